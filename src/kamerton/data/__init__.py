@@ -1,0 +1,1 @@
+"""From files to encoded examples: read, check, clean, split, encode."""

@@ -1,0 +1,43 @@
+"""One example: what the model reads, what it must write, and what is known about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn. An assistant turn with `weight` 0 is read but not trained on."""
+
+    role: str
+    content: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataExample:
+    """A prompt and its completion.
+
+    `prompt` is a text (one user turn) or the chat turns before the completion, in which earlier assistant turns
+    with a positive weight are trained on as well. `metadata` travels untouched to the scores table.
+    """
+
+    prompt: str | tuple[Message, ...]
+    completion: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation, the completion last."""
+        before = (Message("user", self.prompt),) if isinstance(self.prompt, str) else self.prompt
+        return (*before, Message("assistant", self.completion))
+
+    @property
+    def id(self) -> str:
+        """Content hash of prompt and completion: 16 hex digits, the same on every machine and in every order."""
+        turns = [[turn.role, turn.content, turn.weight] for turn in self.messages]
+        return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""From score tables to decisions: reports, comparisons, gates."""

@@ -1,0 +1,55 @@
+"""Faults: what is wrong with what the user gave, where it is, and how to mend it.
+
+Checks collect `Fault`s and raise one `UserError` with all of them; the command line prints the list
+and exits with 2. Nothing else in the package prints or exits for a user's mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a file or of the configuration.
+
+    `code` is stable and documented. `file` is a data or configuration file (or "command line"), `row` its
+    1-based record number (the header of a CSV file is not a record), `column` a field or configuration key.
+    """
+
+    code: str
+    message: str
+    fix: str
+    file: str | None = None
+    row: int | None = None
+    column: str | None = None
+    severity: Severity = "error"
+
+    @property
+    def where(self) -> str:
+        """`file:row:column`, as far as each is known."""
+        return ":".join(str(part) for part in (self.file, self.row, self.column) if part is not None)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.message} [{self.code}]\n    fix: {self.fix}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+class UserError(Exception):
+    """The user's input or configuration cannot be used; `faults` says everything that is wrong with it."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Interrupted(Exception):
+    """The user or the system asked to stop; what was done so far is saved and can be resumed."""

@@ -1,0 +1,1 @@
+"""The language model: loading, adapters, the tree engine, the loss."""
