@@ -1,0 +1,68 @@
+"""Secrets never reach a report: values under secret-looking keys, passwords in URLs, well-known token forms."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "•••"
+
+_WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_SECRET_WORDS = frozenset(
+    "password passwd passphrase pwd secret secrets authorization credential credentials apikey bearer cookie".split()
+)
+_SECRET_PAIRS = frozenset({("api", "key"), ("access", "key"), ("private", "key"), ("signing", "key")})
+_TEXT_TOKENS = frozenset("pad eos bos unk sep cls mask image special start end first last next new stop".split())
+
+_URL_PASSWORD = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
+_ASSIGNMENT = re.compile(
+    r"(?P<key>[\w.\-/@+~]+)(?P<sign>[\"']?\s*[=:]\s*)"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&}\])\"']+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)[\w.+/=~-]{8,}", re.IGNORECASE)
+_KNOWN_FORMS = re.compile(r"\b(?:sk-|hf_|ghp_|gho_|github_pat_|xox[abp]-|AKIA)[\w-]{8,}")
+
+
+def masked(value: Any, key: str = "", *, prose: bool = False) -> Any:
+    """`value` (plain JSON or YAML values) with every secret replaced; `key` is the name it stands under.
+
+    A configuration is masked strictly. In `prose` (records, events, overrides) numbers stay, because keys may be
+    labels and their values counts, and texts are searched for `key=value` as well.
+    """
+    if isinstance(value, dict):
+        return {name: masked(item, str(name), prose=prose) for name, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item, key, prose=prose) for item in value]
+    harmless = value is None or value == "" or isinstance(value, bool) or (prose and not isinstance(value, str))
+    if is_secret(key) and not harmless:
+        return MASK
+    if not isinstance(value, str):
+        return value
+    return mask_text(value) if prose else _mask_forms(value)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a configuration key names a secret: `api_key`, `hub.token`, `dbPassword`; not `max_tokens`, `pad_token`."""
+    words = [word.lower() for word in _WORDS.findall(key)]
+    if _SECRET_WORDS & set(words) or _SECRET_PAIRS & set(zip(words, words[1:], strict=False)):
+        return True
+    return words[-1:] == ["token"] and not _TEXT_TOKENS & set(words[:-1])
+
+
+def mask_text(text: str) -> str:
+    """A sentence, URL or `key=value` override with the secrets in it replaced."""
+    return _mask_forms(_ASSIGNMENT.sub(_masked_assignment, _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)))
+
+
+def _mask_forms(text: str) -> str:
+    """Secrets that are known by their form alone."""
+    text = _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
+    text = _BEARER.sub(rf"\g<head>{MASK}", text)
+    return _KNOWN_FORMS.sub(MASK, text)
+
+
+def _masked_assignment(match: re.Match[str]) -> str:
+    if not is_secret(match["key"]):
+        return match[0]
+    return f"{match['key']}{match['sign']}{MASK}"

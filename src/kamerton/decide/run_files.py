@@ -1,0 +1,119 @@
+"""A run directory as plain values: every file that is there, and for every other one why it is not.
+
+Runs stop early and disks fill up, so nothing here raises for a missing or damaged file; the report says what
+is absent instead. Secrets are masked on the way in.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from kamerton.decide.mask import masked
+from kamerton.errors import Fault, UserError
+
+SCORE_COLUMNS = frozenset(
+    "example_id prompt target prediction label predicted_label label_logprobs nll target_tokens correct_tokens "
+    "metadata".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What one run directory holds; `absent` says for each missing part (by file name) why it is missing."""
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    tuned: pa.Table | None = None
+    base: pa.Table | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def read_run(path: Path) -> RunFiles:
+    """Everything the report needs from the run directory at `path`; raises `UserError` when there is none."""
+    if not path.is_dir():
+        fault = Fault("no_run_directory", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12")
+        raise UserError([fault])
+    absent: dict[str, str] = {}
+
+    def part(name: str, parse: Callable[[Path], Any], empty: Any) -> Any:
+        file = path / name
+        if not file.is_file():
+            absent[name] = f"{name} was not written"
+            return empty
+        try:
+            return parse(file)
+        except Exception as error:  # any damage to any file: the report goes on and says so
+            absent[name] = f"{name} cannot be read ({type(error).__name__}: {error})"
+            return empty
+
+    events, torn = part("events.jsonl", _events, ([], 0))
+    if torn:
+        absent["events.jsonl"] = f"{torn} lines of events.jsonl cannot be read"
+    return RunFiles(
+        path=path,
+        record=masked(part("run.json", _mapping_json, {}), prose=True),
+        config=masked(part("config.yaml", _mapping_yaml, {})),
+        overrides=masked(part("overrides.yaml", _texts_yaml, []), prose=True),
+        events=masked(events, prose=True),
+        curves=part("metrics.csv", _curves, []),
+        tuned=part("scores/test.parquet", _scores, None),
+        base=part("scores/base.parquet", _scores, None),
+        absent=absent,
+    )
+
+
+def _mapping_json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text("utf-8")))
+
+
+def _mapping_yaml(file: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(file.read_text("utf-8")) or {})
+
+
+def _texts_yaml(file: Path) -> list[str]:
+    return [str(item) for item in yaml.safe_load(file.read_text("utf-8")) or []]
+
+
+def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The events, and how many lines are torn (a killed run may leave one)."""
+    events, torn = [], 0
+    for line in filter(str.strip, file.read_text("utf-8", errors="replace").splitlines()):
+        try:
+            events.append(dict(json.loads(line)))
+        except ValueError:
+            torn += 1
+    return events, torn
+
+
+def _curves(file: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv with the cells that are filled with numbers."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [{key: float(cell) for key, cell in row.items() if _is_number(cell)} for row in csv.DictReader(lines)]
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _scores(file: Path) -> pa.Table:
+    table = pq.read_table(file)
+    if missing := sorted(SCORE_COLUMNS - set(table.column_names)):
+        raise ValueError(f"columns missing: {', '.join(missing)}")
+    return table

@@ -1,0 +1,167 @@
+"""How sure a number is: bootstrap intervals of metrics, and of paired differences between two models.
+
+Examples are drawn with replacement, the metric is computed again for each draw, and the interval runs between the
+percentiles of these values. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
+(percentile interval) and 10.3 and 16 (paired samples are resampled as pairs).
+
+Two limits to know. With fewer than about 30 examples the interval is too narrow, and a metric at its bound (every
+answer right) has an interval of no width. `ece` has none: its plug-in estimate is biased, which resampling doubles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kamerton.errors import Fault, UserError
+from kamerton.score.metrics import (
+    is_labelled,
+    label_indices,
+    label_metrics,
+    labels_of,
+    token_counts,
+    token_metrics,
+)
+
+RESAMPLES = 2000
+_CELLS_AT_ONCE = 4_000_000  # bounds the memory of one chunk of resamples to about 100 MB
+
+Values = dict[str, NDArray[np.float64]]
+
+
+class Difference(TypedDict):
+    """`tuned - base` of one metric on the same examples, with its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def intervals(
+    table: pa.Table, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap interval (low, high) of every metric of `kamerton.score.metrics.compute` but `ece`.
+
+    A metric that is undefined on the table or on one of the resamples has no interval. Deterministic in `seed`.
+    """
+    values = _bootstrap([table], resamples, seed)[0]
+    return {name: bounds for name, sample in values.items() if (bounds := _percentiles(sample, level))}
+
+
+def paired_differences(
+    base: pa.Table, tuned: pa.Table, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> dict[str, Difference]:
+    """`paired_difference` of every metric that both tables have, from one set of resamples."""
+    base, tuned = joined(base, tuned)
+    base_point, tuned_point = _points(base), _points(tuned)
+    base_values, tuned_values = _bootstrap([base, tuned], resamples, seed)
+    result: dict[str, Difference] = {}
+    for name in [name for name in base_values if name in tuned_values]:
+        if bounds := _percentiles(tuned_values[name] - base_values[name], level):
+            difference = float(tuned_point[name] - base_point[name])
+            result[name] = {"difference": difference, "low": bounds[0], "high": bounds[1]}
+    return result
+
+
+def paired_difference(
+    base: pa.Table,
+    tuned: pa.Table,
+    metric: str,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Difference `tuned - base` of one metric with its percentile bootstrap interval, examples resampled as pairs.
+
+    Rows are joined on `example_id`, in any order. Raises `UserError` when the tables hold different examples or
+    repeat one, and `KeyError` when the metric is not defined on both.
+    """
+    return paired_differences(base, tuned, resamples=resamples, level=level, seed=seed)[metric]
+
+
+def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both tables sorted by example id, once it is sure that they hold the same examples."""
+    faults = [fault for name, table in (("base", base), ("tuned", tuned)) for fault in _repeats(name, table)]
+    ids = [set(table["example_id"].to_pylist()) for table in (base, tuned)]
+    if ids[0] != ids[1]:
+        only = [f"{len(a - b)} only in the {name} table (first: {', '.join(sorted(a - b)[:3]) or 'none'})"
+                for name, a, b in (("base", *ids), ("tuned", *reversed(ids)))]
+        faults.append(
+            Fault(
+                "scores_of_different_examples",
+                f"the two score tables do not hold the same examples: {'; '.join(only)}",
+                "score both models on the same split of the same data",
+                column="example_id",
+            )
+        )
+    if faults:
+        raise UserError(faults)
+    return base.sort_by("example_id"), tuned.sort_by("example_id")
+
+
+def _repeats(name: str, table: pa.Table) -> list[Fault]:
+    ids = table["example_id"].to_pylist()
+    repeats = len(ids) - len(set(ids))
+    message = f"the {name} score table repeats {repeats} example ids"
+    fix = "score each example once"
+    return [Fault("scores_repeat_examples", message, fix, column="example_id")] if repeats else []
+
+
+def _bootstrap(tables: list[pa.Table], resamples: int, seed: int) -> list[Values]:
+    """Metric values of each table on the same `resamples` draws of its rows (the tables have equally many)."""
+    rows = tables[0].num_rows
+    if not rows:
+        return [{} for _ in tables]
+    samplers = [_Sampler(table) for table in tables]
+    chunk = max(1, _CELLS_AT_ONCE // max(rows, *(sampler.cells for sampler in samplers)))
+    parts: list[list[Values]] = [[] for _ in tables]
+    for draws in _draws(rows, resamples, chunk, seed):
+        for part, sampler in zip(parts, samplers, strict=True):
+            part.append(sampler.values(draws))
+    return [{name: np.concatenate([values[name] for values in part]) for name in part[0]} for part in parts]
+
+
+def _draws(rows: int, resamples: int, chunk: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers drawn with replacement, `[up to chunk, rows]` at a time."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, chunk):
+        yield generator.integers(rows, size=(min(chunk, resamples - start), rows))
+
+
+class _Sampler:
+    """One table's per-row counts, ready to be summed over many draws of its rows."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.tokens = token_counts(table)
+        self.labels = len(labels_of(table)) if is_labelled(table) else 0
+        self.cells = self.labels * (self.labels + 1) + 1
+        truth, guess = label_indices(table)
+        cell = truth * (self.labels + 1) + np.where(guess < 0, self.labels, guess)
+        self.cell = np.where(truth < 0, self.cells - 1, cell)  # the last cell collects rows without a label
+
+    def values(self, draws: NDArray[np.int64]) -> Values:
+        """Metrics of each draw; draws `[draws, rows]`."""
+        values = token_metrics(*(column[draws].sum(axis=1) for column in self.tokens))
+        if self.labels:
+            flat = self.cell[draws] + np.arange(len(draws))[:, None] * self.cells
+            counts = np.bincount(flat.ravel(), minlength=len(draws) * self.cells).reshape(len(draws), -1)
+            values |= label_metrics(counts[:, :-1].reshape(-1, self.labels, self.labels + 1))
+        return values
+
+
+def _points(table: pa.Table) -> Values:
+    """The metrics of the table itself: the draw that takes every row once."""
+    rows = np.arange(table.num_rows)[None]
+    return {name: value[0] for name, value in _Sampler(table).values(rows).items()}
+
+
+def _percentiles(sample: NDArray[np.float64], level: float) -> tuple[float, float] | None:
+    if not np.isfinite(sample).all():
+        return None
+    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
