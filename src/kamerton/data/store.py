@@ -1,0 +1,213 @@
+"""The row store: every accepted row of the input in one Arrow file, and `Examples`, a view of some of its rows.
+
+The file is memory-mapped, so a view costs 8 bytes a row however long the texts are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from json.encoder import encode_basestring_ascii as quoted
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kamerton.data.example import DataExample, Message
+
+BATCH = 16_384  # rows in each record batch but the last, so that a row is found by division
+SCHEMA = pa.schema(
+    [
+        ("id", pa.uint64()),
+        ("prompt", pa.string()),  # null: plain text without a prompt
+        ("chat", pa.bool_()),  # the prompt is JSON: [[role, content, weight], ...]
+        ("completion", pa.string()),
+        ("metadata", pa.string()),  # JSON, or null
+        ("prompt_key", pa.uint64()),  # hash of the prompt without case and spacing
+        ("completion_key", pa.uint64()),
+        ("source", pa.int32()),
+        ("row", pa.int64()),
+    ]
+)
+Index = npt.NDArray[np.int64]
+
+
+def hash64(data: bytes) -> int:
+    """The first 8 bytes of BLAKE2b."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def row_id(prompt: str | None, chat: bool, completion: str) -> int:
+    """`DataExample.id` as a number, without building the example."""
+    if prompt is None:
+        before = ""
+    elif chat:
+        before = json.dumps(json.loads(prompt))[1:-1] + ", "
+    else:
+        before = f'["user", {quoted(prompt)}, 1.0], '
+    return hash64(f'[{before}["assistant", {quoted(completion)}, 1.0]]'.encode())
+
+
+def prompt_key(text: str) -> int:
+    """Equal for prompts that differ only in case and spacing."""
+    return hash64(" ".join(text.split()).casefold().encode())
+
+
+def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """Ids as `DataExample.id` writes them: 16 hex digits each."""
+    digits = ids.astype(">u8").tobytes().hex().encode()
+    offsets = np.arange(len(ids) + 1, dtype=np.int64) * 16
+    big = pa.LargeStringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(digits))
+    return big if len(digits) >= 2**31 else big.cast(pa.string())
+
+
+class TemporaryFolder:
+    """A folder that is deleted when nothing refers to this object any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="kamerton-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+class StoreWriter:
+    """Writes the row store, a batch at a time."""
+
+    def __init__(self, path: Path, files: list[str]) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._file, SCHEMA.with_metadata({"files": json.dumps(files)}))
+        self._columns: list[list[Any]] = [[] for _ in SCHEMA]
+        self.rows = 0
+
+    def add(self, values: Sequence[Any]) -> None:
+        """One row, its values in the order of `SCHEMA`."""
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+        self.rows += 1
+        if self.rows % BATCH == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        arrays = [pa.array(values, field.type) for values, field in zip(self._columns, SCHEMA, strict=True)]
+        self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        for column in self._columns:
+            column.clear()
+
+    def close(self) -> None:
+        if self._columns[0]:
+            self._flush()
+        self._writer.close()
+        self._file.close()
+
+
+class Store:
+    """The row store, opened for reading. `keep_alive` lives as long as the store does."""
+
+    def __init__(self, path: Path, keep_alive: object = None) -> None:
+        self.path = path
+        self._keep_alive = keep_alive
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self.files: list[str] = json.loads(reader.schema.metadata[b"files"])
+        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self.rows = sum(batch.num_rows for batch in self.batches)
+
+    def scan(self, *names: str) -> Iterator[pa.RecordBatch]:
+        """The batches of some columns in order, read and let go one by one (a memory map would stay resident)."""
+        fields = [SCHEMA.get_field_index(name) for name in names]
+        with pa.OSFile(str(self.path)) as file:
+            reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=fields))
+            for i in range(reader.num_record_batches):
+                yield reader.get_batch(i).select(list(names))
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A whole numeric column."""
+        parts = [batch.column(0).to_numpy() for batch in self.scan(name)]
+        return np.concatenate(parts) if parts else np.empty(0, SCHEMA.field(name).type.to_pandas_dtype())
+
+    def value(self, row: int, name: str) -> Any:
+        return self.batches[row // BATCH].column(name)[row % BATCH].as_py()
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The file a row came from and its number there."""
+        return self.files[int(self.value(row, "source")) & 0xFFFF], int(self.value(row, "row"))
+
+    def take(self, name: str, index: Index) -> pa.ChunkedArray:
+        """A column at some rows, in that order, read batch by batch."""
+        order = np.argsort(index, kind="stable")
+        parts = []
+        for number, batch in enumerate(self.batches):
+            low, high = np.searchsorted(index, [number * BATCH, (number + 1) * BATCH], sorter=order)
+            if high > low:
+                parts.append(batch.column(name).take(pa.array(index[order[low:high]] - number * BATCH)))
+        joined = pa.chunked_array(parts, SCHEMA.field(name).type)
+        back = np.empty(len(index), np.int64)
+        back[order] = np.arange(len(index))
+        return joined.take(pa.array(back))
+
+
+class Examples(Sequence[DataExample]):
+    """Some rows of a store, in a given order (a row may come more than once).
+
+    `pool` is every row that the views of one data set may show: it is encoded once, for all splits and folds.
+    """
+
+    def __init__(self, store: Store, index: Index, pool: Index | None = None) -> None:
+        self.store = store
+        self.index = index
+        self.pool = np.unique(index if pool is None else pool)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @overload
+    def __getitem__(self, position: int) -> DataExample: ...
+    @overload
+    def __getitem__(self, position: slice) -> Examples: ...
+    def __getitem__(self, position: int | slice) -> DataExample | Examples:
+        if isinstance(position, slice):
+            return self.select(self.index[position])
+        row = int(self.index[position])
+        get = self.store.value
+        return to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata")))
+
+    def __iter__(self) -> Iterator[DataExample]:
+        return (self[i] for i in range(len(self)))
+
+    def select(self, index: Index) -> Examples:
+        """Other rows of the same store."""
+        return Examples(self.store, np.asarray(index, np.int64), self.pool)
+
+    @property
+    def id_numbers(self) -> npt.NDArray[np.uint64]:
+        return self.store.column("id")[self.index]
+
+    @property
+    def ids(self) -> pa.StringArray:
+        """`DataExample.id` of each."""
+        return hex_ids(self.id_numbers)
+
+    @property
+    def completions(self) -> pa.ChunkedArray:
+        return self.store.take("completion", self.index)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the examples' ids in order."""
+        return hashlib.blake2b(self.id_numbers.astype("<u8").tobytes(), digest_size=16).hexdigest()
+
+
+def to_example(prompt: str | None, chat: bool, completion: str, metadata: str | None) -> DataExample:
+    """One stored row as an example."""
+    turns: str | tuple[Message, ...]
+    if prompt is None:
+        turns = ()
+    elif chat:
+        turns = tuple(Message(role, content, weight) for role, content, weight in json.loads(prompt))
+    else:
+        turns = prompt
+    return DataExample(turns, completion, json.loads(metadata) if metadata else {})

@@ -1,0 +1,53 @@
+"""The TREC question classification file: one `COARSE:fine question` per line, in latin-1.
+
+A question that stands there with several fine labels is one example: its metadata lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kamerton.errors import Fault
+
+LABELS = {
+    "ABBR": "abbreviation",
+    "DESC": "description",
+    "ENTY": "entity",
+    "HUM": "human",
+    "LOC": "location",
+    "NUM": "number",
+}
+INSTRUCTION = "Classify the question as abbreviation, description, entity, human, location or number."
+
+
+def read_trec(
+    lines: Iterator[tuple[str, Fault | None]], file: str = ""
+) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    """A row for every line, with fields prompt, completion and fine (every fine label this question has)."""
+    parsed = [fault or _parse(line, file) for line, fault in lines if fault or line.strip()]
+    fine: dict[tuple[str, str], list[str]] = {}
+    for item in parsed:
+        if not isinstance(item, Fault):
+            coarse, label, question = item
+            labels = fine.setdefault((coarse, question), [])
+            if label not in labels:
+                labels.append(label)
+    for number, item in enumerate(parsed, 1):
+        yield number, item if isinstance(item, Fault) else _row(item, fine)
+
+
+def _parse(line: str, file: str) -> tuple[str, str, str] | Fault:
+    """`("NUM", "NUM:count", "How many ... ?")`."""
+    label, _, question = line.strip().partition(" ")
+    coarse = label.partition(":")[0]
+    if coarse in LABELS and question.strip():
+        return coarse, label, question.strip()
+    message = "the line is not `COARSE:fine question` with a coarse label of " + ", ".join(LABELS)
+    return Fault("bad-trec", message, "use the original file of labelled questions", file or None)
+
+
+def _row(item: tuple[str, str, str], fine: dict[tuple[str, str], list[str]]) -> dict[str, Any]:
+    coarse, _, question = item
+    prompt = f"{INSTRUCTION}\nQuestion: {question}"
+    return {"prompt": prompt, "completion": LABELS[coarse], "fine": sorted(fine[coarse, question])}
