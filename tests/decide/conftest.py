@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 
 
 def scores(accuracy: float, rows: int = 200, *, labelled: bool = True, seed: int = 0) -> pa.Table:
-    """A score table of `rows` examples of which about `accuracy` are right; the examples do not depend on `seed`."""
+    """A score table with about `accuracy` right rows; the examples are the same for every `seed`."""
     truth = np.random.default_rng(99).integers(len(LABELS), size=rows)
     generator = np.random.default_rng(seed)
     lines = []
@@ -45,7 +45,7 @@ def scores(accuracy: float, rows: int = 200, *, labelled: bool = True, seed: int
         guess = int(logits.argmax())
         line = {
             "example_id": f"{i:016x}",
-            "prompt": f"Who was the {i}th person to climb the mountain of question answering, and why did they?",
+            "prompt": f"Who was climber number {i} of the mountain of questions, and why?",
             "target": LABELS[label],
             "prediction": LABELS[guess],
             "nll": float(-logprobs[label] + 0.1),
@@ -54,7 +54,11 @@ def scores(accuracy: float, rows: int = 200, *, labelled: bool = True, seed: int
             "metadata": "{}",
         }
         if labelled:
-            line |= {"label": LABELS[label], "predicted_label": LABELS[guess], "label_logprobs": logprobs.tolist()}
+            line |= {
+                "label": LABELS[label],
+                "predicted_label": LABELS[guess],
+                "label_logprobs": logprobs.tolist(),
+            }
         lines.append(line)
     table = pa.Table.from_pylist(lines, SCHEMA)
     return table.replace_schema_metadata({"labels": json.dumps(LABELS)} if labelled else None)
@@ -127,7 +131,12 @@ def write_config(run: Path, config: dict[str, Any], overrides: list[str]) -> Non
 
 
 EVENTS = [
-    {"time": "2026-11-22T08:00:06+00:00", "level": "info", "code": "data_ready", "message": "Data are ready."},
+    {
+        "time": "2026-11-22T08:00:06+00:00",
+        "level": "info",
+        "code": "data_ready",
+        "message": "Data are ready.",
+    },
     {
         "time": "2026-11-22T08:03:00+00:00",
         "level": "warning",
@@ -148,7 +157,11 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         run.mkdir(parents=True)
         (run / "run.json").write_text(json.dumps(record(**changes)))
         (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
-        config = {"model": {"name": "smollm2"}, "optimizer": {"lr": 0.001}, "batch": {"size": 8, "max_tokens": 2048}}
+        config = {
+            "model": {"name": "smollm2"},
+            "optimizer": {"lr": 0.001},
+            "batch": {"size": 8, "max_tokens": 2048},
+        }
         write_config(run, config, ["optimizer.lr=0.001", "seed=0"])
         write_curves(run)
         write_scores(run, "test", scores(0.9, seed=1))

@@ -1,33 +1,88 @@
-"""Collecting faults: every one is counted, the first of each code are kept word for word."""
+"""Collecting faults: every one is counted and answered as the policy says; memory stays small however many there are."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from kamerton.data.codes import action
 from kamerton.errors import Fault, UserError
 
 KEPT = 1000  # faults of one code kept in memory and in the report
 SHOWN = 20  # faults of one code in the error a person reads
+_WEIGHT = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 
 
 class FaultLog:
-    """A list of faults that stays small however many there are."""
+    """All faults of one data set, and the rows that were dropped or mended because of them.
 
-    def __init__(self) -> None:
+    With `folder`, every fault is a line of `faults.jsonl` there and every dropped or mended row one of `rejects.jsonl`.
+    """
+
+    def __init__(self, policy: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+        self.policy = dict(policy or {})
+        self.folder = folder
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.rejected: Counter[str] = Counter()  # rows dropped, by the code they were dropped for
+        self.fixed: Counter[str] = Counter()
         self.kept: list[Fault] = []
+        self._per_code: Counter[tuple[str, str]] = Counter()
 
-    def add(self, fault: Fault) -> None:
+    def action(self, code: str) -> str:
+        return action(self.policy, code)
+
+    def add(self, fault: Fault) -> str:
+        """Records a fault with the severity its code's policy gives it; returns the action."""
+        done = self.action(fault.code)
+        self._record(replace(fault, severity="error" if done == "error" else "warning"))
+        return done
+
+    def warn(self, fault: Fault) -> None:
+        """Records a fault that stops nothing, whatever the policy."""
+        self._record(replace(fault, severity="warning"))
+
+    def _record(self, fault: Fault, count: int = 1) -> None:
         key = (fault.severity, fault.code)
-        self.counts[key] += 1
-        if self.counts[key] <= KEPT:
+        self.counts[key] += count
+        if self._per_code[key] < KEPT:
+            self._per_code[key] += 1
             self.kept.append(fault)
+        self._write("faults.jsonl", fault.as_dict())
 
-    def extend(self, faults: Iterable[Fault]) -> None:
+    def row(self, faults: Sequence[Fault], record: object = None) -> bool:
+        """Records all faults of one row; True if the row stays. Its worst fault decides what becomes of it."""
+        worst, code = "warn", ""
         for fault in faults:
-            self.add(fault)
+            done = self.add(fault)
+            if _WEIGHT[done] > _WEIGHT[worst]:
+                worst, code = done, fault.code
+        if worst in ("drop", "error"):
+            self.reject(faults[0].file, faults[0].row, code, record=record)
+            return False
+        if worst == "fix":
+            fixed = [fault.code for fault in faults if self.action(fault.code) == "fix"]
+            self.fixed.update(set(fixed))
+            self._write_row(faults[0].file, faults[0].row, "fixed", fixed, record=record)
+        return True
+
+    def reject(self, file: str | None, row: int | None, code: str, **more: object) -> None:
+        """Counts a row that goes no further, and writes down why."""
+        self.rejected[code] += 1
+        self._write_row(file, row, "dropped", [code], **more)
+
+    def _write_row(
+        self, file: str | None, row: int | None, done: str, codes: list[str], **more: object
+    ) -> None:
+        self._write("rejects.jsonl", {"file": file, "row": row, "action": done, "codes": codes, **more})
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        if self.folder is not None:
+            with open(self.folder / name, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(json.dumps(value, default=str) + "\n")
 
     @property
     def has_errors(self) -> bool:
@@ -36,7 +91,7 @@ class FaultLog:
     def grouped(self, shown: int = SHOWN) -> list[Fault]:
         """The first `shown` faults of each code, then one that counts the rest of that code."""
         result = []
-        for (severity, code), count in self.counts.items():
+        for (severity, code), count in sorted(self.counts.items()):
             of_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
             result += of_code[:shown]
             if count > shown:
@@ -50,7 +105,22 @@ class FaultLog:
         if self.has_errors:
             raise UserError(self.grouped())
 
-    def report(self) -> dict[str, Any]:
-        """Counts by code and the kept faults, as plain values."""
-        counts = [{"severity": s, "code": c, "count": n} for (s, c), n in sorted(self.counts.items())]
-        return {"counts": counts, "faults": [fault.as_dict() for fault in self.kept]}
+    def state(self) -> dict[str, Any]:
+        """Everything recorded, as plain values; `restore` takes it back."""
+        counts = [[severity, code, count] for (severity, code), count in sorted(self.counts.items())]
+        kept = [fault.as_dict() for fault in self.kept]
+        return {"counts": counts, "faults": kept, "rejected": dict(self.rejected), "fixed": dict(self.fixed)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Adds what another log recorded."""
+        self.counts.update({(severity, code): count for severity, code, count in state["counts"]})
+        self.rejected.update(state["rejected"])
+        self.fixed.update(state["fixed"])
+        self.kept += [Fault(**fault) for fault in state["faults"]]
+
+
+def raise_all(faults: Iterable[Fault]) -> None:
+    """Raises `UserError` if there is any."""
+    found = list(faults)
+    if found:
+        raise UserError(found)

@@ -9,10 +9,12 @@ import codecs
 import math
 from dataclasses import dataclass, field
 
+from kamerton.data.codes import check_policy
 from kamerton.errors import Fault
 
 FORMATS = ("jsonl", "csv", "parquet", "trec")
 OVERLONG = ("error", "truncate", "drop")
+BALANCE = ("none", "over", "under", "weights")
 
 
 @dataclass
@@ -28,10 +30,23 @@ class Columns:
 
 
 @dataclass
-class DataOptions:
-    """One data set: a file to split (`path`) or files already split (`train`, `validation`, `test`).
+class Source:
+    """One of several sources that are mixed: `weight` is how often each of its training rows comes in an epoch."""
 
-    A path is a file, a directory, a glob pattern or a list of them.
+    path: str | list[str] = ""
+    format: str = "jsonl"
+    columns: Columns = field(default_factory=Columns)
+    encoding: str = "utf-8"
+    weight: float = 1.0
+
+
+@dataclass
+class DataOptions:
+    """One data set: files to split (`path`), files already split (`train`, ...), or several `sources` to mix and split.
+
+    A path is a file, a directory, a glob pattern or a list of them. `policy` answers fault codes with error, drop,
+    fix or warn (`kamerton.data.codes`). `near_duplicates` is the share of words and word pairs two rows must have in
+    common (Jaccard similarity) to be near duplicates; None does not look for them.
     """
 
     name: str = "data"
@@ -40,9 +55,15 @@ class DataOptions:
     train: str | list[str] | None = None
     validation: str | list[str] | None = None
     test: str | list[str] | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
     columns: Columns = field(default_factory=Columns)
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
     encoding: str = "utf-8"
+    policy: dict[str, str] = field(default_factory=dict)
+    near_duplicates: float | None = 0.85
+    balance: str = (
+        "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
+    )
     max_length: int = 1024
     overlong: str = "error"
 
@@ -51,69 +72,112 @@ class DataOptions:
 class SplitOptions:
     """How one file becomes train, validation and test; `ratios` in that order.
 
-    `group` keeps rows together that share a value: "prompt" (the default: no prompt is in two splits), a metadata
-    field, or None (each row for itself). `stratify` ("label" or a metadata field) gives every split the same shares.
+    `group` keeps rows together that share a value: "prompt" (no prompt is in two splits), a metadata field, or None
+    (each row for itself). `stratify` ("label" or a metadata field) gives every split the same shares. `time` (a
+    metadata field) puts the oldest rows into train and the newest into test. With `folds` = k, whatever is not in
+    test is cut into k folds: fold `fold` (0-based) is the validation split, the others train.
     """
 
     ratios: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])
     seed: int = 42
     stratify: str | None = None
     group: str | None = "prompt"
+    time: str | None = None
+    folds: int | None = None
+    fold: int = 0
 
 
 def check_data_options(options: DataOptions) -> list[Fault]:
     """Values of `data.*` that cannot be used; looks at no file."""
     checks = [
-        (options.format in FORMATS, "format", f"must be one of {', '.join(FORMATS)}"),
         (options.overlong in OVERLONG, "overlong", f"must be one of {', '.join(OVERLONG)}"),
+        (options.balance in BALANCE, "balance", f"must be one of {', '.join(BALANCE)}"),
         (options.max_length >= 2, "max_length", "must be at least 2 tokens"),
-        (_is_codec(options.encoding), "encoding", "must be a text encoding that Python knows, such as utf-8"),
         (
-            not isinstance(options.labels, str) or options.labels == "auto",
+            options.near_duplicates is None or 0.5 <= options.near_duplicates <= 1,
+            "near_duplicates",
+            "must be a similarity from 0.5 to 1, or null",
+        ),
+        (
+            options.labels is None or options.labels == "auto" or _is_labels(options.labels),
             "labels",
-            "must be auto, a list of labels, or null for free text",
+            "must be auto, a list of at least two different labels, or null for free text",
         ),
     ]
     faults = [_value(f"data.{key}", getattr(options, key), what) for good, key, what in checks if not good]
-    given = [key for key in ("path", "train", "validation", "test") if getattr(options, key)]
-    if not given:
-        faults.append(_no_data())
-    elif options.path and len(given) > 1:
-        message = f"data.path and data.{given[1]} are both given"
-        fix = "give data.path alone (it will be split), or data.train, data.validation and data.test"
-        faults.append(Fault("bad-value", message, fix, column="data.path"))
-    elif not options.path and not options.train:
+    faults += _check_reading(options.format, options.encoding, "data")
+    for name, source in options.sources.items():
+        faults += _check_source(source, f"data.sources.{name}")
+    return faults + check_policy(options.policy) + _check_given(options)
+
+
+def _check_reading(format: str, encoding: str, key: str) -> list[Fault]:
+    checks = [
+        (format in FORMATS, "format", format, f"must be one of {', '.join(FORMATS)}"),
+        (
+            _is_codec(encoding),
+            "encoding",
+            encoding,
+            "must be a text encoding that Python knows, such as utf-8",
+        ),
+    ]
+    return [_value(f"{key}.{name}", value, what) for good, name, value, what in checks if not good]
+
+
+def _check_source(source: Source, key: str) -> list[Fault]:
+    faults = _check_reading(source.format, source.encoding, key)
+    if not (math.isfinite(source.weight) and source.weight > 0):
+        faults.append(_value(f"{key}.weight", source.weight, "must be above 0"))
+    if not source.path:
         faults.append(
-            Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")
+            Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path")
         )
     return faults
 
 
+def _check_given(options: DataOptions) -> list[Fault]:
+    """Exactly one of path, sources, and train (with validation and test)."""
+    given = [key for key in ("path", "sources", "train", "validation", "test") if getattr(options, key)]
+    if not given:
+        fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
+        return [Fault("bad-value", "no data file is given", fix, column="data.path")]
+    if given[0] in ("path", "sources") and len(given) > 1:
+        message = f"data.{given[0]} and data.{given[1]} are both given"
+        fix = (
+            "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
+        )
+        return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
+    if given[0] in ("validation", "test"):
+        return [Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")]
+    return []
+
+
 def check_split_options(options: SplitOptions) -> list[Fault]:
     """Values of `split.*` that cannot be used."""
-    faults = []
     ratios = options.ratios
-    if (
-        len(ratios) != 3
-        or any(not math.isfinite(r) or r < 0 for r in ratios)
-        or not math.isclose(sum(ratios), 1, abs_tol=1e-9)
-    ):
-        what = "must be three shares (train, validation, test), none negative, that sum to 1"
-        faults.append(_value("split.ratios", ratios, what))
-    elif ratios[0] == 0:
-        faults.append(_value("split.ratios", ratios, "must leave something to train on"))
-    if options.seed < 0:
-        faults.append(_value("split.seed", options.seed, "must not be negative"))
-    return faults
+    good = len(ratios) == 3 and all(math.isfinite(r) and r >= 0 for r in ratios)
+    three = "must be three shares (train, validation, test), none negative, that sum to 1"
+    checks = [
+        (good and math.isclose(sum(ratios), 1, rel_tol=0, abs_tol=1e-9), "ratios", three),
+        (not good or ratios[0] > 0, "ratios", "must leave something to train on"),
+        (options.seed >= 0, "seed", "must not be negative"),
+        (options.folds is None or options.folds >= 2, "folds", "must be at least 2"),
+        (0 <= options.fold < (options.folds or 1), "fold", f"must be from 0 to {(options.folds or 1) - 1}"),
+        (
+            not (options.time and (options.stratify or options.folds)),
+            "time",
+            "cannot be combined with split.stratify or split.folds",
+        ),
+    ]
+    return [_value(f"split.{key}", getattr(options, key), what) for good, key, what in checks if not good]
 
 
 def _value(key: str, value: object, what: str) -> Fault:
     return Fault("bad-value", f"{key} is {value!r} but {what}", f"set {key} to such a value", column=key)
 
 
-def _no_data() -> Fault:
-    fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
-    return Fault("bad-value", "no data file is given", fix, column="data.path")
+def _is_labels(labels: object) -> bool:
+    return isinstance(labels, list) and len(set(labels)) >= 2 and len(set(labels)) == len(labels)
 
 
 def _is_codec(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The figures of a report: curves and the confusion matrix, as plotly figures that fit light and dark pages."""
+"""The figures of a report: curves and confusion matrix, as plotly figures that fit light and dark pages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Both hues keep a contrast of at least 3:1 on the white and on the near-black page, and differ for the colour-blind.
+# A contrast of at least 3:1 on the white and on the near-black page; also apart for the colour-blind.
 BLUE, ORANGE = "#3577d4", "#d9730d"
-MOST_COUNTS = 20  # labels up to which the cells of the confusion matrix carry their counts
 CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
+MOST_COUNTS = 20  # labels up to which the cells of the confusion matrix carry their counts
+MOST_POINTS = 2000  # of a curve; more steps are averaged, so that a long run's report stays small
+LONGEST_TICK = 16
 
 Curves = list[dict[str, float]]
 
@@ -24,17 +26,18 @@ def loss_curves(curves: Curves) -> go.Figure | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    steps, losses = _series(curves, "train/loss")
-    if len(losses) > 2:
-        figure.add_scatter(x=steps, y=losses, name="train, each step", line={"color": BLUE, "width": 1}, opacity=0.35)
-        smooth = smoothed(losses)
-        figure.add_scatter(x=steps, y=smooth, name="train, smoothed", line={"color": BLUE, "width": 2.5})
-    elif losses.size:
-        figure.add_scatter(x=steps, y=losses, name="train", mode="markers", marker={"color": BLUE})
+    steps, losses, together = thinned(*_series(curves, "train/loss"))
+    if losses.size:
+        name = "train" if together == 1 else f"train, means of {together} rows"
+        faint = {"mode": "lines" if losses.size > 2 else "markers", "opacity": 0.45}
+        figure.add_scatter(x=steps, y=losses, name=name, line={"color": BLUE, "width": 1.2}, **faint)
+    if losses.size > 2:
+        line = {"color": BLUE, "width": 2.5}
+        figure.add_scatter(x=steps, y=smoothed(losses), name="train, smoothed", line=line)
     steps, losses = _series(curves, "val/loss")
     if losses.size:
-        style = {"mode": "lines+markers", "line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
-        figure.add_scatter(x=steps, y=losses, name="validation", **style)
+        style = {"line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
+        figure.add_scatter(x=steps, y=losses, name="validation", mode="lines+markers", **style)
     return _styled(figure, "Loss", "optimizer step", "nats per target token") if figure.data else None
 
 
@@ -42,10 +45,11 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
     """The learning rate over optimizer steps; None when it was not logged."""
     import plotly.graph_objects as go
 
-    steps, rates = _series(curves, "lr")
+    steps, rates, _ = thinned(*_series(curves, "lr"))
     if not rates.size:
         return None
-    figure = go.Figure(go.Scatter(x=steps, y=rates, line={"color": BLUE, "width": 2.5}, mode="lines+markers" if len(rates) < 3 else "lines"))
+    mode = "lines" if rates.size > 2 else "lines+markers"
+    figure = go.Figure(go.Scatter(x=steps, y=rates, mode=mode, line={"color": BLUE, "width": 2.5}))
     figure.update_yaxes(exponentformat="e", rangemode="tozero")
     return _styled(figure, "Learning rate", "optimizer step", "", height=240)
 
@@ -55,42 +59,57 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
     import plotly.graph_objects as go
 
     names = [html.escape(label) for label in labels]  # plotly renders a little HTML in texts
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    ticks = [html.escape(_shortened(label)) for label in labels]
+    hover = "true %{y}<br>predicted %{x}<br>%{text} examples, %{z:.0%} of the row<extra></extra>"
     figure = go.Figure(
         go.Heatmap(
-            z=share,
+            z=matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1),
             x=names,
             y=names,
-            customdata=matrix,
+            text=matrix,
+            texttemplate="%{text}" if len(labels) <= MOST_COUNTS else None,
+            hovertemplate=hover,
             zmin=0,
             zmax=1,
-            colorscale=[[0, "rgba(53,119,212,0)"], [1, "rgba(53,119,212,0.85)"]],
+            colorscale=[[0, "rgba(53,119,212,0.03)"], [1, "rgba(53,119,212,0.9)"]],
             showscale=False,
             xgap=1,
             ygap=1,
-            texttemplate="%{customdata}" if len(labels) <= MOST_COUNTS else None,
-            hovertemplate="true %{y}<br>predicted %{x}<br>%{customdata} examples, %{z:.0%} of the row<extra></extra>",
         )
     )
-    figure.update_xaxes(type="category", side="bottom", constrain="domain")
-    figure.update_yaxes(type="category", autorange="reversed")
-    height = int(min(1100, max(320, 130 + 44 * len(labels))))
-    return _styled(figure, "Confusion matrix", "predicted", "true", height=height)
+    _styled(figure, "Confusion matrix", "predicted", "true", int(min(1000, 150 + 44 * len(labels))))
+    axis = {"type": "category", "showgrid": False, "tickvals": names, "ticktext": ticks}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(autorange="reversed", **axis)
+    return figure
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponential moving average over about a twentieth of the run, without a bias towards zero at the start.
+    """Mean of the neighbours, weighted by a normal density of a fiftieth of the run as standard deviation.
 
-    Source of the correction: Kingma and Ba, Adam, 2015, section 3. Values that are not finite are passed over.
+    Centred, so it does not lag behind; at the ends the weights are those of the neighbours there are. Values
+    that are not finite are passed over.
     """
-    keep = 1 - 1 / max(5.0, len(values) / 20)
-    total = weight = 0.0
-    result = np.empty_like(values)
-    for i, value in enumerate(values):
-        if np.isfinite(value):
-            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-        result[i] = total / weight if weight else np.nan
-    return result
+    width = max(1.0, len(values) / 50)
+    offsets = np.arange(-round(3 * width), round(3 * width) + 1)
+    weights = np.exp(-0.5 * (offsets / width) ** 2)
+    known = np.isfinite(values)
+    start, stop = len(offsets) // 2, len(offsets) // 2 + len(values)
+    total = np.convolve(np.where(known, values, 0.0), weights)[start:stop]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.convolve(known, weights)[start:stop])
+
+
+def thinned(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """At most `MOST_POINTS` points, each the mean of so many neighbours (the third value)."""
+    together = -(-len(x) // MOST_POINTS) or 1
+    starts = np.arange(0, len(x), together)
+    if together == 1:
+        return x, y, 1
+    counts = np.diff([*starts, len(x)])
+    return np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts, together
 
 
 def to_html(figure: go.Figure, name: str) -> str:
@@ -107,17 +126,30 @@ def _series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.
     return steps, values
 
 
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_TICK else f"{label[: LONGEST_TICK - 1]}…"
+
+
 def _styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> go.Figure:
+    """Calm, transparent, sized by the page; colours of texts come from the page's style sheet."""
     axis: dict[str, Any] = {"zeroline": False, "automargin": True, "gridcolor": "rgba(128,128,128,0.25)"}
     figure.update_layout(
         template="none",
-        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16}},
+        title={
+            "text": title,
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 4},
+            "font": {"size": 16},
+        },
         height=height,
-        margin={"l": 10, "r": 10, "t": 48, "b": 10},
+        margin={"l": 10, "r": 10, "t": 64 if len(figure.data) > 1 else 40, "b": 10},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         hovermode="closest",
     )
     figure.update_xaxes(title=x, **axis)

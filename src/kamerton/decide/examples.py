@@ -18,10 +18,10 @@ Row = dict[str, Any]
 
 
 def is_right(table: pa.Table) -> NDArray[np.bool_]:
-    """Per row: the predicted label is the label; without labels, every target token is the most likely one."""
+    """Per row: the predicted label is the label; without labels: every target token is the likeliest one."""
     if is_labelled(table):
         truth, guess = label_indices(table)
-        return (truth == guess) & (truth >= 0)
+        return np.asarray((truth == guess) & (truth >= 0))
     return np.asarray(table["correct_tokens"].to_numpy() == table["target_tokens"].to_numpy())
 
 
@@ -33,9 +33,10 @@ def worst(table: pa.Table, limit: int = SHOWN) -> list[Row]:
 
 
 def changed(base: pa.Table, tuned: pa.Table, limit: int = SHOWN) -> dict[str, Any]:
-    """Counts and examples `fixed` (wrong before, right now) and `broken` (the reverse), greatest change of nll first.
+    """Examples `fixed` (wrong before, right now) and `broken` (the reverse), greatest change of nll first.
 
-    The tables hold the same examples, in any order (`statistics.joined`).
+    Also their numbers, `fixed_count` and `broken_count`. Both tables hold the same examples in the same
+    order, as `statistics.joined` gives them.
     """
     before, after = is_right(base), is_right(tuned)
     gain = np.nan_to_num(base["nll"].to_numpy() - tuned["nll"].to_numpy())
@@ -72,7 +73,7 @@ def _answers(table: pa.Table) -> list[str | None]:
 
 
 def _probabilities(table: pa.Table) -> tuple[list[float | None], list[float | None]]:
-    """Per row the probability of the answer and of the reference: among the labels, else exp(-nll) of the text."""
+    """Per row the probability of answer and reference: among the labels, else exp(-nll) of the text."""
     text = np.exp(-table["nll"].to_numpy())
     if not is_labelled(table):
         return [None] * table.num_rows, text.tolist()

@@ -1,18 +1,23 @@
-"""Secrets never reach a report: values under secret-looking keys, passwords in URLs, well-known token forms."""
+"""Secrets never reach a report: values of secret-looking keys, passwords in URLs, well-known token forms."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 MASK = "•••"
 
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-_SECRET_WORDS = frozenset(
-    "password passwd passphrase pwd secret secrets authorization credential credentials apikey bearer cookie".split()
-)
-_SECRET_PAIRS = frozenset({("api", "key"), ("access", "key"), ("private", "key"), ("signing", "key")})
-_TEXT_TOKENS = frozenset("pad eos bos unk sep cls mask image special start end first last next new stop".split())
+_SECRET_WORDS = {
+    *("password", "passwd", "passphrase", "pwd", "secret", "secrets", "authorization"),
+    *("credential", "credentials", "apikey", "bearer", "cookie"),
+}
+_SECRET_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("signing", "key")}
+_TEXT_TOKENS = {
+    *("pad", "eos", "bos", "unk", "sep", "cls", "mask", "image", "special"),
+    *("start", "end", "first", "last", "next", "new", "stop"),
+}
 
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
 _ASSIGNMENT = re.compile(
@@ -27,15 +32,15 @@ _KNOWN_FORMS = re.compile(r"\b(?:sk-|hf_|ghp_|gho_|github_pat_|xox[abp]-|AKIA)[\
 def masked(value: Any, key: str = "", *, prose: bool = False) -> Any:
     """`value` (plain JSON or YAML values) with every secret replaced; `key` is the name it stands under.
 
-    A configuration is masked strictly. In `prose` (records, events, overrides) numbers stay, because keys may be
-    labels and their values counts, and texts are searched for `key=value` as well.
+    A configuration is masked strictly. In `prose` (records, events, overrides) numbers stay, because keys may
+    be labels and their values counts, and texts are searched for `key=value` as well.
     """
     if isinstance(value, dict):
         return {name: masked(item, str(name), prose=prose) for name, item in value.items()}
     if isinstance(value, list):
         return [masked(item, key, prose=prose) for item in value]
-    harmless = value is None or value == "" or isinstance(value, bool) or (prose and not isinstance(value, str))
-    if is_secret(key) and not harmless:
+    kept = value is None or isinstance(value, bool) or value == "" or (prose and not isinstance(value, str))
+    if is_secret(key) and not kept:
         return MASK
     if not isinstance(value, str):
         return value
@@ -43,9 +48,9 @@ def masked(value: Any, key: str = "", *, prose: bool = False) -> Any:
 
 
 def is_secret(key: str) -> bool:
-    """Whether a configuration key names a secret: `api_key`, `hub.token`, `dbPassword`; not `max_tokens`, `pad_token`."""
+    """Whether a key names a secret: `api_key`, `hub.token`, `dbPassword`; not `max_tokens`, `pad_token`."""
     words = [word.lower() for word in _WORDS.findall(key)]
-    if _SECRET_WORDS & set(words) or _SECRET_PAIRS & set(zip(words, words[1:], strict=False)):
+    if _SECRET_WORDS & set(words) or _SECRET_PAIRS & set(pairwise(words)):
         return True
     return words[-1:] == ["token"] and not _TEXT_TOKENS & set(words[:-1])
 

@@ -3,7 +3,8 @@
     run directory ──▶ RunFiles ──▶ contents (plain values) ──▶ report.html, report.md
 
 Only the run directory is read, so a report can be written again at any time, and of a run that stopped early.
-report.html loads nothing: plotly.js, figures and styles are inside, and a content security policy forbids the rest.
+report.html loads nothing: plotly.js, figures and styles are inside; a content security policy forbids the
+rest.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import math
 import os
 import re
 import shlex
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import yaml
 from markupsafe import Markup
 
 from kamerton.decide import charts, verdict
-from kamerton.decide.examples import changed, is_right, worst
+from kamerton.decide.examples import SHOWN, changed, is_right, worst
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.statistics import joined
 from kamerton.errors import UserError
@@ -42,8 +44,8 @@ _MARKDOWN_MARKUP = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])\(")
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` and `report.md` into the run directory and return the path of the first.
 
-    Missing or damaged parts of the run directory become a sentence in the report. Raises `UserError` when `run_dir`
-    is not a directory.
+    A missing or damaged part of the run directory becomes a sentence in the report. The same run directory
+    gives the same report. Raises `UserError` when `run_dir` is not a directory.
     """
     from plotly.offline import get_plotlyjs
 
@@ -63,10 +65,11 @@ def contents(run: RunFiles) -> dict[str, Any]:
     return {
         "run": run,
         "record": run.record,
-        "title": f"{run.record.get('experiment') or run.path.parent.name} · {run.record.get('run_id') or run.path.name}",
+        "title": _title(run),
         "state": _state(run),
         "headline": sentence,
         "tone": tone,
+        "comparison": verdict.comparison(run, rows),
         "cautions": verdict.cautions(run, rows),
         "rows": rows,
         "remarks": remarks,
@@ -76,8 +79,14 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "classes": _classes(run),
         "examples": _examples(run),
         "command": shlex.join(["kamerton", "train", *run.overrides]),
+        "many_labels": charts.MOST_COUNTS,
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
     }
+
+
+def _title(run: RunFiles) -> str:
+    path = run.path.resolve()
+    return f"{run.record.get('experiment') or path.parent.name} · {run.record.get('run_id') or path.name}"
 
 
 def _state(run: RunFiles) -> str | None:
@@ -97,22 +106,23 @@ def _state(run: RunFiles) -> str | None:
 
 
 def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
-    """The line of facts under the headline."""
+    """The facts under the headline."""
     record = run.record
     model, progress, git = (record.get(name) or {} for name in ("model", "progress", "git"))
     speed, times = record.get("throughput") or {}, record.get("times") or {}
-    trainable, whole = model.get("trainable_parameters"), model.get("parameters")
+    trained, whole = model.get("trainable_parameters"), model.get("parameters")
+    commit, changes = str(git.get("commit") or "")[:12], " + changes" if git.get("dirty") else ""
     facts = {
         "model": model.get("name"),
         "parameters": plain(whole),
-        "trained": f"{plain(trainable)} ({trainable / whole:.2%})" if trainable and whole else plain(trainable),
+        "trained": f"{plain(trained)} ({trained / whole:.2%})" if trained and whole else plain(trained),
         "steps": plain(progress.get("step")),
         "epochs": plain(progress.get("epoch")),
         "duration": _duration(times.get("started"), times.get("finished")),
         "speed": f"{plain(speed['tokens_per_s'])} tokens/s" if speed.get("tokens_per_s") else None,
         "seed": plain(record.get("seed")),
-        "started": times.get("started"),
-        "commit": f"{str(git['commit'])[:12]}{' + changes' if git.get('dirty') else ''}" if git.get("commit") else None,
+        "started": moment(times.get("started")),
+        "commit": f"{commit}{changes}" if commit else None,
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
 
@@ -124,12 +134,17 @@ def _splits(run: RunFiles) -> dict[str, dict[str, float]]:
 
 
 def _classes(run: RunFiles) -> dict[str, Any]:
-    """The per-class table, or why there is none."""
+    """The per-class table and the most frequent confusions, or why there are none."""
     if run.tuned is None:
         return {"absent": _no_scores(run)}
     if not is_labelled(run.tuned):
         return {"absent": "The test examples have no labels, so there are no classes to compare."}
-    return {"rows": per_class(run.tuned)}
+    labels, matrix = confusion(run.tuned)
+    errors = np.where(np.eye(len(labels), dtype=bool), 0, matrix)
+    order = np.argsort(-errors, axis=None, kind="stable")[:SHOWN]
+    pairs = [divmod(int(cell), len(labels)) for cell in order if errors.flat[cell]]
+    confused = [{"true": labels[i], "predicted": labels[j], "count": int(matrix[i, j])} for i, j in pairs]
+    return {"rows": per_class(run.tuned), "confused": confused}
 
 
 def _examples(run: RunFiles) -> dict[str, Any]:
@@ -143,7 +158,7 @@ def _examples(run: RunFiles) -> dict[str, Any]:
         "labelled": is_labelled(run.tuned),
     }
     if run.base is None:
-        return found | {"changed_absent": f"{_sentence(run.absent['scores/base.parquet'])} Nothing to compare with."}
+        return found | {"changed_absent": _sentence(run.absent["scores/base.parquet"])}
     try:
         return found | changed(*joined(run.base, run.tuned))
     except UserError:
@@ -170,20 +185,22 @@ def _environment(**options: Any) -> jinja2.Environment:
         lstrip_blocks=True,
         **options,
     )
-    environment.filters |= {
-        "number": verdict.number,
-        "signed": verdict.signed,
-        "span": verdict.span,
-        "plain": plain,
-        "words": lambda name: str(name).replace("_", " "),
-        "sentence": _sentence,
-        "indented": _indented,
-    }
+    environment.tests["grid"] = is_grid
+    environment.filters.update(
+        number=verdict.number,
+        signed=verdict.signed,
+        span=verdict.span,
+        plain=plain,
+        moment=moment,
+        words=lambda name: str(name).replace("_", " "),
+        sentence=_sentence,
+        indented=_indented,
+    )
     return environment
 
 
 def _markdown(value: Any) -> Any:
-    """Data as one line of Markdown text: what would be read as markup or HTML is escaped; blocks marked safe pass."""
+    """Data as one line of Markdown: markup and HTML in it are escaped; text marked safe passes."""
     if isinstance(value, Markup):
         return value
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
@@ -210,12 +227,30 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
+def is_grid(value: Any) -> bool:
+    """Whether nested facts are best read as a table: mappings of plain values, under two names or more."""
+    columns = list(value.values()) if isinstance(value, dict) else []
+    return len(columns) > 1 and all(
+        isinstance(column, dict) and not any(isinstance(item, dict) for item in column.values())
+        for column in columns
+    )
+
+
+def moment(time: Any) -> str | None:
+    """An ISO 8601 time as `2026-11-22 08:00:05 UTC`; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(str(time)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except ValueError:
+        return None if time is None else str(time)
+
+
 def _duration(start: Any, end: Any) -> str | None:
     """Time between two ISO 8601 times, such as `4 min 12 s`."""
     try:
-        seconds = round((datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds())
+        passed = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
     except (ValueError, TypeError):
         return None
+    seconds = round(passed.total_seconds())
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
 

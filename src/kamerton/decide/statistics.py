@@ -1,11 +1,12 @@
 """How sure a number is: bootstrap intervals of metrics, and of paired differences between two models.
 
-Examples are drawn with replacement, the metric is computed again for each draw, and the interval runs between the
-percentiles of these values. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
-(percentile interval) and 10.3 and 16 (paired samples are resampled as pairs).
+Examples are drawn with replacement, the metric is computed again for each draw, and the interval runs between
+the percentiles of these values. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapters 13 (percentile interval) and 10.3 and 16 (paired samples are resampled as pairs).
 
-Two limits to know. With fewer than about 30 examples the interval is too narrow, and a metric at its bound (every
-answer right) has an interval of no width. `ece` has none: its plug-in estimate is biased, which resampling doubles.
+Two limits to know. With fewer than about 30 examples the interval is too narrow, and a metric at its bound
+(every answer right) has an interval of no width. `ece` has none: its plug-in estimate is biased, which
+resampling doubles.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Difference(TypedDict):
 def intervals(
     table: pa.Table, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap interval (low, high) of every metric of `kamerton.score.metrics.compute` but `ece`.
+    """Percentile bootstrap interval (low, high) of every metric of `metrics.compute` but `ece`.
 
-    A metric that is undefined on the table or on one of the resamples has no interval. Deterministic in `seed`.
+    A metric that is undefined on the table or on a resample has no interval. Deterministic in `seed`.
     """
     values = _bootstrap([table], resamples, seed)[0]
     return {name: bounds for name, sample in values.items() if (bounds := _percentiles(sample, level))}
@@ -76,10 +77,10 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Difference `tuned - base` of one metric with its percentile bootstrap interval, examples resampled as pairs.
+    """Difference `tuned - base` of one metric with its percentile bootstrap interval (paired).
 
-    Rows are joined on `example_id`, in any order. Raises `UserError` when the tables hold different examples or
-    repeat one, and `KeyError` when the metric is not defined on both.
+    Rows are joined on `example_id`, in any order. Raises `UserError` when the tables hold different examples
+    or repeat one, and `KeyError` when the metric is not defined on both.
     """
     return paired_differences(base, tuned, resamples=resamples, level=level, seed=seed)[metric]
 
@@ -87,21 +88,20 @@ def paired_difference(
 def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Both tables sorted by example id, once it is sure that they hold the same examples."""
     faults = [fault for name, table in (("base", base), ("tuned", tuned)) for fault in _repeats(name, table)]
-    ids = [set(table["example_id"].to_pylist()) for table in (base, tuned)]
+    ids: list[set[str]] = [set(table["example_id"].to_pylist()) for table in (base, tuned)]
     if ids[0] != ids[1]:
-        only = [f"{len(a - b)} only in the {name} table (first: {', '.join(sorted(a - b)[:3]) or 'none'})"
-                for name, a, b in (("base", *ids), ("tuned", *reversed(ids)))]
-        faults.append(
-            Fault(
-                "scores_of_different_examples",
-                f"the two score tables do not hold the same examples: {'; '.join(only)}",
-                "score both models on the same split of the same data",
-                column="example_id",
-            )
-        )
+        only = f"{_only('base', ids[0] - ids[1])}, {_only('tuned', ids[1] - ids[0])}"
+        message = f"the two score tables do not hold the same examples: {only}"
+        fix = "score both models on the same split of the same data"
+        faults.append(Fault("scores_of_different_examples", message, fix, column="example_id"))
     if faults:
         raise UserError(faults)
     return base.sort_by("example_id"), tuned.sort_by("example_id")
+
+
+def _only(name: str, ids: set[str]) -> str:
+    few = f" ({', '.join(sorted(ids)[:3])}{', …' if len(ids) > 3 else ''})" if ids else ""
+    return f"{len(ids)} only in the {name} table{few}"
 
 
 def _repeats(name: str, table: pa.Table) -> list[Fault]:
@@ -113,7 +113,7 @@ def _repeats(name: str, table: pa.Table) -> list[Fault]:
 
 
 def _bootstrap(tables: list[pa.Table], resamples: int, seed: int) -> list[Values]:
-    """Metric values of each table on the same `resamples` draws of its rows (the tables have equally many)."""
+    """Metric values of each table on the same `resamples` draws of rows (the tables have equally many)."""
     rows = tables[0].num_rows
     if not rows:
         return [{} for _ in tables]

@@ -29,9 +29,10 @@ Row = dict[str, Any]
 
 
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
-    """One row per metric of the test split `{name, title, base, tuned, …_interval, change, verdict}`, and remarks.
+    """One row per metric of the test split, and remarks.
 
-    Numbers come from the score tables, else from run.json (then without intervals); a disagreement is a remark.
+    A row is `{name, title, base, tuned, base_interval, tuned_interval, change, verdict}`. Numbers come from
+    the score tables, else from run.json (then without intervals); where the two disagree, a remark says so.
     """
     remarks: list[str] = []
     recorded = run.record.get("metrics") or {}
@@ -44,9 +45,10 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
         try:
             changes = dict(paired_differences(run.base, run.tuned))
         except UserError as error:
-            remarks.append(f"No difference can be given: {'; '.join(fault.message for fault in error.faults)}.")
-    names = [name for name in TITLES if any(side["point"].get(name) is not None for side in sides.values())]
-    return [_row(name, sides, changes.get(name)) for name in names], remarks
+            reasons = "; ".join(fault.message for fault in error.faults)
+            remarks.append(f"No difference can be given: {reasons}.")
+    known = [name for name in TITLES if any(side["point"].get(name) is not None for side in sides.values())]
+    return [_row(name, sides, changes.get(name)) for name in known], remarks
 
 
 def _side(table: pa.Table | None, recorded: Any, split: str, remarks: list[str]) -> Row:
@@ -57,8 +59,13 @@ def _side(table: pa.Table | None, recorded: Any, split: str, remarks: list[str])
     point = compute(table)
     for name, value in point.items():
         written = recorded.get(name)
-        if isinstance(written, float) and value is not None and not math.isclose(written, value, rel_tol=1e-4):
-            remarks.append(f"run.json says {split} {name} {written:.6g}; the score table gives {value:.6g}, shown here.")
+        if (
+            isinstance(written, float)
+            and value is not None
+            and not math.isclose(written, value, rel_tol=1e-4)
+        ):
+            says = f"run.json says {split} {name} {written:.6g}"
+            remarks.append(f"{says}; the score table gives {value:.6g}, which is shown here.")
     return {"point": point, "intervals": intervals(table)}
 
 
@@ -83,15 +90,15 @@ def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     known = {row["name"]: row for row in rows if row["tuned"] is not None}
     row = known.get("accuracy") or known.get("loss")
     if row is None:
-        return _without_test(run)
+        return _without_test(run), "open"
     count = f" on {run.tuned.num_rows:,} test examples" if run.tuned is not None else " on the test split"
     name, tuned = row["title"], number(row["tuned"])
     if row["base"] is None:
         return f"{name} {tuned}{span(row['tuned_interval'])}{count}; the base model was not scored.", "open"
-    values = f"{name.lower()} {number(row['base'])} → {tuned}{count}"
+    values = f"{number(row['base'])} → {tuned}{count}"
     if row["change"] is None:
-        return f"{values[0].upper()}{values[1:]}; whether the difference is chance cannot be said.", "open"
-    values += f", difference {signed(row['change']['difference'])}{span(row['change'])}"
+        return f"{name} {values}; whether the difference is chance cannot be said.", "open"
+    values = f"{name.lower()} {values}, difference {signed(row['change']['difference'])}{span(row['change'])}"
     if row["verdict"] == "better":
         return f"Better than the base model: {values}.", "good"
     if row["verdict"] == "worse":
@@ -99,51 +106,62 @@ def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     return f"No clear change from the base model: {values}; the difference may be chance.", "open"
 
 
-def _without_test(run: RunFiles) -> tuple[str, str]:
+def _without_test(run: RunFiles) -> str:
     metrics = run.record.get("metrics") or {}
-    for split in ("best", "validation"):
+    for split, name in (("best", "the best validation loss"), ("validation", "the last validation loss")):
         loss = (metrics.get(split) or {}).get("loss")
         if loss is not None:
-            return f"There is no test result yet; the {split} validation loss is {number(loss)}.".replace(
-                "the validation validation", "the last validation"
-            ), "open"
-    return "There is no test result, so nothing can be said about how good the model is.", "open"
+            return f"There is no test result; {name} is {number(loss)}."
+    return "There is no test result, so nothing can be said about how good the model is."
+
+
+def comparison(run: RunFiles, rows: list[Row]) -> str | None:
+    """What always giving the most frequent label would reach; None without labels."""
+    share = _majority(run.tuned)
+    if share is None or all(row["name"] != "accuracy" for row in rows):
+        return None
+    return f"For comparison: always answering “{share[0]}” would reach accuracy {number(share[1])}."
 
 
 def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     """What a careful reader should know before quoting the headline."""
-    found: list[str] = []
     if run.tuned is None:
-        return found
+        return []
+    found, count = [], run.tuned.num_rows
     known = {row["name"]: row for row in rows}
-    if run.tuned.num_rows < FEW_EXAMPLES:
-        found.append(f"Only {run.tuned.num_rows} test examples: the intervals are too narrow to be trusted.")
-    if is_labelled(run.tuned):
-        found += _against_majority(run.tuned, known["accuracy"]["tuned"])
-        if known["accuracy"]["verdict"] == "better" and known["loss"]["verdict"] == "worse":
-            found.append("More answers are right, but the loss of the reference answers rose: check the calibration.")
+    accuracy, loss = known.get("accuracy", {}), known.get("loss", {})
+    if count < FEW_EXAMPLES:
+        found.append(f"Only {count} test examples: the intervals are too narrow to be trusted.")
+    if accuracy.get("tuned") == 1:
+        found.append(
+            "Every answer is right, so the interval has no width; by the rule of three, up to about "
+            f"{number(min(1, 3 / count))} of all answers may still be wrong."
+        )
+    share = _majority(run.tuned)
+    if share is not None and accuracy and accuracy["tuned"] <= share[1]:
+        found.append("The model is no better than always giving the most frequent label.")
+    if accuracy.get("verdict") == "better" and loss.get("verdict") == "worse":
+        found.append("More answers are right, but the loss of the references rose: check the calibration.")
     return found
 
 
-def _against_majority(table: pa.Table, accuracy: float | None) -> list[str]:
-    """Compare with always giving the most frequent label."""
+def _majority(table: pa.Table | None) -> tuple[str, float] | None:
+    """The most frequent label and its share."""
+    if table is None or not is_labelled(table):
+        return None
     labels = Counter(label for label in table["label"].to_pylist() if label is not None)
-    if not labels or accuracy is None:
-        return []
+    if not labels:
+        return None
     label, count = labels.most_common(1)[0]
-    share = count / labels.total()
-    always = f"always answering “{label}” would reach {number(share)}"
-    if accuracy <= share:
-        return [f"The model is no better than a constant: {always}."]
-    return [f"For comparison, {always}."]
+    return label, count / labels.total()
 
 
 def number(value: float | None) -> str:
     """Three decimals below ten, else four significant digits with thousands separators; – for None."""
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
-    return text.replace("-", "−")
+    decimals = 3 if abs(value) < 10 else max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def signed(value: float) -> str:

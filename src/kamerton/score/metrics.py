@@ -1,8 +1,9 @@
 """Metrics of a scores table: what a model's answers on one set of examples are worth.
 
 A scores table has one row per example (`example_id, prompt, target, prediction, label, predicted_label,
-label_logprobs, nll, target_tokens, correct_tokens, metadata`); its schema metadata may name the task's labels under
-`b"labels"` (a JSON list, the order of `label_logprobs`). Everything is float64; what is undefined is None, never NaN.
+label_logprobs, nll, target_tokens, correct_tokens, metadata`); its schema metadata may name the task's labels
+under `b"labels"` (a JSON list, the order of `label_logprobs`). Everything is float64; what is undefined is
+None, never NaN.
 
 Counts come from torchmetrics. The ratios are taken here because torchmetrics divides in float32, and because
 the bootstrap (`kamerton.decide.statistics`) needs the very same formulas for thousands of resamples at once.
@@ -26,7 +27,7 @@ LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece"})
 
 
 def compute(table: pa.Table) -> dict[str, float | None]:
-    """Every metric that the table supports, by name; None where it is undefined (no rows, no tokens, not finite).
+    """Every metric that the table supports, by name; None where undefined (no rows, no tokens, not finite).
 
     Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of it), `token_accuracy`.
     With labels also `accuracy`, macro `f1`, `precision`, `recall` (see `label_metrics`) and `ece`.
@@ -49,7 +50,7 @@ def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.
 
 
 def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Accuracy and macro F1, precision and recall of confusion counts `[..., labels, labels + 1]` (last: no label).
+    """Accuracy, macro F1, precision and recall of counts `[..., true label, predicted label or none]`.
 
     Macro is the mean over the labels that occur or are predicted (as in torchmetrics and scikit-learn); among
     these, a ratio 0/0 counts as 0: precision of a label never predicted, recall of one that never occurs.
@@ -68,7 +69,10 @@ def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 
 
 def per_class(table: pa.Table) -> list[dict[str, Any]]:
-    """One row `{label, precision, recall, f1, support}` per label; a ratio 0/0 is None (never predicted, no support)."""
+    """One row `{label, precision, recall, f1, support}` per label; a ratio 0/0 is None.
+
+    So `precision` is None for a label that is never predicted, and `recall` for one without support.
+    """
     counts = _confusion_counts(table)
     support = counts.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,7 +92,7 @@ def per_class(table: pa.Table) -> list[dict[str, Any]]:
 def confusion(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
     """Labels and the square matrix of counts [true, predicted] over the rows that have a label.
 
-    Where some answers are none of the labels, `NO_LABEL` is appended as a last class that is only ever predicted.
+    Where some answers are none of the labels, `NO_LABEL` is appended as a last class, only ever predicted.
     """
     labels, counts = labels_of(table), _confusion_counts(table)
     if not counts[:, -1].any():
@@ -100,7 +104,8 @@ def expected_calibration_error(table: pa.Table) -> float | None:
     """Expected calibration error: mean gap between confidence and accuracy over 15 equal-width bins.
 
     Confidence is the probability (softmax over `label_logprobs`) of the predicted label. Rows without label,
-    prediction or log-probabilities are left out. Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
+    prediction or log-probabilities are left out. Source: Guo et al., On Calibration of Modern Neural
+    Networks, 2017.
     """
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
@@ -112,7 +117,8 @@ def expected_calibration_error(table: pa.Table) -> float | None:
     known = np.isfinite(confidence)
     if not known.any():
         return None
-    # torchmetrics keeps a bin of its own for a confidence of exactly 1; below 1 it falls into the last of the 15.
+    # torchmetrics has a bin of its own for a confidence of exactly 1; just below, it falls into the last of
+    # 15.
     confidence = np.minimum(confidence[known], np.nextafter(1.0, 0.0))
     correct = (truth[rows] == guess[rows])[known].astype(np.int64)
     error = binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), n_bins=ECE_BINS)
@@ -121,14 +127,15 @@ def expected_calibration_error(table: pa.Table) -> float | None:
 
 def is_labelled(table: pa.Table) -> bool:
     """Whether the table holds a classification: some row has a predicted label."""
-    return table["predicted_label"].null_count < table.num_rows
+    return bool(table["predicted_label"].null_count < table.num_rows)
 
 
 def labels_of(table: pa.Table) -> list[str]:
-    """The task's labels: those of the schema metadata, in their order, then any other that the rows hold, sorted."""
+    """The task's labels: those of the schema metadata in their order, then any other in the rows, sorted."""
     named = json.loads((table.schema.metadata or {}).get(b"labels", b"[]"))
-    found = {value for name in ("label", "predicted_label") for value in pc.unique(_strings(table, name)).to_pylist()}
-    return list(dict.fromkeys([*named, *sorted(found - {None})]))
+    columns = (pc.unique(_strings(table, name)).to_pylist() for name in ("label", "predicted_label"))
+    found = {label for column in columns for label in column if label is not None}
+    return list(dict.fromkeys([*named, *sorted(found)]))
 
 
 def label_indices(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -152,7 +159,8 @@ def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
             "write one log-probability per label, in the order of the schema metadata"
         )
     width = max(widths, default=0)
-    logprobs = np.array([[math.nan] * width if row is None else row for row in rows], np.float64).reshape(-1, width)
+    unknown = [math.nan] * width
+    logprobs = np.array([unknown if row is None else row for row in rows], np.float64).reshape(-1, width)
     if not width:
         return logprobs
     with np.errstate(invalid="ignore"):

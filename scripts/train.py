@@ -1,0 +1,7 @@
+"""`kamerton train` from a checkout: python scripts/train.py [key=value ...]"""
+
+import sys
+
+from kamerton.cli import main
+
+sys.exit(main(["train", *sys.argv[1:]]))

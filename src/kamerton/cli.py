@@ -1,0 +1,66 @@
+"""The command line: `kamerton <command> [key=value ...]`. Imports nothing heavy before it knows what to do.
+
+Exit codes: 0 done, 1 failed, 2 bad configuration or data (every fault listed), 130 interrupted (resumable).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from kamerton.errors import UserError
+
+HELP = """\
+kamerton: fine-tune a language model, and say with numbers how good it became.
+
+Usage: kamerton COMMAND [key=value ...]
+
+Commands
+  train     prepare data, fine-tune, score the test split, write a report
+            kamerton train                                    the embedded model and data
+            kamerton train data=jsonl data.path=my.jsonl      your own prompts and completions
+            kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
+            kamerton train run_id=ID                          go on with an interrupted run
+            kamerton train --help                             every group and key
+  version   print the version
+
+Shell completion of groups, options and keys:
+  eval "$(kamerton train -sc install=bash)"                   also fish, zsh
+
+Exit codes: 0 done, 1 failed, 2 bad configuration or data, 130 interrupted (resumable)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the process's exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if command in ("version", "--version"):
+        from kamerton import __version__
+
+        print(f"kamerton {__version__}")
+        return 0
+    if command != "train":
+        print(
+            f"kamerton: unknown command {command!r}\n    fix: commands are train, version; see kamerton --help",
+            file=sys.stderr,
+        )
+        return 2
+    from kamerton.train.command import train_command
+
+    return train_command(arguments[1:])
+
+
+def print_faults(error: UserError) -> None:
+    """Every fault with its place and its fix, on standard error."""
+    count = len(error.faults)
+    print(f"{count} fault{'s' if count != 1 else ''} found; nothing was trained:\n", file=sys.stderr)
+    for fault in error.faults:
+        print(fault, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

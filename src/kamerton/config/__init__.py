@@ -1,0 +1,1 @@
+"""Configuration: its schema, its composition by Hydra, and everything that can be wrong with it."""

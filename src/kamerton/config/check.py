@@ -1,0 +1,123 @@
+"""Everything that is wrong with a composed configuration, at once, as faults with the nearest valid key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from kamerton.config.schema import Config
+from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.errors import Fault
+
+Path = tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)
+
+
+def to_config(values: Mapping[str, Any]) -> Config:
+    """The typed configuration behind checked plain values."""
+    return _adapter().validate_python(dict(values))
+
+
+def check_values(values: Mapping[str, Any]) -> list[Fault]:
+    """Unknown keys, wrong types and impossible values of the project's own sections."""
+    faults = []
+    try:
+        to_config(values)
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+    return [*faults, *_check_data(values), *_check_nodes(values)]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A fix that names the nearest valid word, or all of them."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(options) or 'nothing'}"
+
+
+def _fault(detail: Any) -> Fault:
+    path = tuple(str(part) for part in detail["loc"])
+    key = ".".join(path)
+    if detail["type"] == "unexpected_keyword_argument":
+        fix = did_you_mean(path[-1], _keys_at(path[:-1]))
+        return Fault("config.key", f"unknown configuration key {key!r}", fix, column=key)
+    if detail["type"] == "missing":
+        return Fault("config.missing", f"{key} is not set", f"set {key}=…", column=key)
+    reason = detail["msg"][:1].lower() + detail["msg"][1:]
+    fix = f"correct the value of {key}"
+    return Fault("config.value", f"{key} is {detail['input']!r}: {reason}", fix, column=key)
+
+
+def _keys_at(path: Path) -> list[str]:
+    """Valid keys of the section at `path`."""
+    section: Any = Config
+    for part in path:
+        hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
+        section = _plain(hints.get(part))
+    return [item.name for item in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
+
+
+def _plain(hint: Any) -> Any:
+    """The dataclass among a union's members, if there is one."""
+    if isinstance(hint, types.UnionType):
+        return next((member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)), None)
+    return hint
+
+
+def _check_data(values: Mapping[str, Any]) -> list[Fault]:
+    faults: list[Fault] = []
+    for section, kind, check in (
+        ("data", DataOptions, check_data_options),
+        ("split", SplitOptions, check_split_options),
+    ):
+        try:
+            options = TypeAdapter(kind).validate_python(dict(values.get(section) or {}))
+        except ValidationError:
+            continue  # said already
+        faults += check(options)  # type: ignore[operator]
+    return faults
+
+
+def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
+    """Bounds that the signature of an optimizer or the trainer does not state."""
+    optimizer, trainer = values.get("optimizer") or {}, values.get("trainer") or {}
+    bounds = [
+        ("optimizer.lr", optimizer.get("lr"), lambda x: x > 0, "must be a positive number"),
+        ("optimizer.weight_decay", optimizer.get("weight_decay", 0), lambda x: x >= 0, "must be 0 or more"),
+        (
+            "trainer.max_epochs",
+            trainer.get("max_epochs", 1),
+            lambda x: x > 0 and x == int(x),
+            "must be a whole number above 0",
+        ),
+        (
+            "trainer.max_steps",
+            trainer.get("max_steps", -1),
+            lambda x: x == -1 or (x > 0 and x == int(x)),
+            "must be a whole number above 0, or -1 for no limit",
+        ),
+    ]
+    faults = []
+    for key, value, good, rule in bounds:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not good(value):
+            faults.append(
+                Fault(
+                    "config.value",
+                    f"{key} is {value!r} but {rule}",
+                    f"correct the value of {key}",
+                    column=key,
+                )
+            )
+    return faults

@@ -1,0 +1,101 @@
+"""The configuration's own sections as dataclasses: their keys, types and bounds.
+
+Nodes that name a class (`optimizer`, `trainer`, each callback and logger) stay dictionaries here; `targets.py` checks
+them against the signature of what they name. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from kamerton.data.options import DataOptions, SplitOptions
+
+Node = dict[str, Any]
+
+
+@dataclass
+class ModelOptions:
+    """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes."""
+
+    name: str = "tiny"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    export: Literal["adapter", "merged"] | None = "adapter"
+
+
+@dataclass
+class AdapterOptions:
+    """`lora` trains low-rank additions to the layers in `targets`; `full` trains every weight."""
+
+    kind: Literal["lora", "full"] = "lora"
+    r: Annotated[int, Gt(0)] = 16
+    alpha: Annotated[float, Gt(0)] = 32.0
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    targets: str | list[str] = "all-linear"
+
+
+@dataclass
+class BatchOptions:
+    """`size` is global (examples per optimizer step); `max_tokens` bounds one forward pass and changes no result."""
+
+    size: Annotated[int, Gt(0)] = 16
+    max_tokens: Annotated[int, Gt(0)] = 2048
+    cut: Literal["tree", "packed", "padded"] = "tree"
+
+
+@dataclass
+class SchedulerOptions:
+    """Learning rate over optimizer steps: rises linearly for `warmup_steps`, then follows `name`."""
+
+    name: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: Annotated[int, Ge(0)] = 0
+
+
+@dataclass
+class WhenOptions:
+    """Every so many optimizer steps, or every so many epochs."""
+
+    strategy: Literal["steps", "epoch"] = "epoch"
+    every: Annotated[int, Gt(0)] = 1
+
+
+@dataclass
+class PathOptions:
+    """Where run directories are written."""
+
+    outputs: str = "outputs"
+
+
+@dataclass
+class Config:
+    """One run, fully resolved."""
+
+    name: str
+    seed: Annotated[int, Ge(0)]
+    run_id: str | None
+    resume: Literal["auto"] | None
+    allow_targets: list[str]
+    clip_norm: Annotated[float, Gt(0)] | None
+    base: bool
+    data: DataOptions
+    split: SplitOptions
+    model: ModelOptions
+    adapter: AdapterOptions
+    batch: BatchOptions
+    optimizer: Node
+    scheduler: SchedulerOptions
+    trainer: Node
+    callbacks: dict[str, Node | None]
+    logger: dict[str, Node | None]
+    eval: WhenOptions = field(default_factory=WhenOptions)
+    save: WhenOptions = field(default_factory=WhenOptions)
+    paths: PathOptions = field(default_factory=PathOptions)
+    debug_note: str | None = None
+
+
+# Read by pydantic: unknown keys are faults; `run_id=123` is a name although YAML reads a number.
+Config.__pydantic_config__ = {"extra": "forbid", "coerce_numbers_to_str": True}  # type: ignore[attr-defined]

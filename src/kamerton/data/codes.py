@@ -1,0 +1,120 @@
+"""Every code a fault of the data can have: what it means, what is done about it, and what may be chosen instead.
+
+The actions: `error` refuses the data, `drop` leaves the row out, `fix` mends it, `warn` only says so. Dropped and fixed rows
+are counted and written to the rejects file. The defaults refuse what would corrupt a run and warn of the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kamerton.errors import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The first of `actions` is the default."""
+
+    actions: tuple[str, ...]
+    meaning: str
+
+
+_REFUSE = ("error",)
+_UNUSABLE = ("error", "drop")
+_MENDABLE = ("error", "fix", "drop")
+_DOUBTFUL = ("warn", "drop", "error")
+_CLEANABLE = ("warn", "fix", "drop", "error")
+
+CODES: dict[str, Code] = {
+    # configuration and whole files
+    "bad-value": Code(_REFUSE, "a setting that cannot be used"),
+    "missing-file": Code(_REFUSE, "no such file, directory or match of a pattern"),
+    "empty-file": Code(_REFUSE, "a file without a row"),
+    "wrong-extension": Code(_REFUSE, "a file name that does not fit its format"),
+    "no-permission": Code(_REFUSE, "a file that may not be read"),
+    "unreadable-file": Code(
+        _REFUSE, "a file that is not what its name says, or breaks off (packed files, Parquet)"
+    ),
+    "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
+    "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
+    "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
+    # rows that cannot be read
+    "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
+    "bad-json": Code(_UNUSABLE, "a line that is not JSON"),
+    "not-an-object": Code(_UNUSABLE, "a line of JSON that is not an object"),
+    "bad-csv": Code(_UNUSABLE, "a record with broken quoting"),
+    "wrong-field-count": Code(_UNUSABLE, "a record with more or fewer fields than the header"),
+    "bad-trec": Code(_UNUSABLE, "a line that is not a labelled TREC question"),
+    # rows that do not fit
+    "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
+    "empty-field": Code(_UNUSABLE, "a field with nothing (but spaces) in it"),
+    "not-a-string": Code(
+        _MENDABLE, "a number or boolean where a text belongs (fix: written out); a list or object never fits"
+    ),
+    "bad-messages": Code(
+        _UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"
+    ),
+    "trailing-turns": Code(
+        _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
+    ),
+    "mixed-schemas": Code(("error", "drop", "warn"), "rows of another schema than most of the file"),
+    # texts
+    "control-characters": Code(_CLEANABLE, "invisible or lost characters (fix: removed)"),
+    "mojibake": Code(_CLEANABLE, "text decoded with the wrong encoding, as in `cafÃ©` (fix: repaired)"),
+    "not-nfc": Code(_CLEANABLE, "characters in decomposed form (fix: Unicode NFC)"),
+    "outer-whitespace": Code(_CLEANABLE, "spaces around a text (fix: stripped)"),
+    "half-surrogate": Code(_UNUSABLE, "half of a character pair, which is no text"),
+    # rows against rows
+    "exact-duplicate": Code(("drop", "warn", "error"), "the same prompt and completion again in one split"),
+    "near-duplicate": Code(_DOUBTFUL, "nearly the same words as another row"),
+    "contradiction": Code(_DOUBTFUL, "one prompt with different labels (drop: all of them)"),
+    "leakage": Code(
+        ("drop", "warn", "error"), "a prompt of the validation or test split that is trained on as well"
+    ),
+    "near-leakage": Code(
+        ("drop", "warn", "error"), "a near duplicate of a validation or test row that is trained on"
+    ),
+    "outlying-length": Code(_DOUBTFUL, "far longer or shorter than the other rows"),
+    "outlying-language": Code(_DOUBTFUL, "another script than nearly all other rows"),
+    "outlying-format": Code(
+        _DOUBTFUL, "another form of completion (JSON, number, ...) than nearly all other rows"
+    ),
+    # labels
+    "unknown-label": Code(_UNUSABLE, "a completion that is not among the given labels"),
+    "label-spelling": Code(
+        ("error", "fix", "warn"), "a label spelt two ways (fix: the more frequent spelling)"
+    ),
+    "label-imbalance": Code(
+        ("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"
+    ),
+    "rare-label": Code(("warn", "error", "drop"), "a label with fewer than 5 training rows"),
+    "label-missing": Code(("warn", "error"), "a label that a split does not have"),
+    "few-rows": Code(("warn", "error"), "a split with fewer than 20 rows"),
+    # tokens
+    "template-error": Code(_UNUSABLE, "a chat that the tokenizer's template refuses"),
+    "no-targets": Code(_UNUSABLE, "a row of which not one token is trained on"),
+    "too-long": Code(_REFUSE, "more tokens than data.max_length; see data.overlong"),
+    "lost-targets": Code(("warn", "error"), "target tokens cut off by data.max_length"),
+}
+
+
+def action(policy: Mapping[str, str], code: str) -> str:
+    """What is to be done about faults of this code."""
+    return policy.get(code) or CODES[code].actions[0]
+
+
+def check_policy(policy: Mapping[str, str]) -> list[Fault]:
+    """Codes there are not, and actions a code does not have."""
+    faults = []
+    for code, chosen in policy.items():
+        key = f"data.policy.{code}"
+        if code not in CODES:
+            near = difflib.get_close_matches(code, CODES, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"the codes are {', '.join(CODES)}"
+            faults.append(Fault("bad-value", f"there is no fault code {code!r}", fix, column=key))
+        elif chosen not in CODES[code].actions:
+            fix = f"set {key} to {' or '.join(CODES[code].actions)}"
+            faults.append(Fault("bad-value", f"{code} cannot be answered with {chosen!r}", fix, column=key))
+    return faults

@@ -1,0 +1,180 @@
+"""Feeds the trainer: one Lightning batch is one optimizer step, already cut into micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+
+from kamerton.model.loss import PaddedRows, build_padded
+from kamerton.model.tree import TreeRow, build_row
+from kamerton.plan.epoch import Cut, EpochPlan, MicroBatch, cut_examples, plan_epoch
+
+Layout = TreeRow | PaddedRows
+
+
+class EncodedExamples(Protocol):
+    """What the plan and the batches need of encoded data."""
+
+    lengths: npt.NDArray[np.int32]
+    target_counts: npt.NDArray[np.int32]
+
+    def tokens(self, index: int) -> npt.NDArray[np.int32]: ...
+    def targets(self, index: int) -> npt.NDArray[np.bool_]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One optimizer step as one rank sees it: `target_tokens` and `examples` count the whole step, over all ranks."""
+
+    micro_batches: tuple[Layout, ...]
+    target_tokens: int
+    examples: int
+    tokens: int
+
+
+def layout(data: EncodedExamples, micro: MicroBatch, *, cut: Cut, pad: int) -> Layout:
+    """The tensors of one micro-batch."""
+    sequences = [data.tokens(example) for example in micro.examples]
+    targets = [data.targets(example) for example in micro.examples]
+    if cut == "padded":
+        return build_padded(sequences, targets, pad=pad)
+    return build_row(sequences, targets, share=cut == "tree")
+
+
+class StepLoader:
+    """Optimizer steps from wherever training stands: `position()` is (epoch, step within the epoch).
+
+    The position is read when iteration starts, so a resumed run goes on at the very next step.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], EpochPlan],
+        batch: Callable[[EpochPlan, int], StepBatch],
+        position: Callable[[], tuple[int, int]],
+        steps_per_epoch: int,
+    ) -> None:
+        self._plan, self._batch, self._position = plan, batch, position
+        self._steps = steps_per_epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        epoch, start = self._position()
+        plan = self._plan(epoch)
+        for step in range(start, self._steps):
+            yield self._batch(plan, step)
+
+    # Lightning calls a loader with these two resumable; the position already is in the trainer's step count.
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        del state
+
+
+class MicroBatches:
+    """A data set in micro-batches, each example once over all ranks; laid out as they are asked for."""
+
+    def __init__(
+        self,
+        data: EncodedExamples,
+        *,
+        max_tokens: int,
+        cut: Cut,
+        pad: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        micros = cut_examples(range(len(data)), data.lengths, max_tokens, cut, data.tokens)
+        self.micro_batches = micros[rank::world_size]
+        self._data, self._cut, self._pad = data, cut, pad
+
+    def __len__(self) -> int:
+        return len(self.micro_batches)
+
+    def __iter__(self) -> Iterator[Layout]:
+        for micro in self.micro_batches:
+            yield layout(self._data, micro, cut=self._cut, pad=self._pad)
+
+
+class FineTuneData(pl.LightningDataModule):
+    """Train steps from the epoch plan, validation in micro-batches of the same cut."""
+
+    def __init__(
+        self,
+        train: EncodedExamples,
+        validation: EncodedExamples | None,
+        *,
+        seed: int,
+        batch_size: int,
+        max_tokens: int,
+        cut: Cut,
+        pad: int,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation = train, validation
+        self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
+        self._cut, self._pad = cut, pad
+        self.train_batch_size = batch_size
+        self.steps_per_epoch = -(-len(train) // batch_size)
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The plan of one epoch for the trainer's number of ranks."""
+        return plan_epoch(
+            self.train.lengths,
+            self.train.target_counts,
+            seed=self._seed,
+            epoch=epoch,
+            batch_size=self._batch_size,
+            max_tokens=self._max_tokens,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            cut=self._cut,
+            tokens=self.train.tokens,
+        )
+
+    def train_dataloader(self) -> StepLoader:
+        return StepLoader(self.plan, self._step, self._position, self.steps_per_epoch)
+
+    def val_dataloader(self) -> MicroBatches | list[Any]:
+        if self.validation is None:
+            return []
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return MicroBatches(
+            self.validation,
+            max_tokens=self._max_tokens,
+            cut=self._cut,
+            pad=self._pad,
+            rank=rank,
+            world_size=world,
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        del dataloader_idx
+        if isinstance(batch, StepBatch):
+            return replace(batch, micro_batches=tuple(micro.to(device) for micro in batch.micro_batches))
+        return batch.to(device)
+
+    def _position(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return divmod(self.trainer.global_step, self.steps_per_epoch)
+
+    def _step(self, plan: EpochPlan, index: int) -> StepBatch:
+        assert self.trainer is not None
+        step = plan.steps[index]
+        micros = step.ranks[self.trainer.global_rank]
+        members = list(step.examples)
+        return StepBatch(
+            micro_batches=tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros),
+            target_tokens=step.target_tokens,
+            examples=len(members),
+            tokens=int(self.train.lengths[members].sum()),
+        )

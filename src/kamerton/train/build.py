@@ -1,0 +1,109 @@
+"""From configuration nodes to Lightning objects: the one place where `train` meets the framework's constructors."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+
+from kamerton.config.schema import Config, WhenOptions
+from kamerton.config.targets import instantiate
+from kamerton.data.module import FineTuneData
+from kamerton.model.module import OptimizerFactory, SchedulerFactory
+from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
+from kamerton.train.rundir import RunDirectory
+
+
+def optimizer_factory(config: Config) -> OptimizerFactory:
+    """Parameter groups → optimizer."""
+    return instantiate({**config.optimizer, "_partial_": True}, config.allow_targets)  # type: ignore[no-any-return]
+
+
+def scheduler_factory(config: Config) -> SchedulerFactory:
+    """(optimizer, total steps) → learning-rate schedule, stepped once per optimizer step."""
+    from transformers import get_scheduler
+
+    options = config.scheduler
+    name = "constant_with_warmup" if options.name == "constant" else options.name
+    return lambda optimizer, total: get_scheduler(name, optimizer, options.warmup_steps, total)
+
+
+def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
+    """An interval in optimizer steps, never longer than the run: its last step counts as an occasion."""
+    return min(when.every * (steps_per_epoch if when.strategy == "epoch" else 1), total_steps)
+
+
+def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
+    """Every logger of the configuration that is not null; `step` is where training goes on."""
+    given: dict[str, dict[str, Any]] = {
+        "csv": {"folder": str(run.path), "step": step},
+        "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": dataclasses.asdict(config)},
+        "tensorboard": {"save_dir": str(run.path)},
+    }
+    mode = os.environ.get("WANDB_MODE")
+    loggers = [
+        instantiate(node, config.allow_targets, **given.get(name, {}))
+        for name, node in config.logger.items()
+        if node is not None
+    ]
+    if mode is None:  # Lightning's W&B logger sets it for the whole process, and so for every later run
+        os.environ.pop("WANDB_MODE", None)
+    return loggers
+
+
+def build_callbacks(
+    config: Config, run: RunDirectory, stop: StopRequest, data: FineTuneData, total_steps: int
+) -> list[Callback]:
+    """The configured callbacks that are not null, and the ones that keep the run directory."""
+    folder = str(run.path / "checkpoints")
+    every = steps_between(config.save, data.steps_per_epoch, total_steps)
+    given: dict[str, dict[str, Any]] = {
+        "checkpoint_best": {"dirpath": folder},
+        "checkpoint_last": {"dirpath": folder, "every_n_train_steps": every},
+    }
+    callbacks = [
+        instantiate(node, config.allow_targets, **given.get(name, {}))
+        for name, node in config.callbacks.items()
+        if node is not None
+    ]
+    if data.validation is None:
+        callbacks = [callback for callback in callbacks if not _needs_validation(callback)]
+        run.event(
+            "warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint"
+        )
+    examples = total_steps * data.train_batch_size
+    recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
+    return [*callbacks, recorder, SaveAndStop(stop, run)]
+
+
+def _needs_validation(callback: Callback) -> bool:
+    watches = isinstance(callback, EarlyStopping | ModelCheckpoint)
+    return watches and str(getattr(callback, "monitor", "")).startswith("val/")
+
+
+def build_trainer(
+    config: Config,
+    run: RunDirectory,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    steps_per_epoch: int,
+    total_steps: int,
+) -> pl.Trainer:
+    """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
+    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    node = {"enable_progress_bar": has_bar, **config.trainer}
+    trainer: pl.Trainer = instantiate(
+        node,
+        config.allow_targets,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        default_root_dir=str(run.path),
+        val_check_interval=steps_between(config.eval, steps_per_epoch, total_steps),
+        check_val_every_n_epoch=None,
+    )
+    return trainer

