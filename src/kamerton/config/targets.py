@@ -146,11 +146,7 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
 
 
 def _check_type(key: str, value: Any, annotation: Any) -> list[Fault]:
-    if (
-        annotation is inspect.Parameter.empty
-        or isinstance(annotation, str)
-        or isinstance(value, Mapping | list)
-    ):
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str) or isinstance(value, Mapping | list):
         return []
     try:
         TypeAdapter(annotation).validate_python(value)

@@ -66,9 +66,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         return tiny_tokenizer()
     folder, revision = _folder(name, revision)
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, revision=revision, trust_remote_code=trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -160,7 +158,5 @@ def _quiet() -> Iterator[None]:
 
 def missing_model(name: str, error: Exception) -> UserError:
     """The error for weights that could not be read although the name looked right."""
-    fault = Fault(
-        "model.load", f"cannot load {name!r}: {error}", "check the files or the network", column="model.name"
-    )
+    fault = Fault("model.load", f"cannot load {name!r}: {error}", "check the files or the network", column="model.name")
     return UserError([fault])

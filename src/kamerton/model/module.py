@@ -102,9 +102,7 @@ class FineTuneModule(pl.LightningModule):
         self.log_dict({f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = {
-            f"model.{name}": weight for name, weight in trainable_state(self.model).items()
-        }
+        checkpoint["state_dict"] = {f"model.{name}": weight for name, weight in trainable_state(self.model).items()}
         checkpoint["kamerton"] = {"tokens_seen": self.tokens_seen, "examples_seen": self.examples_seen}
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
@@ -127,9 +125,7 @@ class FineTuneModule(pl.LightningModule):
     def _record(self, batch: StepBatch, norm: Tensor, rate: float, seconds: float) -> None:
         self.tokens_seen += batch.tokens
         self.examples_seen += batch.examples
-        values = {
-            f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()
-        }
+        values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
         self.log("train/loss", values.pop("train/loss"), prog_bar=True)
         self.log("train/tokens_per_s", batch.tokens / seconds, prog_bar=True)
         self.log_dict({**values, "train/grad_norm": norm, "lr": rate})

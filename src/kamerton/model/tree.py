@@ -109,9 +109,7 @@ def tree_attention(
     `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
     """
     if tree is None:
-        raise RuntimeError(
-            f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes"
-        )
+        raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

@@ -180,6 +180,5 @@ def _share(
     cumulative = np.cumsum(lengths[members])
     owner = np.minimum((cumulative - lengths[members] / 2) * world_size // cumulative[-1], world_size - 1)
     return [
-        [member for member, rank in zip(members, owner, strict=True) if rank == chosen]
-        for chosen in range(world_size)
+        [member for member, rank in zip(members, owner, strict=True) if rank == chosen] for chosen in range(world_size)
     ]

@@ -58,9 +58,7 @@ def _question(render: Any, example: DataExample, labels: Sequence[str] | None) -
     )
 
 
-def _row(
-    example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None
-) -> dict[str, Any]:
+def _row(example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None) -> dict[str, Any]:
     prompt = example.prompt
     text = prompt if isinstance(prompt, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
     common = {

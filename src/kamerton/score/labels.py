@@ -95,12 +95,8 @@ def _batches(questions: Sequence[Question], max_tokens: int, cut: Cut) -> Iterab
     """Groups of questions for one forward pass each; completions count in full, shared prompts once with `tree`."""
     if cut == "padded":
         size = [max(map(len, q.completions)) + len(q.prompt) for q in questions]
-        lengths = np.array(
-            [s * len(q.completions) for s, q in zip(size, questions, strict=True)], dtype=np.int32
-        )
-        return [
-            micro.examples for micro in cut_examples(range(len(questions)), lengths, max_tokens, "packed")
-        ]
+        lengths = np.array([s * len(q.completions) for s, q in zip(size, questions, strict=True)], dtype=np.int32)
+        return [micro.examples for micro in cut_examples(range(len(questions)), lengths, max_tokens, "packed")]
     lengths = np.array([len(q.prompt) + sum(map(len, q.completions)) for q in questions], dtype=np.int32)
     micros = cut_examples(range(len(questions)), lengths, max_tokens, "tree", lambda i: questions[i].prompt)
     return [micro.examples for micro in micros]
@@ -115,11 +111,7 @@ def _run(
             sequence = np.concatenate([question.prompt, completion])
             sequences.append(sequence)
             targets.append(np.arange(len(sequence)) >= len(question.prompt))
-    batch = (
-        build_padded(sequences, targets, pad=pad)
-        if cut == "padded"
-        else build_row(sequences, targets, share=True)
-    )
+    batch = build_padded(sequences, targets, pad=pad) if cut == "padded" else build_row(sequences, targets, share=True)
     result = predict(model, batch.to(torch.device(device)))
     owner = result.sequence.cpu().numpy()
     nll = np.bincount(owner, result.nll.double().cpu().numpy(), len(sequences))

@@ -73,9 +73,7 @@ def build_callbacks(
     ]
     if data.validation is None:
         callbacks = [callback for callback in callbacks if not _needs_validation(callback)]
-        run.event(
-            "warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint"
-        )
+        run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
     examples = total_steps * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
     return [*callbacks, recorder, SaveAndStop(stop, run)]

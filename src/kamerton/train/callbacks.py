@@ -85,9 +85,7 @@ class Recorder(pl.Callback):
         if trainer.is_global_zero and (
             time.monotonic() - self._written > 1 or trainer.global_step == self._total_steps
         ):
-            self._run.update(
-                progress=self._progress(trainer, pl_module), metrics={"train": _group(trainer, "train")}
-            )
+            self._run.update(progress=self._progress(trainer, pl_module), metrics={"train": _group(trainer, "train")})
             self._written = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -115,6 +113,4 @@ class Recorder(pl.Callback):
 def _group(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
     """Logged metrics `prefix/name` by their names."""
     found = trainer.callback_metrics.items()
-    return {
-        key.removeprefix(f"{prefix}/"): float(value) for key, value in found if key.startswith(f"{prefix}/")
-    }
+    return {key.removeprefix(f"{prefix}/"): float(value) for key, value in found if key.startswith(f"{prefix}/")}

@@ -108,9 +108,7 @@ def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
         yield run
     except (Interrupted, KeyboardInterrupt) as error:
         run.set_state("paused")
-        run.event(
-            "info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}"
-        )
+        run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
         raise Interrupted(run.run_id) from error
     except UserError as error:
         first = error.faults[0]
@@ -160,9 +158,7 @@ def _total_steps(config: Config, steps_per_epoch: int) -> int:
     return steps if most == -1 else min(steps, most)
 
 
-def _record_start(
-    run: RunDirectory, config: Config, prepared: Prepared, data: FineTuneData, total_steps: int
-) -> None:
+def _record_start(run: RunDirectory, config: Config, prepared: Prepared, data: FineTuneData, total_steps: int) -> None:
     counts = {name: len(examples) for name, examples in prepared.splits.items()}
     known = (run.record.get("data") or {}).get("fingerprint")
     if known not in (None, prepared.fingerprint):

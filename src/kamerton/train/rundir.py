@@ -57,9 +57,7 @@ class RunDirectory:
         """Merge `fields` into `run.json` (dictionaries one level deep) and stamp the heartbeat."""
         for key, value in fields.items():
             known = self.record.get(key)
-            self.record[key] = (
-                {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
-            )
+            self.record[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
         self.record["heartbeat"] = now()
         self.record["pid"] = os.getpid()
         write_atomically(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
@@ -108,9 +106,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def config_id(values: Mapping[str, Any]) -> str:
     """A run id from what was asked: equal configurations have equal ids, however they were typed."""
-    asked = {
-        key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger")
-    }
+    asked = {key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger")}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
@@ -122,9 +118,7 @@ def open_run(values: Mapping[str, Any]) -> RunDirectory:
     """
     home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
     if values["run_id"] is not None:
-        return _existing(home / str(values["run_id"]), values) or _create(
-            home / str(values["run_id"]), values
-        )
+        return _existing(home / str(values["run_id"]), values) or _create(home / str(values["run_id"]), values)
     candidates = [home / config_id(values)]
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
@@ -139,9 +133,7 @@ def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
     run = RunDirectory(path, resuming=False)
-    run.update(
-        run_id=path.name, experiment=values["name"], provider="local", times={"created": now()}, error=None
-    )
+    run.update(run_id=path.name, experiment=values["name"], provider="local", times={"created": now()}, error=None)
     return run
 
 
@@ -169,9 +161,7 @@ def _check_resumable(path: Path, record: Mapping[str, Any], values: Mapping[str,
         raise UserError([Fault("run.finished", f"{name} is finished", fix, file=str(path), column="run_id")])
     if record.get("state") == "running" and _is_alive(record):
         fix = "wait for it or stop it, or give another run_id"
-        raise UserError(
-            [Fault("run.running", f"{name} is running (process {record['pid']})", fix, file=str(path))]
-        )
+        raise UserError([Fault("run.running", f"{name} is running (process {record['pid']})", fix, file=str(path))])
     saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     faults = [
         Fault(

@@ -16,16 +16,12 @@ from kamerton.train.rundir import RunDirectory
 _SHOWN = ("accuracy", "f1", "precision", "recall", "ece", "loss", "perplexity", "token_accuracy")
 
 
-def say_plan(
-    console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int
-) -> None:
+def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int) -> None:
     """Data counts, steps, and what the layout of the steps saves, before the first one."""
     counts = prepared.report.get("counts", {})
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
     twice = (
-        f"{counts['exact duplicates removed']:,} duplicates removed, "
-        if counts.get("exact duplicates removed")
-        else ""
+        f"{counts['exact duplicates removed']:,} duplicates removed, " if counts.get("exact duplicates removed") else ""
     )
     sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in prepared.splits.items())
     labels = f"; {len(prepared.labels)} labels" if prepared.labels else "; free text"
