@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # A contrast of at least 3:1 on the white and on the near-black page; also apart for the colour-blind.
 BLUE, ORANGE = "#3577d4", "#d9730d"
 CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
+MOST_MARKERS = 60
 MOST_COUNTS = 20  # labels up to which the cells of the confusion matrix carry their counts
 MOST_POINTS = 2000  # of a curve; more steps are averaged, so that a long run's report stays small
 LONGEST_TICK = 16
@@ -33,11 +34,12 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         figure.add_scatter(x=steps, y=losses, name=name, line={"color": BLUE, "width": 1.2}, **faint)
     if losses.size > 2:
         line = {"color": BLUE, "width": 2.5}
-        figure.add_scatter(x=steps, y=smoothed(losses), name="train, smoothed", line=line)
-    steps, losses = _series(curves, "val/loss")
+        figure.add_scatter(x=steps, y=smoothed(losses), name="train, smoothed", mode="lines", line=line)
+    steps, losses, _ = thinned(*_series(curves, "val/loss"))
     if losses.size:
+        mode = "lines+markers" if losses.size <= MOST_MARKERS else "lines"
         style = {"line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
-        figure.add_scatter(x=steps, y=losses, name="validation", mode="lines+markers", **style)
+        figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
     return _styled(figure, "Loss", "optimizer step", "nats per target token") if figure.data else None
 
 
@@ -77,10 +79,13 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
             ygap=1,
         )
     )
-    _styled(figure, "Confusion matrix", "predicted", "true", int(min(1000, 150 + 44 * len(labels))))
+    few = len(labels) <= MOST_COUNTS
+    _styled(
+        figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100)
+    )
     axis = {"type": "category", "showgrid": False, "tickvals": names, "ticktext": ticks}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(autorange="reversed", **axis)
+    figure.update_xaxes(showticklabels=few, **axis)  # many labels: the columns are in the order of the rows
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 13 if few else 9}, **axis)
     return figure
 
 

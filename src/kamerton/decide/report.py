@@ -74,6 +74,7 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "rows": rows,
         "remarks": remarks,
         "splits": _splits(run),
+        "train_points": sum("train/loss" in row for row in run.curves),
         "logged": {name for row in run.curves for name in row},
         "key_facts": _key_facts(run),
         "classes": _classes(run),

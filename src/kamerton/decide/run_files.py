@@ -53,12 +53,12 @@ def read_run(path: Path) -> RunFiles:
     def part(name: str, parse: Callable[[Path], Any], empty: Any) -> Any:
         file = path / name
         if not file.is_file():
-            absent[name] = f"{name} was not written"
+            absent[name] = f"the file {name} was not written"
             return empty
         try:
             return parse(file)
         except Exception as error:  # any damage to any file: the report goes on and says so
-            absent[name] = f"{name} cannot be read ({type(error).__name__}: {error})"
+            absent[name] = f"the file {name} cannot be read ({type(error).__name__}: {error})"
             return empty
 
     events, torn = part("events.jsonl", _events, ([], 0))
