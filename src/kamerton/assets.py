@@ -41,8 +41,13 @@ def is_address(text: str) -> bool:
 
 def local_data(options: DataOptions) -> DataOptions:
     """The same options with every wheel address replaced by its local file."""
-    keys = ("path", "train", "validation", "test")
-    return replace(options, **{key: _local(getattr(options, key)) for key in keys})
+    return replace(
+        options,
+        path=_local(options.path),
+        train=_local(options.train),
+        validation=_local(options.validation),
+        test=_local(options.test),
+    )
 
 
 def _local(path: str | list[str] | None) -> str | list[str] | None:

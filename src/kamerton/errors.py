@@ -51,5 +51,5 @@ class UserError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
     """The user or the system asked to stop; what was done so far is saved and can be resumed."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -76,48 +78,41 @@ def _plain(hint: Any) -> Any:
 
 
 def _check_data(values: Mapping[str, Any]) -> list[Fault]:
+    """What the data room says of its own options; wrong types have been said already."""
     faults: list[Fault] = []
-    for section, kind, check in (
-        ("data", DataOptions, check_data_options),
-        ("split", SplitOptions, check_split_options),
-    ):
-        try:
-            options = TypeAdapter(kind).validate_python(dict(values.get(section) or {}))
-        except ValidationError:
-            continue  # said already
-        faults += check(options)  # type: ignore[operator]
+    with contextlib.suppress(ValidationError):
+        faults += check_data_options(TypeAdapter(DataOptions).validate_python(dict(values.get("data") or {})))
+    with contextlib.suppress(ValidationError):
+        faults += check_split_options(TypeAdapter(SplitOptions).validate_python(dict(values.get("split") or {})))
     return faults
 
 
 def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     """Bounds that the signature of an optimizer or the trainer does not state."""
     optimizer, trainer = values.get("optimizer") or {}, values.get("trainer") or {}
-    bounds = [
-        ("optimizer.lr", optimizer.get("lr"), lambda x: x > 0, "must be a positive number"),
-        ("optimizer.weight_decay", optimizer.get("weight_decay", 0), lambda x: x >= 0, "must be 0 or more"),
-        (
-            "trainer.max_epochs",
-            trainer.get("max_epochs", 1),
-            lambda x: x > 0 and x == int(x),
-            "must be a whole number above 0",
-        ),
+    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", 1)
+    lr, decay = optimizer.get("lr"), optimizer.get("weight_decay", 0)
+    checks = [
+        ("optimizer.lr", lr, _is_number(lr) and lr > 0, "must be a positive number"),
+        ("optimizer.weight_decay", decay, _is_number(decay) and decay >= 0, "must be 0 or more"),
+        ("trainer.max_epochs", epochs, _is_count(epochs), "must be a whole number above 0"),
         (
             "trainer.max_steps",
-            trainer.get("max_steps", -1),
-            lambda x: x == -1 or (x > 0 and x == int(x)),
+            steps,
+            steps == -1 or _is_count(steps),
             "must be a whole number above 0, or -1 for no limit",
         ),
     ]
-    faults = []
-    for key, value, good, rule in bounds:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not good(value):
-            faults.append(
-                Fault(
-                    "config.value",
-                    f"{key} is {value!r} but {rule}",
-                    f"correct the value of {key}",
-                    column=key,
-                )
-            )
-    return faults
+    return [
+        Fault("config.value", f"{key} is {value!r} but {rule}", f"correct the value of {key}", column=key)
+        for key, value, good, rule in checks
+        if not good
+    ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

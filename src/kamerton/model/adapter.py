@@ -28,7 +28,8 @@ def apply_adapter(
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
-    return get_peft_model(model, config).train()  # type: ignore[no-any-return]
+    adapted: nn.Module = get_peft_model(model, config).train()
+    return adapted
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ def load_model(
             folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code
         )
     # transformers hands models over in evaluation mode, and Lightning keeps it: dropout would be off.
-    return model.train()  # type: ignore[no-any-return]
+    return model.train()
 
 
 def _folder(name: str, revision: str | None) -> tuple[str, str | None]:

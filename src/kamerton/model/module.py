@@ -89,7 +89,7 @@ class FineTuneModule(pl.LightningModule):
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad()
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
         self._record(batch, norm, rate, time.perf_counter() - started)
 
     def validation_step(self, batch: Layout, batch_idx: int) -> None:
@@ -117,7 +117,7 @@ class FineTuneModule(pl.LightningModule):
 
     def _without_sync(self) -> contextlib.AbstractContextManager[None]:
         model = self.trainer.strategy.model
-        return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()  # type: ignore[operator, no-any-return, union-attr]
+        return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()  # type: ignore[operator, union-attr]
 
     def _trained(self) -> list[nn.Parameter]:
         return [weight for weight in self.model.parameters() if weight.requires_grad]

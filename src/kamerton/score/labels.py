@@ -114,7 +114,7 @@ def _run(
     batch = build_padded(sequences, targets, pad=pad) if cut == "padded" else build_row(sequences, targets, share=True)
     result = predict(model, batch.to(torch.device(device)))
     owner = result.sequence.cpu().numpy()
-    nll = np.bincount(owner, result.nll.double().cpu().numpy(), len(sequences))
+    nll = np.bincount(owner, result.nll.double().cpu().numpy(), len(sequences)).astype(np.float64)
     correct = np.bincount(owner, result.correct.cpu().numpy(), len(sequences)).astype(np.int32)
     tokens = np.bincount(owner, minlength=len(sequences)).astype(np.int32)
     start = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from kamerton.train.rundir import write_atomically
 
@@ -23,10 +23,14 @@ class MetricsFile(Logger):
     def __init__(self, folder: str, step: int = 0) -> None:
         super().__init__()
         self._path = Path(folder) / "metrics.csv"
-        self._rows = {int(row["step"]): row for row in _read(self._path) if int(row["step"]) <= step}
-        self._columns = list(next(iter(self._rows.values()), {"step": 0, "epoch": 0}))
-        self._unwritten: list[int] = []
-        self._rewrite = True
+        self._columns = ["step", "epoch"]
+        self._row: dict[str, Any] = {}
+        kept = [row for row in _read(self._path) if int(row["step"]) <= step]
+        if kept:
+            self._columns = list(dict.fromkeys(key for row in [dict.fromkeys(self._columns), *kept] for key in row))
+            write_atomically(self._path, _text(kept, self._columns, header=True))
+        else:
+            self._path.unlink(missing_ok=True)
 
     @property
     def name(self) -> str:
@@ -43,36 +47,29 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add `metrics` to the row of a step; Lightning counts steps from 0, the file from 1."""
         number = (step or 0) + 1
-        row = self._rows.setdefault(number, {"step": number})
-        row |= {key: _number(value) for key, value in metrics.items()}
-        new = [key for key in row if key not in self._columns]
-        self._columns += new
-        self._rewrite |= bool(new) or (number not in self._unwritten and number != max(self._rows))
-        if self._unwritten and self._unwritten[-1] != number:
-            self._flush(keep=number)
-        if number not in self._unwritten:
-            self._unwritten.append(number)
+        if self._row.get("step") != number:
+            self.save()
+            self._row = {"step": number}
+        self._row |= {key: _number(value) for key, value in metrics.items()}
 
     @rank_zero_only
     def save(self) -> None:
-        self._flush()
+        """Write the row so far; what is logged later for the same step becomes a row of its own."""
+        if len(self._row) < 2:
+            return
+        new = [key for key in self._row if key not in self._columns]
+        if new or not self._path.exists():
+            self._columns += new
+            write_atomically(self._path, _text([*_read(self._path), self._row], self._columns, header=True))
+        else:
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                file.write(_text([self._row], self._columns, header=False))
+        self._row = {}
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self._rewrite = True
-        self._flush()
-
-    def _flush(self, keep: int | None = None) -> None:
-        """Write complete rows; the row of step `keep` may still grow and stays unwritten."""
-        done = [number for number in self._unwritten if number != keep]
-        if self._rewrite:
-            rows = [self._rows[number] for number in sorted(self._rows) if number != keep]
-            write_atomically(self._path, _text(rows, self._columns, header=True))
-        elif done:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_text([self._rows[number] for number in done], self._columns, header=False))
-        self._unwritten = [number for number in self._unwritten if number == keep]
-        self._rewrite = False
+        del status
+        self.save()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -178,13 +178,15 @@ def _check_resumable(path: Path, record: Mapping[str, Any], values: Mapping[str,
 
 
 def _is_alive(record: Mapping[str, Any]) -> bool:
-    pid = record.get("pid")
+    """Whether the process that wrote the record still runs; ids are reused, so its heartbeat must be recent too."""
+    pid = int(record.get("pid") or 0)
+    if pid in (0, os.getpid()):
+        return False
     try:
-        os.kill(int(pid), 0) if pid and int(pid) != os.getpid() else None
+        os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    beat = datetime.fromisoformat(record["heartbeat"]).timestamp()
-    return bool(pid) and int(pid) != os.getpid() and time.time() - beat < 600
+    return time.time() - datetime.fromisoformat(record["heartbeat"]).timestamp() < 600
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -32,8 +32,8 @@ def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: Epoc
     console.print(f"data   {read}{twice}{sizes}{labels}", highlight=False)
     share = plan.computed_tokens / max(plan.useful_tokens, 1)
     console.print(
-        f"plan   {total_steps:,} steps ({total_steps / len(plan.steps):.2f} epochs); an epoch has {plan.useful_tokens:,} tokens"
-        f" and computes {share:.0%} of them",
+        f"plan   {total_steps:,} steps ({total_steps / len(plan.steps):.2f} epochs); an epoch has"
+        f" {plan.useful_tokens:,} tokens and computes {share:.0%} of them",
         highlight=False,
     )
 

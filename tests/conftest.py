@@ -1,0 +1,32 @@
+"""Shared by all tests: a cache of their own, kept for the whole session, and small data files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests neither read nor fill the user's cache."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("cache")
+    patch.setenv("KAMERTON_CACHE", str(folder))
+    patch.setenv("WANDB_MODE", "offline")
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    """120 rows, two labels that a letter of the prompt decides."""
+    rows = [
+        {"prompt": f"the {word} number {number}", "completion": label, "metadata": {"number": number}}
+        for number in range(60)
+        for word, label in (("cat", "yes"), ("dog", "no"))
+    ]
+    path = tmp_path / "animals.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,0 +1,133 @@
+"""One optimizer step is one gradient, however it is cut into micro-batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from kamerton.data.module import FineTuneData
+from kamerton.model.adapter import apply_adapter
+from kamerton.model.module import FineTuneModule, TokenMetrics, decay_groups
+from kamerton.model.tiny import tiny_model
+from kamerton.model.tree import ATTENTION, register_attention
+from kamerton.plan.epoch import Cut
+
+
+class Ragged:
+    """Rows of very different lengths and target counts, half of which begin alike."""
+
+    def __init__(self, size: int) -> None:
+        draw = np.random.default_rng(3)
+        prefix = draw.integers(3, 200, 12)
+        self._rows = [
+            np.concatenate([prefix[: (12 if index % 2 else 0)], draw.integers(3, 200, draw.integers(3, 40))])
+            for index in range(size)
+        ]
+        self._first = [int(draw.integers(1, len(row))) for row in self._rows]
+        self.lengths = np.array([len(row) for row in self._rows], dtype=np.int32)
+        self.target_counts = self.lengths - np.array(self._first, dtype=np.int32)
+
+    def tokens(self, index: int) -> npt.NDArray[np.int32]:
+        return self._rows[index].astype(np.int32)
+
+    def targets(self, index: int) -> npt.NDArray[np.bool_]:
+        return np.arange(self.lengths[index]) >= self._first[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class KeepGradient(pl.Callback):
+    """The gradient of each step, as one vector, and the validation metrics."""
+
+    def __init__(self) -> None:
+        self.gradients: list[torch.Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        parts = [weight.grad.flatten() for weight in pl_module.parameters() if weight.grad is not None]
+        self.gradients.append(torch.cat(parts).clone())
+
+
+def run(
+    cut: Cut, max_tokens: int, *, kind: Any = "full", steps: int = 1
+) -> tuple[list[torch.Tensor], dict[str, float]]:
+    """Gradients and validation metrics of `steps` steps of eight ragged examples."""
+    model = tiny_model()
+    if cut != "padded":
+        register_attention()
+        model.set_attn_implementation(ATTENTION)
+    torch.manual_seed(0)
+    keep = KeepGradient()
+    module = FineTuneModule(
+        apply_adapter(model, kind=kind, r=4),
+        lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+        lambda optimizer, total: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        total_steps=steps,
+        clip_norm=None,
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        max_epochs=-1,
+        logger=False,
+        callbacks=[keep],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        val_check_interval=steps,
+        check_val_every_n_epoch=None,
+    )
+    data = FineTuneData(Ragged(8 * steps), Ragged(11), seed=5, batch_size=8, max_tokens=max_tokens, cut=cut, pad=0)
+    trainer.fit(module, datamodule=data)
+    return keep.gradients, {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+CUTS = [("padded", 10**6), ("padded", 150), ("padded", 1), ("packed", 10**6), ("packed", 90), ("packed", 1)]
+CUTS += [("tree", 10**6), ("tree", 80), ("tree", 1)]
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_the_gradient_and_every_metric_are_the_same_for_every_cut(kind: str) -> None:
+    (reference,), numbers = run("padded", 10**6, kind=kind)
+    for cut, max_tokens in CUTS[1:]:
+        (gradient,), found = run(cut, max_tokens, kind=kind)  # type: ignore[arg-type]
+        assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference), (cut, max_tokens)
+        for name in ("train/loss", "val/loss", "val/perplexity", "val/token_accuracy"):
+            assert found[name] == pytest.approx(numbers[name], rel=1e-6), (cut, max_tokens, name)
+
+
+def test_the_step_loss_is_the_sum_over_its_target_tokens_divided_by_their_number() -> None:
+    rows, model = Ragged(8), tiny_model()
+    total = 0.0
+    with torch.inference_mode():
+        for index in range(8):
+            ids = torch.from_numpy(rows.tokens(index).astype(np.int64))
+            logprobs = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+            total -= float(
+                logprobs[torch.arange(len(ids) - 1), ids[1:]][torch.from_numpy(rows.targets(index)[1:])].sum()
+            )
+    _, found = run("packed", 60)
+    assert found["train/loss"] == pytest.approx(total / rows.target_counts.sum(), rel=1e-6)
+
+
+def test_token_metrics_weigh_tokens_not_batches() -> None:
+    metrics = TokenMetrics()
+    metrics.update(torch.tensor([1.0]), torch.tensor([True]))
+    metrics.update(torch.tensor([3.0, 3.0, 3.0]), torch.tensor([False, False, True]))
+    values = metrics.compute_and_reset()
+    assert float(values["loss"]) == pytest.approx(2.5)
+    assert float(values["token_accuracy"]) == pytest.approx(0.5)
+    assert float(values["perplexity"]) == pytest.approx(np.exp(2.5))
+
+
+def test_weight_decay_spares_vectors() -> None:
+    groups = decay_groups(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3)))
+    assert all(weight.ndim == 2 for weight in groups[0]["params"])
+    assert "weight_decay" not in groups[0]
+    assert groups[1]["weight_decay"] == 0.0
+    assert len(groups[1]["params"]) == 3

@@ -1,0 +1,85 @@
+"""The epoch plan: every example once, membership untouched by the cut, budgets kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.plan.epoch import Cut, EpochPlan, cut_examples, membership, plan_epoch
+
+CUTS: tuple[Cut, ...] = ("padded", "packed", "tree")
+
+corpora = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=40)
+
+
+def plan_of(corpus: list[list[int]], **options: Any) -> EpochPlan:
+    rows = [np.array(row, dtype=np.int32) for row in corpus]
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    targets = (lengths + 1) // 2
+    defaults = {"seed": 1, "epoch": 0, "batch_size": 4, "max_tokens": 16}
+    return plan_epoch(lengths, targets, tokens=rows.__getitem__, **{**defaults, **options})
+
+
+@given(corpora, st.sampled_from(CUTS), st.integers(1, 9), st.integers(1, 40), st.integers(1, 3))
+def test_an_epoch_holds_every_example_once_and_each_step_its_share(
+    corpus: list[list[int]], cut: Cut, batch_size: int, max_tokens: int, world_size: int
+) -> None:
+    plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
+    assert sorted(example for step in plan.steps for example in step.examples) == list(range(len(corpus)))
+    assert [len(step.examples) for step in plan.steps[:-1]] == [batch_size] * (len(plan.steps) - 1)
+    assert all(len(step.ranks) == world_size for step in plan.steps)
+    for step in plan.steps:
+        assert step.target_tokens == sum((len(corpus[example]) + 1) // 2 for example in step.examples)
+
+
+@given(corpora, st.integers(1, 9), st.integers(1, 40), st.integers(1, 3))
+def test_membership_does_not_depend_on_the_cut(
+    corpus: list[list[int]], batch_size: int, max_tokens: int, world_size: int
+) -> None:
+    reference = plan_of(corpus, cut="padded", batch_size=batch_size)
+    for cut in CUTS:
+        plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
+        assert [set(step.examples) for step in plan.steps] == [set(step.examples) for step in reference.steps]
+
+
+@given(corpora, st.sampled_from(CUTS), st.integers(1, 40))
+def test_a_pass_exceeds_the_budget_only_for_a_single_long_example(
+    corpus: list[list[int]], cut: Cut, max_tokens: int
+) -> None:
+    plan = plan_of(corpus, cut=cut, max_tokens=max_tokens, batch_size=8)
+    for micro in (micro for step in plan.steps for rank in step.ranks for micro in rank):
+        assert micro.tokens <= max_tokens or len(micro.examples) == 1
+
+
+@given(corpora)
+def test_computed_tokens_are_those_of_the_layout(corpus: list[list[int]]) -> None:
+    useful = sum(map(len, corpus))
+    everything = {"batch_size": len(corpus), "max_tokens": 10**6}
+    assert plan_of(corpus, cut="packed", **everything).computed_tokens == useful
+    assert plan_of(corpus, cut="padded", **everything).computed_tokens == max(map(len, corpus)) * len(corpus)
+    prefixes = {tuple(row[:size]) for row in corpus for size in range(1, len(row) + 1)}
+    assert plan_of(corpus, cut="tree", **everything).computed_tokens == len(prefixes)
+
+
+@given(st.integers(0, 200), st.integers(0, 2**32), st.integers(0, 1000))
+@settings(max_examples=50)
+def test_membership_is_a_permutation_that_changes_with_seed_and_epoch(size: int, seed: int, epoch: int) -> None:
+    order = membership(size, seed=seed, epoch=epoch)
+    assert sorted(order) == list(range(size))
+    assert list(order) == list(membership(size, seed=seed, epoch=epoch))
+    if size > 20:
+        assert list(order) != list(membership(size, seed=seed, epoch=epoch + 1))
+        assert list(order) != list(membership(size, seed=seed + 1, epoch=epoch))
+
+
+def test_the_order_is_the_same_on_every_machine_and_version() -> None:
+    assert list(membership(10, seed=42, epoch=0)) == [7, 1, 6, 4, 3, 5, 9, 0, 2, 8]
+
+
+def test_the_tree_cut_asks_for_tokens() -> None:
+    with pytest.raises(ValueError, match="token ids"):
+        cut_examples([0], np.array([1], dtype=np.int32), 8, "tree")

@@ -1,0 +1,67 @@
+"""metrics.csv holds every logged step once, also after an interruption."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kamerton.train.metrics_file import MetricsFile
+
+
+def rows(folder: Path) -> dict[int, dict[str, str]]:
+    """What the file says of each step; no value may stand twice."""
+    found: dict[int, dict[str, str]] = {}
+    with (folder / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            values = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}
+            known = found.setdefault(int(row["step"]), {})
+            assert not known.keys() & values.keys()
+            known |= values
+    return found
+
+
+def test_metrics_of_one_step_share_a_row_and_later_columns_fit_in(tmp_path: Path) -> None:
+    log = MetricsFile(str(tmp_path))
+    log.log_metrics({"train/loss": 3.0}, 0)
+    log.log_metrics({"lr": 0.1}, 0)
+    log.log_metrics({"train/loss": 2.0}, 1)
+    log.log_metrics({"val/loss": 2.5}, 1)
+    log.finalize("success")
+    assert rows(tmp_path) == {
+        1: {"train/loss": "3.0", "lr": "0.1"},
+        2: {"train/loss": "2.0", "val/loss": "2.5"},
+    }
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.sets(st.integers(0, 20), max_size=6))
+def test_an_interrupted_file_ends_up_like_an_uninterrupted_one(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: int, killed: int, validated: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+
+    def log_steps(log: MetricsFile, first: int, last: int) -> None:
+        for step in range(first, last):
+            log.log_metrics({"train/loss": step / 2, "epoch": 0}, step)
+            if step in validated:
+                log.log_metrics({"val/loss": step / 3}, step)
+            if step % 3 == 0:
+                log.save()
+
+    straight = MetricsFile(str(folder / "straight"))
+    (folder / "straight").mkdir()
+    log_steps(straight, 0, 20)
+    straight.finalize("success")
+    (folder / "killed").mkdir()
+    first = MetricsFile(str(folder / "killed"))
+    log_steps(first, 0, checkpoint + killed)  # then killed: whatever was not written is lost
+    if checkpoint > 0:
+        first.save()
+    resumed = MetricsFile(str(folder / "killed"), step=checkpoint)
+    log_steps(resumed, checkpoint, 20)
+    resumed.finalize("success")
+    assert rows(folder / "killed") == rows(folder / "straight")

@@ -1,0 +1,104 @@
+"""Run directories: stable names, nothing overwritten, and only the right run is resumed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.errors import UserError
+from kamerton.train.rundir import RunDirectory, config_id, open_run, read_record
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "name": "demo",
+        "run_id": None,
+        "resume": None,
+        "seed": 1,
+        "optimizer": {"lr": 1e-3},
+        "batch": {"size": 8, "max_tokens": 512},
+        "paths": {"outputs": str(tmp_path)},
+        "logger": {},
+    }
+
+
+def finish(run: RunDirectory, state: Any = "succeeded") -> RunDirectory:
+    run.set_state(state)
+    run.record["pid"] = 0
+    (run.path / "run.json").write_text(json.dumps(run.record))
+    return run
+
+
+def test_the_id_depends_on_what_is_asked_not_on_where_it_is_written(values: dict[str, Any]) -> None:
+    elsewhere = {**values, "paths": {"outputs": "/elsewhere"}, "resume": "auto", "run_id": "x"}
+    assert config_id(elsewhere) == config_id(values)
+    assert config_id({**values, "seed": 2}) != config_id(values)
+
+
+def test_the_same_command_again_makes_a_new_directory(values: dict[str, Any]) -> None:
+    first, second, third = (finish(open_run(values)).run_id for _ in range(3))
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+
+
+def test_a_named_unfinished_run_goes_on(values: dict[str, Any]) -> None:
+    values["run_id"] = "mine"
+    run = finish(open_run(values), "paused")
+    run.record["metrics"] = {"train": {"loss": 1.0}}
+    again = open_run({**values, "batch": {"size": 8, "max_tokens": 99}})
+    assert again.resuming
+    assert again.path == run.path
+
+
+def test_resume_auto_takes_the_unfinished_run_of_this_configuration(values: dict[str, Any]) -> None:
+    run = finish(open_run(values), "paused")
+    assert open_run({**values, "resume": "auto"}).path == run.path
+    assert not open_run({**values, "resume": "auto", "seed": 2}).resuming
+
+
+def test_a_finished_run_is_not_trained_over(values: dict[str, Any]) -> None:
+    values["run_id"] = "mine"
+    finish(open_run(values))
+    with pytest.raises(UserError, match="run mine is finished"):
+        open_run(values)
+
+
+def test_a_running_run_is_not_joined(values: dict[str, Any]) -> None:
+    values["run_id"] = "mine"
+    run = open_run(values)
+    run.set_state("running")
+    run.record["pid"] = os.getppid()
+    (run.path / "run.json").write_text(json.dumps(run.record))
+    with pytest.raises(UserError, match=r"is running \(process"):
+        open_run(values)
+
+
+def test_another_configuration_is_refused_with_every_difference(values: dict[str, Any]) -> None:
+    values["run_id"] = "mine"
+    finish(open_run(values), "paused")
+    changed = copy.deepcopy(values) | {"seed": 7, "optimizer": {"lr": 1e-4}}
+    with pytest.raises(UserError) as caught:
+        open_run(changed)
+    assert [(fault.column, fault.message.split(" with ")[1]) for fault in caught.value.faults] == [
+        ("seed", "seed=1, now it is 7"),
+        ("optimizer.lr", "optimizer.lr=0.001, now it is 0.0001"),
+    ]
+
+
+def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:
+    run = open_run(values)
+    run.update(metrics={"train": {"loss": 1.0}})
+    run.update(metrics={"validation": {"loss": 2.0}})
+    record = read_record(run.path)
+    assert record is not None
+    assert record["metrics"] == {"train": {"loss": 1.0}, "validation": {"loss": 2.0}}
+    run.event("info", "one", "first")
+    run.event("warn", "two", "second", evidence={"at": 3}, advice="look")
+    lines = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    assert [line["code"] for line in lines] == ["one", "two"]
+    assert set(lines[0]) == {"time", "level", "code", "message", "evidence", "advice"}
