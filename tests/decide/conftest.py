@@ -139,7 +139,7 @@ EVENTS = [
     },
     {
         "time": "2026-11-22T08:03:00+00:00",
-        "level": "warning",
+        "level": "warn",
         "code": "loss_spike",
         "message": "The loss rose to 2.10.",
         "evidence": {"step": 140, "loss": 2.1},

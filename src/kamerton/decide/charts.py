@@ -40,7 +40,9 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         mode = "lines+markers" if losses.size <= MOST_MARKERS else "lines"
         style = {"line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
         figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
-    return _styled(figure, "Loss", "optimizer step", "nats per target token") if figure.data else None
+    if not figure.data:
+        return None
+    return _over_steps(_styled(figure, "Loss", "optimizer step", "nats per target token"))
 
 
 def learning_rate_curve(curves: Curves) -> go.Figure | None:
@@ -53,7 +55,7 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
     mode = "lines" if rates.size > 2 else "lines+markers"
     figure = go.Figure(go.Scatter(x=steps, y=rates, mode=mode, line={"color": BLUE, "width": 2.5}))
     figure.update_yaxes(exponentformat="e", rangemode="tozero")
-    return _styled(figure, "Learning rate", "optimizer step", "", height=240)
+    return _over_steps(_styled(figure, "Learning rate", "optimizer step", "", height=240))
 
 
 def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure:
@@ -80,9 +82,7 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
         )
     )
     few = len(labels) <= MOST_COUNTS
-    _styled(
-        figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100)
-    )
+    _styled(figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100))
     axis = {"type": "category", "showgrid": False, "tickvals": names, "ticktext": ticks}
     figure.update_xaxes(showticklabels=few, **axis)  # many labels: the columns are in the order of the rows
     figure.update_yaxes(autorange="reversed", tickfont={"size": 13 if few else 9}, **axis)
@@ -105,9 +105,7 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(total / np.convolve(known, weights)[start:stop])
 
 
-def thinned(
-    x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """At most `MOST_POINTS` points, each the mean of so many neighbours (the third value)."""
     together = -(-len(x) // MOST_POINTS) or 1
     starts = np.arange(0, len(x), together)
@@ -129,6 +127,12 @@ def _series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.
     points = [(row.get("step", float(i)), row[name]) for i, row in enumerate(curves) if name in row]
     steps, values = np.array(points, np.float64).reshape(-1, 2).T
     return steps, values
+
+
+def _over_steps(figure: go.Figure) -> go.Figure:
+    """Only whole steps on the axis, also of a very short run."""
+    last = max(np.max(trace.x) for trace in figure.data)
+    return figure.update_xaxes(dtick=1) if last <= 10 else figure
 
 
 def _shortened(label: str) -> str:

@@ -186,11 +186,12 @@ def _environment(**options: Any) -> jinja2.Environment:
         lstrip_blocks=True,
         **options,
     )
-    environment.tests["grid"] = is_grid
+    environment.tests.update(branch=is_branch, grid=is_grid)
     environment.filters.update(
         number=verdict.number,
         signed=verdict.signed,
         span=verdict.span,
+        probability=verdict.probability,
         plain=plain,
         moment=moment,
         words=lambda name: str(name).replace("_", " "),
@@ -214,12 +215,12 @@ def _indented(text: str) -> Markup:
 
 
 def plain(value: Any) -> str:
-    """A value for a table cell: whole numbers with separators, four digits otherwise, – for nothing."""
+    """A value for a table cell: four significant digits, but whole numbers in full; – for nothing."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, int) or (isinstance(value, float) and (value.is_integer() or abs(value) >= 1000)):
         return f"{value:,.0f}"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
@@ -228,12 +229,18 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
+def is_branch(value: Any) -> bool:
+    """Whether nested facts need a heading and a table of their own: a mapping, or a list of mappings."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, dict) and bool(value)
+
+
 def is_grid(value: Any) -> bool:
     """Whether nested facts are best read as a table: mappings of plain values, under two names or more."""
     columns = list(value.values()) if isinstance(value, dict) else []
     return len(columns) > 1 and all(
-        isinstance(column, dict) and not any(isinstance(item, dict) for item in column.values())
-        for column in columns
+        isinstance(column, dict) and not any(isinstance(item, dict) for item in column.values()) for column in columns
     )
 
 

@@ -44,9 +44,7 @@ class RunFiles:
 def read_run(path: Path) -> RunFiles:
     """Everything the report needs from the run directory at `path`; raises `UserError` when there is none."""
     if not path.is_dir():
-        fault = Fault(
-            "no_run_directory", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12"
-        )
+        fault = Fault("run.not_found", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12")
         raise UserError([fault])
     absent: dict[str, str] = {}
 
@@ -103,10 +101,7 @@ def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
 def _curves(file: Path) -> list[dict[str, float]]:
     """The rows of metrics.csv with the cells that are filled with numbers."""
     with file.open(newline="", encoding="utf-8") as lines:
-        return [
-            {key: float(cell) for key, cell in row.items() if _is_number(cell)}
-            for row in csv.DictReader(lines)
-        ]
+        return [{key: float(cell) for key, cell in row.items() if _is_number(cell)} for row in csv.DictReader(lines)]
 
 
 def _is_number(cell: Any) -> bool:

@@ -93,7 +93,7 @@ def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:
         only = f"{_only('base', ids[0] - ids[1])}, {_only('tuned', ids[1] - ids[0])}"
         message = f"the two score tables do not hold the same examples: {only}"
         fix = "score both models on the same split of the same data"
-        faults.append(Fault("scores_of_different_examples", message, fix, column="example_id"))
+        faults.append(Fault("scores.different_examples", message, fix, column="example_id"))
     if faults:
         raise UserError(faults)
     return base.sort_by("example_id"), tuned.sort_by("example_id")
@@ -109,7 +109,7 @@ def _repeats(name: str, table: pa.Table) -> list[Fault]:
     repeats = len(ids) - len(set(ids))
     message = f"the {name} score table repeats {repeats} example ids"
     fix = "score each example once"
-    return [Fault("scores_repeat_examples", message, fix, column="example_id")] if repeats else []
+    return [Fault("scores.repeated_examples", message, fix, column="example_id")] if repeats else []
 
 
 def _bootstrap(tables: list[pa.Table], resamples: int, seed: int) -> list[Values]:

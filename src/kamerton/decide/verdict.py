@@ -59,11 +59,7 @@ def _side(table: pa.Table | None, recorded: Any, split: str, remarks: list[str])
     point = compute(table)
     for name, value in point.items():
         written = recorded.get(name)
-        if (
-            isinstance(written, float)
-            and value is not None
-            and not math.isclose(written, value, rel_tol=1e-4)
-        ):
+        if isinstance(written, float) and value is not None and not math.isclose(written, value, rel_tol=1e-4):
             says = f"run.json says {split} {name} {written:.6g}"
             remarks.append(f"{says}; the score table gives {value:.6g}, which is shown here.")
     return {"point": point, "intervals": intervals(table)}
@@ -77,9 +73,11 @@ def _row(name: str, sides: dict[str, Row], change: Any) -> Row:
 
 
 def _verdict(name: str, change: Any) -> str | None:
-    """better, worse, or unclear when the interval holds zero."""
+    """better, worse, same (on every example), or unclear when the interval holds zero."""
     if change is None:
         return None
+    if change["low"] == change["high"] == 0:
+        return "same"
     if change["low"] <= 0 <= change["high"]:
         return "unclear"
     return "better" if (change["low"] > 0) != (name in LOWER_IS_BETTER) else "worse"
@@ -103,6 +101,8 @@ def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
         return f"Better than the base model: {values}.", "good"
     if row["verdict"] == "worse":
         return f"Worse than the base model: {values}.", "bad"
+    if row["verdict"] == "same":
+        return f"No change from the base model: {name.lower()} {tuned}{count} for both.", "open"
     return f"No clear change from the base model: {values}; the difference may be chance.", "open"
 
 
@@ -140,6 +140,9 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     share = _majority(run.tuned)
     if share is not None and accuracy and accuracy["tuned"] <= share[1]:
         found.append("The model is no better than always giving the most frequent label.")
+    answers = set(run.tuned["predicted_label"].to_pylist())
+    if share is not None and share[1] < 1 and len(answers) == 1:
+        found.append(f"The model gives every example the same answer: “{answers.pop()}”.")
     if accuracy.get("verdict") == "better" and loss.get("verdict") == "worse":
         found.append("More answers are right, but the loss of the references rose: check the calibration.")
     return found
@@ -162,6 +165,13 @@ def number(value: float | None) -> str:
         return "–"
     decimals = 3 if abs(value) < 10 else max(0, 3 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A probability; never rounded to certainty."""
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return "> 0.999" if 0.999 < value < 1 else number(value)
 
 
 def signed(value: float) -> str:

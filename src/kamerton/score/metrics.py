@@ -132,7 +132,7 @@ def is_labelled(table: pa.Table) -> bool:
 
 def labels_of(table: pa.Table) -> list[str]:
     """The task's labels: those of the schema metadata in their order, then any other in the rows, sorted."""
-    named = json.loads((table.schema.metadata or {}).get(b"labels", b"[]"))
+    named = _named_labels(table)
     columns = (pc.unique(_strings(table, name)).to_pylist() for name in ("label", "predicted_label"))
     found = {label for column in columns for label in column if label is not None}
     return list(dict.fromkeys([*named, *sorted(found)]))
@@ -149,22 +149,21 @@ def label_indices(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
     """Softmax over each row's `label_logprobs`, `[rows, labels]`; NaN where a row has none.
 
-    Raises ValueError when a row does not have one log-probability for every label.
+    The columns are the labels that the schema metadata names, in their order. Raises ValueError when a row does not
+    have one log-probability for each of them.
     """
     rows = table["label_logprobs"].to_pylist()
     widths = {len(row) for row in rows if row is not None}
-    if len(widths) > 1 or widths - {len(labels_of(table))}:
+    expected = len(_named_labels(table) or labels_of(table))
+    if widths - {expected}:
         raise ValueError(
-            f"label_logprobs has rows of length {sorted(widths)} for {len(labels_of(table))} labels; "
+            f"label_logprobs has rows of length {sorted(widths)} for {expected} labels; "
             "write one log-probability per label, in the order of the schema metadata"
         )
-    width = max(widths, default=0)
-    unknown = [math.nan] * width
-    logprobs = np.array([unknown if row is None else row for row in rows], np.float64).reshape(-1, width)
-    if not width:
-        return logprobs
+    unknown = [math.nan] * expected
+    logprobs = np.array([unknown if row is None else row for row in rows], np.float64).reshape(-1, expected)
     with np.errstate(invalid="ignore"):
-        weights = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
+        weights = np.exp(logprobs - logprobs.max(axis=1, keepdims=True, initial=-math.inf))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -191,6 +190,10 @@ def _confusion_counts(table: pa.Table) -> NDArray[np.int64]:
 
 def _class_ratios(hits: Any, support: Any, predicted: Any) -> dict[str, Any]:
     return {"f1": 2 * hits / (support + predicted), "precision": hits / predicted, "recall": hits / support}
+
+
+def _named_labels(table: pa.Table) -> list[str]:
+    return list(json.loads((table.schema.metadata or {}).get(b"labels", b"[]")))
 
 
 def _strings(table: pa.Table, name: str) -> pa.Array:
