@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,3 +172,59 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return run
 
     return make
+
+
+@pytest.fixture
+def synthetic() -> SimpleNamespace:
+    """The writers of single parts of a run directory, and the labels they use."""
+    return SimpleNamespace(
+        LABELS=LABELS, scores=scores, write_scores=write_scores, write_curves=write_curves, write_config=write_config
+    )
+
+
+class Page(HTMLParser):
+    """A report as a reader and a browser see it: texts by section, table rows, and every tag with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.sections: dict[str, str] = defaultdict(str)
+        self.rows: dict[str, list[list[str]]] = defaultdict(list)
+        self.scripts: list[str] = []
+        self._section = "head"
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag in ("header", "section"):
+            self._section = dict(attrs).get("id") or tag
+        if tag == "tr":
+            self.rows[self._section].append([])
+        if tag in ("td", "th"):
+            self.rows[self._section][-1].append("")
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style", "td", "th", "tr"):
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.sections[self._section] += data
+            if self._inside in ("td", "th", "small"):
+                self.rows[self._section][-1][-1] += data
+
+    def text(self, section: str) -> str:
+        """The text of one section, on one line."""
+        return " ".join(self.sections[section].split())
+
+
+@pytest.fixture
+def read_page() -> Callable[[Path], Page]:
+    """A function that parses a report."""
+    return lambda path: Page(path.read_text("utf-8"))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification as tm
 
@@ -59,6 +59,14 @@ def tables(draw: st.DrawFn, *, misses: bool = True) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def off_the_edges(rows: list[dict[str, Any]]) -> bool:
+    """Whether no probability lies on the edge of two bins, where the last digit would decide."""
+    weights = np.exp(np.array([row["label_logprobs"] for row in rows]))
+    position = 15 * weights / weights.sum(axis=1, keepdims=True)
+    inner = position[(position > 0.5) & (position < 14.5)]
+    return bool((np.abs(inner - np.round(inner)) > 1e-9).all())
 
 
 @given(tables())
@@ -116,6 +124,7 @@ def test_label_metrics_are_those_of_torchmetrics(rows: list[dict[str, Any]]) -> 
 @settings(max_examples=60, deadline=None)
 def test_calibration_error_is_the_mean_gap_over_fifteen_bins(rows: list[dict[str, Any]]) -> None:
     bins: dict[int, list[tuple[float, bool]]] = {}
+    assume(off_the_edges(rows))
     for row in rows:
         weights = np.exp(np.array(row["label_logprobs"]) - max(row["label_logprobs"]))
         confidence = float(weights.max() / weights.sum())
@@ -128,12 +137,13 @@ def test_calibration_error_is_the_mean_gap_over_fifteen_bins(rows: list[dict[str
 @given(tables(), st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
 def test_row_order_and_label_order_change_no_metric(rows: list[dict[str, Any]], random: Any) -> None:
+    assume(off_the_edges(rows))
     before = compute(table(rows))
     order = random.sample(range(4), 4)
     shuffled = [row | {"label_logprobs": [row["label_logprobs"][i] for i in order]} for row in rows]
     random.shuffle(shuffled)
     after = compute(table(shuffled, [LABELS[i] for i in order]))
-    assert after == pytest.approx(before, abs=1e-12)
+    assert after == pytest.approx(before, rel=1e-9)
 
 
 def test_certain_answers_fall_into_the_last_bin() -> None:

@@ -20,11 +20,8 @@ _TEXT_TOKENS = {
 }
 
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
-_ASSIGNMENT = re.compile(
-    r"(?P<key>[\w.\-/@+~]+)(?P<sign>[\"']?\s*[=:]\s*)"
-    r"(?P<value>\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&}\])\"']+)",
-    re.IGNORECASE,
-)
+_KEY = re.compile(r"(?P<key>[\w.\-/@+~]+)[\"']?\s*[=:]\s*")
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&}\])\"']+", re.IGNORECASE)
 _BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)[\w.+/=~-]{8,}", re.IGNORECASE)
 _KNOWN_FORMS = re.compile(r"\b(?:sk-|hf_|ghp_|gho_|github_pat_|xox[abp]-|AKIA)[\w-]{8,}")
 
@@ -57,7 +54,14 @@ def is_secret(key: str) -> bool:
 
 def mask_text(text: str) -> str:
     """A sentence, URL or `key=value` override with the secrets in it replaced."""
-    return _mask_forms(_ASSIGNMENT.sub(_masked_assignment, _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)))
+    text = _mask_forms(text)
+    pieces, done = [], 0
+    for key in _KEY.finditer(text):
+        value = _VALUE.match(text, key.end())
+        if value and key.start() >= done and is_secret(key["key"]):
+            pieces += [text[done : key.end()], MASK]
+            done = value.end()
+    return "".join([*pieces, text[done:]])
 
 
 def _mask_forms(text: str) -> str:
@@ -65,9 +69,3 @@ def _mask_forms(text: str) -> str:
     text = _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
     text = _BEARER.sub(rf"\g<head>{MASK}", text)
     return _KNOWN_FORMS.sub(MASK, text)
-
-
-def _masked_assignment(match: re.Match[str]) -> str:
-    if not is_secret(match["key"]):
-        return match[0]
-    return f"{match['key']}{match['sign']}{MASK}"

@@ -79,7 +79,7 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "key_facts": _key_facts(run),
         "classes": _classes(run),
         "examples": _examples(run),
-        "command": shlex.join(["kamerton", "train", *run.overrides]),
+        "command": None if "overrides.yaml" in run.absent else shlex.join(["kamerton", "train", *run.overrides]),
         "many_labels": charts.MOST_COUNTS,
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
     }
@@ -97,7 +97,8 @@ def _state(run: RunFiles) -> str | None:
     if state == "succeeded":
         return None
     if state is None:
-        return f"{run.absent.get('run.json', 'run.json names no state')}, so it is unknown how the run ended."
+        reason = run.absent.get("run.json", "the file run.json names no state")
+        return f"{_sentence(reason)} So it is unknown how the run ended."
     progress, error = record.get("progress") or {}, record.get("error") or {}
     sentence = f"This run {STATES.get(state, f'is in the state {state}')}"
     if progress.get("step") is not None:

@@ -61,7 +61,7 @@ def read_run(path: Path) -> RunFiles:
 
     events, torn = part("events.jsonl", _events, ([], 0))
     if torn:
-        absent["events.jsonl"] = f"{torn} lines of events.jsonl cannot be read"
+        absent["events.jsonl"] = f"{torn} line{'s' if torn > 1 else ''} of events.jsonl cannot be read"
     return RunFiles(
         path=path,
         record=masked(part("run.json", _mapping_json, {}), prose=True),

@@ -170,8 +170,8 @@ def number(value: float | None) -> str:
 def probability(value: float) -> str:
     """A probability; never rounded to certainty."""
     if 0 < value < 0.001:
-        return "< 0.001"
-    return "> 0.999" if 0.999 < value < 1 else number(value)
+        return "<0.001"
+    return ">0.999" if 0.999 < value < 1 else number(value)
 
 
 def signed(value: float) -> str:

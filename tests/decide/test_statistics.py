@@ -1,0 +1,123 @@
+"""Bootstrap intervals against the plain recipe, and what paired comparison promises."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kamerton.decide import statistics
+from kamerton.decide.statistics import intervals, joined, paired_difference, paired_differences
+from kamerton.errors import UserError
+from kamerton.score.metrics import compute
+
+METRICS = {"loss", "perplexity", "token_accuracy", "accuracy", "f1", "precision", "recall"}
+
+
+def by_the_book(table: pa.Table, metric: str, resamples: int, seed: int) -> np.ndarray:
+    """The metric computed from scratch on every resample."""
+    draws = np.random.default_rng(seed).integers(table.num_rows, size=(resamples, table.num_rows))
+    return np.array([compute(table.take(pa.array(draw)))[metric] for draw in draws])
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_intervals_are_percentiles_of_the_metric_on_resamples(synthetic: SimpleNamespace, metric: str) -> None:
+    table = synthetic.scores(0.7, rows=60)
+    expected = np.quantile(by_the_book(table, metric, 40, seed=5), [0.05, 0.95])
+    assert intervals(table, resamples=40, level=0.9, seed=5)[metric] == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_every_metric_but_ece_has_an_interval_around_its_value(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.8, rows=300)
+    found, values = intervals(table), compute(table)
+    assert set(found) == METRICS
+    for name, (low, high) in found.items():
+        assert low < values[name] < high
+
+
+def test_answers_that_are_no_label_count_as_wrong_in_intervals(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.7, rows=60)
+    position = table.schema.get_field_index("predicted_label")
+    some = pa.array([None if i % 5 == 0 else label for i, label in enumerate(table["predicted_label"].to_pylist())])
+    table = table.set_column(position, "predicted_label", some.cast(pa.string()))
+    for metric in ("accuracy", "f1", "precision"):
+        expected = np.quantile(by_the_book(table, metric, 40, seed=1), [0.025, 0.975])
+        assert intervals(table, resamples=40, seed=1)[metric] == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_interval_however_memory_is_cut(
+    synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = synthetic.scores(0.8)
+    whole = intervals(table, resamples=300, seed=3)
+    monkeypatch.setattr(statistics, "_CELLS_AT_ONCE", 7 * table.num_rows)
+    assert intervals(table, resamples=300, seed=3) == whole
+    assert intervals(table, resamples=300, seed=4) != whole
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(synthetic: SimpleNamespace) -> None:
+    generator, hits = np.random.default_rng(0), 0
+    table = synthetic.scores(0.8, rows=150)
+    label = table["label"].combine_chunks()
+    other = pa.array([synthetic.LABELS[(synthetic.LABELS.index(name) + 1) % 6] for name in label.to_pylist()])
+    for _ in range(150):
+        right = pa.array(generator.random(150) < 0.8)
+        position = table.schema.get_field_index("predicted_label")
+        drawn = table.set_column(position, "predicted_label", pa.compute.if_else(right, label, other))
+        low, high = intervals(drawn, resamples=400)["accuracy"]
+        hits += low <= 0.8 <= high
+    assert 0.89 <= hits / 150 <= 0.99
+
+
+def test_unlabelled_and_empty_tables(synthetic: SimpleNamespace) -> None:
+    assert set(intervals(synthetic.scores(0.8, labelled=False))) == {"loss", "perplexity", "token_accuracy"}
+    assert intervals(synthetic.scores(0.8).slice(0, 0)) == {}
+
+
+def test_a_metric_that_is_not_finite_has_no_interval(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.8, rows=20)
+    broken = pa.array([float("nan"), *[1.0] * 19])
+    table = table.set_column(table.schema.get_field_index("nll"), "nll", broken)
+    assert "loss" not in intervals(table)
+    assert "accuracy" in intervals(table)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_a_paired_difference_is_tuned_minus_base(synthetic: SimpleNamespace, metric: str) -> None:
+    base, tuned = synthetic.scores(0.3, seed=1), synthetic.scores(0.8, seed=2)
+    found = paired_difference(base, tuned, metric)
+    assert found["difference"] == pytest.approx(compute(tuned)[metric] - compute(base)[metric], abs=1e-12)
+    assert found["low"] < found["difference"] < found["high"]
+
+
+def test_pairs_are_resampled_together(synthetic: SimpleNamespace) -> None:
+    base, tuned = synthetic.scores(0.5, rows=50, seed=1), synthetic.scores(0.6, rows=50, seed=2)
+    values = by_the_book(tuned, "loss", 40, seed=0) - by_the_book(base, "loss", 40, seed=0)
+    low, high = np.quantile(values, [0.025, 0.975])
+    found = paired_difference(base, tuned, "loss", resamples=40)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_rows_are_joined_on_the_example_id_in_any_order(synthetic: SimpleNamespace) -> None:
+    base, tuned = synthetic.scores(0.5, seed=1), synthetic.scores(0.6, seed=2)
+    shuffled = tuned.take(pa.array(np.random.default_rng(0).permutation(tuned.num_rows)))
+    assert paired_differences(base, shuffled) == paired_differences(base, tuned)
+
+
+def test_a_model_does_not_differ_from_itself(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.6)
+    assert paired_difference(table, table, "accuracy") == {"difference": 0, "low": 0, "high": 0}
+
+
+def test_different_examples_are_refused_by_name(synthetic: SimpleNamespace) -> None:
+    whole = synthetic.scores(0.6)
+    with pytest.raises(UserError, match=r"0 only in the base table, 2 only in the tuned table \(0{16}, 0{15}1\)"):
+        paired_differences(whole.slice(2), whole)
+
+
+def test_repeated_examples_are_refused(synthetic: SimpleNamespace) -> None:
+    whole = synthetic.scores(0.6)
+    with pytest.raises(UserError, match="base score table repeats 1 example ids"):
+        joined(pa.concat_tables([whole, whole.slice(0, 1)]), whole)

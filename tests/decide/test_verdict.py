@@ -1,0 +1,109 @@
+"""The headline says what happened, also when it is bad or unknown."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from kamerton.decide import verdict
+from kamerton.decide.run_files import RunFiles
+from kamerton.score.metrics import compute
+
+
+def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tuple[str, str, list[str], list[str]]:
+    """Headline, tone, cautions and remarks of a run with these score tables."""
+    from pathlib import Path
+
+    run = RunFiles(Path("trec/ab12"), record=record, base=base, tuned=tuned)
+    rows, remarks = verdict.metric_table(run)
+    return *verdict.headline(run, rows), verdict.cautions(run, rows), remarks
+
+
+def test_a_better_model_is_called_better_with_its_numbers(synthetic: SimpleNamespace) -> None:
+    base, tuned = synthetic.scores(0.1, seed=1), synthetic.scores(0.9, seed=2)
+    sentence, tone, cautions, remarks = judged(base, tuned)
+    before, after = compute(base)["accuracy"], compute(tuned)["accuracy"]
+    assert sentence.startswith(f"Better than the base model: accuracy {before:.3f} → {after:.3f} on 200 test examples")
+    assert f"difference +{after - before:.3f} [" in sentence
+    assert (tone, cautions, remarks) == ("good", [], [])
+
+
+def test_a_worse_model_is_called_worse(synthetic: SimpleNamespace) -> None:
+    sentence, tone, _, _ = judged(synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2))
+    assert sentence.startswith("Worse than the base model")
+    assert tone == "bad"
+
+
+def test_a_difference_within_chance_is_called_unclear(synthetic: SimpleNamespace) -> None:
+    sentence, tone, _, _ = judged(synthetic.scores(0.7, seed=1), synthetic.scores(0.7, seed=2))
+    assert sentence.startswith("No clear change from the base model")
+    assert sentence.endswith("may be chance.")
+    assert tone == "open"
+
+
+def test_equal_answers_are_no_change(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.7)
+    assert judged(table, table)[0].startswith("No change from the base model")
+
+
+def test_without_labels_a_lower_loss_is_better(synthetic: SimpleNamespace) -> None:
+    base, tuned = (synthetic.scores(share, labelled=False, seed=1) for share in (0.2, 0.9))
+    assert judged(base, tuned)[0].startswith("Better than the base model: loss ")
+    assert judged(tuned, base)[0].startswith("Worse than the base model: loss ")
+
+
+def test_an_unknown_base_or_test_is_said(synthetic: SimpleNamespace) -> None:
+    assert judged(None, synthetic.scores(0.9))[0].endswith("the base model was not scored.")
+    assert judged(None, None)[0].startswith("There is no test result, so nothing can be said")
+    assert "the best validation loss is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]
+
+
+def test_without_tables_the_recorded_metrics_are_used_without_claims() -> None:
+    metrics = {"base": {"accuracy": 0.1}, "test": {"accuracy": 0.9}}
+    sentence, tone, _, _ = judged(None, None, metrics=metrics)
+    assert sentence == "Accuracy 0.100 → 0.900 on the test split; whether the difference is chance cannot be said."
+    assert tone == "open"
+
+
+def test_tables_of_different_examples_give_no_difference(synthetic: SimpleNamespace) -> None:
+    sentence, _, _, remarks = judged(synthetic.scores(0.1, rows=100), synthetic.scores(0.9, rows=90))
+    assert sentence.endswith("cannot be said.")
+    assert "10 only in the base table" in remarks[0]
+
+
+def test_a_record_that_disagrees_with_the_table_is_reported(synthetic: SimpleNamespace) -> None:
+    tuned = synthetic.scores(0.9)
+    honest = compute(tuned)
+    assert judged(None, tuned, metrics={"test": honest})[3] == []
+    remarks = judged(None, tuned, metrics={"test": honest | {"accuracy": 0.99}})[3]
+    assert remarks[0].startswith("run.json says test accuracy 0.99")
+
+
+def test_cautions_name_small_tests_perfect_scores_and_collapse(synthetic: SimpleNamespace) -> None:
+    perfect = synthetic.scores(1.0, rows=20)
+    cautions = judged(None, perfect)[2]
+    assert "Only 20 test examples" in cautions[0]
+    assert "0.150 of all answers may still be wrong" in cautions[1]
+    position = perfect.schema.get_field_index("predicted_label")
+    collapsed = perfect.set_column(position, "predicted_label", pa.array(["ABBR"] * 20))
+    assert judged(None, collapsed)[2][1:] == [
+        "The model is no better than always giving the most frequent label.",
+        "The model gives every example the same answer: “ABBR”.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9071, "0.907"), (-0.5, "−0.500"), (12.3456, "12.35"), (1234.6, "1,235"), (123456.0, "123,456"), (None, "–"),
+     (float("nan"), "–"), (0.0, "0.000")],
+)  # fmt: skip
+def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
+    assert verdict.number(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(1e-9, "<0.001"), (0.9999, ">0.999"), (1.0, "1.000"), (0.5, "0.500")])
+def test_probabilities_are_never_rounded_to_certainty(value: float, text: str) -> None:
+    assert verdict.probability(value) == text
