@@ -93,8 +93,8 @@ def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", 1)
     lr, decay = optimizer.get("lr"), optimizer.get("weight_decay", 0)
     checks = [
-        ("optimizer.lr", lr, _is_number(lr) and lr > 0, "must be a positive number"),
-        ("optimizer.weight_decay", decay, _is_number(decay) and decay >= 0, "must be 0 or more"),
+        ("optimizer.lr", lr, _is_number(lr, above=0), "must be a positive number"),
+        ("optimizer.weight_decay", decay, decay == 0 or _is_number(decay, above=0), "must be 0 or more"),
         ("trainer.max_epochs", epochs, _is_count(epochs), "must be a whole number above 0"),
         (
             "trainer.max_steps",
@@ -110,8 +110,8 @@ def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     ]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object, *, above: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > above
 
 
 def _is_count(value: object) -> bool:

@@ -7,7 +7,7 @@ that it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,16 @@ def force(overrides: Sequence[str]) -> list[str]:
     return [f"++{one.input_line}" if _is_plain_value(one, loader) else str(one.input_line) for one in parsed]
 
 
-def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> list[Fault]:
-    """Every fault of what was typed (and of the files it selects), each with its origin."""
+def check_overrides(
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    deeper: Callable[[dict[str, Any]], list[Fault]] | None = None,
+) -> list[Fault]:
+    """Every fault of what was typed (and of the files it selects), each with its origin.
+
+    `deeper` finds more in the composed values, such as faults of the data they name. Of a sweep every value is
+    checked, each together with the first values of the others.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -74,12 +82,17 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> 
     faults = [fault for one in parsed for fault in _check_group(one, loader)]
     good = [one for one in parsed if not _check_group(one, loader)]
     for selection in _alternatives(good):
-        found = _check_selection(_forced(selection, loader), loader, config_dir)
+        found = _check_selection(_forced(selection, loader), loader, config_dir, deeper)
         faults += [fault for fault in found if fault not in faults]
     return faults
 
 
-def _check_selection(overrides: list[str], loader: ConfigLoaderImpl, config_dir: str | None) -> list[Fault]:
+def _check_selection(
+    overrides: list[str],
+    loader: ConfigLoaderImpl,
+    config_dir: str | None,
+    deeper: Callable[[dict[str, Any]], list[Fault]] | None,
+) -> list[Fault]:
     search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
@@ -87,13 +100,8 @@ def _check_selection(overrides: list[str], loader: ConfigLoaderImpl, config_dir:
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         return [Fault("config.compose", reason, "correct the override or the file it names", file="command line")]
-    return [_with_origin(fault, overrides, loader) for fault in check_values(values)]
-
-
-def with_origins(faults: Sequence[Fault], overrides: Sequence[str], config_dir: str | None = None) -> list[Fault]:
-    """The same faults, each naming the file (or the command line) its key comes from."""
-    loader = _loader(config_dir)
-    return [_with_origin(fault, list(overrides), loader) for fault in faults]
+    faults = [*check_values(values), *(deeper(values) if deeper else [])]
+    return [_with_origin(fault, overrides, loader) for fault in faults]
 
 
 def _loader(config_dir: str | None = None) -> ConfigLoaderImpl:

@@ -18,7 +18,7 @@ from kamerton.config.check import did_you_mean
 from kamerton.errors import Fault
 
 ALLOWED = (
-    "kamerton.",
+    "kamerton.train.metrics_file.",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
@@ -90,7 +90,9 @@ def _is_allowed(name: object, allowed: Sequence[str]) -> bool:
 
 
 def _locate(name: str) -> Any:
-    """The object behind a dotted name. Attributes are only followed inside modules and classes."""
+    """The object behind a dotted name. It must be defined in the package it is named in: what a module has merely
+    imported (`allowed.module.subprocess.run`) is not found.
+    """
     parts = name.split(".")
     for size in range(len(parts) - 1, 0, -1):
         try:
@@ -101,6 +103,8 @@ def _locate(name: str) -> Any:
             continue
         for part in parts[size:]:
             found = getattr(found, part)
+        if str(getattr(found, "__module__", "")).partition(".")[0] != parts[0]:
+            raise AttributeError(f"{parts[0]} does not define it")
         return found
     raise ModuleNotFoundError(f"no module holds {name}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import shlex
@@ -10,19 +9,20 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from pydantic import TypeAdapter, ValidationError
 
-from kamerton.assets import local_data
+from kamerton.assets import cache_dir, local_data
 from kamerton.config.check import to_config
-from kamerton.config.compose import ROOT, VERSION_BASE, check_overrides, conf_dir, force, plain, with_origins
+from kamerton.config.compose import ROOT, VERSION_BASE, check_overrides, conf_dir, force, plain
+from kamerton.config.schema import ModelOptions
+from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault, Interrupted, UserError
-
-if TYPE_CHECKING:
-    from kamerton.config.schema import Config
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -31,24 +31,24 @@ def train_command(arguments: Sequence[str]) -> int:
 
     parsed = get_args_parser().parse_args(list(arguments))
     flags = [argument for argument in arguments if argument not in parsed.overrides]
-    asks_only = parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.cfg
+    only_asks = parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.cfg
+
+    def job(composed: Any) -> float | None:
+        return _job(composed, parsed.config_dir)
+
     try:
-        faults = check_overrides(parsed.overrides, parsed.config_dir)
-        if faults and not asks_only and parsed.run is not False:
-            faults += _deep_faults(parsed.overrides, faults)
+        faults = check_overrides(parsed.overrides, parsed.config_dir, None if only_asks else deep_faults)
         if faults:
             raise UserError(faults)
         with _arguments([*flags, *force(parsed.overrides)]):
-            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=ROOT)(_job)()
+            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=ROOT)(job)()
     except UserError as error:
         print_faults(error)
         return 2
     except Interrupted as error:
         words = [text for text in arguments if not text.startswith("run_id=")]
-        print(
-            f"\ninterrupted; go on with:\n  kamerton train {shlex.join([*words, f'run_id={error}'])}",
-            file=sys.stderr,
-        )
+        command = shlex.join(["kamerton", "train", *words, f"run_id={error}"])
+        print(f"\ninterrupted; go on with:\n  {command}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\ninterrupted before anything was saved", file=sys.stderr)
@@ -56,44 +56,49 @@ def train_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _job(composed: Any) -> Any:
-    """One run of a single command or of a sweep."""
-    config = to_config(plain(composed))
-    overrides = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
-    faults = with_origins(run_faults(config), overrides)
-    if faults:
-        raise UserError(faults)
+def deep_faults(values: dict[str, Any]) -> list[Fault]:
+    """Faults that only a look at the data, the targets and the model's name can find; loads no weights.
+
+    Prepared data are cached, so a run that passes does not read them twice.
+    """
+    from kamerton.config.targets import check_targets
+
+    return [*_data_faults(values), *check_targets(values, values.get("allow_targets") or ()), *_model_faults(values)]
+
+
+def _data_faults(values: dict[str, Any]) -> list[Fault]:
+    from kamerton.data.prepare import prepare
+
+    try:
+        data = TypeAdapter(DataOptions).validate_python(values["data"])
+        split = TypeAdapter(SplitOptions).validate_python(values["split"])
+        if not check_data_options(data) and not check_split_options(split):
+            prepare(local_data(data), split, cache=cache_dir() / "data")
+    except ValidationError:
+        return []  # said already
+    except UserError as error:
+        return list(error.faults)
+    return []
+
+
+def _model_faults(values: dict[str, Any]) -> list[Fault]:
+    from kamerton.model.load import check_model
+
+    try:
+        model = TypeAdapter(ModelOptions).validate_python(values["model"])
+    except ValidationError:
+        return []
+    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+
+
+def _job(composed: Any, config_dir: str | None) -> float | None:
+    """One run, of a single command or of a sweep; its best validation loss is the sweep's objective."""
     _quiet_frameworks()
     from kamerton.train.run import train
 
-    with _ranks_rerun_this(config, overrides):
-        return train(config, overrides).metrics.get("best", {}).get("loss")
-
-
-def run_faults(config: Config) -> list[Fault]:
-    """Faults that only a look at the files, the targets and the model's name can find; loads no weights."""
-    from kamerton.config.targets import check_targets
-    from kamerton.model.load import check_model
-
-    model = config.model
-    return [
-        *_data_faults(config),
-        *check_targets(dataclasses.asdict(config), config.allow_targets),
-        *check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code),
-    ]
-
-
-def _data_faults(config: Config) -> list[Fault]:
-    from kamerton.data.prepare import check_files
-
-    try:
-        return check_files(local_data(config.data))
-    except UserError as error:
-        return list(error.faults)
-
-
-def _deep_faults(overrides: Sequence[str], known: Sequence[Fault]) -> list[Fault]:
-    return []
+    overrides = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
+    with _ranks_rerun_this(overrides, config_dir):
+        return train(to_config(plain(composed)), overrides).metrics.get("best", {}).get("loss")
 
 
 @contextmanager
@@ -108,8 +113,19 @@ def _arguments(arguments: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _ranks_rerun_this(config: Config, overrides: Sequence[str]) -> Iterator[None]:
-    yield
+def _ranks_rerun_this(overrides: Sequence[str], config_dir: str | None) -> Iterator[None]:
+    """What Lightning starts for the other ranks: this one run, also when it is a job of a sweep.
+
+    Lightning repeats `sys.argv`, and adds options of its own when it sees Hydra at work; so Hydra is hidden from it.
+    """
+    state, HydraConfig.instance().cfg = HydraConfig.instance().cfg, None
+    command = [] if Path(sys.argv[0]).name == "train.py" else ["train"]
+    folder = ["--config-dir", config_dir] if config_dir else []
+    with _arguments([*command, *folder, *overrides]):
+        try:
+            yield
+        finally:
+            HydraConfig.instance().cfg = state
 
 
 def _quiet_frameworks() -> None:

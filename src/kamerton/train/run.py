@@ -7,6 +7,7 @@ Everything it learns is in the run directory when it returns.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
     Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
     (what was done is saved and the same run can be resumed).
     """
-    console = console or Console()
+    console = console or Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)
     values = dataclasses.asdict(config)
     with _recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
         pl.seed_everything(config.seed, verbose=False)
@@ -80,7 +81,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
         _set_attention(model, config)
         score = _scorer(config, prepared, tokenizer, run, stop, console)
-        if config.base:
+        if config.base and run.writes:
             score(model, "base", _device(config))
         tuned = apply_adapter(model, **dataclasses.asdict(config.adapter))
         run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
@@ -88,6 +89,8 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         stop.check()
         run.set_state("running")
         _fit(config, run, stop, data, tuned, total_steps)
+        if not run.writes:  # another rank scores and reports
+            return RunResult(run.run_id, run.path, "running", {})
         _load_best(tuned, run)
         score(tuned, "test", _device(config))
         _export(config, tuned, tokenizer, run)
@@ -100,7 +103,8 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
 @contextmanager
 def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
     """Whatever happens, `run.json` says so: paused when interrupted, failed with the reason otherwise."""
-    (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    if run.writes:
+        (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
     run.set_state("validating_files", error=None, **environment())
     if run.resuming:
         run.event("info", "resumed", "the run goes on")
@@ -130,7 +134,7 @@ def _encode(prepared: Prepared, tokenizer: Any, config: Config) -> dict[str, Enc
             examples,
             tokenizer,
             max_length=config.data.max_length,
-            overlong=config.data.overlong,  # type: ignore[arg-type]
+            overlong=config.data.overlong,
             cache=cache_dir() / "data",
             name=name,
         )

@@ -30,12 +30,18 @@ _FREE = (
 )  # fmt: skip
 
 
+_RUN_DIR = "KAMERTON_RUN_DIR"
+
+
 class RunDirectory:
     """One run's directory; the only writer of its `run.json` and `events.jsonl`."""
 
-    def __init__(self, path: Path, *, resuming: bool, started: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, resuming: bool, started: dict[str, Any] | None = None, writes: bool = True
+    ) -> None:
         self.path = path
         self.resuming = resuming
+        self.writes = writes
         self.record: dict[str, Any] = started or {}
 
     @property
@@ -60,7 +66,8 @@ class RunDirectory:
             self.record[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
         self.record["heartbeat"] = now()
         self.record["pid"] = os.getpid()
-        write_atomically(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+        if self.writes:
+            write_atomically(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
 
     def set_state(self, state: State, **fields: Any) -> None:
         """Move to `state`, with the time it happened."""
@@ -80,6 +87,8 @@ class RunDirectory:
         advice: str = "",
     ) -> None:
         """Append one event."""
+        if not self.writes:
+            return
         line = {
             "time": now(),
             "level": level,
@@ -114,8 +123,19 @@ def config_id(values: Mapping[str, Any]) -> str:
 def open_run(values: Mapping[str, Any]) -> RunDirectory:
     """The directory that this configuration asks for: a new one, or an unfinished one to go on with.
 
-    Raises `UserError` when the run is finished, is running, or was started with another configuration.
+    Raises `UserError` when the run is finished, is running, or was started with another configuration. The processes
+    that Lightning starts for the other ranks join the directory that rank 0 opened, and write nothing.
     """
+    joined = os.environ.get(_RUN_DIR)
+    if joined is not None and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        path = Path(joined)
+        return RunDirectory(path, resuming=_has_checkpoint(path), started=read_record(path), writes=False)
+    run = _open(values)
+    os.environ[_RUN_DIR] = str(run.path)
+    return run
+
+
+def _open(values: Mapping[str, Any]) -> RunDirectory:
     home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
     if values["run_id"] is not None:
         return _existing(home / str(values["run_id"]), values) or _create(home / str(values["run_id"]), values)
@@ -127,6 +147,10 @@ def open_run(values: Mapping[str, Any]) -> RunDirectory:
         if found is not None:
             return found
     return _create(candidates[-1], values)
+
+
+def _has_checkpoint(path: Path) -> bool:
+    return (path / "checkpoints" / "last.ckpt").exists()
 
 
 def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:

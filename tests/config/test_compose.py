@@ -1,0 +1,94 @@
+"""What was typed is checked whole: every fault at once, with its origin and the nearest valid word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.config.check import check_values, to_config
+from kamerton.config.compose import check_overrides, compose_values, conf_dir, force
+from kamerton.config.targets import check_targets
+
+OPTIONS = {group.name: [file.stem for file in group.glob("*.yaml")] for group in conf_dir().iterdir() if group.is_dir()}
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group, options in OPTIONS.items() for option in options]
+)
+def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: str) -> None:
+    needed = {"hub": ["model.name=x/y"], "jsonl": ["data.path=x"], "csv": ["data.path=x"], "parquet": ["data.path=x"]}
+    values = compose_values([f"{group}={option}", *needed.get(option, [])])
+    assert check_values(values) == []
+    assert check_targets(values) == []
+    assert to_config(values).name
+
+
+def test_all_faults_come_at_once_each_with_the_nearest_valid_word() -> None:
+    faults = check_overrides(
+        ["optimizr.lr=3", "model=tinny", "data.pth=3", "adapter.r=zz", "split.ratios=[0.5,0.1,0.1]", "optimizer.lr=-1"]
+    )
+    found = {(fault.column, fault.fix) for fault in faults}
+    assert ("optimizr", "did you mean 'optimizer'?") in found
+    assert ("model", "did you mean 'tiny'?") in found
+    assert ("data.pth", "did you mean 'path'?") in found
+    assert {"adapter.r", "split.ratios", "optimizer.lr"} <= {fault.column for fault in faults}
+    assert len(faults) == 6
+    assert all(fault.file == "command line" for fault in faults)
+
+
+def test_a_typo_in_an_experiment_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\noptimizer:\n  lr: -3\nbatch:\n  sizes: 4\nseed: three\n"
+    )
+    faults = check_overrides(["experiment=mine", "adapter.r=0"], str(tmp_path))
+    origins = {fault.column: fault.file for fault in faults}
+    assert origins == {
+        "optimizer.lr": "experiment/mine.yaml",
+        "batch.sizes": "experiment/mine.yaml",
+        "seed": "experiment/mine.yaml",
+        "adapter.r": "command line",
+    }
+
+
+def test_every_value_of_a_sweep_is_checked() -> None:
+    faults = check_overrides(["optimizer.lr=1e-3,-2", "adapter=lora,flora", "batch.size=4,0"])
+    assert {(fault.column, fault.message.split(" is ")[-1].split(":")[0]) for fault in faults} >= {
+        ("batch.size", "0"),
+    }
+    assert {fault.column for fault in faults} == {"optimizer.lr", "adapter", "batch.size"}
+
+
+def test_bad_syntax_is_a_fault_not_a_traceback() -> None:
+    (fault,) = check_overrides(["optimizer.lr"])
+    assert fault.code == "config.syntax"
+
+
+@given(st.lists(st.text(alphabet="ab.=[]{},+~/:'\"$ \\é1-", max_size=12), max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_typed_ends_in_a_fault_or_a_valid_configuration(overrides: list[str]) -> None:
+    faults = check_overrides(overrides)
+    if not faults:
+        assert to_config(compose_values(overrides))
+
+
+def test_keys_that_no_file_mentions_can_be_set() -> None:
+    assert force(["data.columns.prompt=question", "adapter=full"]) == ["++data.columns.prompt=question", "adapter=full"]
+    assert compose_values(["data.columns.prompt=question"])["data"]["columns"]["prompt"] == "question"
+
+
+def test_callbacks_can_be_removed_changed_and_added() -> None:
+    values = compose_values(
+        [
+            "callbacks.early_stopping=null",
+            "~callbacks.lr_monitor",
+            "callbacks.checkpoint_best.save_top_k=2",
+            "+callbacks.timer={_target_: pytorch_lightning.callbacks.Timer, duration: '00:01:00:00'}",
+        ]
+    )
+    assert values["callbacks"]["early_stopping"] is None
+    assert "lr_monitor" not in values["callbacks"]
+    assert check_targets(values) == []

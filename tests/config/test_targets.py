@@ -1,0 +1,77 @@
+"""Targets: only allowed names, arguments that fit, everything said before anything is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from kamerton.config.targets import check_targets, instantiate
+
+
+# Every name here would do harm, or shows a way around the list.
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "subprocess.run",
+        "torch.load",
+        "torch.hub.load",
+        "torch.optimizers",
+        "pytorch_lightning.callbacksevil.X",
+        "pickle.loads",
+        3,
+    ],
+)
+def test_a_target_outside_the_allow_list_is_refused_and_never_built(target: Any) -> None:
+    (fault,) = check_targets({"callbacks": {"mine": {"_target_": target}}})
+    assert fault.code == "config.target"
+    assert fault.column == "callbacks.mine._target_"
+    with pytest.raises(PermissionError):
+        instantiate({"_target_": target})
+
+
+def test_a_dangerous_name_cannot_hide_behind_an_allowed_prefix() -> None:
+    node = {"_target_": "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree", "path": "/nowhere"}
+    (fault,) = check_targets({"x": node})
+    assert "does not define it" in fault.message
+    with pytest.raises(AttributeError):
+        instantiate(node)
+
+
+def test_a_nested_target_is_checked_too() -> None:
+    node = {"_target_": "pytorch_lightning.Trainer", "strategy": {"_target_": "os.system", "command": "true"}}
+    (fault,) = check_targets({"trainer": node})
+    assert fault.column == "trainer.strategy._target_"
+    with pytest.raises(PermissionError):
+        instantiate(node)
+
+
+def test_an_unknown_argument_names_the_nearest_and_a_wrong_type_is_a_fault() -> None:
+    node = {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/loss", "patiense": 3, "mode": 7}
+    faults = {fault.column: fault for fault in check_targets({"callbacks": {"stop": node}})}
+    assert faults["callbacks.stop.patiense"].fix == "did you mean 'patience'?"
+    assert "valid string" in faults["callbacks.stop.mode"].message
+
+
+def test_a_missing_argument_is_a_fault() -> None:
+    (fault,) = check_targets({"c": {"_target_": "pytorch_lightning.callbacks.EarlyStopping"}})
+    assert fault.column == "c.monitor"
+
+
+def test_a_name_that_is_not_there_is_a_fault() -> None:
+    (fault,) = check_targets({"optimizer": {"_target_": "torch.optim.Adamm"}})
+    assert "cannot find" in fault.message
+
+
+def test_users_can_allow_their_own_package() -> None:
+    node = {"_target_": "collections.OrderedDict"}
+    assert check_targets({"x": node})
+    assert check_targets({"x": node}, ["collections."]) == []
+
+
+def test_partial_builds_later() -> None:
+    build = instantiate({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
+    assert build([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5

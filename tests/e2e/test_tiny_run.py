@@ -1,0 +1,231 @@
+"""`kamerton train` on the tiny model: what a user types, and everything that is there afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from kamerton.cli import main
+from kamerton.score.metrics import compute
+
+Train = Callable[..., Path]
+SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null"]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def train(animals: Path, outputs: Path) -> Train:
+    """Runs the command; returns the directory of the run that it made last."""
+
+    def run(*overrides: str, code: int = 0) -> Path:
+        assert main(["train", *SMALL, f"data.path={animals}", f"paths.outputs={outputs}", *overrides]) == code
+        runs = sorted(outputs.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+        return runs[-1].parent if runs else outputs
+
+    return run
+
+
+def record(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def metric_rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {int(row["step"]): float(row["train/loss"]) for row in metric_rows(run) if row.get("train/loss")}
+
+
+def test_a_run_leaves_everything_the_contract_names(train: Train, animals: Path) -> None:
+    run = train("trainer.max_epochs=2", "optimizer.lr=0.01")
+    found = record(run)
+    assert found["state"] == "succeeded"
+    assert found["error"] is None
+    assert found["progress"]["step"] == found["progress"]["steps"]
+    assert found["progress"]["examples"]["processed"] == 2 * found["data"]["counts"]["train"]
+    assert sum(found["data"]["counts"].values()) == 120
+    assert found["model"]["trainable_parameters"] < found["model"]["parameters"]
+    assert {"train", "validation", "best", "test", "base"} <= found["metrics"].keys()
+    named = {"loss", "perplexity", "token_accuracy", "accuracy", "f1", "precision", "recall"}
+    assert named <= found["metrics"]["test"].keys()
+    assert found["metrics"]["test"]["loss"] < found["metrics"]["base"]["loss"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["path"] == str(animals)
+    assert "optimizer.lr=0.01" in yaml.safe_load((run / "overrides.yaml").read_text())
+    for name in ("metrics.csv", "report.html", "report.md", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert (run / name).exists(), name
+    assert (run / "model" / "adapter_model.safetensors").exists()
+    assert "chat_template" in "".join(path.name for path in (run / "model").iterdir())
+
+
+def test_metrics_can_be_recomputed_from_the_score_table(train: Train) -> None:
+    run = train("trainer.max_steps=3")
+    table = pq.read_table(run / "scores" / "test.parquet")
+    again = {key: value for key, value in compute(table).items() if value is not None}
+    assert again == pytest.approx(record(run)["metrics"]["test"])
+    assert {json.loads(text)["number"] for text in table["metadata"].to_pylist()} <= set(range(60))
+
+
+def test_the_evaluation_does_not_depend_on_its_batches(train: Train) -> None:
+    numbers = [
+        record(train("trainer.max_steps=2", f"batch.max_tokens={size}", f"batch.cut={cut}"))["metrics"]
+        for size, cut in ((64, "tree"), (100_000, "tree"), (1000, "packed"), (1000, "padded"))
+    ]
+    for split in ("validation", "test", "base"):
+        for other in numbers[1:]:
+            assert other[split] == pytest.approx(numbers[0][split], rel=1e-5, abs=1e-6)
+
+
+def test_the_exported_model_scores_like_the_trained_one(train: Train) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = train("trainer.max_steps=4", "model.export=merged", "optimizer.lr=0.01")
+    model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    row = pq.read_table(run / "scores" / "test.parquet").to_pylist()[0]
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": row["prompt"]}], add_generation_prompt=True, tokenize=False
+    )
+    start = len(tokenizer.encode(prompt))
+    ids = torch.tensor([tokenizer.encode(prompt + row["target"] + "<|im_end|>\n")])
+    logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
+    nll = -sum(float(logprobs[t - 1, ids[0, t]]) for t in range(start, ids.shape[1]))
+    assert nll == pytest.approx(row["nll"], rel=1e-4)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    train: Train, adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"adapter={adapter}", "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
+    options += ["adapter.dropout=0.1"] if adapter == "lora" else []
+    straight = train(*options, "run_id=straight")
+    for stop_after in (1, 4, 11, 13):
+        name = f"stopped{stop_after}"
+        with monkeypatch.context() as patch:
+            _signal_after(patch, stop_after)
+            stopped = train(*options, f"run_id={name}", code=130)
+        assert record(stopped)["state"] == "paused"
+        assert record(stopped)["progress"]["step"] == stop_after
+        resumed = train(*options, f"run_id={name}")
+        assert resumed == stopped
+        assert losses(resumed) == losses(straight)
+        before, after = weights(straight), weights(resumed)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        for split in ("validation", "best", "test"):
+            assert record(resumed)["metrics"][split] == record(straight)["metrics"][split]
+
+
+def _signal_after(patch: pytest.MonkeyPatch, step: int) -> None:
+    """A real SIGINT, in the middle of optimizer step `step`."""
+    from kamerton.model.module import FineTuneModule
+
+    plain = FineTuneModule.training_step
+
+    def training_step(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
+        if self.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        plain(self, batch, batch_idx)
+
+    patch.setattr(FineTuneModule, "training_step", training_step)
+
+
+def test_resuming_with_another_configuration_or_other_data_is_refused(
+    train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        _signal_after(patch, 2)
+        train("run_id=x", code=130)
+    train("run_id=x", "optimizer.lr=0.5", code=2)
+    assert "run x was started with optimizer.lr=0.001, now it is 0.5" in capsys.readouterr().err
+    animals.write_text(animals.read_text().replace("cat number 7", "lion number 7"))
+    train("run_id=x", code=2)
+    assert "was started with other data" in capsys.readouterr().err
+
+
+def test_a_multirun_leaves_one_directory_each(train: Train, outputs: Path) -> None:
+    train("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2", "trainer.max_steps=1", "base=false")
+    runs = [record(path.parent) for path in outputs.glob("*/*/run.json")]
+    assert {run["state"] for run in runs} == {"succeeded"}
+    assert len({run["run_id"] for run in runs}) == 4
+    asked = [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in outputs.glob("*/*/run.json")]
+    pairs = {(config["seed"], config["optimizer"]["lr"]) for config in asked}
+    assert pairs == {(1, 1e-3), (1, 1e-2), (2, 1e-3), (2, 1e-2)}
+
+
+def test_callbacks_are_removable_and_free_text_is_scored_by_loss(train: Train, animals: Path) -> None:
+    removed = ["callbacks.early_stopping=null", "~callbacks.checkpoint_best"]
+    run = train(*removed, "data.labels=null", "trainer.max_steps=2")
+    assert not (run / "checkpoints" / "best.ckpt").exists()
+    assert "accuracy" not in record(run)["metrics"]["test"]
+    assert record(run)["metrics"]["test"]["perplexity"] > 1
+
+
+def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+    import kamerton.train.run
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(kamerton.train.run, "load_model", broken)
+    assert train("trainer.max_steps=1", code=1)
+    (run,) = outputs.glob("*/*/run.json")
+    assert json.loads(run.read_text())["state"] == "failed"
+    assert json.loads(run.read_text())["error"] == {"code": "RuntimeError", "message": "disk on fire", "param": None}
+
+
+def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loads(
+    train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    import kamerton.train.run
+
+    monkeypatch.setattr(kamerton.train.run, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    with animals.open("a") as file:
+        file.write('{"completion": "yes"}\n{"prompt": "x", "completion": 3}\n{"prompt": \n')
+    train("optimizer.lr=-1", "batch.siz=3", "callbacks.early_stopping.patiense=3", code=2)
+    said = capsys.readouterr().err
+    for part in ("optimizer.lr is -1", "'batch.siz'", "'size'", "'patience'"):
+        assert part in said, part
+    for row in (121, 122, 123):
+        assert f"animals.jsonl:{row}" in said
+    assert not list(outputs.glob("*/*"))
+
+
+def test_two_processes_train_like_one(animals: Path, outputs: Path) -> None:
+    """Real DDP over gloo: the same losses and weights as one process, up to rounding."""
+
+    def run(name: str, *extra: str) -> Path:
+        options = [f"data.path={animals}", f"paths.outputs={outputs}", f"run_id={name}"]
+        options += ["trainer.max_steps=5", "base=false"]
+        command = [sys.executable, "-m", "kamerton.cli", "train", *SMALL, *options, *extra]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return outputs / "jsonl" / name
+
+    one, two = run("one"), run("two", "trainer=ddp", "trainer.accelerator=cpu")
+    assert record(two)["state"] == "succeeded"
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], weight, rtol=1e-4, atol=1e-6)
