@@ -66,7 +66,7 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows) -> Predictions:
     """Run one micro-batch. The model's own forward applies its head, with any scaling or soft-capping it has."""
     columns, inverse = torch.unique(batch.at, return_inverse=True)
     if isinstance(batch, TreeRow):
-        layout = {"position_ids": batch.position_ids, "tree": batch.nodes}
+        layout = {"position_ids": batch.position_ids, "tree": batch.blocks}
         rows = torch.zeros_like(inverse)
     else:
         layout = {"attention_mask": batch.attention_mask}

@@ -11,9 +11,8 @@ Shapes: T tokens of the row, P predictions, H query heads, K key heads, D head d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,21 @@ from kamerton.plan.epoch import shared_prefix
 ATTENTION = "kamerton_tree"
 
 
+# Small subtrees share one attention call with a dense mask: a call costs about what 128 x 128 scores cost.
+_BLOCK = 128
+
+
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A run of tokens `start:end` of the row, below `ancestors` (their runs, root first)."""
+class Block:
+    """Tokens `start:end` of the row and the runs before them that they all see, root first.
+
+    `mask` (end - start, seen + end - start) says who sees whom; None: everything before, and causally oneself.
+    """
 
     start: int
     end: int
-    ancestors: tuple[tuple[int, int], ...]
+    seen: tuple[tuple[int, int], ...]
+    mask: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +50,20 @@ class TreeRow:
 
     input_ids: Tensor  # (1, T)
     position_ids: Tensor  # (1, T)
-    nodes: tuple[Node, ...]
+    blocks: tuple[Block, ...]
     at: Tensor  # (P,)
     token: Tensor  # (P,)
     sequence: Tensor  # (P,)
 
     def to(self, device: torch.device) -> TreeRow:
         """The same row on another device."""
-        moved = (tensor.to(device) for tensor in (self.input_ids, self.position_ids))
-        input_ids, position_ids = moved
-        at, token, sequence = (tensor.to(device) for tensor in (self.at, self.token, self.sequence))
-        return TreeRow(input_ids, position_ids, self.nodes, at, token, sequence)
+        if device == self.input_ids.device:
+            return self
+        blocks = (replace(block, mask=None if block.mask is None else block.mask.to(device)) for block in self.blocks)
+        ids, positions, at, token, sequence = (
+            tensor.to(device) for tensor in (self.input_ids, self.position_ids, self.at, self.token, self.sequence)
+        )
+        return TreeRow(ids, positions, tuple(blocks), at, token, sequence)
 
 
 def build_row(
@@ -68,10 +78,10 @@ def build_row(
     indices = list(range(len(sequences)))
     if share:
         indices.sort(key=lambda index: sequences[index].astype(">i4").tobytes())
-        layout.grow(indices, 0, ())
+        layout.grow(indices, 0, None)
     else:
         for index in indices:
-            layout.add_node([index], 0, len(sequences[index]), ())
+            layout.add([index], 0, len(sequences[index]), None)
     at, token, owner = [], [], []
     for index, (sequence, target) in enumerate(zip(sequences, targets, strict=True)):
         predicted = np.flatnonzero(target)
@@ -81,7 +91,7 @@ def build_row(
     return TreeRow(
         input_ids=_long(np.concatenate(layout.tokens))[None],
         position_ids=_long(np.concatenate(layout.positions))[None],
-        nodes=tuple(layout.nodes),
+        blocks=tuple(layout.blocks()),
         at=_long(np.concatenate(at)),
         token=_long(np.concatenate(token)),
         sequence=_long(np.concatenate(owner)),
@@ -101,10 +111,10 @@ def tree_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    tree: tuple[Node, ...] | None = None,
+    tree: tuple[Block, ...] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of each node over its ancestors and itself.
+    """Attention of each block over what it sees and itself.
 
     `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
     """
@@ -113,74 +123,121 @@ def tree_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    parts = []
-    for node in tree:
-        keys, values, mask = _visible(key, node), _visible(value, node), _mask(node, query.device)
-        parts.append(
-            F.scaled_dot_product_attention(
-                query[:, :, node.start : node.end],
-                keys,
-                values,
-                attn_mask=mask,
-                dropout_p=dropout,
-                is_causal=mask is None,
-                scale=scaling,
-            )
+    parts = [
+        F.scaled_dot_product_attention(
+            query[:, :, block.start : block.end],
+            _visible(key, block),
+            _visible(value, block),
+            attn_mask=block.mask,
+            dropout_p=dropout,
+            is_causal=block.mask is None,
+            scale=scaling,
         )
+        for block in tree
+    ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
-def _visible(states: Tensor, node: Node) -> Tensor:
-    runs = [states[:, :, start:end] for start, end in (*node.ancestors, (node.start, node.end))]
+def _visible(states: Tensor, block: Block) -> Tensor:
+    runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
     return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
-def _mask(node: Node, device: torch.device) -> Tensor | None:
-    before = sum(end - start for start, end in node.ancestors)
-    return _lower_right(node.end - node.start, before, device) if before else None
+@dataclass(slots=True)
+class _Node:
+    """A run of tokens that some sequences share; `end` of its whole subtree is `reach`."""
 
+    start: int
+    end: int
+    parent: _Node | None
+    reach: int = 0
+    children: list[_Node] = field(default_factory=list)
 
-@lru_cache(maxsize=4096)
-def _lower_right(size: int, before: int, device: torch.device) -> Tensor:
-    """(size, before + size): the first `before` keys are visible to all, the others causally."""
-    return torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)
+    def path(self) -> list[_Node]:
+        """The nodes above this one, root first."""
+        return [] if self.parent is None else [*self.parent.path(), self.parent]
 
 
 class _Layout:
-    """Nodes in depth-first order while the tree grows, and where each sequence's tokens lie in the row."""
+    """The tree while it grows, depth first, and where each sequence's tokens lie in the row."""
 
     def __init__(self, sequences: Sequence[npt.NDArray[np.int32]]) -> None:
         self.sequences = sequences
         self.paths = [np.empty(len(sequence), dtype=np.int64) for sequence in sequences]
         self.tokens: list[npt.NDArray[np.int32]] = []
         self.positions: list[npt.NDArray[np.int64]] = []
-        self.nodes: list[Node] = []
+        self.roots: list[_Node] = []
         self.size = 0
 
-    def add_node(
-        self, members: list[int], begin: int, end: int, ancestors: tuple[tuple[int, int], ...]
-    ) -> tuple[int, int]:
-        start = self.size
-        self.size += end - begin
-        self.nodes.append(Node(start, self.size, ancestors))
+    def add(self, members: list[int], begin: int, end: int, parent: _Node | None) -> _Node:
+        """Append tokens `begin:end` of `members` (which agree on them) as one node."""
+        start, self.size = self.size, self.size + end - begin
+        node = _Node(start, self.size, parent, self.size)
+        (self.roots if parent is None else parent.children).append(node)
         self.tokens.append(self.sequences[members[0]][begin:end])
         self.positions.append(np.arange(begin, end))
         for member in members:
             self.paths[member][begin:end] = np.arange(start, self.size)
-        return start, self.size
+        return node
 
-    def grow(self, members: list[int], depth: int, ancestors: tuple[tuple[int, int], ...]) -> None:
+    def grow(self, members: list[int], depth: int, parent: _Node | None) -> None:
         """Add the subtree of `members`, sorted sequences that agree on their first `depth` tokens."""
         first, last = self.sequences[members[0]], self.sequences[members[-1]]
         common = depth + shared_prefix(first[depth:], last[depth:])
-        if common > depth:
-            ancestors = (*ancestors, self.add_node(members, depth, common, ancestors))
-        children: dict[int, list[int]] = {}
+        node = self.add(members, depth, common, parent) if common > depth else parent
+        branches: dict[int, list[int]] = {}
         for member in members:
             if len(self.sequences[member]) > common:
-                children.setdefault(int(self.sequences[member][common]), []).append(member)
-        for child in children.values():
-            self.grow(child, common, ancestors)
+                branches.setdefault(int(self.sequences[member][common]), []).append(member)
+        for branch in branches.values():
+            self.grow(branch, common, node)
+        if node is not None:
+            node.reach = self.size
+
+    def blocks(self) -> Iterator[Block]:
+        """The row as attention calls, in order."""
+        yield from _blocks(self.roots)
+
+
+def _blocks(siblings: list[_Node]) -> Iterator[Block]:
+    """Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
+    group: list[_Node] = []
+    for node in siblings:
+        if group and node.reach - group[0].start > _BLOCK:
+            yield _block(group)
+            group = []
+        if node.reach - node.start > _BLOCK and node.children:
+            yield _block([replace(node, children=[])])
+            yield from _blocks(node.children)
+        else:
+            group.append(node)
+    if group:
+        yield _block(group)
+
+
+def _block(nodes: list[_Node]) -> Block:
+    start = nodes[0].start
+    end = nodes[-1].reach if nodes[-1].children else nodes[-1].end
+    seen = tuple((node.start, node.end) for node in nodes[0].path())
+    before = sum(stop - begin for begin, stop in seen)
+    if len(nodes) == 1 and not nodes[0].children and before == 0:
+        return Block(start, end, seen, None)
+    mask = np.zeros((end - start, before + end - start), dtype=bool)
+    mask[:, :before] = True
+    for node in nodes:
+        _mark(mask, node, start, before, [])
+    return Block(start, end, seen, torch.from_numpy(mask))
+
+
+def _mark(mask: npt.NDArray[np.bool_], node: _Node, start: int, before: int, above: list[_Node]) -> None:
+    """Let `node` see the nodes above it within the block, and itself causally."""
+    rows = slice(node.start - start, node.end - start)
+    for seen in above:
+        mask[rows, before + seen.start - start : before + seen.end - start] = True
+    size = node.end - node.start
+    mask[rows, before + rows.start : before + rows.stop] = np.tri(size, dtype=bool)
+    for child in node.children:
+        _mark(mask, child, start, before, [*above, node])
 
 
 def _long(values: npt.NDArray[Any]) -> Tensor:

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from pydantic import TypeAdapter, ValidationError
 
 from kamerton.assets import cache_dir, local_data
+from kamerton.cli import print_faults
 from kamerton.config.check import to_config
 from kamerton.config.compose import ROOT, VERSION_BASE, check_overrides, conf_dir, force, plain
 from kamerton.config.schema import ModelOptions
@@ -27,14 +28,15 @@ from kamerton.errors import Fault, Interrupted, UserError
 
 def train_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and `train`; returns the exit code."""
-    from kamerton.cli import print_faults
-
     parsed = get_args_parser().parse_args(list(arguments))
     flags = [argument for argument in arguments if argument not in parsed.overrides]
     only_asks = parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.cfg
 
     def job(composed: Any) -> float | None:
-        return _job(composed, parsed.config_dir)
+        try:
+            return _job(composed, parsed.config_dir)
+        except (UserError, Interrupted) as error:
+            raise _Ended from error
 
     try:
         faults = check_overrides(parsed.overrides, parsed.config_dir, None if only_asks else deep_faults)
@@ -45,15 +47,28 @@ def train_command(arguments: Sequence[str]) -> int:
     except UserError as error:
         print_faults(error)
         return 2
-    except Interrupted as error:
-        words = [text for text in arguments if not text.startswith("run_id=")]
-        command = shlex.join(["kamerton", "train", *words, f"run_id={error}"])
-        print(f"\ninterrupted; go on with:\n  {command}", file=sys.stderr)
-        return 130
+    except _Ended as ended:
+        return _say_end(ended.__cause__, arguments)
     except KeyboardInterrupt:
         print("\ninterrupted before anything was saved", file=sys.stderr)
         return 130
+    except SystemExit as exit:  # Hydra has printed the traceback of a failed run
+        return exit.code if isinstance(exit.code, int) else 1
     return 0
+
+
+class _Ended(BaseException):
+    """A run ended by the user's mistake or wish; no `Exception`, or Hydra would print it as a failure."""
+
+
+def _say_end(reason: BaseException | None, arguments: Sequence[str]) -> int:
+    if isinstance(reason, UserError):
+        print_faults(reason)
+        return 2
+    words = [text for text in arguments if not text.startswith("run_id=")]
+    command = shlex.join(["kamerton", "train", *words, f"run_id={reason}"])
+    print(f"\ninterrupted; go on with:\n  {command}", file=sys.stderr)
+    return 130
 
 
 def deep_faults(values: dict[str, Any]) -> list[Fault]:
