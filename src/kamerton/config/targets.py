@@ -18,7 +18,7 @@ from kamerton.config.check import did_you_mean
 from kamerton.errors import Fault
 
 ALLOWED = (
-    "kamerton.train.metrics_file.",
+    "kamerton.train.",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",

@@ -19,7 +19,7 @@ Layout = TreeRow | PaddedRows
 
 
 class EncodedExamples(Protocol):
-    """What the plan and the batches need of encoded data."""
+    """What the plan and the batches need of encoded data: tokens of each example, and which are targets."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]: ...
@@ -82,6 +82,11 @@ class StepLoader:
         del state
 
 
+def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
+    """Tokens of each example that run through the model: all but the last, which predicts nothing."""
+    return np.maximum(data.lengths - 1, 1)
+
+
 class MicroBatches:
     """A data set in micro-batches, each example once over all ranks; laid out as they are asked for."""
 
@@ -95,7 +100,8 @@ class MicroBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        micros = cut_examples(range(len(data)), data.lengths, max_tokens, cut, data.tokens)
+        inputs = input_lengths(data)
+        micros = cut_examples(range(len(data)), inputs, max_tokens, cut, lambda index: data.tokens(index)[:-1])
         self.micro_batches = micros[rank::world_size]
         self._data, self._cut, self._pad = data, cut, pad
 
@@ -131,7 +137,7 @@ class FineTuneData(pl.LightningDataModule):
     def plan(self, epoch: int) -> EpochPlan:
         """The plan of one epoch for the trainer's number of ranks."""
         return plan_epoch(
-            self.train.lengths,
+            input_lengths(self.train),
             self.train.target_counts,
             seed=self._seed,
             epoch=epoch,
@@ -139,7 +145,7 @@ class FineTuneData(pl.LightningDataModule):
             max_tokens=self._max_tokens,
             world_size=self.trainer.world_size if self.trainer else 1,
             cut=self._cut,
-            tokens=self.train.tokens,
+            tokens=lambda index: self.train.tokens(index)[:-1],
         )
 
     def train_dataloader(self) -> StepLoader:

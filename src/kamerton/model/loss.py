@@ -48,7 +48,10 @@ class Predictions:
 def build_padded(
     sequences: Sequence[npt.NDArray[np.int32]], targets: Sequence[npt.NDArray[np.bool_]], *, pad: int
 ) -> PaddedRows:
-    """Rows padded on the right with `pad`, which is neither attended to nor predicted."""
+    """Rows padded on the right with `pad`, which is neither attended to nor predicted.
+
+    The last column of a full row would predict nothing, so it is no input.
+    """
     longest = max(len(sequence) for sequence in sequences)
     ids = np.full((len(sequences), longest), pad, dtype=np.int64)
     mask = np.zeros((len(sequences), longest), dtype=np.int64)
@@ -58,7 +61,7 @@ def build_padded(
         mask[row, : len(sequence)] = 1
         wanted[row, : len(target)] = target
     rows, columns = np.nonzero(wanted)
-    parts = (ids, mask, columns - 1, ids[rows, columns], rows)
+    parts = (ids[:, :-1], mask[:, :-1], columns - 1, ids[rows, columns], rows)
     return PaddedRows(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 

@@ -99,7 +99,7 @@ class FineTuneModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         values = self.val_metrics.compute_and_reset()
-        self.log_dict({f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True)
+        self.log_dict({f"val/{name}": value.float() for name, value in values.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {f"model.{name}": weight for name, weight in trainable_state(self.model).items()}
@@ -126,9 +126,8 @@ class FineTuneModule(pl.LightningModule):
         self.tokens_seen += batch.tokens
         self.examples_seen += batch.examples
         values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
-        self.log("train/loss", values.pop("train/loss"), prog_bar=True)
-        self.log("train/tokens_per_s", batch.tokens / seconds, prog_bar=True)
-        self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
+        speed = {"train/tokens_per_s": batch.tokens / seconds}
+        self.log_dict({**values, **speed, "train/grad_norm": norm, "lr": rate})
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -71,17 +71,18 @@ def build_row(
 ) -> TreeRow:
     """Lay `sequences` out in one row; `targets[i][t]` says that token t of sequence i is to be predicted.
 
-    With `share`, equal prefixes are computed once. A target inside a shared prefix is still predicted once for
-    every sequence that passes through it, so sums over predictions weigh it as often as separate rows would.
+    The last token of a sequence predicts nothing, so it is no input. With `share`, equal prefixes are computed once.
+    A target inside a shared prefix is still predicted once for every sequence that passes through it, so sums over
+    predictions weigh it as often as separate rows would.
     """
-    layout = _Layout(sequences)
+    layout = _Layout([sequence[:-1] for sequence in sequences])
     indices = list(range(len(sequences)))
     if share:
-        indices.sort(key=lambda index: sequences[index].astype(">i4").tobytes())
+        indices.sort(key=lambda index: layout.sequences[index].astype(">i4").tobytes())
         layout.grow(indices, 0, None)
     else:
         for index in indices:
-            layout.add([index], 0, len(sequences[index]), None)
+            layout.add([index], 0, len(layout.sequences[index]), None)
     at, token, owner = [], [], []
     for index, (sequence, target) in enumerate(zip(sequences, targets, strict=True)):
         predicted = np.flatnonzero(target)

@@ -69,9 +69,9 @@ def plan_epoch(
 ) -> EpochPlan:
     """Plan one epoch; a pure function of its arguments.
 
-    `lengths` and `targets` are the tokens and target tokens of each example; `batch_size` is global (examples per
+    `lengths` and `targets` are the input tokens and target tokens of each example; `batch_size` is global (examples per
     optimizer step, over all ranks); `max_tokens` bounds what one forward pass computes, except that a single longer
-    example still gets a pass of its own. `tokens(i)` gives the token ids of example `i`; only `tree` asks for it.
+    example still gets a pass of its own. `tokens(i)` gives the input tokens of example `i`; only `tree` asks for it.
     """
     order = membership(len(lengths), seed=seed, epoch=epoch)
     steps = []

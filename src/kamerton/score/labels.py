@@ -94,10 +94,11 @@ def reference_row(answer: Answer) -> dict[str, Any]:
 def _batches(questions: Sequence[Question], max_tokens: int, cut: Cut) -> Iterable[tuple[int, ...]]:
     """Groups of questions for one forward pass each; completions count in full, shared prompts once with `tree`."""
     if cut == "padded":
-        size = [max(map(len, q.completions)) + len(q.prompt) for q in questions]
+        size = [max(map(len, q.completions)) + len(q.prompt) - 1 for q in questions]
         lengths = np.array([s * len(q.completions) for s, q in zip(size, questions, strict=True)], dtype=np.int32)
         return [micro.examples for micro in cut_examples(range(len(questions)), lengths, max_tokens, "packed")]
-    lengths = np.array([len(q.prompt) + sum(map(len, q.completions)) for q in questions], dtype=np.int32)
+    inputs = [len(q.prompt) + sum(len(completion) - 1 for completion in q.completions) for q in questions]
+    lengths = np.array(inputs, dtype=np.int32)
     micros = cut_examples(range(len(questions)), lengths, max_tokens, "tree", lambda i: questions[i].prompt)
     return [micro.examples for micro in micros]
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
 
 from kamerton.errors import Interrupted
 from kamerton.train.rundir import RunDirectory
@@ -64,6 +65,19 @@ class SaveAndStop(pl.Callback):
         if trainer.strategy.reduce_boolean_decision(self._request.requested, all=False):
             trainer.save_checkpoint(self._run.last_checkpoint)
             raise Interrupted
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar with the three numbers that people watch."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        shown = {"train/loss": "loss", "val/loss": "val loss", "train/tokens_per_s": "tok/s"}
+        values = {
+            name: float(trainer.callback_metrics[key]) for key, name in shown.items() if key in trainer.callback_metrics
+        }
+        return {name: f"{value:.0f}" if name == "tok/s" else f"{value:.3f}" for name, value in values.items()}
 
 
 class Recorder(pl.Callback):
