@@ -149,7 +149,7 @@ def test_row_order_and_label_order_change_no_metric(rows: list[dict[str, Any]], 
 def test_certain_answers_fall_into_the_last_bin() -> None:
     sure = {"predicted_label": "yes", "label_logprobs": [0.0, -800.0, -800.0, -800.0]}
     nearly = {"predicted_label": "yes", "label_logprobs": [math.log(0.98), *[math.log(0.02 / 3)] * 3]}
-    rows = [sure | {"label": "yes"}, nearly | {"label": "no"}]
+    rows = [sure | {"label": "no"}, nearly | {"label": "yes"}]
     assert compute(table(rows))["ece"] == pytest.approx(abs((1 + 0.98) / 2 - 0.5))
 
 

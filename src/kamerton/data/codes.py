@@ -34,9 +34,7 @@ CODES: dict[str, Code] = {
     "empty-file": Code(_REFUSE, "a file without a row"),
     "wrong-extension": Code(_REFUSE, "a file name that does not fit its format"),
     "no-permission": Code(_REFUSE, "a file that may not be read"),
-    "unreadable-file": Code(
-        _REFUSE, "a file that is not what its name says, or breaks off (packed files, Parquet)"
-    ),
+    "unreadable-file": Code(_REFUSE, "a file that is not what its name says, or breaks off (packed files, Parquet)"),
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
     "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
@@ -46,6 +44,7 @@ CODES: dict[str, Code] = {
     "not-an-object": Code(_UNUSABLE, "a line of JSON that is not an object"),
     "bad-csv": Code(_UNUSABLE, "a record with broken quoting"),
     "wrong-field-count": Code(_UNUSABLE, "a record with more or fewer fields than the header"),
+    "row-too-large": Code(_UNUSABLE, "a line of more than 64 MiB"),
     "bad-trec": Code(_UNUSABLE, "a line that is not a labelled TREC question"),
     # rows that do not fit
     "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
@@ -53,9 +52,7 @@ CODES: dict[str, Code] = {
     "not-a-string": Code(
         _MENDABLE, "a number or boolean where a text belongs (fix: written out); a list or object never fits"
     ),
-    "bad-messages": Code(
-        _UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"
-    ),
+    "bad-messages": Code(_UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"),
     "trailing-turns": Code(
         _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
     ),
@@ -70,26 +67,23 @@ CODES: dict[str, Code] = {
     "exact-duplicate": Code(("drop", "warn", "error"), "the same prompt and completion again in one split"),
     "near-duplicate": Code(_DOUBTFUL, "nearly the same words as another row"),
     "contradiction": Code(_DOUBTFUL, "one prompt with different labels (drop: all of them)"),
-    "leakage": Code(
-        ("drop", "warn", "error"), "a prompt of the validation or test split that is trained on as well"
-    ),
-    "near-leakage": Code(
-        ("drop", "warn", "error"), "a near duplicate of a validation or test row that is trained on"
-    ),
+    "leakage": Code(("drop", "warn", "error"), "a prompt of the validation or test split that is trained on as well"),
+    "near-leakage": Code(("drop", "warn", "error"), "a near duplicate of a validation or test row that is trained on"),
     "outlying-length": Code(_DOUBTFUL, "far longer or shorter than the other rows"),
     "outlying-language": Code(_DOUBTFUL, "another script than nearly all other rows"),
-    "outlying-format": Code(
-        _DOUBTFUL, "another form of completion (JSON, number, ...) than nearly all other rows"
+    "outlying-format": Code(_DOUBTFUL, "another form of completion (JSON, number, ...) than nearly all other rows"),
+    # fields that splits use
+    "missing-metadata": Code(
+        _REFUSE, "a row without the metadata field that the split groups, stratifies or orders by"
+    ),
+    "bad-time": Code(
+        _REFUSE, "a value that is neither a number nor an ISO date in the field that orders a split by time"
     ),
     # labels
     "unknown-label": Code(_UNUSABLE, "a completion that is not among the given labels"),
-    "label-spelling": Code(
-        ("error", "fix", "warn"), "a label spelt two ways (fix: the more frequent spelling)"
-    ),
-    "label-imbalance": Code(
-        ("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"
-    ),
-    "rare-label": Code(("warn", "error", "drop"), "a label with fewer than 5 training rows"),
+    "label-spelling": Code(("error", "fix", "warn"), "a label spelt two ways (fix: the more frequent spelling)"),
+    "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
+    "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
     "label-missing": Code(("warn", "error"), "a label that a split does not have"),
     "few-rows": Code(("warn", "error"), "a split with fewer than 20 rows"),
     # tokens

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
-from kamerton.data.render import CannotRender
-from kamerton.data.store import Examples, Store, TemporaryFolder, to_example
-from kamerton.data.tokenize import StretchTokenizer
+from kamerton.data.render import generation_prompt_differs
+from kamerton.data.rows import build_once
+from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_example
+from kamerton.data.tokenize import StretchTokenizer, TokenChunk
 from kamerton.errors import Fault
 
-VERSION = "1"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "2"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
-Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Encoded:
     report: dict[str, Any]
     _tokens: npt.NDArray[np.int32]
     _targets: npt.NDArray[np.bool_]
-    _begins: Ints
+    _begins: Index
     _keep_alive: object = None
 
     def __len__(self) -> int:
@@ -67,13 +68,20 @@ class Encoded:
 
 
 def encode(
-    examples: Examples, tokenizer: Any, *, max_length: int, overlong: str, cache: Path | None, name: str
+    examples: Examples,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    overlong: str,
+    cache: Path | None,
+    name: str,
+    log: FaultLog | None = None,
 ) -> Encoded:
     """Token ids and targets of `examples`, from the cache if they are there.
 
     `overlong` says what becomes of rows with more than `max_length` tokens: "error", "drop", or "truncate" (the
     prompt loses its beginning; a completion that is itself too long loses its end). Raises `UserError` with every
-    row that cannot be used. `name` is that of the split, for messages.
+    row that cannot be used. `name` is that of the split, for messages. `log` carries the policy for faults.
     """
     stretches = StretchTokenizer(tokenizer)
     keep_alive = None
@@ -82,12 +90,20 @@ def encode(
         cache = keep_alive.path
     pool = examples.pool
     key = _key(examples.store.column("id")[pool], stretches.fingerprint)
-    folder = cache / "tokens" / key
-    if not (folder / "done.json").exists():
-        _build(folder, examples.store, pool, stretches)
-    arrays = _Arrays(folder)
-    position = np.searchsorted(pool, examples.index)
-    return _view(examples, arrays, position, max_length, overlong, name, key, keep_alive)
+    folder = build_once(cache / "tokens" / key, lambda part: _write(part, examples.store, pool, stretches))
+    note = generation_prompt_differs(tokenizer)
+    return _view(
+        examples, _Arrays(folder), Limits(max_length, overlong, log or FaultLog()), name, key, note, keep_alive
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may become of rows, and where it is said."""
+
+    max_length: int
+    overlong: str
+    log: FaultLog
 
 
 def _key(ids: npt.NDArray[np.uint64], tokenizer: str) -> str:
@@ -102,7 +118,7 @@ class _Arrays:
     def __init__(self, folder: Path) -> None:
         self.tokens: npt.NDArray[np.int32] = _mapped(folder / "tokens.bin", np.int32)
         self.targets: npt.NDArray[np.bool_] = _mapped(folder / "targets.bin", np.bool_)
-        self.offsets: Ints = np.load(folder / "offsets.npy")
+        self.offsets: Index = np.load(folder / "offsets.npy")
         self.counts: npt.NDArray[np.int32] = np.load(folder / "counts.npy")
         self.failed: dict[str, str] = json.loads((folder / "done.json").read_text())["failed"]
 
@@ -113,114 +129,83 @@ def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
     return np.memmap(path, dtype, mode="r").view(np.ndarray)
 
 
-def _build(folder: Path, store: Store, pool: Ints, stretches: StretchTokenizer) -> None:
-    """Writes the arrays beside their final place and moves them there at once, so that nobody sees half of them."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="part-", dir=folder.parent))
-    try:
-        _write(part, store, pool, stretches)
-        try:
-            os.replace(part, folder)
-        except OSError:
-            if not (folder / "done.json").exists():
-                raise  # not another process that wrote the same first
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _write(part: Path, store: Store, pool: Ints, stretches: StretchTokenizer) -> None:
+def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -> None:
+    """Renders one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
     failed: dict[str, str] = {}
-    with open(part / "tokens.bin", "wb") as tokens_file, open(part / "targets.bin", "wb") as targets_file:
+    with (
+        open(part / "tokens.bin", "wb") as tokens_file,
+        open(part / "targets.bin", "wb") as targets_file,
+        ThreadPoolExecutor(1) as worker,
+    ):
+
+        def take(rows: list[int], chunk: TokenChunk) -> None:
+            chunk.tokens.tofile(tokens_file)
+            chunk.targets.tofile(targets_file)
+            lengths.append(chunk.lengths)
+            ends = np.cumsum(chunk.lengths, dtype=np.int64)
+            targets = np.r_[0, np.cumsum(chunk.targets, dtype=np.int64)]
+            counts.append((targets[ends] - targets[ends - chunk.lengths]).astype(np.int32))
+            failed.update({str(rows[i]): reason for i, reason in chunk.failed.items()})
+
+        running: tuple[list[int], Future[TokenChunk]] | None = None
         for rows, examples in _chunks(store, pool):
-            tokens, marks = [], []
-            for row, found in zip(rows, stretches.encode(examples), strict=True):
-                if isinstance(found, CannotRender):
-                    failed[str(row)] = str(found)
-                    found = ([], [])
-                pieces, targets = found
-                sizes = [len(piece) for piece in pieces]
-                tokens.append(np.concatenate(pieces) if pieces else np.empty(0, np.int32))
-                mark = np.repeat(np.array(targets, np.bool_), sizes)
-                mark[:1] = False
-                marks.append(mark)
-            np.concatenate(tokens).astype(np.int32).tofile(tokens_file)
-            np.concatenate(marks).tofile(targets_file)
-            lengths.append(np.array([len(row) for row in tokens], np.int32))
-            counts.append(np.array([np.count_nonzero(mark) for mark in marks], np.int32))
+            rendered = stretches.render(examples)
+            if running is not None:
+                take(running[0], running[1].result())
+            running = rows, worker.submit(stretches.tokenize, examples, rendered)
+        if running is not None:
+            take(running[0], running[1].result())
     none = [np.empty(0, np.int32)]
-    np.save(
-        part / "offsets.npy",
-        np.concatenate([[0], np.cumsum(np.concatenate(lengths or none), dtype=np.int64)]),
-    )
+    np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
     (part / "done.json").write_text(json.dumps({"failed": failed}))
 
 
-def _chunks(store: Store, pool: Ints) -> Any:
-    """Rows of the pool in the order of the store, `CHUNK` at a time, with their examples."""
+def _chunks(store: Store, pool: Index) -> Iterator[tuple[list[int], list[DataExample]]]:
+    """Rows of the pool in the order of the store, `CHUNK` at a time, with their examples (without metadata)."""
     start = 0
-    names = ("prompt", "chat", "completion", "metadata")
-    for batch in store.scan(*names[:3]):
+    for batch in store.scan("prompt", "chat", "completion"):
         low, high = np.searchsorted(pool, [start, start + batch.num_rows])
-        rows = pool[low:high]
-        table = batch.take(pa.array(rows - start))
-        for at in range(0, len(rows), CHUNK):
-            columns = [table.column(i).slice(at, CHUNK).to_pylist() for i in range(3)]
-            examples = [to_example(*values, None) for values in zip(*columns, strict=True)]
-            yield rows[at : at + CHUNK].tolist(), examples
+        for at in range(low, high, CHUNK):
+            rows = pool[at : min(at + CHUNK, high)]
+            columns = [column.to_pylist() for column in batch.take(pa.array(rows - start)).columns]
+            yield rows.tolist(), [to_example(p, chat, c, None) for p, chat, c in zip(*columns, strict=True)]
         start += batch.num_rows
 
 
 def _view(
-    examples: Examples,
-    arrays: _Arrays,
-    position: Ints,
-    max_length: int,
-    overlong: str,
-    name: str,
-    key: str,
-    keep_alive: object,
+    examples: Examples, arrays: _Arrays, limits: Limits, name: str, key: str, note: bool, keep_alive: object
 ) -> Encoded:
-    log = FaultLog()
-    begins = arrays.offsets[position]
-    lengths = (arrays.offsets[position + 1] - begins).astype(np.int32)
-    counts = arrays.counts[position].copy()
-    if arrays.failed:
-        rows = [row for row in examples.index.tolist() if str(row) in arrays.failed]
-        log.extend(_cannot_render(examples.store, row, arrays.failed[str(row)]) for row in rows)
-    long = np.flatnonzero(lengths > max_length)
-    all_targets = int(counts.sum(dtype=np.int64))
-    keep = np.ones(len(lengths), bool)
-    if overlong == "error":
-        log.extend(_too_long(examples, i, int(lengths[i]), max_length) for i in long.tolist())
-    elif overlong == "drop":
-        keep[long] = False
-    else:
-        for i in long.tolist():
-            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), int(lengths[i]), max_length)
-    failed = np.isin(examples.index, [int(row) for row in arrays.failed])
-    for i in np.flatnonzero(keep & (counts == 0) & ~failed).tolist():
-        file, row = examples.store.place(int(examples.index[i]))
-        fix = "make the completion longer than nothing, or raise data.max_length"
-        log.add(Fault("no-targets", "not one token of the row is trained on", fix, file, row))
-    log.raise_errors()
-    kept_targets = int(counts[keep].sum(dtype=np.int64))
-    report = {
+    """The examples' rows of the arrays, within the limits."""
+    place = np.searchsorted(examples.pool, examples.rows)
+    begins = arrays.offsets[place]
+    lengths = (arrays.offsets[place + 1] - begins).astype(np.int32)
+    counts = arrays.counts[place].copy()
+    wanted = int(counts.sum(dtype=np.int64))
+    keep = _fit(examples, arrays, begins, lengths, counts, limits)
+    keep &= _usable(examples, arrays, counts, limits.log)
+    kept = int(counts[keep].sum(dtype=np.int64))
+    report: dict[str, Any] = {
         "split": name,
         "examples": int(keep.sum()),
         "tokens": int(lengths[keep].sum(dtype=np.int64)),
-        "target_tokens": kept_targets,
+        "target_tokens": kept,
         "dropped": int((~keep).sum()),
-        "truncated": len(long) if overlong == "truncate" else 0,
-        "lost_target_percent": 100 * (1 - kept_targets / all_targets) if all_targets else 0.0,
+        "truncated": int(np.count_nonzero(arrays.offsets[place + 1] - arrays.offsets[place] != lengths)),
+        "lost_target_percent": 100 * (1 - kept / wanted) if wanted else 0.0,
         "longest": int(lengths[keep].max(initial=0)),
+        "generation_prompt_differs": note,
     }
-    view = hashlib.blake2b(f"{key} {max_length} {overlong}".encode(), digest_size=8)
-    view.update(np.ascontiguousarray(examples.id_numbers[keep]).data)
+    if limits.overlong == "truncate":
+        _say_lost(examples, arrays.counts[place] - counts, report, limits)
+    limits.log.raise_errors()
+    report["faults"] = [fault.as_dict() for fault in limits.log.grouped(5)]
+    chosen = examples.select(examples.rows[keep])
+    view = hashlib.blake2b(f"{key} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8)
     return Encoded(
-        examples.select(examples.index[keep]).ids,
+        chosen.ids,
         lengths[keep],
         counts[keep],
         view.hexdigest(),
@@ -232,26 +217,63 @@ def _view(
     )
 
 
+def _fit(
+    examples: Examples,
+    arrays: _Arrays,
+    begins: Index,
+    lengths: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int32],
+    limits: Limits,
+) -> Mask:
+    """Cuts or leaves out rows that are too long (changing begins, lengths and counts); which rows stay."""
+    keep = np.ones(len(lengths), bool)
+    for i in np.flatnonzero(lengths > limits.max_length).tolist():
+        if limits.overlong == "truncate":
+            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), int(lengths[i]), limits.max_length)
+            continue
+        file, row = examples.store.place(int(examples.rows[i]))
+        message = f"the row has {lengths[i]} tokens and data.max_length is {limits.max_length}"
+        fix = f"set data.max_length={lengths[i]} or more, or data.overlong=truncate (keeps the completion) or drop"
+        if limits.overlong == "error":
+            limits.log.add(Fault("too-long", message, fix, file, row))
+        else:
+            keep[i] = False
+            limits.log.warn(Fault("too-long", f"{message}: left out", fix, file, row))
+            limits.log.reject(file, row, "too-long")
+    return keep
+
+
 def _cut(arrays: _Arrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
     """Begin, length and targets of a row cut to `limit` tokens: the prompt's beginning goes first."""
     marks = arrays.targets[begin : begin + length]
-    spans = np.flatnonzero(~marks)
-    prompt = int(spans[-1]) + 1 if len(spans) else 0  # up to the last stretch of targets
+    read = np.flatnonzero(~marks)
+    prompt = int(read[-1]) + 1 if len(read) else 0  # up to the last stretch of targets
     drop = min(length - limit, max(prompt - 1, 0))
     size = min(length - drop, limit)
-    kept = marks[drop : drop + size]
-    return begin + drop, size, int(np.count_nonzero(kept[1:]))
+    return begin + drop, size, int(np.count_nonzero(marks[drop + 1 : drop + size]))
 
 
-def _too_long(examples: Examples, i: int, length: int, limit: int) -> Fault:
-    file, row = examples.store.place(int(examples.index[i]))
-    message = f"the row has {length} tokens and data.max_length is {limit}"
-    fix = f"set data.max_length={length} or more, or data.overlong=truncate (keeps the completion) or drop"
-    return Fault("too-long", message, fix, file, row)
+def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str, Any], limits: Limits) -> None:
+    """A fault for each row that loses target tokens to the length limit, with the share of all."""
+    for i in np.flatnonzero(lost > 0).tolist():
+        file, row = examples.store.place(int(examples.rows[i]))
+        share = report["lost_target_percent"]
+        message = f"{lost[i]} target tokens of the row are cut off ({share:.2g} % of all target tokens are)"
+        fix = f"raise data.max_length (now {limits.max_length}) or shorten the row"
+        limits.log.add(Fault("lost-targets", message, fix, file, row))
 
 
-def _cannot_render(store: Store, row: int, reason: str) -> Fault:
-    file, number = store.place(row)
-    return Fault(
-        "template-error", f"the chat template refuses the row: {reason}", "correct the turns", file, number
-    )
+def _usable(examples: Examples, arrays: _Arrays, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
+    """Which rows the template could render and have something to train on."""
+    keep = counts > 0
+    for i in np.flatnonzero(~keep).tolist():
+        file, row = examples.store.place(int(examples.rows[i]))
+        reason = arrays.failed.get(str(examples.rows[i]))
+        if reason is None:
+            fix = "raise data.max_length, or lengthen the completion"
+            fault = Fault("no-targets", "not one token of the row is trained on", fix, file, row)
+        else:
+            fix = "correct the turns, or use a model whose template takes them"
+            fault = Fault("template-error", f"the chat template refuses the row: {reason}", fix, file, row)
+        log.row([fault])
+    return keep

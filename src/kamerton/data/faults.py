@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from kamerton.data.codes import action
 from kamerton.errors import Fault, UserError
 
 KEPT = 1000  # faults of one code kept in memory and in the report
+FLUSHED = 1000  # lines written to a file at once
 SHOWN = 20  # faults of one code in the error a person reads
 _WEIGHT = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 
@@ -31,6 +32,7 @@ class FaultLog:
         self.fixed: Counter[str] = Counter()
         self.kept: list[Fault] = []
         self._per_code: Counter[tuple[str, str]] = Counter()
+        self._lines: dict[str, list[str]] = {}
 
     def action(self, code: str) -> str:
         return action(self.policy, code)
@@ -45,9 +47,9 @@ class FaultLog:
         """Records a fault that stops nothing, whatever the policy."""
         self._record(replace(fault, severity="warning"))
 
-    def _record(self, fault: Fault, count: int = 1) -> None:
+    def _record(self, fault: Fault) -> None:
         key = (fault.severity, fault.code)
-        self.counts[key] += count
+        self.counts[key] += 1
         if self._per_code[key] < KEPT:
             self._per_code[key] += 1
             self.kept.append(fault)
@@ -74,15 +76,23 @@ class FaultLog:
         self.rejected[code] += 1
         self._write_row(file, row, "dropped", [code], **more)
 
-    def _write_row(
-        self, file: str | None, row: int | None, done: str, codes: list[str], **more: object
-    ) -> None:
+    def _write_row(self, file: str | None, row: int | None, done: str, codes: list[str], **more: object) -> None:
         self._write("rejects.jsonl", {"file": file, "row": row, "action": done, "codes": codes, **more})
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         if self.folder is not None:
-            with open(self.folder / name, "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(json.dumps(value, default=str) + "\n")
+            lines = self._lines.setdefault(name, [])
+            lines.append(json.dumps(value, default=str) + "\n")
+            if len(lines) >= FLUSHED:
+                self.flush()
+
+    def flush(self) -> None:
+        """Writes the lines that wait to their files."""
+        for name, lines in self._lines.items():
+            if self.folder is not None and lines:
+                with open(self.folder / name, "a", encoding="ascii") as file:
+                    file.writelines(lines)
+                lines.clear()
 
     @property
     def has_errors(self) -> bool:
@@ -93,6 +103,7 @@ class FaultLog:
         result = []
         for (severity, code), count in sorted(self.counts.items()):
             of_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
+            of_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
             result += of_code[:shown]
             if count > shown:
                 message = f"{count - shown:,} more faults of this kind ({count:,} in all)"
@@ -100,8 +111,19 @@ class FaultLog:
                 result.append(Fault(code, message, fault.fix, file=fault.file, severity=fault.severity))
         return result
 
+    def summary(self) -> list[dict[str, Any]]:
+        """One warning for each code: how often it occurred, and where first."""
+        result = []
+        for fault in self.grouped(1):
+            count = self.counts[fault.severity, fault.code]
+            if fault.severity == "warning" and not fault.message.endswith(" in all)"):
+                more = f" (and {count - 1:,} more)" if count > 1 else ""
+                result.append(replace(fault, message=fault.message + more).as_dict() | {"count": count})
+        return result
+
     def raise_errors(self) -> None:
         """Raises `UserError` with everything found if anything found is an error."""
+        self.flush()
         if self.has_errors:
             raise UserError(self.grouped())
 
@@ -117,10 +139,3 @@ class FaultLog:
         self.rejected.update(state["rejected"])
         self.fixed.update(state["fixed"])
         self.kept += [Fault(**fault) for fault in state["faults"]]
-
-
-def raise_all(faults: Iterable[Fault]) -> None:
-    """Raises `UserError` if there is any."""
-    found = list(faults)
-    if found:
-        raise UserError(found)

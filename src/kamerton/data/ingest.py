@@ -2,58 +2,148 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataOptions
 from kamerton.data.read import read_rows
-from kamerton.data.schema import Fields, Layout, find_layout, to_fields
-from kamerton.data.sources import SPLITS, Source
+from kamerton.data.schema import Fields, Layout, find_layout, listed, to_fields, unknown_column
+from kamerton.data.sources import SPLITS, DataFile
 from kamerton.data.store import hash64, prompt_key, row_id
 from kamerton.errors import Fault
 
+Names = tuple[str, ...]
+
+
+@dataclass
+class Reading:
+    """What a pass over the files found: rows per file, and the schemas as (source, schema) in order of appearance."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    schemas: list[tuple[str, str]] = field(default_factory=list)
+
+    def schema_number(self, source: str, schema: str) -> int:
+        if (source, schema) not in self.schemas:
+            self.schemas.append((source, schema))
+        return self.schemas.index((source, schema))
+
 
 def ingest(
-    sources: list[Source], options: DataOptions, log: FaultLog, counts: Counter[str]
+    files: list[DataFile], log: FaultLog, reading: Reading, relabel: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """The values of `store.SCHEMA` for each good row; faults go to `log`, `counts["lines"]` counts all rows."""
-    layouts: dict[tuple[str, ...], Layout | list[Fault]] = {}
-    for number, source in enumerate(sources):
-        file = str(source.path)
-        place = number | (SPLITS.index(source.split) << 16 if source.split else 0)
-        seen = False
-        for row, record in read_rows(source.path, options.format, options.encoding):
-            seen = True
-            counts["lines"] += row > 0
-            if isinstance(record, Fault):
-                log.add(dataclasses.replace(record, row=row or None))
+    """The values of `store.SCHEMA` for each row that stays; `relabel` replaces completions."""
+    for number, file in enumerate(files):
+        yield from _FileReader(number, file, log, reading, relabel or {}).rows()
+
+
+class _FileReader:
+    """Reads one file; rows whose columns fit no schema wait to its end, when it is known what the other rows have."""
+
+    def __init__(
+        self, number: int, file: DataFile, log: FaultLog, reading: Reading, relabel: Mapping[str, str]
+    ) -> None:
+        self.number, self.file, self.log, self.reading, self.relabel = number, file, log, reading, relabel
+        self.name = str(file.path)
+        self.split = SPLITS.index(file.split) if file.split else -1
+        self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
+        self.waiting: dict[Names, array[int]] = {}
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        count, whole = 0, True
+        for row, record in read_rows(self.file):
+            if row == 0:
+                whole = False
+                self.log.add(cast(Fault, record))
                 continue
-            names = tuple(record)
-            layout = layouts.get(names)
-            if layout is None:
-                layout = layouts[names] = find_layout(names, options.columns)
-            found = layout if isinstance(layout, list) else to_fields(record, layout)
-            if isinstance(found, Fields):
-                yield _values(found, place, row)
-            else:
-                log.extend(dataclasses.replace(fault, file=file, row=row) for fault in found)
-        if not seen:
-            log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", file))
+            count += 1
+            values = self._values(row, record)
+            if values is not None:
+                yield values
+        self.reading.rows[self.name] = count
+        if count == 0 and whole:
+            self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
+        self._settle()
 
+    def _values(self, row: int, record: Mapping[str, Any] | Fault) -> tuple[Any, ...] | None:
+        if isinstance(record, Fault):
+            self.log.row([replace(record, row=row)])
+            return None
+        layout, schema = self._layout(tuple(record), record)
+        if isinstance(layout, Fault):
+            self.waiting.setdefault(tuple(record), array("q")).append(row)
+            return None
+        fields, faults = to_fields(record, layout, self.log.action)
+        if faults:
+            placed = [replace(fault, file=self.name, row=row) for fault in faults]
+            stays = self.log.row(placed, record)
+            if stays and fields is None:  # a policy cannot keep what cannot be read
+                self.log.reject(self.name, row, faults[0].code, record=record)
+            if not stays:
+                return None
+        return None if fields is None else self._row(fields, schema, row)
 
-def _values(fields: Fields, source: int, row: int) -> tuple[Any, ...]:
-    prompt, completion = fields.prompt, fields.completion
-    return (
-        row_id(prompt, fields.chat, completion),
-        prompt,
-        fields.chat,
-        completion,
-        fields.metadata,
-        prompt_key(prompt if prompt is not None else completion),
-        hash64(completion.encode()),
-        source,
-        row,
-    )
+    def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
+        """The layout of rows with these columns; columns that are null in a row do not say what it is."""
+        found = self.layouts.get(names)
+        if found is None:
+            layout = find_layout(names, self.file.columns)
+            schema = -1
+            if isinstance(layout, Layout):
+                schema = self.reading.schema_number(self.file.source, layout.schema)
+            found = self.layouts[names] = (layout, schema)
+        layout = found[0]
+        if isinstance(layout, Layout) and record.get(layout.prompt or layout.completion) is None:
+            filled = tuple(name for name in names if record[name] is not None)
+            if len(filled) < len(names) and isinstance(self._layout(filled, record)[0], Layout):
+                return self._layout(filled, record)
+        return found
+
+    def _row(self, fields: Fields, schema: int, row: int) -> tuple[Any, ...]:
+        prompt, completion = fields.prompt, fields.completion
+        completion = self.relabel.get(completion, completion)
+        return (
+            row_id(prompt, fields.chat, completion),
+            prompt,
+            fields.chat,
+            completion,
+            fields.metadata,
+            prompt_key(prompt if prompt is not None else completion),
+            hash64(completion.encode()),
+            self.number,
+            self.split,
+            row,
+            schema,
+        )
+
+    def _settle(self) -> None:
+        """Says of every waiting row what it lacks."""
+        good = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
+        also = f"; the other rows are {good[0].schema}" if good else ""
+        told = set()
+        for names, rows in sorted(self.waiting.items(), key=lambda item: -len(item[1])):
+            fault = self.layouts[names][0]
+            if not isinstance(fault, Fault):
+                continue
+            if fault.code == "unknown-column" and not good:
+                if fault.column not in told:
+                    told.add(fault.column)
+                    self.log.add(replace(fault, file=self.name))
+                for row in rows:
+                    self.log.reject(self.name, row, fault.code)
+                continue
+            if fault.code == "unknown-column":
+                message = f"the row has no {fault.column} ({listed(list(names))})"
+                fault = Fault("missing-field", message, f"add {fault.column}, or remove the row", column=fault.column)
+            for row in rows:
+                self.log.row([replace(fault, message=fault.message + also, file=self.name, row=row)])
+        self._unknown_metadata(good)
+
+    def _unknown_metadata(self, good: list[Layout]) -> None:
+        if not good:
+            return
+        present = sorted({name for names in self.layouts for name in names})
+        for name in self.file.columns.metadata or []:
+            if name not in present:
+                self.log.add(replace(unknown_column(name, present, "data.columns.metadata"), file=self.name))

@@ -61,9 +61,7 @@ class DataOptions:
     encoding: str = "utf-8"
     policy: dict[str, str] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
-    balance: str = (
-        "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
-    )
+    balance: str = "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
     max_length: int = 1024
     overlong: str = "error"
 
@@ -129,9 +127,7 @@ def _check_source(source: Source, key: str) -> list[Fault]:
     if not (math.isfinite(source.weight) and source.weight > 0):
         faults.append(_value(f"{key}.weight", source.weight, "must be above 0"))
     if not source.path:
-        faults.append(
-            Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path")
-        )
+        faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
     return faults
 
 
@@ -143,9 +139,7 @@ def _check_given(options: DataOptions) -> list[Fault]:
         return [Fault("bad-value", "no data file is given", fix, column="data.path")]
     if given[0] in ("path", "sources") and len(given) > 1:
         message = f"data.{given[0]} and data.{given[1]} are both given"
-        fix = (
-            "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
-        )
+        fix = "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
         return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
     if given[0] in ("validation", "test"):
         return [Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")]

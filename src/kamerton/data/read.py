@@ -2,13 +2,13 @@
 
 `read_rows` yields `(row, record)`: the 1-based row number and either a dict of that row's fields or the `Fault` that
 stands in its place, so that every row that comes in is accounted for. The row is the line of a JSONL file and the record
-of a CSV file, whose header does not count.
+of a CSV or Parquet file; row 0 stands for the file as a whole.
 """
 
 from __future__ import annotations
 
-import csv
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,65 +17,100 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kamerton.data.trec import read_trec
+from kamerton.data.csv_rows import csv_rows
+from kamerton.data.sources import PACKED, DataFile
+from kamerton.data.trec import trec_rows
 from kamerton.errors import Fault
 
-Row = tuple[int, "dict[str, Any] | Fault"]
+Row = tuple[int, dict[str, Any] | Fault]
+Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it unusable
 BOM = b"\xef\xbb\xbf"
-UTF8 = ("utf-8", "utf8", "utf-8-sig")
+UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
+LONGEST_LINE = 64 * 2**20  # bytes
 
 
-def read_rows(path: Path, format: str, encoding: str = "utf-8") -> Iterator[Row]:
+def read_rows(file: DataFile) -> Iterator[Row]:
     """The rows of one file, in order."""
-    if format == "parquet":
-        yield from _parquet(path)
-        return
-    with open_bytes(path) as stream:
-        lines = decoded_lines(stream, str(path), encoding)
-        if format == "jsonl":
-            yield from _jsonl(lines, str(path))
-        elif format == "csv":
-            delimiter = "\t" if ".tsv" in path.suffixes else ","
-            yield from _csv(lines, str(path), delimiter)
-        else:
-            yield from read_trec(lines, str(path))
+    name = str(file.path)
+    try:
+        if file.format == "parquet":
+            yield from _parquet_rows(file.path)
+            return
+        with open_bytes(file.path) as stream:
+            lines = decoded_lines(stream, name, file.encoding)
+            if file.format == "jsonl":
+                yield from _json_rows(lines, name)
+            elif file.format == "csv":
+                yield from csv_rows(lines, name, "\t" if ".tsv" in file.path.suffixes else ",")
+            else:
+                yield from trec_rows(lines, name)
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        yield 0, Fault("unreadable-file", f"the file breaks off or is damaged: {what}", "write it again", name)
+    except UnicodeError as error:
+        fix = "set data.encoding to what it is"
+        yield 0, Fault("unreadable-file", f"the file is not {file.encoding}: {error}", fix, name)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
     """A file to read, unpacked on the way if its name ends in .gz or .zst."""
-    if path.suffix.lower() in (".gz", ".zst"):
-        return io.BufferedReader(pa.input_stream(str(path), compression="detect"))
+    if path.suffix.lower() in PACKED:
+        kind = "gzip" if path.suffix.lower() == ".gz" else "zstd"
+        return io.BufferedReader(pa.input_stream(str(path), compression=kind))
     return open(path, "rb")
 
 
-def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[tuple[str, Fault | None]]:
-    """Each line as text, with a fault if bytes of it are not in the encoding (then they are surrogate-escaped)."""
+def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[Line]:
+    """Each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row."""
+    if "\n".encode(encoding) != b"\n" and encoding.lower() not in UTF8:
+        for text in io.TextIOWrapper(stream, encoding, newline="\n"):  # lines of UTF-16 and the like
+            yield text, None
+        return
+    codec = "utf-8" if encoding.lower() in UTF8 else encoding
     offset = 0
-    plain = encoding.lower() in UTF8
-    for line in stream:
+    while line := stream.readline(LONGEST_LINE):
         start, offset = offset, offset + len(line)
-        if start == 0 and plain and line.startswith(BOM):
-            line = line[len(BOM) :]
-            start += len(BOM)
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            offset += _skip_line(stream)
+            message = f"the line is longer than {LONGEST_LINE >> 20} MiB"
+            yield "", Fault("row-too-large", message, "write one row on each line", file)
+            continue
+        if start == 0 and codec == "utf-8" and line.startswith(BOM):
+            line, start = line[len(BOM) :], len(BOM)
         try:
-            yield line.decode("utf-8" if plain else encoding), None
+            yield line.decode(codec), None
         except UnicodeDecodeError as error:
-            yield line.decode("utf-8", "surrogateescape"), _undecodable(error, file, encoding, start)
+            yield line.decode(codec, "replace"), _undecodable(error, file, codec, start)
+
+
+def _skip_line(stream: IO[bytes]) -> int:
+    """Reads to the end of the line; the number of bytes."""
+    size = 0
+    while piece := stream.readline(LONGEST_LINE):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
 
 
 def _undecodable(error: UnicodeDecodeError, file: str, encoding: str, start: int) -> Fault:
     byte = error.object[error.start]
     message = f"byte 0x{byte:02x} at offset {start + error.start:,} of the file is not {encoding}"
-    fix = f"save the file as {encoding}, or set data.encoding to what it is (often latin-1 or cp1252)"
+    guess = "utf-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "often latin-1 or cp1252"
+    fix = f"save the file as {encoding}, or set data.encoding to what it is ({guess})"
     return Fault("undecodable-byte", message, fix, file)
 
 
-def _jsonl(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[Row]:
+def _json_rows(lines: Iterator[Line], file: str) -> Iterator[Row]:
     for number, (line, fault) in enumerate(lines, 1):
         if fault is not None:
             yield number, fault
         elif line and not line.isspace():
-            yield number, _json_object(line, file)
+            record = _json_object(line, file)
+            if isinstance(record, Fault) and number == 1 and line.lstrip().startswith("[") and not _ended(line):
+                yield 0, _json_array(file)
+                return
+            yield number, record
 
 
 def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
@@ -84,12 +119,19 @@ def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
     except orjson.JSONDecodeError as error:
         message = f"not JSON: {error.msg} (character {error.colno})"
         return Fault("bad-json", message, "write one JSON object per line", file)
-    except UnicodeEncodeError:
-        return Fault("bad-json", "not JSON: it holds half a surrogate pair", "write valid Unicode", file)
     if isinstance(value, dict):
         return value
     message = f"the line is JSON, but {_json_type(value)} where an object is needed"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} on each line', file)
+
+
+def _ended(line: str) -> bool:
+    return line.rstrip().endswith("]")
+
+
+def _json_array(file: str) -> Fault:
+    message = "the file is one JSON array over many lines, not one object per line"
+    return Fault("unreadable-file", message, f"convert it: jq -c '.[]' {file} > rows.jsonl", file)
 
 
 def _json_type(value: object) -> str:
@@ -97,66 +139,16 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _csv(lines: Iterator[tuple[str, Fault | None]], file: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)
-    undecodable: list[Fault] = []
-
-    def texts() -> Iterator[str]:
-        for line, fault in lines:
-            if fault is not None:
-                undecodable.append(fault)
-            yield line
-
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    number = 0
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            number += 1
-            yield (
-                number,
-                Fault(
-                    "bad-csv",
-                    f"not CSV: {error} (line {reader.line_num})",
-                    "quote fields that hold quotes",
-                    file,
-                ),
-            )
-            continue
-        if fields is None:
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            message = f"two columns are named {double!r}"
+            yield 0, Fault("duplicate-column", message, "rename one", str(path), column=double)
             return
-        if header is None:
-            header = fields
-            if undecodable:
-                yield 0, undecodable.pop(0)
-                undecodable.clear()
-            continue
-        if not fields:
-            continue
-        number += 1
-        if undecodable:
-            yield number, undecodable.pop(0)
-            undecodable.clear()
-        elif len(fields) != len(header):
-            message = f"the row has {len(fields)} fields and the header {len(header)}"
-            yield number, Fault("wrong-field-count", message, "quote fields that hold the delimiter", file)
-        else:
-            yield number, dict(zip(header, fields, strict=True))
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=8192):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield (
-            0,
-            Fault("bad-parquet", f"not a readable Parquet file: {first}", "write the file again", str(path)),
-        )
+        number = 0
+        for batch in file.iter_batches(batch_size=8192):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, record

@@ -28,8 +28,8 @@ def render_batch(tokenizer: Any, examples: Sequence[DataExample]) -> list[list[S
         return [_without_template(example) for example in examples]
     chats = [i for i, example in enumerate(examples) if example.prompt != ()]
     result: list[list[Stretch] | CannotRender] = [[(example.completion, True)] for example in examples]
-    before = [_turns(examples[i].messages[:-1]) for i in chats]
-    whole = [_turns(examples[i].messages) for i in chats]
+    before = [_turns_before(examples[i]) for i in chats]
+    whole = [[*turns, _turn("assistant", examples[i].completion)] for i, turns in zip(chats, before, strict=True)]
     try:
         prompts = _apply(tokenizer, before, prompt=True)
         texts = _apply(tokenizer, whole, prompt=False)
@@ -39,9 +39,22 @@ def render_batch(tokenizer: Any, examples: Sequence[DataExample]) -> list[list[S
         return [render_batch(tokenizer, [example])[0] for example in examples]
     for i, prompt, text in zip(chats, prompts, texts, strict=True):
         start = _seam(prompt, text)
-        earlier = _earlier_targets(tokenizer, examples[i], text[:start])
-        result[i] = _stretches(text, [*earlier, (start, len(text))])
+        if isinstance(examples[i].prompt, str) and 0 < start < len(text):
+            result[i] = [(text[:start], False), (text[start:], True)]
+        else:
+            earlier = _earlier_targets(tokenizer, examples[i], text[:start])
+            result[i] = _stretches(text, [*earlier, (start, len(text))])
     return result
+
+
+def generation_prompt_differs(tokenizer: Any) -> bool:
+    """True if the template renders a finished chat so that it does not begin with the prompt given at inference."""
+    if tokenizer.chat_template is None:
+        return False
+    turns = [_turn("user", "question")]
+    (prompt,) = _apply(tokenizer, [turns], prompt=True)
+    (text,) = _apply(tokenizer, [[*turns, _turn("assistant", "answer")]], prompt=False)
+    return not text.startswith(prompt)
 
 
 def _apply(tokenizer: Any, chats: list[Turns], *, prompt: bool) -> list[str]:
@@ -51,8 +64,16 @@ def _apply(tokenizer: Any, chats: list[Turns], *, prompt: bool) -> list[str]:
     return texts
 
 
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
 def _turns(messages: Sequence[Message]) -> Turns:
-    return [{"role": turn.role, "content": turn.content} for turn in messages]
+    return [_turn(message.role, message.content) for message in messages]
+
+
+def _turns_before(example: DataExample) -> Turns:
+    return [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
 
 
 def _without_template(example: DataExample) -> list[Stretch] | CannotRender:
@@ -71,14 +92,14 @@ def _seam(prompt: str, text: str) -> int:
 def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> list[tuple[int, int]]:
     """Where the earlier assistant turns with a weight stand in the rendered prompt.
 
-    A turn ends where the rendering of the chat up to it ends; a template that renders earlier turns differently from
-    last ones (dropping their reasoning) has the turn end with its content.
+    A turn ends where the rendering of the chat up to it ends; where a template renders earlier turns differently from
+    last ones (dropping their reasoning), the turn ends with its content.
     """
     if isinstance(example.prompt, str):
         return []
     spans = []
     for k, turn in enumerate(example.prompt):
-        if turn.role != "assistant" or turn.weight <= 0:
+        if turn.role != "assistant" or turn.weight <= 0 or k == 0:
             continue
         (prompt,) = _apply(tokenizer, [_turns(example.prompt[:k])], prompt=True)
         (ended,) = _apply(tokenizer, [_turns(example.prompt[: k + 1])], prompt=False)
@@ -95,7 +116,7 @@ def _content_end(content: str, text: str, start: int) -> int:
 
 
 def _stretches(text: str, targets: list[tuple[int, int]]) -> list[Stretch]:
-    """`text` cut at the borders of the target spans (in order, not overlapping)."""
+    """`text` cut at the borders of the target spans (in order of their starts)."""
     result: list[Stretch] = []
     at = 0
     for start, end in targets:

@@ -1,14 +1,15 @@
-"""From the paths in the options to a list of files, each with the split it belongs to."""
+"""From the paths in the options to a list of files, each with the split and the source it belongs to."""
 
 from __future__ import annotations
 
 import difflib
 import glob
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kamerton.data.options import DataOptions
+from kamerton.data.options import Columns, DataOptions, Source
 from kamerton.errors import Fault
 
 ENDINGS = {
@@ -17,61 +18,68 @@ ENDINGS = {
     "parquet": (".parquet", ".pq"),
     "trec": (".txt", ".label"),
 }
+PACKED = (".gz", ".zst")
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One file to read; `split` is None when the file is yet to be split."""
+class DataFile:
+    """One file to read. `split` is None if it is yet to be split; files with one `source` share a schema."""
 
     path: Path
     split: str | None
+    source: str
+    format: str
+    encoding: str
+    columns: Columns
 
 
-def find_sources(options: DataOptions) -> tuple[list[Source], list[Fault]]:
+def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     """Every file the options name, in a stable order, and a fault for each that cannot be read."""
-    sources: list[Source] = []
+    files: list[DataFile] = []
     faults: list[Fault] = []
-    for key in ("path", *SPLITS):
-        for pattern in _as_list(getattr(options, key)):
-            paths, missing = _expand(pattern, f"data.{key}", options.format)
+    for key, split, source, name in _given(options):
+        for pattern in [source.path] if isinstance(source.path, str) else source.path:
+            paths, missing = _expand(pattern, key, source.format)
             faults += missing
             for path in paths:
-                faults += _check_file(path, options.format)
-                sources.append(Source(path, None if key == "path" else key))
-    return sources, faults
+                faults += _check_file(path, source.format)
+                files.append(DataFile(path, split, name, source.format, source.encoding, source.columns))
+    return files, faults + _twice(files)
 
 
-def _as_list(value: str | list[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or [])
+def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:
+    """Each setting that names files: its key, its split, how to read it, and the name of its source."""
+    for name, source in options.sources.items():
+        yield f"data.sources.{name}.path", None, source, name
+    for key in ("path", *SPLITS):
+        path = getattr(options, key)
+        if path:
+            source = Source(path, options.format, options.columns, options.encoding)
+            yield f"data.{key}", None if key == "path" else key, source, options.name
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
+    """The files that a path, directory or pattern stands for."""
     path = Path(pattern).expanduser()
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.is_file() and _has_ending(p, format))
-        if found:
-            return found, []
         message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
-        return [], [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
+        missing = [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
+        return found, [] if found else missing
     if path.exists():
         return [path], []
     if glob.has_magic(pattern):
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
-        if found:
-            return found, []
-        return [], [
-            Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)
-        ]
+        missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]
+        return found, [] if found else missing
     return [], [_missing(path, key)]
 
 
 def _missing(path: Path, key: str) -> Fault:
     parent = path.parent
     if not parent.is_dir():
-        return Fault(
-            "missing-file", f"there is no directory {parent}", f"correct {key}", str(path), column=key
-        )
+        return Fault("missing-file", f"there is no directory {parent}", f"correct {key}", str(path), column=key)
     near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1, cutoff=0.5)
     fix = f"did you mean {parent / near[0]}?" if near else f"correct {key}, or put the file there"
     return Fault("missing-file", "there is no such file", fix, str(path), column=key)
@@ -79,8 +87,8 @@ def _missing(path: Path, key: str) -> Fault:
 
 def _has_ending(path: Path, format: str) -> bool:
     name = path.name.lower()
-    for packed in (".gz", ".zst") if format in ("jsonl", "csv") else ():
-        name = name.removesuffix(packed)
+    if format in ("jsonl", "csv") and path.suffix.lower() in PACKED:
+        name = name.removesuffix(path.suffix.lower())
     return name.endswith(ENDINGS[format])
 
 
@@ -90,8 +98,22 @@ def _check_file(path: Path, format: str) -> list[Fault]:
         others = [name for name in ENDINGS if name != format and _has_ending(path, name)]
         fix = f"set data={others[0]}" if others else "rename the file, or set data to its format"
         return [Fault("wrong-extension", message, fix, str(path))]
+    if not path.is_file():
+        return [Fault("unreadable-file", "this is not a regular file", "point to a file", str(path))]
     if not os.access(path, os.R_OK):
         return [Fault("no-permission", "the file cannot be read", f"allow it: chmod u+r {path}", str(path))]
     if path.stat().st_size == 0:
         return [Fault("empty-file", "the file is empty", "point to a file with rows", str(path))]
     return []
+
+
+def _twice(files: list[DataFile]) -> list[Fault]:
+    """A file that is named twice would be read twice."""
+    seen: dict[Path, DataFile] = {}
+    faults = []
+    for file in files:
+        first = seen.setdefault(file.path.resolve(), file)
+        if first is not file:
+            message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
+            faults.append(Fault("bad-value", message, "name each file once", str(file.path)))
+    return faults

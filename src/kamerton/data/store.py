@@ -31,8 +31,10 @@ SCHEMA = pa.schema(
         ("metadata", pa.string()),  # JSON, or null
         ("prompt_key", pa.uint64()),  # hash of the prompt without case and spacing
         ("completion_key", pa.uint64()),
-        ("source", pa.int32()),
+        ("file", pa.int32()),
+        ("split", pa.int8()),  # of the file; -1: yet to be split
         ("row", pa.int64()),
+        ("schema", pa.int16()),
     ]
 )
 Index = npt.NDArray[np.int64]
@@ -52,6 +54,14 @@ def row_id(prompt: str | None, chat: bool, completion: str) -> int:
     else:
         before = f'["user", {quoted(prompt)}, 1.0], '
     return hash64(f'[{before}["assistant", {quoted(completion)}, 1.0]]'.encode())
+
+
+def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
+    """A prompt as the store keeps it: a text, the JSON of its turns, or None for no prompt at all."""
+    if isinstance(prompt, str):
+        return prompt
+    turns = [[turn.role, turn.content, turn.weight] for turn in prompt]
+    return json.dumps(turns, ensure_ascii=False, separators=(",", ":")) if turns else None
 
 
 def prompt_key(text: str) -> int:
@@ -134,7 +144,7 @@ class Store:
 
     def place(self, row: int) -> tuple[str, int]:
         """The file a row came from and its number there."""
-        return self.files[int(self.value(row, "source")) & 0xFFFF], int(self.value(row, "row"))
+        return self.files[int(self.value(row, "file"))], int(self.value(row, "row"))
 
     def take(self, name: str, index: Index) -> pa.ChunkedArray:
         """A column at some rows, in that order, read batch by batch."""
@@ -156,13 +166,13 @@ class Examples(Sequence[DataExample]):
     `pool` is every row that the views of one data set may show: it is encoded once, for all splits and folds.
     """
 
-    def __init__(self, store: Store, index: Index, pool: Index | None = None) -> None:
+    def __init__(self, store: Store, rows: Index, pool: Index | None = None) -> None:
         self.store = store
-        self.index = index
-        self.pool = np.unique(index if pool is None else pool)
+        self.rows = rows
+        self.pool = np.unique(rows if pool is None else pool)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.rows)
 
     @overload
     def __getitem__(self, position: int) -> DataExample: ...
@@ -170,21 +180,21 @@ class Examples(Sequence[DataExample]):
     def __getitem__(self, position: slice) -> Examples: ...
     def __getitem__(self, position: int | slice) -> DataExample | Examples:
         if isinstance(position, slice):
-            return self.select(self.index[position])
-        row = int(self.index[position])
+            return self.select(self.rows[position])
+        row = int(self.rows[position])
         get = self.store.value
         return to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata")))
 
     def __iter__(self) -> Iterator[DataExample]:
         return (self[i] for i in range(len(self)))
 
-    def select(self, index: Index) -> Examples:
+    def select(self, rows: Index) -> Examples:
         """Other rows of the same store."""
-        return Examples(self.store, np.asarray(index, np.int64), self.pool)
+        return Examples(self.store, np.asarray(rows, np.int64), self.pool)
 
     @property
     def id_numbers(self) -> npt.NDArray[np.uint64]:
-        return self.store.column("id")[self.index]
+        return self.store.column("id")[self.rows]
 
     @property
     def ids(self) -> pa.StringArray:
@@ -193,7 +203,7 @@ class Examples(Sequence[DataExample]):
 
     @property
     def completions(self) -> pa.ChunkedArray:
-        return self.store.take("completion", self.index)
+        return self.store.take("completion", self.rows)
 
     @property
     def fingerprint(self) -> str:

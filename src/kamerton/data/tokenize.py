@@ -1,115 +1,158 @@
-"""Tokenising stretches of text: each distinct stretch once, in batches, on all cores."""
+"""Tokenising rendered examples: each distinct piece of text of a chunk once, in a batch, on all cores.
+
+A stretch is cut at the tokenizer's special tokens first (the tokenizer does the same, so its tokens are the same); what
+a template writes into every row then costs nothing. Later stretches are tokenised without the space that SentencePiece-like
+tokenizers put before a text's first word, since they do not begin a text.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kamerton.data.example import DataExample, Message
-from kamerton.data.render import CannotRender, render_batch
+from kamerton.data.render import CannotRender, Stretch, render_batch
 
-Tokens = npt.NDArray[np.int32]
+Rendered = list[list[Stretch] | CannotRender]
+Encoder = Callable[[list[str]], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class TokenChunk:
+    """Some examples as tokens: `tokens` and `targets` of all of them end to end, `lengths` [examples], and failures."""
+
+    tokens: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int32]
+    failed: dict[int, str]
 
 
 class StretchTokenizer:
-    """Token ids of rendered examples.
-
-    The first stretch of an example is tokenised as the tokenizer would any text; later ones without the space that
-    SentencePiece-like tokenizers put before a text's first word, since they do not begin a text.
-    """
+    """Token ids of examples, with one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
-        self._definition = (
-            backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-        )
-        self._first = self._later = None
+        definition = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map)]
+        self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+        self._encode_first: Encoder = self._encode_slowly
+        self._encode_later: Encoder = self._encode_slowly
+        self._borders: re.Pattern[str] | None = None
         if backend is not None:
-            self._first = _from_definition(json.loads(self._definition), continued=False)
-            self._later = _from_definition(json.loads(self._definition), continued=True)
-        self._cache: dict[tuple[str, bool], Tokens] = {}
-        self.before = self._special_prefix()
-        end = tokenizer.eos_token_id
-        self.after = np.array([] if end is None else [end], np.int32)
+            first, later = json.loads(definition), _without_prefix(json.loads(definition))
+            plain = first["truncation"] is None and first["padding"] is None
+            self._encode_first = _encoder(backend if plain else _backend(first))
+            self._encode_later = self._encode_first if _same(first, later) else _encoder(_backend(later))
+            self._borders = _borders(first) if _same(first, later) else None
+        self._before = self._special_prefix()
+        self._after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything about the tokenizer that shapes token ids, the chat template included."""
-        parts = [self._definition, str(self.tokenizer.chat_template), str(self.tokenizer.special_tokens_map)]
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    def encode(self, examples: Sequence[DataExample]) -> TokenChunk:
+        """Tokens of some examples."""
+        return self.tokenize(examples, self.render(examples))
 
-    def encode(self, examples: Sequence[DataExample]) -> list[tuple[list[Tokens], list[bool]] | CannotRender]:
-        """For each example its pieces of tokens, and which of them are targets."""
-        rendered = render_batch(self.tokenizer, examples)
-        keys = {
-            (text, i == 0): None
-            for stretches in rendered
-            if not isinstance(stretches, CannotRender)
-            for i, (text, _) in enumerate(stretches)
-        }
-        known = self._tokenize([key for key in keys if key not in self._cache])
-        self._remember(known)
-        return [
-            item if isinstance(item, CannotRender) else self._pieces(example, item, known)
-            for example, item in zip(examples, rendered, strict=True)
-        ]
+    def render(self, examples: Sequence[DataExample]) -> Rendered:
+        """The part of `encode` that runs in Python (and holds its lock)."""
+        return render_batch(self.tokenizer, examples)
 
-    def _pieces(
-        self, example: DataExample, stretches: list[tuple[str, bool]], known: dict[tuple[str, bool], Tokens]
-    ) -> tuple[list[Tokens], list[bool]]:
-        pieces = []
-        for i, (text, _) in enumerate(stretches):
-            key = (text, i == 0)
-            pieces.append(known[key] if key in known else self._cache[key])
-        targets = [target for _, target in stretches]
-        if self.tokenizer.chat_template is None or example.prompt == ():
-            return [self.before, *pieces, self.after], [False, *targets, True]
-        return pieces, targets
+    def tokenize(self, examples: Sequence[DataExample], rendered: Rendered) -> TokenChunk:
+        """The part of `encode` that runs outside Python."""
+        plain = self.tokenizer.chat_template is None
+        pieces: dict[tuple[str, bool], int] = {("\0before", True): 0, ("\0after", True): 1}
+        sequence: list[int] = []  # numbers of the pieces of all examples, end to end
+        marks: list[bool] = []
+        counts: list[int] = []  # pieces of each example
+        failed: dict[int, str] = {}
+        for i, (example, stretches) in enumerate(zip(examples, rendered, strict=True)):
+            begun = len(sequence)
+            if isinstance(stretches, CannotRender):
+                failed[i] = str(stretches)
+                stretches = []
+            framed = not isinstance(stretches, CannotRender) and i not in failed and (plain or example.prompt == ())
+            if framed:
+                sequence.append(0)
+                marks.append(False)
+            for k, (text, target) in enumerate(stretches):
+                for piece in self._cut(text):
+                    sequence.append(pieces.setdefault((piece, k == 0), len(pieces)))
+                    marks.append(target)
+            if framed:
+                sequence.append(1)
+                marks.append(True)
+            counts.append(len(sequence) - begun)
+        return _assembled(self._tokens(list(pieces)), sequence, marks, counts, failed)
 
-    def _tokenize(self, keys: list[tuple[str, bool]]) -> dict[tuple[str, bool], Tokens]:
-        result = {}
-        for first, backend in ((True, self._first), (False, self._later)):
-            chosen = [key for key in keys if key[1] is first]
-            texts = [text for text, _ in chosen]
-            if backend is None:
-                ids = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
-            else:
-                ids = [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
-            result.update({key: np.array(row, np.int32) for key, row in zip(chosen, ids, strict=True)})
-        return result
+    def _cut(self, text: str) -> Iterator[str]:
+        """The text cut at special tokens, which are pieces themselves."""
+        if self._borders is None:
+            return iter((text,))
+        return filter(None, self._borders.split(text))
 
-    def _remember(self, known: dict[tuple[str, bool], Tokens]) -> None:
-        """Keeps short later stretches (labels, answers that repeat) for the next batches."""
-        if len(self._cache) < 100_000:
-            self._cache.update({key: ids for key, ids in known.items() if not key[1] and len(key[0]) < 200})
+    def _tokens(self, pieces: list[tuple[str, bool]]) -> list[list[int]]:
+        """Token ids of each piece; the first two are what stands before and after a text without a template."""
+        first = [text for text, is_first in pieces[2:] if is_first]
+        later = [text for text, is_first in pieces[2:] if not is_first]
+        found = {True: iter(self._encode_first(first)), False: iter(self._encode_later(later))}
+        return [self._before, self._after, *(next(found[is_first]) for _, is_first in pieces[2:])]
 
-    def _special_prefix(self) -> Tokens:
+    def _encode_slowly(self, texts: list[str]) -> list[list[int]]:
+        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+    def _special_prefix(self) -> list[int]:
         """The tokens, such as a begin-of-text token, that the tokenizer puts before any text."""
         plain = self.tokenizer.encode("a", add_special_tokens=False)
         full = self.tokenizer.encode("a", add_special_tokens=True)
         starts = [i for i in range(len(full)) if full[i : i + len(plain)] == plain]
-        return np.array(full[: starts[0]] if starts else [], np.int32)
+        return list(full[: starts[0]]) if starts else []
 
 
-def _from_definition(definition: dict[str, Any], *, continued: bool) -> Any:
-    """A copy of the tokenizer without truncation and padding; `continued`: for text that continues another."""
+def _assembled(
+    tokens: list[list[int]], sequence: list[int], marks: list[bool], counts: list[int], failed: dict[int, str]
+) -> TokenChunk:
+    """The pieces' tokens in the order of the examples, without a loop over them."""
+    sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    flat = np.fromiter((token for piece in tokens for token in piece), np.int32, int(sizes.sum()))
+    starts = np.cumsum(sizes) - sizes
+    order = np.array(sequence, np.int64)
+    ends = np.cumsum(sizes[order])
+    total = int(ends[-1]) if len(ends) else 0
+    taken = np.arange(total) + np.repeat(starts[order] - (ends - sizes[order]), sizes[order])
+    row_ends = np.r_[0, ends][np.cumsum(counts)] if counts else np.empty(0, np.int64)
+    lengths = np.diff(row_ends, prepend=0).astype(np.int32)
+    targets = np.repeat(np.array(marks, np.bool_), sizes[order])
+    targets[(row_ends - lengths)[lengths > 0]] = False  # nothing predicts a first token
+    return TokenChunk(flat[taken], targets, lengths, failed)
+
+
+def _encoder(backend: Any) -> Encoder:
+    return lambda texts: [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _backend(definition: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
-    definition["truncation"] = definition["padding"] = None
-    if continued:
-        definition["normalizer"] = _no_prefix(definition.get("normalizer"))
-        definition["pre_tokenizer"] = _no_prefix(definition.get("pre_tokenizer"))
-    return Tokenizer.from_str(json.dumps(definition))
+    return Tokenizer.from_str(json.dumps(definition | {"truncation": None, "padding": None}))
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a.get(key) == b.get(key) for key in ("normalizer", "pre_tokenizer"))
+
+
+def _without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer for text that continues another: it puts no space before it."""
+    changed = {key: _no_prefix(definition.get(key)) for key in ("normalizer", "pre_tokenizer")}
+    return definition | changed
 
 
 def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A normalizer or pre-tokenizer that does not put a space before the text."""
     if part is None or part["type"] == "Prepend":
         return None
     if part["type"] == "Metaspace":
@@ -122,24 +165,40 @@ def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     return part
 
 
-def render(tokenizer: Any, prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt and of the completion part, exactly as `encode` lays them out (earlier turns count as prompt)."""
-    return renderer(tokenizer)(prompt, completion)
+def _borders(definition: dict[str, Any]) -> re.Pattern[str] | None:
+    """Matches the special tokens at which the tokenizer cuts every text, before anything else and to no other effect."""
+    added = definition.get("added_tokens") or []
+    flags = ("normalized", "lstrip", "rstrip", "single_word")
+    simple = [token["content"] for token in added if not any(token[flag] for flag in flags)]
+    others = [token["content"] for token in added if any(token[flag] for flag in flags)]
+    simple = [text for text in simple if text and not any(text in other for other in others)]
+    if not simple:
+        return None
+    return re.compile(f"({'|'.join(re.escape(text) for text in sorted(simple, key=len, reverse=True))})")
 
 
-def renderer(tokenizer: Any) -> Any:
-    """`render` for many prompts and completions with one tokenizer."""
+Renderer = Callable[[str | tuple[Message, ...], str], tuple[list[int], list[int]]]
+
+
+def renderer(tokenizer: Any) -> Renderer:
+    """A function from prompt and completion to the token ids of the two parts, exactly as `encode` lays them out.
+
+    Earlier turns count as prompt. Raises `CannotRender` if the template refuses the chat.
+    """
     stretches = StretchTokenizer(tokenizer)
 
     def split(prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
-        (found,) = stretches.encode([DataExample(prompt, completion)])
-        if isinstance(found, CannotRender):
-            raise ValueError(str(found))
-        pieces, targets = found
-        last = len(targets) - 1
-        while last > 0 and targets[last - 1]:
-            last -= 1
-        flat = [piece.tolist() for piece in pieces]
-        return [t for piece in flat[:last] for t in piece], [t for piece in flat[last:] for t in piece]
+        chunk = stretches.encode([DataExample(prompt, completion)])
+        if chunk.failed:
+            raise CannotRender(chunk.failed[0])
+        read = np.flatnonzero(~chunk.targets)
+        seam = int(read[-1]) + 1 if len(read) else 0
+        ids = chunk.tokens.tolist()
+        return ids[:seam], ids[seam:]
 
     return split
+
+
+def render(tokenizer: Any, prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
+    """`renderer` for one prompt and completion."""
+    return renderer(tokenizer)(prompt, completion)

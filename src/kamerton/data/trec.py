@@ -21,19 +21,17 @@ LABELS = {
 INSTRUCTION = "Classify the question as abbreviation, description, entity, human, location or number."
 
 
-def read_trec(
-    lines: Iterator[tuple[str, Fault | None]], file: str = ""
-) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """A row for every line, with fields prompt, completion and fine (every fine label this question has)."""
-    parsed = [fault or _parse(line, file) for line, fault in lines if fault or line.strip()]
+    parsed = [(n, fault or _parse(line, file)) for n, (line, fault) in enumerate(lines, 1) if fault or line.strip()]
     fine: dict[tuple[str, str], list[str]] = {}
-    for item in parsed:
+    for _, item in parsed:
         if not isinstance(item, Fault):
             coarse, label, question = item
             labels = fine.setdefault((coarse, question), [])
             if label not in labels:
                 labels.append(label)
-    for number, item in enumerate(parsed, 1):
+    for number, item in parsed:
         yield number, item if isinstance(item, Fault) else _row(item, fine)
 
 
@@ -44,7 +42,7 @@ def _parse(line: str, file: str) -> tuple[str, str, str] | Fault:
     if coarse in LABELS and question.strip():
         return coarse, label, question.strip()
     message = "the line is not `COARSE:fine question` with a coarse label of " + ", ".join(LABELS)
-    return Fault("bad-trec", message, "use the original file of labelled questions", file or None)
+    return Fault("bad-trec", message, "use the original file of labelled questions", file)
 
 
 def _row(item: tuple[str, str, str], fine: dict[tuple[str, str], list[str]]) -> dict[str, Any]:

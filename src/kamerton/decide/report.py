@@ -25,7 +25,7 @@ from markupsafe import Markup
 from kamerton.decide import charts, verdict
 from kamerton.decide.examples import SHOWN, changed, is_right, worst
 from kamerton.decide.run_files import RunFiles, read_run
-from kamerton.decide.statistics import joined
+from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
 from kamerton.score.metrics import confusion, is_labelled, per_class
 
@@ -73,6 +73,7 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "cautions": verdict.cautions(run, rows),
         "rows": rows,
         "remarks": remarks,
+        "resamples": RESAMPLES,
         "splits": _splits(run),
         "train_points": sum("train/loss" in row for row in run.curves),
         "logged": {name for row in run.curves for name in row},

@@ -1,0 +1,42 @@
+"""Which training rows an epoch goes through, and how much each label weighs. Only ever applied to the training split."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kamerton.data.split import Keys, unit_numbers
+from kamerton.data.store import Index
+
+BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that the choices do not follow the splits
+
+
+def balanced(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index:
+    """`rows` with every label as frequent as the most ("over") or least ("under") frequent one; [n] → [m].
+
+    Oversampling repeats whole labels and fills up with rows chosen by a hash of id and seed; undersampling keeps rows chosen
+    the same way.
+    """
+    if how not in ("over", "under") or not len(rows):
+        return rows
+    unique, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    goal = int(counts.max() if how == "over" else counts.min())
+    numbers = unit_numbers(ids, seed + BALANCE_SALT)
+    parts = []
+    for label in range(len(unique)):
+        members = np.flatnonzero(inverse == label)
+        members = members[np.argsort(numbers[members], kind="stable")]
+        parts.append(np.resize(members, goal))
+    return rows[np.sort(np.concatenate(parts))]
+
+
+def mixed(rows: Index, weights: np.ndarray[tuple[int], np.dtype[np.float64]], ids: Keys, seed: int) -> Index:
+    """`rows` with each repeated as often as its source's weight says; the fraction is decided by a hash of id and seed."""
+    whole = np.floor(weights).astype(np.int64)
+    times = whole + (unit_numbers(ids, seed + MIX_SALT) < weights - whole)
+    return np.repeat(rows, times)
+
+
+def label_weights(counts: dict[str, int]) -> dict[str, float]:
+    """For each label the weight of its rows in the loss: rows / (labels * rows of the label); their mean over rows is 1."""
+    rows = sum(counts.values())
+    return {label: rows / (len(counts) * count) for label, count in counts.items() if count}

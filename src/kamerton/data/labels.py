@@ -1,0 +1,102 @@
+"""Labels: which completions are labels, whether one is spelt two ways, and whether every split has enough of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kamerton.data.faults import FaultLog
+from kamerton.data.store import Examples, Index, Store
+from kamerton.errors import Fault
+
+MOST_LABELS = 200
+ROWS_PER_LABEL = 5  # on average, for completions to be taken for labels
+RARE = 5  # training rows
+IMBALANCE = 20  # times as many rows
+
+Counts = dict[str, int]
+
+
+def count_completions(store: Store, rows: Index) -> Counts:
+    """How often each completion stands in `rows`, sorted by completion."""
+    counts = pc.value_counts(Examples(store, rows).completions).to_pylist()
+    return {item["values"]: item["counts"] for item in sorted(counts, key=lambda item: str(item["values"]))}
+
+
+def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Counts | None:
+    """The labels that occur and how often, or None if completions are free text.
+
+    "auto" takes completions for labels if there are from 2 to 200 different ones, with 5 rows each on average, and no row
+    is plain text.
+    """
+    if labels is None or not len(rows):
+        return None
+    if labels == "auto":
+        distinct = len(np.unique(store.column("completion_key")[rows]))
+        if not 2 <= distinct <= min(MOST_LABELS, len(rows) / ROWS_PER_LABEL):
+            return None
+        if any(batch.column(0).null_count for batch in store.scan("prompt")):
+            return None
+    return count_completions(store, rows)
+
+
+def find_spellings(counts: Counts, log: FaultLog) -> dict[str, str]:
+    """For labels that differ only in case, spacing and punctuation: the rarer spelling → the most frequent one.
+
+    Empty unless the policy is to fix them.
+    """
+    best: dict[str, str] = {}
+    for label in sorted(counts, key=lambda name: (-counts[name], name)):
+        best.setdefault(_bare(label), label)
+    relabel = {label: best[_bare(label)] for label in counts if best[_bare(label)] != label}
+    for label, other in relabel.items():
+        message = f"the label {label!r} ({counts[label]} rows) is also spelt {other!r} ({counts[other]} rows)"
+        fix = 'spell it one way, or set data.policy.label-spelling to "fix"'
+        log.add(Fault("label-spelling", message, fix, column="label"))
+    return relabel if log.action("label-spelling") == "fix" else {}
+
+
+def _bare(label: str) -> str:
+    kept = "".join(character for character in label.casefold() if character.isalnum())
+    return kept or label
+
+
+def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, log: FaultLog) -> Index:
+    """Reports rows whose completion is not among the labels that the user named."""
+    unknown = sorted(set(counts) - set(given))
+    if not unknown:
+        return rows
+    texts = Examples(store, rows).completions
+    bad: npt.NDArray[np.bool_] = np.asarray(pc.is_in(texts, value_set=pa.array(unknown, pa.string())))
+    for row in rows[bad].tolist():
+        file, number = store.place(row)
+        message = f"{store.value(row, 'completion')!r} is not among data.labels"
+        log.add(Fault("unknown-label", message, "correct it, or add it to data.labels", file, number, "label"))
+        log.reject(file, number, "unknown-label")
+    good: Index = rows[~bad]
+    return good
+
+
+def check_labels(splits: dict[str, Counts], labels: list[str], log: FaultLog) -> None:
+    """Warns of labels that are rare, missing from a split, or far more frequent than others."""
+    train = Counter(splits["train"])
+    for name, counts in splits.items():
+        missing = [label for label in labels if label not in counts]
+        if missing:
+            shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
+            message = f"the {name} split has no row with {len(missing)} of {len(labels)} labels: {shown}"
+            fix = "add rows, set split.stratify=label, or choose another split.seed"
+            log.add(Fault("label-missing", message, fix, column="label"))
+    for label in labels:
+        if 0 < train[label] < RARE:
+            message = f"the label {label!r} has {train[label]} training rows"
+            log.add(Fault("rare-label", message, "add rows, or merge it with another label", column="label"))
+    present = [(count, label) for label, count in train.items() if count]
+    if present and max(present)[0] > IMBALANCE * min(present)[0]:
+        message = f"{max(present)[1]!r} has {max(present)[0]} training rows and {min(present)[1]!r} {min(present)[0]}"
+        fix = "set data.balance to weights, over or under, or add rows"
+        log.add(Fault("label-imbalance", message, fix, column="label"))

@@ -1,0 +1,220 @@
+"""Near duplicates: clusters of rows that share nearly all their words and word pairs.
+
+A row's shingles are its words and neighbouring word pairs, without case and punctuation. Candidates come from MinHash
+signatures (Broder 1997) in bands (locality-sensitive hashing); every candidate pair is then verified by its exact Jaccard
+similarity, so there are no false positives; a pair at similarity 0.85 is missed with a chance of 0.1 %.
+
+What a template writes into every row says nothing about similarity: shingles that stand in a twentieth of the rows (and
+in at least 5 of a sample) are boilerplate. Two rows are near duplicates only if they are similar with and without it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kamerton.data.store import Index, Store, hash64
+
+BANDS, BAND_ROWS = 12, 5  # a pair at similarity s is a candidate with chance 1 - (1 - s^5)^12
+SAMPLE = 5000  # rows that tell what is boilerplate
+BOILERPLATE_SHARE, BOILERPLATE_ROWS = 0.05, 5
+CHUNK = 4096
+SEED = 42
+
+PAIRS = 20_000  # candidate pairs verified at once
+
+Hashes = npt.NDArray[np.uint64]
+Signatures = npt.NDArray[np.uint32]
+
+
+def near_clusters(store: Store, rows: Index, threshold: float) -> Index:
+    """For each of `rows` the row (one of them) that stands for its cluster, itself if it is alone: [len(rows)]."""
+    ordered = np.sort(rows)
+    boilerplate = _boilerplate(store, rows)
+    with tempfile.TemporaryFile() as file:
+        signatures = _signatures(store, ordered, boilerplate, file)
+        cluster = np.arange(len(ordered), dtype=np.int64)
+        for band in range(BANDS):
+            pairs = _candidates(_band_keys(signatures, band), cluster)
+            likely = [pairs[at : at + PAIRS] for at in range(0, len(pairs), PAIRS)]
+            verified = [_verified(store, ordered, part, signatures, boilerplate, threshold) for part in likely]
+            cluster = _joined(cluster, np.concatenate(verified)) if verified else cluster
+    return ordered[cluster][np.searchsorted(ordered, rows)]
+
+
+def _joined(cluster: Index, pairs: Index) -> Index:
+    """Clusters after joining those of each pair; a cluster is named by its first member."""
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+    if not len(pairs):
+        return cluster
+    n = len(cluster)
+    ends = np.concatenate([np.stack([np.arange(n), cluster]), pairs.T], axis=1)
+    graph = coo_array((np.ones(ends.shape[1], bool), (ends[0], ends[1])), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    _, first = np.unique(component, return_index=True)
+    named: Index = first[component].astype(np.int64)
+    return named
+
+
+def _texts(batch: pa.RecordBatch) -> pa.Array:
+    """Prompt and completion of each row, as one text."""
+    prompt = pc.fill_null(batch.column("prompt"), "")
+    return pc.binary_join_element_wise(prompt, batch.column("completion"), "\n")
+
+
+def shingle_hashes(texts: pa.Array) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """The shingles of each text as flat hashes, and the offsets at which each text's begin: [texts + 1]."""
+    spaced = pc.replace_substring_regex(
+        pc.utf8_lower(texts), r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}])", r" \1 "
+    )
+    words = pc.split_pattern_regex(spaced, r"[^\pL\pN]+")
+    flat = pc.list_flatten(words).dictionary_encode()
+    starts = words.offsets.to_numpy().astype(np.int64) - int(words.offsets[0].as_py() if len(words.offsets) else 0)
+    hashes = _word_hashes(flat.dictionary)[flat.indices.to_numpy()]
+    filled = hashes != 0  # splitting leaves an empty word at either end
+    row = np.repeat(np.arange(len(texts)), np.diff(starts))[filled]
+    hashes = hashes[filled]
+    with np.errstate(over="ignore"):
+        pairs = hashes[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ (hashes[1:] + np.uint64(1))
+    same = row[1:] == row[:-1]
+    values = np.concatenate([hashes, pairs[same]])
+    rows = np.concatenate([row, row[1:][same]])
+    order = np.argsort(rows, kind="stable")
+    offsets = np.searchsorted(rows[order], np.arange(len(texts) + 1))
+    return values[order], offsets
+
+
+def _word_hashes(words: pa.Array) -> Hashes:
+    """A 64-bit hash of each word, 0 for the empty word; the same on every machine."""
+    return np.array([hash64(word.encode()) if word else 0 for word in words.to_pylist()], np.uint64)
+
+
+def _boilerplate(store: Store, rows: Index) -> Hashes:
+    """The shingles that are in a twentieth of the rows, judged by the rows with the smallest ids: sorted."""
+    sample = np.sort(rows[np.argsort(store.column("id")[rows], kind="stable")[:SAMPLE]])
+    counted: list[Hashes] = []
+    for _, batch in _batches(store, sample):
+        values, offsets = shingle_hashes(_texts(batch))
+        counted += [np.unique(values[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    if not counted:
+        return np.empty(0, np.uint64)
+    unique, counts = np.unique(np.concatenate(counted), return_counts=True)
+    frequent: Hashes = unique[counts >= max(BOILERPLATE_ROWS, BOILERPLATE_SHARE * len(sample))]
+    return frequent
+
+
+def _signatures(store: Store, rows: Index, boilerplate: Hashes, file: IO[bytes]) -> Signatures:
+    """MinHash signatures without boilerplate: [rows, BANDS * BAND_ROWS], kept in a file; rows of nothing else: all 0."""
+    import rensa  # type: ignore[import-untyped]
+
+    width = BANDS * BAND_ROWS
+    if not len(rows):
+        return np.empty((0, width), np.uint32)
+    result = np.memmap(file, np.uint32, mode="w+", shape=(len(rows), width))
+    at = 0
+    for _, batch in _batches(store, rows):
+        values, offsets = shingle_hashes(_texts(batch))
+        own = ~_in_sorted(values, boilerplate)
+        ends = np.concatenate([[0], np.cumsum(own)])[offsets]
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            np.ascontiguousarray(values[own]), ends.astype(np.uint64), width, SEED
+        )
+        part = np.array(matrix.to_rows(), np.uint32).reshape(-1, width)
+        part[np.diff(ends) == 0] = 0
+        result[at : at + len(part)] = part
+        at += len(part)
+    return result
+
+
+def _band_keys(signatures: Signatures, band: int) -> Hashes:
+    """One hash for each row's part of the signature: [rows]; 0 for rows without a signature."""
+    part = np.asarray(signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS])
+    key = np.zeros(len(part), np.uint64)
+    with np.errstate(over="ignore"):
+        for i in range(BAND_ROWS):
+            key = (key ^ part[:, i]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(i + 1)
+    key[~part.any(axis=1)] = 0
+    return key
+
+
+def _in_sorted(values: Hashes, table: Hashes) -> npt.NDArray[np.bool_]:
+    if not len(table):
+        return np.zeros(len(values), bool)
+    found: npt.NDArray[np.bool_] = table[np.minimum(np.searchsorted(table, values), len(table) - 1)] == values
+    return found
+
+
+def _candidates(keys: Hashes, cluster: Index) -> Index:
+    """Pairs with one key that are not in one cluster yet: each row with the first of its bucket and with its neighbour."""
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    begins = np.r_[True, ranked[1:] != ranked[:-1]] if len(ranked) else np.empty(0, bool)
+    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+    later = np.flatnonzero(~begins & (ranked != 0))
+    with_first = np.stack([order[first[later]], order[later]], axis=1)
+    with_neighbour = np.stack([order[later - 1], order[later]], axis=1)[first[later] < later - 1]
+    pairs = np.concatenate([with_first, with_neighbour])
+    apart: Index = pairs[cluster[pairs[:, 0]] != cluster[pairs[:, 1]]]
+    return apart
+
+
+def _verified(
+    store: Store, rows: Index, pairs: Index, signatures: Signatures, boilerplate: Hashes, threshold: float
+) -> Index:
+    """The pairs whose exact Jaccard similarity reaches the threshold, with and without boilerplate."""
+    agree = (signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1)
+    pairs = pairs[agree >= threshold - 3 * np.sqrt(threshold * (1 - threshold) / signatures.shape[1]) - 1e-9]
+    if not len(pairs):
+        return pairs
+    members, place = np.unique(pairs, return_inverse=True)
+    place = place.reshape(pairs.shape)
+    texts = pa.concat_arrays([_texts(batch) for _, batch in _batches(store, rows[members])])
+    values, offsets = shingle_hashes(texts)
+    owner = np.repeat(np.arange(len(members)), np.diff(offsets))
+    distinct = np.unique(np.stack([owner.astype(np.uint64), values], axis=1), axis=0)
+    owner, values = distinct[:, 0].astype(np.int64), distinct[:, 1]
+    good = _jaccard(owner, values, place) >= threshold
+    own = ~_in_sorted(values, boilerplate)
+    good &= _jaccard(owner[own], values[own], place) >= threshold
+    return pairs[good]
+
+
+def _jaccard(owner: Index, values: Hashes, pairs: Index) -> npt.NDArray[np.float64]:
+    """Jaccard similarity of each pair of sets; set k has the `values` whose `owner` (ascending) is k."""
+    count = int(pairs.max()) + 1
+    starts = np.searchsorted(owner, np.arange(count + 1))
+    sizes = np.diff(starts)
+    left, right = sizes[pairs[:, 0]], sizes[pairs[:, 1]]
+    pair = np.concatenate([np.repeat(np.arange(len(pairs)), left), np.repeat(np.arange(len(pairs)), right)])
+    taken = np.concatenate([_ranges(starts[pairs[:, 0]], left), _ranges(starts[pairs[:, 1]], right)])
+    order = np.lexsort((values[taken], pair))
+    pair, found = pair[order], values[taken][order]
+    twice = (pair[1:] == pair[:-1]) & (found[1:] == found[:-1])
+    both = np.bincount(pair[1:][twice], minlength=len(pairs))
+    union = left + right - both
+    return np.divide(both, union, out=np.ones(len(pairs)), where=union > 0)
+
+
+def _ranges(starts: Index, sizes: Index) -> Index:
+    """start, start + 1, ... (size numbers) for each, one after the other."""
+    total = np.cumsum(sizes)
+    return np.arange(total[-1] if len(total) else 0) - np.repeat(total - sizes - starts, sizes)
+
+
+def _batches(store: Store, rows: Index) -> Iterator[tuple[Index, pa.RecordBatch]]:
+    """The given rows (ascending) of the store, some thousands at a time."""
+    start = 0
+    for batch in store.scan("prompt", "completion"):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        for at in range(low, high, CHUNK):
+            chosen = rows[at : min(at + CHUNK, high)]
+            yield chosen, batch.take(pa.array(chosen - start))
+        start += batch.num_rows

@@ -1,0 +1,94 @@
+"""The stored rows of a set of files: read once, kept in the cache, found again by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kamerton.data.faults import FaultLog
+from kamerton.data.ingest import Reading, ingest
+from kamerton.data.sources import DataFile
+from kamerton.data.store import Store, StoreWriter, hash64
+
+VERSION = "2"  # of the stored rows; change it when the same files give other rows
+LOGS = ("faults.jsonl", "rejects.jsonl")
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """The store, its folder, and what reading found: rows per file and the schemas by number, as (source, schema)."""
+
+    store: Store
+    folder: Path
+    reading: Reading
+
+
+def stored_rows(
+    files: list[DataFile], cache: Path, log: FaultLog, relabel: Mapping[str, str], keep_alive: object = None
+) -> StoredRows:
+    """Rows of these files from the cache, or read now; raises `UserError` if the files have faults that forbid use."""
+    key = digest([VERSION, [_file_key(file) for file in files], log.policy, dict(relabel)])
+    folder = cache / "rows" / key
+
+    def build(part: Path) -> None:
+        own = FaultLog(log.policy, part)
+        reading = Reading()
+        writer = StoreWriter(part / "rows.arrow", [str(file.path) for file in files])
+        try:
+            for values in ingest(files, own, reading, relabel):
+                writer.add(values)
+        finally:
+            writer.close()
+            own.flush()
+            (part / "manifest.json").write_text(json.dumps({"reading": asdict(reading), "log": own.state()}))
+
+    written = build_once(folder, build)
+    manifest = json.loads((written / "manifest.json").read_text())
+    if not relabel:  # a second reading, with other labels, finds the same faults again
+        log.restore(manifest["log"])
+        for name in LOGS:
+            if log.folder is not None and (written / name).exists():
+                shutil.copyfile(written / name, log.folder / name)
+    if log.has_errors:
+        shutil.rmtree(written, ignore_errors=True)
+    log.raise_errors()
+    reading = Reading(manifest["reading"]["rows"], [(a, b) for a, b in manifest["reading"]["schemas"]])
+    return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading)
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `build` unless it exists: built beside its place and moved there whole, so nobody sees half."""
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=folder.parent))
+    try:
+        build(part)
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if not folder.exists():
+                raise  # not another process that built the same first
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain values."""
+    return f"{hash64(json.dumps(value, sort_keys=True, default=str).encode()):016x}"
+
+
+def _file_key(file: DataFile) -> list[Any]:
+    """Everything about a file that shapes its rows, its content first."""
+    with open(file.path, "rb") as stream:
+        content = hashlib.file_digest(stream, "blake2b").hexdigest()
+    place = [str(file.path), file.split, file.source]
+    return [content, *place, file.format, file.encoding, asdict(file.columns)]
