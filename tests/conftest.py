@@ -14,7 +14,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("cache")
     patch.setenv("KAMERTON_CACHE", str(folder))
-    patch.setenv("WANDB_MODE", "offline")
     yield folder
     patch.undo()
 

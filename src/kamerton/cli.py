@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kamerton {__version__}")
         return 0
     if command != "train":
-        print(
-            f"kamerton: unknown command {command!r}\n    fix: commands are train, version; see kamerton --help",
-            file=sys.stderr,
-        )
+        from kamerton.words import did_you_mean
+
+        fix = did_you_mean(command, ["train", "version"])
+        print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
         return 2
     from kamerton.train.command import train_command
 

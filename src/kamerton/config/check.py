@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from kamerton.config.schema import Config
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 Path = tuple[str, ...]
 
@@ -39,13 +39,6 @@ def check_values(values: Mapping[str, Any]) -> list[Fault]:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
     return [*faults, *_check_data(values), *_check_nodes(values)]
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A fix that names the nearest valid word, or all of them."""
-    options = sorted(known)
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(options) or 'nothing'}"
 
 
 def _fault(detail: Any) -> Fault:

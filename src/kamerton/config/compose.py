@@ -23,8 +23,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kamerton.config.check import check_values, did_you_mean
+from kamerton.config.check import check_values
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 VERSION_BASE = "1.3"
 ROOT = "train"

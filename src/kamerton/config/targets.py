@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from kamerton.config.check import did_you_mean
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 ALLOWED = (
     "kamerton.train.",

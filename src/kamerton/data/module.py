@@ -32,12 +32,17 @@ class EncodedExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """One optimizer step as one rank sees it: `target_tokens` and `examples` count the whole step, over all ranks."""
+    """One optimizer step as one rank sees it: `target_tokens` and `examples` count the whole step, over all ranks.
+
+    A rank that got no example of the step is `idle`: it runs one all the same, with weight 0, because every rank has
+    to take part in the exchange of gradients.
+    """
 
     micro_batches: tuple[Layout, ...]
     target_tokens: int
     examples: int
     tokens: int
+    idle: bool
 
 
 def layout(data: EncodedExamples, micro: MicroBatch, *, cut: Cut, pad: int) -> Layout:
@@ -88,7 +93,10 @@ def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
 
 
 class MicroBatches:
-    """A data set in micro-batches, each example once over all ranks; laid out as they are asked for."""
+    """A data set in micro-batches, each example once over all ranks; laid out as they are asked for.
+
+    Raises `ValueError` when there are fewer examples than ranks.
+    """
 
     def __init__(
         self,
@@ -100,9 +108,11 @@ class MicroBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if len(data) < world_size:
+            raise ValueError(f"{len(data)} validation examples cannot be shared by {world_size} devices")
+        share = range(rank * len(data) // world_size, (rank + 1) * len(data) // world_size)
         inputs = input_lengths(data)
-        micros = cut_examples(range(len(data)), inputs, max_tokens, cut, lambda index: data.tokens(index)[:-1])
-        self.micro_batches = micros[rank::world_size]
+        self.micro_batches = cut_examples(share, inputs, max_tokens, cut, lambda index: data.tokens(index)[:-1])
         self._data, self._cut, self._pad = data, cut, pad
 
     def __len__(self) -> int:
@@ -177,11 +187,15 @@ class FineTuneData(pl.LightningDataModule):
     def _step(self, plan: EpochPlan, index: int) -> StepBatch:
         assert self.trainer is not None
         step = plan.steps[index]
-        micros = step.ranks[self.trainer.global_rank]
         members = list(step.examples)
+        micros = step.ranks[self.trainer.global_rank]
+        idle = not micros
+        if idle:
+            micros = (MicroBatch((members[0],), int(self.train.lengths[members[0]])),)
         return StepBatch(
             micro_batches=tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros),
             target_tokens=step.target_tokens,
             examples=len(members),
             tokens=int(self.train.lengths[members].sum()),
+            idle=idle,
         )

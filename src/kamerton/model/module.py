@@ -84,7 +84,7 @@ class FineTuneModule(pl.LightningModule):
         last = len(batch.micro_batches) - 1
         for index, micro in enumerate(batch.micro_batches):
             with contextlib.nullcontext() if index == last else self._without_sync():
-                self._backward(micro, batch.target_tokens)
+                self._backward(micro, batch)
         norm = torch.nn.utils.clip_grad_norm_(self._trained(), self._clip_norm or float("inf"))
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
@@ -109,11 +109,13 @@ class FineTuneModule(pl.LightningModule):
         counts = checkpoint["kamerton"]
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
-    def _backward(self, micro: Layout, step_tokens: int) -> None:
+    def _backward(self, micro: Layout, batch: StepBatch) -> None:
         result = predict(self.model, micro)
         # DDP averages gradients over ranks; the step's loss is a sum, so undo the division.
-        self.manual_backward(result.nll.sum() * (self.trainer.world_size / step_tokens))
-        self.train_metrics.update(result.nll, result.correct)
+        weight = 0.0 if batch.idle else self.trainer.world_size / batch.target_tokens
+        self.manual_backward(result.nll.sum() * weight)
+        if not batch.idle:
+            self.train_metrics.update(result.nll, result.correct)
 
     def _without_sync(self) -> contextlib.AbstractContextManager[None]:
         model = self.trainer.strategy.model

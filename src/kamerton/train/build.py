@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -45,15 +45,26 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
         "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": dataclasses.asdict(config)},
         "tensorboard": {"save_dir": str(run.path)},
     }
-    mode = os.environ.get("WANDB_MODE")
-    loggers = [
+    return [
         instantiate(node, config.allow_targets, **given.get(name, {}))
         for name, node in config.logger.items()
         if node is not None
     ]
-    if mode is None:  # Lightning's W&B logger sets it for the whole process, and so for every later run
-        os.environ.pop("WANDB_MODE", None)
-    return loggers
+
+
+@contextmanager
+def wandb_run(config: Config) -> Iterator[None]:
+    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own."""
+    if config.logger.get("wandb") is None:
+        yield
+        return
+    import wandb
+
+    wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
+    try:
+        yield
+    finally:
+        wandb.finish()
 
 
 def build_callbacks(

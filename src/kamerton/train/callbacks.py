@@ -56,14 +56,28 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 
 class SaveAndStop(pl.Callback):
-    """Saves `last.ckpt` and raises `Interrupted` after the step in which a stop was asked for."""
+    """When a stop was asked for: saves `last.ckpt` at the end of the step, then raises `Interrupted`.
+
+    Lightning logs a step's metrics only after `on_train_batch_end`, so the exception waits for the next hook.
+    """
 
     def __init__(self, request: StopRequest, run: RunDirectory) -> None:
         self._request, self._run = request, run
+        self._saved = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.strategy.reduce_boolean_decision(self._request.requested, all=False):
             trainer.save_checkpoint(self._run.last_checkpoint)
+            self._saved = True
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._stop()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._saved:
             raise Interrupted
 
 
@@ -101,6 +115,10 @@ class Recorder(pl.Callback):
         ):
             self._run.update(progress=self._progress(trainer, pl_module), metrics={"train": _group(trainer, "train")})
             self._written = time.monotonic()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero:
+            self._run.update(progress=self._progress(trainer, pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:

@@ -28,7 +28,7 @@ from kamerton.errors import Fault, Interrupted, UserError
 
 def train_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and `train`; returns the exit code."""
-    parsed = get_args_parser().parse_args(list(arguments))
+    parsed = get_args_parser().parse_intermixed_args(list(arguments))
     flags = [argument for argument in arguments if argument not in parsed.overrides]
     only_asks = parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion or parsed.cfg
 

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from kamerton.train.build import (
     build_trainer,
     optimizer_factory,
     scheduler_factory,
+    wandb_run,
 )
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.environment import environment
@@ -88,7 +89,8 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
 
         stop.check()
         run.set_state("running")
-        _fit(config, run, stop, data, tuned, total_steps)
+        with wandb_run(config):
+            _fit(config, run, stop, data, tuned, total_steps)
         if not run.writes:  # another rank scores and reports
             return RunResult(run.run_id, run.path, "running", {})
         _load_best(tuned, run)
@@ -113,6 +115,7 @@ def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
     except (Interrupted, KeyboardInterrupt) as error:
         run.set_state("paused")
         run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
+        _report_quietly(run)
         raise Interrupted(run.run_id) from error
     except UserError as error:
         first = error.faults[0]
@@ -121,7 +124,15 @@ def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
     except BaseException as error:
         run.set_state("failed", error={"code": type(error).__name__, "message": str(error), "param": None})
         run.event("error", "failed", f"{type(error).__name__}: {error}")
+        _report_quietly(run)
         raise
+
+
+def _report_quietly(run: RunDirectory) -> None:
+    """A report of what there is; trouble with it must not hide why the run ended."""
+    if run.writes:
+        with suppress(Exception):
+            write_report(run.path)
 
 
 def _source(config: Config) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""The command line's own words: help, versions, unknown commands, exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton import __version__
+from kamerton.cli import main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == shown
+    assert "kamerton train data=jsonl data.path=my.jsonl" in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"kamerton {__version__}\n"
+
+
+def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "did you mean 'train'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data=jsonl", "data.path=nowhere.jsonl"], "there is no such file"),
+        (["data=jsonl"], "no data file is given"),
+        (["data=csv", "data.path={here}/a.txt"], "csv"),
+        (["data=jsonl", "data.path={here}/empty.jsonl"], "empty"),
+        (["data=jsonl", "data.path={here}/a.jsonl", "data.columns.prompt=quesion"], "quesion"),
+        (["model=hub", "model.name={here}/nowhere"], "there is no such folder"),
+        (["model=hub"], "model.name"),
+        (["callbacks.x={{_target_: os.system, command: 'true'}}"], "may not be used as a target"),
+        (["split.ratios=[0.9,0.2,0.2]"], "sum to 1"),
+        (["optimizer.lr=-1e-3"], "must be a positive number"),
+        (["trainer.max_epochs=many"], "max_epochs"),
+        (["modle=tiny"], "did you mean 'model'?"),
+    ],
+)
+def test_bad_input_exits_with_2_and_says_why(
+    overrides: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a,b\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "a.jsonl").write_text('{"question": "x", "answer": "y"}\n' * 3)
+    typed = [text.format(here=tmp_path) for text in overrides]
+    base = [] if any(text.startswith(("model", "modle")) for text in typed) else ["model=tiny"]
+    data = [] if any(text.startswith("data") for text in typed) else ["data=jsonl", f"data.path={tmp_path}/a.jsonl"]
+    assert main(["train", *base, *data, *typed, f"paths.outputs={tmp_path}/outputs"]) == 2
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert "fix: " in shown
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,57 @@
+"""Loggers and intervals as the configuration asks for them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli import main
+from kamerton.config.schema import WhenOptions
+from kamerton.train.build import steps_between
+
+
+@pytest.mark.parametrize(
+    ("strategy", "every", "expected"), [("steps", 4, 4), ("steps", 99, 25), ("epoch", 1, 10), ("epoch", 3, 25)]
+)
+def test_intervals_are_in_steps_and_never_longer_than_the_run(strategy: str, every: int, expected: int) -> None:
+    when = WhenOptions(strategy=strategy, every=every)  # type: ignore[arg-type]
+    assert steps_between(when, steps_per_epoch=10, total_steps=25) == expected
+
+
+def test_wandb_offline_holds_the_metrics_and_the_configuration(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "run_id=w"]
+    options += ["logger=wandb", "trainer.max_steps=3", "callbacks.progress_bar=null", "base=false"]
+    assert main(["train", *options]) == 0
+    (folder,) = (tmp_path / "jsonl" / "w" / "wandb").glob("offline-run-*")
+    leet = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
+    said = json.loads(subprocess.run(leet, capture_output=True, text=True, check=True).stdout)
+    text = json.dumps(said)
+    record = json.loads((tmp_path / "jsonl" / "w" / "run.json").read_text())
+    summary, config = _find(said, "summary"), _find(said, "config")
+    assert _number(summary["train/loss"]) == pytest.approx(record["metrics"]["train"]["loss"])
+    assert _number(summary["val/loss"]) == pytest.approx(record["metrics"]["validation"]["loss"])
+    assert "max_tokens" in json.dumps(config), text[:2000]
+
+
+def _find(said: object, key: str) -> dict[str, object]:
+    """The dictionary behind `key`, wherever this version of the tool puts it."""
+    if isinstance(said, dict):
+        if isinstance(said.get(key), dict):
+            return said[key]
+        for inner in said.values():
+            found = _find(inner, key)
+            if found:
+                return found
+    return {}
+
+
+def _number(value: object) -> float:
+    return float(value["value"] if isinstance(value, dict) else value)  # type: ignore[arg-type]
