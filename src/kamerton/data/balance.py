@@ -1,8 +1,9 @@
-"""Which training rows an epoch goes through, and how much each label weighs. Only ever applied to the training split."""
+"""Which training rows an epoch goes through, and how much each label weighs; only ever of the training split."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from kamerton.data.split import Keys, unit_numbers
 from kamerton.data.store import Index
@@ -13,8 +14,8 @@ BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that the 
 def balanced(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index:
     """`rows` with every label as frequent as the most ("over") or least ("under") frequent one; [n] → [m].
 
-    Oversampling repeats whole labels and fills up with rows chosen by a hash of id and seed; undersampling keeps rows chosen
-    the same way.
+    Oversampling repeats a label's rows and fills up with some chosen by a hash of id and seed; undersampling keeps rows
+    chosen the same way.
     """
     if how not in ("over", "under") or not len(rows):
         return rows
@@ -29,14 +30,14 @@ def balanced(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index
     return rows[np.sort(np.concatenate(parts))]
 
 
-def mixed(rows: Index, weights: np.ndarray[tuple[int], np.dtype[np.float64]], ids: Keys, seed: int) -> Index:
-    """`rows` with each repeated as often as its source's weight says; the fraction is decided by a hash of id and seed."""
+def mixed(rows: Index, weights: npt.NDArray[np.float64], ids: Keys, seed: int) -> Index:
+    """`rows`, each as often as its source's weight says; a hash of id and seed decides on the fraction."""
     whole = np.floor(weights).astype(np.int64)
     times = whole + (unit_numbers(ids, seed + MIX_SALT) < weights - whole)
     return np.repeat(rows, times)
 
 
 def label_weights(counts: dict[str, int]) -> dict[str, float]:
-    """For each label the weight of its rows in the loss: rows / (labels * rows of the label); their mean over rows is 1."""
+    """The weight of each label's rows in the loss: rows / (labels * rows of the label); the mean over rows is 1."""
     rows = sum(counts.values())
     return {label: rows / (len(counts) * count) for label, count in counts.items() if count}

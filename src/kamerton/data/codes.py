@@ -1,7 +1,8 @@
 """Every code a fault of the data can have: what it means, what is done about it, and what may be chosen instead.
 
-The actions: `error` refuses the data, `drop` leaves the row out, `fix` mends it, `warn` only says so. Dropped and fixed rows
-are counted and written to the rejects file. The defaults refuse what would corrupt a run and warn of the rest.
+The actions: `error` refuses the data, `drop` leaves the row out, `fix` mends it, `warn` only says so. Dropped and
+fixed rows are counted and written to the rejects file. The defaults refuse or drop what would corrupt a run and warn
+of the rest.
 """
 
 from __future__ import annotations

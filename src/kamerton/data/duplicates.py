@@ -1,6 +1,7 @@
 """Rows against rows: exact and near duplicates, one prompt with two labels, and what leaks between splits.
 
-Everything here works on columns of numbers (ids, hashes of prompts and completions), so ten million rows are a matter of sorting.
+Everything here works on columns of numbers (ids, hashes of prompts and completions): ten million rows are a matter of
+sorting.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def report_rows(
 
 def first_of_each(*keys: Keys) -> Index:
     """For each row the first row (smallest position) with the same keys: [rows]."""
-    order = np.lexsort((np.arange(len(keys[0])), *reversed(keys)))
+    order = np.lexsort(tuple(reversed(keys)))  # stable: of equal rows the first stays first
     new = np.zeros(len(order), bool)
     new[:1] = True
     for key in keys:

@@ -1,8 +1,8 @@
 """Encoded examples: token ids and target marks of all rows in flat memory-mapped arrays, written once and shared.
 
 What is cached is every row of the data set at its full length; splits, folds and length limits are views of it and
-cost nothing more. The cache key hashes all that shapes the tokens: the rows, the tokenizer with its chat template, and the
-version of this code.
+cost nothing more. The cache key hashes all that shapes the tokens: the rows, the tokenizer with its chat template, and
+the version of this code.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Mask = npt.NDArray[np.bool_]
 class Encoded:
     """Token sequences, one for each example of a split, as views of shared flat arrays.
 
-    `lengths` and `target_counts` are [examples] int32; `ids` are the examples' ids.
+    `examples` are those that are left; `lengths` and `target_counts` are [examples] int32.
     """
 
-    ids: pa.StringArray
+    examples: Examples
     lengths: npt.NDArray[np.int32]
     target_counts: npt.NDArray[np.int32]
     fingerprint: str
@@ -51,6 +51,11 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def ids(self) -> pa.StringArray:
+        """`DataExample.id` of each."""
+        return self.examples.ids
 
     def tokens(self, i: int) -> npt.NDArray[np.int32]:
         """Token ids of example i: [length]."""
@@ -205,7 +210,7 @@ def _view(
     chosen = examples.select(examples.rows[keep])
     view = hashlib.blake2b(f"{key} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8)
     return Encoded(
-        chosen.ids,
+        chosen,
         lengths[keep],
         counts[keep],
         view.hexdigest(),

@@ -1,4 +1,4 @@
-"""Collecting faults: every one is counted and answered as the policy says; memory stays small however many there are."""
+"""Collecting faults: all are counted and answered as the policy says, and memory stays small however many there are."""
 
 from __future__ import annotations
 

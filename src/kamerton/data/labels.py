@@ -23,15 +23,16 @@ Counts = dict[str, int]
 
 def count_completions(store: Store, rows: Index) -> Counts:
     """How often each completion stands in `rows`, sorted by completion."""
-    counts = pc.value_counts(Examples(store, rows).completions).to_pylist()
-    return {item["values"]: item["counts"] for item in sorted(counts, key=lambda item: str(item["values"]))}
+    _, first, counts = np.unique(store.column("completion_key")[rows], return_index=True, return_counts=True)
+    found = {store.value(row, "completion"): n for row, n in zip(rows[first].tolist(), counts.tolist(), strict=True)}
+    return dict(sorted(found.items()))
 
 
 def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Counts | None:
     """The labels that occur and how often, or None if completions are free text.
 
-    "auto" takes completions for labels if there are from 2 to 200 different ones, with 5 rows each on average, and no row
-    is plain text.
+    "auto" takes completions for labels if there are from 2 to 200 different ones, with 5 rows each on average, and no
+    row is plain text.
     """
     if labels is None or not len(rows):
         return None

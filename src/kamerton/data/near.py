@@ -1,8 +1,8 @@
 """Near duplicates: clusters of rows that share nearly all their words and word pairs.
 
 A row's shingles are its words and neighbouring word pairs, without case and punctuation. Candidates come from MinHash
-signatures (Broder 1997) in bands (locality-sensitive hashing); every candidate pair is then verified by its exact Jaccard
-similarity, so there are no false positives; a pair at similarity 0.85 is missed with a chance of 0.1 %.
+signatures (Broder 1997) in bands (locality-sensitive hashing); every candidate pair is then verified by its exact
+Jaccard similarity, so there are no false positives; a pair at similarity 0.85 is missed with a chance of 0.1 %.
 
 What a template writes into every row says nothing about similarity: shingles that stand in a twentieth of the rows (and
 in at least 5 of a sample) are boilerplate. Two rows are near duplicates only if they are similar with and without it.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import IO
 
 import numpy as np
@@ -103,7 +104,7 @@ def _boilerplate(store: Store, rows: Index) -> Hashes:
     counted: list[Hashes] = []
     for _, batch in _batches(store, sample):
         values, offsets = shingle_hashes(_texts(batch))
-        counted += [np.unique(values[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        counted += [np.unique(values[a:b]) for a, b in pairwise(offsets)]
     if not counted:
         return np.empty(0, np.uint64)
     unique, counts = np.unique(np.concatenate(counted), return_counts=True)
@@ -112,7 +113,7 @@ def _boilerplate(store: Store, rows: Index) -> Hashes:
 
 
 def _signatures(store: Store, rows: Index, boilerplate: Hashes, file: IO[bytes]) -> Signatures:
-    """MinHash signatures without boilerplate: [rows, BANDS * BAND_ROWS], kept in a file; rows of nothing else: all 0."""
+    """MinHash signatures without boilerplate: [rows, BANDS * BAND_ROWS], kept in a file; 0 for rows of nothing else."""
     import rensa  # type: ignore[import-untyped]
 
     width = BANDS * BAND_ROWS
@@ -153,7 +154,7 @@ def _in_sorted(values: Hashes, table: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def _candidates(keys: Hashes, cluster: Index) -> Index:
-    """Pairs with one key that are not in one cluster yet: each row with the first of its bucket and with its neighbour."""
+    """Pairs with one key, not in one cluster yet: each row with the first of its bucket and with its neighbour."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     begins = np.r_[True, ranked[1:] != ranked[:-1]] if len(ranked) else np.empty(0, bool)

@@ -26,7 +26,7 @@ Codes = npt.NDArray[np.int8]
 
 
 def drop_outliers(store: Store, rows: Index, log: FaultLog, *, forms: bool) -> tuple[Index, dict[str, object]]:
-    """Reports unusual rows (`forms`: also unusual completions); returns the rows that stay, and the lengths' summary."""
+    """Reports unusual rows (`forms`: and completions); the rows that stay, and a summary of the lengths."""
     lengths = np.empty(len(rows), np.int32)
     scripts, form = np.empty(len(rows), np.int8), np.empty(len(rows), np.int8)
     order = np.argsort(rows, kind="stable")

@@ -1,8 +1,8 @@
 """Reading files into raw rows, one at a time.
 
 `read_rows` yields `(row, record)`: the 1-based row number and either a dict of that row's fields or the `Fault` that
-stands in its place, so that every row that comes in is accounted for. The row is the line of a JSONL file and the record
-of a CSV or Parquet file; row 0 stands for the file as a whole.
+stands in its place, so that every row that comes in is accounted for. The row is the line of a JSONL file and the
+record of a CSV or Parquet file; row 0 stands for the file as a whole.
 """
 
 from __future__ import annotations

@@ -8,43 +8,125 @@ what follows. Without a chat template an example is prompt + completion + end-of
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kamerton.data.example import DataExample, Message
+from kamerton.data.skeleton import Roles, Skeleton, Skeletons, cut_points
 
 Stretch = tuple[str, bool]  # a text, and whether its tokens are targets
+_Filler = Callable[[tuple[str, ...], str], list[Stretch]]
 Turns = list[dict[str, str]]
 
 
-class CannotRender(Exception):
+class RenderError(Exception):
     """The chat template (or its absence) cannot express this example."""
 
 
-def render_batch(tokenizer: Any, examples: Sequence[DataExample]) -> list[list[Stretch] | CannotRender]:
-    """The stretches of each example, or why there are none."""
-    if tokenizer.chat_template is None:
-        return [_without_template(example) for example in examples]
-    chats = [i for i, example in enumerate(examples) if example.prompt != ()]
-    result: list[list[Stretch] | CannotRender] = [[(example.completion, True)] for example in examples]
-    before = [_turns_before(examples[i]) for i in chats]
-    whole = [[*turns, _turn("assistant", examples[i].completion)] for i, turns in zip(chats, before, strict=True)]
-    try:
-        prompts = _apply(tokenizer, before, prompt=True)
-        texts = _apply(tokenizer, whole, prompt=False)
-    except Exception as error:  # a template is a program: it may raise anything
-        if len(examples) == 1:
-            return [CannotRender(f"{type(error).__name__}: {error}")]
-        return [render_batch(tokenizer, [example])[0] for example in examples]
-    for i, prompt, text in zip(chats, prompts, texts, strict=True):
-        start = _seam(prompt, text)
-        if isinstance(examples[i].prompt, str) and 0 < start < len(text):
-            result[i] = [(text[:start], False), (text[start:], True)]
-        else:
-            earlier = _earlier_targets(tokenizer, examples[i], text[:start])
-            result[i] = _stretches(text, [*earlier, (start, len(text))])
-    return result
+class Renderer:
+    """Renders examples for one tokenizer; `special` matches the special tokens at which texts are cut into pieces."""
+
+    def __init__(self, tokenizer: Any, special: re.Pattern[str] | None) -> None:
+        self.tokenizer = tokenizer
+        self._special = special
+        self._skeletons = Skeletons(tokenizer)
+        self._filled: dict[Roles, _Filler | None] = {}
+
+    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | RenderError]:
+        """The stretches of each example, or why there are none."""
+        if self.tokenizer.chat_template is None:
+            return [_without_template(example) for example in examples]
+        result: list[list[Stretch] | RenderError | None] = [self._fill(example) for example in examples]
+        rest = [i for i, found in enumerate(result) if found is None]
+        for i, found in zip(rest, self._by_template([examples[i] for i in rest]), strict=True):
+            result[i] = found
+        return [found for found in result if found is not None]
+
+    def _fill(self, example: DataExample) -> list[Stretch] | None:
+        """By the skeleton of its roles, if there is one."""
+        prompt = example.prompt
+        if prompt == ():
+            return [(example.completion, True)]
+        roles = ("user",) if isinstance(prompt, str) else tuple(turn.role for turn in prompt)
+        if not isinstance(prompt, str) and any(turn.role == "assistant" and turn.weight > 0 for turn in prompt):
+            return None
+        if roles not in self._filled:
+            skeleton = self._skeletons.get(roles)
+            self._filled[roles] = None if skeleton is None else _filler(skeleton, self._special)
+        filler = self._filled[roles]
+        if filler is None:
+            return None
+        contents = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)
+        return filler(contents, example.completion)
+
+    def _by_template(self, examples: list[DataExample]) -> list[list[Stretch] | RenderError]:
+        """By running the template."""
+        before = [_turns_before(example) for example in examples]
+        whole = [[*b, _turn("assistant", e.completion)] for b, e in zip(before, examples, strict=True)]
+        try:
+            prompts = _apply(self.tokenizer, before, prompt=True)
+            texts = _apply(self.tokenizer, whole, prompt=False)
+            spans = [_spans(self.tokenizer, *item) for item in zip(examples, prompts, texts, strict=True)]
+        except Exception as error:  # a template is a program: it may raise anything
+            if len(examples) == 1:
+                return [RenderError(f"{type(error).__name__}: {error}")]
+            return [self._by_template([example])[0] for example in examples]
+        return [
+            [piece for stretch in _stretches(text, targets) for piece in self._cut(stretch)]
+            for text, targets in zip(texts, spans, strict=True)
+        ]
+
+    def _cut(self, stretch: Stretch) -> list[Stretch]:
+        """A stretch cut at special tokens: the tokenizer cuts there too, and what repeats is then tokenised once."""
+        text, target = stretch
+        if self._special is None:
+            return [stretch]
+        return [(piece, target) for piece in self._special.split(text) if piece]
+
+
+def _filler(skeleton: Skeleton, special: re.Pattern[str] | None) -> _Filler:
+    """A function from contents and completion to stretches; fixed parts are cut off at their special tokens."""
+    if special is None:
+
+        def whole(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+            text = "".join(a + b for a, b in zip(skeleton.fixed, (*contents, ""), strict=True))
+            return _nonempty([(text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
+
+        return whole
+    parts = [cut_points(special, text) for text in skeleton.fixed]
+    if len(parts) == 2 and all(middle for _, middle, _ in parts):  # one turn: what nearly every row is
+        (a0, a1, a2), (b0, b1, b2) = parts
+        head, foot = a0 + a1, b1 + b2
+
+        def one(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+            target = f"{skeleton.opening}{completion}{skeleton.ending}"
+            return [(head, False), (f"{a2}{contents[0]}{b0}", False), (foot, False), (target, True)]
+
+        return one
+
+    def many(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+        result: list[Stretch] = []
+        text = ""
+        for (before, middle, after), content in zip(parts, (*contents, ""), strict=True):
+            if middle:
+                result += [(text + before, False), (middle, False)]
+                text = after + content
+            else:
+                text += before + content
+        return _nonempty([*result, (text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
+
+    return many
+
+
+def _nonempty(stretches: list[Stretch]) -> list[Stretch]:
+    return [stretch for stretch in stretches if stretch[0]]
+
+
+def _spans(tokenizer: Any, example: DataExample, prompt: str, text: str) -> list[tuple[int, int]]:
+    """Where the targets stand in the rendered text."""
+    start = _seam(prompt, text)
+    return [*_earlier_targets(tokenizer, example, text[:start]), (start, len(text))]
 
 
 def generation_prompt_differs(tokenizer: Any) -> bool:
@@ -76,17 +158,19 @@ def _turns_before(example: DataExample) -> Turns:
     return [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
 
 
-def _without_template(example: DataExample) -> list[Stretch] | CannotRender:
+def _without_template(example: DataExample) -> list[Stretch] | RenderError:
     if isinstance(example.prompt, str):
         return [(example.prompt, False), (example.completion, True)]
     if example.prompt == ():
         return [(example.completion, True)]
-    return CannotRender("the tokenizer has no chat template, and the example is a chat")
+    return RenderError("the tokenizer has no chat template, and the example is a chat")
 
 
 def _seam(prompt: str, text: str) -> int:
     """Where the completion starts: after the prompt's rendering, or after what both renderings begin with."""
-    return len(prompt) if text.startswith(prompt) else len(os.path.commonprefix([prompt, text]))
+    if text.startswith(prompt):
+        return len(prompt)
+    return next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text)))
 
 
 def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> list[tuple[int, int]]:

@@ -64,7 +64,7 @@ def stored_rows(
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` unless it exists: built beside its place and moved there whole, so nobody sees half."""
+    """`folder`, filled by `build` unless it exists; built beside its place and moved there whole: nobody sees half."""
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Splits that stay: an example's place depends on its content and the seed, not on where it stands in a file.
 
-Every group of rows (by default: the rows with one prompt) has a number in [0, 1), a hash of its key and the seed; the splits are
-consecutive stretches of that line as long as their ratios. So adding or reordering rows never moves another row.
+Every group of rows (by default: the rows with one prompt) has a number in [0, 1), a hash of its key and the seed; the
+splits are consecutive stretches of that line as long as their ratios. So adding or reordering rows never moves another
+row.
 
 With stratification the same numbers are ranked within each stratum and the ranks are cut at the ratios, so every
 stratum has its exact share (to one group) in every split. Order still never matters, but a row added to a stratum can
@@ -36,8 +37,7 @@ def unit_numbers(keys: Keys, seed: int) -> npt.NDArray[np.float64]:
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
         z ^= z >> np.uint64(31)
-    numbers: npt.NDArray[np.float64] = (z >> np.uint64(11)) * 2.0**-53
-    return numbers
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def assign(groups: Keys, ratios: Sequence[float], seed: int, strata: Keys | None = None) -> Places:
@@ -61,7 +61,7 @@ def _cuts(ratios: Sequence[float]) -> npt.NDArray[np.float64]:
 def _ranked(
     numbers: npt.NDArray[np.float64], strata: Keys, counts: npt.NDArray[np.int64], cuts: npt.NDArray[np.float64]
 ) -> Places:
-    """Each group's split: where the middle of its rows stands among its stratum's rows, as a share, against the cuts."""
+    """Each group's split: where the middle of its rows stands among its stratum's rows, against the cuts."""
     result = np.empty(len(numbers), np.int8)
     if not len(numbers):
         return result

@@ -71,10 +71,10 @@ def prompt_key(text: str) -> int:
 
 def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.StringArray:
     """Ids as `DataExample.id` writes them: 16 hex digits each."""
-    digits = ids.astype(">u8").tobytes().hex().encode()
-    offsets = np.arange(len(ids) + 1, dtype=np.int64) * 16
-    big = pa.LargeStringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(digits))
-    return big if len(digits) >= 2**31 else big.cast(pa.string())
+    pieces = [ids[at : at + BATCH].astype(">u8").tobytes().hex().encode() for at in range(0, len(ids), BATCH)]
+    digits = pa.py_buffer(b"".join(pieces))
+    offsets = np.arange(0, 16 * len(ids) + 1, 16, dtype=np.int32)  # enough for 134 million ids
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), digits)
 
 
 class TemporaryFolder:
@@ -163,13 +163,13 @@ class Store:
 class Examples(Sequence[DataExample]):
     """Some rows of a store, in a given order (a row may come more than once).
 
-    `pool` is every row that the views of one data set may show: it is encoded once, for all splits and folds.
+    `pool` is every row that views of this data set may show, ascending: all splits and folds share its encoding.
     """
 
     def __init__(self, store: Store, rows: Index, pool: Index | None = None) -> None:
         self.store = store
         self.rows = rows
-        self.pool = np.unique(rows if pool is None else pool)
+        self.pool = np.unique(rows) if pool is None else pool
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,8 +1,8 @@
 """Tokenising rendered examples: each distinct piece of text of a chunk once, in a batch, on all cores.
 
 A stretch is cut at the tokenizer's special tokens first (the tokenizer does the same, so its tokens are the same); what
-a template writes into every row then costs nothing. Later stretches are tokenised without the space that SentencePiece-like
-tokenizers put before a text's first word, since they do not begin a text.
+a template writes into every row then costs nothing. Later stretches are tokenised without the space that
+SentencePiece-like tokenizers put before a text's first word, since they do not begin a text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kamerton.data.example import DataExample, Message
-from kamerton.data.render import CannotRender, Stretch, render_batch
+from kamerton.data.render import Renderer, RenderError, Stretch
 
-Rendered = list[list[Stretch] | CannotRender]
+Rendered = list[list[Stretch] | RenderError]
 Encoder = Callable[[list[str]], list[list[int]]]
 
 
@@ -45,13 +45,14 @@ class StretchTokenizer:
         self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
         self._encode_first: Encoder = self._encode_slowly
         self._encode_later: Encoder = self._encode_slowly
-        self._borders: re.Pattern[str] | None = None
+        special: re.Pattern[str] | None = None
         if backend is not None:
             first, later = json.loads(definition), _without_prefix(json.loads(definition))
             plain = first["truncation"] is None and first["padding"] is None
             self._encode_first = _encoder(backend if plain else _backend(first))
             self._encode_later = self._encode_first if _same(first, later) else _encoder(_backend(later))
-            self._borders = _borders(first) if _same(first, later) else None
+            special = _special_tokens(first) if _same(first, later) else None
+        self._renderer = Renderer(tokenizer, special)
         self._before = self._special_prefix()
         self._after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
@@ -61,7 +62,7 @@ class StretchTokenizer:
 
     def render(self, examples: Sequence[DataExample]) -> Rendered:
         """The part of `encode` that runs in Python (and holds its lock)."""
-        return render_batch(self.tokenizer, examples)
+        return self._renderer.render(examples)
 
     def tokenize(self, examples: Sequence[DataExample], rendered: Rendered) -> TokenChunk:
         """The part of `encode` that runs outside Python."""
@@ -73,28 +74,21 @@ class StretchTokenizer:
         failed: dict[int, str] = {}
         for i, (example, stretches) in enumerate(zip(examples, rendered, strict=True)):
             begun = len(sequence)
-            if isinstance(stretches, CannotRender):
+            if isinstance(stretches, RenderError):
                 failed[i] = str(stretches)
                 stretches = []
-            framed = not isinstance(stretches, CannotRender) and i not in failed and (plain or example.prompt == ())
+            framed = not isinstance(stretches, RenderError) and i not in failed and (plain or example.prompt == ())
             if framed:
                 sequence.append(0)
                 marks.append(False)
             for k, (text, target) in enumerate(stretches):
-                for piece in self._cut(text):
-                    sequence.append(pieces.setdefault((piece, k == 0), len(pieces)))
-                    marks.append(target)
+                sequence.append(pieces.setdefault((text, k == 0), len(pieces)))
+                marks.append(target)
             if framed:
                 sequence.append(1)
                 marks.append(True)
             counts.append(len(sequence) - begun)
         return _assembled(self._tokens(list(pieces)), sequence, marks, counts, failed)
-
-    def _cut(self, text: str) -> Iterator[str]:
-        """The text cut at special tokens, which are pieces themselves."""
-        if self._borders is None:
-            return iter((text,))
-        return filter(None, self._borders.split(text))
 
     def _tokens(self, pieces: list[tuple[str, bool]]) -> list[list[int]]:
         """Token ids of each piece; the first two are what stands before and after a text without a template."""
@@ -165,8 +159,8 @@ def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     return part
 
 
-def _borders(definition: dict[str, Any]) -> re.Pattern[str] | None:
-    """Matches the special tokens at which the tokenizer cuts every text, before anything else and to no other effect."""
+def _special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
+    """Matches the special tokens at which the tokenizer cuts every text before it does anything else."""
     added = definition.get("added_tokens") or []
     flags = ("normalized", "lstrip", "rstrip", "single_word")
     simple = [token["content"] for token in added if not any(token[flag] for flag in flags)]
@@ -177,20 +171,20 @@ def _borders(definition: dict[str, Any]) -> re.Pattern[str] | None:
     return re.compile(f"({'|'.join(re.escape(text) for text in sorted(simple, key=len, reverse=True))})")
 
 
-Renderer = Callable[[str | tuple[Message, ...], str], tuple[list[int], list[int]]]
+PromptRenderer = Callable[[str | tuple[Message, ...], str], tuple[list[int], list[int]]]
 
 
-def renderer(tokenizer: Any) -> Renderer:
+def renderer(tokenizer: Any) -> PromptRenderer:
     """A function from prompt and completion to the token ids of the two parts, exactly as `encode` lays them out.
 
-    Earlier turns count as prompt. Raises `CannotRender` if the template refuses the chat.
+    Earlier turns count as prompt. Raises `RenderError` if the template refuses the chat.
     """
     stretches = StretchTokenizer(tokenizer)
 
     def split(prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
         chunk = stretches.encode([DataExample(prompt, completion)])
         if chunk.failed:
-            raise CannotRender(chunk.failed[0])
+            raise RenderError(chunk.failed[0])
         read = np.flatnonzero(~chunk.targets)
         seam = int(read[-1]) + 1 if len(read) else 0
         ids = chunk.tokens.tolist()
