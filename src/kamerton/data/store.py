@@ -136,8 +136,12 @@ class Store:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A whole numeric column."""
-        parts = [batch.column(0).to_numpy() for batch in self.scan(name)]
-        return np.concatenate(parts) if parts else np.empty(0, SCHEMA.field(name).type.to_pandas_dtype())
+        result = np.empty(self.rows, SCHEMA.field(name).type.to_pandas_dtype())
+        at = 0
+        for batch in self.scan(name):
+            result[at : at + batch.num_rows] = batch.column(0).to_numpy()
+            at += batch.num_rows
+        return result
 
     def value(self, row: int, name: str) -> Any:
         return self.batches[row // BATCH].column(name)[row % BATCH].as_py()
