@@ -44,7 +44,8 @@ class FaultLog:
     def add(self, fault: Fault) -> str:
         """Records a fault with the severity its code's policy gives it; returns the action."""
         done = self.action(fault.code)
-        self._record(replace(fault, severity="error" if done == "error" else "warning"))
+        message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
+        self._record(replace(fault, message=message, severity="error" if done == "error" else "warning"))
         return done
 
     def warn(self, fault: Fault) -> None:
