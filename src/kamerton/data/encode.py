@@ -205,6 +205,11 @@ def _view(
     }
     if limits.overlong == "truncate":
         _say_lost(examples, arrays.counts[place] - counts, report, limits)
+    if len(keep) and not keep.any():
+        fix = f"raise data.max_length (now {limits.max_length})"
+        limits.log.add(
+            Fault("too-few-rows", f"no row of the {name} split is left to use", fix, column="data.max_length")
+        )
     limits.log.raise_errors()
     report["faults"] = [fault.as_dict() for fault in limits.log.grouped(5)]
     chosen = examples.select(examples.rows[keep])

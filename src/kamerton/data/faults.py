@@ -21,12 +21,16 @@ _WEIGHT = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 class FaultLog:
     """All faults of one data set, and the rows that were dropped or mended because of them.
 
-    With `folder`, every fault is a line of `faults.jsonl` there and every dropped or mended row one of `rejects.jsonl`.
+    With `folder`, every fault is a line of `faults.jsonl` there and every dropped or mended row one of `rejects.jsonl`;
+    `listing` is where a person will find the former in the end.
     """
 
-    def __init__(self, policy: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, policy: Mapping[str, str] | None = None, folder: Path | None = None, listing: Path | None = None
+    ) -> None:
         self.policy = dict(policy or {})
         self.folder = folder
+        self.listing = listing
         self.counts: Counter[tuple[str, str]] = Counter()
         self.rejected: Counter[str] = Counter()  # rows dropped, by the code they were dropped for
         self.fixed: Counter[str] = Counter()
@@ -40,7 +44,8 @@ class FaultLog:
     def add(self, fault: Fault) -> str:
         """Records a fault with the severity its code's policy gives it; returns the action."""
         done = self.action(fault.code)
-        self._record(replace(fault, severity="error" if done == "error" else "warning"))
+        message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
+        self._record(replace(fault, message=message, severity="error" if done == "error" else "warning"))
         return done
 
     def warn(self, fault: Fault) -> None:
@@ -108,7 +113,8 @@ class FaultLog:
             if count > shown:
                 message = f"{count - shown:,} more faults of this kind ({count:,} in all)"
                 fault = of_code[0]
-                result.append(Fault(code, message, fault.fix, file=fault.file, severity=fault.severity))
+                fix = f"{fault.fix}; all are listed in {self.listing}" if self.listing else fault.fix
+                result.append(Fault(code, message, fix, file=fault.file, severity=fault.severity))
         return result
 
     def summary(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import IO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,29 +23,30 @@ import pyarrow.compute as pc
 from kamerton.data.store import Index, Store, hash64
 
 BANDS, BAND_ROWS = 12, 5  # a pair at similarity s is a candidate with chance 1 - (1 - s^5)^12
+WIDTH = BANDS * BAND_ROWS
 SAMPLE = 5000  # rows that tell what is boilerplate
 BOILERPLATE_SHARE, BOILERPLATE_ROWS = 0.05, 5
 CHUNK = 4096
 SEED = 42
 
 PAIRS = 20_000  # candidate pairs verified at once
+READ = 65_536  # signatures read at once
 
 Hashes = npt.NDArray[np.uint64]
-Signatures = npt.NDArray[np.uint32]
 
 
 def near_clusters(store: Store, rows: Index, threshold: float) -> Index:
     """For each of `rows` the row (one of them) that stands for its cluster, itself if it is alone: [len(rows)]."""
     ordered = np.sort(rows)
     boilerplate = _boilerplate(store, rows)
-    with tempfile.TemporaryFile() as file:
-        signatures = _signatures(store, ordered, boilerplate, file)
+    with tempfile.NamedTemporaryFile() as file:
+        signatures = _write_signatures(store, ordered, boilerplate, file)
         cluster = np.arange(len(ordered), dtype=np.int64)
         for band in range(BANDS):
-            pairs = _candidates(_band_keys(signatures, band), cluster)
-            likely = [pairs[at : at + PAIRS] for at in range(0, len(pairs), PAIRS)]
-            verified = [_verified(store, ordered, part, signatures, boilerplate, threshold) for part in likely]
-            cluster = _joined(cluster, np.concatenate(verified)) if verified else cluster
+            pairs = _candidates(signatures.keys(band), cluster)
+            for at in range(0, len(pairs), PAIRS):
+                likely = signatures.likely(pairs[at : at + PAIRS], threshold)
+                cluster = _joined(cluster, _verified(store, ordered, likely, boilerplate, threshold))
     return ordered[cluster][np.searchsorted(ordered, rows)]
 
 
@@ -56,13 +57,15 @@ def _joined(cluster: Index, pairs: Index) -> Index:
 
     if not len(pairs):
         return cluster
-    n = len(cluster)
-    ends = np.concatenate([np.stack([np.arange(n), cluster]), pairs.T], axis=1)
-    graph = coo_array((np.ones(ends.shape[1], bool), (ends[0], ends[1])), shape=(n, n))
+    names, ends = np.unique(cluster[pairs], return_inverse=True)
+    left, right = ends.reshape(pairs.shape).T
+    graph = coo_array((np.ones(len(pairs), bool), (left, right)), shape=(len(names), len(names)))
     _, component = connected_components(graph, directed=False)
     _, first = np.unique(component, return_index=True)
-    named: Index = first[component].astype(np.int64)
-    return named
+    place = np.searchsorted(names, cluster)
+    place[place == len(names)] = 0
+    renamed: Index = np.where(names[place] == cluster, names[first[component]][place], cluster)
+    return renamed
 
 
 def _texts(batch: pa.RecordBatch) -> pa.Array:
@@ -112,38 +115,49 @@ def _boilerplate(store: Store, rows: Index) -> Hashes:
     return frequent
 
 
-def _signatures(store: Store, rows: Index, boilerplate: Hashes, file: IO[bytes]) -> Signatures:
-    """MinHash signatures without boilerplate: [rows, BANDS * BAND_ROWS], kept in a file; 0 for rows of nothing else."""
+class Signatures:
+    """MinHash signatures in a file: [rows, BANDS * BAND_ROWS] uint32; all 0 for rows of nothing but boilerplate."""
+
+    def __init__(self, path: str, rows: int) -> None:
+        self._path, self._rows = path, rows
+
+    def keys(self, band: int) -> Hashes:
+        """One hash for each row's part in a band: [rows]; 0 for rows without a signature."""
+        result = np.zeros(self._rows, np.uint64)
+        with open(self._path, "rb") as file, np.errstate(over="ignore"):
+            for at in range(0, self._rows, READ):
+                rows = np.fromfile(file, np.uint32, READ * WIDTH).reshape(-1, WIDTH)
+                part = rows[:, band * BAND_ROWS : (band + 1) * BAND_ROWS].astype(np.uint64)
+                key = result[at : at + len(part)]
+                for i in range(BAND_ROWS):
+                    key[:] = (key ^ part[:, i]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(i + 1)
+                key[~part.any(axis=1)] = 0
+        return result
+
+    def likely(self, pairs: Index, threshold: float) -> Index:
+        """The pairs whose signatures agree about as often as at the threshold, or more (three standard errors)."""
+        mapped = np.memmap(self._path, np.uint32, "r", shape=(self._rows, WIDTH))  # for these rows only, then let go
+        agree = (mapped[pairs[:, 0]] == mapped[pairs[:, 1]]).mean(axis=1)
+        error = np.sqrt(threshold * (1 - threshold) / WIDTH)
+        found: Index = pairs[agree >= threshold - 3 * error - 1e-9]
+        return found
+
+
+def _write_signatures(store: Store, rows: Index, boilerplate: Hashes, file: Any) -> Signatures:
     import rensa  # type: ignore[import-untyped]
 
-    width = BANDS * BAND_ROWS
-    if not len(rows):
-        return np.empty((0, width), np.uint32)
-    result = np.memmap(file, np.uint32, mode="w+", shape=(len(rows), width))
-    at = 0
     for _, batch in _batches(store, rows):
         values, offsets = shingle_hashes(_texts(batch))
         own = ~_in_sorted(values, boilerplate)
         ends = np.concatenate([[0], np.cumsum(own)])[offsets]
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            np.ascontiguousarray(values[own]), ends.astype(np.uint64), width, SEED
+            np.ascontiguousarray(values[own]), ends.astype(np.uint64), WIDTH, SEED
         )
-        part = np.array(matrix.to_rows(), np.uint32).reshape(-1, width)
+        part = np.array(matrix.to_rows(), np.uint32).reshape(-1, WIDTH)
         part[np.diff(ends) == 0] = 0
-        result[at : at + len(part)] = part
-        at += len(part)
-    return result
-
-
-def _band_keys(signatures: Signatures, band: int) -> Hashes:
-    """One hash for each row's part of the signature: [rows]; 0 for rows without a signature."""
-    part = np.asarray(signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS])
-    key = np.zeros(len(part), np.uint64)
-    with np.errstate(over="ignore"):
-        for i in range(BAND_ROWS):
-            key = (key ^ part[:, i]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(i + 1)
-    key[~part.any(axis=1)] = 0
-    return key
+        part.tofile(file)
+    file.flush()
+    return Signatures(file.name, len(rows))
 
 
 def _in_sorted(values: Hashes, table: Hashes) -> npt.NDArray[np.bool_]:
@@ -167,12 +181,8 @@ def _candidates(keys: Hashes, cluster: Index) -> Index:
     return apart
 
 
-def _verified(
-    store: Store, rows: Index, pairs: Index, signatures: Signatures, boilerplate: Hashes, threshold: float
-) -> Index:
+def _verified(store: Store, rows: Index, pairs: Index, boilerplate: Hashes, threshold: float) -> Index:
     """The pairs whose exact Jaccard similarity reaches the threshold, with and without boilerplate."""
-    agree = (signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1)
-    pairs = pairs[agree >= threshold - 3 * np.sqrt(threshold * (1 - threshold) / signatures.shape[1]) - 1e-9]
     if not len(pairs):
         return pairs
     members, place = np.unique(pairs, return_inverse=True)

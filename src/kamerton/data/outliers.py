@@ -38,7 +38,7 @@ def drop_outliers(store: Store, rows: Index, log: FaultLog, *, forms: bool) -> t
         scripts[place] = _scripts(texts)
         form[place] = _forms(batch.column(1))
         at += batch.num_rows
-    summary: dict[str, object] = _summary(lengths)
+    summary: dict[str, object] = length_summary(lengths)
     if len(rows) < ENOUGH:
         return rows, summary
     middle = int(np.median(lengths))
@@ -56,8 +56,8 @@ def drop_outliers(store: Store, rows: Index, log: FaultLog, *, forms: bool) -> t
     return rows[~bad], summary
 
 
-def _summary(lengths: npt.NDArray[np.int32]) -> dict[str, object]:
-    """Quantiles and a histogram of the rows' lengths in characters."""
+def length_summary(lengths: npt.NDArray[np.int32]) -> dict[str, object]:
+    """Quantiles and a histogram of lengths."""
     if not len(lengths):
         return {}
     shares = {"min": 0, "p5": 5, "median": 50, "p95": 95, "p99": 99, "max": 100}

@@ -69,7 +69,7 @@ def prepare(options: DataOptions, split: SplitOptions, *, cache: Path | None) ->
         cache = keep_alive.path
     folder = cache / "prepared" / digest([asdict(options), asdict(split), [str(file.path) for file in files]])
     with _logs(folder) as part:
-        log = FaultLog(options.policy, part)
+        log = FaultLog(options.policy, part, None if keep_alive else folder / "faults.jsonl")
         try:
             examples, names, weights, report = _stages(options, split, files, cache, log, keep_alive)
         finally:

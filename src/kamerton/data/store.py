@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         ("chat", pa.bool_()),  # the prompt is JSON: [[role, content, weight], ...]
         ("completion", pa.string()),
         ("metadata", pa.string()),  # JSON, or null
-        ("prompt_key", pa.uint64()),  # hash of the prompt without case and spacing
+        ("prompt_key", pa.uint64()),  # hash of the prompt without case and the spaces around it
         ("completion_key", pa.uint64()),
         ("file", pa.int32()),
         ("split", pa.int8()),  # of the file; -1: yet to be split
@@ -65,8 +65,8 @@ def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
 
 
 def prompt_key(text: str) -> int:
-    """Equal for prompts that differ only in case and spacing."""
-    return hash64(" ".join(text.split()).casefold().encode())
+    """Equal for prompts that differ only in case and in the spaces around them."""
+    return hash64(text.strip().casefold().encode())
 
 
 def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.StringArray:
@@ -136,8 +136,12 @@ class Store:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A whole numeric column."""
-        parts = [batch.column(0).to_numpy() for batch in self.scan(name)]
-        return np.concatenate(parts) if parts else np.empty(0, SCHEMA.field(name).type.to_pandas_dtype())
+        result = np.empty(self.rows, SCHEMA.field(name).type.to_pandas_dtype())
+        at = 0
+        for batch in self.scan(name):
+            result[at : at + batch.num_rows] = batch.column(0).to_numpy()
+            at += batch.num_rows
+        return result
 
     def value(self, row: int, name: str) -> Any:
         return self.batches[row // BATCH].column(name)[row % BATCH].as_py()

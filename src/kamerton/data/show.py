@@ -1,0 +1,29 @@
+"""Encoded examples for a person to read: what the model is given, and in colour what it is trained on."""
+
+from __future__ import annotations
+
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
+
+from kamerton.data.encode import Encoded
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+TARGET, READ = "bold green", "dim"
+
+
+def show(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
+    """The first `count` examples as the model sees them, special tokens included; target tokens are bold and green."""
+    return [_shown(encoded, tokenizer, i) for i in islice(range(len(encoded)), count)]
+
+
+def _shown(encoded: Encoded, tokenizer: Any, i: int) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on\n")
+    marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
+    for target, run in groupby(marked, key=lambda pair: pair[1]):
+        piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        text.append(piece, style=TARGET if target else READ)
+    return text

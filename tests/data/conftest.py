@@ -1,0 +1,41 @@
+"""What the data tests share: the gate as a fixture, and the helpers of `data_rows`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.prepare import Prepared, prepare
+from kamerton.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from data_rows import write_jsonl
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[..., Prepared]:
+    """`gate(rows, data options, split=SplitOptions())`: the rows through the whole gate."""
+
+    def run(rows: Iterable[object], split: SplitOptions | None = None, **options: Any) -> Prepared:
+        path = write_jsonl(tmp_path / "rows.jsonl", rows)
+        return prepare(DataOptions(path=str(path), **options), split or SplitOptions(), cache=None)
+
+    return run
+
+
+@pytest.fixture
+def codes(gate: Callable[..., Prepared]) -> Callable[..., set[str]]:
+    """The codes of the errors that the gate raises, or of its warnings."""
+
+    def run(rows: Iterable[object], split: SplitOptions | None = None, **options: Any) -> set[str]:
+        try:
+            return {warning["code"] for warning in gate(rows, split, **options).report["warnings"]}
+        except UserError as error:
+            return {fault.code for fault in error.faults if fault.severity == "error"}
+
+    return run

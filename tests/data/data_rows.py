@@ -1,0 +1,28 @@
+"""Rows for the data tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+WORDS = """amber bridge candle desert engine forest garden harbor island jacket kettle ladder meadow needle orange
+pepper quarry ribbon saddle timber umbrella valley window yellow zipper anchor basket copper dragon ember""".split()  # noqa: SIM905
+
+
+def question(number: int) -> str:
+    """A text of six words that shares few with any other."""
+    digits = [(number * step + number // 7) % len(WORDS) for step in (1, 3, 7, 11, 13, 17)]
+    return f"{' '.join(WORDS[digit] for digit in digits)} {number}?"
+
+
+def pairs(count: int, labels: tuple[str, ...] = ("yes", "no")) -> list[dict[str, Any]]:
+    """Rows whose labels take turns."""
+    return [{"prompt": question(i), "completion": labels[i % len(labels)]} for i in range(count)]
+
+
+def write_jsonl(path: Path, rows: Iterable[object]) -> Path:
+    """One JSON value on each line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,48 @@
+"""Balanced and mixed training rows: exact numbers, the same every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from kamerton.data.balance import balanced, label_weights, mixed
+
+ROWS = np.arange(100, 130)
+LABELS = np.array([1] * 20 + [2] * 7 + [3] * 3, np.uint64)
+IDS = np.random.default_rng(0).integers(0, 2**64, 30, np.uint64)
+
+
+def labels_of(chosen: np.ndarray) -> Counter[int]:
+    return Counter(LABELS[chosen - 100].tolist())
+
+
+def test_oversampling_repeats_evenly() -> None:
+    chosen = balanced(ROWS, LABELS, IDS, "over", 0)
+    assert labels_of(chosen) == {1: 20, 2: 20, 3: 20}
+    times = Counter(chosen.tolist())
+    assert {times[row] for row in range(120, 127)} == {2, 3}
+    assert set(times) == set(ROWS.tolist())
+
+
+def test_undersampling_keeps_different_rows() -> None:
+    chosen = balanced(ROWS, LABELS, IDS, "under", 0)
+    assert labels_of(chosen) == {1: 3, 2: 3, 3: 3}
+    assert len(set(chosen.tolist())) == 9
+    assert chosen.tolist() == balanced(ROWS, LABELS, IDS, "under", 0).tolist()
+    assert chosen.tolist() != balanced(ROWS, LABELS, IDS, "under", 1).tolist()
+
+
+def test_weights_make_labels_count_the_same() -> None:
+    weights = label_weights({"a": 30, "b": 10})
+    assert weights["a"] * 30 == weights["b"] * 10 == 20
+
+
+def test_mixing_repeats_by_weight() -> None:
+    rows = np.arange(10_000)
+    ids = np.random.default_rng(1).integers(0, 2**64, 10_000, np.uint64)
+    weights = np.where(rows < 5000, 2.0, 0.25)
+    times = np.bincount(mixed(rows, weights, ids, 0), minlength=10_000)
+    assert (times[:5000] == 2).all()
+    assert set(times[5000:]) == {0, 1}
+    assert abs(times[5000:].mean() - 0.25) < 0.03

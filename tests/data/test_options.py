@@ -1,0 +1,78 @@
+"""Impossible values of data.* and split.* are named with their keys, all at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kamerton.data.options import DataOptions, Source, SplitOptions, check_data_options, check_split_options
+
+
+def keys(faults: list) -> list[str]:
+    return [fault.column for fault in faults]
+
+
+def test_defaults_need_only_a_file() -> None:
+    assert keys(check_data_options(DataOptions())) == ["data.path"]
+    assert check_data_options(DataOptions(path="a.jsonl")) == []
+    assert check_split_options(SplitOptions()) == []
+
+
+def test_all_faults_come_at_once() -> None:
+    options = DataOptions(
+        path="a",
+        format="xlsx",
+        overlong="cut",
+        balance="most",
+        max_length=1,
+        near_duplicates=2.0,
+        labels=["one"],
+        encoding="utf-99",
+        policy={"bad-jsn": "drop", "bad-json": "fix"},
+        sources={"a": Source(weight=0.0)},
+    )
+    found = keys(check_data_options(options))
+    for key in ("format", "overlong", "balance", "max_length", "near_duplicates", "labels", "encoding"):
+        assert f"data.{key}" in found
+    assert "data.policy.bad-jsn" in found
+    assert "data.policy.bad-json" in found
+    assert "data.sources.a.weight" in found
+    assert "data.sources.a.path" in found
+    assert "data.path" in found  # path and sources exclude each other
+
+
+def test_a_misspelt_code_is_answered_with_the_nearest() -> None:
+    (fault,) = check_data_options(DataOptions(path="a", policy={"bad-jsn": "drop"}))
+    assert "bad-json" in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (SplitOptions(ratios=[0.5, 0.5]), "split.ratios"),
+        (SplitOptions(ratios=[0.7, 0.2, 0.2]), "split.ratios"),
+        (SplitOptions(ratios=[1.2, -0.2, 0.0]), "split.ratios"),
+        (SplitOptions(ratios=[float("nan"), 0.5, 0.5]), "split.ratios"),
+        (SplitOptions(ratios=[0.0, 0.5, 0.5]), "split.ratios"),
+        (SplitOptions(seed=-1), "split.seed"),
+        (SplitOptions(folds=1), "split.folds"),
+        (SplitOptions(folds=3, fold=3), "split.fold"),
+        (SplitOptions(fold=1), "split.fold"),
+        (SplitOptions(time="date", stratify="label"), "split.time"),
+    ],
+)
+def test_impossible_split(options: SplitOptions, key: str) -> None:
+    assert key in keys(check_split_options(options))
+
+
+def test_ratios_may_be_off_by_rounding_only() -> None:
+    assert check_split_options(SplitOptions(ratios=[0.1 + 0.2, 0.6, 0.1])) == []
+    assert check_split_options(SplitOptions(ratios=[0.7, 0.15, 0.1500001])) != []
+
+
+def test_the_schema_imports_nothing_heavy() -> None:
+    code = "import sys, kamerton.data.options; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,353 @@
+"""The whole gate: what a user gives, and what comes out or is said."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_rows import WORDS, pairs, question, write_jsonl
+
+from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
+from kamerton.data.prepare import Prepared, check_files, prepare
+from kamerton.errors import UserError
+
+Gate = Callable[..., Prepared]
+Codes = Callable[..., set[str]]
+ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])
+THIRDS = SplitOptions(ratios=[0.4, 0.3, 0.3])
+
+
+def ids(prepared: Prepared, name: str = "train") -> list[str]:
+    return list(prepared.splits[name].ids.to_pylist())
+
+
+def rejects(prepared: Prepared) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (prepared.folder / "rejects.jsonl").read_text().splitlines()]
+
+
+def test_examples_come_out_as_they_went_in(gate: Gate) -> None:
+    rows = [row | {"level": i} for i, row in enumerate(pairs(200))]
+    prepared = gate(rows)
+    found = {(e.prompt, e.completion, e.metadata["level"]) for split in prepared.splits.values() for e in split}
+    assert found == {(row["prompt"], row["completion"], row["level"]) for row in rows}
+    for examples in prepared.splits.values():
+        assert [example.id for example in examples] == examples.ids.to_pylist()
+        assert [example.completion for example in examples] == examples.completions.to_pylist()
+
+
+def test_chats_come_out_with_their_turns_and_ids(gate: Gate) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    rows = [{"messages": [*turns, {"role": "user", "content": question(i)}, {"role": "assistant", "content": "é"}]}
+            for i in range(40)]  # fmt: skip
+    for example, number in zip(gate(rows, ALL_TRAIN).splits["train"], range(40), strict=True):
+        assert example.prompt[1].weight == 0
+        assert example.id == gate(rows, ALL_TRAIN).splits["train"].ids[number].as_py()
+        break
+
+
+def test_the_order_of_the_file_changes_nothing(gate: Gate) -> None:
+    rows = pairs(300)
+    first = gate(rows)
+    random.Random(0).shuffle(rows)
+    second = gate(rows)
+    assert first.fingerprint == second.fingerprint
+    assert ids(first) == ids(second)
+
+
+def test_rows_keep_their_split_when_rows_are_added(gate: Gate) -> None:
+    before = {id_: name for name in ("train", "validation", "test") for id_ in ids(gate(pairs(300)), name)}
+    more = gate(pairs(400))
+    assert all(id_ in ids(more, name) for id_, name in before.items())
+
+
+def test_anything_that_shapes_the_examples_changes_the_fingerprint(gate: Gate) -> None:
+    prints = [gate(pairs(100)).fingerprint, gate(pairs(101)).fingerprint]
+    prints += [gate(pairs(100), SplitOptions(seed=1)).fingerprint, gate(pairs(100), labels=None).fingerprint]
+    assert len(set(prints)) == 4
+
+
+def test_exact_duplicates_go_and_are_counted(gate: Gate) -> None:
+    prepared = gate([*pairs(100), *pairs(30)])
+    assert prepared.report["counts"]["rows read"] == 130
+    assert prepared.report["counts"]["exact duplicates removed"] == 30
+    assert sum(len(examples) for examples in prepared.splits.values()) == 100
+    assert Counter(reject["codes"][0] for reject in rejects(prepared)) == {"exact-duplicate": 30}
+    assert rejects(prepared)[0]["other"].endswith("rows.jsonl:1")
+
+
+def test_labels_are_found_given_or_denied(gate: Gate) -> None:
+    assert gate(pairs(100)).labels == ["no", "yes"]
+    assert gate(pairs(100), labels=None).labels is None
+    assert gate(pairs(100), labels=["yes", "no", "maybe"]).labels == ["maybe", "no", "yes"]
+    assert gate([{"prompt": question(i), "completion": question(i + 500)} for i in range(100)]).labels is None
+    assert gate([{"text": question(i)} for i in range(100)]).labels is None
+
+
+def test_every_fault_of_every_row_at_once(tmp_path: Path) -> None:
+    lines = [
+        '{"prompt": 1, "completion": ""}',
+        "{",
+        "[]",
+        '{"prompt": "a"}',
+        '{"messages": 3}',
+        '{"prompt": "a", "completion": "b"}',
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        prepare(DataOptions(path=str(path)), SplitOptions(), cache=None)
+    places = {(fault.row, fault.code) for fault in caught.value.faults}
+    assert places == {
+        (1, "not-a-string"),
+        (1, "empty-field"),
+        (2, "bad-json"),
+        (3, "not-an-object"),
+        (4, "missing-field"),
+        (5, "bad-messages"),
+    }
+    assert {fault.file for fault in caught.value.faults} == {str(path)}
+    assert {(fault.row, fault.code) for fault in check_files(DataOptions(path=str(path)))} == places
+
+
+def test_thousands_of_faults_are_grouped_and_all_of_them_written(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(10), *([{"prompt": "a"}] * 3000)])
+    with pytest.raises(UserError) as caught:
+        prepare(DataOptions(path=str(path)), SplitOptions(), cache=tmp_path / "cache")
+    faults = caught.value.faults
+    assert len(faults) == 21
+    assert "2,980 more" in faults[-1].message
+    assert "pair (prompt, completion)" in faults[0].message
+    (log,) = (tmp_path / "cache").glob("prepared/*/faults.jsonl")
+    assert len(log.read_text().splitlines()) == 3000
+    assert str(log) in faults[-1].fix
+
+
+def test_a_policy_drops_and_accounts(gate: Gate) -> None:
+    rows = [*pairs(60), {"prompt": 5, "completion": "yes"}, {"prompt": "", "completion": "no"}, 7]
+    policy = {"not-a-string": "fix", "empty-field": "drop", "not-an-object": "drop"}
+    prepared = gate(rows, policy=policy)
+    report = prepared.report
+    assert report["rejected"] == {"empty-field": 1, "not-an-object": 1}
+    assert report["fixed"] == {"not-a-string": 1}
+    assert report["counts"]["distinct"] == 61
+    assert [(reject["row"], reject["action"]) for reject in rejects(prepared)] == [
+        (61, "fixed"),
+        (62, "dropped"),
+        (63, "dropped"),
+    ]
+    assert rejects(prepared)[1]["record"] == rows[61]
+
+
+def test_unknown_column_names_the_ones_there_are(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", pairs(30))
+    (fault,) = check_files(DataOptions(path=str(path), columns=Columns(prompt="promt")))
+    assert (fault.code, fault.column) == ("unknown-column", "promt")
+    assert "prompt, completion" in fault.message
+    (fault,) = check_files(DataOptions(path=str(path), columns=Columns(metadata=["levl"])))
+    assert fault.code == "unknown-column"
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", pairs(30))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert [fault.code for fault in check_files(DataOptions(path=str(path)))] == ["no-permission"]
+
+
+def test_mixed_schemas_are_judged_by_the_whole_file(gate: Gate, codes: Codes) -> None:
+    odd = [{"question": question(900), "answer": "yes"}]
+    assert codes([*odd, *pairs(50)]) == {"mixed-schemas"}
+    prepared = gate([*odd, *pairs(50)], policy={"mixed-schemas": "drop"})
+    assert prepared.report["counts"]["usable"] == 50
+    assert rejects(prepared)[0]["row"] == 1
+    assert prepared.report["schemas"]["data"] == {"pair (question, answer)": 1, "pair (prompt, completion)": 50}
+    assert gate([*odd, *pairs(50)], policy={"mixed-schemas": "warn"}).report["counts"]["usable"] == 51
+
+
+def test_prompts_in_two_given_files_leave_the_training_split(tmp_path: Path) -> None:
+    rows = pairs(80)
+    train = write_jsonl(tmp_path / "train.jsonl", rows[:60])
+    shouted = [row | {"prompt": "  " + row["prompt"].upper()} for row in rows[:3]]
+    test = write_jsonl(tmp_path / "test.jsonl", [*rows[60:], *shouted])
+    options = DataOptions(train=str(train), test=str(test), near_duplicates=None)
+    prepared = prepare(options, SplitOptions(), cache=None)
+    assert prepared.report["leakage"]["exact"] == {"train and test": 3}
+    assert (len(prepared.splits["train"]), len(prepared.splits["test"])) == (57, 23)
+    options.policy = {"leakage": "warn"}
+    assert len(prepare(options, SplitOptions(), cache=None).splits["train"]) == 60
+    options.policy = {"leakage": "error"}
+    with pytest.raises(UserError, match=r"test.jsonl:2\d"):
+        prepare(options, SplitOptions(), cache=None)
+
+
+def near_pairs(count: int) -> list[dict[str, str]]:
+    """Pairs of rows that differ in one word of many."""
+    texts = [" ".join(question(i * 9 + k)[:-1] for k in range(6)) for i in range(count)]
+    return [
+        {"prompt": text + end, "completion": question(i)} for i, text in enumerate(texts) for end in ("", " please")
+    ]
+
+
+def test_near_duplicates_never_straddle_splits(gate: Gate) -> None:
+    prepared = gate(near_pairs(60), THIRDS)
+    assert prepared.report["near_duplicates"]["clusters"] == 60
+    assert sum(prepared.report["leakage"]["near"].values()) > 0
+    starts = {name: {e.prompt.removesuffix(" please") for e in examples} for name, examples in prepared.splits.items()}
+    assert not starts["train"] & starts["test"]
+    assert not starts["train"] & starts["validation"]
+    assert not starts["validation"] & starts["test"]
+    apart = gate(near_pairs(60), THIRDS, near_duplicates=None)
+    kept = {name: set(ids(apart, name)) for name in apart.splits}
+    assert all(set(ids(prepared, name)) <= kept[name] for name in kept)  # nothing has changed its split
+
+
+def test_a_random_split_leaks_where_prompts_repeat_and_a_grouped_one_does_not(gate: Gate) -> None:
+    rows = [{"prompt": question(i % 40), "completion": question(i), "scene": i % 40} for i in range(320)]
+    loose = SplitOptions(group=None)
+    assert gate(rows, loose, labels=None).report["leakage"]["exact"]["train and test"] > 0
+    for group in ("prompt", "scene"):
+        assert gate(rows, SplitOptions(group=group), labels=None).report["leakage"]["exact"] == {}
+
+
+def test_contradictions_between_labels(gate: Gate, codes: Codes) -> None:
+    rows = [*pairs(60), {"prompt": question(0), "completion": "no"}]
+    assert "contradiction" in codes(rows, ALL_TRAIN)
+    assert "contradiction" in codes(rows, ALL_TRAIN, policy={"contradiction": "error"})
+    kept = gate(rows, ALL_TRAIN, policy={"contradiction": "drop"}).splits["train"]
+    assert question(0) not in {example.prompt for example in kept}
+    assert len(kept) == 59
+    assert "contradiction" not in codes(rows, ALL_TRAIN, labels=None)
+
+
+def test_a_label_spelt_two_ways(gate: Gate, codes: Codes) -> None:
+    rows = [*pairs(100), {"prompt": question(777), "completion": "Yes "}]
+    assert codes(rows) == {"label-spelling"}
+    prepared = gate(rows, ALL_TRAIN, policy={"label-spelling": "fix"})
+    assert prepared.labels == ["no", "yes"]
+    assert prepared.report["label_distribution"]["train"] == {"no": 50, "yes": 51}
+    assert prepared.report["fixed"] == {"label-spelling": 1}
+
+
+def test_labels_that_were_not_named(gate: Gate, codes: Codes) -> None:
+    rows = [*pairs(60), {"prompt": question(900), "completion": "perhaps"}]
+    assert codes(rows, labels=["yes", "no"]) == {"unknown-label"}
+    prepared = gate(rows, labels=["yes", "no"], policy={"unknown-label": "drop"})
+    assert prepared.report["rejected"] == {"unknown-label": 1}
+
+
+def test_rare_missing_and_frequent_labels_are_warned_of(codes: Codes) -> None:
+    rows = [*pairs(400), *[{"prompt": question(1000 + i), "completion": "rare"} for i in range(2)]]
+    assert {"rare-label", "label-missing", "label-imbalance"} <= codes(rows)
+
+
+def test_unusual_rows_are_warned_of(codes: Codes) -> None:
+    rows = [{"prompt": question(i), "completion": question(i + 700)} for i in range(300)]
+    rows[5]["prompt"] = "word " * 20_000
+    rows[6]["completion"] = "совсем другой язык и другие буквы" * 5
+    rows[7]["completion"] = '{"a": 1}'
+    assert {"outlying-length", "outlying-language", "outlying-format"} <= codes(rows)
+    assert codes([{"prompt": question(i), "completion": question(i + 700)} for i in range(300)]) == set()
+
+
+def test_too_few_rows(codes: Codes) -> None:
+    assert codes(pairs(2)) == {"too-few-rows"}
+    assert "few-rows" in codes(pairs(40))
+
+
+def test_stratified_by_label_and_by_field(gate: Gate) -> None:
+    rows = [row | {"kind": i % 5} for i, row in enumerate(pairs(400, ("a", "b", "b", "b")))]
+    prepared = gate(rows, SplitOptions(stratify="label"))
+    for name, ratio in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
+        counts = prepared.report["label_distribution"][name]
+        assert abs(counts["a"] - 100 * ratio) <= 1
+        assert abs(counts["b"] - 300 * ratio) <= 1
+    test = gate(rows, SplitOptions(stratify="kind")).splits["test"]
+    assert set(Counter(example.metadata["kind"] for example in test).values()) == {12}
+
+
+def test_split_by_time(gate: Gate, codes: Codes) -> None:
+    rows = [row | {"day": f"2026-{1 + i % 12:02}-{1 + i % 28:02}"} for i, row in enumerate(pairs(240))]
+    splits = gate(rows, SplitOptions(time="day")).splits
+    days = {name: [example.metadata["day"] for example in examples] for name, examples in splits.items()}
+    assert max(days["train"]) <= min(days["validation"])
+    assert max(days["validation"]) <= min(days["test"])
+    assert codes([row | {"day": "soon"} for row in rows], SplitOptions(time="day")) == {"bad-time"}
+    assert codes(rows, SplitOptions(time="dya")) == {"missing-metadata"}
+
+
+def test_folds_share_the_test_split_and_cover_the_rest(gate: Gate) -> None:
+    folds = [gate(pairs(200), SplitOptions(folds=4, fold=fold)) for fold in range(4)]
+    assert len({tuple(ids(fold, "test")) for fold in folds}) == 1
+    validation = [id_ for fold in folds for id_ in ids(fold, "validation")]
+    assert len(validation) == len(set(validation)) == 200 - len(ids(folds[0], "test"))
+    for fold in folds:
+        assert not set(ids(fold)) & set(ids(fold, "validation"))
+
+
+def test_balance_touches_the_training_split_alone(gate: Gate) -> None:
+    rows = pairs(300, ("a", "b", "b", "b"))
+    plain = gate(rows)
+    over = gate(rows, balance="over")
+    counts = Counter(over.splits["train"].completions.to_pylist())
+    assert counts["a"] == counts["b"] == plain.report["label_distribution"]["train"]["b"]
+    assert ids(over, "test") == ids(plain, "test")
+    assert set(ids(over)) == set(ids(plain))
+    weights = gate(rows, balance="weights").label_weights
+    assert weights is not None
+    assert weights["a"] > weights["b"]
+    with pytest.raises(UserError, match=r"data\.balance"):
+        gate(rows, balance="over", labels=None)
+
+
+def test_sources_are_mixed_by_weight_each_with_its_schema(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"q": question(i), "a": question(i + 99)} for i in range(100)])
+    write_jsonl(tmp_path / "b.jsonl", [{"instruction": question(i + 500), "output": question(i)} for i in range(100)])
+    sources = {
+        "small": Source(path=str(tmp_path / "a.jsonl"), columns=Columns(prompt="q", completion="a"), weight=3.0),
+        "large": Source(path=str(tmp_path / "b.jsonl")),
+    }
+    prepared = prepare(DataOptions(sources=sources), SplitOptions(), cache=None)
+    counts = Counter(
+        int(number) for number in prepared.splits["train"].store.column("file")[prepared.splits["train"].rows]
+    )
+    assert counts[0] > 2 * counts[1]
+    assert set(Counter(ids(prepared)).values()) == {1, 3}
+    assert set(Counter(ids(prepared, "test")).values()) == {1}
+    assert set(prepared.report["schemas"]) == {"small", "large"}
+
+
+def test_the_cache_is_used_and_never_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(100), {"prompt": " spaced ", "completion": "yes"}])
+    options = DataOptions(path=str(path))
+    first = prepare(options, SplitOptions(), cache=tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("kamerton.data.rows.ingest", None)
+        again = prepare(options, SplitOptions(), cache=tmp_path / "cache")
+        prepare(options, SplitOptions(seed=5), cache=tmp_path / "cache")
+    assert again.fingerprint == first.fingerprint
+    assert again.report == first.report
+    assert (again.folder / "faults.jsonl").read_text() == (first.folder / "faults.jsonl").read_text()
+    changed = path.read_text().replace(question(0), question(0).replace("?", "!"))
+    path.write_text(changed)
+    assert prepare(options, SplitOptions(), cache=tmp_path / "cache").fingerprint != first.fingerprint
+    options.policy = {"outer-whitespace": "fix"}
+    assert prepare(options, SplitOptions(), cache=tmp_path / "cache").fingerprint != first.fingerprint
+
+
+def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
+    prepared = gate(pairs(60))
+    folder = prepared.splits["train"].store.path
+    examples = prepared.splits["train"]
+    del prepared
+    assert examples[0].prompt
+    assert folder.exists()
+    del examples
+    assert not folder.exists()
+
+
+def test_words_are_all_different() -> None:
+    assert len(set(WORDS)) == len(WORDS)

@@ -1,0 +1,139 @@
+"""Every format and packing gives the same rows, and what cannot be read is a fault in its place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kamerton.data.options import Columns
+from kamerton.data.read import read_rows
+from kamerton.data.sources import DataFile
+from kamerton.errors import Fault
+
+ROWS = [{"prompt": 'a, "b"\nc', "completion": "é"}, {"prompt": "d", "completion": "日本"}]
+
+
+def read(path: Path, format: str, encoding: str = "utf-8") -> list[tuple[int, object]]:
+    rows = read_rows(DataFile(path, None, "data", format, encoding, Columns()))
+    return [(row, found.code if isinstance(found, Fault) else found) for row, found in rows]
+
+
+def jsonl(rows: list[dict[str, str]], encoding: str = "utf-8") -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding)
+
+
+def packed(content: bytes, ending: str) -> bytes:
+    return gzip.compress(content) if ending == ".gz" else pa.compress(content, "zstd", asbytes=True)
+
+
+def as_csv(rows: list[dict[str, str]]) -> bytes:
+    quoted = ['"' + value.replace('"', '""') + '"' for row in rows for value in row.values()]
+    return ("prompt,completion\n" + "".join(f"{a},{b}\n" for a, b in zip(*[iter(quoted)] * 2, strict=True))).encode()
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_text_formats_plain_and_packed(tmp_path: Path, format: str, ending: str) -> None:
+    content = jsonl(ROWS) if format == "jsonl" else as_csv(ROWS)
+    path = tmp_path / f"rows.{format}{ending}"
+    path.write_bytes(packed(content, ending) if ending else content)
+    assert read(path, format) == list(enumerate(ROWS, 1))
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet", "parquet") == list(enumerate(ROWS, 1))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
+def test_other_encodings_when_asked_for(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(jsonl(ROWS, encoding))
+    assert read(tmp_path / "rows.jsonl", "jsonl", encoding) == list(enumerate(ROWS, 1))
+
+
+def test_a_bom_needs_no_option(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + as_csv(ROWS))
+    assert read(tmp_path / "rows.csv", "csv") == list(enumerate(ROWS, 1))
+
+
+def test_the_undecodable_byte_is_named_with_its_offset(tmp_path: Path) -> None:
+    content = b'{"prompt": "a", "completion": "b"}\n{"prompt": "caf\xe9", "completion": "b"}\n'
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    rows = list(read_rows(DataFile(tmp_path / "rows.jsonl", None, "data", "jsonl", "utf-8", Columns())))
+    assert [row for row, _ in rows] == [1, 2]
+    fault = rows[1][1]
+    assert isinstance(fault, Fault)
+    assert "0xe9" in fault.message
+    assert str(content.index(b"\xe9")) in fault.message
+
+
+def test_broken_lines_stand_between_good_ones(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n\nnot json\n[1]\n{"b": 2}')
+    assert read(tmp_path / "rows.jsonl", "jsonl") == [
+        (1, {"a": 1}),
+        (3, "bad-json"),
+        (4, "not-an-object"),
+        (5, {"b": 2}),
+    ]
+
+
+def test_a_json_array_over_many_lines_is_one_fault(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1))
+    assert read(tmp_path / "rows.json", "jsonl") == [(0, "unreadable-file")]
+
+
+def test_csv_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('a,b\n1,2\n\n1,2,3\n"x"y,2\n4,5\n')
+    good = [(1, {"a": "1", "b": "2"}), (4, {"a": "4", "b": "5"})]
+    assert read(tmp_path / "rows.csv", "csv") == [good[0], (2, "wrong-field-count"), (3, "bad-csv"), good[1]]
+
+
+def test_an_open_quote_that_would_swallow_the_rest_refuses_the_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('a,b\n1,2\n"3,4\n5,6\n')
+    assert read(tmp_path / "rows.csv", "csv") == [(1, {"a": "1", "b": "2"}), (0, "unreadable-file")]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_packed_file_that_breaks_off(tmp_path: Path, ending: str) -> None:
+    whole = packed(jsonl([{"prompt": str(i), "completion": str(i * i)} for i in range(9999)]), ending)
+    (tmp_path / f"rows.jsonl{ending}").write_bytes(whole[: len(whole) // 2])
+    assert read(tmp_path / f"rows.jsonl{ending}", "jsonl")[-1] == (0, "unreadable-file")
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,a\n1,2\n")
+    assert read(tmp_path / "rows.csv", "csv") == [(0, "duplicate-column")]
+
+
+def test_an_endless_line_is_skipped_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kamerton.data.read.LONGEST_LINE", 100)
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' + '{"b": "' + "x" * 1000 + '"}\n{"c": 3}\n')
+    assert read(tmp_path / "rows.jsonl", "jsonl") == [(1, {"a": 1}), (2, "row-too-large"), (3, {"c": 3})]
+
+
+@given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.text()}), min_size=1))
+def test_any_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [record for _, record in read(path, "jsonl")] == rows
+
+
+def test_trec_lines(tmp_path: Path) -> None:
+    lines = ["NUM:count How many ?", "NUM:date How many ?", "HUM:ind Who was Mozart\xe9 ?", "nonsense", "ABC:x Why ?"]
+    (tmp_path / "t.txt").write_bytes("\n".join(lines).encode("latin-1"))
+    rows = read(tmp_path / "t.txt", "trec", "latin-1")
+    assert [row for row, _ in rows] == [1, 2, 3, 4, 5]
+    assert rows[0][1] == rows[1][1]
+    first = rows[0][1]
+    assert isinstance(first, dict)
+    assert first["completion"] == "number"
+    assert first["fine"] == ["NUM:count", "NUM:date"]
+    assert "Mozarté" in str(rows[2][1])
+    assert [code for _, code in rows[3:]] == ["bad-trec", "bad-trec"]

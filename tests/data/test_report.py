@@ -1,0 +1,78 @@
+"""The report tells what happened to the data, holds no script, and keeps the lists of faults and rejects beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data_rows import pairs, question
+
+from kamerton.data.encode import encode
+from kamerton.data.prepare import Prepared
+from kamerton.data.report import manifest, write_report
+from kamerton.data.show import TARGET, show
+from kamerton.model.tiny import tiny_tokenizer
+
+
+@pytest.fixture
+def prepared(gate: Callable[..., Prepared]) -> Prepared:
+    rows = [
+        *pairs(100),
+        *pairs(7),
+        {"prompt": "<script>alert(1)</script> | *bold*", "completion": "yes"},
+        {"prompt": ""},
+    ]
+    return gate([*rows, {"prompt": " spaced", "completion": "no"}], policy={"missing-field": "drop"})
+
+
+def encoded(prepared: Prepared) -> dict[str, object]:
+    return {
+        name: encode(part, tiny_tokenizer(), max_length=512, overlong="error", cache=None, name=name)
+        for name, part in prepared.splits.items()
+    }
+
+
+def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:
+    page = write_report(prepared, tmp_path / "report", encoded(prepared))  # type: ignore[arg-type]
+    names = {path.name for path in page.parent.iterdir()}
+    assert names == {"data_report.html", "data_report.md", "data_report.json", "faults.jsonl", "rejects.jsonl"}
+    report = json.loads((page.parent / "data_report.json").read_text())
+    assert report["counts"]["rows read"] == 110
+    assert report["rejected"] == {"exact-duplicate": 7, "missing-field": 1}
+    assert sum(report["tokens"]["histogram"]["counts"]) == 102
+    assert len((page.parent / "rejects.jsonl").read_text().splitlines()) == 8
+    html, markdown = page.read_text(), (page.parent / "data_report.md").read_text()
+    for text in (html, markdown):
+        assert "110 rows read, 8 left out" in text
+        assert "exact-duplicate" in text
+        assert "outer-whitespace" in text
+    assert "histogram of lengths in tokens" in html
+
+
+def test_data_cannot_become_markup(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.report["name"] = "<script>alert(1)</script> | *bold*"
+    page = write_report(prepared, tmp_path / "report")
+    assert "<script" not in page.read_text()
+    markdown = (page.parent / "data_report.md").read_text()
+    assert "<script" not in markdown
+    assert "\\| \\*bold\\*" in markdown
+
+
+def test_the_manifest_is_small_and_plain(prepared: Prepared) -> None:
+    found = json.loads(json.dumps(manifest(prepared)))
+    assert found["fingerprint"] == prepared.fingerprint
+    assert set(found["splits"]) == {"train", "validation", "test"}
+    assert found["counts"]["exact duplicates removed"] == 7
+
+
+def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared]) -> None:
+    prepared = gate([{"prompt": question(i), "completion": "naïve 日本"} for i in range(40)])
+    parts = encoded(prepared)
+    first, second = show(parts["train"], tiny_tokenizer(), 2)  # type: ignore[arg-type]
+    coloured = [first.plain[span.start : span.end] for span in first.spans if span.style == TARGET]
+    assert coloured == ["naïve 日本<|im_end|>\n"]
+    example = parts["train"].examples[0]  # type: ignore[attr-defined]
+    assert f"user\n{example.prompt}<|im_end|>" in first.plain
+    assert "trained on" in second.plain

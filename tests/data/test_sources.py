@@ -1,0 +1,54 @@
+"""Files, lists, globs and directories are found in a stable order; what cannot be read is a fault with a way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton.data.options import DataOptions
+from kamerton.data.sources import find_files
+
+
+def found(**options: object) -> tuple[list[str], list[str]]:
+    files, faults = find_files(DataOptions(**options))  # type: ignore[arg-type]
+    return [file.path.name for file in files], [fault.code for fault in faults]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jsonl", "a.jsonl", "c.csv", "d.jsonl.gz"):
+        (tmp_path / name).write_text("x")
+    return tmp_path
+
+
+def test_a_directory_a_glob_a_list_and_a_file(folder: Path) -> None:
+    assert found(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], [])
+    assert found(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
+    assert found(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
+    assert found(format="csv", path=str(folder)) == (["c.csv"], [])
+
+
+def test_given_splits_are_kept(folder: Path) -> None:
+    files, _ = find_files(DataOptions(train=str(folder / "a.jsonl"), test=str(folder / "b.jsonl")))
+    assert [file.split for file in files] == ["train", "test"]
+
+
+def test_a_misspelt_file_is_answered_with_the_nearest(folder: Path) -> None:
+    _, (fault,) = find_files(DataOptions(path=str(folder / "aa.jsonl")))
+    assert fault.code == "missing-file"
+    assert fault.column == "data.path"
+    assert str(folder / "a.jsonl") in fault.fix
+
+
+def test_every_unusable_path_is_named_at_once(folder: Path) -> None:
+    (folder / "empty.jsonl").touch()
+    (folder / "sub").mkdir()
+    paths = ["no/such/x.jsonl", "gone*.jsonl", "sub", "empty.jsonl", "c.csv", "a.jsonl", "./a.jsonl"]
+    _, codes = found(path=[str(folder / path) for path in paths])
+    assert codes == ["missing-file", "missing-file", "missing-file", "empty-file", "wrong-extension", "bad-value"]
+
+
+def test_the_fix_for_a_wrong_extension_is_the_right_format(folder: Path) -> None:
+    _, (fault,) = find_files(DataOptions(path=str(folder / "c.csv")))
+    assert "data=csv" in fault.fix

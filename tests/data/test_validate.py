@@ -1,0 +1,38 @@
+"""Asking the gate from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_rows import pairs, write_jsonl
+
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.validate import read_examples, validate
+from kamerton.errors import UserError
+
+
+def test_a_good_file_is_valid_and_its_warnings_are_there(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(90), pairs(1)[0]])
+    result = validate(DataOptions(path=str(path)))
+    assert result.is_valid
+    assert {fault.code for fault in result.warnings} == {"exact-duplicate", "few-rows"}
+    assert result.report["counts"]["distinct"] == 90
+
+
+def test_faults_of_rows_and_of_settings_are_values(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(90), {"prompt": 1}])
+    result = validate(DataOptions(path=str(path)))
+    assert not result.is_valid
+    assert [(fault.code, fault.row) for fault in result.errors] == [("missing-field", 91)]
+    assert [fault.column for fault in validate(DataOptions(path="a"), SplitOptions(seed=-1)).errors] == ["split.seed"]
+    assert [fault.code for fault in validate(DataOptions(path=str(tmp_path / "no.jsonl"))).errors] == ["missing-file"]
+
+
+def test_examples_stream_and_faults_come_at_the_end(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(3), {"prompt": 1}])
+    examples = read_examples(DataOptions(path=str(path)))
+    assert [next(examples).prompt for _ in range(3)] == [row["prompt"] for row in pairs(3)]
+    with pytest.raises(UserError):
+        next(examples)
+    assert len(list(read_examples(DataOptions(path=str(path), policy={"missing-field": "drop"})))) == 3
