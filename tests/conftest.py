@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
+@pytest.fixture(scope="session")
+def user_cache() -> str | None:
+    """What `KAMERTON_CACHE` was before the tests: large downloads are kept there."""
+    return _USER_CACHE
+
+
+_USER_CACHE = os.environ.get("KAMERTON_CACHE")
+
+
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tests neither read nor fill the user's cache."""
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests neither read nor fill the user's cache, but for the one that needs the real model."""
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("cache")
     patch.setenv("KAMERTON_CACHE", str(folder))

@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault, UserError
@@ -47,10 +48,11 @@ def local_data(options: DataOptions) -> DataOptions:
         train=_local(options.train),
         validation=_local(options.validation),
         test=_local(options.test),
+        sources={name: replace(one, path=_local(one.path)) for name, one in options.sources.items()},
     )
 
 
-def _local(path: str | list[str] | None) -> str | list[str] | None:
+def _local(path: Any) -> Any:
     if isinstance(path, list):
         return [str(fetch(one)) if is_address(one) else one for one in path]
     return str(fetch(path)) if path is not None and is_address(path) else path

@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from kamerton.errors import UserError
-
 HELP = """\
 kamerton: fine-tune a language model, and say with numbers how good it became.
 
@@ -22,6 +20,9 @@ Commands
             kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
             kamerton train run_id=ID                          go on with an interrupted run
             kamerton train --help                             every group and key
+  prepare   the data gate alone: every fault of the data, and a report
+            kamerton prepare data=csv data.path=raw.csv
+            kamerton prepare --show 3                         examples, with what is trained on in colour
   version   print the version
 
 Shell completion of groups, options and keys:
@@ -33,8 +34,7 @@ Exit codes: 0 done, 1 failed, 2 bad configuration or data, 130 interrupted (resu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = arguments[0] if arguments else "--help"
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -43,23 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"kamerton {__version__}")
         return 0
-    if command != "train":
-        from kamerton.words import did_you_mean
+    if command == "train":
+        from kamerton.train.command import train_command
 
-        fix = did_you_mean(command, ["train", "version"])
-        print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
-        return 2
-    from kamerton.train.command import train_command
+        return train_command(rest)
+    if command == "prepare":
+        from kamerton.data.command import prepare_command
 
-    return train_command(arguments[1:])
+        return prepare_command(rest)
+    return _unknown(command)
 
 
-def print_faults(error: UserError) -> None:
-    """Every fault with its place and its fix, on standard error."""
-    count = len(error.faults)
-    print(f"{count} fault{'s' if count != 1 else ''} found; nothing was trained:\n", file=sys.stderr)
-    for fault in error.faults:
-        print(fault, file=sys.stderr)
+def _unknown(command: str) -> int:
+    from kamerton.words import did_you_mean
+
+    fix = did_you_mean(command, ["train", "prepare", "version"])
+    print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class KeepGradient(pl.Callback):
 
 
 def run(
-    cut: Cut, max_tokens: int, *, kind: Any = "full", steps: int = 1
+    cut: Cut, max_tokens: int, *, kind: Any = "full", steps: int = 1, weights: npt.NDArray[np.float64] | None = None
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradients and validation metrics of `steps` steps of eight ragged examples."""
     model = tiny_model()
@@ -82,7 +82,9 @@ def run(
         val_check_interval=steps,
         check_val_every_n_epoch=None,
     )
-    data = FineTuneData(Ragged(8 * steps), Ragged(11), seed=5, batch_size=8, max_tokens=max_tokens, cut=cut, pad=0)
+    data = FineTuneData(
+        Ragged(8 * steps), Ragged(11), seed=5, batch_size=8, max_tokens=max_tokens, cut=cut, pad=0, weights=weights
+    )
     trainer.fit(module, datamodule=data)
     return keep.gradients, {key: float(value) for key, value in trainer.callback_metrics.items()}
 
@@ -131,3 +133,14 @@ def test_weight_decay_spares_vectors() -> None:
     assert "weight_decay" not in groups[0]
     assert groups[1]["weight_decay"] == 0.0
     assert len(groups[1]["params"]) == 3
+
+
+def test_class_weights_weigh_the_loss_and_cancel_when_equal() -> None:
+    (plain,), _ = run("tree", 80)
+    (equal,), _ = run("tree", 80, weights=np.full(8, 3.0))
+    torch.testing.assert_close(equal, plain, rtol=1e-5, atol=1e-7)
+    weights = np.array([0.5, 2, 1, 4, 1, 1, 0.25, 3])
+    (tree,), _ = run("tree", 80, weights=weights)
+    (padded,), _ = run("padded", 10**6, weights=weights)
+    assert torch.linalg.norm(tree - padded) <= 1e-5 * torch.linalg.norm(padded)
+    assert torch.linalg.norm(tree - plain) > 0.01 * torch.linalg.norm(plain)

@@ -32,14 +32,16 @@ class EncodedExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """One optimizer step as one rank sees it: `target_tokens` and `examples` count the whole step, over all ranks.
+    """One optimizer step as one rank sees it; `examples`, `tokens` and `normaliser` are of the whole step, all ranks.
 
-    A rank that got no example of the step is `idle`: it runs one all the same, with weight 0, because every rank has
-    to take part in the exchange of gradients.
+    The step's loss is the sum over all predictions of weight x nll, divided by `normaliser`, the sum of the weights
+    (without class weights: the number of target tokens). A rank that got no example of the step is `idle`: it runs
+    one all the same, with weight 0, because every rank has to take part in the exchange of gradients.
     """
 
     micro_batches: tuple[Layout, ...]
-    target_tokens: int
+    weights: tuple[torch.Tensor, ...]  # for each micro-batch: (P,)
+    normaliser: float
     examples: int
     tokens: int
     idle: bool
@@ -124,7 +126,10 @@ class MicroBatches:
 
 
 class FineTuneData(pl.LightningDataModule):
-    """Train steps from the epoch plan, validation in micro-batches of the same cut."""
+    """Train steps from the epoch plan, validation in micro-batches of the same cut.
+
+    `weights` has one entry for each training example: how much its tokens count in the loss.
+    """
 
     def __init__(
         self,
@@ -136,9 +141,11 @@ class FineTuneData(pl.LightningDataModule):
         max_tokens: int,
         cut: Cut,
         pad: int,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.train, self.validation = train, validation
+        self._weights = np.ones(len(train)) if weights is None else weights
         self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
         self._cut, self._pad = cut, pad
         self.train_batch_size = batch_size
@@ -177,7 +184,8 @@ class FineTuneData(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         del dataloader_idx
         if isinstance(batch, StepBatch):
-            return replace(batch, micro_batches=tuple(micro.to(device) for micro in batch.micro_batches))
+            micros = tuple(micro.to(device) for micro in batch.micro_batches)
+            return replace(batch, micro_batches=micros, weights=tuple(one.to(device) for one in batch.weights))
         return batch.to(device)
 
     def _position(self) -> tuple[int, int]:
@@ -192,10 +200,18 @@ class FineTuneData(pl.LightningDataModule):
         idle = not micros
         if idle:
             micros = (MicroBatch((members[0],), int(self.train.lengths[members[0]])),)
+        layouts = tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros)
         return StepBatch(
-            micro_batches=tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros),
-            target_tokens=step.target_tokens,
+            micro_batches=layouts,
+            weights=tuple(
+                self._weights_of(micro, batch) * (not idle) for micro, batch in zip(micros, layouts, strict=True)
+            ),
+            normaliser=float(self._weights[members] @ self.train.target_counts[members]),
             examples=len(members),
             tokens=int(self.train.lengths[members].sum()),
             idle=idle,
         )
+
+    def _weights_of(self, micro: MicroBatch, batch: Layout) -> torch.Tensor:
+        """The weight of each prediction: (P,)."""
+        return torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))[batch.sequence]

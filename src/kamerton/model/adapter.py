@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Kind = Literal["lora", "full"]
 
 
 def apply_adapter(
-    model: PreTrainedModel,
+    model: nn.Module,
     *,
     kind: Kind,
     r: int = 16,

@@ -75,16 +75,16 @@ class FineTuneModule(pl.LightningModule):
         return [optimizer], [self._scheduler(optimizer, self._total_steps)]
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """Backward through every micro-batch, each weighed by the target tokens of the whole step; then step once."""
+        """Backward through every micro-batch, each divided by the normaliser of the whole step; then step once."""
         del batch_idx
         started = time.perf_counter()
         torch.manual_seed(_step_seed(self._seed, self.global_step, self.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         last = len(batch.micro_batches) - 1
-        for index, micro in enumerate(batch.micro_batches):
+        for index, (micro, weights) in enumerate(zip(batch.micro_batches, batch.weights, strict=True)):
             with contextlib.nullcontext() if index == last else self._without_sync():
-                self._backward(micro, batch)
+                self._backward(micro, weights, batch)
         norm = torch.nn.utils.clip_grad_norm_(self._trained(), self._clip_norm or float("inf"))
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
@@ -109,11 +109,10 @@ class FineTuneModule(pl.LightningModule):
         counts = checkpoint["kamerton"]
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
-    def _backward(self, micro: Layout, batch: StepBatch) -> None:
+    def _backward(self, micro: Layout, weights: Tensor, batch: StepBatch) -> None:
         result = predict(self.model, micro)
         # DDP averages gradients over ranks; the step's loss is a sum, so undo the division.
-        weight = 0.0 if batch.idle else self.trainer.world_size / batch.target_tokens
-        self.manual_backward(result.nll.sum() * weight)
+        self.manual_backward((result.nll * weights).sum() * (self.trainer.world_size / batch.normaliser))
         if not batch.idle:
             self.train_metrics.update(result.nll, result.correct)
 

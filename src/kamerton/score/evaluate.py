@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import nn
 
+from kamerton.data.encode import Encoded
 from kamerton.data.example import DataExample
 from kamerton.data.tokenize import renderer
 from kamerton.plan.epoch import Cut
@@ -21,8 +23,7 @@ from kamerton.score.table import scores_table
 def evaluate(
     model: nn.Module,
     tokenizer: Any,
-    examples: Sequence[DataExample],
-    ids: Sequence[str],
+    data: Encoded,
     *,
     labels: Sequence[str] | None,
     max_tokens: int,
@@ -32,7 +33,11 @@ def evaluate(
 ) -> pa.Table:
     """Score every example; with `labels` each of them, otherwise the reference completion alone."""
     render = renderer(tokenizer)
-    questions = [_question(render, example, labels) for example in examples]
+    examples = list(data.examples)
+    questions = [
+        Question(data.tokens(index), data.targets(index), _labels(render, example, labels or ()))
+        for index, example in enumerate(examples)
+    ]
     answers = score(
         model,
         questions,
@@ -44,18 +49,14 @@ def evaluate(
     )
     rows = [
         _row(example, example_id, answer, labels)
-        for example, example_id, answer in zip(examples, ids, answers, strict=True)
+        for example, example_id, answer in zip(examples, data.ids.to_pylist(), answers, strict=True)
     ]
     return scores_table(rows, labels)
 
 
-def _question(render: Any, example: DataExample, labels: Sequence[str] | None) -> Question:
-    prompt, reference = render(example.prompt, example.completion)
-    completions = [reference, *(render(example.prompt, label)[1] for label in labels or ())]
-    return Question(
-        np.asarray(prompt, dtype=np.int32),
-        tuple(np.asarray(tokens, dtype=np.int32) for tokens in completions),
-    )
+def _labels(render: Any, example: DataExample, labels: Sequence[str]) -> tuple[npt.NDArray[np.int32], ...]:
+    """Each label's tokens as the completion of this example's prompt."""
+    return tuple(np.asarray(render(example.prompt, label)[1], dtype=np.int32) for label in labels)
 
 
 def _row(example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None) -> dict[str, Any]:

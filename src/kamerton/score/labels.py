@@ -24,15 +24,27 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A prompt's tokens and the completions to be scored after it, the reference completion first."""
+    """An example's tokens with its targets, and the labels to be scored in place of its completion."""
 
-    prompt: Tokens
-    completions: tuple[Tokens, ...]
+    tokens: Tokens
+    targets: npt.NDArray[np.bool_]
+    labels: tuple[Tokens, ...] = ()
+
+    @property
+    def prompt(self) -> Tokens:
+        """The tokens before the first target."""
+        return self.tokens[: int(np.argmax(self.targets))]
+
+    def sequences(self) -> list[tuple[Tokens, npt.NDArray[np.bool_]]]:
+        """What runs through the model, the reference first: token ids and targets."""
+        prompt = self.prompt
+        ended = [np.concatenate([prompt, label]) for label in self.labels]
+        return [(self.tokens, self.targets), *((row, np.arange(len(row)) >= len(prompt)) for row in ended)]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Per completion: summed negative log-likelihood in nats, tokens, and tokens that were the most likely one."""
+    """For the reference, then each label: summed nll in nats, target tokens, and those that were the most likely."""
 
     nll: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int32]
@@ -70,7 +82,7 @@ def score(
 
 
 def label_row(answer: Answer, target: str, labels: Sequence[str]) -> dict[str, Any]:
-    """The labelled part of a scores row, for completions scored in the order reference, then `labels`."""
+    """The labelled part of a scores row; `labels` in the order in which they were scored."""
     logprobs = -answer.nll[1:]
     predicted = labels[int(np.argmax(logprobs))]
     return {
@@ -92,26 +104,24 @@ def reference_row(answer: Answer) -> dict[str, Any]:
 
 
 def _batches(questions: Sequence[Question], max_tokens: int, cut: Cut) -> Iterable[tuple[int, ...]]:
-    """Groups of questions for one forward pass each; completions count in full, shared prompts once with `tree`."""
+    """Groups of questions for one forward pass each; labels count in full, shared prompts once with `tree`."""
+    everything = range(len(questions))
     if cut == "padded":
-        size = [max(map(len, q.completions)) + len(q.prompt) - 1 for q in questions]
-        lengths = np.array([s * len(q.completions) for s, q in zip(size, questions, strict=True)], dtype=np.int32)
-        return [micro.examples for micro in cut_examples(range(len(questions)), lengths, max_tokens, "packed")]
-    inputs = [len(q.prompt) + sum(len(completion) - 1 for completion in q.completions) for q in questions]
+        longest = [max(len(tokens) for tokens, _ in question.sequences()) - 1 for question in questions]
+        rows = [1 + len(question.labels) for question in questions]
+        lengths = np.array(longest, dtype=np.int32) * np.array(rows, dtype=np.int32)
+        return [micro.examples for micro in cut_examples(everything, lengths, max_tokens, "packed")]
+    inputs = [len(one.tokens) - 1 + sum(len(label) - 1 for label in one.labels) for one in questions]
     lengths = np.array(inputs, dtype=np.int32)
-    micros = cut_examples(range(len(questions)), lengths, max_tokens, "tree", lambda i: questions[i].prompt)
+    micros = cut_examples(everything, lengths, max_tokens, "tree", lambda index: questions[index].prompt)
     return [micro.examples for micro in micros]
 
 
 def _run(
     model: nn.Module, questions: Sequence[Question], cut: Cut, pad: int, device: torch.device | str
 ) -> Iterator[Answer]:
-    sequences, targets = [], []
-    for question in questions:
-        for completion in question.completions:
-            sequence = np.concatenate([question.prompt, completion])
-            sequences.append(sequence)
-            targets.append(np.arange(len(sequence)) >= len(question.prompt))
+    rows = [row for question in questions for row in question.sequences()]
+    sequences, targets = [tokens for tokens, _ in rows], [marks for _, marks in rows]
     batch = build_padded(sequences, targets, pad=pad) if cut == "padded" else build_row(sequences, targets, share=True)
     result = predict(model, batch.to(torch.device(device)))
     owner = result.sequence.cpu().numpy()
@@ -120,6 +130,6 @@ def _run(
     tokens = np.bincount(owner, minlength=len(sequences)).astype(np.int32)
     start = 0
     for question in questions:
-        part = slice(start, start + len(question.completions))
+        part = slice(start, start + 1 + len(question.labels))
         yield Answer(nll[part], tokens[part], correct[part])
         start = part.stop

