@@ -106,16 +106,18 @@ def test_every_token_of_plain_text_is_a_target_but_the_first(gate: Gate, templat
     result = encoded(gate([{"text": question(i)} for i in range(40)], ALL_TRAIN), template)
     assert text_of(result, 0).endswith("?<|im_end|>")
     assert result.targets(0).tolist() == [False] + [True] * (len(result.targets(0)) - 1)
+    assert result.target_counts[0] == result.lengths[0] - 1
 
 
 def chat(*turns: tuple[str, str, float]) -> dict[str, object]:
     return {"messages": [{"role": role, "content": text, "weight": weight} for role, text, weight in turns]}
 
 
+@pytest.mark.parametrize("template", [CHATML, FORGETFUL])
 @pytest.mark.parametrize(("weight", "learnt"), [(1, "first<|im_end|>\nsecond<|im_end|>\n"), (0, "second<|im_end|>\n")])
-def test_earlier_turns_with_a_weight_are_targets(gate: Gate, weight: int, learnt: str) -> None:
+def test_earlier_turns_with_a_weight_are_targets(gate: Gate, weight: int, learnt: str, template: str) -> None:
     turns = (("user", "a", 1), ("assistant", "first", weight), ("user", "b", 1), ("assistant", "second", 1))
-    result = encoded(gate([chat(*turns)], ALL_TRAIN))
+    result = encoded(gate([chat(*turns)], ALL_TRAIN), template)
     assert text_of(result, 0, targets=True) == learnt
 
 

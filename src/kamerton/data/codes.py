@@ -50,9 +50,8 @@ CODES: dict[str, Code] = {
     # rows that do not fit
     "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
     "empty-field": Code(_UNUSABLE, "a field with nothing (but spaces) in it"),
-    "not-a-string": Code(
-        _MENDABLE, "a number or boolean where a text belongs (fix: written out); a list or object never fits"
-    ),
+    "not-a-string": Code(_MENDABLE, "a number or boolean where a text belongs (fix: written out)"),
+    "not-text": Code(_UNUSABLE, "a list, an object or the like where a text belongs"),
     "bad-messages": Code(_UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"),
     "trailing-turns": Code(
         _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
