@@ -225,6 +225,12 @@ def test_nothing_stale_is_taken_from_the_cache(gate: Gate, tmp_path: Path) -> No
     assert fingerprint(pairs(50)) == prints[0]
 
 
+def test_a_template_that_writes_the_time_is_never_stale() -> None:
+    model = tokenizer("{{ strftime_now('%H:%M:%S.%f') }}" + str(CHATML))
+    assert StretchTokenizer(model).fingerprint != StretchTokenizer(model).fingerprint
+    assert StretchTokenizer(tokenizer()).fingerprint == StretchTokenizer(tokenizer()).fingerprint
+
+
 @pytest.mark.parametrize("name", [*TEMPLATES, None])
 def test_render_agrees_with_encode(gate: Gate, name: str | None) -> None:
     template = TEMPLATES[name] if name else None
