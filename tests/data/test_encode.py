@@ -147,6 +147,21 @@ def test_a_template_that_refuses_a_chat_names_the_row(gate: Gate) -> None:
     assert result.report["dropped"] == 1
 
 
+def test_failures_in_the_cache_belong_to_rows_not_to_their_numbers(gate: Gate, tmp_path: Path) -> None:
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + str(CHATML)
+    rows = [chat(("user", question(i), 1), ("assistant", "yes", 1)) for i in range(40)]
+    rows[3] = chat(("system", "s", 1), ("user", "b", 1), ("assistant", "yes", 1))
+    for data, row in ((rows, 4), ([rows[0], rows[0], *rows], 6)):
+        with pytest.raises(UserError) as caught:
+            encoded(gate(data, ALL_TRAIN), strict, cache=tmp_path)
+        assert [fault.row for fault in caught.value.faults] == [row]
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_the_order_of_rows_does_not_change_the_fingerprint(gate: Gate) -> None:
+    assert encoded(gate(pairs(60), ALL_TRAIN)).fingerprint == encoded(gate(pairs(60)[::-1], ALL_TRAIN)).fingerprint
+
+
 def long_rows() -> list[dict[str, str]]:
     return [*pairs(30), {"prompt": "long " * 100, "completion": "yes"}, {"prompt": "b", "completion": "c" * 400}]
 
