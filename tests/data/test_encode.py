@@ -106,16 +106,18 @@ def test_every_token_of_plain_text_is_a_target_but_the_first(gate: Gate, templat
     result = encoded(gate([{"text": question(i)} for i in range(40)], ALL_TRAIN), template)
     assert text_of(result, 0).endswith("?<|im_end|>")
     assert result.targets(0).tolist() == [False] + [True] * (len(result.targets(0)) - 1)
+    assert result.target_counts[0] == result.lengths[0] - 1
 
 
 def chat(*turns: tuple[str, str, float]) -> dict[str, object]:
     return {"messages": [{"role": role, "content": text, "weight": weight} for role, text, weight in turns]}
 
 
+@pytest.mark.parametrize("template", [CHATML, FORGETFUL])
 @pytest.mark.parametrize(("weight", "learnt"), [(1, "first<|im_end|>\nsecond<|im_end|>\n"), (0, "second<|im_end|>\n")])
-def test_earlier_turns_with_a_weight_are_targets(gate: Gate, weight: int, learnt: str) -> None:
+def test_earlier_turns_with_a_weight_are_targets(gate: Gate, weight: int, learnt: str, template: str) -> None:
     turns = (("user", "a", 1), ("assistant", "first", weight), ("user", "b", 1), ("assistant", "second", 1))
-    result = encoded(gate([chat(*turns)], ALL_TRAIN))
+    result = encoded(gate([chat(*turns)], ALL_TRAIN), template)
     assert text_of(result, 0, targets=True) == learnt
 
 
@@ -143,6 +145,21 @@ def test_a_template_that_refuses_a_chat_names_the_row(gate: Gate) -> None:
     result = encoded(prepared, strict, log=FaultLog({"template-error": "drop"}))
     assert len(result) == 39
     assert result.report["dropped"] == 1
+
+
+def test_failures_in_the_cache_belong_to_rows_not_to_their_numbers(gate: Gate, tmp_path: Path) -> None:
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + str(CHATML)
+    rows = [chat(("user", question(i), 1), ("assistant", "yes", 1)) for i in range(40)]
+    rows[3] = chat(("system", "s", 1), ("user", "b", 1), ("assistant", "yes", 1))
+    for data, row in ((rows, 4), ([rows[0], rows[0], *rows], 6)):
+        with pytest.raises(UserError) as caught:
+            encoded(gate(data, ALL_TRAIN), strict, cache=tmp_path)
+        assert [fault.row for fault in caught.value.faults] == [row]
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_the_order_of_rows_does_not_change_the_fingerprint(gate: Gate) -> None:
+    assert encoded(gate(pairs(60), ALL_TRAIN)).fingerprint == encoded(gate(pairs(60)[::-1], ALL_TRAIN)).fingerprint
 
 
 def long_rows() -> list[dict[str, str]]:
@@ -221,6 +238,12 @@ def test_nothing_stale_is_taken_from_the_cache(gate: Gate, tmp_path: Path) -> No
     ]
     assert len(set(prints)) == len(prints)
     assert fingerprint(pairs(50)) == prints[0]
+
+
+def test_a_template_that_writes_the_time_is_never_stale() -> None:
+    model = tokenizer("{{ strftime_now('%H:%M:%S.%f') }}" + str(CHATML))
+    assert StretchTokenizer(model).fingerprint != StretchTokenizer(model).fingerprint
+    assert StretchTokenizer(tokenizer()).fingerprint == StretchTokenizer(tokenizer()).fingerprint
 
 
 @pytest.mark.parametrize("name", [*TEMPLATES, None])

@@ -49,6 +49,14 @@ def test_a_shared_instruction_makes_nothing_alike(tmp_path: Path) -> None:
     assert clusters(tmp_path, twice) == [[7, len(texts)]]
 
 
+def test_boilerplate_counts_as_well(tmp_path: Path) -> None:
+    intros = ["Please answer the customer in one short and friendly sentence", "Write a long poem on what is given"]
+    things = [" ".join(f"{word}{i}" for word in LONG.split()[:12]) for i in range(40)]
+    texts = [f"{intro}: {thing}" for thing in things for intro in intros]
+    assert clusters(tmp_path, texts) == []
+    assert clusters(tmp_path, [*texts, texts[4] + "!"]) == [[4, 80]]
+
+
 def test_texts_without_spaces_between_words(tmp_path: Path) -> None:
     text = "東京都に住んでいる人は毎朝早く起きて電車に乗って会社へ行きます"
     assert clusters(tmp_path, [text, text + "よ", "大阪の天気は今日とても良いので公園で遊びましょう"], 0.8) == [[0, 1]]

@@ -43,6 +43,10 @@ def test_all_faults_come_at_once() -> None:
     assert "data.path" in found  # path and sources exclude each other
 
 
+def test_a_policy_of_null_is_the_default() -> None:
+    assert check_data_options(DataOptions(path="a", policy={"bad-json": None})) == []
+
+
 def test_a_misspelt_code_is_answered_with_the_nearest() -> None:
     (fault,) = check_data_options(DataOptions(path="a", policy={"bad-jsn": "drop"}))
     assert "bad-json" in fault.fix

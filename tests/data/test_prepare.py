@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,24 @@ def test_the_cache_is_used_and_never_stale(tmp_path: Path, monkeypatch: pytest.M
     assert prepare(options, SplitOptions(), cache=tmp_path / "cache").fingerprint != first.fingerprint
     options.policy = {"outer-whitespace": "fix"}
     assert prepare(options, SplitOptions(), cache=tmp_path / "cache").fingerprint != first.fingerprint
+
+
+def test_runs_that_start_together_share_one_cache(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", pairs(200))
+    faulty = write_jsonl(tmp_path / "faulty.jsonl", [*pairs(20), 1])
+
+    def run(number: int) -> str:
+        options = DataOptions(path=str(path if number % 2 else faulty))
+        try:
+            return prepare(options, SplitOptions(), cache=tmp_path / "cache").fingerprint
+        except UserError as error:
+            return error.faults[0].code
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(run, range(16)))
+    assert results[::2] == ["not-an-object"] * 8
+    assert len(set(results[1::2])) == 1
+    assert not list((tmp_path / "cache").glob("*/part-*"))
 
 
 def test_rows_live_as_long_as_the_result(gate: Gate) -> None:

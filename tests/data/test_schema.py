@@ -94,7 +94,7 @@ def turn(role: str = "user", content: object = "x", **more: object) -> dict[str,
         ([turn("assistant")], "bad-messages"),
         ([turn(), turn("assistant", None)], "missing-field"),
         ([turn(), turn("assistant", "")], "empty-field"),
-        ([turn(), turn("assistant", [{"type": "image_url"}])], "not-a-string"),
+        ([turn(), turn("assistant", [{"type": "image_url"}])], "not-text"),
     ],
 )
 def test_chats_that_cannot_be_used(messages: object, code: str) -> None:

@@ -66,6 +66,14 @@ def test_shares_without_strata_are_close() -> None:
     assert np.abs(counts - RATIOS).max() < 0.012
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_another_seed_is_another_split(stratified: bool) -> None:
+    groups = random_keys(1000)
+    strata = np.zeros(1000, np.uint64) if stratified else None
+    same = (assign(groups, RATIOS, 0, strata) == assign(groups, RATIOS, 1, strata)).mean()
+    assert abs(same - sum(ratio**2 for ratio in RATIOS)) < 0.06
+
+
 def test_numbers_are_uniform_and_change_with_the_seed() -> None:
     numbers = unit_numbers(np.arange(10_000, dtype=np.uint64), 0)
     assert np.abs(np.histogram(numbers, 10, (0, 1))[0] - 1000).max() < 150

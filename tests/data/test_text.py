@@ -23,7 +23,7 @@ def look(value: object, fixing: tuple[str, ...] = ()) -> tuple[str | None, list[
         ("", "empty-field"),
         (" \n", "empty-field"),
         (3, "not-a-string"),
-        (["a"], "not-a-string"),
+        (["a"], "not-text"),
         ("a\ud800b", "half-surrogate"),
     ],
 )
@@ -54,7 +54,7 @@ def test_good_text_is_left_alone(value: str) -> None:
 def test_numbers_become_text_if_asked() -> None:
     assert look(3, ("not-a-string",)) == ("3", ["not-a-string"])
     assert look(True, ("not-a-string",)) == ("True", ["not-a-string"])
-    assert look({"a": 1}, ("not-a-string",)) == (None, ["not-a-string"])
+    assert look({"a": 1}, ("not-a-string",)) == (None, ["not-text"])
 
 
 def test_what_is_empty_after_mending_is_empty() -> None:

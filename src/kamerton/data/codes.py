@@ -50,9 +50,8 @@ CODES: dict[str, Code] = {
     # rows that do not fit
     "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
     "empty-field": Code(_UNUSABLE, "a field with nothing (but spaces) in it"),
-    "not-a-string": Code(
-        _MENDABLE, "a number or boolean where a text belongs (fix: written out); a list or object never fits"
-    ),
+    "not-a-string": Code(_MENDABLE, "a number or boolean where a text belongs (fix: written out)"),
+    "not-text": Code(_UNUSABLE, "a list, an object or the like where a text belongs"),
     "bad-messages": Code(_UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"),
     "trailing-turns": Code(
         _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
@@ -95,12 +94,12 @@ CODES: dict[str, Code] = {
 }
 
 
-def action(policy: Mapping[str, str], code: str) -> str:
-    """What is to be done about faults of this code."""
+def action(policy: Mapping[str, str | None], code: str) -> str:
+    """What is to be done about faults of this code; a policy of None is the default."""
     return policy.get(code) or CODES[code].actions[0]
 
 
-def check_policy(policy: Mapping[str, str]) -> list[Fault]:
+def check_policy(policy: Mapping[str, str | None]) -> list[Fault]:
     """Codes there are not, and actions a code does not have."""
     faults = []
     for code, chosen in policy.items():
@@ -109,7 +108,7 @@ def check_policy(policy: Mapping[str, str]) -> list[Fault]:
             near = difflib.get_close_matches(code, CODES, n=1)
             fix = f"did you mean {near[0]}?" if near else f"the codes are {', '.join(CODES)}"
             faults.append(Fault("bad-value", f"there is no fault code {code!r}", fix, column=key))
-        elif chosen not in CODES[code].actions:
+        elif chosen is not None and chosen not in CODES[code].actions:
             fix = f"set {key} to {' or '.join(CODES[code].actions)}"
             faults.append(Fault("bad-value", f"{code} cannot be answered with {chosen!r}", fix, column=key))
     return faults

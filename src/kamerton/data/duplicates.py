@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,9 @@ def cached_clusters(store: Store, rows: Index, threshold: float, folder: Path) -
         found: Index = np.load(path)
         return found
     clusters = near_clusters(store, rows, threshold)
-    part = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(part, clusters)
-    part.replace(path)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as part:
+        np.save(part, clusters)
+    os.replace(part.name, path)
     return clusters
 
 

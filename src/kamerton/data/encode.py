@@ -27,7 +27,7 @@ from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_exam
 from kamerton.data.tokenize import StretchTokenizer, TokenChunk
 from kamerton.errors import Fault
 
-VERSION = "2"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "3"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
 Mask = npt.NDArray[np.bool_]
 
@@ -98,7 +98,13 @@ def encode(
     folder = build_once(cache / "tokens" / key, lambda part: _write(part, examples.store, pool, stretches))
     note = generation_prompt_differs(tokenizer)
     return _view(
-        examples, _Arrays(folder), Limits(max_length, overlong, log or FaultLog()), name, key, note, keep_alive
+        examples,
+        _Arrays(folder),
+        Limits(max_length, overlong, log or FaultLog()),
+        name,
+        stretches.fingerprint,
+        note,
+        keep_alive,
     )
 
 
@@ -125,7 +131,8 @@ class _Arrays:
         self.targets: npt.NDArray[np.bool_] = _mapped(folder / "targets.bin", np.bool_)
         self.offsets: Index = np.load(folder / "offsets.npy")
         self.counts: npt.NDArray[np.int32] = np.load(folder / "counts.npy")
-        self.failed: dict[str, str] = json.loads((folder / "done.json").read_text())["failed"]
+        failed = json.loads((folder / "done.json").read_text())["failed"]
+        self.failed: dict[int, str] = {int(position): reason for position, reason in failed.items()}
 
 
 def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
@@ -138,50 +145,51 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     """Renders one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
-    failed: dict[str, str] = {}
+    failed: dict[int, str] = {}  # by position in the pool
     with (
         open(part / "tokens.bin", "wb") as tokens_file,
         open(part / "targets.bin", "wb") as targets_file,
         ThreadPoolExecutor(1) as worker,
     ):
 
-        def take(rows: list[int], chunk: TokenChunk) -> None:
+        def take(chunk: TokenChunk) -> None:
+            begun = sum(map(len, lengths))
             chunk.tokens.tofile(tokens_file)
             chunk.targets.tofile(targets_file)
             lengths.append(chunk.lengths)
             ends = np.cumsum(chunk.lengths, dtype=np.int64)
             targets = np.r_[0, np.cumsum(chunk.targets, dtype=np.int64)]
             counts.append((targets[ends] - targets[ends - chunk.lengths]).astype(np.int32))
-            failed.update({str(rows[i]): reason for i, reason in chunk.failed.items()})
+            failed.update({begun + i: reason for i, reason in chunk.failed.items()})
 
-        running: tuple[list[int], Future[TokenChunk]] | None = None
-        for rows, examples in _chunks(store, pool):
+        running: Future[TokenChunk] | None = None
+        for examples in _chunks(store, pool):
             rendered = stretches.render(examples)
             if running is not None:
-                take(running[0], running[1].result())
-            running = rows, worker.submit(stretches.tokenize, examples, rendered)
+                take(running.result())
+            running = worker.submit(stretches.tokenize, examples, rendered)
         if running is not None:
-            take(running[0], running[1].result())
+            take(running.result())
     none = [np.empty(0, np.int32)]
     np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
     (part / "done.json").write_text(json.dumps({"failed": failed}))
 
 
-def _chunks(store: Store, pool: Index) -> Iterator[tuple[list[int], list[DataExample]]]:
-    """Rows of the pool in the order of the store, `CHUNK` at a time, with their examples (without metadata)."""
+def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
+    """The examples of the pool (ascending rows) without their metadata, `CHUNK` at a time."""
     start = 0
     for batch in store.scan("prompt", "chat", "completion"):
         low, high = np.searchsorted(pool, [start, start + batch.num_rows])
         for at in range(low, high, CHUNK):
             rows = pool[at : min(at + CHUNK, high)]
             columns = [column.to_pylist() for column in batch.take(pa.array(rows - start)).columns]
-            yield rows.tolist(), [to_example(p, chat, c, None) for p, chat, c in zip(*columns, strict=True)]
+            yield [to_example(p, chat, c, None) for p, chat, c in zip(*columns, strict=True)]
         start += batch.num_rows
 
 
 def _view(
-    examples: Examples, arrays: _Arrays, limits: Limits, name: str, key: str, note: bool, keep_alive: object
+    examples: Examples, arrays: _Arrays, limits: Limits, name: str, tokens_of: str, note: bool, keep_alive: object
 ) -> Encoded:
     """The examples' rows of the arrays, within the limits."""
     place = np.searchsorted(examples.pool, examples.rows)
@@ -190,7 +198,7 @@ def _view(
     counts = arrays.counts[place].copy()
     wanted = int(counts.sum(dtype=np.int64))
     keep = _fit(examples, arrays, begins, lengths, counts, limits)
-    keep &= _usable(examples, arrays, counts, limits.log)
+    keep &= _usable(examples, arrays, place, counts, limits.log)
     kept = int(counts[keep].sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
@@ -213,7 +221,9 @@ def _view(
     limits.log.raise_errors()
     report["faults"] = [fault.as_dict() for fault in limits.log.grouped(5)]
     chosen = examples.select(examples.rows[keep])
-    view = hashlib.blake2b(f"{key} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8)
+    view = hashlib.blake2b(
+        f"{tokens_of} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8
+    )
     return Encoded(
         chosen,
         lengths[keep],
@@ -273,12 +283,12 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
         limits.log.add(Fault("lost-targets", message, fix, file, row))
 
 
-def _usable(examples: Examples, arrays: _Arrays, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
+def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
     """Which rows the template could render and have something to train on."""
     keep = counts > 0
     for i in np.flatnonzero(~keep).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
-        reason = arrays.failed.get(str(examples.rows[i]))
+        reason = arrays.failed.get(int(place[i]))
         if reason is None:
             fix = "raise data.max_length, or lengthen the completion"
             fault = Fault("no-targets", "not one token of the row is trained on", fix, file, row)

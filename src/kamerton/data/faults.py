@@ -26,9 +26,9 @@ class FaultLog:
     """
 
     def __init__(
-        self, policy: Mapping[str, str] | None = None, folder: Path | None = None, listing: Path | None = None
+        self, policy: Mapping[str, str | None] | None = None, folder: Path | None = None, listing: Path | None = None
     ) -> None:
-        self.policy = dict(policy or {})
+        self.policy = {code: chosen for code, chosen in (policy or {}).items() if chosen}
         self.folder = folder
         self.listing = listing
         self.counts: Counter[tuple[str, str]] = Counter()

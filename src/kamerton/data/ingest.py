@@ -77,12 +77,10 @@ class _FileReader:
         fields, faults = to_fields(record, layout, self.log.action)
         if faults:
             placed = [replace(fault, file=self.name, row=row) for fault in faults]
-            stays = self.log.row(placed, record)
-            if stays and fields is None:  # a policy cannot keep what cannot be read
-                self.log.reject(self.name, row, faults[0].code, record=record)
-            if not stays:
+            if not self.log.row(placed, record):
                 return None
-        return None if fields is None else self._row(fields, schema, row)
+        assert fields is not None, faults  # what cannot be used has a fault that lets no row stay
+        return self._row(fields, schema, row)
 
     def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
         """The layout of rows with these columns; columns that are null in a row do not say what it is."""

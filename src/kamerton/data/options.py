@@ -59,7 +59,7 @@ class DataOptions:
     columns: Columns = field(default_factory=Columns)
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
     encoding: str = "utf-8"
-    policy: dict[str, str] = field(default_factory=dict)
+    policy: dict[str, str | None] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
     balance: str = "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
     max_length: int = 1024

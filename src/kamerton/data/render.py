@@ -35,17 +35,17 @@ class Renderer:
 
     def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | RenderError]:
         """The stretches of each example, or why there are none."""
-        if self.tokenizer.chat_template is None:
-            return [_without_template(example) for example in examples]
         result: list[list[Stretch] | RenderError | None] = [self._fill(example) for example in examples]
         rest = [i for i, found in enumerate(result) if found is None]
-        for i, found in zip(rest, self._by_template([examples[i] for i in rest]), strict=True):
+        for i, found in zip(rest, self.by_template([examples[i] for i in rest]), strict=True):
             result[i] = found
         return [found for found in result if found is not None]
 
     def _fill(self, example: DataExample) -> list[Stretch] | None:
         """By the skeleton of its roles, if there is one."""
         prompt = example.prompt
+        if self.tokenizer.chat_template is None:
+            return None
         if prompt == ():
             return [(example.completion, True)]
         roles = ("user",) if isinstance(prompt, str) else tuple(turn.role for turn in prompt)
@@ -60,8 +60,10 @@ class Renderer:
         contents = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)
         return filler(contents, example.completion)
 
-    def _by_template(self, examples: list[DataExample]) -> list[list[Stretch] | RenderError]:
-        """By running the template."""
+    def by_template(self, examples: list[DataExample]) -> list[list[Stretch] | RenderError]:
+        """By running the template, without which there are two stretches."""
+        if self.tokenizer.chat_template is None:
+            return [_without_template(example) for example in examples]
         before = [_turns_before(example) for example in examples]
         whole = [[*b, _turn("assistant", e.completion)] for b, e in zip(before, examples, strict=True)]
         try:
@@ -71,7 +73,7 @@ class Renderer:
         except Exception as error:  # a template is a program: it may raise anything
             if len(examples) == 1:
                 return [RenderError(f"{type(error).__name__}: {error}")]
-            return [self._by_template([example])[0] for example in examples]
+            return [self.by_template([example])[0] for example in examples]
         return [
             [piece for stretch in _stretches(text, targets) for piece in self._cut(stretch)]
             for text, targets in zip(texts, spans, strict=True)
@@ -134,8 +136,11 @@ def generation_prompt_differs(tokenizer: Any) -> bool:
     if tokenizer.chat_template is None:
         return False
     turns = [_turn("user", "question")]
-    (prompt,) = _apply(tokenizer, [turns], prompt=True)
-    (text,) = _apply(tokenizer, [[*turns, _turn("assistant", "answer")]], prompt=False)
+    try:
+        (prompt,) = _apply(tokenizer, [turns], prompt=True)
+        (text,) = _apply(tokenizer, [[*turns, _turn("assistant", "answer")]], prompt=False)
+    except Exception:  # a template is a program: it may raise anything; rows that it refuses are told of
+        return False
     return not text.startswith(prompt)
 
 

@@ -56,8 +56,6 @@ def stored_rows(
         for name in LOGS:
             if log.folder is not None and (written / name).exists():
                 shutil.copyfile(written / name, log.folder / name)
-    if log.has_errors:
-        shutil.rmtree(written, ignore_errors=True)
     log.raise_errors()
     reading = Reading(manifest["reading"]["rows"], [(a, b) for a, b in manifest["reading"]["schemas"]])
     return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading)

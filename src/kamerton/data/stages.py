@@ -104,7 +104,8 @@ def split_rows(
     for name, chosen in result.items():
         if not len(chosen):
             message = f"no row is left for the {name} split ({len(rows)} distinct rows in all)"
-            fix = "add rows, or change the shares in split.ratios (0: no such split)"
+            fix = "add rows, choose another split.seed, or change split.ratios (0: no such split)"
+            fix += f"; split.group={split.group} keeps rows together" if split.group else ""
             log.add(Fault("too-few-rows", message, fix, file, column="split.ratios"))
         elif len(chosen) < FEW:
             message = f"the {name} split has {len(chosen)} rows: numbers measured on it mean little"

@@ -60,10 +60,10 @@ def checked(value: object, column: str, action: Action) -> tuple[str | None, lis
 
 def _not_a_string(value: object, column: str) -> Fault:
     kind = KINDS.get(type(value), f"a {type(value).__name__}")
-    fix = f"write {column} as a text"
+    message, fix = f"{column} is {kind}, not a string", f"write {column} as a text"
     if isinstance(value, int | float):
-        fix += ', or set data.policy.not-a-string to "fix"'
-    return Fault("not-a-string", f"{column} is {kind}, not a string", fix, column=column)
+        return Fault("not-a-string", message, f'{fix}, or set data.policy.not-a-string to "fix"', column=column)
+    return Fault("not-text", message, fix, column=column)
 
 
 def _controls(text: str) -> str | None:

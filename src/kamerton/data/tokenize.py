@@ -41,8 +41,6 @@ class StretchTokenizer:
         self.tokenizer = tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         definition = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-        parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map)]
-        self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
         self._encode_first: Encoder = self._encode_slowly
         self._encode_later: Encoder = self._encode_slowly
         special: re.Pattern[str] | None = None
@@ -53,6 +51,10 @@ class StretchTokenizer:
             self._encode_later = self._encode_first if _same(first, later) else _encoder(_backend(later))
             special = _special_tokens(first) if _same(first, later) else None
         self._renderer = Renderer(tokenizer, special)
+        # A template may write the date: what it writes is part of what it is.
+        probe = str(self._renderer.by_template([DataExample("question", "answer")]))
+        parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map), probe]
+        self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
         self._before = self._special_prefix()
         self._after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
