@@ -2,7 +2,7 @@
 
     python scripts/bench/data.py gate  [--rows 100000]             read, check, exact duplicates; near duplicates; again
     python scripts/bench/data.py encode --trl /path/to/bin/python  against TRL in its own environment, in turns
-    python scripts/bench/data.py memory [--rows 10000000]          one process for each size, peak resident memory
+    python scripts/bench/data.py memory [--rows 10000000] [--near] one process for each size, peak resident memory
     python scripts/bench/data.py facts --data FOLDER               what is known of BANKING77 and E2E is found
 
 Rows are generated: a question of 8 to 26 words and one of 77 labels. Every command prints a Markdown table.
@@ -119,7 +119,7 @@ def encoding(rows: int, folder: Path, trl: str | None, rounds: int) -> Iterator[
         yield [name, rows, seconds, int(rows / seconds), tokens, seconds / best["kamerton"][0]]
 
 
-def one_size(rows: int) -> None:
+def one_size(rows: int, near: float | None) -> None:
     """Check, de-duplicate, split and encode `rows` rows; prints what it took as JSON."""
     from kamerton.data.encode import encode
     from kamerton.data.prepare import prepare
@@ -128,7 +128,7 @@ def one_size(rows: int) -> None:
         folder = Path(name)
         path = write_rows(folder / "rows.jsonl", rows)
         words = tokenizer()
-        options = DataOptions(path=str(path), near_duplicates=None)
+        options = DataOptions(path=str(path), near_duplicates=near)
         gate_seconds, prepared = timed(lambda: prepare(options, SplitOptions(), cache=folder))
         settings: dict[str, Any] = {"max_length": 1024, "overlong": "error", "cache": folder}
         encode_seconds, _ = timed(lambda: [encode(p, words, name=n, **settings) for n, p in prepared.splits.items()])
@@ -137,11 +137,11 @@ def one_size(rows: int) -> None:
         print(json.dumps({"size": size, "gate": gate_seconds, "encode": encode_seconds, "peak": peak}))
 
 
-def memory(most: int) -> Iterator[list[Any]]:
+def memory(most: int, near: bool) -> Iterator[list[Any]]:
     """Peak memory and time per row for growing sizes, each in a process of its own."""
     rows = 10_000
     while rows <= most:
-        command = [sys.executable, __file__, "size", "--rows", str(rows)]
+        command = [sys.executable, __file__, "size", "--rows", str(rows), *(["--near"] if near else [])]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
         per_row = [1e6 * found[stage] / rows for stage in ("gate", "encode")]
         yield [rows, found["size"] // 10**6, found["peak"] // 1024, *per_row]
@@ -166,11 +166,12 @@ def main() -> None:
     parser.add_argument("what", choices=["gate", "encode", "memory", "size", "facts"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--near", action="store_true", help="memory: look for near duplicates as well")
     parser.add_argument("--trl", help="the Python of an environment with TRL")
     parser.add_argument("--data", type=Path, help="folder with banking77/ and e2e/")
     chosen = parser.parse_args()
     if chosen.what == "size":
-        one_size(chosen.rows)
+        one_size(chosen.rows, 0.85 if chosen.near else None)
         return
     with tempfile.TemporaryDirectory() as name:
         if chosen.what == "gate":
@@ -180,7 +181,7 @@ def main() -> None:
             table(head, encoding(chosen.rows or 100_000, Path(name), chosen.trl, chosen.rounds))
         elif chosen.what == "memory":
             head = ["rows", "file, MB", "peak memory, MiB", "gate, µs/row", "encode, µs/row"]
-            table(head, memory(chosen.rows or 10_000_000))
+            table(head, memory(chosen.rows or 10_000_000, chosen.near))
         else:
             table(["data and split", "exact leakage of train into test", "near"], facts(chosen.data))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_rows import WORDS, pairs, question, write_jsonl
+from data_rows import pairs, question, write_jsonl
 
+from kamerton.data.example import DataExample, Message
 from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
 from kamerton.data.prepare import Prepared, check_files, prepare
 from kamerton.errors import UserError
@@ -42,13 +43,14 @@ def test_examples_come_out_as_they_went_in(gate: Gate) -> None:
 
 
 def test_chats_come_out_with_their_turns_and_ids(gate: Gate) -> None:
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
-    rows = [{"messages": [*turns, {"role": "user", "content": question(i)}, {"role": "assistant", "content": "é"}]}
-            for i in range(40)]  # fmt: skip
-    for example, number in zip(gate(rows, ALL_TRAIN).splits["train"], range(40), strict=True):
-        assert example.prompt[1].weight == 0
-        assert example.id == gate(rows, ALL_TRAIN).splits["train"].ids[number].as_py()
-        break
+    turns = [("user", "a", 1), ("assistant", "b", 0), ("user", "é", 1), ("assistant", "c", 1)]
+    (example,) = gate(
+        [{"messages": [dict(zip(("role", "content", "weight"), turn, strict=True)) for turn in turns]}], ALL_TRAIN
+    ).splits["train"]
+    assert example == DataExample(tuple(Message(*turn) for turn in turns[:-1]), "c")
+    assert (
+        gate([{"prompt": "p", "completion": "c"}], ALL_TRAIN).splits["train"].ids[0].as_py() == DataExample("p", "c").id
+    )
 
 
 def test_the_order_of_the_file_changes_nothing(gate: Gate) -> None:
@@ -366,7 +368,3 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
     assert folder.exists()
     del examples
     assert not folder.exists()
-
-
-def test_words_are_all_different() -> None:
-    assert len(set(WORDS)) == len(WORDS)
