@@ -44,7 +44,18 @@ def main() -> None:
 
 def child(side: str, options: argparse.Namespace) -> dict[str, float]:
     """One measurement in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--model", options.model, "--steps", str(options.steps)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--side",
+        side,
+        "--model",
+        options.model,
+        "--steps",
+        str(options.steps),
+    ]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     (line,) = (line for line in output.splitlines() if line.startswith("RESULT "))
     return json.loads(line.removeprefix("RESULT "))  # type: ignore[no-any-return]
@@ -127,7 +138,7 @@ def hand_written(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
         optimizer.zero_grad()
         schedule.step()
         ends.append(time.perf_counter())
-    return ends, float(loss)
+    return ends, float(loss.detach())
 
 
 def batch_of(data: Any, rows: Any, pad: int) -> tuple[Any, Any, Any]:

@@ -54,6 +54,7 @@ def _prepare(config: Config, shown: int) -> None:
     from rich.console import Console
 
     from kamerton.data.encode import encode
+    from kamerton.data.faults import FaultLog
     from kamerton.data.prepare import prepare
     from kamerton.data.report import write_report
     from kamerton.data.show import show
@@ -71,6 +72,7 @@ def _prepare(config: Config, shown: int) -> None:
             overlong=config.data.overlong,
             cache=cache,
             name=name,
+            log=FaultLog(config.data.policy),
         )
         for name, examples in prepared.splits.items()
         if len(examples)

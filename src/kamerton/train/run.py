@@ -26,6 +26,7 @@ from rich.console import Console
 from kamerton.assets import cache_dir, local_data
 from kamerton.config.schema import Config
 from kamerton.data.encode import Encoded, encode
+from kamerton.data.faults import FaultLog
 from kamerton.data.module import FineTuneData
 from kamerton.data.prepare import Prepared, prepare
 from kamerton.data.report import manifest
@@ -151,6 +152,7 @@ def _encode(prepared: Prepared, tokenizer: Any, config: Config) -> dict[str, Enc
             overlong=config.data.overlong,
             cache=cache_dir() / "data",
             name=name,
+            log=FaultLog(config.data.policy),
         )
         for name, examples in prepared.splits.items()
         if len(examples)
