@@ -25,8 +25,8 @@ demo: setup
 test: lint unit
 
 lint: setup
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/mypy
 
 unit: setup
