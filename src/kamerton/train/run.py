@@ -88,6 +88,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and run.writes:
             score(model, "base", _device(config))
+        pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
         tuned = apply_adapter(model, **dataclasses.asdict(config.adapter))
         run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
 
