@@ -101,7 +101,7 @@ def test_the_exported_model_scores_like_the_trained_one(train: Train) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run = train("trainer.max_steps=4", "model.export=merged", "optimizer.lr=0.01")
-    model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
+    model = AutoModelForCausalLM.from_pretrained(run / "model").eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     row = pq.read_table(run / "scores" / "test.parquet").to_pylist()[0]
     prompt = tokenizer.apply_chat_template(
@@ -229,3 +229,18 @@ def test_two_processes_train_like_one(animals: Path, outputs: Path) -> None:
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
     for name, weight in weights(one).items():
         torch.testing.assert_close(weights(two)[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    import kamerton.train.run
+
+    first = weights(train("trainer.max_steps=2", "base=false"))
+    plain = kamerton.train.run.load_model
+
+    def load_after_drawing(*arguments: Any, **options: Any) -> Any:
+        torch.rand(7)  # as converting a model does the first time
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(kamerton.train.run, "load_model", load_after_drawing)
+    second = weights(train("trainer.max_steps=2", "base=false"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
