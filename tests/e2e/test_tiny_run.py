@@ -244,3 +244,13 @@ def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypa
     monkeypatch.setattr(kamerton.train.run, "load_model", load_after_drawing)
     second = weights(train("trainer.max_steps=2", "base=false"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_rows_too_long_for_the_limit_are_listed_before_anything_is_made(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("data.max_length=20", "batch.siz=3", code=2)
+    said = capsys.readouterr().err
+    assert "too-long" in said
+    assert "did you mean 'size'?" in said
+    assert not outputs.exists()

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from kamerton.assets import cache_dir, local_data
 from kamerton.config.check import to_config
 from kamerton.config.command import Asked, run_command
+from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault, UserError
 
@@ -34,14 +35,24 @@ def prepare_command(arguments: Sequence[str]) -> int:
 
 
 def data_faults(values: dict[str, Any]) -> list[Fault]:
-    """Every fault of the data that the composed values name. What was prepared is cached, so nothing is read twice."""
+    """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
+
+    Rows too long for the model are among them, if its name is one that can be loaded.
+    """
+    from kamerton.data.inputs import load_inputs
     from kamerton.data.prepare import prepare
+    from kamerton.model.load import check_model
 
     try:
         data = TypeAdapter(DataOptions).validate_python(values["data"])
         split = TypeAdapter(SplitOptions).validate_python(values["split"])
-        if not check_data_options(data) and not check_split_options(split):
+        model = TypeAdapter(ModelOptions).validate_python(values["model"])
+        if check_data_options(data) or check_split_options(split):
+            return []  # said already
+        if check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code):
             prepare(local_data(data), split, cache=cache_dir() / "data")
+        else:
+            load_inputs(data, split, model)
     except ValidationError:
         return []  # said already
     except UserError as error:
@@ -53,33 +64,16 @@ def _prepare(config: Config, shown: int) -> None:
     """Prepare, encode for the configured model, write the report beside the run directories, show examples."""
     from rich.console import Console
 
-    from kamerton.data.encode import encode
-    from kamerton.data.faults import FaultLog
-    from kamerton.data.prepare import prepare
+    from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
     from kamerton.data.show import show
-    from kamerton.model.load import load_tokenizer
 
-    console, cache = Console(), cache_dir() / "data"
-    prepared = prepare(local_data(config.data), config.split, cache=cache)
-    model = config.model
-    tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    encoded = {
-        name: encode(
-            examples,
-            tokenizer,
-            max_length=config.data.max_length,
-            overlong=config.data.overlong,
-            cache=cache,
-            name=name,
-            log=FaultLog(config.data.policy),
-        )
-        for name, examples in prepared.splits.items()
-        if len(examples)
-    }
+    console = Console()
+    inputs = load_inputs(config.data, config.split, config.model)
+    prepared = inputs.prepared
     folder = Path(config.paths.outputs).absolute() / config.name / f"data-{prepared.fingerprint[:8]}"
-    page = write_report(prepared, folder, encoded)
-    for text in show(encoded["train"], tokenizer, shown):
+    page = write_report(prepared, folder, inputs.encoded)
+    for text in show(inputs.encoded["train"], inputs.tokenizer, shown):
         console.print(text)
     _say(console, prepared, page)
 

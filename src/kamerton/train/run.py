@@ -23,17 +23,16 @@ import torch
 import yaml
 from rich.console import Console
 
-from kamerton.assets import cache_dir, local_data
 from kamerton.config.schema import Config
-from kamerton.data.encode import Encoded, encode
-from kamerton.data.faults import FaultLog
+from kamerton.data.encode import Encoded
+from kamerton.data.inputs import load_inputs
 from kamerton.data.module import FineTuneData
-from kamerton.data.prepare import Prepared, prepare
+from kamerton.data.prepare import Prepared
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.model.adapter import apply_adapter, count_parameters, export
-from kamerton.model.load import load_model, load_tokenizer
+from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.tree import ATTENTION, register_attention
 from kamerton.plan.epoch import EpochPlan
@@ -74,9 +73,8 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
     values = dataclasses.asdict(config)
     with _recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
         pl.seed_everything(config.seed, verbose=False)
-        prepared = prepare(local_data(config.data), config.split, cache=cache_dir() / "data")
-        tokenizer = load_tokenizer(config.model.name, **_source(config))
-        encoded = _encode(prepared, tokenizer, config)
+        inputs = load_inputs(config.data, config.split, config.model)
+        prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
         plan = data.plan(0)
@@ -142,22 +140,6 @@ def _report_quietly(run: RunDirectory) -> None:
 
 def _source(config: Config) -> dict[str, Any]:
     return {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-
-
-def _encode(prepared: Prepared, tokenizer: Any, config: Config) -> dict[str, Encoded]:
-    return {
-        name: encode(
-            examples,
-            tokenizer,
-            max_length=config.data.max_length,
-            overlong=config.data.overlong,
-            cache=cache_dir() / "data",
-            name=name,
-            log=FaultLog(config.data.policy),
-        )
-        for name, examples in prepared.splits.items()
-        if len(examples)
-    }
 
 
 def _data(
