@@ -59,6 +59,9 @@ def test_resume_auto_takes_the_unfinished_run_of_this_configuration(values: dict
     run = finish(open_run(values), "paused")
     assert open_run({**values, "resume": "auto"}).path == run.path
     assert not open_run({**values, "resume": "auto", "seed": 2}).resuming
+    finish(run)
+    again = open_run({**values, "resume": "auto"})
+    assert (again.resuming, again.run_id) == (False, f"{run.run_id}-2")
 
 
 def test_a_finished_run_is_not_trained_over(values: dict[str, Any]) -> None:

@@ -143,9 +143,9 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
     if values["resume"] == "auto" and len(candidates) > 1:
-        found = _existing(candidates[-2], values)
-        if found is not None:
-            return found
+        latest = read_record(candidates[-2])
+        if latest is not None and latest.get("state") not in FINISHED:
+            return _existing(candidates[-2], values) or _create(candidates[-1], values)
     return _create(candidates[-1], values)
 
 
