@@ -43,6 +43,8 @@ def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str
         (["optimizer.lr=-1e-3"], "must be a positive number"),
         (["trainer.max_epochs=many"], "max_epochs"),
         (["modle=tiny"], "did you mean 'model'?"),
+        (["run_id=../../x"], "run_id is '../../x'"),
+        (["name=..", "run_id=a/b"], "run_id is 'a/b'"),
     ],
 )
 def test_bad_input_exits_with_2_and_says_why(

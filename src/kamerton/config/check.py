@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ def check_values(values: Mapping[str, Any]) -> list[Fault]:
         to_config(values)
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
-    return [*faults, *_check_data(values), *_check_nodes(values)]
+    return [*faults, *_check_names(values), *_check_data(values), *_check_nodes(values)]
 
 
 def _fault(detail: Any) -> Fault:
@@ -68,6 +69,16 @@ def _plain(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return next((member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)), None)
     return hint
+
+
+def _check_names(values: Mapping[str, Any]) -> list[Fault]:
+    """`name` and `run_id` become folders: one each, below `paths.outputs`."""
+    rule = "letters, digits and . _ - only, not beginning with a dot"
+    return [
+        Fault("config.value", f"{key} is {values[key]!r}: {rule}", f"correct the value of {key}", column=key)
+        for key in ("name", "run_id")
+        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", str(values[key]))
+    ]
 
 
 def _check_data(values: Mapping[str, Any]) -> list[Fault]:

@@ -146,6 +146,10 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
         latest = read_record(candidates[-2])
         if latest is not None and latest.get("state") not in FINISHED:
             return _existing(candidates[-2], values) or _create(candidates[-1], values)
+    try:
+        candidates[-1].mkdir(parents=True)
+    except FileExistsError:  # the same command started elsewhere at the same moment
+        return _open(values)
     return _create(candidates[-1], values)
 
 
