@@ -61,3 +61,9 @@ def test_bad_input_exits_with_2_and_says_why(
     assert expected in shown
     assert "fix: " in shown
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
+def test_shell_completion_installs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-sc", f"install={shell}"]) == 0
+    assert "complet" in capsys.readouterr().out

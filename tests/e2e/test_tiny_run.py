@@ -121,10 +121,10 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     options = [f"adapter={adapter}", "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
     options += ["adapter.dropout=0.1"] if adapter == "lora" else []
     straight = train(*options, "run_id=straight")
-    for stop_after in (1, 4, 11, 13):
+    for stop_after, number in ((1, signal.SIGINT), (4, signal.SIGTERM), (11, signal.SIGTERM), (13, signal.SIGINT)):
         name = f"stopped{stop_after}"
         with monkeypatch.context() as patch:
-            _signal_after(patch, stop_after)
+            _signal_after(patch, stop_after, number)
             stopped = train(*options, f"run_id={name}", code=130)
         assert record(stopped)["state"] == "paused"
         assert record(stopped)["progress"]["step"] == stop_after
@@ -138,15 +138,15 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
             assert record(resumed)["metrics"][split] == record(straight)["metrics"][split]
 
 
-def _signal_after(patch: pytest.MonkeyPatch, step: int) -> None:
-    """A real SIGINT, in the middle of optimizer step `step`."""
+def _signal_after(patch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
+    """A real signal, in the middle of optimizer step `step`."""
     from kamerton.model.module import FineTuneModule
 
     plain = FineTuneModule.training_step
 
     def training_step(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
         if self.global_step == step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         plain(self, batch, batch_idx)
 
     patch.setattr(FineTuneModule, "training_step", training_step)

@@ -48,10 +48,13 @@ def run_command(
             raise _Ended from error
 
     try:
-        faults = check_overrides(parsed.overrides, parsed.config_dir, None if only_asks else deeper)
+        completes = parsed.shell_completion  # what follows is an instruction such as install=bash, no override
+        faults = (
+            [] if completes else check_overrides(parsed.overrides, parsed.config_dir, None if only_asks else deeper)
+        )
         if faults:
             raise UserError(faults)
-        with typed([*flags, *force(parsed.overrides)]):
+        with typed([*flags, *(parsed.overrides if completes else force(parsed.overrides))]):
             hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=ROOT)(hydra_job)()
     except UserError as error:
         print_faults(error)

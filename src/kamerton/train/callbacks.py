@@ -82,7 +82,12 @@ class SaveAndStop(pl.Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar with the three numbers that people watch."""
+    """Lightning's bar with the three numbers that people watch, counting to the end of the run if that is nearer."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        total, most = super().total_train_batches, self.trainer.max_steps
+        return total if most == -1 else min(total, most)
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 import yaml
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from kamerton.config.schema import Config
@@ -115,7 +116,7 @@ def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
         run.event("info", "resumed", "the run goes on")
     try:
         yield run
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (Interrupted, KeyboardInterrupt, SIGTERMException) as error:  # Lightning may see a SIGTERM first
         run.set_state("paused")
         run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
         _report_quietly(run)
