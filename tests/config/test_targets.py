@@ -33,8 +33,18 @@ def test_a_target_outside_the_allow_list_is_refused_and_never_built(target: Any)
         instantiate({"_target_": target})
 
 
-def test_a_dangerous_name_cannot_hide_behind_an_allowed_prefix() -> None:
-    node = {"_target_": "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree", "path": "/nowhere"}
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree",
+        "torch.optim.optimizer.torch.hub.load",
+        "torch.optim.optimizer.torch.load",
+        "torch.optim.optimizer.torch.nn.Linear",
+        "kamerton.train.callbacks.stop_on_signal",
+    ],
+)
+def test_a_dangerous_name_cannot_hide_behind_an_allowed_prefix(target: str) -> None:
+    node = {"_target_": target, "path": "/nowhere"}
     (fault,) = check_targets({"x": node})
     assert "does not define it" in fault.message
     with pytest.raises(AttributeError):

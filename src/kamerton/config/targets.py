@@ -18,7 +18,8 @@ from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 ALLOWED = (
-    "kamerton.train.",
+    "kamerton.train.callbacks.",
+    "kamerton.train.metrics_file.",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
@@ -90,8 +91,8 @@ def _is_allowed(name: object, allowed: Sequence[str]) -> bool:
 
 
 def _locate(name: str) -> Any:
-    """The object behind a dotted name. It must be defined in the package it is named in: what a module has merely
-    imported (`allowed.module.subprocess.run`) is not found.
+    """The class behind `module.Class`, defined in the package it is named in. Functions, and whatever lies behind a
+    module that another one has merely imported (`allowed.module.torch.hub.load`), are not found.
     """
     parts = name.split(".")
     for size in range(len(parts) - 1, 0, -1):
@@ -101,10 +102,9 @@ def _locate(name: str) -> Any:
             if error.name and not name.startswith(error.name):
                 raise
             continue
-        for part in parts[size:]:
-            found = getattr(found, part)
-        if str(getattr(found, "__module__", "")).partition(".")[0] != parts[0]:
-            raise AttributeError(f"{parts[0]} does not define it")
+        found = getattr(found, parts[-1], None) if size == len(parts) - 1 else None
+        if not inspect.isclass(found) or found.__module__.partition(".")[0] != parts[0]:
+            raise AttributeError(f"{'.'.join(parts[:size])} does not define it as a class")
         return found
     raise ModuleNotFoundError(f"no module holds {name}")
 
