@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.assets import cache_dir, fetch, is_address
-from kamerton.errors import Fault, UserError
+from kamerton.errors import Fault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -154,9 +154,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def missing_model(name: str, error: Exception) -> UserError:
-    """The error for weights that could not be read although the name looked right."""
-    fault = Fault("model.load", f"cannot load {name!r}: {error}", "check the files or the network", column="model.name")
-    return UserError([fault])

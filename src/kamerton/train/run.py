@@ -36,7 +36,6 @@ from kamerton.model.adapter import apply_adapter, count_parameters, export
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.tree import ATTENTION, register_attention
-from kamerton.plan.epoch import EpochPlan
 from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -302,6 +301,3 @@ def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> No
 def _short(name: str) -> str:
     """A model's name for people: of a wheel address only the file's."""
     return name.partition("#")[0].rpartition("/")[2] if name.startswith("pypi://") else name
-
-
-__all__ = ["EpochPlan", "RunResult", "train"]
