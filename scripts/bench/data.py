@@ -2,7 +2,7 @@
 
     python scripts/bench/data.py gate  [--rows 100000]             read, check, exact duplicates; near duplicates; again
     python scripts/bench/data.py encode --trl /path/to/bin/python  against TRL in its own environment, in turns
-    python scripts/bench/data.py memory [--rows 10000000] [--near] one process for each size, peak resident memory
+    python scripts/bench/data.py memory [--rows 10000000]          one process for each size, peak resident memory
     python scripts/bench/data.py facts --data FOLDER               what is known of BANKING77 and E2E is found
 
 Rows are generated: a question of 8 to 26 words and one of 77 labels. Every command prints a Markdown table.
@@ -34,13 +34,16 @@ someone stole phone need new virtual visa fee charged twice abroad refund pendin
 ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])
 
 
-def write_rows(path: Path, count: int) -> Path:
-    """Generated rows, all different, the same every time; written one by one."""
+def write_rows(path: Path, count: int, *, metadata: bool = False) -> Path:
+    """Generated rows, all different, the same every time; written one by one. With metadata: about 200 bytes each."""
     draw = random.Random(0)
     with open(path, "w", encoding="utf-8") as file:
         for i in range(count):
             prompt = " ".join(draw.choices(WORDS, k=draw.randint(8, 26))) + f" {i}?"
-            file.write(json.dumps({"prompt": prompt, "completion": f"label_number_{i % 77}"}) + "\n")
+            row: dict[str, Any] = {"prompt": prompt, "completion": f"label_number_{i % 77}"}
+            if metadata:
+                row["metadata"] = {"channel": "telephone", "number": i}
+            file.write(json.dumps(row) + "\n")
     return path
 
 
@@ -71,7 +74,7 @@ def tokenizer() -> Any:
 
 def gate(rows: int, folder: Path) -> Iterator[list[Any]]:
     """Every stage of the gate on one file."""
-    from kamerton.data.prepare import prepare
+    from kamerton.data.gate import prepare
 
     path = str(write_rows(folder / "rows.jsonl", rows))
     plain = DataOptions(path=path, near_duplicates=None)
@@ -89,7 +92,7 @@ def gate(rows: int, folder: Path) -> Iterator[list[Any]]:
 def encoding(rows: int, folder: Path, trl: str | None, rounds: int) -> Iterator[list[Any]]:
     """Encoding of the same rows by this project and by TRL, in turns; the best of each."""
     from kamerton.data.encode import encode
-    from kamerton.data.prepare import prepare
+    from kamerton.data.gate import prepare
 
     words = tokenizer()
     words.save_pretrained(folder / "tokenizer")
@@ -119,38 +122,53 @@ def encoding(rows: int, folder: Path, trl: str | None, rounds: int) -> Iterator[
         yield [name, rows, seconds, int(rows / seconds), tokens, seconds / best["kamerton"][0]]
 
 
-def one_size(rows: int, near: float | None) -> None:
-    """Check, de-duplicate, split and encode `rows` rows; prints what it took as JSON."""
-    from kamerton.data.encode import encode
-    from kamerton.data.prepare import prepare
+def one_size(rows: int) -> None:
+    """Check, de-duplicate, split and encode `rows` rows; prints what it took as JSON.
+
+    Before, a hundred rows go through all of it: what is done once (imports, first calls) is timed by itself.
+    """
+    from kamerton.data.gate import prepare
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = write_rows(folder / "rows.jsonl", rows)
         words = tokenizer()
-        options = DataOptions(path=str(path), near_duplicates=near)
-        gate_seconds, prepared = timed(lambda: prepare(options, SplitOptions(), cache=folder))
-        settings: dict[str, Any] = {"max_length": 1024, "overlong": "error", "cache": folder}
-        encode_seconds, _ = timed(lambda: [encode(p, words, name=n, **settings) for n, p in prepared.splits.items()])
+
+        def encoded(path: Path, near: float | None) -> dict[str, float]:
+            options = DataOptions(path=str(path), near_duplicates=None)
+            gate_seconds, prepared = timed(lambda: prepare(options, SplitOptions(), cache=folder))
+            options.near_duplicates = near
+            near_seconds, prepared = timed(lambda: prepare(options, SplitOptions(), cache=folder))
+            encode_seconds, _ = timed(lambda: encode_splits(prepared.splits, words, folder))
+            return {"gate": gate_seconds, "near": near_seconds, "encode": encode_seconds}
+
+        start, _ = timed(lambda: encoded(write_rows(folder / "few.jsonl", 100, metadata=True), 0.85))
+        path = write_rows(folder / "rows.jsonl", rows, metadata=True)
+        found = encoded(path, 0.85)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        size = path.stat().st_size
-        print(json.dumps({"size": size, "gate": gate_seconds, "encode": encode_seconds, "peak": peak}))
+        print(json.dumps({"size": path.stat().st_size, "peak": peak, "start": start, **found}))
 
 
-def memory(most: int, near: bool) -> Iterator[list[Any]]:
+def encode_splits(splits: dict[str, Any], words: Any, folder: Path) -> None:
+    from kamerton.data.encode import encode
+
+    for name, examples in splits.items():
+        encode(examples, words, max_length=1024, overlong="error", cache=folder, name=name)
+
+
+def memory(most: int) -> Iterator[list[Any]]:
     """Peak memory and time per row for growing sizes, each in a process of its own."""
     rows = 10_000
     while rows <= most:
-        command = [sys.executable, __file__, "size", "--rows", str(rows), *(["--near"] if near else [])]
+        command = [sys.executable, __file__, "size", "--rows", str(rows)]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-        per_row = [1e6 * found[stage] / rows for stage in ("gate", "encode")]
-        yield [rows, found["size"] // 10**6, found["peak"] // 1024, *per_row]
+        per_row = [1e6 * found[stage] / rows for stage in ("gate", "near", "encode")]
+        yield [rows, found["size"] // 10**6, found["peak"] // 1024, found["start"], *per_row]
         rows *= 10
 
 
 def facts(data: Path) -> Iterator[list[Any]]:
     """What the gate says of data sets of which the truth is known."""
-    from kamerton.data.prepare import prepare
+    from kamerton.data.gate import prepare
 
     banking = DataOptions(format="csv", train=f"{data}/banking77/train.csv", test=f"{data}/banking77/test.csv")
     found = prepare(banking, SplitOptions(), cache=None).report["leakage"]
@@ -166,12 +184,11 @@ def main() -> None:
     parser.add_argument("what", choices=["gate", "encode", "memory", "size", "facts"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--near", action="store_true", help="memory: look for near duplicates as well")
     parser.add_argument("--trl", help="the Python of an environment with TRL")
     parser.add_argument("--data", type=Path, help="folder with banking77/ and e2e/")
     chosen = parser.parse_args()
     if chosen.what == "size":
-        one_size(chosen.rows, 0.85 if chosen.near else None)
+        one_size(chosen.rows)
         return
     with tempfile.TemporaryDirectory() as name:
         if chosen.what == "gate":
@@ -180,8 +197,9 @@ def main() -> None:
             head = ["encoding", "rows", "seconds", "rows/s", "tokens", "times as long"]
             table(head, encoding(chosen.rows or 100_000, Path(name), chosen.trl, chosen.rounds))
         elif chosen.what == "memory":
-            head = ["rows", "file, MB", "peak memory, MiB", "gate, µs/row", "encode, µs/row"]
-            table(head, memory(chosen.rows or 10_000_000, chosen.near))
+            head = ["rows", "file, MB", "peak memory, MiB", "start-up, s"]
+            head += [f"{stage}, µs/row" for stage in ("gate", "near duplicates", "encode")]
+            table(head, memory(chosen.rows or 10_000_000))
         else:
             table(["data and split", "exact leakage of train into test", "near"], facts(chosen.data))
 

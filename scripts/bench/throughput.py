@@ -95,7 +95,7 @@ def prepare(model_name: str, cut: str) -> dict[str, Any]:
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
     from kamerton.data.encode import encode
-    from kamerton.data.prepare import prepare as prepare_data
+    from kamerton.data.gate import prepare as prepare_data
     from kamerton.model.adapter import apply_adapter
     from kamerton.model.load import load_model, load_tokenizer
     from kamerton.model.tree import ATTENTION, register_attention

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.prepare import Prepared, prepare
 from kamerton.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from kamerton.data.encode import Encoded, encode
 from kamerton.data.example import DataExample, Message
 from kamerton.data.faults import FaultLog
+from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
-from kamerton.data.prepare import Prepared
 from kamerton.data.render import RenderError
 from kamerton.data.skeleton import is_opaque
 from kamerton.data.tokenize import StretchTokenizer, render, renderer

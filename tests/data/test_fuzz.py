@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from kamerton.data.codes import CODES
 from kamerton.data.faults import FaultLog
+from kamerton.data.gate import Prepared, prepare
 from kamerton.data.ingest import Reading, ingest
 from kamerton.data.options import Columns, DataOptions, SplitOptions
-from kamerton.data.prepare import Prepared, prepare
 from kamerton.data.sources import find_files
 from kamerton.errors import Fault, UserError
 

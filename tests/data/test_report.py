@@ -10,7 +10,7 @@ import pytest
 from data_rows import pairs, question
 
 from kamerton.data.encode import encode
-from kamerton.data.prepare import Prepared
+from kamerton.data.gate import Prepared
 from kamerton.data.report import manifest, write_report
 from kamerton.data.show import TARGET, show
 from kamerton.model.tiny import tiny_tokenizer

@@ -1,5 +1,61 @@
 """Data: from files to encoded examples, every fault named before training.
 
 files → `sources` → `read` → `schema`, `text`, `chat` (by `ingest`) → `store` → `duplicates`, `labels`, `outliers`
-→ `split` → `near` → `balance` (all by `prepare`) → `render` → `tokenize` → `encode`; `report` and `show` tell a person.
+→ `splits` → `near` → `balance` (all by `gate`) → `render` → `tokenize` → `encode`; `report` and `show` tell a person.
+
+What Python users need is here, imported when it is first used:
+
+- `validate(DataOptions(...))` → `ValidationResult` (`is_valid`, `errors`, `warnings`): raises nothing.
+- `prepare(DataOptions(...), SplitOptions(...))` → `Prepared`: examples by split, mapped from disk; raises `UserError`.
+- `read_examples(DataOptions(...))` and `split(examples)`: `DataExample`s one by one, however many there are.
+- `write_report(prepared, folder)`: data_report.html, .md and .json, faults.jsonl and rejects.jsonl.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kamerton.data.example import DataExample, Message
+    from kamerton.data.gate import Prepared, prepare
+    from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
+    from kamerton.data.report import write_report
+    from kamerton.data.splits import split
+    from kamerton.data.validation import ValidationResult, read_examples, validate
+
+__all__ = [
+    "Columns",
+    "DataExample",
+    "DataOptions",
+    "Message",
+    "Prepared",
+    "Source",
+    "SplitOptions",
+    "ValidationResult",
+    "prepare",
+    "read_examples",
+    "split",
+    "validate",
+    "write_report",
+]
+
+_WHERE = {
+    "example": ("DataExample", "Message"),
+    "gate": ("Prepared", "prepare"),
+    "options": ("Columns", "DataOptions", "Source", "SplitOptions"),
+    "report": ("write_report",),
+    "splits": ("split",),
+    "validation": ("ValidationResult", "read_examples", "validate"),
+}
+_MODULES = {name: module for module, names in _WHERE.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:
     from kamerton.config.schema import Config
-    from kamerton.data.prepare import Prepared
+    from kamerton.data.gate import Prepared
 
 
 def prepare_command(arguments: Sequence[str]) -> int:
@@ -39,8 +39,8 @@ def data_faults(values: dict[str, Any]) -> list[Fault]:
 
     Rows too long for the model are among them, if its name is one that can be loaded.
     """
+    from kamerton.data.gate import prepare
     from kamerton.data.inputs import load_inputs
-    from kamerton.data.prepare import prepare
     from kamerton.model.load import check_model
 
     try:

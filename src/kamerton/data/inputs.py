@@ -11,7 +11,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 if TYPE_CHECKING:
     from kamerton.config.schema import ModelOptions
     from kamerton.data.encode import Encoded
-    from kamerton.data.prepare import Prepared
+    from kamerton.data.gate import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions) -> 
     """
     from kamerton.data.encode import encode
     from kamerton.data.faults import FaultLog
-    from kamerton.data.prepare import prepare
+    from kamerton.data.gate import prepare
     from kamerton.model.load import load_tokenizer
 
     cache = cache_dir() / "data"

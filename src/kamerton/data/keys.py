@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.split import Keys, field_key
+from kamerton.data.splits import Keys, field_key
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 

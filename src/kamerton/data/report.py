@@ -12,8 +12,8 @@ import numpy as np
 
 from kamerton.data.encode import Encoded
 from kamerton.data.example import DataExample
+from kamerton.data.gate import Prepared
 from kamerton.data.outliers import length_summary
-from kamerton.data.prepare import Prepared
 from kamerton.data.rows import LOGS
 from kamerton.errors import Fault
 

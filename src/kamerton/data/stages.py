@@ -13,7 +13,7 @@ from kamerton.data.keys import group_keys, times
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.rows import StoredRows
 from kamerton.data.sources import SPLITS, DataFile
-from kamerton.data.split import Places, assign, assign_by_time, fold
+from kamerton.data.splits import Places, assign, assign_by_time, fold
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 

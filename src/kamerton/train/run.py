@@ -26,9 +26,9 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.data.encode import Encoded
+from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
 from kamerton.data.module import FineTuneData
-from kamerton.data.prepare import Prepared
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, Interrupted, UserError

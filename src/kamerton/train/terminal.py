@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from kamerton.data.prepare import Prepared
+from kamerton.data.gate import Prepared
 from kamerton.plan.epoch import EpochPlan
 from kamerton.train.rundir import RunDirectory
 

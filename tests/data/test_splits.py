@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
-from kamerton.data.split import assign, assign_by_time, fold, split, unit_numbers
+from kamerton.data.splits import assign, assign_by_time, fold, split, unit_numbers
 
 RATIOS = [0.7, 0.15, 0.15]
 keys = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200).map(lambda values: np.array(values, np.uint64))

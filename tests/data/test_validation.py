@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from data_rows import pairs, write_jsonl
 
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.validate import read_examples, validate
+from kamerton.data.validation import read_examples, validate
 from kamerton.errors import UserError
 
 
@@ -36,3 +38,19 @@ def test_examples_stream_and_faults_come_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         next(examples)
     assert len(list(read_examples(DataOptions(path=str(path), policy={"missing-field": "drop"})))) == 3
+
+
+def test_public_names_are_light_until_they_are_used() -> None:
+    code = """
+import sys
+import kamerton, kamerton.data
+heavy = ("numpy", "pyarrow", "torch", "transformers", "pandas")
+assert not [name for name in heavy if name in sys.modules]
+for room in (kamerton, kamerton.data):
+    assert set(room.__all__) <= set(dir(room))
+    assert all(getattr(room, name).__doc__ for name in room.__all__)
+from kamerton import DataExample, prepare, split, validate
+assert validate is kamerton.data.validate and callable(prepare) and callable(split)
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

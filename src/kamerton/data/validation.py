@@ -9,9 +9,9 @@ from typing import Any
 
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
+from kamerton.data.gate import prepare
 from kamerton.data.ingest import Reading, ingest
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.prepare import prepare
 from kamerton.data.sources import find_files
 from kamerton.data.store import to_example
 from kamerton.errors import Fault, UserError

@@ -14,9 +14,10 @@ import pytest
 from data_rows import pairs, question, write_jsonl
 
 from kamerton.data.example import DataExample, Message
+from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
-from kamerton.data.prepare import Prepared, check_files, prepare
-from kamerton.errors import UserError
+from kamerton.data.validation import validate
+from kamerton.errors import Fault, UserError
 
 Gate = Callable[..., Prepared]
 Codes = Callable[..., set[str]]
@@ -26,6 +27,10 @@ THIRDS = SplitOptions(ratios=[0.4, 0.3, 0.3])
 
 def ids(prepared: Prepared, name: str = "train") -> list[str]:
     return list(prepared.splits[name].ids.to_pylist())
+
+
+def errors(options: DataOptions) -> list[Fault]:
+    return validate(options).errors
 
 
 def rejects(prepared: Prepared) -> list[dict[str, Any]]:
@@ -114,7 +119,6 @@ def test_every_fault_of_every_row_at_once(tmp_path: Path) -> None:
         (5, "bad-messages"),
     }
     assert {fault.file for fault in caught.value.faults} == {str(path)}
-    assert {(fault.row, fault.code) for fault in check_files(DataOptions(path=str(path)))} == places
 
 
 def test_thousands_of_faults_are_grouped_and_all_of_them_written(tmp_path: Path) -> None:
@@ -148,17 +152,17 @@ def test_a_policy_drops_and_accounts(gate: Gate) -> None:
 
 def test_unknown_column_names_the_ones_there_are(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", pairs(30))
-    (fault,) = check_files(DataOptions(path=str(path), columns=Columns(prompt="promt")))
+    (fault,) = errors(DataOptions(path=str(path), columns=Columns(prompt="promt")))
     assert (fault.code, fault.column) == ("unknown-column", "promt")
     assert "prompt, completion" in fault.message
-    (fault,) = check_files(DataOptions(path=str(path), columns=Columns(metadata=["levl"])))
+    (fault,) = errors(DataOptions(path=str(path), columns=Columns(metadata=["levl"])))
     assert fault.code == "unknown-column"
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", pairs(30))
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert [fault.code for fault in check_files(DataOptions(path=str(path)))] == ["no-permission"]
+    assert [fault.code for fault in errors(DataOptions(path=str(path)))] == ["no-permission"]
 
 
 def test_mixed_schemas_are_judged_by_the_whole_file(gate: Gate, codes: Codes) -> None:

@@ -94,7 +94,7 @@ def split(examples: Iterable[DataExample], options: SplitOptions | None = None) 
     """Each example with the name of its split, as they come: nothing is held back or kept in memory.
 
     That is possible because without `stratify`, `time` and `folds` the split depends on the example alone; with them,
-    use `kamerton.data.prepare.prepare`. `group` may be "prompt", None, or a metadata field.
+    use `kamerton.data.gate.prepare`. `group` may be "prompt", None, or a metadata field.
     """
     options = options or SplitOptions()
     if options.stratify or options.time or options.folds:

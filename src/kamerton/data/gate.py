@@ -15,7 +15,6 @@ import numpy as np
 from kamerton.data.balance import label_weights
 from kamerton.data.duplicates import drop_contradictions, drop_exact
 from kamerton.data.faults import FaultLog
-from kamerton.data.ingest import Reading, ingest
 from kamerton.data.labels import Counts, check_labels, count_completions, drop_unknown, find_labels, find_spellings
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.outliers import drop_outliers
@@ -43,23 +42,13 @@ class Prepared:
     label_weights: dict[str, float] | None = None
 
 
-def check_files(options: DataOptions) -> list[Fault]:
-    """Every fault of the files and of their rows by themselves; stores nothing."""
-    files, faults = find_files(options)
-    if faults:
-        return faults
-    log = FaultLog(options.policy)
-    for _ in ingest(files, log, Reading()):
-        pass
-    return log.grouped()
-
-
-def prepare(options: DataOptions, split: SplitOptions, *, cache: Path | None) -> Prepared:
+def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: Path | None = None) -> Prepared:
     """Reads, checks and splits the data; raises `UserError` with every fault found.
 
     With `cache`, rows read once are kept there and memory-mapped; without, they live in a temporary directory as long
     as the result does.
     """
+    split = split or SplitOptions()
     files, faults = find_files(options)
     if faults:
         raise UserError(faults)
