@@ -121,12 +121,13 @@ def hand_written(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
     from transformers import get_scheduler
 
     from kamerton.plan.epoch import membership
+    from kamerton.train.schedule import WARMUP
 
     config, data, model = job["config"], job["data"], job["model"]
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     options = {key: value for key, value in config.optimizer.items() if not key.startswith("_")}
     optimizer = torch.optim.AdamW(trained, **options)
-    schedule = get_scheduler(config.scheduler.name, optimizer, config.scheduler.warmup_steps, steps)
+    schedule = get_scheduler(config.scheduler.name, optimizer, config.scheduler.warmup_steps or WARMUP, steps)
     order = membership(len(data), seed=config.seed, epoch=0)
     ends, size, loss = [], config.batch.size, torch.tensor(0.0)
     for step in range(steps):

@@ -12,7 +12,7 @@ import torch
 
 from kamerton.data.module import FineTuneData
 from kamerton.model.adapter import apply_adapter
-from kamerton.model.module import FineTuneModule, TokenMetrics, decay_groups
+from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.model.tree import ATTENTION, register_attention
 from kamerton.plan.epoch import Cut
@@ -54,7 +54,13 @@ class KeepGradient(pl.Callback):
 
 
 def run(
-    cut: Cut, max_tokens: int, *, kind: Any = "full", steps: int = 1, weights: npt.NDArray[np.float64] | None = None
+    cut: Cut,
+    max_tokens: int,
+    *,
+    kind: Any = "full",
+    steps: int = 1,
+    weights: npt.NDArray[np.float64] | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradients and validation metrics of `steps` steps of eight ragged examples."""
     model = tiny_model()
@@ -65,10 +71,11 @@ def run(
     keep = KeepGradient()
     module = FineTuneModule(
         apply_adapter(model, kind=kind, r=4),
-        lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+        lambda model: torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3),
         lambda optimizer, total: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         total_steps=steps,
         clip_norm=None,
+        label_smoothing=label_smoothing,
     )
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -127,14 +134,6 @@ def test_token_metrics_weigh_tokens_not_batches() -> None:
     assert float(values["perplexity"]) == pytest.approx(np.exp(2.5))
 
 
-def test_weight_decay_spares_vectors() -> None:
-    groups = decay_groups(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3)))
-    assert all(weight.ndim == 2 for weight in groups[0]["params"])
-    assert "weight_decay" not in groups[0]
-    assert groups[1]["weight_decay"] == 0.0
-    assert len(groups[1]["params"]) == 3
-
-
 def test_class_weights_weigh_the_loss_and_cancel_when_equal() -> None:
     (plain,), _ = run("tree", 80)
     (equal,), _ = run("tree", 80, weights=np.full(8, 3.0))
@@ -144,3 +143,19 @@ def test_class_weights_weigh_the_loss_and_cancel_when_equal() -> None:
     (padded,), _ = run("padded", 10**6, weights=weights)
     assert torch.linalg.norm(tree - padded) <= 1e-5 * torch.linalg.norm(padded)
     assert torch.linalg.norm(tree - plain) > 0.01 * torch.linalg.norm(plain)
+
+
+def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reported_loss() -> None:
+    rows, model, total = Ragged(8), tiny_model(), 0
+    for index in range(8):
+        ids = torch.from_numpy(rows.tokens(index).astype(np.int64))
+        wanted = torch.from_numpy(rows.targets(index)[1:])
+        logits = model(input_ids=ids[None]).logits[0, :-1][wanted]
+        total += torch.nn.functional.cross_entropy(logits, ids[1:][wanted], label_smoothing=0.1, reduction="sum")
+    (total / rows.target_counts.sum()).backward()
+    expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    _, plain = run("tree", 80)
+    for cut, max_tokens in (("tree", 80), ("packed", 90), ("padded", 150)):
+        (gradient,), found = run(cut, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
+        assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), cut
+        assert found["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)

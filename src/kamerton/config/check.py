@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kamerton.config.schema import Config
+from kamerton.config.training import check_training
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
@@ -39,7 +40,7 @@ def check_values(values: Mapping[str, Any]) -> list[Fault]:
         to_config(values)
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
-    return [*faults, *_check_names(values), *_check_data(values), *_check_nodes(values)]
+    return [*faults, *_check_names(values), *_check_data(values), *_check_nodes(values), *check_training(values)]
 
 
 def _fault(detail: Any) -> Fault:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from kamerton.data.options import DataOptions, SplitOptions
 
@@ -36,6 +36,8 @@ class AdapterOptions:
     alpha: Annotated[float, Gt(0)] = 32.0
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     targets: str | list[str] = "all-linear"
+    init: Literal["default", "pissa", "pissa_niter_16"] = "default"
+    lr_ratio: Annotated[float, Gt(0)] = 1.0
 
 
 @dataclass
@@ -49,10 +51,17 @@ class BatchOptions:
 
 @dataclass
 class SchedulerOptions:
-    """Learning rate over optimizer steps: rises linearly for `warmup_steps`, then follows `name`."""
+    """Learning rate over optimizer steps: rises linearly, then follows `name`.
 
-    name: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_steps: Annotated[int, Ge(0)] = 0
+    The rise takes `warmup_steps`, or `warmup_ratio` of all steps; 10 steps if neither is given. `decay_ratio` is the
+    share of all steps in which wsd falls (linearly); cosine and wsd end at `min_ratio` of the learning rate.
+    """
+
+    name: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    warmup_steps: Annotated[int, Ge(0)] | None = None
+    warmup_ratio: Annotated[float, Ge(0), Lt(1)] | None = None
+    decay_ratio: Annotated[float, Gt(0), Le(1)] = 0.1
+    min_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
 
 
 @dataclass
@@ -80,6 +89,7 @@ class Config:
     resume: Literal["auto"] | None
     allow_targets: list[str]
     clip_norm: Annotated[float, Gt(0)] | None
+    label_smoothing: Annotated[float, Ge(0), Lt(1)]
     base: bool
     data: DataOptions
     split: SplitOptions

@@ -38,9 +38,13 @@ class PaddedRows:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """For each predicted token: its negative log-likelihood in nats, and whether it was the most likely one."""
+    """For each predicted token: its negative log-likelihood in nats, and whether it was the most likely one.
+
+    `loss` is what training minimises: `nll`, or what label smoothing makes of it.
+    """
 
     nll: Tensor  # (P,) float32
+    loss: Tensor  # (P,) float32
     correct: Tensor  # (P,) bool
     sequence: Tensor  # (P,)
 
@@ -65,8 +69,12 @@ def build_padded(
     return PaddedRows(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 
-def predict(model: nn.Module, batch: TreeRow | PaddedRows) -> Predictions:
-    """Run one micro-batch. The model's own forward applies its head, with any scaling or soft-capping it has."""
+def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: float = 0.0) -> Predictions:
+    """Run one micro-batch. The model's own forward applies its head, with any scaling or soft-capping it has.
+
+    `label_smoothing` e mixes the target with the uniform distribution: (1 - e) nll + e mean over V of -log p
+    (Szegedy et al. 2016, and torch's cross_entropy).
+    """
     columns, inverse = torch.unique(batch.at, return_inverse=True)
     if isinstance(batch, TreeRow):
         layout = {"position_ids": batch.position_ids, "tree": batch.blocks}
@@ -75,13 +83,19 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows) -> Predictions:
         layout = {"attention_mask": batch.attention_mask}
         rows = batch.sequence
     logits = model(input_ids=batch.input_ids, logits_to_keep=columns, use_cache=False, **layout).logits
-    return _score(logits, rows, inverse, batch)
+    return _score(logits, rows, inverse, batch, label_smoothing)
 
 
-def _score(logits: Tensor, rows: Tensor, columns: Tensor, batch: TreeRow | PaddedRows) -> Predictions:
+def _score(
+    logits: Tensor, rows: Tensor, columns: Tensor, batch: TreeRow | PaddedRows, label_smoothing: float
+) -> Predictions:
     """`logits` is (B, C, V); prediction p reads `logits[rows[p], columns[p]]`."""
     logits = logits.float()
     normaliser = logits.logsumexp(dim=-1)[rows, columns]
     nll = normaliser - logits[rows, columns, batch.token]
     best = logits.detach().argmax(dim=-1)[rows, columns]
-    return Predictions(nll, best == batch.token, batch.sequence)
+    loss = nll
+    if label_smoothing:
+        uniform = normaliser - logits.mean(dim=-1)[rows, columns]
+        loss = torch.lerp(nll, uniform, label_smoothing)
+    return Predictions(nll, loss, best == batch.token, batch.sequence)

@@ -16,7 +16,7 @@ from kamerton.data.module import Layout, StepBatch
 from kamerton.model.adapter import trainable_state
 from kamerton.model.loss import predict
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
@@ -45,7 +45,8 @@ class FineTuneModule(pl.LightningModule):
     """Fine-tunes `model` with manual optimization, so that Lightning's steps are optimizer steps.
 
     `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
-    bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it.
+    bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it. `label_smoothing` is
+    in the gradient alone: the losses that are logged are true negative log-likelihoods.
     """
 
     # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
@@ -59,6 +60,7 @@ class FineTuneModule(pl.LightningModule):
         *,
         total_steps: int,
         clip_norm: float | None = 1.0,
+        label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,11 +69,12 @@ class FineTuneModule(pl.LightningModule):
         self.train_metrics, self.val_metrics = TokenMetrics(), TokenMetrics()
         self._optimizer, self._scheduler = optimizer, scheduler
         self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
+        self._label_smoothing = label_smoothing
         self.tokens_seen = 0
         self.examples_seen = 0
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(decay_groups(self.model))
+        optimizer = self._optimizer(self.model)
         return [optimizer], [self._scheduler(optimizer, self._total_steps)]
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
@@ -110,9 +113,9 @@ class FineTuneModule(pl.LightningModule):
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
     def _backward(self, micro: Layout, weights: Tensor, batch: StepBatch) -> None:
-        result = predict(self.model, micro)
+        result = predict(self.model, micro, label_smoothing=self._label_smoothing)
         # DDP averages gradients over ranks; the step's loss is a sum, so undo the division.
-        self.manual_backward((result.nll * weights).sum() * (self.trainer.world_size / batch.normaliser))
+        self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
         if not batch.idle:
             self.train_metrics.update(result.nll, result.correct)
 
@@ -129,15 +132,6 @@ class FineTuneModule(pl.LightningModule):
         values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
         speed = {"train/tokens_per_s": batch.tokens / seconds}
         self.log_dict({**values, **speed, "train/grad_norm": norm, "lr": rate})
-
-
-def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Trained parameters in two groups: matrices, which weight decay applies to, and vectors, exempt from it."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    matrices = [weight for weight in trained if weight.ndim >= 2]
-    vectors = [weight for weight in trained if weight.ndim < 2]
-    groups: list[dict[str, Any]] = [{"params": matrices}]
-    return [*groups, {"params": vectors, "weight_decay": 0.0}] if vectors else groups
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

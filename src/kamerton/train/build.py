@@ -5,32 +5,40 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
+from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.rundir import RunDirectory
+from kamerton.train.schedule import schedule
 
 
 def optimizer_factory(config: Config) -> OptimizerFactory:
-    """Parameter groups → optimizer."""
-    return instantiate({**config.optimizer, "_partial_": True}, config.allow_targets)  # type: ignore[no-any-return]
+    """Model → optimizer of its trained parameters, in groups by weight decay and learning rate."""
+    build = instantiate({**config.optimizer, "_partial_": True}, config.allow_targets)
+    adapter = config.adapter
+
+    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(model, lr_ratio=adapter.lr_ratio, decay_adapter=adapter.init == "default")
+        return scale_rates(build(groups))
+
+    return optimizer
 
 
 def scheduler_factory(config: Config) -> SchedulerFactory:
     """(optimizer, total steps) → learning-rate schedule, stepped once per optimizer step."""
-    from transformers import get_scheduler
-
-    options = config.scheduler
-    name = "constant_with_warmup" if options.name == "constant" else options.name
-    return lambda optimizer, total: get_scheduler(name, optimizer, options.warmup_steps, total)
+    return partial(schedule, **dataclasses.asdict(config.scheduler))
 
 
 def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:

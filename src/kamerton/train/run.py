@@ -259,6 +259,7 @@ def _fit(
         scheduler_factory(config),
         total_steps=total_steps,
         clip_norm=config.clip_norm,
+        label_smoothing=config.label_smoothing,
         seed=config.seed,
     )
     checkpoint = run.last_checkpoint if run.resuming and run.last_checkpoint.exists() else None

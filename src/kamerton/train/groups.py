@@ -1,0 +1,40 @@
+"""The trained parameters in groups: which of them weight decay applies to, and which learn at another rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def parameter_groups(model: nn.Module, *, lr_ratio: float = 1.0, decay_adapter: bool = True) -> list[dict[str, Any]]:
+    """Trained parameters by weight decay and learning rate; groups that would be empty are left out.
+
+    Matrices decay, LoRA's A and B among them: it pulls a layer towards the base model. Exempt are vectors (biases,
+    norms, DoRA's magnitudes) and embeddings, where rows of tokens that the data lack would shrink without a gradient
+    (OLMo 2, arXiv 2501.00656); without `decay_adapter` also A and B (PiSSA's hold a part of the base weights).
+    LoRA+ (arXiv 2402.12354): B learns `lr_ratio` times as fast; `scale_rates` carries it out.
+    """
+    tables = [layer for layer in model.modules() if isinstance(layer, nn.Embedding)]
+    embeddings = {id(weight) for table in tables for weight in table.parameters()}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
+        decays = weight.ndim >= 2 and id(weight) not in embeddings and (decay_adapter or ".lora_" not in name)
+        ratio = lr_ratio if ".lora_B." in name or ".lora_embedding_B." in name else 1.0
+        groups.setdefault((ratio, decays), []).append(weight)
+    order = sorted(groups, key=lambda key: (key[0] != 1.0, not key[1]))  # the plain matrices' rate is the logged one
+    return [
+        {"params": groups[ratio, decays], "lr_ratio": ratio, **({} if decays else {"weight_decay": 0.0})}
+        for ratio, decays in order
+    ]
+
+
+def scale_rates(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The same optimizer, each group's learning rate multiplied by its `lr_ratio`. To be done once, before a schedule
+    takes the rates over."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_ratio", 1.0)
+    return optimizer
