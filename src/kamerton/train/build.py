@@ -17,11 +17,19 @@ from torch import nn
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
+from kamerton.model.adapter import apply_adapter
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule
+
+
+def adapt(config: Config, model: nn.Module) -> nn.Module:
+    """The model to train, as the adapter section says."""
+    options = dataclasses.asdict(config.adapter)
+    del options["lr_ratio"], options["init"]  # the optimizer's
+    return apply_adapter(model, **options)
 
 
 def optimizer_factory(config: Config) -> OptimizerFactory:

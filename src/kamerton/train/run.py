@@ -32,7 +32,7 @@ from kamerton.data.module import FineTuneData
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, Interrupted, UserError
-from kamerton.model.adapter import apply_adapter, count_parameters, export
+from kamerton.model.adapter import count_parameters, export
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.tree import ATTENTION, register_attention
@@ -40,6 +40,7 @@ from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.build import (
+    adapt,
     build_callbacks,
     build_loggers,
     build_trainer,
@@ -87,7 +88,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         if config.base and run.writes:
             score(model, "base", _device(config))
         pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
-        tuned = apply_adapter(model, **dataclasses.asdict(config.adapter))
+        tuned = adapt(config, model)
         run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
 
         stop.check()
