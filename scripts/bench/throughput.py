@@ -97,8 +97,8 @@ def prepare(model_name: str, cut: str) -> dict[str, Any]:
     from kamerton.data.encode import encode
     from kamerton.data.gate import prepare as prepare_data
     from kamerton.model.adapter import apply_adapter
+    from kamerton.model.attention import ATTENTION, register_attention
     from kamerton.model.load import load_model, load_tokenizer
-    from kamerton.model.tree import ATTENTION, register_attention
 
     config = to_config(compose_values([f"model={model_name}", f"batch.cut={cut}"]))
     cache = cache_dir() / "data"

@@ -12,9 +12,9 @@ import torch
 
 from kamerton.data.module import FineTuneData
 from kamerton.model.adapter import apply_adapter
+from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
-from kamerton.model.tree import ATTENTION, register_attention
 from kamerton.plan.epoch import Cut
 
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.tiny import tiny_model
-from kamerton.model.tree import ATTENTION, build_row, register_attention
+from kamerton.model.tree import build_row
 
 Rows = list[list[int]]
 # A small alphabet makes shared prefixes, equal rows and rows that are prefixes of others frequent.
@@ -70,9 +71,3 @@ def test_padded_rows_are_scored_as_if_alone(rows: Rows) -> None:
         for index, row in enumerate(rows):
             found = float(result.nll[result.sequence == index].sum())
             assert found == pytest.approx(alone(row, 1), rel=1e-5, abs=1e-5)
-
-
-def test_tree_attention_without_a_tree_is_an_error_not_a_wrong_number() -> None:
-    MODEL.set_attn_implementation(ATTENTION)
-    with pytest.raises(RuntimeError, match="without a tree"):
-        MODEL(input_ids=torch.tensor([[3, 4, 5]]))

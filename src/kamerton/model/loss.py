@@ -77,7 +77,7 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
     """
     columns, inverse = torch.unique(batch.at, return_inverse=True)
     if isinstance(batch, TreeRow):
-        layout = {"position_ids": batch.position_ids, "tree": batch.blocks}
+        layout = {"position_ids": batch.position_ids, "tree": batch.tree}
         rows = torch.zeros_like(inverse)
     else:
         layout = {"attention_mask": batch.attention_mask}

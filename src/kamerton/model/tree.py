@@ -1,4 +1,4 @@
-"""The tree engine: many token sequences in one row, every shared prefix computed once.
+"""The tree: many token sequences in one row, every shared prefix computed once.
 
 Sequences become a radix tree laid out depth first in a single row. Each node attends to its ancestors and, causally,
 to itself, so every token sees exactly what it would see alone. Training feeds a step's examples, label scoring a
@@ -6,7 +6,7 @@ prompt followed by each label. Without sharing the tree is a plain packed row: o
 
 Source: Tree Training (arXiv 2511.00413).
 
-Shapes: T tokens of the row, P predictions, H query heads, K key heads, D head dimension.
+Shapes: T tokens of the row, P predictions.
 """
 
 from __future__ import annotations
@@ -19,29 +19,55 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import AttentionInterface
 
 from kamerton.plan.epoch import shared_prefix
-
-ATTENTION = "kamerton_tree"
-
 
 # Small subtrees share one attention call with a dense mask: a call costs about what 128 x 128 scores cost.
 _BLOCK = 128
 
+Runs = tuple[tuple[int, int], ...]
+Whole = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tokens `start:end` of the row and the runs before them that they all see, root first.
+    """Tokens `start:end` of the row and the runs before them that they see, root first.
 
     `mask` (end - start, seen + end - start) says who sees whom; None: everything before, and causally oneself.
     """
 
     start: int
     end: int
-    seen: tuple[tuple[int, int], ...]
+    seen: Runs
     mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Who sees whom: token q sees token k when k <= q < reach[k], the end of the subtree below k's node.
+
+    In a sliding window their positions must also differ by less than the window. `blocks` say the same as attention
+    calls, in order.
+    """
+
+    blocks: tuple[Block, ...]
+    positions: Whole  # (T,) within the sequence
+    reach: Whole  # (T,)
+    device: torch.device
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def to(self, device: torch.device) -> Tree:
+        """The same tree with its masks on another device."""
+        return Tree(tuple(_moved(block, device) for block in self.blocks), self.positions, self.reach, device)
+
+    def within(self, window: int | None) -> tuple[Block, ...]:
+        """The attention calls of a layer that sees `window` positions back, itself included; None: all of them."""
+        if window is None or int(self.positions.max()) < window:
+            return self.blocks
+        if window not in self.cache:
+            windowed = (part for block in self.blocks for part in _windowed(block, self.positions, self.reach, window))
+            self.cache[window] = tuple(_moved(block, self.device) for block in windowed)
+        return self.cache[window]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +76,7 @@ class TreeRow:
 
     input_ids: Tensor  # (1, T)
     position_ids: Tensor  # (1, T)
-    blocks: tuple[Block, ...]
+    tree: Tree
     at: Tensor  # (P,)
     token: Tensor  # (P,)
     sequence: Tensor  # (P,)
@@ -59,11 +85,10 @@ class TreeRow:
         """The same row on another device."""
         if device == self.input_ids.device:
             return self
-        blocks = (replace(block, mask=None if block.mask is None else block.mask.to(device)) for block in self.blocks)
         ids, positions, at, token, sequence = (
             tensor.to(device) for tensor in (self.input_ids, self.position_ids, self.at, self.token, self.sequence)
         )
-        return TreeRow(ids, positions, tuple(blocks), at, token, sequence)
+        return TreeRow(ids, positions, self.tree.to(device), at, token, sequence)
 
 
 def build_row(
@@ -89,59 +114,15 @@ def build_row(
         at.append(layout.paths[index][predicted - 1])
         token.append(sequence[predicted])
         owner.append(np.full(len(predicted), index))
+    tree = layout.tree()
     return TreeRow(
         input_ids=_long(np.concatenate(layout.tokens))[None],
-        position_ids=_long(np.concatenate(layout.positions))[None],
-        blocks=tuple(layout.blocks()),
+        position_ids=_long(tree.positions)[None],
+        tree=tree,
         at=_long(np.concatenate(at)),
         token=_long(np.concatenate(token)),
         sequence=_long(np.concatenate(owner)),
     )
-
-
-def register_attention() -> None:
-    """Make `attn_implementation="kamerton_tree"` known to transformers."""
-    AttentionInterface.register(ATTENTION, tree_attention)
-
-
-def tree_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    tree: tuple[Block, ...] | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention of each block over what it sees and itself.
-
-    `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
-    """
-    if tree is None:
-        raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    parts = [
-        F.scaled_dot_product_attention(
-            query[:, :, block.start : block.end],
-            _visible(key, block),
-            _visible(value, block),
-            attn_mask=block.mask,
-            dropout_p=dropout,
-            is_causal=block.mask is None,
-            scale=scaling,
-        )
-        for block in tree
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-def _visible(states: Tensor, block: Block) -> Tensor:
-    runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
-    return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
 @dataclass(slots=True)
@@ -195,50 +176,71 @@ class _Layout:
         if node is not None:
             node.reach = self.size
 
-    def blocks(self) -> Iterator[Block]:
-        """The row as attention calls, in order."""
-        yield from _blocks(self.roots)
+    def tree(self) -> Tree:
+        """The finished tree."""
+        reach = np.empty(self.size, dtype=np.int64)
+        pending = list(self.roots)
+        while pending:
+            node = pending.pop()
+            reach[node.start : node.end] = node.reach
+            pending += node.children
+        return Tree(tuple(_blocks(self.roots, reach)), np.concatenate(self.positions), reach, torch.device("cpu"))
 
 
-def _blocks(siblings: list[_Node]) -> Iterator[Block]:
+def _blocks(siblings: list[_Node], reach: Whole) -> Iterator[Block]:
     """Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
     group: list[_Node] = []
     for node in siblings:
         if group and node.reach - group[0].start > _BLOCK:
-            yield _block(group)
+            yield _block(group, reach)
             group = []
         if node.reach - node.start > _BLOCK and node.children:
-            yield _block([replace(node, children=[])])
-            yield from _blocks(node.children)
+            yield _block([replace(node, children=[])], reach)
+            yield from _blocks(node.children, reach)
         else:
             group.append(node)
     if group:
-        yield _block(group)
+        yield _block(group, reach)
 
 
-def _block(nodes: list[_Node]) -> Block:
+def _block(nodes: list[_Node], reach: Whole) -> Block:
     start = nodes[0].start
     end = nodes[-1].reach if nodes[-1].children else nodes[-1].end
     seen = tuple((node.start, node.end) for node in nodes[0].path())
-    before = sum(stop - begin for begin, stop in seen)
-    if len(nodes) == 1 and not nodes[0].children and before == 0:
+    if len(nodes) == 1 and not nodes[0].children and not seen:
         return Block(start, end, seen, None)
-    mask = np.zeros((end - start, before + end - start), dtype=bool)
-    mask[:, :before] = True
-    for node in nodes:
-        _mark(mask, node, start, before, [])
-    return Block(start, end, seen, torch.from_numpy(mask))
+    return Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach)))
 
 
-def _mark(mask: npt.NDArray[np.bool_], node: _Node, start: int, before: int, above: list[_Node]) -> None:
-    """Let `node` see the nodes above it within the block, and itself causally."""
-    rows = slice(node.start - start, node.end - start)
-    for seen in above:
-        mask[rows, before + seen.start - start : before + seen.end - start] = True
-    size = node.end - node.start
-    mask[rows, before + rows.start : before + rows.stop] = np.tri(size, dtype=bool)
-    for child in node.children:
-        _mark(mask, child, start, before, [*above, node])
+def _sees(start: int, end: int, seen: Runs, reach: Whole) -> npt.NDArray[np.bool_]:
+    """Who of tokens `start:end` sees whom of `seen` and themselves: (end - start, seen + end - start)."""
+    queries, keys = np.arange(start, end)[:, None], _indices((*seen, (start, end)))
+    return (keys <= queries) & (queries < reach[keys])
+
+
+def _windowed(block: Block, positions: Whole, reach: Whole, window: int) -> Iterator[Block]:
+    """The block in pieces no longer than the window, so that each needs few keys, and no key out of sight."""
+    if int(positions[block.start : block.end].max()) < window:
+        yield block
+        return
+    size = max(window, _BLOCK)
+    for start in range(block.start, block.end, size):
+        end = min(start + size, block.end)
+        oldest = int(positions[start:end].min()) - window + 1  # the first position that any of them sees
+        runs = (*block.seen, (block.start, start))
+        trimmed = ((max(begin, begin + oldest - int(positions[begin])), stop) for begin, stop in runs if begin < stop)
+        seen = tuple((begin, stop) for begin, stop in trimmed if begin < stop)
+        keys = _indices((*seen, (start, end)))
+        near = positions[start:end, None] - positions[keys] < window
+        yield Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach) & near))
+
+
+def _indices(runs: Runs) -> Whole:
+    return np.concatenate([np.arange(start, end) for start, end in runs])
+
+
+def _moved(block: Block, device: torch.device) -> Block:
+    return block if block.mask is None else replace(block, mask=block.mask.to(device))
 
 
 def _long(values: npt.NDArray[Any]) -> Tensor:

@@ -35,7 +35,7 @@ from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.model.adapter import count_parameters, export
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
-from kamerton.model.tree import ATTENTION, register_attention
+from kamerton.model.probe import check_loss, choose_cut
 from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -76,14 +76,13 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         pl.seed_everything(config.seed, verbose=False)
         inputs = load_inputs(config.data, config.split, config.model)
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
+        model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+        config = _settled(config, model, run, console)
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
-        plan = data.plan(0)
         _record_start(run, config, prepared, data, total_steps)
-        say_plan(console, run, prepared, plan, total_steps)
+        say_plan(console, run, prepared, data.plan(0), total_steps)
 
-        model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
-        _set_attention(model, config)
         score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and run.writes:
             score(model, "base", _device(config))
@@ -197,11 +196,18 @@ def _data_changed(run: RunDirectory) -> Fault:
     )
 
 
-def _set_attention(model: Any, config: Config) -> None:
-    if config.batch.cut == "padded":
-        return
-    register_attention()
-    model.set_attn_implementation(ATTENTION)
+def _settled(config: Config, model: Any, run: RunDirectory, console: Console) -> Config:
+    """The configuration with the cut that this model bears; says so where it is not the one that was asked for."""
+    check_loss(model)
+    usable = choose_cut(model, config.batch.cut, dropout=config.adapter.dropout)
+    if usable.reason is not None:
+        message = f"batch.cut={config.batch.cut} becomes {usable.cut}: {usable.reason}"
+        run.event(
+            "warn", "cut-fallback", message, advice=f"batch.cut={usable.cut} asks for it; the results are the same"
+        )
+        console.print(f"note   {message}", highlight=False)
+    run.update(batch={"cut": usable.cut, "max_tokens": config.batch.max_tokens})
+    return dataclasses.replace(config, batch=dataclasses.replace(config.batch, cut=usable.cut))
 
 
 def _device(config: Config) -> torch.device:

@@ -1,0 +1,165 @@
+"""The tree's attention function: what transformers calls in every layer of a model set to `kamerton_tree`.
+
+On a CPU each block of the tree is one call of scaled dot-product attention over what it sees and itself; on a GPU the
+whole row is one call of `flex_attention`, which skips the parts of the mask that nobody sees.
+
+Shapes: T tokens of the row, H query heads, K key heads, D head dimension.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from kamerton.model.tree import Block, Tree
+
+ATTENTION = "kamerton_tree"
+_TILE = 128  # flex_attention's own block size
+
+
+class UnsupportedAttentionError(RuntimeError):
+    """The model asks for more than the tree can say: its rows have to be padded."""
+
+
+def register_attention() -> None:
+    """Make `attn_implementation="kamerton_tree"` known to transformers."""
+    AttentionInterface.register(ATTENTION, tree_attention)
+    AttentionMaskInterface.register(ATTENTION, _no_mask)
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    tree: Tree | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Every token over its ancestors and itself, within `sliding_window`, its scores bounded by `softcap`.
+
+    `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
+    """
+    if tree is None:
+        raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")
+    if s_aux is not None or position_bias is not None:
+        raise UnsupportedAttentionError("attention sinks or position biases")
+    if query.is_cuda and dropout == 0.0:
+        return flex_tree(query, key, value, tree, sliding_window, scaling, softcap).transpose(1, 2), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    parts = [
+        _attend(
+            query[:, :, block.start : block.end],
+            _visible(key, block),
+            _visible(value, block),
+            block.mask,
+            dropout,
+            scaling,
+            softcap,
+        )
+        for block in tree.within(sliding_window)
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def flex_tree(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tree: Tree,
+    window: int | None,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    """The same as one call of `flex_attention`, compiled on a GPU: (1, H, T, D)."""
+    size = query.shape[2]
+    extra = -size % _TILE
+    query, key, value = (F.pad(states, (0, 0, 0, extra)) for states in (query, key, value))
+
+    def bounded(score: Tensor, *_: Tensor) -> Tensor:
+        assert softcap is not None
+        return softcap * torch.tanh(score / softcap)
+
+    out = (_compiled() if query.is_cuda else flex_attention)(
+        query,
+        key,
+        value,
+        score_mod=None if softcap is None else bounded,
+        block_mask=_block_mask(tree, window, query.device),
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    assert isinstance(out, Tensor)
+    return out[:, :, :size]
+
+
+def _block_mask(tree: Tree, window: int | None, device: torch.device) -> BlockMask:
+    """The tree's rule of who sees whom; tokens that fill the last tile see themselves alone."""
+    if ("flex", window) not in tree.cache:
+        size = len(tree.reach)
+        filled = size + -size % _TILE
+        positions = _on(np.concatenate([tree.positions, np.zeros(filled - size, dtype=np.int64)]), device)
+        reach = _on(np.concatenate([tree.reach, np.arange(size, filled) + 1]), device)
+
+        def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            seen = (key <= query) & (query < reach[key])
+            return seen if window is None else seen & (positions[query] - positions[key] < window)
+
+        tree.cache["flex", window] = create_block_mask(sees, None, None, filled, filled, device=str(device))
+    return tree.cache["flex", window]  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    return torch.compile(flex_attention)
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    if softcap is None:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+        )
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if mask is None:
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
+    weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype), dropout)
+    return weights @ value
+
+
+def _visible(states: Tensor, block: Block) -> Tensor:
+    runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
+    return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
+
+
+def _no_mask(*_: Any, config: Any = None, local_size: int | None = None, use_vmap: bool = False, **__: Any) -> None:
+    """The tree is the mask. Windows reach the attention function; other patterns cannot be said with it."""
+    if use_vmap or local_size not in (None, getattr(config, "sliding_window", None)):
+        raise UnsupportedAttentionError("a mask of its own kind")
+
+
+def _on(values: Any, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)
