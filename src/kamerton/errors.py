@@ -17,8 +17,8 @@ Severity = Literal["error", "warning"]
 class Fault:
     """One fault of a file or of the configuration.
 
-    `code` is stable and documented. `file` is a data or configuration file (or "command line"), `row` its
-    1-based record number (the header of a CSV file is not a record), `column` a field or configuration key.
+    `code` is stable and documented. `file` is a data or configuration file (or "command line"), `row` the
+    1-based line at which the row begins (of a Parquet file its record), `column` a field or configuration key.
     """
 
     code: str
@@ -49,14 +49,6 @@ class UserError(Exception):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
-
-
-class RunFailed(Exception):  # noqa: N818 (it names what happened)
-    """A run could not go on for a reason outside the program, such as a full disk; `fault` says what to do."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        super().__init__(str(fault))
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)

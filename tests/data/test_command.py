@@ -29,7 +29,7 @@ def test_prepare_reports_and_shows_without_training(
     assert not list(tmp_path.glob("out/*/*/run.json"))
 
 
-def test_prepare_lists_every_fault_and_exits_with_2(
+def test_prepare_lists_every_fault_writes_the_report_and_exits_with_2(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with animals.open("a") as file:
@@ -40,7 +40,68 @@ def test_prepare_lists_every_fault_and_exits_with_2(
     assert "animals.jsonl:121" in said
     assert "animals.jsonl:122:prompt" in said
     assert "did you mean 'seed'?" in said
-    assert not (tmp_path / "out").exists()
+    (folder,) = (tmp_path / "out" / "jsonl").iterdir()
+    assert {path.name for path in folder.iterdir()} == {f"data_report.{end}" for end in ("html", "md", "json")} | {
+        "faults.jsonl",
+        "rejects.jsonl",
+    }
+    assert all(str(folder / name) in said for name in ("data_report.html", "faults.jsonl", "rejects.jsonl"))
+    report = json.loads((folder / "data_report.json").read_text())
+    assert not report["valid"]
+    assert report["counts"]["rows read"] == 122
+    rejects = [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["row"] for reject in rejects] == [121, 122]
+    assert "cannot be used as they are: 2 errors" in (folder / "data_report.html").read_text()
+
+
+def test_a_missing_file_has_a_report_and_an_unusable_name_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["model=tiny", "data=jsonl", f"data.path={tmp_path}/no.jsonl", f"paths.outputs={tmp_path}/out"]
+    assert main(["prepare", *options]) == 2
+    assert "report" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("out/jsonl/*/data_report.html"))) == 1
+    assert main(["prepare", *options, "name=../../elsewhere"]) == 2
+    assert not list(tmp_path.parent.glob("elsewhere*"))
+
+
+def test_too_long_rows_of_all_splits_are_told_together_and_reported(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
+    assert main(["prepare", *options, "data.max_length=4"]) == 2
+    assert "120 in all" in capsys.readouterr().err
+    (folder,) = (tmp_path / "out" / "jsonl").iterdir()
+    assert len((folder / "faults.jsonl").read_text().splitlines()) >= 120
+
+
+def test_the_terminal_says_what_was_left_out_mended_and_cut(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in animals.read_text().splitlines()]
+    more = ["not json", json.dumps({"prompt": "a" * 3000, "completion": rows[0]["completion"]}), json.dumps(rows[0])]
+    more.append(json.dumps({"prompt": " spaced ", "completion": rows[0]["completion"]}))
+    with animals.open("a") as file:
+        file.writelines(line + "\n" for line in more)
+    options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
+    options += ["data.policy.bad-json=drop", "data.policy.outer-whitespace=fix"]
+    assert main(["prepare", *options, "data.overlong=drop"]) == 0
+    said = capsys.readouterr().out
+    for reason in ("bad-json 1", "exact-duplicate 1", "too-long 1"):
+        assert reason in said
+    assert "mended     1 row: outer-whitespace 1" in said
+    (folder,) = (tmp_path / "out" / "jsonl").iterdir()
+    rejects = [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
+    assert sorted((reject["row"], reject["codes"][0]) for reject in rejects) == [
+        (121, "bad-json"),
+        (122, "too-long"),
+        (123, "exact-duplicate"),
+        (124, "outer-whitespace"),
+    ]
+    counts = json.loads((folder / "data_report.json").read_text())["counts"]
+    assert counts["rows read"] == 124 == 3 + counts["train"] + counts["validation"] + counts["test"]
+    assert main(["prepare", *options, "data.overlong=truncate"]) == 0
+    assert "truncated  1 " in capsys.readouterr().out
 
 
 def test_a_policy_drops_what_would_be_refused(animals: Path, tmp_path: Path) -> None:

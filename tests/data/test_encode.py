@@ -184,9 +184,10 @@ def test_a_split_that_loses_all_its_rows_is_no_split(gate: Gate) -> None:
         encoded(gate(pairs(30), ALL_TRAIN), max_length=5, overlong="drop")
 
 
-def test_truncation_keeps_the_completion(gate: Gate) -> None:
+def test_truncation_keeps_the_completion(gate: Gate, tmp_path: Path) -> None:
     prepared = gate(long_rows(), ALL_TRAIN, labels=None)
-    whole, cut = encoded(prepared), encoded(prepared, max_length=200, overlong="truncate")
+    log = FaultLog(folder=tmp_path)
+    whole, cut = encoded(prepared), encoded(prepared, max_length=200, overlong="truncate", log=log)
     assert cut.report["truncated"] == 2
     assert cut.lengths.max() == 200
     for i, example in enumerate(prepared.splits["train"]):
@@ -197,7 +198,10 @@ def test_truncation_keeps_the_completion(gate: Gate) -> None:
             assert cut.targets(i).sum() == cut.target_counts[i] > 190
             assert not cut.targets(i)[0]
     assert cut.report["lost_target_percent"] == pytest.approx(100 * lost / whole.target_counts.sum())
-    assert [fault["code"] for fault in cut.report["faults"]] == ["lost-targets"]
+    assert [fault.code for fault in log.kept] == ["lost-targets"]
+    log.flush()
+    cuts = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert [(cut["action"], cut["codes"], cut["kept"]) for cut in cuts] == [("truncated", ["too-long"], 200)] * 2
 
 
 def test_one_cache_serves_all_splits_limits_and_folds(gate: Gate, tmp_path: Path, monkeypatch: Any) -> None:

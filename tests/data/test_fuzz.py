@@ -76,7 +76,7 @@ def assert_every_row_is_accounted_for(options: DataOptions) -> None:
         return
     kept = sum(1 for _ in ingest(files, log, reading))
     assert sum(reading.rows.values()) == kept + sum(log.rejected.values())
-    assert kept or log.has_errors
+    assert kept or log.errors
 
 
 def jsonl(parts: list[bytes], end: bytes, bom: bool) -> None:

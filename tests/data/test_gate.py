@@ -14,7 +14,7 @@ import pytest
 from data_rows import pairs, question, write_jsonl
 
 from kamerton.data.example import DataExample, Message
-from kamerton.data.gate import Prepared, prepare
+from kamerton.data.gate import DataError, Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
 from kamerton.data.validation import validate
 from kamerton.errors import Fault, UserError
@@ -308,6 +308,40 @@ def test_balance_touches_the_training_split_alone(gate: Gate) -> None:
     assert weights["a"] > weights["b"]
     with pytest.raises(UserError, match=r"data\.balance"):
         gate(rows, balance="over", labels=None)
+
+
+def test_rows_sampled_out_or_repeated_are_counted(gate: Gate) -> None:
+    rows = [{"prompt": question(i), "completion": "a" if i % 4 else "b"} for i in range(200)]
+    for how in ("over", "under"):
+        prepared = gate(rows, balance=how)
+        counts, before = prepared.report["counts"], sum(prepared.report["label_distribution"]["train"].values())
+        repeated, out = counts.get("train rows repeated", 0), counts.get("train rows sampled out", 0)
+        assert counts["train"] == before + repeated - out
+        assert (repeated > 0, out > 0) == (how == "over", how == "under")
+
+
+def test_labels_respelt_are_written_down_and_what_becomes_equal_is_a_duplicate(gate: Gate) -> None:
+    rows = [*pairs(60), {"prompt": question(0), "completion": "YES"}, {"prompt": question(900), "completion": "Yes"}]
+    prepared = gate(rows, policy={"label-spelling": "fix"})
+    kept = sum(len(examples) for examples in prepared.splits.values())
+    assert prepared.report["counts"]["rows read"] == 62 == kept + sum(prepared.report["rejected"].values())
+    assert prepared.report["counts"]["exact duplicates removed"] == 1 == prepared.report["rejected"]["exact-duplicate"]
+    mended = [(line["row"], line["label"], line["now"]) for line in rejects(prepared) if line["action"] == "fixed"]
+    assert mended == [(61, "YES", "yes"), (62, "Yes", "yes")]
+    assert prepared.report["fixed"] == {"label-spelling": 2}
+
+
+def test_faults_of_rows_and_of_rows_against_rows_are_told_together(gate: Gate) -> None:
+    rows = [*pairs(60), pairs(1)[0], {"prompt": 1, "completion": "no"}, {"prompt": question(900), "completion": "Yes"}]
+    with pytest.raises(DataError) as caught:
+        gate(rows)
+    assert {(fault.severity, fault.code) for fault in caught.value.faults} >= {
+        ("error", "not-a-string"),
+        ("error", "label-spelling"),
+        ("warning", "exact-duplicate"),
+    }
+    assert caught.value.report["counts"]["rows read"] == 63
+    assert caught.value.report["rejected"] == {"not-a-string": 1, "exact-duplicate": 1}
 
 
 def test_sources_are_mixed_by_weight_each_with_its_schema(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from kamerton.errors import Fault
 
 ROWS = [{"prompt": 'a, "b"\nc', "completion": "é"}, {"prompt": "d", "completion": "日本"}]
 
+LINES = {"jsonl": (1, 2), "csv": (2, 4)}  # where they begin: the first has a line end in it
+
 
 def read(path: Path, format: str, encoding: str = "utf-8") -> list[tuple[int, object]]:
     rows = read_rows(DataFile(path, None, "data", format, encoding, Columns()))
@@ -44,7 +46,7 @@ def test_text_formats_plain_and_packed(tmp_path: Path, format: str, ending: str)
     content = jsonl(ROWS) if format == "jsonl" else as_csv(ROWS)
     path = tmp_path / f"rows.{format}{ending}"
     path.write_bytes(packed(content, ending) if ending else content)
-    assert read(path, format) == list(enumerate(ROWS, 1))
+    assert read(path, format) == list(zip(LINES[format], ROWS, strict=True))
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_other_encodings_when_asked_for(tmp_path: Path, encoding: str) -> None:
 
 def test_a_bom_needs_no_option(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + as_csv(ROWS))
-    assert read(tmp_path / "rows.csv", "csv") == list(enumerate(ROWS, 1))
+    assert read(tmp_path / "rows.csv", "csv") == list(zip(LINES["csv"], ROWS, strict=True))
 
 
 def test_the_undecodable_byte_is_named_with_its_offset(tmp_path: Path) -> None:
@@ -91,13 +93,22 @@ def test_a_json_array_over_many_lines_is_one_fault(tmp_path: Path) -> None:
 
 def test_csv_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text('a,b\n1,2\n\n1,2,3\n"x"y,2\n4,5\n')
-    good = [(1, {"a": "1", "b": "2"}), (4, {"a": "4", "b": "5"})]
-    assert read(tmp_path / "rows.csv", "csv") == [good[0], (2, "wrong-field-count"), (3, "bad-csv"), good[1]]
+    good = [(2, {"a": "1", "b": "2"}), (6, {"a": "4", "b": "5"})]
+    assert read(tmp_path / "rows.csv", "csv") == [good[0], (4, "wrong-field-count"), (5, "bad-csv"), good[1]]
+
+
+def test_a_csv_row_is_the_line_at_which_it_begins(tmp_path: Path) -> None:
+    text = 'a,b\n"one\ntwo\n\nthree",2\n\n"x\ny",4\n1\n5,6\n'
+    (tmp_path / "rows.csv").write_text(text)
+    rows = read(tmp_path / "rows.csv", "csv")
+    assert [row for row, _ in rows] == [2, 7, 9, 10]
+    starts = [text.splitlines()[row - 1] for row, _ in rows]
+    assert starts == ['"one', '"x', "1", "5,6"]
 
 
 def test_an_open_quote_that_would_swallow_the_rest_refuses_the_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text('a,b\n1,2\n"3,4\n5,6\n')
-    assert read(tmp_path / "rows.csv", "csv") == [(1, {"a": "1", "b": "2"}), (0, "unreadable-file")]
+    assert read(tmp_path / "rows.csv", "csv") == [(2, {"a": "1", "b": "2"}), (0, "unreadable-file")]
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])

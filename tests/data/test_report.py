@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from data_rows import pairs, question
 
-from kamerton.data.encode import encode
+from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
+from kamerton.data.inputs import encode_splits
+from kamerton.data.options import DataOptions
 from kamerton.data.report import manifest, write_report
 from kamerton.data.show import TARGET, show
 from kamerton.model.tiny import tiny_tokenizer
@@ -27,15 +29,12 @@ def prepared(gate: Callable[..., Prepared]) -> Prepared:
     return gate([*rows, {"prompt": " spaced", "completion": "no"}], policy={"missing-field": "drop"})
 
 
-def encoded(prepared: Prepared) -> dict[str, object]:
-    return {
-        name: encode(part, tiny_tokenizer(), max_length=512, overlong="error", cache=None, name=name)
-        for name, part in prepared.splits.items()
-    }
+def encoded(prepared: Prepared, folder: Path) -> tuple[Prepared, dict[str, Encoded]]:
+    return encode_splits(prepared, tiny_tokenizer(), DataOptions(max_length=512), folder)
 
 
 def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:
-    page = write_report(prepared, tmp_path / "report", encoded(prepared))  # type: ignore[arg-type]
+    page = write_report(encoded(prepared, tmp_path)[0], tmp_path / "report")
     names = {path.name for path in page.parent.iterdir()}
     assert names == {"data_report.html", "data_report.md", "data_report.json", "faults.jsonl", "rejects.jsonl"}
     report = json.loads((page.parent / "data_report.json").read_text())
@@ -67,12 +66,12 @@ def test_the_manifest_is_small_and_plain(prepared: Prepared) -> None:
     assert found["counts"]["exact duplicates removed"] == 7
 
 
-def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared]) -> None:
+def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared], tmp_path: Path) -> None:
     prepared = gate([{"prompt": question(i), "completion": "naïve 日本"} for i in range(40)])
-    parts = encoded(prepared)
-    first, second = show(parts["train"], tiny_tokenizer(), 2)  # type: ignore[arg-type]
+    _, parts = encoded(prepared, tmp_path)
+    first, second = show(parts["train"], tiny_tokenizer(), 2)
     coloured = [first.plain[span.start : span.end] for span in first.spans if span.style == TARGET]
     assert coloured == ["naïve 日本<|im_end|>\n"]
-    example = parts["train"].examples[0]  # type: ignore[attr-defined]
+    example = parts["train"].examples[0]
     assert f"user\n{example.prompt}<|im_end|>" in first.plain
     assert "trained on" in second.plain

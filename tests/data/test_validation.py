@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from data_rows import pairs, write_jsonl
 
+from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.splits import split
 from kamerton.data.validation import read_examples, validate
 from kamerton.errors import UserError
 
@@ -38,6 +40,15 @@ def test_examples_stream_and_faults_come_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         next(examples)
     assert len(list(read_examples(DataOptions(path=str(path), policy={"missing-field": "drop"})))) == 3
+
+
+@pytest.mark.parametrize("group", ["prompt", None, "book"])
+def test_examples_split_one_by_one_are_where_prepare_puts_them(tmp_path: Path, group: str | None) -> None:
+    rows = [row | {"book": i % 30} for i, row in enumerate(pairs(200))]
+    options, how = DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", rows))), SplitOptions(group=group)
+    found = {(name, example.id) for name, example in split(read_examples(options), how)}
+    prepared = prepare(options, how)
+    assert found == {(name, id_) for name, part in prepared.splits.items() for id_ in part.ids.to_pylist()}
 
 
 def test_public_names_are_light_until_they_are_used() -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from kamerton.assets import cache_dir, local_data
-from kamerton.config.check import to_config
+from kamerton.config.check import check_values, to_config
 from kamerton.config.command import Asked, run_command
 from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.say import losses
 from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from kamerton.config.schema import Config
-    from kamerton.data.gate import Prepared
+    from kamerton.data.gate import DataError
 
 
 def prepare_command(arguments: Sequence[str]) -> int:
@@ -26,20 +30,43 @@ def prepare_command(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
     own, others = parser.parse_known_args(list(arguments))
+    refusals: list[Path] = []
 
     def job(values: dict[str, Any], asked: Asked) -> None:
         del asked
         _prepare(to_config(values), own.show)
 
-    return run_command(others, job, data_faults)
+    def deeper(values: dict[str, Any]) -> list[Fault]:
+        return data_faults(values, lambda refused: refusals.extend(_write_refusal(refused, values)))
+
+    code = run_command(others, job, deeper)
+    for page in refusals:
+        for line in _files(page):
+            print(line, file=sys.stderr)
+    return code
 
 
-def data_faults(values: dict[str, Any]) -> list[Fault]:
+def _write_refusal(refused: DataError, values: dict[str, Any]) -> list[Path]:
+    """The report of data that cannot be used; none if the folder for it has faults itself."""
+    from kamerton.data.report import write_refusal
+
+    if any(fault.column in ("name", "paths", "paths.outputs") for fault in check_values(values)):
+        return []
+    return [write_refusal(refused, _folder(values["paths"]["outputs"], values["name"], refused.folder))]
+
+
+def _folder(outputs: str, name: str, asked: Path) -> Path:
+    """Where the report of a data set goes: the same files and options have the same place."""
+    return Path(outputs).absolute() / name / f"data-{asked.name[:8]}"
+
+
+def data_faults(values: dict[str, Any], refuse: Callable[[DataError], None] | None = None) -> list[Fault]:
     """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
 
-    Rows too long for the model are among them, if its name is one that can be loaded.
+    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` is told of data that
+    cannot be used.
     """
-    from kamerton.data.gate import prepare
+    from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
     from kamerton.model.load import check_model
 
@@ -56,6 +83,8 @@ def data_faults(values: dict[str, Any]) -> list[Fault]:
     except ValidationError:
         return []  # said already
     except UserError as error:
+        if refuse is not None and isinstance(error, DataError):
+            refuse(error)
         return list(error.faults)
     return []
 
@@ -70,24 +99,29 @@ def _prepare(config: Config, shown: int) -> None:
 
     console = Console()
     inputs = load_inputs(config.data, config.split, config.model)
-    prepared = inputs.prepared
-    folder = Path(config.paths.outputs).absolute() / config.name / f"data-{prepared.fingerprint[:8]}"
-    page = write_report(prepared, folder, inputs.encoded)
+    page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
     for text in show(inputs.encoded["train"], inputs.tokenizer, shown):
         console.print(text)
-    _say(console, prepared, page)
+    _say(console, inputs.prepared.report)
+    for line in _files(page):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def _say(console: Any, prepared: Prepared, page: Path) -> None:
-    """Counts by stage, faults by code, and where the report is."""
+def _say(console: Console, report: dict[str, Any]) -> None:
+    """Counts by stage, what was left out, mended and cut, and warnings by code."""
     from rich.table import Table
 
-    table = Table("stage", "rows", title=f"Data {prepared.report['name']}")
-    for name, count in prepared.report["counts"].items():
+    table = Table("stage", "rows", title=f"Data {report['name']}")
+    for name, count in report["counts"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for severity, code, count in prepared.report["fault_counts"]:
-        console.print(f"{severity} {code}: {count:,}", highlight=False)
-    console.print(f"report  {page}", highlight=False, soft_wrap=True)
-    console.print(f"faults  {page.with_name('faults.jsonl')}", highlight=False, soft_wrap=True)
-    console.print(f"rejects {page.with_name('rejects.jsonl')}", highlight=False, soft_wrap=True)
+    for name, text in losses(report):
+        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+    for severity, code, count in report["fault_counts"]:
+        console.print(f"{severity:<10} {code} {count:,}", highlight=False)
+
+
+def _files(page: Path) -> list[str]:
+    """Where a person finds the report, every fault, and every row that was dropped or mended."""
+    names = {"report": page.name, "faults": "faults.jsonl", "rejects": "rejects.jsonl"}
+    return [f"{what:<10} {page.with_name(name)}" for what, name in names.items()]

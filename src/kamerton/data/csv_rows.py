@@ -1,4 +1,4 @@
-"""CSV records with their numbers: the header names the fields, and a record that does not fit it is a fault."""
+"""CSV records with their lines: the header names the fields, and a record that does not fit it is a fault."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FIELD_LIMIT = 64 * 2**20  # characters
 def csv_rows(
     lines: Iterator[tuple[str, Fault | None]], file: str, delimiter: str
 ) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """`(record number, fields or fault)`; record 0 stands for the file or its header."""
+    """`(line at which the record begins, fields or fault)`; line 0 stands for the file or its header."""
     csv.field_size_limit(FIELD_LIMIT)
     pending: list[Fault] = []  # faults of the lines that the next record is made of
     reader = csv.reader(_texts(lines, pending), delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    number, begun = 0, 1
+    begun = 1
     while True:
         try:
             fields = next(reader, None)
@@ -29,7 +29,7 @@ def csv_rows(
         pending.clear()
         if fields is None:
             return
-        begun = reader.line_num + 1
+        line, begun = begun, reader.line_num + 1
         if not fields:
             continue  # a blank line
         if header is None:
@@ -39,14 +39,13 @@ def csv_rows(
                 yield 0, fault
                 return
             continue
-        number += 1
         if fault is None and len(fields) != len(header):
             message = f"the row has {len(fields)} fields and the header {len(header)}"
             fault = Fault("wrong-field-count", message, "quote fields that hold the delimiter", file)
         if fault is not None and fault.code == "unreadable-file":
             yield 0, fault
             return
-        yield number, fault or dict(zip(header, fields, strict=True))
+        yield line, fault or dict(zip(header, fields, strict=True))
 
 
 def _texts(lines: Iterator[tuple[str, Fault | None]], pending: list[Fault]) -> Iterator[str]:

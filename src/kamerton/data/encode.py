@@ -85,8 +85,9 @@ def encode(
     """Token ids and targets of `examples`, from the cache if they are there.
 
     `overlong` says what becomes of rows with more than `max_length` tokens: "error", "drop", or "truncate" (the
-    prompt loses its beginning; a completion that is itself too long loses its end). Raises `UserError` with every
-    row that cannot be used. `name` is that of the split, for messages. `log` carries the policy for faults.
+    prompt loses its beginning; a completion that is itself too long loses its end). `name` is that of the split, for
+    messages. Faults go to `log`, which carries the policy for them; without it, `UserError` is raised with every row
+    that cannot be used.
     """
     stretches = StretchTokenizer(tokenizer)
     keep_alive = None
@@ -97,15 +98,11 @@ def encode(
     key = _key(examples.store.column("id")[pool], stretches.fingerprint)
     folder = build_once(cache / "tokens" / key, lambda part: _write(part, examples.store, pool, stretches))
     note = generation_prompt_differs(tokenizer)
-    return _view(
-        examples,
-        _Arrays(folder),
-        Limits(max_length, overlong, log or FaultLog()),
-        name,
-        stretches.fingerprint,
-        note,
-        keep_alive,
-    )
+    limits = Limits(max_length, overlong, FaultLog() if log is None else log)
+    result = _view(examples, _Arrays(folder), limits, name, stretches.fingerprint, note, keep_alive)
+    if log is None:
+        limits.log.raise_errors()
+    return result
 
 
 @dataclass(frozen=True)
@@ -218,8 +215,6 @@ def _view(
         limits.log.add(
             Fault("too-few-rows", f"no row of the {name} split is left to use", fix, column="data.max_length")
         )
-    limits.log.raise_errors()
-    report["faults"] = [fault.as_dict() for fault in limits.log.grouped(5)]
     chosen = examples.select(examples.rows[keep])
     view = hashlib.blake2b(
         f"{tokens_of} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8
@@ -247,20 +242,36 @@ def _fit(
 ) -> Mask:
     """Cuts or leaves out rows that are too long (changing begins, lengths and counts); which rows stay."""
     keep = np.ones(len(lengths), bool)
+    once = _once(examples.rows)
     for i in np.flatnonzero(lengths > limits.max_length).tolist():
+        length = int(lengths[i])
         if limits.overlong == "truncate":
-            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), int(lengths[i]), limits.max_length)
-            continue
-        file, row = examples.store.place(int(examples.rows[i]))
-        message = f"the row has {lengths[i]} tokens and data.max_length is {limits.max_length}"
-        fix = f"set data.max_length={lengths[i]} or more, or data.overlong=truncate (keeps the completion) or drop"
-        if limits.overlong == "error":
-            limits.log.add(Fault("too-long", message, fix, file, row))
-        else:
+            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), length, limits.max_length)
+        elif limits.overlong == "drop":
             keep[i] = False
-            limits.log.warn(Fault("too-long", f"{message}: left out", fix, file, row))
-            limits.log.reject(file, row, "too-long")
+        if once[i]:
+            _say_long(*examples.store.place(int(examples.rows[i])), length, limits)
     return keep
+
+
+def _say_long(file: str, row: int, length: int, limits: Limits) -> None:
+    """That a row is too long, and what becomes of it."""
+    message = f"the row has {length} tokens and data.max_length is {limits.max_length}"
+    fix = f"set data.max_length={length} or more, or data.overlong=truncate (keeps the completion) or drop"
+    if limits.overlong == "truncate":
+        limits.log.truncate(file, row, "too-long", tokens=length, kept=limits.max_length)
+    elif limits.overlong == "drop":
+        limits.log.warn(Fault("too-long", f"{message}: left out", fix, file, row))
+        limits.log.reject(file, row, "too-long", tokens=length)
+    else:
+        limits.log.add(Fault("too-long", message, fix, file, row))
+
+
+def _once(rows: Index) -> Mask:
+    """True where a row comes first: what is said of a row is said once, however often it is repeated."""
+    result = np.zeros(len(rows), bool)
+    result[np.unique(rows, return_index=True)[1]] = True
+    return result
 
 
 def _cut(arrays: _Arrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
@@ -275,7 +286,7 @@ def _cut(arrays: _Arrays, begin: int, length: int, limit: int) -> tuple[int, int
 
 def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str, Any], limits: Limits) -> None:
     """A fault for each row that loses target tokens to the length limit, with the share of all."""
-    for i in np.flatnonzero(lost > 0).tolist():
+    for i in np.flatnonzero((lost > 0) & _once(examples.rows)).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
         share = report["lost_target_percent"]
         message = f"{lost[i]} target tokens of the row are cut off ({share:.2g} % of all target tokens are)"
@@ -286,7 +297,7 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
 def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
     """Which rows the template could render and have something to train on."""
     keep = counts > 0
-    for i in np.flatnonzero(~keep).tolist():
+    for i in np.flatnonzero(~keep & _once(examples.rows)).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
         reason = arrays.failed.get(int(place[i]))
         if reason is None:

@@ -21,8 +21,8 @@ _WEIGHT = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 class FaultLog:
     """All faults of one data set, and the rows that were dropped or mended because of them.
 
-    With `folder`, every fault is a line of `faults.jsonl` there and every dropped or mended row one of `rejects.jsonl`;
-    `listing` is where a person will find the former in the end.
+    With `folder`, every fault is a line of `faults.jsonl` there and every row dropped, mended or cut one of
+    `rejects.jsonl`; `listing` is where a person will find the former in the end.
     """
 
     def __init__(
@@ -76,6 +76,15 @@ class FaultLog:
             self._write_row(faults[0].file, faults[0].row, "fixed", fixed, record=record)
         return True
 
+    def mend(self, file: str | None, row: int | None, code: str, **more: object) -> None:
+        """Counts a row that goes on mended, and writes down why."""
+        self.fixed[code] += 1
+        self._write_row(file, row, "fixed", [code], **more)
+
+    def truncate(self, file: str | None, row: int | None, code: str, **more: object) -> None:
+        """Writes down a row of which only a part goes on."""
+        self._write_row(file, row, "truncated", [code], **more)
+
     def reject(self, file: str | None, row: int | None, code: str, **more: object) -> None:
         """Counts a row that goes no further, and writes down why."""
         self.rejected[code] += 1
@@ -100,8 +109,9 @@ class FaultLog:
                 lines.clear()
 
     @property
-    def has_errors(self) -> bool:
-        return any(severity == "error" for severity, _ in self.counts)
+    def errors(self) -> int:
+        """How many faults are errors."""
+        return sum(count for (severity, _), count in self.counts.items() if severity == "error")
 
     def grouped(self, shown: int = SHOWN) -> list[Fault]:
         """The first `shown` faults of each code, then one that counts the rest of that code."""
@@ -130,8 +140,18 @@ class FaultLog:
     def raise_errors(self) -> None:
         """Raises `UserError` with everything found if anything found is an error."""
         self.flush()
-        if self.has_errors:
+        if self.errors:
             raise UserError(self.grouped())
+
+    def outcome(self) -> dict[str, Any]:
+        """What a report says of it all: `warnings` has one entry for each code, `faults` up to six."""
+        return {
+            "rejected": dict(self.rejected),
+            "fixed": dict(self.fixed),
+            "fault_counts": self.state()["counts"],
+            "warnings": self.summary(),
+            "faults": [fault.as_dict() for fault in self.grouped(5)],
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything recorded, as plain values; `restore` takes it back."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,18 @@ import numpy as np
 from kamerton.data.balance import label_weights
 from kamerton.data.duplicates import drop_contradictions, drop_exact
 from kamerton.data.faults import FaultLog
-from kamerton.data.labels import Counts, check_labels, count_completions, drop_unknown, find_labels, find_spellings
+from kamerton.data.labels import (
+    Counts,
+    check_labels,
+    count_completions,
+    drop_unknown,
+    find_labels,
+    find_spellings,
+    mend_spellings,
+)
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.outliers import drop_outliers
-from kamerton.data.rows import LOGS, StoredRows, digest, stored_rows
+from kamerton.data.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.sources import DataFile, find_files
 from kamerton.data.stages import one_schema, places_of, split_rows, training_rows, without_leaks
 from kamerton.data.store import Examples, Index, TemporaryFolder
@@ -42,89 +47,150 @@ class Prepared:
     label_weights: dict[str, float] | None = None
 
 
+class DataError(UserError):
+    """The data cannot be used. `report` says what is known of them, `folder` holds what `Prepared.folder` does."""
+
+    def __init__(
+        self, faults: Iterable[Fault], report: dict[str, Any], folder: Path, keep_alive: object = None
+    ) -> None:
+        super().__init__(faults)
+        self.report, self.folder, self._keep_alive = report, folder, keep_alive
+
+
 def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: Path | None = None) -> Prepared:
-    """Reads, checks and splits the data; raises `UserError` with every fault found.
+    """Reads, checks and splits the data; raises `DataError` (a `UserError`) with every fault found.
 
     With `cache`, rows read once are kept there and memory-mapped; without, they live in a temporary directory as long
     as the result does.
     """
     split = split or SplitOptions()
-    files, faults = find_files(options)
-    if faults:
-        raise UserError(faults)
+    files, missing = find_files(options)
     keep_alive = None
     if cache is None:
         keep_alive = TemporaryFolder()
         cache = keep_alive.path
     folder = cache / "prepared" / digest([asdict(options), asdict(split), [str(file.path) for file in files]])
-    with _logs(folder) as part:
-        log = FaultLog(options.policy, part, None if keep_alive else folder / "faults.jsonl")
+    report = _nothing_yet(options, split)
+    with log_files(folder) as part:
+        log = FaultLog(options.policy, part, None if keep_alive else folder / LOGS[0])
         try:
-            examples, names, weights, report = _stages(options, split, files, cache, log, keep_alive)
+            for fault in missing:
+                log.add(fault)
+            log.raise_errors()
+            examples, names, weights = _stages(options, split, files, cache, log, report, keep_alive)
+        except UserError as error:
+            raise DataError(error.faults, report | log.outcome(), folder, keep_alive) from None
         finally:
             log.flush()
     contents = {name: part.fingerprint for name, part in examples.items()}
-    report |= {"labels": names, "label_weights": weights, "fingerprint": digest([contents, names, weights])}
+    report |= log.outcome() | {"valid": True, "labels": names, "label_weights": weights}
+    report["fingerprint"] = digest([contents, names, weights])
     return Prepared(examples, names, report, report["fingerprint"], folder, weights)
 
 
-@contextmanager
-def _logs(final: Path) -> Iterator[Path]:
-    """A folder for the logs of one preparation; they are moved to their place when complete, failed or not."""
-    final.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="part-", dir=final.parent))
-    try:
-        yield part
-    finally:
-        for name in LOGS:
-            (part / name).touch()
-            (part / name).replace(final / name)
-        shutil.rmtree(part, ignore_errors=True)
+def _nothing_yet(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
+    """The report before a file is read; the stages add to it."""
+    return {
+        "name": options.name,
+        "valid": False,
+        "fingerprint": "",
+        "files": {},
+        "schemas": {},
+        "counts": {"rows read": 0},
+        "lengths": {},
+        "leakage": {},
+        "labels": None,
+        "label_distribution": None,
+        "seed": split.seed,
+        "split": asdict(split),
+        "balance": options.balance,
+    }
 
 
 def _stages(
-    options: DataOptions, split: SplitOptions, files: list[DataFile], cache: Path, log: FaultLog, keep_alive: object
-) -> tuple[dict[str, Examples], list[str] | None, dict[str, float] | None, dict[str, Any]]:
-    """One after the other; the examples by split, the labels and their weights, and the report."""
-    stored = stored_rows(files, cache, log, {}, keep_alive)
-    rows, labels, report = _distinct(stored, options, log)
-    relabel = find_spellings(labels, log) if labels and isinstance(options.labels, str) else {}
-    log.raise_errors()
-    if labels and relabel:
-        log.fixed["label-spelling"] = sum(labels[label] for label in relabel)
-        stored = stored_rows(files, cache, log, relabel, keep_alive)
-        rows, labels, report = _distinct(stored, options, FaultLog(options.policy))
-        report["relabelled"] = relabel
+    options: DataOptions,
+    split: SplitOptions,
+    files: list[DataFile],
+    cache: Path,
+    log: FaultLog,
+    report: dict[str, Any],
+    keep_alive: object,
+) -> tuple[dict[str, Examples], list[str] | None, dict[str, float] | None]:
+    """One after the other, adding to the report; the examples by split, the labels and their weights.
+
+    Rows that cannot be used end nothing at once: the others are looked at first, so that all faults are told together.
+    """
+    stored, rows, labels = _distinct_rows(options, files, cache, log, report, keep_alive)
     store = stored.store
     if labels:
         rows = drop_contradictions(store, rows, log)
     rows, report["lengths"] = drop_outliers(store, rows, log, forms=labels is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
+    errors = log.errors
     places = places_of(store, rows, options, split, log)
-    log.raise_errors()
+    if log.errors > errors:  # without a row's group or time nothing can be said of splits
+        log.raise_errors()
     rows, places, found = without_leaks(stored, rows, places, options.near_duplicates, log)
+    report |= found
+    log.raise_errors()
     splits = split_rows(rows, places, files, options, split, log)
     log.raise_errors()
     counts = {name: count_completions(store, chosen) for name, chosen in splits.items()} if labels else None
     names = _label_names(options, counts, log)
     log.raise_errors()
+    report["label_distribution"] = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(labels))
+    report["counts"] |= _resampled(splits["train"], train)
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
-    weights = label_weights(counts["train"]) if counts and options.balance == "weights" else None
-    sizes = {name: len(part) for name, part in examples.items()}
-    report["counts"] = {"rows read": sum(stored.reading.rows.values()), **report["counts"], **sizes}
-    report |= found | _report(options, split, stored, counts, log)
-    return examples, names, weights, report
+    report["counts"] |= {name: len(part) for name, part in examples.items()}
+    return examples, names, label_weights(counts["train"]) if counts and options.balance == "weights" else None
 
 
-def _distinct(stored: StoredRows, options: DataOptions, log: FaultLog) -> tuple[Index, Counts | None, dict[str, Any]]:
-    """Rows of one schema without exact duplicates, how often each label stands among them, and the counts."""
+def _distinct_rows(
+    options: DataOptions,
+    files: list[DataFile],
+    cache: Path,
+    log: FaultLog,
+    report: dict[str, Any],
+    keep_alive: object,
+) -> tuple[StoredRows, Index, Counts | None]:
+    """Read, of one schema, without duplicates, labels spelt one way; and how often each label stands among them."""
+    stored = stored_rows(files, cache, log, {}, keep_alive)
+    report["files"] = stored.reading.rows
+    report["counts"] = {"rows read": sum(stored.reading.rows.values())}
+    if not stored.store.rows:
+        log.raise_errors()
+    rows, labels = _distinct(stored, options, log, report)
+    relabel = find_spellings(labels, log) if labels and isinstance(options.labels, str) else {}
+    if labels and relabel:
+        mend_spellings(stored.store, rows, relabel, log)
+        stored = stored_rows(files, cache, log, relabel, keep_alive)  # the same rows at the same places
+        usable = len(rows)
+        rows = drop_exact(stored.store, rows, log)
+        labels = count_completions(stored.store, rows)
+        report["relabelled"] = relabel
+        report["counts"]["exact duplicates removed"] += usable - len(rows)
+        report["counts"]["distinct"] = len(rows)
+    return stored, rows, labels
+
+
+def _resampled(before: Index, after: Index) -> dict[str, int]:
+    """What balance and weights of sources made of the training rows, where they changed them."""
+    left_out, distinct = len(np.setdiff1d(before, after)), len(np.unique(after))
+    found = {"train rows sampled out": left_out, "train rows repeated": len(after) - distinct}
+    return {name: count for name, count in found.items() if count}
+
+
+def _distinct(
+    stored: StoredRows, options: DataOptions, log: FaultLog, report: dict[str, Any]
+) -> tuple[Index, Counts | None]:
+    """Rows of one schema without exact duplicates, and how often each label stands among them."""
     store = stored.store
-    rows, schemas = one_schema(stored, log)
+    rows, report["schemas"] = one_schema(stored, log)
     usable = len(rows)
     rows = drop_exact(store, rows, log)
-    counts = {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
+    report["counts"] |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
     labels = find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)
@@ -133,7 +199,7 @@ def _distinct(stored: StoredRows, options: DataOptions, log: FaultLog) -> tuple[
         message = f"data.balance={options.balance} needs labels, and these completions are free text"
         fix = "set data.balance=none, or name the labels in data.labels"
         log.add(Fault("bad-value", message, fix, column="data.balance"))
-    return rows, labels, {"schemas": schemas, "counts": counts}
+    return rows, labels
 
 
 def _label_names(options: DataOptions, counts: dict[str, Counts] | None, log: FaultLog) -> list[str] | None:
@@ -143,26 +209,3 @@ def _label_names(options: DataOptions, counts: dict[str, Counts] | None, log: Fa
     names = sorted(options.labels if isinstance(options.labels, list) else found)
     check_labels(counts, names, log)
     return names
-
-
-def _report(
-    options: DataOptions,
-    split: SplitOptions,
-    stored: StoredRows,
-    counts: dict[str, Counts] | None,
-    log: FaultLog,
-) -> dict[str, Any]:
-    """What happened to the rows, as plain values; `warnings` has one entry for each code, `faults` up to six."""
-    return {
-        "name": options.name,
-        "files": stored.reading.rows,
-        "rejected": dict(log.rejected),
-        "fixed": dict(log.fixed),
-        "seed": split.seed,
-        "split": asdict(split),
-        "balance": options.balance,
-        "label_distribution": counts,
-        "fault_counts": log.state()["counts"],
-        "warnings": log.summary(),
-        "faults": [fault.as_dict() for fault in log.grouped(5)],
-    }

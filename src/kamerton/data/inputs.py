@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.assets import cache_dir, local_data
@@ -11,6 +14,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 if TYPE_CHECKING:
     from kamerton.config.schema import ModelOptions
     from kamerton.data.encode import Encoded
+    from kamerton.data.faults import FaultLog
     from kamerton.data.gate import Prepared
 
 
@@ -26,28 +30,63 @@ class Inputs:
 def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions) -> Inputs:
     """Read, check, split and encode; what was done before with the same files and options is not done again.
 
-    Raises `UserError` with every fault of the files and rows or, if they have none, every fault of encoding them.
+    Raises `DataError` (a `UserError`) with every fault of the files and rows or, if they have none, every fault of
+    encoding them.
     """
-    from kamerton.data.encode import encode
-    from kamerton.data.faults import FaultLog
     from kamerton.data.gate import prepare
     from kamerton.model.load import load_tokenizer
 
     cache = cache_dir() / "data"
     prepared = prepare(local_data(data), split, cache=cache)
     tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    log = FaultLog(data.policy)
-    encoded = {
-        name: encode(
-            examples,
-            tokenizer,
-            max_length=data.max_length,
-            overlong=data.overlong,
-            cache=cache,
-            name=name,
-            log=log,
-        )
-        for name, examples in prepared.splits.items()
-        if len(examples)
-    }
+    prepared, encoded = encode_splits(prepared, tokenizer, data, cache)
     return Inputs(prepared, tokenizer, encoded)
+
+
+def encode_splits(
+    prepared: Prepared, tokenizer: Any, data: DataOptions, cache: Path
+) -> tuple[Prepared, dict[str, Encoded]]:
+    """The splits that are not empty, encoded; and `prepared` with what that found added to its report and lists."""
+    from kamerton.data.encode import encode
+    from kamerton.data.faults import FaultLog
+    from kamerton.data.gate import DataError
+    from kamerton.data.rows import LOGS, digest, log_files
+
+    limits = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong])
+    folder = prepared.folder.with_name(f"{prepared.folder.name}-{limits}")
+    with log_files(folder) as part:
+        for name in LOGS:
+            shutil.copyfile(prepared.folder / name, part / name)
+        log = FaultLog(data.policy, part, folder / LOGS[0])
+        limit: dict[str, Any] = {"max_length": data.max_length, "overlong": data.overlong}
+        encoded = {
+            name: encode(examples, tokenizer, **limit, cache=cache, name=name, log=log)
+            for name, examples in prepared.splits.items()
+            if len(examples)
+        }
+        log.flush()
+    report = _with_encoding(prepared.report, encoded, log)
+    if log.errors:
+        raise DataError(log.grouped(), report, folder)
+    return replace(prepared, report=report, folder=folder), encoded
+
+
+def _with_encoding(report: dict[str, Any], encoded: dict[str, Encoded], log: FaultLog) -> dict[str, Any]:
+    """The data report with what encoding found: its faults, the rows that are left, and their lengths in tokens."""
+    import numpy as np
+
+    from kamerton.data.outliers import length_summary
+
+    found = log.outcome()
+    counted = {key: dict(Counter(report[key]) + Counter(found[key])) for key in ("rejected", "fixed")}
+    listed = {key: report[key] + found[key] for key in ("fault_counts", "warnings", "faults")}
+    lengths = np.concatenate([part.lengths for part in encoded.values()])
+    return {
+        **report,
+        **counted,
+        **listed,
+        "valid": not log.errors,
+        "counts": report["counts"] | {name: len(part) for name, part in encoded.items()},
+        "tokens": length_summary(lengths),
+        "encoded": [part.report for part in encoded.values()],
+    }

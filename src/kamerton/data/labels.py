@@ -61,6 +61,15 @@ def find_spellings(counts: Counts, log: FaultLog) -> dict[str, str]:
     return relabel if log.action("label-spelling") == "fix" else {}
 
 
+def mend_spellings(store: Store, rows: Index, relabel: dict[str, str], log: FaultLog) -> None:
+    """Writes down each row whose label is spelt otherwise from here on."""
+    texts = Examples(store, rows).completions
+    changed = np.asarray(pc.is_in(texts, value_set=pa.array(list(relabel), pa.string())))
+    for row in rows[changed].tolist():
+        label = store.value(row, "completion")
+        log.mend(*store.place(row), "label-spelling", label=label, now=relabel[label])
+
+
 def _bare(label: str) -> str:
     kept = "".join(character for character in label.casefold() if character.isalnum())
     return kept or label

@@ -10,6 +10,7 @@ in at least 5 of a sample) are boilerplate. Two rows are near duplicates only if
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -136,11 +137,19 @@ class Signatures:
 
     def likely(self, pairs: Index, threshold: float) -> Index:
         """The pairs whose signatures agree about as often as at the threshold, or more (three standard errors)."""
-        mapped = np.memmap(self._path, np.uint32, "r", shape=(self._rows, WIDTH))  # for these rows only, then let go
-        agree = (mapped[pairs[:, 0]] == mapped[pairs[:, 1]]).mean(axis=1)
+        members, place = np.unique(pairs, return_inverse=True)
+        found = self._read(members)[place.reshape(pairs.shape)]
+        agree = (found[:, 0] == found[:, 1]).mean(axis=1)
         error = np.sqrt(threshold * (1 - threshold) / WIDTH)
-        found: Index = pairs[agree >= threshold - 3 * error - 1e-9]
-        return found
+        likely: Index = pairs[agree >= threshold - 3 * error - 1e-9]
+        return likely
+
+    def _read(self, rows: Index) -> npt.NDArray[np.uint32]:
+        """The signatures of some rows; a memory map would make the pages around each of them resident as well."""
+        size = WIDTH * np.dtype(np.uint32).itemsize
+        with open(self._path, "rb", buffering=0) as file:
+            parts = [os.pread(file.fileno(), size, row * size) for row in rows.tolist()]
+        return np.frombuffer(b"".join(parts), np.uint32).reshape(-1, WIDTH)
 
 
 def _write_signatures(store: Store, rows: Index, boilerplate: Hashes, file: Any) -> Signatures:
@@ -171,9 +180,12 @@ def _candidates(keys: Hashes, cluster: Index) -> Index:
     """Pairs with one key, not in one cluster yet: each row with the first of its bucket and with its neighbour."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
-    begins = np.r_[True, ranked[1:] != ranked[:-1]] if len(ranked) else np.empty(0, bool)
-    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-    later = np.flatnonzero(~begins & (ranked != 0))
+    again = np.zeros(len(ranked) + 1, bool)
+    again[1:-1] = ranked[1:] == ranked[:-1]
+    shared = again[:-1] | again[1:]  # the rows whose key another row has: of most data few
+    order, ranked, again = order[shared], ranked[shared], again[:-1][shared]
+    first = np.flatnonzero(~again)[np.cumsum(~again) - 1]
+    later = np.flatnonzero(again & (ranked != 0))
     with_first = np.stack([order[first[later]], order[later]], axis=1)
     with_neighbour = np.stack([order[later - 1], order[later]], axis=1)[first[later] < later - 1]
     pairs = np.concatenate([with_first, with_neighbour])

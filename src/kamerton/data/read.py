@@ -1,8 +1,9 @@
 """Reading files into raw rows, one at a time.
 
-`read_rows` yields `(row, record)`: the 1-based row number and either a dict of that row's fields or the `Fault` that
-stands in its place, so that every row that comes in is accounted for. The row is the line of a JSONL file and the
-record of a CSV or Parquet file; row 0 stands for the file as a whole.
+`read_rows` yields `(row, record)`: where the row stands and either a dict of its fields or the `Fault` that stands in
+its place, so that every row that comes in is accounted for. It stands at the line at which it begins (1-based, as
+editors count; the header of a CSV file is line 1) or, in a Parquet file, at the number of its record; 0 is the file as
+a whole.
 """
 
 from __future__ import annotations

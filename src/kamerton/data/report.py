@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kamerton.data.encode import Encoded
 from kamerton.data.example import DataExample
-from kamerton.data.gate import Prepared
-from kamerton.data.outliers import length_summary
+from kamerton.data.gate import DataError, Prepared
 from kamerton.data.rows import LOGS
 from kamerton.errors import Fault
 
 SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text
 
 
-def write_report(prepared: Prepared, folder: Path, encoded: Mapping[str, Encoded] | None = None) -> Path:
+def write_report(prepared: Prepared, folder: Path) -> Path:
     """Writes the report, faults.jsonl and rejects.jsonl into `folder`; returns the path of the page.
 
-    With `encoded` (by split) it tells of tokens as well. The page holds no script and refers to nothing outside it.
+    The page holds no script and refers to nothing outside it. It tells of tokens if `prepared` is from `load_inputs`.
     """
+    return _write(prepared.report | {"sample": _sample(prepared)}, prepared.folder, folder)
+
+
+def write_refusal(refused: DataError, folder: Path) -> Path:
+    """The same of data that cannot be used: how far they came, and all that is wrong with them."""
+    return _write(refused.report | {"sample": {}}, refused.folder, folder)
+
+
+def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    report = prepared.report | {"sample": _sample(prepared)} | _tokens(encoded or {})
     contents = _contents(report)
     (folder / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), "utf-8")
     (folder / "data_report.md").write_text(_environment(False).get_template("data.md.j2").render(contents), "utf-8")
     page = folder / "data_report.html"
     page.write_text(_environment(True).get_template("data.html.j2").render(contents), "utf-8")
     for name in LOGS:
-        shutil.copyfile(prepared.folder / name, folder / name)
+        shutil.copyfile(logs / name, folder / name)
     return page
 
 
@@ -42,7 +45,8 @@ def manifest(prepared: Prepared) -> dict[str, Any]:
     report = prepared.report
     chosen = ("name", "fingerprint", "counts", "rejected", "fixed", "seed", "split", "balance", "labels", "leakage")
     splits = {name: examples.fingerprint for name, examples in prepared.splits.items()}
-    return {key: report[key] for key in chosen} | {"splits": splits, "warnings": report["warnings"]}
+    more = {"splits": splits, "warnings": report["warnings"], "encoded": report.get("encoded", [])}
+    return {key: report[key] for key in chosen} | more
 
 
 def _sample(prepared: Prepared) -> dict[str, list[dict[str, str]]]:
@@ -56,32 +60,26 @@ def _shown(example: DataExample) -> dict[str, str]:
     return {"prompt": prompt[:LONGEST_TEXT], "completion": example.completion[:LONGEST_TEXT]}
 
 
-def _tokens(encoded: Mapping[str, Encoded]) -> dict[str, Any]:
-    if not encoded:
-        return {}
-    lengths = np.concatenate([part.lengths for part in encoded.values()])
-    return {"tokens": length_summary(lengths), "encoded": [part.report for part in encoded.values()]}
-
-
 def _contents(report: dict[str, Any]) -> dict[str, Any]:
     """What the templates show, as rows of tables."""
     counts, splits = report["counts"], list(report["sample"])
-    read, kept = counts["rows read"], sum(counts[name] for name in splits)
-    rejected = sum(report["rejected"].values())
-    found = {code: count for _, code, count in report["fault_counts"]}
     return {
         "title": report["name"],
-        "headline": f"{read:,} rows read, {rejected:,} left out, {sum(report['fixed'].values()):,} mended.",
+        "valid": report["valid"],
+        "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
             ("seed", report["seed"]),
-            ("data", report["fingerprint"]),
+            *([("data", report["fingerprint"])] if report["fingerprint"] else []),
         ],
         "stages": [*counts.items(), *((f"left out: {code}", n) for code, n in report["rejected"].items())],
         "files": list(report["files"].items()),
         "schemas": [(name, n) for schemas in report["schemas"].values() for name, n in schemas.items()],
         "faults": [fault | {"where": Fault(**fault).where} for fault in report["faults"]],
-        "fault_counts": [(c, n, report["rejected"].get(c, 0), report["fixed"].get(c, 0)) for c, n in found.items()],
+        "fault_counts": [
+            (code, severity, n, report["rejected"].get(code, 0), report["fixed"].get(code, 0))
+            for severity, code, n in report["fault_counts"]
+        ],
         "characters": report["lengths"],
         "tokens": report.get("tokens"),
         "encoded": [[part[key] for key in _ENCODED] for part in report.get("encoded", [])],
@@ -90,7 +88,6 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
         "duplicates": _duplicates(report),
         "clusters": report.get("near_duplicates", {}).get("largest", []),
         "sample": report["sample"],
-        "kept": kept,
     }
 
 
@@ -100,8 +97,17 @@ _ENCODED = (
 )
 
 
+def _headline(report: dict[str, Any]) -> str:
+    rejected, fixed = (sum(report[key].values()) for key in ("rejected", "fixed"))
+    counted = f"{report['counts']['rows read']:,} rows read, {rejected:,} left out, {fixed:,} mended."
+    if report["valid"]:
+        return counted
+    errors = sum(n for severity, _, n in report["fault_counts"] if severity == "error")
+    return f"The data cannot be used as they are: {errors:,} error{'s' if errors > 1 else ''}. {counted}"
+
+
 def _label_rows(report: dict[str, Any], splits: list[str]) -> list[list[Any]]:
-    if not report["labels"]:
+    if not report["label_distribution"]:
         return []
     counts = report["label_distribution"]
     return [[label, *(counts[name].get(label, 0) for name in splits)] for label in report["labels"]]
@@ -109,7 +115,7 @@ def _label_rows(report: dict[str, Any], splits: list[str]) -> list[list[Any]]:
 
 def _duplicates(report: dict[str, Any]) -> list[tuple[str, int]]:
     near = report.get("near_duplicates", {})
-    rows = [("exact duplicates", report["counts"]["exact duplicates removed"])]
+    rows = [("exact duplicates", report["counts"].get("exact duplicates removed", 0))]
     if near:
         rows.append((f"in {near['clusters']} clusters of near duplicates", near["rows"]))
     for kind, found in report["leakage"].items():

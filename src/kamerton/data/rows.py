@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class StoredRows:
 def stored_rows(
     files: list[DataFile], cache: Path, log: FaultLog, relabel: Mapping[str, str], keep_alive: object = None
 ) -> StoredRows:
-    """Rows of these files from the cache, or read now; raises `UserError` if the files have faults that forbid use."""
+    """Rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`."""
     key = digest([VERSION, [_file_key(file) for file in files], log.policy, dict(relabel)])
     folder = cache / "rows" / key
 
@@ -56,9 +57,22 @@ def stored_rows(
         for name in LOGS:
             if log.folder is not None and (written / name).exists():
                 shutil.copyfile(written / name, log.folder / name)
-    log.raise_errors()
     reading = Reading(manifest["reading"]["rows"], [(a, b) for a, b in manifest["reading"]["schemas"]])
     return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading)
+
+
+@contextmanager
+def log_files(final: Path) -> Iterator[Path]:
+    """A folder for the lists of a `FaultLog`; they are moved to `final` when complete, whether or not that fails."""
+    final.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=final.parent))
+    try:
+        yield part
+    finally:
+        for name in LOGS:
+            (part / name).touch()
+            (part / name).replace(final / name)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class StretchTokenizer:
         self._encode_later: Encoder = self._encode_slowly
         special: re.Pattern[str] | None = None
         if backend is not None:
-            first, later = json.loads(definition), _without_prefix(json.loads(definition))
+            first, later = _parsed(definition), _without_prefix(_parsed(definition))
             plain = first["truncation"] is None and first["padding"] is None
             self._encode_first = _encoder(backend if plain else _backend(first))
             self._encode_later = self._encode_first if _same(first, later) else _encoder(_backend(later))
@@ -136,6 +137,13 @@ def _backend(definition: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(json.dumps(definition | {"truncation": None, "padding": None}))
+
+
+@lru_cache(maxsize=1)
+def _parsed(definition: str) -> dict[str, Any]:
+    """A tokenizer's definition; parsing it takes longer than a thousand rows, and all splits have the same."""
+    parsed: dict[str, Any] = json.loads(definition)
+    return parsed
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
-from kamerton.data.gate import prepare
+from kamerton.data.gate import DataError, prepare
 from kamerton.data.ingest import Reading, ingest
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.sources import find_files
@@ -19,7 +19,7 @@ from kamerton.errors import Fault, UserError
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What the gate says of a data set: `is_valid` if it can be used as it is. `report` is empty if it cannot."""
+    """What the gate says of a data set: `is_valid` if it can be used as it is; `report` is the data report anyway."""
 
     errors: list[Fault]
     warnings: list[Fault]
@@ -38,9 +38,10 @@ def validate(options: DataOptions, split: SplitOptions | None = None, *, cache: 
         return ValidationResult(faults, [], {})
     try:
         prepared = prepare(options, split, cache=cache)
-    except UserError as error:
+    except DataError as error:
         errors = [fault for fault in error.faults if fault.severity == "error"]
-        return ValidationResult(errors, [fault for fault in error.faults if fault.severity == "warning"], {})
+        warnings = [fault for fault in error.faults if fault.severity == "warning"]
+        return ValidationResult(errors, warnings, error.report)
     return ValidationResult([], [Fault(**fault) for fault in prepared.report["faults"]], prepared.report)
 
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kamerton.data.gate import Prepared
+from kamerton.data.say import losses
 from kamerton.plan.epoch import EpochPlan
 from kamerton.train.rundir import RunDirectory
 
@@ -30,6 +31,9 @@ def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: Epoc
         highlight=False,
     )
     console.print(f"data   {read}{twice}{sizes}{labels}", highlight=False)
+    rejected = {code: n for code, n in prepared.report["rejected"].items() if code != "exact-duplicate"}  # said above
+    for name, text in losses(prepared.report | {"rejected": rejected}):
+        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     share = plan.computed_tokens / max(plan.useful_tokens, 1)
     console.print(
         f"plan   {total_steps:,} steps ({total_steps / len(plan.steps):.2f} epochs); an epoch has"

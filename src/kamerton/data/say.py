@@ -1,0 +1,28 @@
+"""The data stage in a few lines for the terminal: whatever did not reach training as it stood in the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """`(left out | mended | truncated, what and why)` of a data report; empty if every row went on as it was."""
+    found = [("left out", _by_code(report["rejected"])), ("mended", _by_code(report["fixed"]))]
+    cut = [_truncated(part) for part in report.get("encoded", []) if part["truncated"]]
+    return [(name, text) for name, text in [*found, ("truncated", "; ".join(cut))] if text]
+
+
+def _by_code(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    total = sum(counts.values())
+    return f"{total:,} row{'s' if total > 1 else ''}: " + ", ".join(f"{code} {count:,}" for code, count in ordered)
+
+
+def _truncated(part: Mapping[str, Any]) -> str:
+    rows = part["truncated"]
+    text = f"{rows:,} {part['split']} row{'s' if rows > 1 else ''} to data.max_length"
+    lost = part["lost_target_percent"]
+    return f"{text} ({lost:.2g} % of the target tokens lost)" if lost else f"{text} (no target token lost)"
