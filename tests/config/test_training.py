@@ -14,6 +14,7 @@ from kamerton.config.training import check_training
         (["scheduler.warmup_steps=5", "scheduler.warmup_ratio=0.1"], "scheduler.warmup_ratio", "both given"),
         (["scheduler=linear", "+scheduler.min_ratio=0.1"], "scheduler.min_ratio", "does nothing with scheduler=linear"),
         (["scheduler=wsd", "scheduler.warmup_ratio=0.6", "scheduler.decay_ratio=0.5"], "scheduler.decay_ratio", "0.6"),
+        (["model.attn=eager"], "model.attn", "does nothing with batch.cut=tree"),
     ],
 )
 def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str) -> None:

@@ -18,13 +18,20 @@ Node = dict[str, Any]
 
 @dataclass
 class ModelOptions:
-    """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes."""
+    """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes.
+
+    `fused`, `compile`, `gradient_checkpointing` and `attn` (of padded rows) change speed and memory, and no result.
+    """
 
     name: str = "tiny"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     revision: str | None = None
     trust_remote_code: bool = False
     export: Literal["adapter", "merged"] | None = "adapter"
+    fused: bool = True
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    attn: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] | None = None
 
 
 @dataclass
@@ -86,11 +93,12 @@ class Config:
     name: str
     seed: Annotated[int, Ge(0)]
     run_id: str | None
-    resume: Literal["auto", "force"] | None
+    resume: Literal["auto"] | None
     allow_targets: list[str]
     clip_norm: Annotated[float, Gt(0)] | None
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
     base: bool
+    threads: Annotated[int, Gt(0)] | None
     data: DataOptions
     split: SplitOptions
     model: ModelOptions

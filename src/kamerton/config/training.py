@@ -9,8 +9,8 @@ from kamerton.errors import Fault
 
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the scheduler, adapter and optimizer sections taken together; wrong types have been said already."""
-    return [*_scheduler(_section(values, "scheduler"))]
+    """Faults of the scheduler, model and batch sections taken together; wrong types have been said already."""
+    return [*_scheduler(_section(values, "scheduler")), *_switches(values)]
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -31,6 +31,12 @@ def _scheduler(options: Mapping[str, Any]) -> Iterator[Fault]:
             f"scheduler.warmup_ratio and scheduler.decay_ratio are {ratio} and {decay}: together more than all steps"
         )
         yield _fault(message, "choose shares whose sum is at most 1", "scheduler.decay_ratio")
+
+
+def _switches(values: Mapping[str, Any]) -> Iterator[Fault]:
+    cut = _section(values, "batch").get("cut", "tree")
+    if _section(values, "model").get("attn") is not None and cut != "padded":
+        yield _unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded")
 
 
 def _unused(key: str, where: str, fix: str) -> Fault:

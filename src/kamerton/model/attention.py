@@ -19,6 +19,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from kamerton.model.tree import Block, Tree
+from kamerton.model.tree_cpu import cpu_tree
 
 ATTENTION = "kamerton_tree"
 _TILE = 128  # flex_attention's own block size
@@ -59,6 +60,8 @@ def tree_attention(
         raise UnsupportedAttentionError("attention sinks or position biases")
     if query.is_cuda and dropout == 0.0:
         return flex_tree(query, key, value, tree, sliding_window, scaling, softcap).transpose(1, 2), None
+    if query.device.type == "cpu" and dropout == 0.0 and softcap is None:
+        return cpu_tree(query, key, value, tree, sliding_window, scaling), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

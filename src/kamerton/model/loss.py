@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from kamerton.model.kernels import token_loss
 from kamerton.model.tree import TreeRow
 
 
@@ -90,12 +91,8 @@ def _score(
     logits: Tensor, rows: Tensor, columns: Tensor, batch: TreeRow | PaddedRows, label_smoothing: float
 ) -> Predictions:
     """`logits` is (B, C, V); prediction p reads `logits[rows[p], columns[p]]`."""
-    logits = logits.float()
-    normaliser = logits.logsumexp(dim=-1)[rows, columns]
-    nll = normaliser - logits[rows, columns, batch.token]
-    best = logits.detach().argmax(dim=-1)[rows, columns]
-    loss = nll
-    if label_smoothing:
-        uniform = normaliser - logits.mean(dim=-1)[rows, columns]
-        loss = torch.lerp(nll, uniform, label_smoothing)
+    flat = logits.float().flatten(0, 1)
+    row = rows * logits.shape[1] + columns
+    nll, loss = token_loss(flat, row, batch.token, label_smoothing)
+    best = flat.detach().argmax(dim=-1)[row]
     return Predictions(nll, loss, best == batch.token, batch.sequence)

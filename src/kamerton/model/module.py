@@ -14,7 +14,9 @@ from torchmetrics import MeanMetric
 
 from kamerton.data.module import Layout, StepBatch
 from kamerton.model.adapter import trainable_state
+from kamerton.model.fuse import fuse
 from kamerton.model.loss import predict
+from kamerton.model.memory import keep_memory
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
@@ -46,7 +48,8 @@ class FineTuneModule(pl.LightningModule):
 
     `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
     bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it. `label_smoothing` is
-    in the gradient alone: the losses that are logged are true negative log-likelihoods.
+    in the gradient alone: the losses that are logged are true negative log-likelihoods. `fused` puts kernels of
+    the same result in place of the model's modules on a CPU.
     """
 
     # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
@@ -62,6 +65,7 @@ class FineTuneModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -69,9 +73,14 @@ class FineTuneModule(pl.LightningModule):
         self.train_metrics, self.val_metrics = TokenMetrics(), TokenMetrics()
         self._optimizer, self._scheduler = optimizer, scheduler
         self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
-        self._label_smoothing = label_smoothing
+        self._label_smoothing, self._fused = label_smoothing, fused
         self.tokens_seen = 0
         self.examples_seen = 0
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self._fused and self.trainer.strategy.root_device.type == "cpu":
+            keep_memory()
+            fuse(self.model)
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(self.model)
@@ -88,7 +97,7 @@ class FineTuneModule(pl.LightningModule):
         for index, (micro, weights) in enumerate(zip(batch.micro_batches, batch.weights, strict=True)):
             with contextlib.nullcontext() if index == last else self._without_sync():
                 self._backward(micro, weights, batch)
-        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self._clip_norm or float("inf"))
+        norm = self._clip(optimizer.optimizer)
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad()
@@ -118,6 +127,21 @@ class FineTuneModule(pl.LightningModule):
         self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
         if not batch.idle:
             self.train_metrics.update(result.nll, result.correct)
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> Tensor:
+        """The gradient's 2-norm; the optimizer will step as if the gradient were no longer than `clip_norm`."""
+        trained = [weight for weight in self._trained() if weight.grad is not None]
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = scaler.get_scale() if scaler is not None else 1.0  # float16 gradients are still scaled here
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in trained if weight.grad is not None]) / scale
+        if self._clip_norm is None:
+            return norm
+        if scaler is None and type(norm) is Tensor and optimizer.defaults.get("fused"):
+            # The fused kernel divides as it reads: no pass over all gradients of its own.
+            optimizer.grad_scale = (norm / self._clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+        else:
+            torch.nn.utils.clip_grads_with_norm_(trained, self._clip_norm, norm)
+        return norm
 
     def _without_sync(self) -> contextlib.AbstractContextManager[None]:
         model = self.trainer.strategy.model

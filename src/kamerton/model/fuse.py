@@ -1,0 +1,150 @@
+"""Puts the lean kernels in place of a model's own modules, where they are sure to compute the same.
+
+A module is recognised by its parts, and its class is replaced only after the kernel gave the module's own output on
+random input. Where an input does not qualify (autocast, another type or device, dropout, merged adapters) the module's
+own forward runs, call by call.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
+
+_ROTARY = "apply_rotary_pos_emb"
+
+
+def fuse(model: nn.Module) -> list[str]:
+    """Replace what can be replaced; returns the names of the replaced classes and functions."""
+    checked: dict[type, type | None] = {}
+    for module in model.modules():
+        kind = type(module)
+        if kind not in checked:
+            checked[kind] = _replacement(module)
+        fused = checked[kind]
+        if fused is not None:
+            module.__class__ = fused
+    rotated = {name for name in {kind.__module__ for kind in checked} if _fuse_rotary(name)}
+    return sorted(kind.__name__ for kind, fused in checked.items() if fused is not None) + sorted(rotated)
+
+
+class _FusedNorm(nn.Module):
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if not _plain(hidden_states):
+            return super().forward(hidden_states)  # type: ignore[no-any-return]
+        return rms_norm(hidden_states, self.weight, self.variance_epsilon)  # type: ignore[arg-type]
+
+
+class _FusedMLP(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [_projection(layer, self.training) for layer in (self.gate_proj, self.up_proj, self.down_proj)]
+        gate, up, down = parts
+        if gate is None or up is None or down is None or not _plain(x):
+            return super().forward(x)  # type: ignore[no-any-return]
+        return gated_mlp(x, gate, up, down)
+
+
+class _FusedLoRA(nn.Module):
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        to = None if args or kwargs else _projection(self, self.training)
+        if to is None or not _plain(x):
+            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+        return project(x, to)
+
+
+def _replacement(module: nn.Module) -> type | None:
+    """The fused class for modules of this one's class, or None."""
+    kind = type(module)
+    mixin, size = _recognise(module)
+    if mixin is None or issubclass(kind, mixin):
+        return None
+    fused = type(f"Fused{kind.__name__}", (mixin, kind), {"__module__": kind.__module__})
+    return fused if _agrees(module, fused, size) else None
+
+
+def _recognise(module: nn.Module) -> tuple[type | None, int]:
+    """Which kernel the module's parts look like, and the size of its input."""
+    name = type(module).__name__
+    if name.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        return _FusedNorm, module.weight.numel()  # type: ignore[operator]
+    if all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        to = _projection(module.gate_proj, training=False)
+        return (_FusedMLP, to.weight.shape[1]) if to else (None, 0)
+    if hasattr(module, "lora_A"):
+        to = _projection(module, training=False)
+        return (_FusedLoRA, to.weight.shape[1]) if to else (None, 0)
+    return None, 0
+
+
+def _agrees(module: nn.Module, fused: type, size: int) -> bool:
+    """Whether the fused class gives the module's own output; the module is left as it was."""
+    weight = next(module.parameters())
+    x = torch.linspace(-2, 2, 3 * size, dtype=weight.dtype, device=weight.device).view(1, 3, size).sin()
+    kind, training = type(module), module.training
+    with torch.no_grad():
+        try:
+            module.eval()
+            expected = module(x)
+            module.__class__ = fused
+            found = module(x)
+        finally:
+            module.__class__ = kind
+            module.train(training)
+    return bool(torch.linalg.norm(found - expected) <= 1e-5 * torch.linalg.norm(expected))
+
+
+def _fuse_rotary(name: str) -> bool:
+    """Replace the rotary function of a modeling file, which its attention looks up at every call."""
+    module = sys.modules[name]
+    own = vars(module).get(_ROTARY)
+    if own is None or getattr(own, "fused", False):
+        return False
+    query, key = torch.linspace(-1, 1, 48).view(1, 2, 3, 8), torch.linspace(1, 2, 24).view(1, 1, 3, 8)
+    cos, sin = query[:, 0].cos(), key[:, 0].sin()
+    try:
+        agree = all(map(torch.allclose, _rotary_of(own)(query, key, cos, sin), own(query, key, cos, sin)))
+    except (TypeError, RuntimeError):  # another signature or layout
+        return False
+    if agree:
+        setattr(module, _ROTARY, _rotary_of(own))
+    return agree
+
+
+def _rotary_of(own: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    def apply_rotary_pos_emb(
+        q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if args or kwargs or not _plain(q) or cos.shape[-1] != q.shape[-1]:
+            return own(q, k, cos, sin, *args, **kwargs)
+        return rotary(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
+
+    apply_rotary_pos_emb.fused = True  # type: ignore[attr-defined]
+    return apply_rotary_pos_emb
+
+
+def _plain(x: Tensor) -> bool:
+    """Float32 on the CPU outside autocast: what the kernels were written for; a GPU has `model.compile`."""
+    return x.dtype is torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+def _projection(layer: Any, training: bool) -> Projection | None:
+    """The layer's weights if it is a matrix product with at most one adapter on it, else None."""
+    if type(layer) is nn.Linear:
+        return Projection(layer.weight) if layer.bias is None else None
+    if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) is not nn.Linear:
+        return None
+    base, active = layer.base_layer, layer.active_adapters
+    if layer.disable_adapters or layer.merged or len(active) != 1 or layer.lora_variant or base.bias is not None:
+        return None
+    (name,) = active
+    if name not in layer.lora_A or layer.lora_A[name].bias is not None or layer.lora_B[name].bias is not None:
+        return None
+    dropout = layer.lora_dropout[name]
+    if training and not isinstance(dropout, nn.Identity):
+        return None
+    return Projection(base.weight, layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name]))

@@ -1,0 +1,209 @@
+"""Autograd functions for the parts of a decoder layer, with few passes over memory and few saved tensors.
+
+Each gives what the module it stands for gives, its gradient worked out by hand; `fuse.py` decides where they apply.
+
+Shapes: T tokens (all leading dimensions), N features, D head dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+Grads = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """`x W' + scale * (x A') B'`; `a` and `b` are None without LoRA."""
+
+    weight: Tensor  # (out, in)
+    a: Tensor | None = None  # (rank, in)
+    b: Tensor | None = None  # (out, rank)
+    scale: float = 1.0
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """In the order in which gradients are returned."""
+        return self.weight, self.a, self.b
+
+
+def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
+    """The output, and `x A'`, which the backward pass wants again."""
+    out = F.linear(x, to.weight)
+    if to.a is None or to.b is None:
+        return out, None
+    low = x @ to.a.t()
+    return out.addmm_(low, to.b.t(), alpha=to.scale), low
+
+
+def _project_back(
+    grad: Tensor, x: Tensor, low: Tensor | None, to: Projection, needs: tuple[bool, ...], into: Tensor | None
+) -> tuple[Tensor | None, Grads]:
+    """Gradients of x (added to `into`) and of (W, A, B); `needs` says which of the four are wanted."""
+    of_x = None
+    if needs[0]:
+        of_x = grad @ to.weight if into is None else into.addmm_(grad, to.weight)
+    of_weight = grad.t() @ x if needs[1] else None
+    if to.a is None or to.b is None or low is None:
+        return of_x, (of_weight, None, None)
+    of_low = (grad @ to.b).mul_(to.scale)
+    if of_x is not None:
+        of_x.addmm_(of_low, to.a)
+    of_a = of_low.t() @ x if needs[2] else None
+    # As (rank, out): a tall thin product is several times slower than its transpose.
+    of_b = ((low * to.scale).t() @ grad).t() if needs[3] else None
+    return of_x, (of_weight, of_a, of_b)
+
+
+class _Project(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor | None, b: Tensor | None, scale: float) -> Tensor:
+        ctx.scale = scale
+        flat = x.reshape(-1, x.shape[-1])
+        out, low = _project(flat, Projection(weight, a, b, scale))
+        ctx.save_for_backward(flat, low, weight, a, b)
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, low, weight, a, b = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        to = Projection(weight, a, b, ctx.scale)
+        of_x, others = _project_back(flat, x, low, to, ctx.needs_input_grad[:4], None)
+        return None if of_x is None else of_x.view(*grad.shape[:-1], -1), *others, None
+
+
+class _GatedMLP(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Tensor | None) -> Tensor:
+        gate_to, up_to, down_to = _projections(tensors, scales)
+        flat = x.reshape(-1, x.shape[-1])
+        gate, gate_low = _project(flat, gate_to)
+        up, up_low = _project(flat, up_to)
+        out, down_low = _project(F.silu(gate).mul_(up), down_to)
+        ctx.scales = scales
+        ctx.save_for_backward(flat, gate, up, gate_low, up_low, down_low, *tensors)
+        return out.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, gate, up, gate_low, up_low, down_low, *tensors = ctx.saved_tensors
+        gate_to, up_to, down_to = _projections(tensors, ctx.scales)
+        needs = ctx.needs_input_grad
+        active = F.silu(gate)
+        flat = grad.reshape(-1, grad.shape[-1])
+        of_hidden, of_down = _project_back(flat, active * up, down_low, down_to, (True, *needs[8:11]), None)
+        assert of_hidden is not None
+        of_x, of_up = _project_back(active.mul_(of_hidden), x, up_low, up_to, (needs[0], *needs[5:8]), None)
+        of_gate_out = torch.ops.aten.silu_backward(of_hidden.mul_(up), gate)
+        of_x, of_gate = _project_back(of_gate_out, x, gate_low, gate_to, (needs[0], *needs[2:5]), of_x)
+        return None if of_x is None else of_x.view(grad.shape), None, *of_gate, *of_up, *of_down
+
+
+class _RMSNorm(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        out: Tensor = (x * scale).mul_(weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, weight, scale = ctx.saved_tensors
+        normal = x * scale
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (grad * normal).sum(dim=tuple(range(grad.ndim - 1)))
+        if not ctx.needs_input_grad[0]:
+            return None, of_weight, None
+        of_x = grad * weight
+        share = (of_x * normal).mean(dim=-1, keepdim=True)
+        return of_x.addcmul_(normal, share, value=-1).mul_(scale), of_weight, None
+
+
+class _TokenLoss(Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, row: Tensor, token: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        logprobs = logits.log_softmax(dim=-1)
+        nll = -logprobs[row, token]
+        ctx.smoothing = smoothing
+        ctx.save_for_backward(logprobs, row, token)
+        if not smoothing:
+            return nll, nll.clone()
+        return nll, torch.lerp(nll, -logprobs.mean(dim=-1)[row], smoothing)
+
+    @staticmethod
+    def backward(ctx: Any, of_nll: Tensor, of_loss: Tensor) -> Grads:
+        logprobs, row, token = ctx.saved_tensors
+        total = of_nll + of_loss
+        of_row = total.new_zeros(len(logprobs), 1).index_add_(0, row, total[:, None])
+        of_logits = logprobs.exp().mul_(of_row)
+        if ctx.smoothing:
+            share = total.new_zeros(len(logprobs), 1).index_add_(0, row, of_loss[:, None])
+            of_logits.sub_(share, alpha=ctx.smoothing / logprobs.shape[-1])
+        of_logits.index_put_((row, token), -(of_nll + (1 - ctx.smoothing) * of_loss), accumulate=True)
+        return of_logits, None, None, None
+
+
+class _Rotary(Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(query, cos, sin), _rotate(key, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, of_query: Tensor, of_key: Tensor) -> Grads:
+        cos, sin = ctx.saved_tensors
+        turned = torch.cat(sin.tensor_split(2, dim=-1)[::-1], dim=-1).neg_()  # the transpose of the rotation
+        return _rotate(of_query, cos, turned), _rotate(of_key, cos, turned), None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`(x1, x2) * cos + (-x2, x1) * sin`, halves of the last dimension (Su et al. 2021)."""
+    out = x * cos
+    (first, second), (sin_first, sin_second) = x.tensor_split(2, dim=-1), sin.tensor_split(2, dim=-1)
+    out_first, out_second = out.tensor_split(2, dim=-1)
+    out_first.addcmul_(second, sin_first, value=-1)
+    out_second.addcmul_(first, sin_second)
+    return out
+
+
+def _projections(tensors: Any, scales: tuple[float, ...]) -> list[Projection]:
+    triples = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
+    return [Projection(*triple, scale) for triple, scale in zip(triples, scales, strict=True)]
+
+
+def project(x: Tensor, to: Projection) -> Tensor:
+    """A linear layer with LoRA; saves x and its low-rank image alone."""
+    return _Project.apply(x, *to.tensors, to.scale)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def gated_mlp(x: Tensor, gate: Projection, up: Projection, down: Projection) -> Tensor:
+    """`down(silu(gate(x)) * up(x))`; the activation and its product are computed again in the backward pass."""
+    scales = (gate.scale, up.scale, down.scale)
+    return _GatedMLP.apply(x, scales, *gate.tensors, *up.tensors, *down.tensors)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension; saves x and one number a token."""
+    return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary position embedding of queries and keys: (B, H, T, D), cos and sin (B, 1, T, D); saves nothing else."""
+    return _Rotary.apply(query, key, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def token_loss(logits: Tensor, row: Tensor, token: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """For each prediction p, read from `logits[row[p]]` of (R, V): -log p(token[p]), and the same with label smoothing.
+
+    The log-probabilities are the one tensor of the logits' size that is kept.
+    """
+    return _TokenLoss.apply(logits, row, token, smoothing)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,60 @@
+"""Switches of speed and memory: the same loss, computed otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from kamerton.errors import Fault, UserError
+from kamerton.model.attention import ATTENTION, tree_attention
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Keep each layer's input alone and run the layer again in the backward pass: less memory, a third more work."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    try:
+        inner.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        message = f"{type(inner).__name__} has no gradient checkpointing"
+        raise _cannot("gradient_checkpointing", message, "leave it off, or lower batch.max_tokens") from error
+
+
+def compile_layers(model: nn.Module, backend: str = "inductor") -> int:
+    """Compile each decoder layer, for any number of tokens; returns how many.
+
+    Layers of one kind share the compiled code. Attention stays outside on a CPU: the shape of a step's tree is new in
+    every step, and each would be compiled anew.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise _cannot("compile", f"{type(model).__name__} has no decoder layers to compile", "leave it off")
+    if not torch.cuda.is_available():
+        if backend == "inductor" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise _cannot("compile", "there is no C++ compiler", "install g++, or leave it off")
+        AttentionInterface.register(ATTENTION, torch.compiler.disable(tree_attention))  # type: ignore[no-untyped-call]
+    for layer in layers:
+        layer.compile(backend=backend, dynamic=True)
+    return len(layers)
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Choose transformers' attention for padded rows."""
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        message = f"cannot use attention {name!r}: {str(error).strip().splitlines()[0]}"
+        raise _cannot("attn", message, "leave it null") from error
+
+
+def best_precision() -> str:
+    """Lightning's name for the number format that suits the hardware: mixed bfloat16 on a GPU that has it."""
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _cannot(switch: str, message: str, fix: str) -> UserError:
+    return UserError([Fault("model.switch", message, fix, column=f"model.{switch}")])

@@ -1,0 +1,87 @@
+"""The tree's attention on a CPU as one autograd function around torch's flash attention kernel.
+
+Composed of slices and concatenations, its backward pass fills a tensor of the row's size with zeros for every slice,
+and keys are kept once for each query head. Here every block writes into its place, and grouped heads stay grouped.
+
+Shapes: T tokens of the row, H query heads, K key heads, D head dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kamerton.model.tree import Block, Tree
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def cpu_tree(
+    query: Tensor, key: Tensor, value: Tensor, tree: Tree, window: int | None, scaling: float | None
+) -> Tensor:
+    """`query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D)."""
+    blocks = tree.within(window)
+    if ("bias", window, query.dtype) not in tree.cache:
+        tree.cache["bias", window, query.dtype] = [_bias(block.mask, query.dtype) for block in blocks]
+    biases = tree.cache["bias", window, query.dtype]
+    return _Attention.apply(query, key, value, blocks, biases, scaling)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocks: tuple[Block, ...],
+        biases: list[Tensor | None],
+        scaling: float | None,
+    ) -> Tensor:
+        out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+        sums = []
+        for block, bias in zip(blocks, biases, strict=True):
+            own = slice(block.start, block.end)
+            seen = _visible(key, block), _visible(value, block)
+            part, total = _forward(query[:, :, own], *seen, 0.0, bias is None, attn_mask=bias, scale=scaling)
+            out[:, own] = part.transpose(1, 2)
+            sums.append(total)
+        ctx.blocks, ctx.biases, ctx.scaling = blocks, biases, scaling
+        ctx.save_for_backward(query, key, value, out, *sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, *sums = ctx.saved_tensors
+        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for block, bias, total in zip(ctx.blocks, ctx.biases, sums, strict=True):
+            own = slice(block.start, block.end)
+            given = grad[:, own].transpose(1, 2)
+            states = query[:, :, own], _visible(key, block), _visible(value, block), out[:, own].transpose(1, 2)
+            parts = _backward(given, *states, total, 0.0, bias is None, attn_mask=bias, scale=ctx.scaling)
+            of_query[:, :, own] = parts[0]
+            _spread(parts[1], of_key, block)
+            _spread(parts[2], of_value, block)
+        return of_query, of_key, of_value, None, None, None
+
+
+def _visible(states: Tensor, block: Block) -> Tensor:
+    runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
+    return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
+
+
+def _spread(grad: Tensor, whole: Tensor, block: Block) -> None:
+    """Add the gradient of what a block sees to that of the row: the transpose of `_visible`."""
+    at = 0
+    for start, end in (*block.seen, (block.start, block.end)):
+        whole[:, :, start:end] += grad[:, :, at : at + end - start]
+        at += end - start
+
+
+def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The mask as the kernel adds it to scores; torch would convert it again in every layer."""
+    return None if mask is None else torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)

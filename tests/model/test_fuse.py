@@ -1,0 +1,136 @@
+"""Fused modules give the output and the gradients of the model's own, and step aside where they would not."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kamerton.model.adapter import apply_adapter
+from kamerton.model.fuse import fuse
+from kamerton.model.kernels import rotary, token_loss
+
+_spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
+assert _spec is not None
+assert _spec.loader is not None
+families = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(families)
+
+# What the kernels compute of each family; of the others at most a rotation.
+LEAN = {name: {"RMSNorm", "MLP"} for name in ("llama", "mistral", "qwen2", "qwen3", "granite")} | {"cohere": {"MLP"}}
+
+
+def model_of(family: str, kind: Any, **adapter: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model = apply_adapter(families.build(family), kind=kind, r=4, **adapter)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name or "norm" in name:  # a fresh adapter adds nothing, a fresh norm scales nothing
+            nn.init.normal_(weight, mean=float("norm" in name), std=0.05)
+    return model.train()
+
+
+def loss_and_gradient(model: nn.Module) -> tuple[float, Tensor]:
+    ids = torch.arange(42).view(3, 14) * 7 % 101
+    loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+    loss.backward()
+    parts = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+    return float(loss.detach()), torch.cat(parts)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_loss_and_gradient_are_those_of_the_own_modules(family: str, kind: str) -> None:
+    plain = model_of(family, kind)
+    fused = copy.deepcopy(plain)
+    replaced = fuse(fused)
+    parts = {part for part in ("RMSNorm", "MLP") if any(part in name for name in replaced)}
+    assert parts == LEAN.get(family, set())
+    assert "Linear" not in replaced or kind == "lora"
+    loss, gradient = loss_and_gradient(plain)
+    found, fused_gradient = loss_and_gradient(fused)
+    assert found == pytest.approx(loss, rel=1e-6)
+    assert torch.linalg.norm(fused_gradient - gradient) <= 1e-5 * torch.linalg.norm(gradient)
+
+
+def test_fusing_twice_changes_nothing_more() -> None:
+    model = model_of("llama", "lora")
+    fuse(model)
+    classes = [type(module) for module in model.modules()]
+    assert fuse(model) == []
+    assert [type(module) for module in model.modules()] == classes
+
+
+def test_the_rotation_has_the_gradient_of_its_definition() -> None:
+    torch.manual_seed(0)
+    query, key = (torch.randn(1, heads, 5, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2))
+    angle = torch.randn(1, 1, 5, 8, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda q, k: rotary(q, k, angle.cos(), angle.sin()), (query, key))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_tokens_has_the_gradient_of_its_definition(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    row, token = torch.tensor([2, 0, 2, 2]), torch.tensor([1, 4, 3, 1])  # a row may make several predictions
+    assert torch.autograd.gradcheck(lambda states: token_loss(states, row, token, smoothing), (logits,))
+    expected = nn.functional.cross_entropy(logits[row], token, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(token_loss(logits, row, token, smoothing)[1], expected)
+
+
+def test_a_fused_layer_saves_less_for_the_backward_pass() -> None:
+    def saved(model: Any) -> int:
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        ids = torch.arange(60).view(1, 60)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model.get_base_model().model(input_ids=ids, use_cache=False)
+        owned = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        return sum(size for pointer, size in sizes.items() if pointer not in owned)
+
+    plain = model_of("llama", "lora")
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    assert saved(fused) < 0.85 * saved(plain)
+
+
+@pytest.mark.parametrize("case", ["dropout", "disabled", "merged", "autocast"])
+def test_the_own_forward_runs_where_a_kernel_would_be_wrong(case: str) -> None:
+    plain = model_of("llama", "lora", dropout=0.5 if case == "dropout" else 0.0)
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    ids = torch.arange(12).view(1, 12)
+
+    def logits(model: Any) -> Tensor:
+        torch.manual_seed(1)
+        if case == "merged":
+            model.merge_adapter()
+        if case == "disabled":
+            with model.disable_adapter():
+                return model(input_ids=ids).logits  # type: ignore[no-any-return]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case == "autocast"):
+            return model(input_ids=ids).logits  # type: ignore[no-any-return]
+
+    torch.testing.assert_close(logits(fused), logits(plain), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_only_looks_alike_is_left_alone() -> None:
+    class OddRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x / (x.abs().mean(-1, keepdim=True) + self.variance_epsilon) * (1 + self.weight)
+
+    model = nn.Sequential(OddRMSNorm())
+    assert fuse(model) == []
+    assert type(model[0]) is OddRMSNorm
