@@ -51,5 +51,13 @@ class UserError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class RunFailed(Exception):  # noqa: N818 (it names what happened)
+    """A run could not go on for a reason outside the program, such as a full disk; `fault` says what to do."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(str(fault))
+
+
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
     """The user or the system asked to stop; what was done so far is saved and can be resumed."""

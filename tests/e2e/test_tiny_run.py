@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -114,49 +115,141 @@ def test_the_exported_model_scores_like_the_trained_one(train: Train) -> None:
     assert nll == pytest.approx(row["nll"], rel=1e-4)
 
 
+def saved_step(run: Path) -> int:
+    return int(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"])
+
+
+def same_result(one: Path, other: Path) -> bool:
+    """Weights, logged values and metrics, bit for bit; what measures time aside."""
+    before, after = weights(one), weights(other)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert timeless(metric_rows(one)) == timeless(metric_rows(other))
+    found, expected = record(one)["metrics"], record(other)["metrics"]
+    return all(timeless([found[split]]) == timeless([expected[split]]) for split in found.keys() | expected.keys())
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: row[key] for key in row if "tokens_per_s" not in key and "perf/" not in key} for row in rows]
+
+
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     train: Train, adapter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Stops in the first step, in a validating one, at an epoch's end, after it, and in the last."""
     options = [f"adapter={adapter}", "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
     options += ["adapter.dropout=0.1"] if adapter == "lora" else []
     straight = train(*options, "run_id=straight")
-    for stop_after, number in ((1, signal.SIGINT), (4, signal.SIGTERM), (11, signal.SIGTERM), (13, signal.SIGINT)):
+    for stop_after, number in (
+        *((1, signal.SIGINT), (4, signal.SIGTERM), (11, signal.SIGTERM)),
+        *((13, signal.SIGINT), (22, signal.SIGTERM)),
+    ):
         name = f"stopped{stop_after}"
         with monkeypatch.context() as patch:
-            _signal_after(patch, stop_after, number)
+            _signal_in(patch, "training_step", stop_after - 1, number)
             stopped = train(*options, f"run_id={name}", code=130)
         assert record(stopped)["state"] == "paused"
-        assert record(stopped)["progress"]["step"] == stop_after
-        resumed = train(*options, f"run_id={name}")
-        assert resumed == stopped
-        assert losses(resumed) == losses(straight)
-        before, after = weights(straight), weights(resumed)
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[key], after[key]) for key in before)
-        for split in ("validation", "best", "test"):
-            assert record(resumed)["metrics"][split] == record(straight)["metrics"][split]
+        assert record(stopped)["progress"]["step"] == saved_step(stopped) == stop_after
+        assert train(*options, f"run_id={name}") == stopped
+        assert same_result(stopped, straight)
 
 
-def _signal_after(patch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
-    """A real signal, in the middle of optimizer step `step`."""
+@pytest.mark.parametrize("step", [4, 11, 22])
+def test_a_stop_during_validation_loses_none_of_it(train: Train, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of an epoch, at the end of one, and after the last step."""
+    options = ["trainer.max_epochs=2", "eval.strategy=steps", f"eval.every={step}", "batch.max_tokens=100"]
+    straight = train(*options, "run_id=straight")
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "validation_step", step, signal.SIGTERM)
+        stopped = train(*options, "run_id=stopped", code=130)
+    assert bool(metric_rows(stopped)[-1].get("val/loss")) == (step == 22)
+    assert saved_step(stopped) == step
+    train(*options, "run_id=stopped")
+    assert same_result(stopped, straight)
+
+
+def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption after the fit must not train on to the last step of the schedule."""
+    import kamerton.train.run
+
+    options = ["eval.strategy=steps", "eval.every=1", "callbacks.early_stopping.patience=1", "optimizer.lr=10"]
+    straight = train(*options, "run_id=straight")
+    assert record(straight)["progress"]["step"] < record(straight)["progress"]["steps"]
+    with monkeypatch.context() as patch:
+        patch.setattr(kamerton.train.run, "_load_best", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        train(*options, "run_id=stopped", code=130)
+    assert same_result(train(*options, "run_id=stopped"), straight)
+
+
+def test_a_damaged_checkpoint_costs_steps_but_no_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["eval.strategy=steps", "eval.every=4", "save.strategy=steps", "save.every=2"]
+    straight = train(*options, "run_id=straight")
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 6, signal.SIGINT)
+        stopped = train(*options, "run_id=stopped", code=130)
+    last = stopped / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    assert same_result(train(*options, "run_id=stopped"), straight)
+    said = (stopped / "events.jsonl").read_text()
+    assert f"{last} is damaged" in said
+    assert "previous.ckpt" in said
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["save.strategy=steps", "save.every=3", "base=false", "run_id=full"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as much as a run needs before its checkpoints
+    try:
+        train(*options, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert "disk.full" in said
+    assert "go on with run_id=full" in said
+    assert "Traceback" not in said
+    run = train(*options)
+    assert record(run)["state"] == "succeeded"
+
+
+def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 3, signal.SIGINT)
+        train("run_id=x", code=130)
+    run = train("run_id=x", "optimizer.weight_decay=0.5", "resume=force")
+    assert "optimizer.weight_decay: 0.01 → 0.5" in (run / "events.jsonl").read_text()
+    assert yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["weight_decay"] == 0.5
+
+
+def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "chaos.py"
+    done = subprocess.run([sys.executable, script, "--kills", "25"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "25 kills" in done.stdout
+
+
+def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal.Signals) -> None:
+    """A real signal, in the first call of the module's `method` at global step `step`."""
     from kamerton.model.module import FineTuneModule
 
-    plain = FineTuneModule.training_step
+    plain, due = getattr(FineTuneModule, method), [step]
 
-    def training_step(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
-        if self.global_step == step - 1:
+    def signalling(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
+        if due == [self.global_step]:
+            due.clear()
             os.kill(os.getpid(), number)
         plain(self, batch, batch_idx)
 
-    patch.setattr(FineTuneModule, "training_step", training_step)
+    patch.setattr(FineTuneModule, method, signalling)
 
 
 def test_resuming_with_another_configuration_or_other_data_is_refused(
     train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        _signal_after(patch, 2)
+        _signal_in(patch, "training_step", 1, signal.SIGINT)
         train("run_id=x", code=130)
     train("run_id=x", "optimizer.lr=0.5", code=2)
     assert "run x was started with optimizer.lr=0.001, now it is 0.5" in capsys.readouterr().err

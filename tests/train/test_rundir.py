@@ -30,8 +30,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
 
 def finish(run: RunDirectory, state: Any = "succeeded") -> RunDirectory:
     run.set_state(state)
-    run.record["pid"] = 0
-    (run.path / "run.json").write_text(json.dumps(run.record))
+    run.release()
     return run
 
 
@@ -71,14 +70,14 @@ def test_a_finished_run_is_not_trained_over(values: dict[str, Any]) -> None:
         open_run(values)
 
 
-def test_a_running_run_is_not_joined(values: dict[str, Any]) -> None:
+def test_a_run_has_one_process_at_a_time(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     run = open_run(values)
     run.set_state("running")
-    run.record["pid"] = os.getppid()
-    (run.path / "run.json").write_text(json.dumps(run.record))
-    with pytest.raises(UserError, match=r"is running \(process"):
+    with pytest.raises(UserError, match=rf"is running \(process {os.getpid()}\)"):
         open_run(values)
+    run.release()  # as the system does when the process is killed
+    assert open_run(values).resuming
 
 
 def test_another_configuration_is_refused_with_every_difference(values: dict[str, Any]) -> None:
@@ -91,6 +90,19 @@ def test_another_configuration_is_refused_with_every_difference(values: dict[str
         ("seed", "seed=1, now it is 7"),
         ("optimizer.lr", "optimizer.lr=0.001, now it is 0.0001"),
     ]
+
+
+def test_resume_force_goes_on_and_says_what_changed(values: dict[str, Any]) -> None:
+    values["run_id"] = "mine"
+    finish(open_run(values), "paused")
+    run = finish(open_run(values | {"seed": 7, "resume": "force"}), "paused")
+    assert (run.resuming, run.changed) == (True, ["seed: 1 → 7"])
+    assert not open_run(values | {"seed": 7}).changed
+
+
+def test_resume_force_must_name_its_run(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="resume=force needs the run"):
+        open_run(values | {"resume": "force"})
 
 
 def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 
 from kamerton.config.compose import ROOT, VERSION_BASE, check_overrides, conf_dir, force, plain
-from kamerton.errors import Fault, Interrupted, UserError
+from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 
 Values = dict[str, Any]
 
@@ -44,9 +46,10 @@ def run_command(
         overrides = tuple(text.removeprefix("++") for text in HydraConfig.get().overrides.task)
         try:
             return job(plain(composed), Asked(overrides, parsed.config_dir))
-        except (UserError, Interrupted) as error:
+        except (UserError, RunFailed, Interrupted) as error:
             raise _Ended from error
 
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler) if _is_main_thread() else None
     try:
         completes = parsed.shell_completion  # what follows is an instruction such as install=bash, no override
         faults = (
@@ -66,7 +69,15 @@ def run_command(
         return 130
     except SystemExit as exit:  # Hydra has printed the traceback of a failed job
         return exit.code if isinstance(exit.code, int) else 1
+    finally:
+        if terminate is not None:
+            signal.signal(signal.SIGTERM, terminate)
     return 0
+
+
+def _is_main_thread() -> bool:
+    """Only there may handlers of signals be set."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class _Ended(BaseException):
@@ -78,7 +89,7 @@ def _exit_code(reason: BaseException | None) -> int:
         print_faults(reason)
         return 2
     print(f"\n{reason}", file=sys.stderr)
-    return 130
+    return 1 if isinstance(reason, RunFailed) else 130
 
 
 def print_faults(error: UserError) -> None:

@@ -93,7 +93,7 @@ class Config:
     name: str
     seed: Annotated[int, Ge(0)]
     run_id: str | None
-    resume: Literal["auto"] | None
+    resume: Literal["auto", "force"] | None
     allow_targets: list[str]
     clip_norm: Annotated[float, Gt(0)] | None
     label_smoothing: Annotated[float, Ge(0), Lt(1)]

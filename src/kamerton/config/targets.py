@@ -19,6 +19,7 @@ from kamerton.words import did_you_mean
 
 ALLOWED = (
     "kamerton.train.callbacks.",
+    "kamerton.train.checkpoints.",
     "kamerton.train.metrics_file.",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.callbacks.",
@@ -35,12 +36,14 @@ _RESERVED = {"_target_", "_partial_"}
 # Arguments that `train` itself gives to a node, by the node's key.
 GIVEN = {
     "optimizer": ("params",),
-    "trainer": ("callbacks", "logger", "default_root_dir", "val_check_interval", "check_val_every_n_epoch"),
+    "trainer": (
+        *("callbacks", "logger", "plugins", "default_root_dir", "val_check_interval", "check_val_every_n_epoch"),
+    ),
     "logger.csv": ("folder", "step"),
     "logger.wandb": ("save_dir", "id", "config"),
     "logger.tensorboard": ("save_dir",),
     "callbacks.checkpoint_best": ("dirpath",),
-    "callbacks.checkpoint_last": ("dirpath", "every_n_train_steps", "every_n_epochs"),
+    "callbacks.checkpoint_last": ("dirpath", "every_n_train_steps"),
 }
 
 

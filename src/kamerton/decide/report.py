@@ -41,15 +41,17 @@ STATES = {
 _MARKDOWN_MARKUP = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])\(")
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, state: str | None = None) -> Path:
     """Write `report.html` and `report.md` into the run directory and return the path of the first.
 
-    A missing or damaged part of the run directory becomes a sentence in the report. The same run directory
-    gives the same report. Raises `UserError` when `run_dir` is not a directory.
+    `state` is the run's state where its record does not say so yet. A missing or damaged part of the run directory
+    becomes a sentence in the report. The same run directory gives the same report. Raises `UserError` when `run_dir`
+    is not a directory.
     """
     from plotly.offline import get_plotlyjs
 
     run = read_run(run_dir)
+    run.record.update({} if state is None else {"state": state})
     values = contents(run)
     page = _environment(autoescape=True).get_template("run.html.j2")
     text = _environment(autoescape=False, finalize=_markdown).get_template("run.md.j2")

@@ -21,6 +21,7 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
+from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule
@@ -93,7 +94,7 @@ def build_callbacks(
     config: Config, run: RunDirectory, stop: StopRequest, data: FineTuneData, total_steps: int
 ) -> list[Callback]:
     """The configured callbacks that are not null, and the ones that keep the run directory."""
-    folder = str(run.path / "checkpoints")
+    folder = str(run.checkpoints)
     every = steps_between(config.save, data.steps_per_epoch, total_steps)
     given: dict[str, dict[str, Any]] = {
         "checkpoint_best": {"dirpath": folder},
@@ -109,7 +110,8 @@ def build_callbacks(
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
     examples = total_steps * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
-    return [*callbacks, recorder, SaveAndStop(stop, run)]
+    # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
+    return [SaveAndStop(stop, run.checkpoints, total_steps), *callbacks, recorder]
 
 
 def _needs_validation(callback: Callback) -> bool:
@@ -128,6 +130,7 @@ def build_trainer(
     """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
     has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     node = {"enable_progress_bar": has_bar, **config.trainer}
+    plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()
     trainer: pl.Trainer = instantiate(
@@ -138,5 +141,6 @@ def build_trainer(
         default_root_dir=str(run.path),
         val_check_interval=steps_between(config.eval, steps_per_epoch, total_steps),
         check_val_every_n_epoch=None,
+        plugins=[*plugins, DurableCheckpoints()],
     )
     return trainer

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loops.evaluation_loop import RestartStage
 
 from kamerton.errors import Interrupted
+from kamerton.train.checkpoints import save_last
 from kamerton.train.rundir import RunDirectory
 
 
@@ -28,6 +31,12 @@ class StopRequest:
         """Raise `Interrupted` if a stop was asked for."""
         if self.requested:
             raise Interrupted
+
+    def listen(self) -> dict[int, Any]:
+        """Let Ctrl-C and SIGTERM set this request; returns the handlers before. Only the main thread may do so."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -44,10 +53,7 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Ctrl-C and SIGTERM ask for a stop instead of tearing the process down in the middle of a step."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = request.listen()
     try:
         yield request
     finally:
@@ -56,29 +62,67 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 
 class SaveAndStop(pl.Callback):
-    """When a stop was asked for: saves `last.ckpt` at the end of the step, then raises `Interrupted`.
+    """When a stop was asked for: saves `last.ckpt` as soon as the step is done, then raises `Interrupted`.
 
-    Lightning logs a step's metrics only after `on_train_batch_end`, so the exception waits for the next hook.
+    A step is done when the next one begins: its metrics are logged then, and its validation has run. A stop during
+    validation does not wait for the end of it: the run goes on with that validation from its beginning. Only the
+    validation of the last step is finished first, because Lightning does not take up a run that has no step left.
     """
 
-    def __init__(self, request: StopRequest, run: RunDirectory) -> None:
-        self._request, self._run = request, run
-        self._saved = False
+    def __init__(self, request: StopRequest, folder: Path, total_steps: int) -> None:
+        self._request, self._folder, self._total_steps = request, folder, total_steps
+        self._validation_due = False
+        self._finished = False
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._request.requested, all=False):
-            trainer.save_checkpoint(self._run.last_checkpoint)
-            self._saved = True
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["validation_due"], checkpoint["finished"] = self._validation_due, self._finished
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._stop()
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._validation_due = checkpoint["validation_due"]
 
-    def on_validation_start(self, *_: Any) -> None:
-        self._stop()
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning has added a handler that ends the run before this callback saves. It takes it away after the fit.
+        self._request.listen()
+        # A step that had begun but not run is counted by Lightning, and validation would come a step early.
+        trainer.fit_loop.epoch_loop.batch_progress.total.reset_on_restart()
+        if self._validation_due:
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            validation._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            validation.batch_progress.reset()
+            self._validation_due = False
 
-    def _stop(self) -> None:
-        if self._saved:
-            raise Interrupted
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Loggers count batches, and Lightning counts one too many after some restarts; a batch is a step here.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        if self._asked(trainer):
+            self._save_and_stop(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_validation(trainer)
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.world_size == 1:  # ranks may have different numbers of batches, and must decide together
+            self._stop_validation(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._finished = True
+        save_last(trainer, self._folder)
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self._request.requested, all=False)
+
+    def _stop_validation(self, trainer: pl.Trainer) -> None:
+        if not trainer.sanity_checking and trainer.global_step < self._total_steps and self._asked(trainer):
+            self._validation_due = True
+            self._save_and_stop(trainer)
+
+    def _save_and_stop(self, trainer: pl.Trainer) -> None:
+        save_last(trainer, self._folder)
+        raise Interrupted
 
 
 class ProgressBar(RichProgressBar):
@@ -109,10 +153,14 @@ class Recorder(pl.Callback):
         self._began = (0.0, 0)
         self._best: float | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._best = state_dict["best"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = (time.monotonic(), trainer.global_step)
-        best = (self._run.record.get("metrics") or {}).get("best") or {}
-        self._best = best.get("loss")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.is_global_zero and (

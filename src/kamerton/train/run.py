@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
-import yaml
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from kamerton.config.schema import Config
@@ -31,7 +29,7 @@ from kamerton.data.inputs import load_inputs
 from kamerton.data.module import FineTuneData
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
-from kamerton.errors import Fault, Interrupted, UserError
+from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.model.adapter import count_parameters, export
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
@@ -50,7 +48,8 @@ from kamerton.train.build import (
     wandb_run,
 )
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.environment import environment
+from kamerton.train.checkpoints import BEST, LAST, PREVIOUS, damage, newest_checkpoint, read_checkpoint
+from kamerton.train.lifecycle import recorded
 from kamerton.train.rundir import RunDirectory, open_run
 from kamerton.train.terminal import count_bar, say_plan, say_result
 
@@ -73,7 +72,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
     """
     console = console or Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)
     values = dataclasses.asdict(config)
-    with _recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
+    with recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         pl.seed_everything(config.seed, verbose=False)
@@ -102,43 +101,11 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         _load_best(tuned, run)
         score(tuned, "test", _device(config))
         _export(config, tuned, tokenizer, run)
+        write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
         run.set_state("succeeded")
-    write_report(run.path)
+    (run.checkpoints / PREVIOUS).unlink(missing_ok=True)
     say_result(console, run)
     return RunResult(run.run_id, run.path, run.record["state"], run.record["metrics"])
-
-
-@contextmanager
-def _recorded(run: RunDirectory, overrides: Sequence[str]) -> Any:
-    """Whatever happens, `run.json` says so: paused when interrupted, failed with the reason otherwise."""
-    if run.writes:
-        (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
-    run.set_state("validating_files", error=None, **environment())
-    if run.resuming:
-        run.event("info", "resumed", "the run goes on")
-    try:
-        yield run
-    except (Interrupted, KeyboardInterrupt, SIGTERMException) as error:  # Lightning may see a SIGTERM first
-        run.set_state("paused")
-        run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
-        _report_quietly(run)
-        raise Interrupted(run.run_id) from error
-    except UserError as error:
-        first = error.faults[0]
-        run.set_state("failed", error={"code": first.code, "message": first.message, "param": first.column})
-        raise
-    except BaseException as error:
-        run.set_state("failed", error={"code": type(error).__name__, "message": str(error), "param": None})
-        run.event("error", "failed", f"{type(error).__name__}: {error}")
-        _report_quietly(run)
-        raise
-
-
-def _report_quietly(run: RunDirectory) -> None:
-    """A report of what there is; trouble with it must not hide why the run ended."""
-    if run.writes:
-        with suppress(Exception):
-            write_report(run.path)
 
 
 def _source(config: Config) -> dict[str, Any]:
@@ -177,7 +144,9 @@ def _total_steps(config: Config, steps_per_epoch: int) -> int:
 def _record_start(run: RunDirectory, config: Config, prepared: Prepared, data: FineTuneData, total_steps: int) -> None:
     known = (run.record.get("data") or {}).get("fingerprint")
     if known not in (None, prepared.fingerprint):
-        raise UserError([_data_changed(run)])
+        if config.resume != "force":
+            raise UserError([_data_changed(run)])
+        run.event("warn", "data-changed", "the run goes on with other data", evidence=prepared.fingerprint)
     counts = {name: len(examples) for name, examples in prepared.splits.items()}
     run.update(
         data={"fingerprint": prepared.fingerprint, "counts": counts, "report": manifest(prepared)},
@@ -193,7 +162,7 @@ def _data_changed(run: RunDirectory) -> Fault:
     return Fault(
         "run.data-changed",
         f"run {run.run_id} was started with other data: the files or how they are split have changed since",
-        "restore the data to go on with it, or give another run_id for a new run",
+        "restore the data to go on with it, give another run_id for a new run, or resume=force to change it midway",
         file=str(run.path / "run.json"),
         column="data",
     )
@@ -275,19 +244,16 @@ def _fit(
         seed=config.seed,
         fused=config.model.fused and not config.model.compile,
     )
-    checkpoint = run.last_checkpoint if run.resuming and run.last_checkpoint.exists() else None
-    step = 0
-    if checkpoint is not None:
-        step = int(torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"])
-        if step >= total_steps:
-            return
-    loggers = build_loggers(config, run, step)
+    checkpoint = _go_on_from(run)
+    state = {} if checkpoint is None else read_checkpoint(checkpoint)
+    if state.get("finished"):
+        return
+    loggers = build_loggers(config, run, int(state.get("global_step", 0)))
     callbacks = build_callbacks(config, run, stop, data, total_steps)
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
     before = time.monotonic()
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     seconds = time.monotonic() - before
-    trainer.save_checkpoint(run.last_checkpoint)
     run.update(
         throughput={
             "examples_per_s": round(module.examples_seen / seconds, 3),
@@ -297,19 +263,39 @@ def _fit(
     )
 
 
+def _go_on_from(run: RunDirectory) -> Path | None:
+    """The checkpoint to go on from. A damaged one is named, and the one before it used."""
+    if not run.resuming:
+        return None
+    checkpoint, damaged = newest_checkpoint(run.checkpoints)
+    for text in damaged:
+        run.event("warn", "checkpoint.damaged", text, advice=f"the run goes on from {checkpoint}")
+    return checkpoint
+
+
 def _load_best(model: Any, run: RunDirectory) -> None:
     """The weights with the best validation loss; the last ones where nothing was validated."""
-    path = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
-    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    weights = {name.removeprefix("model."): weight for name, weight in state.items()}
+    best, last = run.checkpoints / BEST, run.checkpoints / LAST
+    path = best if best.exists() else last
+    reason = damage(path)
+    if reason is not None:
+        fix = f"delete {run.checkpoints} to start this run from its beginning, or give another run_id"
+        raise RunFailed(Fault("checkpoint.damaged", f"{path} is damaged ({reason})", fix, file=str(path)))
+    weights = {name.removeprefix("model."): weight for name, weight in read_checkpoint(path)["state_dict"].items()}
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
         raise RuntimeError(f"{path} holds weights that this model does not have: {unknown[:3]}")
 
 
 def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> None:
-    if config.model.export is not None:
-        export(model, tokenizer, run.path / "model", merge=config.model.export == "merged")
+    """The model's folder appears whole or not at all."""
+    if config.model.export is None:
+        return
+    folder, partial = run.path / "model", run.path / ".model"
+    for left_over in (partial, folder):
+        shutil.rmtree(left_over, ignore_errors=True)
+    export(model, tokenizer, partial, merge=config.model.export == "merged")
+    partial.rename(folder)
 
 
 def _short(name: str) -> str:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
 from kamerton.errors import Fault, UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes there are not kept from sharing a run
+    fcntl = None  # type: ignore[assignment]
 
 State = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 FINISHED = ("succeeded",)
@@ -37,12 +41,22 @@ class RunDirectory:
     """One run's directory; the only writer of its `run.json` and `events.jsonl`."""
 
     def __init__(
-        self, path: Path, *, resuming: bool, started: dict[str, Any] | None = None, writes: bool = True
+        self,
+        path: Path,
+        *,
+        resuming: bool,
+        started: dict[str, Any] | None = None,
+        changed: list[str] | None = None,
+        lock: IO[str] | None = None,
+        writes: bool = True,
     ) -> None:
+        """`changed` says what a forced resume changes; `lock` is held for as long as this process owns the run."""
         self.path = path
         self.resuming = resuming
+        self.changed = changed or []
         self.writes = writes
         self.record: dict[str, Any] = started or {}
+        self._lock = lock
 
     @property
     def run_id(self) -> str:
@@ -50,14 +64,14 @@ class RunDirectory:
         return self.path.name
 
     @property
-    def last_checkpoint(self) -> Path:
-        """Where training goes on from."""
-        return self.path / "checkpoints" / "last.ckpt"
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.path / "checkpoints"
 
-    @property
-    def best_checkpoint(self) -> Path:
-        """The weights with the best validation loss."""
-        return self.path / "checkpoints" / "best.ckpt"
+    def release(self) -> None:
+        """Let another process go on with this run."""
+        if self._lock is not None:
+            self._lock.close()
 
     def update(self, **fields: Any) -> None:
         """Merge `fields` into `run.json` (dictionaries one level deep) and stamp the heartbeat."""
@@ -98,7 +112,7 @@ class RunDirectory:
             "advice": advice,
         }
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=str) + "\n")
+            file.write(json.dumps(line, default=str, ensure_ascii=False) + "\n")
 
 
 def now() -> str:
@@ -129,7 +143,7 @@ def open_run(values: Mapping[str, Any]) -> RunDirectory:
     joined = os.environ.get(_RUN_DIR)
     if joined is not None and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         path = Path(joined)
-        return RunDirectory(path, resuming=_has_checkpoint(path), started=read_record(path), writes=False)
+        return RunDirectory(path, resuming=(path / "checkpoints").exists(), started=read_record(path), writes=False)
     run = _open(values)
     os.environ[_RUN_DIR] = str(run.path)
     return run
@@ -139,6 +153,9 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
     home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
     if values["run_id"] is not None:
         return _existing(home / str(values["run_id"]), values) or _create(home / str(values["run_id"]), values)
+    if values["resume"] == "force":
+        fix = "add run_id=ID of the run to go on with"
+        raise UserError([Fault("run.unknown", "resume=force needs the run that it goes on with", fix, column="run_id")])
     candidates = [home / config_id(values)]
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
@@ -153,24 +170,52 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
     return _create(candidates[-1], values)
 
 
-def _has_checkpoint(path: Path) -> bool:
-    return (path / "checkpoints" / "last.ckpt").exists()
-
-
 def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
-    run = RunDirectory(path, resuming=False)
+    lock = _lock(path)
+    _write_config(path, values)
+    run = RunDirectory(path, resuming=False, lock=lock)
     run.update(run_id=path.name, experiment=values["name"], provider="local", times={"created": now()}, error=None)
     return run
+
+
+def _write_config(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomically(path / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def _existing(path: Path, values: Mapping[str, Any]) -> RunDirectory | None:
     record = read_record(path)
     if record is None:
         return None
-    _check_resumable(path, record, values)
-    return RunDirectory(path, resuming=True, started=record)
+    if record.get("state") in FINISHED:
+        fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
+        message = f"run {path.name} is finished"
+        raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
+    lock = _lock(path)
+    changes = _differences(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), values)
+    if changes and values["resume"] != "force":
+        if lock is not None:
+            lock.close()
+        raise UserError([_changed(path, *change) for change in changes])
+    _write_config(path, values)
+    changed = [f"{key}: {_show(before)} → {_show(after)}" for key, before, after in changes]
+    return RunDirectory(path, resuming=True, started=record, changed=changed, lock=lock)
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """Own the run until this process ends, however it ends. Raises `UserError` while another process does."""
+    if fcntl is None:
+        return None
+    file = (path / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        pid = (read_record(path) or {}).get("pid", "unknown")
+        message = f"run {path.name} is running (process {pid})"
+        fix = "wait for it or stop it, or give another run_id"
+        raise UserError([Fault("run.running", message, fix, file=str(path), column="run_id")]) from error
+    return file
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -182,39 +227,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _check_resumable(path: Path, record: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    name = f"run {path.name}"
-    if record.get("state") in FINISHED:
-        fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
-        raise UserError([Fault("run.finished", f"{name} is finished", fix, file=str(path), column="run_id")])
-    if record.get("state") == "running" and _is_alive(record):
-        fix = "wait for it or stop it, or give another run_id"
-        raise UserError([Fault("run.running", f"{name} is running (process {record['pid']})", fix, file=str(path))])
-    saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    faults = [
-        Fault(
-            "run.changed",
-            f"{name} was started with {key}={_show(before)}, now it is {_show(after)}",
-            f"give {key}={_show(before)} to go on with it, or another run_id for a new run",
-            file=str(path / "config.yaml"),
-            column=key,
-        )
-        for key, before, after in _differences(saved, values)
-    ]
-    if faults:
-        raise UserError(faults)
-
-
-def _is_alive(record: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote the record still runs; ids are reused, so its heartbeat must be recent too."""
-    pid = int(record.get("pid") or 0)
-    if pid in (0, os.getpid()):
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return time.time() - datetime.fromisoformat(record["heartbeat"]).timestamp() < 600
+def _changed(path: Path, key: str, before: Any, after: Any) -> Fault:
+    return Fault(
+        "run.changed",
+        f"run {path.name} was started with {key}={_show(before)}, now it is {_show(after)}",
+        f"give {key}={_show(before)} to go on with it, another run_id for a new run, or resume=force to change it",
+        file=str(path / "config.yaml"),
+        column=key,
+    )
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

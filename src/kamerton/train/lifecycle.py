@@ -1,0 +1,68 @@
+"""From the opening of a run directory to its end: whatever happens in between, `run.json` says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import yaml
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from kamerton.decide.report import write_report
+from kamerton.errors import Fault, Interrupted, RunFailed, UserError
+from kamerton.train.checkpoints import NO_SPACE
+from kamerton.train.environment import environment
+from kamerton.train.rundir import RunDirectory
+
+
+@contextmanager
+def recorded(run: RunDirectory, overrides: Sequence[str]) -> Iterator[RunDirectory]:
+    """Whatever happens, `run.json` says so: paused when interrupted, failed with the reason otherwise."""
+    try:
+        if run.writes:
+            (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+        run.set_state("validating_files", error=None, **environment())
+        if run.resuming:
+            run.event("info", "resumed", "the run goes on")
+        if run.changed:
+            run.event("warn", "changed", "the run goes on with another configuration", evidence=run.changed)
+        yield run
+    except (Interrupted, KeyboardInterrupt, SIGTERMException) as error:  # Lightning may see a SIGTERM first
+        run.set_state("paused")
+        run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
+        _report_quietly(run)
+        raise Interrupted(run.run_id) from error
+    except UserError as error:
+        first = error.faults[0]
+        run.set_state("failed", error={"code": first.code, "message": first.message, "param": first.column})
+        raise
+    except BaseException as error:
+        fault = error.fault if isinstance(error, RunFailed) else _no_space(run, error)
+        code, message = (fault.code, fault.message) if fault else (type(error).__name__, str(error))
+        with suppress(OSError):  # a full disk may not take even this
+            run.set_state("failed", error={"code": code, "message": message, "param": None})
+            run.event("error", "failed", f"{code}: {message}")
+        _report_quietly(run)
+        if fault is None:
+            raise
+        raise RunFailed(fault) from error
+    finally:
+        run.release()
+
+
+def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
+    """What to say when the disk is full; None when something else is the matter."""
+    if not isinstance(error, OSError) or error.errno not in NO_SPACE:
+        return None
+    free = shutil.disk_usage(run.path).free
+    message = f"{error.strerror}: {error.filename or run.path} could not be written ({free / 2**20:,.0f} MiB free)"
+    fix = f"free some space, then go on with run_id={run.run_id}: what was saved before is whole"
+    return Fault("disk.full", message, fix, file=str(run.path))
+
+
+def _report_quietly(run: RunDirectory) -> None:
+    """A report of what there is; trouble with it must not hide why the run ended."""
+    if run.writes:
+        with suppress(Exception):
+            write_report(run.path)
