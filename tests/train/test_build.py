@@ -38,6 +38,7 @@ def test_wandb_offline_holds_the_metrics_and_the_configuration(
     summary, config = _find(said, "summary"), _find(said, "config")
     assert _number(summary["train/loss"]) == pytest.approx(record["metrics"]["train"]["loss"])
     assert _number(summary["val/loss"]) == pytest.approx(record["metrics"]["validation"]["loss"])
+    assert _number(summary["test/accuracy"]) == pytest.approx(record["metrics"]["test"]["accuracy"])
     assert "max_tokens" in json.dumps(config), text[:2000]
 
 

@@ -76,8 +76,11 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
 
 
 @contextmanager
-def wandb_run(config: Config) -> Iterator[None]:
-    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own."""
+def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
+    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own.
+
+    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`).
+    """
     if config.logger.get("wandb") is None:
         yield
         return
@@ -86,6 +89,11 @@ def wandb_run(config: Config) -> Iterator[None]:
     wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
     try:
         yield
+        if wandb.run is not None:
+            metrics = run.record.get("metrics", {})
+            wandb.run.summary.update(
+                {f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]}
+            )
     finally:
         wandb.finish()
 

@@ -94,12 +94,12 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
 
         stop.check()
         run.set_state("running")
-        with wandb_run(config):
+        with wandb_run(config, run):
             _fit(config, run, stop, data, tuned, total_steps)
-        if not run.writes:  # another rank scores and reports
-            return RunResult(run.run_id, run.path, "running", {})
-        _load_best(tuned, run)
-        score(tuned, "test", _device(config))
+            if not run.writes:  # another rank scores and reports
+                return RunResult(run.run_id, run.path, "running", {})
+            _load_best(tuned, run)
+            score(tuned, "test", _device(config))
         _export(config, tuned, tokenizer, run)
         write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
         run.set_state("succeeded")

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from kamerton.data.gate import Prepared
 from kamerton.data.say import losses
+from kamerton.decide.run_files import read_run
+from kamerton.decide.verdict import Row, cautions, headline, metric_table, number, signed, span
 from kamerton.plan.epoch import EpochPlan
 from kamerton.train.rundir import RunDirectory
 
-_SHOWN = ("accuracy", "f1", "precision", "recall", "ece", "loss", "perplexity", "token_accuracy")
+_TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
 
 def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int) -> None:
@@ -52,18 +55,15 @@ def count_bar(console: Console, title: str, total: int) -> Iterator[Callable[[in
 
 
 def say_result(console: Console, run: RunDirectory) -> None:
-    """The metrics of base and tuned model side by side, and where everything is."""
-    metrics = run.record.get("metrics", {})
-    base, tuned = metrics.get("base", {}), metrics.get("test", {})
-    if tuned:
-        table = Table(title=f"Test split, {run.record['data']['counts'].get('test', 0):,} examples")
-        table.add_column("metric")
-        for column in (["base"] if base else []) + ["tuned"]:
-            table.add_column(column, justify="right")
-        for name in (name for name in _SHOWN if name in tuned):
-            values = [base.get(name), tuned[name]] if base else [tuned[name]]
-            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-        console.print(table)
+    """How good the model became and how sure that is, base and tuned side by side, and where everything is."""
+    files = read_run(run.path)
+    rows, _ = metric_table(files)
+    if files.tuned is not None:
+        console.print(_table(rows, files.tuned.num_rows))
+        sentence, tone = headline(files, rows)
+        console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
+        for caution in cautions(files, rows):
+            console.print(caution, style="yellow", highlight=False, markup=False)
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
@@ -72,3 +72,18 @@ def say_result(console: Console, run: RunDirectory) -> None:
     ):
         if (run.path / name).exists():
             console.print(f"{what:<7}{run.path / name}", highlight=False, soft_wrap=True)
+
+
+def _table(rows: list[Row], examples: int) -> Table:
+    """Every metric with its 95 % interval, and the change where both models were scored."""
+    table = Table(title=f"Test split, {examples:,} examples; 95 % intervals")
+    table.add_column("metric")
+    sides = [side for side in ("base", "tuned") if any(row[side] is not None for row in rows)]
+    for name in (*sides, "change") if len(sides) == 2 else sides:
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = [f"{number(row[side])}{span(row[f'{side}_interval'])}" for side in sides]
+        change = row["change"]
+        cells += [f"{signed(change['difference'])}{span(change)}" if change else ""] if len(sides) == 2 else []
+        table.add_row(row["name"], *(escape(cell) for cell in cells))
+    return table
