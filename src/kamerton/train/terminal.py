@@ -75,15 +75,16 @@ def say_result(console: Console, run: RunDirectory) -> None:
 
 
 def _table(rows: list[Row], examples: int) -> Table:
-    """Every metric with its 95 % interval, and the change where both models were scored."""
+    """Every metric; the tuned model's and the change, where both were scored, with 95 % intervals."""
     table = Table(title=f"Test split, {examples:,} examples; 95 % intervals")
     table.add_column("metric")
-    sides = [side for side in ("base", "tuned") if any(row[side] is not None for row in rows)]
-    for name in (*sides, "change") if len(sides) == 2 else sides:
+    has_base = any(row["base"] is not None for row in rows)
+    for name in ("base", "tuned", "change") if has_base else ("tuned",):
         table.add_column(name, justify="right")
     for row in rows:
-        cells = [f"{number(row[side])}{span(row[f'{side}_interval'])}" for side in sides]
         change = row["change"]
-        cells += [f"{signed(change['difference'])}{span(change)}" if change else ""] if len(sides) == 2 else []
+        tuned = number(row["tuned"]) + span(row["tuned_interval"])
+        changed = f"{signed(change['difference'])}{span(change)}" if change else ""
+        cells = [number(row["base"]), tuned, changed] if has_base else [tuned]
         table.add_row(row["name"], *(escape(cell) for cell in cells))
     return table
