@@ -17,22 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from kamerton.score.table import scores_table
+
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
-SCHEMA = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("prompt", pa.string()),
-        ("target", pa.string()),
-        ("prediction", pa.string()),
-        ("label", pa.string()),
-        ("predicted_label", pa.string()),
-        ("label_logprobs", pa.list_(pa.float64())),
-        ("nll", pa.float64()),
-        ("target_tokens", pa.int32()),
-        ("correct_tokens", pa.int32()),
-        ("metadata", pa.string()),
-    ]
-)
 
 
 def scores(accuracy: float, rows: int = 200, *, labelled: bool = True, seed: int = 0) -> pa.Table:
@@ -63,8 +50,7 @@ def scores(accuracy: float, rows: int = 200, *, labelled: bool = True, seed: int
                 "label_logprobs": logprobs.tolist(),
             }
         lines.append(line)
-    table = pa.Table.from_pylist(lines, SCHEMA)
-    return table.replace_schema_metadata({"labels": json.dumps(LABELS)} if labelled else None)
+    return scores_table(lines, LABELS if labelled else None)
 
 
 def write_scores(run: Path, name: str, table: pa.Table) -> None:

@@ -182,6 +182,36 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monke
     assert same_result(train(*options, "run_id=stopped"), straight)
 
 
+def test_a_stop_while_the_data_are_prepared_ends_the_command_with_130(
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import kamerton.train.command
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(kamerton.train.command, "data_faults", lambda _: os.kill(os.getpid(), signal.SIGTERM) or [])
+    train(code=130)
+    assert "interrupted before anything was saved" in capsys.readouterr().err
+    assert not outputs.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stop_during_the_final_report_still_leaves_a_finished_run(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kamerton.train.run
+
+    plain = kamerton.train.run.write_report
+
+    def write_report(*arguments: Any, **options: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(kamerton.train.run, "write_report", write_report)
+    run = train("trainer.max_steps=1", "base=false")
+    assert record(run)["state"] == "succeeded"
+    assert (run / "report.html").exists()
+
+
 def test_a_damaged_checkpoint_costs_steps_but_no_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["eval.strategy=steps", "eval.every=4", "save.strategy=steps", "save.every=2"]
     straight = train(*options, "run_id=straight")

@@ -15,24 +15,14 @@ from hypothesis import strategies as st
 from torchmetrics.functional import classification as tm
 
 from kamerton.score.metrics import NO_LABEL, compute, confusion, label_probabilities, labels_of, per_class
+from kamerton.score.table import scores_table
 
 LABELS = ["yes", "no", "perhaps", "never"]
-SCHEMA = pa.schema(
-    [
-        ("label", pa.string()),
-        ("predicted_label", pa.string()),
-        ("label_logprobs", pa.list_(pa.float64())),
-        ("nll", pa.float64()),
-        ("target_tokens", pa.int32()),
-        ("correct_tokens", pa.int32()),
-    ]
-)
 
 
 def table(rows: list[dict[str, Any]], labels: list[str] | None = LABELS) -> pa.Table:
     tokens = {"nll": 1.0, "target_tokens": 2, "correct_tokens": 1}
-    made = pa.Table.from_pylist([tokens | row for row in rows], SCHEMA)
-    return made if labels is None else made.replace_schema_metadata({"labels": json.dumps(labels)})
+    return scores_table([tokens | row for row in rows], labels)
 
 
 def answers(*pairs: tuple[str | None, str | None]) -> pa.Table:
