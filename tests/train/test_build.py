@@ -42,6 +42,12 @@ def test_wandb_offline_holds_the_metrics_and_the_configuration(
     assert "max_tokens" in json.dumps(config), text[:2000]
 
 
+def test_a_model_in_half_precision_trains(animals: Path, tmp_path: Path) -> None:
+    options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "logger=csv"]
+    options += ["trainer.max_steps=1", "callbacks.progress_bar=null", "base=false", "trainer.precision=bf16-true"]
+    assert main(["train", *options, "trainer.accelerator=cpu"]) == 0
+
+
 def _find(said: object, key: str) -> dict[str, object]:
     """The dictionary behind `key`, wherever this version of the tool puts it."""
     if isinstance(said, dict):

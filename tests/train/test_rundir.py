@@ -117,3 +117,13 @@ def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert [line["code"] for line in lines] == ["one", "two"]
     assert set(lines[0]) == {"time", "level", "code", "message", "evidence", "advice"}
+
+
+def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = finish(open_run(values), "paused")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert open_run(values).path == stopped.path
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert open_run(values).path != stopped.path

@@ -21,6 +21,9 @@ ALLOWED = (
     "kamerton.train.callbacks.",
     "kamerton.train.checkpoints.",
     "kamerton.train.metrics_file.",
+    "kamerton.train.strategies.",
+    "kamerton.train.throughput.",
+    "kamerton.train.zero.",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
@@ -44,6 +47,7 @@ GIVEN = {
     "logger.tensorboard": ("save_dir",),
     "callbacks.checkpoint_best": ("dirpath",),
     "callbacks.checkpoint_last": ("dirpath", "every_n_train_steps"),
+    "callbacks.throughput": ("run",),
 }
 
 
@@ -119,6 +123,10 @@ def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> li
         return [Fault("config.target", f"{name!r} may not be used as a target", fix, column=where)]
     try:
         target = _locate(name)
+    except ModuleNotFoundError as error:
+        missing = "" if error.name is None or name.startswith(error.name) else error.name
+        fix = f"pip install {missing.partition('.')[0]}" if missing else "correct the name"
+        return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
     return _check_arguments(key, node, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -32,11 +33,12 @@ class EncodedExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """One optimizer step as one rank sees it; `examples`, `tokens` and `normaliser` are of the whole step, all ranks.
+    """One optimizer step as one rank sees it; all other numbers are of the whole step, all ranks.
 
     The step's loss is the sum over all predictions of weight x nll, divided by `normaliser`, the sum of the weights
-    (without class weights: the number of target tokens). A rank that got no example of the step is `idle`: it runs
-    one all the same, with weight 0, because every rank has to take part in the exchange of gradients.
+    (without class weights: the number of target tokens). Only the first `counted` micro-batches are the rank's own;
+    further ones run with weight 0, because every rank has to take part in what the ranks exchange: gradients once a
+    step, and the weights of a sharded model in every pass.
     """
 
     micro_batches: tuple[Layout, ...]
@@ -44,7 +46,10 @@ class StepBatch:
     normaliser: float
     examples: int
     tokens: int
-    idle: bool
+    targets: int
+    computed: int  # tokens that run through the model
+    context: float  # length that an average token's example has
+    counted: int
 
 
 def layout(data: EncodedExamples, micro: MicroBatch, *, cut: Cut, pad: int) -> Layout:
@@ -59,7 +64,8 @@ def layout(data: EncodedExamples, micro: MicroBatch, *, cut: Cut, pad: int) -> L
 class StepLoader:
     """Optimizer steps from wherever training stands: `position()` is (epoch, step within the epoch).
 
-    The position is read when iteration starts, so a resumed run goes on at the very next step.
+    The position is read when iteration starts, so a resumed run goes on at the very next step. `waited` is how many
+    seconds training has waited for batches so far.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class StepLoader:
     ) -> None:
         self._plan, self._batch, self._position = plan, batch, position
         self._steps = steps_per_epoch
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return self._steps
@@ -79,7 +86,10 @@ class StepLoader:
         epoch, start = self._position()
         plan = self._plan(epoch)
         for step in range(start, self._steps):
-            yield self._batch(plan, step)
+            before = time.perf_counter()
+            batch = self._batch(plan, step)
+            self.waited += time.perf_counter() - before
+            yield batch
 
     # Lightning calls a loader with these two resumable; the position already is in the trainer's step count.
     def state_dict(self) -> dict[str, Any]:
@@ -94,11 +104,20 @@ def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
     return np.maximum(data.lengths - 1, 1)
 
 
-class MicroBatches:
-    """A data set in micro-batches, each example once over all ranks; laid out as they are asked for.
+@dataclass(frozen=True, slots=True)
+class EvalBatch:
+    """A micro-batch to evaluate. One that does not count is run to keep in step with the other ranks."""
 
-    Raises `ValueError` when there are fewer examples than ranks.
-    """
+    rows: Layout
+    counts: bool
+
+    def to(self, device: torch.device) -> EvalBatch:
+        """The same batch on another device."""
+        return replace(self, rows=self.rows.to(device))
+
+
+class MicroBatches:
+    """A data set in micro-batches, each once over all ranks, equally many on each; laid out as they are asked for."""
 
     def __init__(
         self,
@@ -110,19 +129,21 @@ class MicroBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if len(data) < world_size:
-            raise ValueError(f"{len(data)} validation examples cannot be shared by {world_size} devices")
-        share = range(rank * len(data) // world_size, (rank + 1) * len(data) // world_size)
-        inputs = input_lengths(data)
-        self.micro_batches = cut_examples(share, inputs, max_tokens, cut, lambda index: data.tokens(index)[:-1])
+        every = range(len(data))
+        self.micro_batches = cut_examples(
+            every, input_lengths(data), max_tokens, cut, lambda index: data.tokens(index)[:-1]
+        )
         self._data, self._cut, self._pad = data, cut, pad
+        self._rank, self._world_size = rank, world_size
 
     def __len__(self) -> int:
-        return len(self.micro_batches)
+        return -(-len(self.micro_batches) // self._world_size)
 
-    def __iter__(self) -> Iterator[Layout]:
-        for micro in self.micro_batches:
-            yield layout(self._data, micro, cut=self._cut, pad=self._pad)
+    def __iter__(self) -> Iterator[EvalBatch]:
+        for index in range(self._rank, len(self) * self._world_size, self._world_size):
+            counts = index < len(self.micro_batches)
+            micro = self.micro_batches[index if counts else 0]
+            yield EvalBatch(layout(self._data, micro, cut=self._cut, pad=self._pad), counts)
 
 
 class FineTuneData(pl.LightningDataModule):
@@ -196,21 +217,31 @@ class FineTuneData(pl.LightningDataModule):
         assert self.trainer is not None
         step = plan.steps[index]
         members = list(step.examples)
-        micros = step.ranks[self.trainer.global_rank]
-        idle = not micros
-        if idle:
-            micros = (MicroBatch((members[0],), int(self.train.lengths[members[0]])),)
+        lengths = self.train.lengths[members].astype(np.float64)
+        own = step.ranks[self.trainer.global_rank]
+        passes = max(len(rank) for rank in step.ranks) if self._lockstep() else 1
+        filler = MicroBatch((members[0],), int(self.train.lengths[members[0]]))
+        micros = (*own, *[filler] * (passes - len(own)))
         layouts = tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(
-                self._weights_of(micro, batch) * (not idle) for micro, batch in zip(micros, layouts, strict=True)
+                self._weights_of(micro, rows) * (index < len(own))
+                for index, (micro, rows) in enumerate(zip(micros, layouts, strict=True))
             ),
             normaliser=float(self._weights[members] @ self.train.target_counts[members]),
             examples=len(members),
             tokens=int(self.train.lengths[members].sum()),
-            idle=idle,
+            targets=step.target_tokens,
+            computed=sum(micro.tokens for rank in step.ranks for micro in rank),
+            context=float(np.square(lengths).sum() / lengths.sum()),
+            counted=len(own),
         )
+
+    def _lockstep(self) -> bool:
+        """Whether every rank has to run equally many passes."""
+        assert self.trainer is not None
+        return getattr(self.trainer.strategy, "lockstep", False)
 
     def _weights_of(self, micro: MicroBatch, batch: Layout) -> torch.Tensor:
         """The weight of each prediction: (P,)."""

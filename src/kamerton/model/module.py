@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
-from kamerton.data.module import Layout, StepBatch
+from kamerton.data.module import EvalBatch, Layout, StepBatch
 from kamerton.model.adapter import trainable_state
 from kamerton.model.fuse import fuse
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
+from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
@@ -78,9 +79,14 @@ class FineTuneModule(pl.LightningModule):
         self.examples_seen = 0
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self._fused and self.trainer.strategy.root_device.type == "cpu":
+        alone = not getattr(self.trainer.strategy, "lockstep", False)  # otherwise weights come and go
+        if stage == "fit" and self._fused and alone and self.trainer.strategy.root_device.type == "cpu":
             keep_memory()
             fuse(self.model)
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(self.model)
@@ -89,43 +95,43 @@ class FineTuneModule(pl.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Backward through every micro-batch, each divided by the normaliser of the whole step; then step once."""
         del batch_idx
-        started = time.perf_counter()
         torch.manual_seed(_step_seed(self._seed, self.global_step, self.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         last = len(batch.micro_batches) - 1
         for index, (micro, weights) in enumerate(zip(batch.micro_batches, batch.weights, strict=True)):
-            with contextlib.nullcontext() if index == last else self._without_sync():
-                self._backward(micro, weights, batch)
-        norm = self._clip(optimizer.optimizer)
+            with self._synchronized(index == last):
+                self._backward(micro, weights, batch, counts=index < batch.counted)
         rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        optimizer.zero_grad()
+        norm = self._clip_and_step(optimizer)
         self.lr_schedulers().step()  # type: ignore[union-attr]
-        self._record(batch, norm, rate, time.perf_counter() - started)
+        self._record(batch, norm, rate)
 
-    def validation_step(self, batch: Layout, batch_idx: int) -> None:
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
         del batch_idx
-        result = predict(self.model, batch)
-        self.val_metrics.update(result.nll, result.correct)
+        result = predict(self.model, batch.rows)
+        if batch.counts:
+            self.val_metrics.update(result.nll, result.correct)
 
     def on_validation_epoch_end(self) -> None:
         values = self.val_metrics.compute_and_reset()
         self.log_dict({f"val/{name}": value.float() for name, value in values.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = {f"model.{name}": weight for name, weight in trainable_state(self.model).items()}
+        reshard(self.model)
+        trained = trainable_state(self.model).items()
+        checkpoint["state_dict"] = {f"model.{name}": whole(weight) for name, weight in trained}
         checkpoint["kamerton"] = {"tokens_seen": self.tokens_seen, "examples_seen": self.examples_seen}
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         counts = checkpoint["kamerton"]
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
-    def _backward(self, micro: Layout, weights: Tensor, batch: StepBatch) -> None:
+    def _backward(self, micro: Layout, weights: Tensor, batch: StepBatch, *, counts: bool) -> None:
         result = predict(self.model, micro, label_smoothing=self._label_smoothing)
-        # DDP averages gradients over ranks; the step's loss is a sum, so undo the division.
+        # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
         self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
-        if not batch.idle:
+        if counts:
             self.train_metrics.update(result.nll, result.correct)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -138,24 +144,41 @@ class FineTuneModule(pl.LightningModule):
             return norm
         if scaler is None and type(norm) is Tensor and optimizer.defaults.get("fused"):
             # The fused kernel divides as it reads: no pass over all gradients of its own.
-            optimizer.grad_scale = (norm / self._clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+            optimizer.grad_scale = (norm.float() / self._clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
         else:
             torch.nn.utils.clip_grads_with_norm_(trained, self._clip_norm, norm)
         return norm
 
-    def _without_sync(self) -> contextlib.AbstractContextManager[None]:
-        model = self.trainer.strategy.model
-        return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()  # type: ignore[operator, union-attr]
+    def _synchronized(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """The ranks exchange gradients in the last pass of a step, not in those before."""
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(last)
+            return contextlib.nullcontext()
+        wrapped: Any = self.trainer.strategy.model
+        if hasattr(wrapped, "set_gradient_accumulation_boundary"):  # DeepSpeed
+            wrapped.set_gradient_accumulation_boundary(last)
+            return contextlib.nullcontext()
+        return contextlib.nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
+
+    def _clip_and_step(self, optimizer: pl.core.optimizer.LightningOptimizer) -> Tensor:
+        """Returns the norm of the whole gradient before clipping."""
+        wrapped: Any = self.trainer.strategy.model
+        if hasattr(wrapped, "get_global_grad_norm"):  # DeepSpeed clips as it steps
+            optimizer.step()
+            return torch.as_tensor(wrapped.get_global_grad_norm())
+        norm = self._clip(optimizer.optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        return full_value(norm)
 
     def _trained(self) -> list[nn.Parameter]:
         return [weight for weight in self.model.parameters() if weight.requires_grad]
 
-    def _record(self, batch: StepBatch, norm: Tensor, rate: float, seconds: float) -> None:
+    def _record(self, batch: StepBatch, norm: Tensor, rate: float) -> None:
         self.tokens_seen += batch.tokens
         self.examples_seen += batch.examples
         values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
-        speed = {"train/tokens_per_s": batch.tokens / seconds}
-        self.log_dict({**values, **speed, "train/grad_norm": norm, "lr": rate})
+        self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from kamerton.config.schema import Config, WhenOptions
@@ -23,6 +24,7 @@ from kamerton.model.switches import best_precision, checkpoint_layers, compile_l
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
+from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule
 
@@ -107,6 +109,7 @@ def build_callbacks(
     given: dict[str, dict[str, Any]] = {
         "checkpoint_best": {"dirpath": folder},
         "checkpoint_last": {"dirpath": folder, "every_n_train_steps": every},
+        "throughput": {"run": run},
     }
     callbacks = [
         instantiate(node, config.allow_targets, **given.get(name, {}))
@@ -122,6 +125,11 @@ def build_callbacks(
     return [SaveAndStop(stop, run.checkpoints, total_steps), *callbacks, recorder]
 
 
+def _launched() -> dict[str, int]:
+    here = place()
+    return {"devices": here.devices, "num_nodes": here.nodes} if here.launcher else {}
+
+
 def _needs_validation(callback: Callback) -> bool:
     watches = isinstance(callback, EarlyStopping | ModelCheckpoint)
     return watches and str(getattr(callback, "monitor", "")).startswith("val/")
@@ -135,12 +143,17 @@ def build_trainer(
     steps_per_epoch: int,
     total_steps: int,
 ) -> pl.Trainer:
-    """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
+    """Lightning's trainer, counting validation in optimizer steps whatever the strategy.
+
+    Where torchrun or SLURM started the processes, there are as many devices and nodes as they say.
+    """
     has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
-    node = {"enable_progress_bar": has_bar, **config.trainer}
+    node = {"enable_progress_bar": has_bar, **config.trainer, **_launched()}
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()
+    if place().world_size > 1 and node.get("strategy", "auto") == "auto":
+        node["strategy"] = DDPStrategy(broadcast_buffers=False)  # as in conf/trainer/ddp.yaml
     trainer: pl.Trainer = instantiate(
         node,
         config.allow_targets,
@@ -151,4 +164,6 @@ def build_trainer(
         check_val_every_n_epoch=None,
         plugins=[*plugins, DurableCheckpoints()],
     )
+    # Batches are token ids, and weights of a loss in float32: no precision of the model is theirs.
+    trainer.precision_plugin.convert_input = lambda data: data  # type: ignore[method-assign]
     return trainer

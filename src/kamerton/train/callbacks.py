@@ -18,14 +18,16 @@ from pytorch_lightning.loops.evaluation_loop import RestartStage
 
 from kamerton.errors import Interrupted
 from kamerton.train.checkpoints import save_last
+from kamerton.train.requeue import SIGNAL, in_slurm, requeue
 from kamerton.train.rundir import RunDirectory
 
 
 class StopRequest:
-    """Set by the first Ctrl-C or SIGTERM; a second one stops at once."""
+    """Set by the first Ctrl-C or SIGTERM, or by SLURM's warning; a second Ctrl-C or SIGTERM stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.warned = False  # by SLURM: the job is to be queued again
 
     def check(self) -> None:
         """Raise `Interrupted` if a stop was asked for."""
@@ -33,16 +35,20 @@ class StopRequest:
             raise Interrupted
 
     def listen(self) -> dict[int, Any]:
-        """Let Ctrl-C and SIGTERM set this request; returns the handlers before. Only the main thread may do so."""
+        """Let the signals set this request; returns the handlers before. Only the main thread may do so."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, *([SIGNAL] if in_slurm() else []))
+        return {number: signal.signal(number, self) for number in numbers}
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.requested:
+        warned = number == SIGNAL
+        if self.requested and not warned:
             raise KeyboardInterrupt
-        self.requested = True
+        if self.requested:
+            return
+        self.requested, self.warned = True, warned
         print(
             f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)",
             file=sys.stderr,
@@ -51,11 +57,18 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Ctrl-C and SIGTERM ask for a stop instead of tearing the process down in the middle of a step."""
+    """Ctrl-C and SIGTERM ask for a stop instead of tearing the process down in the middle of a step.
+
+    A run that SLURM's warning stopped is queued again.
+    """
     request = StopRequest()
     before = request.listen()
     try:
         yield request
+    except Interrupted:
+        if request.warned:
+            requeue()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -105,7 +118,7 @@ class SaveAndStop(pl.Callback):
         self._stop_validation(trainer)
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.world_size == 1:  # ranks may have different numbers of batches, and must decide together
+        if trainer.world_size == 1:  # several ranks would have to agree at every batch
             self._stop_validation(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -136,7 +149,7 @@ class ProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = {"train/loss": "loss", "val/loss": "val loss", "train/tokens_per_s": "tok/s"}
+        shown = {"train/loss": "loss", "val/loss": "val loss", "perf/tokens_per_s": "tok/s"}
         values = {
             name: float(trainer.callback_metrics[key]) for key, name in shown.items() if key in trainer.callback_metrics
         }

@@ -7,9 +7,7 @@ Everything it learns is in the run directory when it returns.
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from kamerton.model.adapter import count_parameters, export
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.probe import check_loss, choose_cut
+from kamerton.model.shard import is_sharded
 from kamerton.model.switches import set_attention
 from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
@@ -50,6 +49,7 @@ from kamerton.train.build import (
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.checkpoints import BEST, LAST, PREVIOUS, damage, newest_checkpoint, read_checkpoint
 from kamerton.train.lifecycle import recorded
+from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory, open_run
 from kamerton.train.terminal import count_bar, say_plan, say_result
 
@@ -70,9 +70,9 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
     Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
     (what was done is saved and the same run can be resumed).
     """
-    console = console or Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)
+    console = console or Console(quiet=place().rank > 0)
     values = dataclasses.asdict(config)
-    with recorded(open_run(values), overrides) as run, stop_on_signal() as stop:
+    with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         pl.seed_everything(config.seed, verbose=False)
@@ -88,8 +88,7 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
         score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and run.writes:
             score(model, "base", _device(config))
-        pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
-        tuned = adapt(config, model)
+        tuned = _to_train(config, model)
         run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
 
         stop.check()
@@ -98,6 +97,8 @@ def train(config: Config, overrides: Sequence[str] = (), console: Console | None
             _fit(config, run, stop, data, tuned, total_steps)
             if not run.writes:  # another rank scores and reports
                 return RunResult(run.run_id, run.path, "running", {})
+            if is_sharded(tuned):
+                model = tuned = _whole_again(config)
             _load_best(tuned, run)
             score(tuned, "test", _device(config))
         _export(config, tuned, tokenizer, run)
@@ -184,6 +185,20 @@ def _settled(config: Config, model: Any, run: RunDirectory, console: Console) ->
     return dataclasses.replace(config, batch=dataclasses.replace(config.batch, cut=usable.cut))
 
 
+def _to_train(config: Config, model: Any) -> Any:
+    pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
+    return adapt(config, model)
+
+
+def _whole_again(config: Config) -> Any:
+    """The model to train once more, for this process alone."""
+    model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+    choose_cut(model, config.batch.cut, dropout=config.adapter.dropout)
+    if config.model.attn is not None:
+        set_attention(model, config.model.attn)
+    return _to_train(config, model)
+
+
 def _device(config: Config) -> torch.device:
     accelerator = config.trainer.get("accelerator", "auto")
     use_gpu = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
@@ -251,16 +266,7 @@ def _fit(
     loggers = build_loggers(config, run, int(state.get("global_step", 0)))
     callbacks = build_callbacks(config, run, stop, data, total_steps)
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
-    before = time.monotonic()
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    seconds = time.monotonic() - before
-    run.update(
-        throughput={
-            "examples_per_s": round(module.examples_seen / seconds, 3),
-            "tokens_per_s": round(module.tokens_seen / seconds, 1),
-            "fit_s": round(seconds, 1),
-        }
-    )
 
 
 def _go_on_from(run: RunDirectory) -> Path | None:

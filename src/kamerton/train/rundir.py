@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from kamerton.errors import Fault, UserError
+from kamerton.train.ranks import RUN_DIR, hear, place, tell
 
 try:
     import fcntl
@@ -32,9 +33,6 @@ _FREE = (
     "model.export", "save", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.log_every_n_steps",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
 )  # fmt: skip
-
-
-_RUN_DIR = "KAMERTON_RUN_DIR"
 
 
 class RunDirectory:
@@ -137,16 +135,29 @@ def config_id(values: Mapping[str, Any]) -> str:
 def open_run(values: Mapping[str, Any]) -> RunDirectory:
     """The directory that this configuration asks for: a new one, or an unfinished one to go on with.
 
-    Raises `UserError` when the run is finished, is running, or was started with another configuration. The processes
-    that Lightning starts for the other ranks join the directory that rank 0 opened, and write nothing.
+    Raises `UserError` when the run is finished, is running, or was started with another configuration. The other ranks
+    of the run join the directory that rank 0 opened, and write nothing.
     """
-    joined = os.environ.get(_RUN_DIR)
-    if joined is not None and int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        path = Path(joined)
-        return RunDirectory(path, resuming=(path / "checkpoints").exists(), started=read_record(path), writes=False)
-    run = _open(values)
-    os.environ[_RUN_DIR] = str(run.path)
+    here = place()
+    if here.rank > 0:
+        return _join(hear() if here.launcher else os.environ[RUN_DIR])
+    path = ""
+    try:
+        run = _open(values)
+        path = str(run.path)
+    finally:
+        if here.world_size > 1:
+            tell(path)
+    os.environ[RUN_DIR] = path
     return run
+
+
+def _join(path: str) -> RunDirectory:
+    if not path:
+        fault = Fault("run.not-opened", "rank 0 could not open the run directory", "mend what rank 0 says")
+        raise UserError([fault])
+    folder = Path(path)
+    return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_record(folder), writes=False)
 
 
 def _open(values: Mapping[str, Any]) -> RunDirectory:
@@ -159,7 +170,8 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
     candidates = [home / config_id(values)]
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
-    if values["resume"] == "auto" and len(candidates) > 1:
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # by SLURM, to go on with what it stopped
+    if (values["resume"] == "auto" or requeued) and len(candidates) > 1:
         latest = read_record(candidates[-2])
         if latest is not None and latest.get("state") not in FINISHED:
             return _existing(candidates[-2], values) or _create(candidates[-1], values)

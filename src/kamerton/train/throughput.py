@@ -1,0 +1,237 @@
+"""How fast training goes, and where the time goes, by the host's clock: nothing here waits for the device.
+
+A step lasts from the end of the one before it to its own end, without what validation and checkpoints took in between.
+One step's time means little where a device runs behind the host; over a window of steps the two agree.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import deque
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from kamerton.data.module import StepBatch
+from kamerton.train.rundir import RunDirectory
+
+# Dense peak of one device in TFLOP/s: 16 bit, TF32, 32 bit. From NVIDIA's data sheets; those that print the rate of
+# sparse matrices alone are halved. The first name that a device's name contains is the one.
+_PEAKS = {
+    "B200": (2250.0, 1100.0, 75.0),
+    "H200": (989.0, 494.0, 67.0),
+    "H100 NVL": (835.0, 417.0, 60.0),
+    "H100 PCIe": (756.0, 378.0, 51.0),
+    "H100": (989.0, 494.0, 67.0),
+    "A100": (312.0, 156.0, 19.5),
+    "L40S": (362.0, 183.0, 91.6),
+    "L40": (181.0, 90.5, 90.5),
+    "L4": (121.0, 60.0, 30.3),
+    "RTX 4090": (165.2, 82.6, 82.6),
+    "V100": (125.0, 15.7, 15.7),
+    "T4": (65.0, 8.1, 8.1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the arithmetic of a step depends on: numbers of weights, and layers x heads x head dimension."""
+
+    frozen: int
+    trained: int
+    head: int
+    head_trained: bool
+    attention: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Steps that were done: seconds, of which `waited` for the loader, and what went through the model (all ranks)."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    examples: int = 0
+    tokens: int = 0  # of the examples
+    computed: int = 0  # tokens that ran: padding counts, a shared prefix counts once
+    flops: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+def model_shape(model: Any) -> ModelShape | None:
+    """The shape of a dense causal transformer; None for any other, such as a mixture of experts."""
+    config = model.config.get_text_config()
+    if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+        return None
+    output = model.get_output_embeddings()
+    if output is None:
+        return None
+    sizes = {True: 0, False: 0}
+    for module in model.modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and weight.ndim >= 2 and module is not output and not isinstance(module, nn.Embedding):
+            sizes[weight.requires_grad] += _size(module, weight)
+    heads = config.num_attention_heads
+    dimension = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return ModelShape(
+        frozen=sizes[False],
+        trained=sizes[True],
+        head=output.weight.numel(),
+        head_trained=output.weight.requires_grad,
+        attention=config.num_hidden_layers * heads * dimension,
+    )
+
+
+def _size(module: nn.Module, weight: torch.Tensor) -> int:
+    """Weights of a matrix product; quantized ones are stored packed, so their number is not the tensor's."""
+    inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    return inputs * outputs if isinstance(inputs, int) and isinstance(outputs, int) else weight.numel()
+
+
+def step_flops(shape: ModelShape, batch: StepBatch) -> float:
+    """Floating point operations that the model itself asks for in one step, forward and backward.
+
+    After PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token, and 12·L·H·Q·T per token for attention. What
+    that formula takes for granted is counted here: a frozen weight has no gradient of its own, so it costs 4; the head
+    runs on target tokens alone; padding is no work, and a shared prefix is work once. Recomputed activations are not
+    counted.
+    """
+    tokens = min(batch.computed, batch.tokens - batch.examples)
+    body = (4 * shape.frozen + 6 * shape.trained) * tokens
+    head = (6 if shape.head_trained else 4) * shape.head * batch.targets
+    return float(body + head + 12 * shape.attention * batch.context * tokens)
+
+
+def peak_flops(device: torch.device, *, half: bool) -> float | None:
+    """FLOP/s that one device can reach at best; None for one that is not in the table.
+
+    A CPU's is measured: the best of a few matrix products with the threads at hand, about a tenth of a second.
+    """
+    if device.type == "cpu":
+        return _measured_peak(torch.bfloat16 if half else torch.float32)
+    if device.type != "cuda":
+        return None
+    column = 0 if half else 1 if torch.get_float32_matmul_precision() != "highest" else 2
+    return listed_peak(torch.cuda.get_device_name(device), column)
+
+
+def listed_peak(name: str, column: int) -> float | None:
+    """FLOP/s of the GPU called `name` in 16 bit (column 0), TF32 (1) or 32 bit (2); None when it is not listed."""
+    return next((row[column] * 1e12 for key, row in _PEAKS.items() if key in name), None)
+
+
+def _measured_peak(dtype: torch.dtype, size: int = 1024) -> float:
+    left = right = torch.ones(size, size, dtype=dtype)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(4):
+            before = time.perf_counter()
+            torch.mm(left, right)
+            best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory held so far: tensors on a GPU, the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def rates(work: Work, peak: float | None) -> dict[str, float]:
+    """The figures of `work`; shares are between 0 and 1. `peak` is the FLOP/s of all devices together."""
+    inputs = work.tokens - work.examples  # the last token of an example predicts nothing, so it does not run
+    found = {
+        "tokens_per_s": work.tokens / work.seconds,
+        "computed_tokens_per_s": work.computed / work.seconds,
+        "examples_per_s": work.examples / work.seconds,
+        "padding": max(0.0, 1 - inputs / work.computed),
+        "shared": max(0.0, 1 - work.computed / inputs),
+        "data_wait": work.waited / work.seconds,
+    }
+    if work.flops:
+        found["tflops_per_s"] = work.flops / work.seconds / 1e12
+    return {**found, "mfu": work.flops / work.seconds / peak} if work.flops and peak else found
+
+
+class ThroughputMonitor(pl.Callback):
+    """Logs `perf/...` over the last `window` steps, and leaves the figures of all steps in `run.json`.
+
+    The first step after a start is left out: it allocates, and compiles where that is asked for.
+    """
+
+    def __init__(self, run: RunDirectory, window: int = 20) -> None:
+        self._run = run
+        self._recent: deque[Work] = deque(maxlen=window)
+        self._all = Work()
+        self._mark = self._waited = self._began = 0.0
+        self._steps = 0
+        self._away = False  # validating or saving since the last step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        model: Any = pl_module.model
+        self._shape = model_shape(model)
+        half = "16" in str(trainer.precision) or next(model.parameters()).dtype.itemsize == 2
+        one = peak_flops(pl_module.device, half=half) if self._shape else None
+        self._peak = one * trainer.world_size if one else None
+        self._began = self._mark = time.perf_counter()
+        self._waited, self._away = _waited(trainer), False
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._away:
+            self._mark = time.perf_counter() - (_waited(trainer) - self._waited)
+            self._away = False
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._away = True
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self._away = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        now, waited = time.perf_counter(), _waited(trainer)
+        done = Work(
+            steps=1,
+            seconds=now - self._mark,
+            waited=waited - self._waited,
+            examples=batch.examples,
+            tokens=batch.tokens,
+            computed=batch.computed,
+            flops=step_flops(self._shape, batch) if self._shape else 0.0,
+        )
+        self._mark, self._waited = now, waited
+        self._steps += 1
+        if self._steps == 1:
+            return
+        self._all += done
+        self._recent.append(done)
+        figures = {**rates(sum(self._recent, Work()), self._peak), "peak_memory_mb": peak_memory_mb(pl_module.device)}
+        # Tensors on the host: Lightning would copy plain numbers to the device, and wait for it.
+        pl_module.log_dict({f"perf/{name}": torch.tensor(value) for name, value in figures.items()})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._record(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._record(pl_module)
+
+    def _record(self, module: pl.LightningModule) -> None:
+        if not self._all.steps:
+            return
+        figures = {**rates(self._all, self._peak), "peak_memory_mb": peak_memory_mb(module.device)}
+        figures |= {"train_s": self._all.seconds, "fit_s": time.perf_counter() - self._began}
+        self._run.update(throughput={"steps": self._all.steps, **{key: round(figures[key], 4) for key in figures}})
+
+
+def _waited(trainer: pl.Trainer) -> float:
+    return getattr(trainer.train_dataloader, "waited", 0.0)

@@ -1,0 +1,236 @@
+"""One run by several real processes: torchrun, two nodes, sharded weights. All give what one process gives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+STOP = """
+import os, signal
+import pytorch_lightning as pl
+
+class StopAfter(pl.Callback):
+    def __init__(self, step: int, rank: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.rank, self.number = step, rank, number
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.number)
+"""
+ZERO = """
+import os
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+import deepspeed
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from kamerton.train.zero import ZeroStrategy
+
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled first
+
+class OnCpu(ZeroStrategy):
+    def setup_environment(self):
+        DDPStrategy.setup_environment(self)
+
+    def setup_distributed(self):
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+    @property
+    def root_device(self):
+        return torch.device("cpu", self.local_rank)
+"""
+DEEPSPEED = ("trainer=deepspeed", "trainer.accelerator=cpu", "trainer.strategy._target_=zero_cpu.OnCpu")
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., Path]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, code for the runs, and the runs of all tests below `jsonl`."""
+    path = tmp_path_factory.mktemp("processes")
+    rows = [
+        {"prompt": f"the {word} number {number}", "completion": label}
+        for number in range(60)
+        for word, label in (("cat", "yes"), ("dog", "no"))
+    ]
+    (path / "animals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "stopping.py").write_text(STOP)
+    (path / "zero_cpu.py").write_text(ZERO)
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path) -> Start:
+    """Starts the command with `prefix` (such as torchrun) before it."""
+    options = ["model=tiny", "data=jsonl", f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
+    options += ["batch.size=8", "logger=csv", "base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
+    options += ["callbacks.progress_bar=null", "callbacks.model_summary=null", "eval.strategy=steps", "eval.every=3"]
+    options += ["allow_targets=[stopping.,zero_cpu.]"]
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+    def run(*extra: str, prefix: tuple[str, ...] = (sys.executable,), **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*prefix, "-m", "kamerton", "train", *options, *extra],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(start: Start, folder: Path) -> Run:
+    """Runs the command to its end; returns the directory of run `name`."""
+
+    def finish(name: str, *extra: str, code: int = 0, **options: Any) -> Path:
+        finished(start(*extra, f"run_id={name}", **options), code)
+        return folder / "jsonl" / name
+
+    return finish
+
+
+@pytest.fixture(scope="module")
+def one(run: Run) -> dict[str, Path]:
+    """What one process makes of it, by adapter."""
+    return {adapter: run(f"one-{adapter}", f"adapter={adapter}") for adapter in ("lora", "full")}
+
+
+def others(folder: Path, known: set[str]) -> list[Path]:
+    return [path for path in (folder / "jsonl").iterdir() if path.name not in known]
+
+
+def finished(process: subprocess.Popen[str], code: int = 0) -> str:
+    said, faults = process.communicate(timeout=300)
+    assert process.returncode == code, faults[-3000:]
+    return said + faults
+
+
+def torchrun(*options: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "torch.distributed.run", *options)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def record(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def steps(run: Path) -> list[tuple[float, float]]:
+    """Loss and gradient norm of each step."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+    return [(float(row["train/loss"]), float(row["train/grad_norm"])) for row in rows]
+
+
+def assert_same(run: Path, reference: Path) -> None:
+    """One trajectory: loss and gradient norm to 1e-5; the weights after Adam's divisions to 1e-4."""
+    assert record(run)["state"] == "succeeded"
+    assert len(steps(run)) == 6
+    for found, expected in zip(steps(run), steps(reference), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+    for split in ("validation", "best", "test"):
+        for name, value in record(reference)["metrics"][split].items():
+            assert record(run)["metrics"][split][name] == pytest.approx(value, rel=1e-5, abs=1e-6), (split, name)
+    for name, weight in weights(reference).items():
+        torch.testing.assert_close(weights(run)[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_torchrun_on_one_machine_trains_like_one_process(run: Run, one: dict[str, Path]) -> None:
+    assert_same(run("two", prefix=torchrun("--nproc-per-node=2", f"--master-port={free_port()}")), one["lora"])
+
+
+def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, one: dict[str, Path]) -> None:
+    before = {path.name for path in others(folder, set())}
+    options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    nodes = [start(prefix=torchrun(*options, f"--node-rank={rank}")) for rank in (1, 0)]
+    other, first = [finished(node) for node in nodes]
+    (together,) = others(folder, before)
+    assert_same(together, one["lora"])
+    assert f"jsonl/{together.name}" in first
+    assert "jsonl/" not in other  # the second machine says nothing
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_sharded_training_gives_what_one_process_gives(run: Run, one: dict[str, Path], adapter: str) -> None:
+    """FSDP2 over gloo; the small `max_tokens` gives the two ranks unequal numbers of passes."""
+    sharded = run(f"sharded-{adapter}", f"adapter={adapter}", "trainer=fsdp", "batch.max_tokens=128")
+    assert_same(sharded, one[adapter])
+    assert weights(sharded).keys() == weights(one[adapter]).keys()
+    assert (sharded / "model").exists()
+
+
+def test_a_run_goes_on_with_other_processes_than_it_began_with(run: Run, one: dict[str, Path]) -> None:
+    """One process, then sharded over two, then two copies; stopped by a signal to the last rank alone."""
+    for trainer, step, rank in (("default", 2, 0), ("fsdp", 4, 1)):
+        stop = f"+callbacks.stop={{_target_: stopping.StopAfter, step: {step}, rank: {rank}}}"
+        assert record(run("moved", f"trainer={trainer}", stop, code=130))["state"] == "paused"
+    assert_same(run("moved", "trainer=ddp"), one["lora"])
+
+
+def test_deepspeed_gives_what_one_process_gives_and_takes_over_from_it(run: Run, one: dict[str, Path]) -> None:
+    """The strategy itself is for GPUs alone; here its arithmetic runs on the CPU, through DeepSpeed's own support."""
+    pytest.importorskip("deepspeed")
+    for adapter, reference in one.items():
+        same = f"adapter={adapter}"
+        assert_same(run(f"zero-{adapter}", same, *DEEPSPEED, "batch.max_tokens=128"), reference)
+        for name, before, after in (("to", (), DEEPSPEED), ("from", DEEPSPEED, ())):
+            stop = "+callbacks.stop={_target_: stopping.StopAfter, step: 4, rank: 0}"
+            run(f"{name}-{adapter}", same, *before, stop, code=130)
+            assert_same(run(f"{name}-{adapter}", same, *after), reference)
+
+
+def test_a_job_that_slurm_warns_is_queued_again_and_goes_on(
+    start: Start, folder: Path, tmp_path: Path, one: dict[str, Path]
+) -> None:
+    """No SLURM here: its variables as srun sets them for two tasks, and an `scontrol` that writes down its call."""
+    asked, before = tmp_path / "asked", {path.name for path in others(folder, set())}
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* >> {asked}\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    variables = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    variables |= {"SLURM_NODEID": "0", "SLURM_JOB_NAME": "train", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def tasks(code: int, *options: str, **more: str) -> None:
+        port = {"MASTER_PORT": str(free_port())}
+        ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (1, 0)]
+        for process in [start(*options, **variables, **port, **rank, **more) for rank in ranks]:
+            finished(process, code)
+
+    warn = f"{{_target_: stopping.StopAfter, step: 4, rank: RANK, number: {int(signal.SIGUSR1)}}}"
+    tasks(130, *(f"+callbacks.warn{rank}={warn.replace('RANK', str(rank))}" for rank in (0, 1)))
+    assert asked.read_text() == "requeue 4711\n"
+    (stopped,) = others(folder, before)
+    assert record(stopped)["state"] == "paused"
+    tasks(0, f"run_id={stopped.name}", SLURM_RESTART_COUNT="1")
+    assert_same(stopped, one["lora"])
+    assert asked.read_text() == "requeue 4711\n"
+
+
+def test_what_rank_0_refuses_no_rank_trains(start: Start, one: dict[str, Path]) -> None:
+    launcher = torchrun("--nproc-per-node=2", f"--master-port={free_port()}")
+    said = finished(start("run_id=one-lora", "adapter=lora", prefix=launcher), 1)
+    assert "run one-lora is finished" in said
+    assert "Error executing job" not in said
+    assert record(one["lora"])["state"] == "succeeded"

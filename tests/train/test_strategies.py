@@ -1,0 +1,19 @@
+"""What a user is told when a strategy cannot be had; that strategies train exactly: tests/e2e/test_processes.py."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from kamerton.config.compose import compose_values
+from kamerton.config.targets import check_targets
+
+
+def test_a_missing_extra_is_a_fault_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("deepspeed", "deepspeed.utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "kamerton.train.zero", raising=False)
+    (fault,) = check_targets(compose_values(["trainer=deepspeed"]))
+    assert fault.column == "trainer.strategy._target_"
+    assert fault.fix == "pip install deepspeed"
