@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,26 +42,27 @@ json_lines = records.map(lambda record: json.dumps(record).encode())
 lines = st.lists(json_lines | broken_lines | st.just(b""), max_size=12)
 
 
-def run(content: bytes, format: str, ending: str, encoding: str = "utf-8", columns: Columns | None = None) -> None:
-    """Asserts what must hold of any file."""
+def run(content: bytes, format: str, ending: str, encoding: str = "utf-8", columns: Columns | None = None) -> bool:
+    """Asserts what must hold of any file; True if it has a fault."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"rows.{ending}"
         path.write_bytes(content)
         options = DataOptions(format=format, path=str(path), encoding=encoding, columns=columns or Columns())
-        assert_every_row_is_accounted_for(options)
+        faulty = assert_every_row_is_accounted_for(options)
         options.policy = EVERY_DROP
         result = faults_or_result(options, Path(folder) / "cache")
     if isinstance(result, Prepared):
         kept = sum(len(examples) for examples in result.splits.values())
         assert result.report["counts"]["rows read"] == kept + sum(result.report["rejected"].values())
         json.dumps(result.report)
-        return
+        return faulty
     assert result
     for fault in result:
         assert fault.code in CODES
         assert fault.message
         assert fault.fix
         assert str(fault)
+    return True
 
 
 def faults_or_result(options: DataOptions, cache: Path) -> Prepared | tuple[Fault, ...]:
@@ -69,51 +72,57 @@ def faults_or_result(options: DataOptions, cache: Path) -> Prepared | tuple[Faul
         return error.faults
 
 
-def assert_every_row_is_accounted_for(options: DataOptions) -> None:
+def assert_every_row_is_accounted_for(options: DataOptions) -> bool:
     files, faults = find_files(options)
     log, reading = FaultLog(options.policy), Reading()
     if faults:
-        return
+        return True
     kept = sum(1 for _ in ingest(files, log, reading))
     assert sum(reading.rows.values()) == kept + sum(log.rejected.values())
     assert kept or log.errors
+    return bool(log.counts)
 
 
-def jsonl(parts: list[bytes], end: bytes, bom: bool) -> None:
-    run((b"\xef\xbb\xbf" if bom else b"") + end.join(parts), "jsonl", "jsonl")
+def jsonl(parts: list[bytes], end: bytes, bom: bool) -> tuple[bytes, bool]:
+    content = (b"\xef\xbb\xbf" if bom else b"") + end.join(parts)
+    return content, run(content, "jsonl", "jsonl")
 
 
-def csv_rows(rows: list[list[str]], tail: bytes) -> None:
+def csv_rows(rows: list[list[str]], tail: bytes) -> tuple[bytes, bool]:
     text = io.StringIO()
     csv.writer(text).writerows([["prompt", "completion"], *rows])
-    run(text.getvalue().encode("utf-8", "surrogatepass") + tail, "csv", "csv")
+    content = text.getvalue().encode("utf-8", "surrogatepass") + tail
+    return content, run(content, "csv", "csv")
 
 
-def any_bytes(content: bytes, format: str, packed: str) -> None:
+def any_bytes(content: bytes, format: str, packed: str) -> tuple[bytes, bool]:
     ending = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "trec": "txt"}[format]
-    run(content, format, ending + (packed if format in ("jsonl", "csv") else ""))
+    ending += packed if format in ("jsonl", "csv") else ""
+    return ending.encode() + content, run(content, format, ending)
 
 
-def encodings(content: bytes, encoding: str) -> None:
-    run(content, "jsonl", "jsonl", encoding)
+def encodings(content: bytes, encoding: str) -> tuple[bytes, bool]:
+    return encoding.encode() + content, run(content, "jsonl", "jsonl", encoding)
 
 
-def parquet(rows: list[tuple[str | None, str | None, int]]) -> None:
+def parquet(rows: list[tuple[str | None, str | None, int]]) -> tuple[bytes, bool]:
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     types = (pa.string(), pa.string(), pa.int64())
     table = pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], names=["prompt", "completion", "n"])
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    run(buffer.getvalue(), "parquet", "parquet")
+    return buffer.getvalue(), run(buffer.getvalue(), "parquet", "parquet")
 
 
-def mapping(rows: list[dict[str, object]], name: str) -> None:
+def mapping(rows: list[dict[str, object]], name: str) -> tuple[bytes, bool]:
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    run(content, "jsonl", "jsonl", columns=Columns(prompt=name, metadata=["x", name]))
+    return name.encode() + content, run(content, "jsonl", "jsonl", columns=Columns(prompt=name, metadata=["x", name]))
 
 
 texts = st.text(max_size=9)
-INPUTS = {  # what is checked, with what, how often (times ten in the thorough run)
+INPUTS: dict[
+    str, tuple[Callable[..., tuple[bytes, bool]], tuple[Any, ...], int]
+] = {  # what is checked, with what, how often (more in the thorough run)
     "jsonl": (jsonl, (lines, st.sampled_from([b"\n", b"\r\n", b"\n\n"]), st.booleans()), 240),
     "csv": (csv_rows, (st.lists(st.lists(st.text(max_size=15), max_size=4), max_size=8), st.binary(max_size=8)), 80),
     "bytes": (
@@ -143,11 +152,28 @@ INPUTS = {  # what is checked, with what, how often (times ten in the thorough r
 }
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)], ids=["quick", "thorough"])
-@pytest.mark.parametrize("kind", INPUTS)
-def test_any_input_ends_in_faults_or_a_result(kind: str, times: int) -> None:
+def fuzz(kind: str, times: int = 1) -> int:
+    """How many different inputs with a fault were tried."""
     check, strategies, count = INPUTS[kind]
-    settings(FUZZ, max_examples=count * times)(given(st.tuples(*strategies))(lambda drawn: check(*drawn)))()
+    faulty: set[bytes] = set()
+
+    def try_one(drawn: Any) -> None:
+        content, bad = check(*drawn)
+        if bad:
+            faulty.add(content)
+
+    settings(FUZZ, max_examples=count * times)(given(st.tuples(*strategies))(try_one))()
+    return len(faulty)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_any_input_ends_in_faults_or_a_result(kind: str) -> None:
+    fuzz(kind)
+
+
+@pytest.mark.slow
+def test_five_thousand_malformed_inputs() -> None:
+    assert sum(fuzz(kind, times=14) for kind in INPUTS) >= 5000
 
 
 CORPUS = {

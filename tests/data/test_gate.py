@@ -344,6 +344,19 @@ def test_faults_of_rows_and_of_rows_against_rows_are_told_together(gate: Gate) -
     assert caught.value.report["rejected"] == {"not-a-string": 1, "exact-duplicate": 1}
 
 
+def test_a_split_field_that_no_row_has_is_one_fault_with_the_nearest_name(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [row | {"book": i} for i, row in enumerate(pairs(90))])
+    (fault,) = validate(DataOptions(path=str(path)), SplitOptions(group="boook")).errors
+    assert (fault.code, fault.row, fault.column) == ("missing-metadata", None, "boook")
+    assert "book" in fault.fix
+
+
+def test_a_label_spelt_two_ways_is_told_with_its_first_row(tmp_path: Path) -> None:
+    found = [*pairs(60), {"prompt": question(900), "completion": "Yes"}]
+    (fault,) = errors(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", found))))
+    assert (fault.code, fault.row) == ("label-spelling", 61)
+
+
 def test_sources_are_mixed_by_weight_each_with_its_schema(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"q": question(i), "a": question(i + 99)} for i in range(100)])
     write_jsonl(tmp_path / "b.jsonl", [{"instruction": question(i + 500), "output": question(i)} for i in range(100)])

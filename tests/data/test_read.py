@@ -97,6 +97,43 @@ def test_csv_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.csv", "csv") == [good[0], (4, "wrong-field-count"), (5, "bad-csv"), good[1]]
 
 
+def test_a_key_that_is_there_twice_is_a_fault_and_its_name_in_a_text_is_none(tmp_path: Path) -> None:
+    lines = ['{"a": "x", "b": 1, "a": "y"}', '{"a": "say \\"a\\"", "b": "a"}', '{"m": [{"r": 1}, {"r": 2}]}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    found = read(tmp_path / "rows.jsonl", "jsonl")
+    assert found == [(1, "repeated-key"), (2, {"a": 'say "a"', "b": "a"}), (3, {"m": [{"r": 1}, {"r": 2}]})]
+    many = ", ".join(f'"k{i}": {i}' for i in range(99))
+    (tmp_path / "rows.jsonl").write_text(f'{{{many}}}\n{{{many}, "k7": 1}}\n')
+    assert [code if isinstance(code, str) else 0 for _, code in read(tmp_path / "rows.jsonl", "jsonl")] == [
+        0,
+        "repeated-key",
+    ]
+
+
+def test_a_csv_line_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kamerton.data.read.LONGEST_LINE", 64)
+    (tmp_path / "rows.csv").write_text(f"a,b\n1,2\n{'x' * 200},2\n3,4\n")
+    assert read(tmp_path / "rows.csv", "csv") == [
+        (2, {"a": "1", "b": "2"}),
+        (3, "row-too-large"),
+        (4, {"a": "3", "b": "4"}),
+    ]
+
+
+def test_parquet_values_that_python_cannot_express_come_as_text(tmp_path: Path) -> None:
+    columns = {
+        "ns": pa.array([1234567890123456789], pa.timestamp("ns")),
+        "far": pa.array([2**62], pa.timestamp("us")),
+        "a": pa.array(["x"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    ((_, row),) = read(tmp_path / "rows.parquet", "parquet")
+    assert isinstance(row, dict)
+    assert row["a"] == "x"
+    assert row["ns"] == "2009-02-13 23:31:30.123456789"
+    assert isinstance(row["far"], str)
+
+
 def test_a_csv_row_is_the_line_at_which_it_begins(tmp_path: Path) -> None:
     text = 'a,b\n"one\ntwo\n\nthree",2\n\n"x\ny",4\n1\n5,6\n'
     (tmp_path / "rows.csv").write_text(text)

@@ -23,10 +23,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_directory_a_glob_a_list_and_a_file(folder: Path) -> None:
-    assert found(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], [])
+    assert found(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], ["not-read"])
     assert found(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
     assert found(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
-    assert found(format="csv", path=str(folder)) == (["c.csv"], [])
+    assert found(format="csv", path=str(folder)) == (["c.csv"], ["not-read"])
 
 
 def test_given_splits_are_kept(folder: Path) -> None:
@@ -52,3 +52,26 @@ def test_every_unusable_path_is_named_at_once(folder: Path) -> None:
 def test_the_fix_for_a_wrong_extension_is_the_right_format(folder: Path) -> None:
     _, (fault,) = find_files(DataOptions(path=str(folder / "c.csv")))
     assert "data=csv" in fault.fix
+
+
+def test_a_directory_is_read_without_hidden_files_and_says_what_it_leaves(folder: Path) -> None:
+    (folder / ".a.jsonl").write_text("{}")
+    (folder / "sub").mkdir()
+    (folder / "README.md").write_text("words")
+    _, (fault,) = find_files(DataOptions(path=str(folder)))
+    assert (fault.code, fault.severity) == ("not-read", "warning")
+    assert "c.csv, sub/ is not read" in fault.message
+
+
+@pytest.mark.parametrize("path", ["a" * 5000 + ".jsonl", "~nobody-of-that-name/x.jsonl", "a\0b.jsonl"])
+def test_paths_that_cannot_be(path: str) -> None:
+    _, (fault,) = find_files(DataOptions(path=path))
+    assert fault.code == "missing-file"
+
+
+def test_links_that_lead_nowhere_or_to_themselves(folder: Path) -> None:
+    (folder / "nowhere.jsonl").symlink_to(folder / "gone.jsonl")
+    (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
+    assert found(path=[str(folder / "nowhere.jsonl"), str(folder / "self.jsonl")])[1] == ["missing-file"] * 2
+    (folder / "link.jsonl").symlink_to(folder / "a.jsonl")
+    assert found(path=[str(folder / "a.jsonl"), str(folder / "link.jsonl")])[1] == ["bad-value"]

@@ -58,6 +58,12 @@ def _turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         fix = "write 0 (only read) or 1 (trained on)"
         faults.append(Fault("bad-messages", f"weight is {weight!r}", fix, column=f"{column}.weight"))
+    for key in ("tool_calls", "function_call"):
+        if item.get(key):
+            fix = "write what the model must say into content, or drop the row"
+            faults.append(
+                Fault("bad-messages", "a turn that calls tools is not supported", fix, column=f"{column}.{key}")
+            )
     content, found = checked(_content(item), f"{column}.content", action)
     if faults or content is None:
         return None, faults + found

@@ -39,10 +39,12 @@ CODES: dict[str, Code] = {
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
     "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
+    "not-read": Code(("warn", "error"), "files of another format, or folders, in a directory that is read"),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
     "bad-json": Code(_UNUSABLE, "a line that is not JSON"),
     "not-an-object": Code(_UNUSABLE, "a line of JSON that is not an object"),
+    "repeated-key": Code(_UNUSABLE, "a line of JSON in which an object has one key twice"),
     "bad-csv": Code(_UNUSABLE, "a record with broken quoting"),
     "wrong-field-count": Code(_UNUSABLE, "a record with more or fewer fields than the header"),
     "row-too-large": Code(_UNUSABLE, "a line of more than 64 MiB"),

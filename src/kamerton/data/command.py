@@ -15,7 +15,7 @@ from kamerton.config.check import check_values, to_config
 from kamerton.config.command import Asked, run_command
 from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.say import losses
+from kamerton.data.say import losses, split_words, where
 from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -108,17 +108,19 @@ def _prepare(config: Config, shown: int) -> None:
 
 
 def _say(console: Console, report: dict[str, Any]) -> None:
-    """Counts by stage, what was left out, mended and cut, and warnings by code."""
+    """Counts by stage, how rows were split, what was left out, mended and cut, and the first warning of each code."""
     from rich.table import Table
 
     table = Table("stage", "rows", title=f"Data {report['name']}")
     for name, count in report["counts"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for name, text in losses(report):
-        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
-    for severity, code, count in report["fault_counts"]:
-        console.print(f"{severity:<10} {code} {count:,}", highlight=False)
+    for name, text in [("split", split_words(report)), *losses(report)]:
+        console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
+    for fault in report["warnings"]:
+        place = f"{where(fault)}: " if where(fault) else ""
+        text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(page: Path) -> list[str]:

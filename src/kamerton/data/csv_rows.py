@@ -30,7 +30,7 @@ def csv_rows(
         if fields is None:
             return
         line, begun = begun, reader.line_num + 1
-        if not fields:
+        if not fields and fault is None:
             continue  # a blank line
         if header is None:
             header = fields
@@ -59,6 +59,9 @@ def _broken(error: csv.Error, file: str, begun: int, line: int) -> Fault:
     if "unexpected end" in str(error):
         message = f"a quote opened on line {begun} is never closed"
         return Fault("unreadable-file", message, 'close it; write a quote within a field as ""', file)
+    if "new-line character" in str(error):
+        message = "a line ends in a carriage return alone, as in files of old"
+        return Fault("bad-csv", message, "end every line with a line feed", file)
     message = f"not CSV: {error} (line {line})"
     return Fault("bad-csv", message, 'quote fields that hold quotes, and write a quote in them as ""', file)
 

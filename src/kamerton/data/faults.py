@@ -113,10 +113,11 @@ class FaultLog:
         """How many faults are errors."""
         return sum(count for (severity, _), count in self.counts.items() if severity == "error")
 
-    def grouped(self, shown: int = SHOWN) -> list[Fault]:
-        """The first `shown` faults of each code, then one that counts the rest of that code."""
+    def grouped(self, errors: int = SHOWN, warnings: int = 5) -> list[Fault]:
+        """The first faults of each code, errors before warnings, then one that counts the rest of that code."""
         result = []
         for (severity, code), count in sorted(self.counts.items()):
+            shown = errors if severity == "error" else warnings
             of_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
             of_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
             result += of_code[:shown]
@@ -130,7 +131,7 @@ class FaultLog:
     def summary(self) -> list[dict[str, Any]]:
         """One warning for each code: how often it occurred, and where first."""
         result = []
-        for fault in self.grouped(1):
+        for fault in self.grouped(1, 1):
             count = self.counts[fault.severity, fault.code]
             if fault.severity == "warning" and not fault.message.endswith(" in all)"):
                 more = f" (and {count - 1:,} more)" if count > 1 else ""

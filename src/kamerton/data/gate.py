@@ -25,7 +25,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.outliers import drop_outliers
 from kamerton.data.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.sources import DataFile, find_files
-from kamerton.data.stages import one_schema, places_of, split_rows, training_rows, without_leaks
+from kamerton.data.stages import is_cut_here, one_schema, places_of, split_rows, training_rows, without_leaks
 from kamerton.data.store import Examples, Index, TemporaryFolder
 from kamerton.errors import Fault, UserError
 
@@ -103,6 +103,7 @@ def _nothing_yet(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
         "label_distribution": None,
         "seed": split.seed,
         "split": asdict(split),
+        "split_given": not is_cut_here(options),
         "balance": options.balance,
     }
 
@@ -136,7 +137,7 @@ def _stages(
     splits = split_rows(rows, places, files, options, split, log)
     log.raise_errors()
     counts = {name: count_completions(store, chosen) for name, chosen in splits.items()} if labels else None
-    names = _label_names(options, counts, log)
+    names = _label_names(options, counts, str(files[0].path), log)
     log.raise_errors()
     report["label_distribution"] = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(labels))
@@ -162,7 +163,7 @@ def _distinct_rows(
     if not stored.store.rows:
         log.raise_errors()
     rows, labels = _distinct(stored, options, log, report)
-    relabel = find_spellings(labels, log) if labels and isinstance(options.labels, str) else {}
+    relabel = find_spellings(stored.store, rows, labels, log) if labels and isinstance(options.labels, str) else {}
     if labels and relabel:
         mend_spellings(stored.store, rows, relabel, log)
         stored = stored_rows(files, cache, log, relabel, keep_alive)  # the same rows at the same places
@@ -202,10 +203,10 @@ def _distinct(
     return rows, labels
 
 
-def _label_names(options: DataOptions, counts: dict[str, Counts] | None, log: FaultLog) -> list[str] | None:
+def _label_names(options: DataOptions, counts: dict[str, Counts] | None, file: str, log: FaultLog) -> list[str] | None:
     if counts is None:
         return None
     found = {name for count in counts.values() for name in count}
     names = sorted(options.labels if isinstance(options.labels, list) else found)
-    check_labels(counts, names, log)
+    check_labels(counts, names, file, log)
     return names

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +17,8 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.splits import Keys, field_key
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
+
+LOOKED_AT = 100  # rows without a field, for the names of those they have
 
 
 def group_keys(store: Store, rows: Index, name: str | None, log: FaultLog) -> Keys:
@@ -65,15 +69,34 @@ def _values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tup
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     start = 0
+    missing, present = array("q"), set[str]()
     for batch in store.scan("metadata"):
         low, high = np.searchsorted(ordered, [start, start + batch.num_rows])
         texts = batch.column(0).take(pa.array(ordered[low:high] - start)).to_pylist()
         for i, text in enumerate(texts, int(low)):
-            value = json.loads(text).get(name) if text else None
+            fields = json.loads(text) if text else {}
             row = int(ordered[i])
+            value = fields.get(name)
             if value is None:
-                file, number = store.place(row)
-                message = f"the row has no metadata field {name!r}, which split uses"
-                log.add(Fault("missing-metadata", message, f"add {name}, or choose another field", file, number, name))
+                missing.append(row)
+                if len(missing) <= LOOKED_AT:
+                    present.update(fields)
             yield int(order[i]), row, value
         start += batch.num_rows
+    for fault in _missing(store, missing, name, sorted(present), all_rows=len(missing) == len(rows)):
+        log.add(fault)
+
+
+def _missing(store: Store, rows: Sequence[int], name: str, present: list[str], *, all_rows: bool) -> Iterator[Fault]:
+    """One fault for each row without the field; one in all if no row has it."""
+    if rows and all_rows:
+        near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+        fix = f"did you mean {near[0]}?" if near else "add it, or choose another field"
+        seen = f"they have {', '.join(present[:12])}" if present else "they have none"
+        message = f"no row has the metadata field {name!r}, which split uses ({seen})"
+        yield Fault("missing-metadata", message, fix, store.place(rows[0])[0], column=name)
+        return
+    for row in rows:
+        file, number = store.place(row)
+        message = f"the row has no metadata field {name!r}, which split uses"
+        yield Fault("missing-metadata", message, f"add {name}, or choose another field", file, number, name)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.store import Examples, Index, Store
+from kamerton.data.store import Examples, Index, Store, hash64
 from kamerton.errors import Fault
 
 MOST_LABELS = 200
@@ -45,7 +45,7 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
     return count_completions(store, rows)
 
 
-def find_spellings(counts: Counts, log: FaultLog) -> dict[str, str]:
+def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:
     """For labels that differ only in case, spacing and punctuation: the rarer spelling → the most frequent one.
 
     Empty unless the policy is to fix them.
@@ -54,10 +54,12 @@ def find_spellings(counts: Counts, log: FaultLog) -> dict[str, str]:
     for label in sorted(counts, key=lambda name: (-counts[name], name)):
         best.setdefault(_bare(label), label)
     relabel = {label: best[_bare(label)] for label in counts if best[_bare(label)] != label}
+    keys = store.column("completion_key")[rows] if relabel else np.empty(0, np.uint64)
     for label, other in relabel.items():
+        file, row = store.place(int(rows[np.argmax(keys == np.uint64(hash64(label.encode())))]))
         message = f"the label {label!r} ({counts[label]} rows) is also spelt {other!r} ({counts[other]} rows)"
         fix = 'spell it one way, or set data.policy.label-spelling to "fix"'
-        log.add(Fault("label-spelling", message, fix, column="label"))
+        log.add(Fault("label-spelling", message, fix, file, row, "label"))
     return relabel if log.action("label-spelling") == "fix" else {}
 
 
@@ -91,8 +93,8 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
     return good
 
 
-def check_labels(splits: dict[str, Counts], labels: list[str], log: FaultLog) -> None:
-    """Warns of labels that are rare, missing from a split, or far more frequent than others."""
+def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: FaultLog) -> None:
+    """Warns of labels that are rare, missing from a split, or far more frequent than others, in `file` and the rest."""
     train = Counter(splits["train"])
     for name, counts in splits.items():
         missing = [label for label in labels if label not in counts]
@@ -100,13 +102,13 @@ def check_labels(splits: dict[str, Counts], labels: list[str], log: FaultLog) ->
             shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
             message = f"the {name} split has no row with {len(missing)} of {len(labels)} labels: {shown}"
             fix = "add rows, set split.stratify=label, or choose another split.seed"
-            log.add(Fault("label-missing", message, fix, column="label"))
+            log.add(Fault("label-missing", message, fix, file, column="label"))
     for label in labels:
         if 0 < train[label] < RARE:
             message = f"the label {label!r} has {train[label]} training rows"
-            log.add(Fault("rare-label", message, "add rows, or merge it with another label", column="label"))
+            log.add(Fault("rare-label", message, "add rows, or merge it with another label", file, column="label"))
     present = [(count, label) for label, count in train.items() if count]
     if present and max(present)[0] > IMBALANCE * min(present)[0]:
         message = f"{max(present)[1]!r} has {max(present)[0]} training rows and {min(present)[1]!r} {min(present)[0]}"
         fix = "set data.balance to weights, over or under, or add rows"
-        log.add(Fault("label-imbalance", message, fix, column="label"))
+        log.add(Fault("label-imbalance", message, fix, file, column="label"))

@@ -9,7 +9,9 @@ a whole.
 from __future__ import annotations
 
 import io
+import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,7 @@ Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it u
 BOM = b"\xef\xbb\xbf"
 UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
 LONGEST_LINE = 64 * 2**20  # bytes
+MANY_KEYS = 50  # too many to look for each in the line
 
 
 def read_rows(file: DataFile) -> Iterator[Row]:
@@ -121,9 +124,28 @@ def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
         message = f"not JSON: {error.msg} (character {error.colno})"
         return Fault("bad-json", message, "write one JSON object per line", file)
     if isinstance(value, dict):
+        if len(value) > MANY_KEYS or any(line.count(f'"{key}"') > 1 for key in value):
+            return _repeated_key(line, file) or value
         return value
     message = f"the line is JSON, but {_json_type(value)} where an object is needed"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} on each line', file)
+
+
+def _repeated_key(line: str, file: str) -> Fault | None:
+    """A fault if an object names one key twice: a reader would silently keep the last value."""
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        twice.extend(name for name, count in counts.items() if count > 1)
+
+    try:
+        json.loads(line, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return None  # read already, by a parser that nests deeper
+    if not twice:
+        return None
+    return Fault("repeated-key", f"the key {twice[0]!r} is there twice", "keep one of them", file, column=twice[0])
 
 
 def _ended(line: str) -> bool:
@@ -150,6 +172,16 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             return
         number = 0
         for batch in file.iter_batches(batch_size=8192):
-            for record in batch.to_pylist():
+            columns = [_values(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
                 number += 1
-                yield number, record
+                yield number, dict(zip(names, values, strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError, ImportError):
+        values = column.cast(pa.string()).to_pylist()
+    return values

@@ -10,7 +10,7 @@ from typing import Any
 from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.rows import LOGS
-from kamerton.errors import Fault
+from kamerton.data.say import split_words, where
 
 SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text
 
@@ -69,13 +69,19 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
         "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
-            ("seed", report["seed"]),
+            ("split", split_words(report)),
             *([("data", report["fingerprint"])] if report["fingerprint"] else []),
         ],
-        "stages": [*counts.items(), *((f"left out: {code}", n) for code, n in report["rejected"].items())],
+        "stages": [
+            *((name, n) for name, n in counts.items() if name in _BEFORE),
+            *((f"left out: {code}", n) for code, n in report["rejected"].items()),
+            *((name, n) for name, n in counts.items() if name not in (*_BEFORE, "exact duplicates removed")),
+        ],
         "files": list(report["files"].items()),
-        "schemas": [(name, n) for schemas in report["schemas"].values() for name, n in schemas.items()],
-        "faults": [fault | {"where": Fault(**fault).where} for fault in report["faults"]],
+        "schemas": [
+            (f"{source}: {name}", n) for source, found in report["schemas"].items() for name, n in found.items()
+        ],
+        "faults": [*(fault for fault in report["faults"] if fault["severity"] == "error"), *report["warnings"]],
         "fault_counts": [
             (code, severity, n, report["rejected"].get(code, 0), report["fixed"].get(code, 0))
             for severity, code, n in report["fault_counts"]
@@ -91,6 +97,7 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_BEFORE = ("rows read", "usable", "distinct")
 _ENCODED = (
     *("split", "examples", "tokens", "target_tokens", "longest"),
     *("dropped", "truncated", "lost_target_percent"),
@@ -136,7 +143,7 @@ def _environment(escaped: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, line=_line)
+    environment.filters.update(plain=plain, line=_line, where=where)
     return environment
 
 

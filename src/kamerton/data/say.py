@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kamerton.errors import Fault
+
 
 def losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """`(left out | mended | truncated, what and why)` of a data report; empty if every row went on as it was."""
     found = [("left out", _by_code(report["rejected"])), ("mended", _by_code(report["fixed"]))]
     cut = [_truncated(part) for part in report.get("encoded", []) if part["truncated"]]
     return [(name, text) for name, text in [*found, ("truncated", "; ".join(cut))] if text]
+
+
+def where(fault: Mapping[str, Any]) -> str:
+    """`file:row:column` of a fault of the report."""
+    return Fault("", "", "", fault["file"], fault["row"], fault["column"]).where
+
+
+def split_words(report: Mapping[str, Any]) -> str:
+    """How the rows were split."""
+    how = report["split"]
+    shares = ", ".join(f"{ratio:g}" for ratio in how["ratios"])
+    words = ["given by the files" if report["split_given"] else f"shares {shares}; seed {how['seed']}"]
+    if not report["split_given"] or how["folds"]:
+        words += [f"{word} by {how[key]}" for key, word in _HOW.items() if how[key]]
+    if how["folds"]:
+        words.append(f"fold {how['fold']} of 0 to {how['folds'] - 1} validates")
+    return "; ".join(words)
+
+
+_HOW = {"group": "grouped", "stratify": "stratified", "time": "ordered"}
 
 
 def _by_code(counts: Mapping[str, int]) -> str:

@@ -92,6 +92,8 @@ def unknown_column(name: str, present: list[str], key: str) -> Fault:
 def _missing(what: str, present: list[str]) -> Fault:
     message = f"the row has no {what} ({listed(present)})"
     fix = f"add the field {what}, or name the column that holds it: data.columns.{what}=NAME"
+    if len(present) == 1 and any(sign in present[0] for sign in ";|\t"):
+        fix = "separate the columns of a .csv file with commas, those of a .tsv file with tabs"
     return Fault("missing-field", message, fix, column=what)
 
 

@@ -61,12 +61,16 @@ def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
     """The files that a path, directory or pattern stands for."""
-    path = Path(pattern).expanduser()
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and _has_ending(p, format))
-        message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
-        missing = [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
-        return found, [] if found else missing
+    try:
+        path = Path(pattern).expanduser()
+        is_dir = path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a home that nobody has
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return [], [
+            Fault("missing-file", f"this path cannot be: {reason}", f"correct {key}", pattern[:200], column=key)
+        ]
+    if is_dir:
+        return _in_directory(path, key, format)
     if path.exists():
         return [path], []
     if glob.has_magic(pattern):
@@ -74,6 +78,22 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
         missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]
         return found, [] if found else missing
     return [], [_missing(path, key)]
+
+
+def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
+    """The directory's files of this format, but hidden ones; and a warning of others that hold data."""
+    here = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    found = [p for p in here if p.is_file() and _has_ending(p, format)]
+    if not found:
+        message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
+        return [], [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
+    formats = [name for name in ("jsonl", "csv", "parquet") if name != format]
+    others = [p.name + "/" * p.is_dir() for p in here if p.is_dir() or any(_has_ending(p, name) for name in formats)]
+    if not others:
+        return found, []
+    shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    fix = f"nothing, if that is meant; else give them to {key} as well, or make them data.sources"
+    return found, [Fault("not-read", f"of this directory {shown} is not read", fix, str(path), severity="warning")]
 
 
 def _missing(path: Path, key: str) -> Fault:

@@ -14,7 +14,7 @@ from kamerton.data.ingest import Reading, ingest
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.sources import find_files
 from kamerton.data.store import to_example
-from kamerton.errors import Fault, UserError
+from kamerton.errors import Fault
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ def validate(options: DataOptions, split: SplitOptions | None = None, *, cache: 
 def read_examples(options: DataOptions) -> Iterator[DataExample]:
     """The examples of the files, one by one as they are read; raises `UserError` at the end if rows had faults."""
     files, faults = find_files(options)
-    if faults:
-        raise UserError(faults)
     log = FaultLog(options.policy)
+    for fault in faults:
+        log.add(fault)
+    log.raise_errors()
     for _, prompt, chat, completion, metadata, *_ in ingest(files, log, Reading()):
         yield to_example(prompt, chat, completion, metadata)
     log.raise_errors()
