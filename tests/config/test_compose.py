@@ -26,6 +26,11 @@ def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: 
     assert to_config(values).name
 
 
+def test_a_misspelt_key_of_one_of_several_sources() -> None:
+    faults = check_overrides(["data=jsonl", "data.sources={mine: {pth: a.jsonl}}"])
+    assert ("data.sources.mine.pth", "did you mean 'path'?") in {(fault.column, fault.fix) for fault in faults}
+
+
 def test_all_faults_come_at_once_each_with_the_nearest_valid_word() -> None:
     faults = check_overrides(
         ["optimizr.lr=3", "model=tinny", "data.pth=3", "adapter.r=zz", "split.ratios=[0.5,0.1,0.1]", "optimizer.lr=-1"]

@@ -61,7 +61,8 @@ def _keys_at(path: Path) -> list[str]:
     section: Any = Config
     for part in path:
         hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
-        section = _plain(hints.get(part))
+        inside = typing.get_args(section)[1] if typing.get_origin(section) is dict else hints.get(part)
+        section = _plain(inside)
     return [item.name for item in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
 
 

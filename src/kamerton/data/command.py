@@ -15,7 +15,7 @@ from kamerton.config.check import check_values, to_config
 from kamerton.config.command import Asked, run_command
 from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.say import losses, split_words, where
+from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _say(console: Console, report: dict[str, Any]) -> None:
     for name, count in report["counts"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for name, text in [("split", split_words(report)), *losses(report)]:
+    for name, text in [("schema", schema_words(report)), ("split", split_words(report)), *losses(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     for fault in report["warnings"]:
         place = f"{where(fault)}: " if where(fault) else ""

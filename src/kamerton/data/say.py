@@ -20,6 +20,16 @@ def where(fault: Mapping[str, Any]) -> str:
     return Fault("", "", "", fault["file"], fault["row"], fault["column"]).where
 
 
+def schema_words(report: Mapping[str, Any]) -> str:
+    """What the columns were found to mean, of all rows."""
+    several = len(report["schemas"]) > 1
+    return "; ".join(
+        f"{source + ': ' if several else ''}{name}, {count:,} rows"
+        for source, names in report["schemas"].items()
+        for name, count in names.items()
+    )
+
+
 def split_words(report: Mapping[str, Any]) -> str:
     """How the rows were split."""
     how = report["split"]
