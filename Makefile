@@ -1,10 +1,11 @@
 # make setup   install into .venv (does nothing the second time)
 # make demo    fine-tune SmolLM2-135M on the TREC questions and report
 # make test    everything that must pass
+# make bench-train DATA=FOLDER   training next to TRL, LLaMA-Factory and LitGPT; writes docs/benchmarks.md
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint unit bench lock clean
+.PHONY: help setup demo test lint unit bench bench-train lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -34,6 +35,12 @@ unit: setup
 
 bench: setup
 	$(BIN)/python scripts/bench/throughput.py
+
+PEERS ?= $(HOME)/.cache/kamerton/peers
+bench-train: setup
+	@test -n "$(DATA)" || { echo 'make bench-train DATA=FOLDER, with banking77/ and gsm8k/ in it'; exit 1; }
+	PYTHON=$(PYTHON) scripts/bench/peers.sh $(PEERS)
+	$(BIN)/python scripts/bench/train.py --data $(DATA) --peers $(PEERS) --out docs/benchmarks.md
 
 # Exact versions of what is installed now; +cpu is the build, not the version.
 lock:

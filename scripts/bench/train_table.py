@@ -1,0 +1,122 @@
+"""The results of the training benchmark as a section of a Markdown file, between two markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from train_tasks import SIDES, TASKS
+
+BEGIN, END = "<!-- bench-train: begin -->", "<!-- bench-train: end -->"
+NOT_PEERS = ("kamerton", "kamerton-lean", "plain")
+Runs = dict[str, dict[int, dict[str, Any]]]  # side → repeat → run
+
+
+def render(results: dict[str, Any], path: Path) -> None:
+    """Rewrite the section between the markers of `path`, or add it at the end where there are none."""
+    text = path.read_text() if path.exists() else ""
+    section = f"{BEGIN}\n{body(results)}\n{END}"
+    if BEGIN in text:
+        before, _, rest = text.partition(BEGIN)
+        path.write_text(before + section + rest.partition(END)[2])
+    else:
+        path.write_text(f"{text.rstrip()}\n\n{section}\n")
+
+
+def body(results: dict[str, Any]) -> str:
+    """The whole section: one table for each task that was measured."""
+    parts = [HEAD.format(**results["machine"])]
+    for task in TASKS:
+        runs: Runs = {}
+        for run in results["runs"]:
+            if run["task"] == task:
+                runs.setdefault(run["side"], {})[run["repeat"]] = run
+        if runs:
+            parts.append(table(task, runs, results["base"].get(task)))
+    return "\n\n".join(parts)
+
+
+def table(task: str, runs: Runs, base: float | None) -> str:
+    """One task: a line for each side, fastest first, and what it comes to."""
+    head = ["side", "examples/s", "Kamerton is faster by", "peak memory, MiB", "Kamerton takes", "loss", "start, s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for side in sorted(runs, key=lambda side: -speed(runs[side])):
+        lines.append("| " + " | ".join(row(side, runs)) + " |")
+    any_run = next(iter(next(iter(runs.values())).values()))
+    size = f"{TASKS[task].rows} rows, {any_run['steps']} steps of {TASKS[task].batch}"
+    shape = f"{any_run['tokens']:.1f} tokens a row, {any_run['targets']:.1f} of them targets"
+    before = "" if base is None else f"; held-out loss before training {base:.3f}"
+    return f"### {TASKS[task].title}\n\n{size}; {shape}{before}.\n\n" + "\n".join(lines) + "\n\n" + verdict(task, runs)
+
+
+def row(side: str, runs: Runs) -> list[str]:
+    own, found = runs.get("kamerton", {}), list(runs[side].values())
+    times = [own[n]["examples_per_s"] / run["examples_per_s"] for n, run in runs[side].items() if n in own]
+    memory = [own[n]["peak_mib"] / run["peak_mib"] for n, run in runs[side].items() if n in own]
+    same = side == "kamerton" or not times
+    return [
+        SIDES[side][3],
+        spread([run["examples_per_s"] for run in found]),
+        "" if same else spread(times),
+        f"{median(run['peak_mib'] for run in found):,.0f}",
+        "" if same else f"{median(memory):.2f} times it",
+        f"{median(run['loss'] for run in found):.3f}",
+        f"{median(run['start_s'] for run in found):.1f}",
+    ]
+
+
+def verdict(task: str, runs: Runs) -> str:
+    """Kamerton against the best peer of each repeat, next to what is aimed at."""
+    times = against_best(runs)
+    if not times:
+        return "No peer was measured beside Kamerton."
+    met = "reached" if median(times) >= TASKS[task].target else "missed"
+    return (
+        f"Against the fastest peer of each repeat: **{spread(times)} times** in {len(times)} repeat"
+        f"{'s' * (len(times) > 1)}; aimed at {TASKS[task].target}, {met}."
+    )
+
+
+def against_best(runs: Runs) -> list[float]:
+    """Kamerton's speed over the fastest peer's, for each repeat that has both."""
+    found = []
+    for repeat, own in runs.get("kamerton", {}).items():
+        peers = [run[repeat]["examples_per_s"] for side, run in runs.items() if side not in NOT_PEERS and repeat in run]
+        if peers:
+            found.append(own["examples_per_s"] / max(peers))
+    return found
+
+
+def speed(runs: dict[int, dict[str, Any]]) -> float:
+    return median(run["examples_per_s"] for run in runs.values())
+
+
+def spread(values: list[float]) -> str:
+    """median [least, most]; a single value alone."""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+HEAD = """\
+## Training next to the peers
+
+    scripts/bench/peers.sh                                       # their environments, once
+    make bench-train DATA=FOLDER                                 # python scripts/bench/train.py --data FOLDER
+
+SmolLM2-135M-Instruct in float32 with {threads} threads on {cores} cores ({cpu}), Python {python}, torch {torch};
+{date}. Peers: TRL 1.16.0 with transformers 5.23.0, LLaMA-Factory 0.9.5 with transformers 5.6.0, LitGPT 0.5.13, each
+in its own environment, with the fastest flags found for it (gradient checkpointing off; the table names the rest)
+and as it comes. Every side trains one whole epoch on the same rows with the model's own template and its system
+prompt, loss on the completion alone, the same number of rows a step, AdamW (fused, no weight decay), one warm-up
+step and a cosine; LoRA r = 16, alpha = 32 on all linear layers at 1e-4, or every weight at 1e-5. Token and target
+counts are checked to be equal. Each draws its own order; `group_by_length` puts rows of like length into one step,
+the others draw at random. LitGPT gets its token ids ready-made, clips no gradients and has an untied head. Kamerton
+is `kamerton train` with its default callbacks and CSV logger.
+
+examples/s counts every row from before the first batch to the end of the last optimizer step. Peak memory is the
+process's VmHWM at that moment. The loss is of held-out rows after training, computed by one program for all. Start
+is the time from launching the process to the end of the first step. Sides take turns within each repeat, each in a
+process of its own:
+median [least, most], ratios taken repeat by repeat."""
