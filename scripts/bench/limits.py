@@ -4,7 +4,8 @@
     python scripts/bench/limits.py overhead --data FOLDER     the trainer next to a bare loop, step by step
     python scripts/bench/limits.py size [--most 1000000]      steps from 10^2 to 10^6 rows, one process each
 
-Every measurement runs `kamerton train` in a process of its own and prints a line of a Markdown table.
+Every measurement runs `kamerton train` in a process of its own and prints a line of a Markdown table. The table is kept
+beside the results of `train.py`, which renders both: `train.py --repeats 0 --out docs/benchmarks.md`.
 """
 
 from __future__ import annotations
@@ -21,31 +22,30 @@ from typing import Any
 
 from train_tasks import TASKS, write_task
 
-from data import table, write_rows
-from train import HERE, child
+from data import cell, write_rows
+from train import HERE, RESULTS, child, keep, load
 
 
 def main() -> None:
     options = parse()
+    measured = {"flops": flops, "overhead": overhead, "size": sizes}[options.what]
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         options.work = Path(name)
-        if options.what == "flops":
-            head = ["task", "tokens a pass", "training, GFLOP/s", "its GEMMs, GFLOP/s", "square GEMM, GFLOP/s"]
-            table([*head, "share of its GEMMs", "share of the square"], flops(options))
-        elif options.what == "overhead":
-            table(["task", "trainer, ms/step", "bare loop, ms/step", "overhead, %"], overhead(options))
-        else:
-            head = ["rows", "examples/s after the first step", "first step, s", "peak memory, MiB"]
-            table(head, sizes(options))
+        for row in measured(options):
+            rows.append([cell(value) for value in row])
+            print("| " + " | ".join(rows[-1]) + " |", flush=True)
+    results = load(options.results)
+    results["limits"][options.what] = rows
+    keep(results, options.results)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["flops", "overhead", "size"])
     parser.add_argument("--data", type=Path, help="folder with banking77/ and gsm8k/")
-    parser.add_argument(
-        "--tasks", type=lambda text: text.split(","), help="default: both full fine-tunes, or bank-lora"
-    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--tasks", type=lambda text: text.split(","), help="of the tasks of train.py")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--most", type=int, default=1_000_000, help="size: the most rows")

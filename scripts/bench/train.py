@@ -27,13 +27,15 @@ from train_table import render
 from train_tasks import ONCE, SIDES, TASKS, write_task
 
 HERE = Path(__file__).parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kamerton"
+RESULTS = CACHE / "bench-train.json"
 ENOUGH = 0.02  # tokens a row that a side may differ by: rounding of means
 
 
 def main() -> None:
     options = parse()
-    results = json.loads(options.results.read_text()) if options.results.exists() else {"runs": [], "base": {}}
-    results["machine"] = machine(options.threads)
+    results = load(options.results)
+    results["machine"] = machine(options.threads)  # the last one is named; do not mix machines in one file
     failed: list[str] = []
     for repeat in range(options.repeats):
         for task in options.tasks:
@@ -59,20 +61,19 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kamerton"
     names = {"type": lambda text: text.split(",")}
     parser.add_argument("--data", type=Path, required=True, help="folder with banking77/ and gsm8k/")
-    parser.add_argument("--peers", type=Path, default=os.environ.get("KAMERTON_PEERS", cache / "peers"))
+    parser.add_argument("--peers", type=Path, default=CACHE / "peers")
     parser.add_argument("--tasks", default=list(TASKS), help=f"of {', '.join(TASKS)}", **names)
     parser.add_argument("--sides", default=None, help=f"of {', '.join(SIDES)}; default: those of each task", **names)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, help="only so many steps of each epoch")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=cache / "bench-train.json")
-    parser.add_argument("--work", type=Path, default=cache / "bench-train", help="rows, models, runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, default=CACHE / "bench-train", help="rows, models, runs")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is to be rewritten")
     options = parser.parse_args()
-    options.peers, options.data = Path(options.peers).expanduser(), options.data.resolve()
+    options.data = options.data.resolve()
     unknown = [name for name in options.tasks if name not in TASKS] + [
         name for name in options.sides or () if name not in SIDES
     ]
@@ -174,6 +175,11 @@ def machine(threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What was measured before; nothing where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else {"runs": [], "base": {}, "limits": {}}  # type: ignore[no-any-return]
 
 
 def keep(results: dict[str, Any], path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from train_tasks import SIDES, TASKS
 
 BEGIN, END = "<!-- bench-train: begin -->", "<!-- bench-train: end -->"
+HEADS = ["side", "examples/s", "Kamerton's speed over it", "peak, MiB", "Kamerton's peak over it", "loss", "start, s"]
 NOT_PEERS = ("kamerton", "kamerton-lean", "plain")
 Runs = dict[str, dict[int, dict[str, Any]]]  # side → repeat → run
 
@@ -34,20 +35,18 @@ def body(results: dict[str, Any]) -> str:
                 runs.setdefault(run["side"], {})[run["repeat"]] = run
         if runs:
             parts.append(table(task, runs, results["base"].get(task)))
+    parts += [limits_table(name, rows) for name, rows in results["limits"].items()]
     return "\n\n".join(parts)
 
 
 def table(task: str, runs: Runs, base: float | None) -> str:
     """One task: a line for each side, fastest first, and what it comes to."""
-    head = ["side", "examples/s", "Kamerton is faster by", "peak memory, MiB", "Kamerton takes", "loss", "start, s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for side in sorted(runs, key=lambda side: -speed(runs[side])):
-        lines.append("| " + " | ".join(row(side, runs)) + " |")
+    rows = [row(side, runs) for side in sorted(runs, key=lambda side: -speed(runs[side]))]
     any_run = next(iter(next(iter(runs.values())).values()))
-    size = f"{TASKS[task].rows} rows, {any_run['steps']} steps of {TASKS[task].batch}"
+    size = f"{any_run['steps']} steps of {TASKS[task].batch} rows"
     shape = f"{any_run['tokens']:.1f} tokens a row, {any_run['targets']:.1f} of them targets"
     before = "" if base is None else f"; held-out loss before training {base:.3f}"
-    return f"### {TASKS[task].title}\n\n{size}; {shape}{before}.\n\n" + "\n".join(lines) + "\n\n" + verdict(task, runs)
+    return f"### {TASKS[task].title}\n\n{size}; {shape}{before}.\n\n{markdown(HEADS, rows)}\n\n" + verdict(task, runs)
 
 
 def row(side: str, runs: Runs) -> list[str]:
@@ -60,7 +59,7 @@ def row(side: str, runs: Runs) -> list[str]:
         spread([run["examples_per_s"] for run in found]),
         "" if same else spread(times),
         f"{median(run['peak_mib'] for run in found):,.0f}",
-        "" if same else f"{median(memory):.2f} times it",
+        "" if same else f"{median(memory):.2f}",
         f"{median(run['loss'] for run in found):.3f}",
         f"{median(run['start_s'] for run in found):.1f}",
     ]
@@ -99,6 +98,63 @@ def spread(values: list[float]) -> str:
     return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
+def limits_table(name: str, rows: list[list[str]]) -> str:
+    """A table of `limits.py`."""
+    text, head = LIMITS[name]
+    return f"{text}\n\n{markdown(head, rows)}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+LIMITS = {
+    "flops": (
+        """\
+### Share of the machine's limit
+
+    python scripts/bench/limits.py flops --data FOLDER
+
+FLOPs of a full fine-tune over the time of its steps, optimizer and all, next to what `torch.mm` reaches in float32
+in the same process: over exactly the matrix products of one pass, forward and backward, and over squares of 2,048.
+For a pass of T computed tokens and C distinct target positions, 6 T N + 12 H D L S + 6 C h V: N weights in the
+matrices of L layers, H heads of dimension D, S the sum over tokens of how many each attends to, hidden size h,
+vocabulary V. Tokens that examples share are computed, and counted, once.""",
+        [
+            "task",
+            "tokens a pass",
+            "training, GFLOP/s",
+            "its GEMMs",
+            "squares",
+            "share of its GEMMs",
+            "share of squares",
+        ],
+    ),
+    "overhead": (
+        """\
+### What the framework costs
+
+    python scripts/bench/limits.py overhead --data FOLDER
+
+After each step of `kamerton train` (trainer, default callbacks, CSV logger) a bare loop takes the same step on a
+copy of the model, in the same process, with the same functions. The overhead is the median over the steps of one
+time over the other, and of that the median over the repeats.""",
+        ["task", "trainer, ms/step", "bare loop, ms/step", "overhead, %"],
+    ),
+    "size": (
+        """\
+### Cost against size
+
+    python scripts/bench/limits.py size
+
+The tiny model in steps of 8 over more and more generated rows, each size in a process of its own, from the
+beginning of training: the data are read and encoded already, the epoch is not yet planned.""",
+        ["rows", "examples/s after the first step", "first step, s", "peak memory, MiB"],
+    ),
+}
+
 HEAD = """\
 ## Training next to the peers
 
@@ -118,5 +174,4 @@ is `kamerton train` with its default callbacks and CSV logger.
 examples/s counts every row from before the first batch to the end of the last optimizer step. Peak memory is the
 process's VmHWM at that moment. The loss is of held-out rows after training, computed by one program for all. Start
 is the time from launching the process to the end of the first step. Sides take turns within each repeat, each in a
-process of its own:
-median [least, most], ratios taken repeat by repeat."""
+process of its own: median [least, most], ratios taken repeat by repeat."""
