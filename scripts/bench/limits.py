@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from train import HERE, RESULTS, child, keep, load
 
 def main() -> None:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving this way ends the process that is measured, too
     measured = {"flops": flops, "overhead": overhead, "size": sizes}[options.what]
     rows = []
     with tempfile.TemporaryDirectory() as name:

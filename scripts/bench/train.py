@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ ENOUGH = 0.02  # tokens a row that a side may differ by: rounding of means
 
 def main() -> None:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving this way ends the process that is measured, too
     results = load(options.results)
     results["machine"] = machine(options.threads)  # the last one is named; do not mix machines in one file
     failed: list[str] = []
@@ -101,8 +103,9 @@ def measure(task: str, side: str, repeat: int, files: dict[str, Any], options: a
     job |= {"flags": flags, "out": str(out), **files}
     (out / "job.json").write_text(json.dumps(job))
     python = str(options.peers / environment / "bin" / "python") if environment else sys.executable
-    started = time.perf_counter()  # the same clock in every process of the machine
+    started, busy = time.perf_counter(), busy_seconds()  # the same clock in every process of the machine
     found = json.loads(child([python, str(HERE / "sides" / script), str(out / "job.json")], options, out / "log.txt"))
+    others = (busy_seconds() - busy) / (time.perf_counter() - started) / (os.cpu_count() or 1)
     check_rows(side, found, files)
     seconds = found["ends"][-1] - found["begun"]
     trained = out / "run" / "model" if script == "with_kamerton.py" else out
@@ -116,6 +119,7 @@ def measure(task: str, side: str, repeat: int, files: dict[str, Any], options: a
         "tokens": found["tokens"],
         "targets": found["targets"],
         "loss": held_out_loss(files, trained, options),
+        "others": max(others, 0.0),
         "step_ends": [round(end - found["begun"], 3) for end in found["ends"]],
     }
     shutil.rmtree(out)
@@ -157,6 +161,15 @@ def child(command: list[str], options: argparse.Namespace, log: Path) -> str:
     if done.returncode or len(lines) != 1:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{text[-4000:]}")
     return lines[0].removeprefix("RESULT ")
+
+
+def busy_seconds() -> float:
+    """Processor seconds that the machine spent on anything but this command and its children, since it started."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    own = os.times()
+    used = own.user + own.system + own.children_user + own.children_system
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK") - used
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def render(results: dict[str, Any], path: Path) -> None:
 
 def body(results: dict[str, Any]) -> str:
     """The whole section: one table for each task that was measured."""
-    parts = [HEAD.format(**results["machine"])]
+    others = max((run["others"] for run in results["runs"]), default=0.0)
+    parts = [HEAD.format(**results["machine"], others=f"{100 * others:.0f}")]
     for task in TASKS:
         runs: Runs = {}
         for run in results["runs"]:
@@ -174,4 +175,5 @@ is `kamerton train` with its default callbacks and CSV logger.
 examples/s counts every row from before the first batch to the end of the last optimizer step. Peak memory is the
 process's VmHWM at that moment. The loss is of held-out rows after training, computed by one program for all. Start
 is the time from launching the process to the end of the first step. Sides take turns within each repeat, each in a
-process of its own: median [least, most], ratios taken repeat by repeat."""
+process of its own: median [least, most], ratios taken repeat by repeat. Other processes took at most {others} % of
+the machine's processor time during a measurement."""
