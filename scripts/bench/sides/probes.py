@@ -7,6 +7,7 @@ costs next to a loop that calls the same functions. Both put what they find into
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from typing import Any
 
@@ -135,7 +136,8 @@ class BareLoop(pl.Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.optimizer = torch.optim.AdamW(self.trained, lr=rate, weight_decay=0.0, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)
-        self.batches = iter(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        batches = iter(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        self.batches = itertools.chain([next(batches)], batches)  # the first fixes where it begins: at step 0
         self.theirs: list[float] = []
         self.bare: list[float] = []
         self.ended = time.perf_counter()
