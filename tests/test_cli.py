@@ -43,6 +43,15 @@ def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str
         (["optimizer.lr=-1e-3"], "must be a positive number"),
         (["trainer.max_epochs=many"], "max_epochs"),
         (["modle=tiny"], "did you mean 'model'?"),
+        (["callbacks.early_stoping.patience=3"], "did you mean 'early_stopping'?"),
+        (["data.labels=3"], "data.labels is '3'"),
+        (["adapter.targets=[nix]"], "the model has no layer 'nix'"),
+        (["optimizer.betas=[2,3]"], "optimizer.betas"),
+        (["trainer.gradient_clip_val=2"], "clip_norm"),
+        (["batch.size=4,8"], "add -m"),
+        (["paths.outputs={here}/a.txt"], "is not a folder"),
+        (["paths.outputs={here}/a.txt/below"], "is not a folder"),
+        (["--config-dir={here}/nowhere"], "there is no folder"),
         (["run_id=../../x"], "run_id is '../../x'"),
         (["name=..", "run_id=a/b"], "run_id is 'a/b'"),
     ],
@@ -56,7 +65,8 @@ def test_bad_input_exits_with_2_and_says_why(
     typed = [text.format(here=tmp_path) for text in overrides]
     base = [] if any(text.startswith(("model", "modle")) for text in typed) else ["model=tiny"]
     data = [] if any(text.startswith("data") for text in typed) else ["data=jsonl", f"data.path={tmp_path}/a.jsonl"]
-    assert main(["train", *base, *data, *typed, f"paths.outputs={tmp_path}/outputs"]) == 2
+    outputs = [] if any(text.startswith("paths") for text in typed) else [f"paths.outputs={tmp_path}/outputs"]
+    assert main(["train", *base, *data, *typed, *outputs]) == 2
     shown = capsys.readouterr().err
     assert expected in shown
     assert "fix: " in shown

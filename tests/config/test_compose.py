@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.config.check import check_values, to_config
-from kamerton.config.compose import check_overrides, compose_values, conf_dir, force
+from kamerton.config.compose import compose_values, conf_dir, force
+from kamerton.config.faults import check_overrides
 from kamerton.config.targets import check_targets
 
 OPTIONS = {group.name: [file.stem for file in group.glob("*.yaml")] for group in conf_dir().iterdir() if group.is_dir()}

@@ -127,3 +127,21 @@ def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
     assert open_run(values).path == stopped.path
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     assert open_run(values).path != stopped.path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.json", b"{"), ("run.json", b"3"), ("run.json", b"\xff"), ("config.yaml", b"a: ["), ("config.yaml", None)],
+)
+def test_a_damaged_run_directory_is_a_fault_that_names_the_file(
+    values: dict[str, Any], name: str, content: bytes | None
+) -> None:
+    run = finish(open_run(values), "paused")
+    file = run.path / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        open_run({**values, "run_id": run.run_id})
+    assert [(fault.code, fault.file) for fault in raised.value.faults] == [("run.damaged", str(file))]

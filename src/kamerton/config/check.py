@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import re
 import types
 import typing
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kamerton.config.origin import PRESETS
+from kamerton.config.places import check_places
 from kamerton.config.schema import Config
 from kamerton.config.training import check_training
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
@@ -21,6 +22,9 @@ from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 Path = tuple[str, ...]
+_T = TypeVar("_T")
+
+MISSING = "???"  # how a configuration file says that a value must be given
 
 
 @lru_cache(maxsize=1)
@@ -28,32 +32,102 @@ def _adapter() -> TypeAdapter[Config]:
     return TypeAdapter(Config)
 
 
+@cache
+def _section_adapter(kind: Any) -> TypeAdapter[Any]:
+    # In a tuple: a dataclass alone would not take the configuration's rules.
+    return TypeAdapter(tuple[kind], config=Config.__pydantic_config__)  # type: ignore[attr-defined]
+
+
 def to_config(values: Mapping[str, Any]) -> Config:
     """The typed configuration behind checked plain values."""
     return _adapter().validate_python(dict(values))
 
 
+def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
+    """One section of plain values as `to_config` would read it; None where it has faults, which `check_values` says."""
+    given = values.get(key) or {}
+    if any(value == MISSING for _, value in leaves(given)):
+        return None
+    try:
+        (found,) = _section_adapter(kind).validate_python((given,))  # type: ignore[arg-type]
+    except ValidationError:
+        return None
+    return found  # type: ignore[no-any-return]
+
+
 def check_values(values: Mapping[str, Any]) -> list[Fault]:
     """Unknown keys, wrong types and impossible values of the project's own sections."""
-    faults = []
+    return [
+        *_check_types(values),
+        *check_places(values),
+        *_check_data(values),
+        *_check_classes(values),
+        *_check_nodes(values),
+        *check_training(values),
+    ]
+
+
+def _check_types(values: Mapping[str, Any]) -> list[Fault]:
+    """What the schema says, one fault for each key; and what is left as ??? or is yes or no instead of a number."""
+    unset = [key for key, value in leaves(values) if value == MISSING]
+    faults = [Fault("config.missing", f"{key} is not set", f"add {key}=…", column=key) for key in unset]
     try:
-        to_config(values)
+        config = dataclasses.asdict(to_config(values))
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors(include_url=False)]
-    return [*faults, *_check_names(values), *_check_data(values), *_check_nodes(values), *check_training(values)]
+        found: dict[str, Fault] = {}
+        for detail in error.errors(include_url=False):
+            fault = _fault(detail, values)
+            known = found.get(fault.column or "")
+            message = f"{known.message}; or {fault.message.partition(': ')[2]}" if known else fault.message
+            found[fault.column or ""] = replace(fault, message=message)
+        return [*faults, *(fault for key, fault in found.items() if key not in unset)]
+    read = dict(leaves(config))
+    return faults + [
+        Fault("config.value", f"{key} is {value!r}, not a number", f"correct the value of {key}", column=key)
+        for key, value in leaves(values)
+        if isinstance(value, bool) and key in read and type(read[key]) in (int, float)
+    ]
 
 
-def _fault(detail: Any) -> Fault:
+def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is neither a section nor a list, with its dotted key."""
+    if isinstance(values, Mapping):
+        for name, inner in values.items():
+            yield from leaves(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for index, inner in enumerate(values):
+            yield from leaves(inner, f"{key}.{index}")
+    else:
+        yield key, values
+
+
+def _fault(detail: Any, values: Mapping[str, Any]) -> Fault:
     path = tuple(str(part) for part in detail["loc"])
-    key = ".".join(path)
     if detail["type"] == "unexpected_keyword_argument":
         fix = did_you_mean(path[-1], _keys_at(path[:-1]))
+        if len(path) == 1 and path[0] in PRESETS:  # Hydra put the content of the file below its group's name
+            fix = "begin the file with the line: # @package _global_"
+        key = ".".join(path)
         return Fault("config.key", f"unknown configuration key {key!r}", fix, column=key)
     if detail["type"] == "missing":
+        key = ".".join(path)
         return Fault("config.missing", f"{key} is not set", f"set {key}=…", column=key)
+    key = ".".join(_written(path, values))
     reason = detail["msg"][:1].lower() + detail["msg"][1:]
     fix = f"correct the value of {key}"
     return Fault("config.value", f"{key} is {detail['input']!r}: {reason}", fix, column=key)
+
+
+def _written(path: Path, values: Any) -> Path:
+    """The part of a path that the user wrote: pydantic adds the members of a union to it."""
+    for size, part in enumerate(path):
+        if isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        elif isinstance(values, Mapping) and part in values:
+            values = values[part]
+        else:
+            return path[:size]
+    return path
 
 
 def _keys_at(path: Path) -> list[str]:
@@ -73,33 +147,53 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
-def _check_names(values: Mapping[str, Any]) -> list[Fault]:
-    """`name` and `run_id` become folders: one each, below `paths.outputs`."""
-    rule = "letters, digits and . _ - only, not beginning with a dot"
-    return [
-        Fault("config.value", f"{key} is {values[key]!r}: {rule}", f"correct the value of {key}", column=key)
-        for key in ("name", "run_id")
-        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", str(values[key]))
-    ]
-
-
 def _check_data(values: Mapping[str, Any]) -> list[Fault]:
     """What the data room says of its own options; wrong types have been said already."""
-    faults: list[Fault] = []
-    with contextlib.suppress(ValidationError):
-        faults += check_data_options(TypeAdapter(DataOptions).validate_python(dict(values.get("data") or {})))
-    with contextlib.suppress(ValidationError):
-        faults += check_split_options(TypeAdapter(SplitOptions).validate_python(dict(values.get("split") or {})))
+    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
+    return [*(check_data_options(data) if data else []), *(check_split_options(split) if split else [])]
+
+
+def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
+    """Nodes that must name a class and do not: most often the misspelt name of one that does."""
+    faults = []
+    for group in ("callbacks", "logger"):
+        entries = _mapping(values, group)
+        known = [name for name, node in entries.items() if node is None or _names_class(node)]
+        faults += [
+            Fault(
+                "config.key",
+                f"unknown configuration key '{group}.{name}': it names no class",
+                f"{did_you_mean(str(name), known)}; a new one needs {group}.{name}._target_=…",
+                column=f"{group}.{name}",
+            )
+            for name, node in entries.items()
+            if isinstance(node, Mapping) and not _names_class(node)
+        ]
+    for key in ("optimizer", "trainer"):
+        if isinstance(values.get(key), Mapping) and not _names_class(values[key]):
+            fix = f"choose one of the options of {key}, or set {key}._target_=…"
+            faults.append(Fault("config.missing", f"{key} names no class", fix, column=key))
+    if "csv" in (logger := _mapping(values, "logger")) and logger["csv"] is None:
+        fix = "leave logger.csv as it is; logger=csv alone has no other logger"
+        faults.append(Fault("config.value", "logger.csv cannot be removed: reports read it", fix, column="logger.csv"))
     return faults
+
+
+def _names_class(node: Any) -> bool:
+    return isinstance(node, Mapping) and node.get("_target_") is not None
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     """Bounds that the signature of an optimizer or the trainer does not state."""
-    optimizer, trainer = values.get("optimizer") or {}, values.get("trainer") or {}
-    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", 1)
-    lr, decay = optimizer.get("lr"), optimizer.get("weight_decay", 0)
+    optimizer, trainer = _mapping(values, "optimizer"), _mapping(values, "trainer")
+    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", None if trainer else 1)
+    decay = optimizer.get("weight_decay", 0)
     checks = [
-        ("optimizer.lr", lr, _is_number(lr, above=0), "must be a positive number"),
         ("optimizer.weight_decay", decay, decay == 0 or _is_number(decay, above=0), "must be 0 or more"),
         ("trainer.max_epochs", epochs, _is_count(epochs), "must be a whole number above 0"),
         (
@@ -109,10 +203,13 @@ def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
             "must be a whole number above 0, or -1 for no limit",
         ),
     ]
+    if "lr" in optimizer:
+        lr = optimizer["lr"]
+        checks.append(("optimizer.lr", lr, _is_number(lr, above=0), "must be a positive number"))
     return [
         Fault("config.value", f"{key} is {value!r} but {rule}", f"correct the value of {key}", column=key)
         for key, value, good, rule in checks
-        if not good
+        if not good and value != MISSING
     ]
 
 

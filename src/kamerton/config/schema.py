@@ -91,7 +91,7 @@ class Config:
     """One run, fully resolved."""
 
     name: str
-    seed: Annotated[int, Ge(0)]
+    seed: Annotated[int, Ge(0), Lt(2**32)]
     run_id: str | None
     resume: Literal["auto", "force"] | None
     allow_targets: list[str]
@@ -107,8 +107,8 @@ class Config:
     optimizer: Node
     scheduler: SchedulerOptions
     trainer: Node
-    callbacks: dict[str, Node | None]
-    logger: dict[str, Node | None]
+    callbacks: dict[str, Node | None] = field(default_factory=dict)
+    logger: dict[str, Node | None] = field(default_factory=dict)
     eval: WhenOptions = field(default_factory=WhenOptions)
     save: WhenOptions = field(default_factory=WhenOptions)
     paths: PathOptions = field(default_factory=PathOptions)
@@ -116,4 +116,8 @@ class Config:
 
 
 # Read by pydantic: unknown keys are faults; `run_id=123` is a name although YAML reads a number.
-Config.__pydantic_config__ = {"extra": "forbid", "coerce_numbers_to_str": True}  # type: ignore[attr-defined]
+Config.__pydantic_config__ = {  # type: ignore[attr-defined]
+    "extra": "forbid",
+    "coerce_numbers_to_str": True,
+    "allow_inf_nan": False,
+}

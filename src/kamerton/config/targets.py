@@ -50,6 +50,26 @@ GIVEN = {
     "callbacks.throughput": ("run",),
 }
 
+# Where to set what a node may not set itself: because `train` gives it, or does it another way.
+INSTEAD = {
+    "trainer.accumulate_grad_batches": "batch.size is a whole step; batch.max_tokens bounds the memory of a pass",
+    "trainer.gradient_clip_val": "set clip_norm",
+    "trainer.gradient_clip_algorithm": "set clip_norm, a bound of the gradient's 2-norm",
+    "trainer.val_check_interval": "set eval.strategy and eval.every",
+    "trainer.check_val_every_n_epoch": "set eval.strategy and eval.every",
+    "trainer.callbacks": "set callbacks.NAME",
+    "trainer.logger": "set logger.NAME",
+    "trainer.default_root_dir": "set paths.outputs",
+    "callbacks.checkpoint_last.every_n_train_steps": "set save.strategy and save.every",
+    "callbacks.checkpoint_last.every_n_epochs": "set save.strategy and save.every",
+}
+
+# Where arguments go that a class passes on.
+_PASSED_ON = {
+    "pytorch_lightning.loggers.WandbLogger": "wandb.init",
+    "pytorch_lightning.loggers.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
+}
+
 
 def check_targets(values: Mapping[str, Any], allowed: Sequence[str] = ()) -> list[Fault]:
     """Faults of every node with a `_target_`: not allowed, not there, or arguments that do not fit."""
@@ -65,7 +85,7 @@ def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: A
     Raises `PermissionError` for a target outside the allow-list.
     """
     name = node["_target_"]
-    if not _is_allowed(name, (*ALLOWED, *allowed)):
+    if not is_allowed(name, (*ALLOWED, *allowed)):
         raise PermissionError(f"{name} is not in the allow-list of targets")
     arguments = {key: _build(value, allowed) for key, value in node.items() if key not in _RESERVED} | given
     target = _locate(name)
@@ -91,7 +111,8 @@ def _nodes(values: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _nodes(inner, f"{key}.{index}")
 
 
-def _is_allowed(name: object, allowed: Sequence[str]) -> bool:
+def is_allowed(name: object, allowed: Sequence[str]) -> bool:
+    """Whether a target is one of `allowed`, or below one of those that end with a dot."""
     return isinstance(name, str) and any(
         name == prefix or (prefix.endswith(".") and name.startswith(prefix)) for prefix in allowed
     )
@@ -101,24 +122,18 @@ def _locate(name: str) -> Any:
     """The class behind `module.Class`, defined in the package it is named in. Functions, and whatever lies behind a
     module that another one has merely imported (`allowed.module.torch.hub.load`), are not found.
     """
-    parts = name.split(".")
-    for size in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:size]))
-        except ModuleNotFoundError as error:
-            if error.name and not name.startswith(error.name):
-                raise
-            continue
-        found = getattr(found, parts[-1], None) if size == len(parts) - 1 else None
-        if not inspect.isclass(found) or found.__module__.partition(".")[0] != parts[0]:
-            raise AttributeError(f"{'.'.join(parts[:size])} does not define it as a class")
-        return found
-    raise ModuleNotFoundError(f"no module holds {name}")
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise ImportError("write module.Class")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not inspect.isclass(found) or found.__module__.partition(".")[0] != name.partition(".")[0]:
+        raise AttributeError(f"{module} does not define it as a class")
+    return found
 
 
 def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> list[Fault]:
     name, where = node["_target_"], f"{key}._target_"
-    if not _is_allowed(name, allowed):
+    if not is_allowed(name, allowed):
         fix = f"use a target below one of: {', '.join(allowed)}; or trust yours with allow_targets=[my_package.]"
         return [Fault("config.target", f"{name!r} may not be used as a target", fix, column=where)]
     try:
@@ -133,13 +148,12 @@ def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> li
 
 
 def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fault]:
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):
+    parameters = _parameters(target)
+    if parameters is None:
         return []  # no signature to check against
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     known = [name for name in parameters if name not in ("self", "args", "kwargs")]
-    faults = []
+    faults = [*_check_given(key, node)]
     for name, value in node.items():
         if name in _RESERVED:
             continue
@@ -147,17 +161,66 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
             faults += _check_type(f"{key}.{name}", value, parameters[name].annotation)
         elif not open_ended:
             message = f"unknown configuration key '{key}.{name}': {node['_target_']} has no such argument"
-            faults.append(Fault("config.key", message, did_you_mean(name, known), column=f"{key}.{name}"))
+            faults.append(Fault("config.key", message, did_you_mean(str(name), known), column=f"{key}.{name}"))
+    refused = [name for name in GIVEN.get(key, ()) if name not in parameters and not open_ended]
+    if refused:
+        message = f"{node['_target_']} cannot stand at {key}: it takes no {refused[0]}"
+        faults.append(Fault("config.target", message, "give it a name of its own", column=f"{key}._target_"))
+    return [*faults, *_check_missing(key, node, parameters)]
+
+
+def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
+    """Arguments that would be overwritten, or that do not fit how a step is made."""
+    places = {f"{key}.{name}": node[name] for name in node if not _is_unset(node[name])}
+    given = {f"{key}.{name}": "remove it" for name in GIVEN.get(key, ())}
+    return [
+        Fault(
+            "config.value",
+            f"{place} is {value!r}, but a run sets it itself",
+            INSTEAD.get(place, given.get(place, "")),
+            column=place,
+        )
+        for place, value in places.items()
+        if place in given or place in INSTEAD
+    ]
+
+
+def _is_unset(value: Any) -> bool:
+    return value is None or (value == 1 and value is not True)  # accumulate_grad_batches=1 says nothing
+
+
+def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[Fault]:
     given = {*node, *GIVEN.get(key, ())}
-    for name, parameter in parameters.items():
-        if (
-            name not in given
-            and parameter.default is parameter.empty
-            and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ):
-            message = f"{key}.{name} is not set, and {node['_target_']} needs it"
-            faults.append(Fault("config.missing", message, f"set {key}.{name}=…", column=f"{key}.{name}"))
-    return faults
+    return [
+        Fault(
+            "config.missing",
+            f"{key}.{name} is not set, and {node['_target_']} needs it",
+            f"set {key}.{name}=…",
+            column=f"{key}.{name}",
+        )
+        for name, parameter in parameters.items()
+        if name not in given
+        and parameter.default is parameter.empty
+        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
+    """The arguments of a class, with those that it passes on where it is known to what; None if that cannot be told."""
+    try:
+        found = dict(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return None
+    passed_on = _PASSED_ON.get(f"{target.__module__.rpartition('.')[0]}.{target.__name__}")
+    if passed_on is None:
+        return found
+    module, _, name = passed_on.rpartition(".")
+    try:
+        inner = inspect.signature(getattr(importlib.import_module(module), name), eval_str=True).parameters
+    except (ImportError, NameError):
+        return found
+    own = {key: one for key, one in found.items() if one.kind is not one.VAR_KEYWORD}
+    return {**{key: one for key, one in inner.items() if key != "self"}, **own}
 
 
 def _check_type(key: str, value: Any, annotation: Any) -> list[Fault]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from kamerton.assets import cache_dir, local_data
-from kamerton.config.check import check_values, to_config
-from kamerton.config.command import Asked, run_command
+from kamerton.config.check import check_values, section, to_config
+from kamerton.config.command import Asked, refuse, run_command, say_faults
 from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
@@ -29,7 +27,12 @@ def prepare_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and the data report; returns the exit code."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
-    own, others = parser.parse_known_args(list(arguments))
+    parser.error = refuse  # type: ignore[method-assign]
+    try:
+        own, others = parser.parse_known_args(list(arguments))
+    except UserError as error:
+        say_faults(error.faults)
+        return 2
     refusals: list[Path] = []
 
     def job(values: dict[str, Any], asked: Asked) -> None:
@@ -68,25 +71,47 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], None] | No
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
-    from kamerton.model.load import check_model
 
+    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
+    if data is None or split is None or check_data_options(data) or check_split_options(split):
+        return []  # said already
+    model = section(ModelOptions, values, "model")
     try:
-        data = TypeAdapter(DataOptions).validate_python(values["data"])
-        split = TypeAdapter(SplitOptions).validate_python(values["split"])
-        model = TypeAdapter(ModelOptions).validate_python(values["model"])
-        if check_data_options(data) or check_split_options(split):
-            return []  # said already
-        if check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code):
+        if model is None or model_faults(values):
             prepare(local_data(data), split, cache=cache_dir() / "data")
         else:
             load_inputs(data, split, model)
-    except ValidationError:
-        return []  # said already
     except UserError as error:
         if refuse is not None and isinstance(error, DataError):
             refuse(error)
         return list(error.faults)
+    except (OSError, ValueError):
+        if model is None or not (faults := _tokenizer_faults(model)):
+            raise
+        return faults
     return []
+
+
+def _tokenizer_faults(model: ModelOptions) -> list[Fault]:
+    from kamerton.model.load import load_tokenizer
+
+    try:
+        load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        message = f"cannot load the tokenizer of {model.name!r}: {str(error).splitlines()[0]}"
+        fix = "give a folder or hub name that holds a tokenizer as well"
+        return [Fault("model.tokenizer", message, fix, column="model.name")]
+    return []
+
+
+def model_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Faults of the model's name; none where another check says that it is missing."""
+    from kamerton.model.load import check_model
+
+    model = section(ModelOptions, values, "model")
+    if model is None:
+        return []
+    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _prepare(config: Config, shown: int) -> None:

@@ -37,6 +37,7 @@ def masked(value: Any, key: str = "", *, prose: bool = False) -> Any:
     if isinstance(value, list):
         return [masked(item, key, prose=prose) for item in value]
     kept = value is None or isinstance(value, bool) or value == "" or (prose and not isinstance(value, str))
+    kept = kept or (isinstance(value, str) and value.startswith("${oc.env:"))  # the name of a secret, not the secret
     if is_secret(key) and not kept:
         return MASK
     if not isinstance(value, str):

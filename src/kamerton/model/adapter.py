@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+
+from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 Kind = Literal["lora", "full"]
 
@@ -27,6 +31,37 @@ def apply_adapter(
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
     adapted: nn.Module = get_peft_model(model, config).train()
     return adapted
+
+
+def check_lora(model: nn.Module, *, r: int, targets: str | list[str]) -> list[Fault]:
+    """Faults of LoRA on `model`, which may lie on the meta device and is changed: no such layers, too large a rank."""
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    names = sorted({name.rpartition(".")[2] for name in layers})
+    faults = [
+        Fault("adapter.targets", f"the model has no layer {one!r}", did_you_mean(one, names), column="adapter.targets")
+        for one in (targets if isinstance(targets, list) else [])
+        if not any(name == one or name.endswith(f".{one}") for name, _ in model.named_modules())
+    ]
+    if faults:
+        return faults
+    try:
+        with torch.device("meta"):  # whatever the rank, it takes no memory
+            adapted = apply_adapter(model, kind="lora", r=r, targets=targets)
+    except Exception as error:  # whatever peft refuses layers with
+        reason, fix = str(error).splitlines()[0], f"give all-linear, or a list of: {', '.join(names)}"
+        return [Fault("adapter.targets", f"cannot adapt {targets!r}: {reason}", fix, column="adapter.targets")]
+    return _check_rank(adapted, r)
+
+
+def _check_rank(adapted: nn.Module, r: int) -> list[Fault]:
+    """A rank above that of every adapted layer adds weights and nothing else."""
+    shapes = [weight.shape for name, weight in adapted.named_parameters() if ".lora_A." in name or ".lora_B." in name]
+    pairs = zip(shapes[::2], shapes[1::2], strict=True)  # (r, inputs), (outputs, r)
+    most = max((min(a[1], b[0]) for a, b in pairs if len(a) == len(b) == 2), default=r)
+    if r <= most:
+        return []
+    message = f"adapter.r is {r}, but no adapted layer has a rank above {most}"
+    return [Fault("config.value", message, f"set adapter.r to {most} or less, such as 16", column="adapter.r")]
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -97,6 +97,22 @@ def load_model(
     return model.train()
 
 
+def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model's layers on torch's "meta" device: their names and shapes, no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if name == TINY:
+        from kamerton.model.tiny import tiny_model
+
+        with torch.device("meta"):
+            return tiny_model()
+    folder, revision = _folder(name, revision)  # may convert weights: not on that device
+    with torch.device("meta"), _quiet():
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
 def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
     """What transformers loads from, and at which revision (a wheel's content is pinned by its digest)."""
     if is_address(name):

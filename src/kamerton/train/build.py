@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
@@ -41,6 +42,9 @@ def adapt(config: Config, model: nn.Module) -> nn.Module:
     return tuned
 
 
+METRICS_FILE = {"_target_": "kamerton.train.metrics_file.MetricsFile"}  # always there: the report reads it
+
+
 def optimizer_factory(config: Config) -> OptimizerFactory:
     """Model → optimizer of its trained parameters, in groups by weight decay and learning rate."""
     build = instantiate({**config.optimizer, "_partial_": True}, config.allow_targets)
@@ -67,14 +71,19 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     """Every logger of the configuration that is not null; `step` is where training goes on."""
     given: dict[str, dict[str, Any]] = {
         "csv": {"folder": str(run.path), "step": step},
-        "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": dataclasses.asdict(config)},
+        "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": _written(run)},
         "tensorboard": {"save_dir": str(run.path)},
     }
     return [
         instantiate(node, config.allow_targets, **given.get(name, {}))
-        for name, node in config.logger.items()
+        for name, node in {"csv": METRICS_FILE, **config.logger}.items()
         if node is not None
     ]
+
+
+def _written(run: RunDirectory) -> Any:
+    """The configuration as the run directory holds it: without secrets."""
+    return yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -135,6 +144,19 @@ def _needs_validation(callback: Callback) -> bool:
     return watches and str(getattr(callback, "monitor", "")).startswith("val/")
 
 
+def trainer_node(node: Mapping[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """The trainer's arguments: a progress bar and checkpoints only where a callback makes them.
+
+    Where torchrun or SLURM started the processes, there are as many devices and nodes as they say.
+    """
+    return {
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        **node,
+        **_launched(),
+    }
+
+
 def build_trainer(
     config: Config,
     run: RunDirectory,
@@ -143,12 +165,8 @@ def build_trainer(
     steps_per_epoch: int,
     total_steps: int,
 ) -> pl.Trainer:
-    """Lightning's trainer, counting validation in optimizer steps whatever the strategy.
-
-    Where torchrun or SLURM started the processes, there are as many devices and nodes as they say.
-    """
-    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
-    node = {"enable_progress_bar": has_bar, **config.trainer, **_launched()}
+    """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
+    node = trainer_node(config.trainer, callbacks)
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()

@@ -13,49 +13,45 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from pydantic import TypeAdapter, ValidationError
 
 from kamerton.config.check import to_config
-from kamerton.config.command import Asked, run_command, typed
-from kamerton.config.schema import ModelOptions
+from kamerton.config.command import Asked, Done, Point, run_command, typed
 from kamerton.data.command import data_faults
+from kamerton.decide.mask import mask_text
 from kamerton.errors import Fault, Interrupted
 
 
 def train_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and `train`; returns the exit code."""
 
-    def job(values: dict[str, Any], asked: Asked) -> float | None:
+    def job(values: dict[str, Any], asked: Asked) -> Done:
         _quiet_frameworks()
         from kamerton.train.run import train
 
         with _ranks_rerun_this(asked):
             try:
-                result = train(to_config(values), asked.overrides)
+                result = train(to_config(values), [mask_text(text) for text in asked.overrides], named=asked.named)
             except Interrupted as stopped:
                 words = [text for text in arguments if not text.startswith("run_id=")]
                 command = shlex.join(["kamerton", "train", *words, f"run_id={stopped}"])
                 raise Interrupted(f"interrupted; go on with:\n  {command}") from stopped
-        return result.metrics.get("best", {}).get("loss")
+        return Done(result.metrics.get("best", {}).get("loss"), result.metrics.get("test", {}), result.path)
 
-    return run_command(arguments, job, deep_faults)
+    return run_command(arguments, job, deep_faults, _summary)
+
+
+def _summary(points: Sequence[Point]) -> None:
+    from kamerton.train.points import say_points
+
+    say_points(points)
 
 
 def deep_faults(values: dict[str, Any]) -> list[Fault]:
-    """Faults that only a look at the data, the targets and the model's name can find; loads no weights."""
-    from kamerton.config.targets import check_targets
+    """Faults that only a look at the data, the classes and the model's name can find; loads no weights."""
+    from kamerton.train.check import build_faults
 
-    return [*data_faults(values), *check_targets(values, values.get("allow_targets") or ()), *_model_faults(values)]
-
-
-def _model_faults(values: dict[str, Any]) -> list[Fault]:
-    from kamerton.model.load import check_model
-
-    try:
-        model = TypeAdapter(ModelOptions).validate_python(values["model"])
-    except ValidationError:
-        return []  # said already
-    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    _quiet_frameworks()
+    return [*data_faults(values), *build_faults(values)]
 
 
 @contextmanager
@@ -76,7 +72,10 @@ def _ranks_rerun_this(asked: Asked) -> Iterator[None]:
 
 def _quiet_frameworks() -> None:
     """Frameworks say little: what a user must know, Kamerton says."""
+    import pytorch_lightning  # noqa: F401 (sets its loggers' levels when it is imported)
+
     os.environ.setdefault("WANDB_SILENT", "true")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from kamerton.config.schema import Config
+from kamerton.config.secrets import writable
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
@@ -64,14 +65,20 @@ class RunResult:
     metrics: dict[str, dict[str, float]]
 
 
-def train(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> RunResult:
+def train(
+    config: Config,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+    named: Mapping[str, Any] | None = None,
+) -> RunResult:
     """Fine-tune as `config` says and write the run directory.
 
+    `named` are the configuration's values with `${oc.env:NAME}` where the environment gave one; files hold that text.
     Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
     (what was done is saved and the same run can be resumed).
     """
     console = console or Console(quiet=place().rank > 0)
-    values = dataclasses.asdict(config)
+    values = writable(dataclasses.asdict(config), named or {})
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -204,7 +204,7 @@ def _existing(path: Path, values: Mapping[str, Any]) -> RunDirectory | None:
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
     lock = _lock(path)
-    changes = _differences(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), values)
+    changes = _differences(_read_mapping(path / "config.yaml", yaml.safe_load), values)
     if changes and values["resume"] != "force":
         if lock is not None:
             lock.close()
@@ -231,12 +231,20 @@ def _lock(path: Path) -> IO[str] | None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """`run.json` of a run directory, or None where there is no run."""
+    """`run.json` of a run directory, or None where there is no run; raises `UserError` for a damaged one."""
+    return _read_mapping(path / "run.json", json.loads) if (path / "run.json").exists() else None
+
+
+def _read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return record if isinstance(record, dict) else None
+        found = parse(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        reason = "it holds no mapping"
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+    fix = "restore the file, or give another run_id for a new run"
+    raise UserError([Fault("run.damaged", f"cannot read {file.name}: {reason}", fix, file=str(file))])
 
 
 def _changed(path: Path, key: str, before: Any, after: Any) -> Fault:

@@ -1,0 +1,217 @@
+"""Checking what was typed, before Hydra runs.
+
+Hydra alone reports one fault at a time, and merges an unknown key of an experiment file silently. So what was typed
+is composed once with every value override forced in, checked against the schema, and every fault is given the file
+that it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf, open_dict
+from yaml import MarkedYAMLError
+
+from kamerton.config.check import check_values
+from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, config_loader, forced, options_of, plain
+from kamerton.config.origin import COMMAND_LINE, key_of, locator
+from kamerton.config.trust import check_trust
+from kamerton.errors import Fault
+from kamerton.words import did_you_mean
+
+Deeper = Callable[[dict[str, Any]], list[Fault]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Composed:
+    """A configuration as plain values, Hydra's own section unresolved, and what was typed for it."""
+
+    values: dict[str, Any]
+    hydra: dict[str, Any]
+    overrides: list[str]
+
+
+def check_overrides(
+    overrides: Sequence[str], config_dir: str | None = None, deeper: Deeper | None = None, *, sweeps: bool = True
+) -> list[Fault]:
+    """Every fault of what was typed (and of the files it selects), each with its origin."""
+    return list(find_faults(overrides, config_dir, deeper, sweeps=sweeps))
+
+
+def find_faults(
+    overrides: Sequence[str], config_dir: str | None = None, deeper: Deeper | None = None, *, sweeps: bool = True
+) -> Iterator[Fault]:
+    """The faults of `check_overrides` as they are found: those of the schema come at once.
+
+    `deeper` finds more in the composed values, such as faults of the data they name; that may take seconds. Of a
+    sweep every value is checked, each together with the first values of the others.
+    """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        fix = "give the folder that holds your experiment/ folder"
+        yield Fault("config.folder", f"there is no folder {config_dir!r}", fix, COMMAND_LINE, column="--config-dir")
+        config_dir = None
+    said: list[Fault] = []
+    for fault in _find(overrides, config_dir, deeper, sweeps):
+        if fault not in said:
+            said.append(fault)
+            yield fault
+
+
+def _find(overrides: Sequence[str], config_dir: str | None, deeper: Deeper | None, sweeps: bool) -> Iterator[Fault]:
+    parsed, faults = _parse(overrides)
+    loader = config_loader(config_dir)
+    wrong = {id(one): _check_group(one, loader) or _check_sweep(one, sweeps) for one in parsed}
+    yield from (*faults, *(fault for found in wrong.values() for fault in found))
+    composed = []
+    for selection in _alternatives([one for one in parsed if not wrong[id(one)]]):
+        found = _compose([forced(one, text, loader) for one, text in selection], config_dir, loader)
+        if isinstance(found, Fault):
+            yield found
+            continue
+        typed = [key_of(text) for text in found.overrides]
+        untrusted = check_trust(found.values, found.hydra, typed)
+        yield from map(locator(found.overrides, loader, ROOT), [*check_values(found.values), *untrusted])
+        if not untrusted:  # a deeper look would import what the file names
+            composed.append(found)
+    for one in composed if deeper else []:
+        assert deeper is not None
+        faults = sorted(deeper(one.values), key=lambda fault: fault.severity)  # "error" before "warning"
+        yield from map(locator(one.overrides, loader, ROOT), faults)
+
+
+def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
+    """Each override by itself, so that all that cannot be read are said at once."""
+    parsed, faults = [], []
+    for text in overrides:
+        try:
+            parsed += OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            key, is_pair, value = text.partition("=")
+            fix = f"""write '{key}="{value}"'""" if is_pair else "write key=value"
+            reason = str(error).splitlines()[0].removeprefix("LexerNoViableAltException: ")
+            faults.append(Fault("config.syntax", f"cannot read {text!r}: {reason}", fix, COMMAND_LINE))
+    return parsed, faults
+
+
+def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderImpl) -> _Composed | Fault:
+    search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+            config = compose(ROOT, overrides=[*search, *overrides], return_hydra_config=True)
+        hydra = OmegaConf.to_container(config.hydra)
+        assert isinstance(hydra, dict)
+        with open_dict(config):
+            del config["hydra"]  # a job does not see it either
+        if search and not any(key_of(text) == "hydra.searchpath" for text in overrides):
+            hydra.pop("searchpath")
+        return _Composed(plain(config), {str(key): value for key, value in hydra.items()}, overrides)
+    except MissingConfigException as error:
+        return _missing_option(error, overrides, loader)
+    except MarkedYAMLError as error:
+        return _bad_yaml(error)
+    except Exception as error:  # composing only reads what the user wrote; Hydra raises all kinds of exceptions for it
+        return locator(overrides, loader, ROOT)(_not_composed(error, loader))
+
+
+def _missing_option(error: MissingConfigException, overrides: list[str], loader: ConfigLoaderImpl) -> Fault:
+    """An entry of a defaults list that names no file."""
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    file = next(_files_choosing(group, option, overrides, loader), None) or _named_file(error) or COMMAND_LINE
+    fix = did_you_mean(option, error.options or loader.get_group_options(group))
+    return Fault("config.option", f"{group or 'conf'} has no option {option!r}", fix, file, column=group or None)
+
+
+def _files_choosing(group: str, option: str, overrides: list[str], loader: ConfigLoaderImpl) -> Iterator[str]:
+    """The chosen files whose defaults list chooses `option`."""
+    for text in overrides:
+        name, _, value = text.partition("=")
+        result = loader.repository.load_config(f"{name}/{value}") if loader.get_group_options(name) else None
+        for entry in (result.defaults_list if result else None) or []:
+            chosen = (str(getattr(entry, "group", "")).strip("/"), str(getattr(entry, "value", "")))
+            if chosen == (group, option):
+                yield f"{name}/{value}.yaml"
+
+
+def _bad_yaml(error: MarkedYAMLError) -> Fault:
+    mark = error.problem_mark
+    file = _below_conf(mark.name) if mark else None
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return Fault("config.yaml", f"not YAML: {error.problem or error.context}{place}", "correct that line", file)
+
+
+def _not_composed(error: Exception, loader: ConfigLoaderImpl) -> Fault:
+    text = f"{error} {error.__cause__ or ''}"
+    reason = " ".join(text.split()) or type(error).__name__
+    group = re.search(r"Could not override '/?([^'@]+)", text)
+    fix = "correct the override or the file it names"
+    if group:
+        fix = did_you_mean(group[1], loader.list_groups(""))
+    key = re.search(r"full_key: (\S+)", text)
+    place = _named_file(error) or (None if key and not key[1].startswith("object_type") else COMMAND_LINE)
+    return Fault("config.compose", reason, fix, place, column=key[1] if key and place is None else None)
+
+
+def _named_file(error: Exception) -> str | None:
+    """The configuration file that Hydra's sentence speaks of."""
+    found = re.search(r"\b[Ii]n '([^']+)'", str(error))
+    return f"{found[1]}.yaml" if found else None
+
+
+def _below_conf(path: str) -> str:
+    """A configuration file's path as a user writes it: group/option.yaml, where that can be told."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def _check_sweep(override: Override, sweeps: bool) -> list[Fault]:
+    if sweeps or not override.is_sweep_override():
+        return []
+    key = override.key_or_group
+    fix = f"add -m for one run for each, write {key}=[…] for a list, or quote a value that holds a comma"
+    return [Fault("config.sweep", f"{key} has several values", fix, COMMAND_LINE, column=key)]
+
+
+def _check_group(override: Override, loader: ConfigLoaderImpl) -> list[Fault]:
+    """A chosen option that the group does not have."""
+    options = options_of(override, loader)
+    if not options or override.is_delete() or override.key_or_group.startswith("hydra"):
+        return []
+    chosen = [text.partition("=")[2] for text in _texts(override)]
+    wrong = [name for name in chosen if name not in (*options, "null") and not name.startswith(("[", "{"))]
+    key = override.key_or_group
+    return [
+        Fault(
+            "config.option",
+            f"{key} has no option {name!r}",
+            did_you_mean(name, options),
+            file="command line",
+            column=key,
+        )
+        for name in wrong
+    ]
+
+
+def _texts(override: Override) -> list[str]:
+    """An override as typed, one text for each value of a sweep."""
+    value = override.value()
+    if override.is_sweep_override() and isinstance(value, ChoiceSweep | RangeSweep):
+        prefix = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
+        return [f"{prefix}={text}" for text in override.sweep_string_iterator()]
+    return [str(override.input_line)]
+
+
+def _alternatives(overrides: Sequence[Override]) -> Iterator[list[tuple[Override, str]]]:
+    """The first value of every sweep, then each further value alone: a sum, not the product."""
+    first = [(one, _texts(one)[0]) for one in overrides if _texts(one)]
+    yield first
+    for index, (one, _) in enumerate(first):
+        for text in _texts(one)[1:]:
+            yield [*first[:index], (one, text), *first[index + 1 :]]

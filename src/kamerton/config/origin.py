@@ -1,0 +1,76 @@
+"""Which file a configuration key comes from, so that a fault can name it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from kamerton.errors import Fault
+
+COMMAND_LINE = "command line"
+PRESETS = ("experiment", "debug")  # groups whose files set keys of other sections
+Locate = Callable[[Fault], Fault]
+
+
+def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Locate:
+    """Gives a fault the place its key was set: the command line, else the file that wins.
+
+    The file of an option that was chosen on the command line (`data=jsonl`) is not to be mended: the choice is.
+    """
+    typed = [key_of(text) for text in overrides if text.startswith(("+", "~", "hydra"))]
+    groups = [key_of(text) for text in overrides if not text.startswith(("+", "~", "hydra"))]
+    files: list[tuple[str, str, Any]] = []
+
+    def locate(fault: Fault) -> Fault:
+        if fault.file is not None or fault.column is None:
+            return fault
+        if any(_is_below(fault.column, key) for key in typed):
+            return replace(fault, file=COMMAND_LINE)
+        if not files:
+            files.extend(_files(overrides, loader, root))
+        found = (name for name, package, content in files if _holds(content, package, fault.column or ""))
+        file = next(found, COMMAND_LINE)
+        chosen = [group for group in groups if file.startswith(f"{group}/") and group not in PRESETS]
+        is_choice = any(_is_below(fault.column, group) for group in chosen)
+        return replace(fault, file=COMMAND_LINE if is_choice else file)
+
+    return locate
+
+
+def _is_below(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets, without `+`, `++` or `~`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _files(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[tuple[str, str, Any]]:
+    """Name, package and content of every configuration file of a composition, the one that wins first."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    chosen = loader.compute_defaults_list(root, [str(one.input_line) for one in parsed], RunMode.RUN)
+    found = []
+    for default in reversed(chosen.defaults):
+        path = default.config_path
+        result = None if path is None or path.startswith("hydra/") else loader.repository.load_config(path)
+        if result is not None:
+            found.append((f"{path}.yaml", default.package or "", OmegaConf.to_container(result.config)))
+    return found
+
+
+def _holds(content: Any, package: str, key: str) -> bool:
+    prefix = f"{package}." if package else ""
+    if not key.startswith(prefix):
+        return False
+    for part in key[len(prefix) :].split("."):
+        if not isinstance(content, Mapping) or part not in content:
+            return False
+        content = content[part]
+    return True

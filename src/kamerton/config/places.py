@@ -1,0 +1,51 @@
+"""Where run directories go: names that are folders, below a folder that can be written to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kamerton.errors import Fault
+
+
+def check_places(values: Mapping[str, Any]) -> list[Fault]:
+    """Faults of `name`, `run_id` and `paths.outputs`; makes nothing."""
+    return [*_check_names(values), *_check_outputs(values)]
+
+
+def _check_names(values: Mapping[str, Any]) -> list[Fault]:
+    """`name` and `run_id` become folders: one each, below `paths.outputs`."""
+    rule = "letters, digits and . _ - only, not beginning with a dot"
+    return [
+        Fault("config.value", f"{key} is {values[key]!r}: {rule}", f"correct the value of {key}", column=key)
+        for key in ("name", "run_id")
+        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", str(values[key]))
+    ]
+
+
+def _check_outputs(values: Mapping[str, Any]) -> list[Fault]:
+    paths = values.get("paths")
+    outputs = paths.get("outputs") if isinstance(paths, Mapping) else None
+    if not isinstance(outputs, str) or outputs == "???":
+        return []  # said already
+    fix = "give a folder that can be written to: paths.outputs=DIR"
+    return [
+        Fault("config.value", f"cannot write runs to {outputs!r}: {reason}", fix, column="paths.outputs")
+        for reason in _obstacles(outputs)
+    ]
+
+
+def _obstacles(outputs: str) -> Iterator[str]:
+    """Why `outputs` cannot become a folder with files in it."""
+    if not outputs or "\0" in outputs:
+        yield "that is no path"
+        return
+    path = Path(outputs).absolute()
+    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        yield f"{there} is not a folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"{there} may not be written to"

@@ -1,0 +1,52 @@
+"""What of a configuration may be written to a file: no value from the environment, and nothing that looks secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
+
+from kamerton.config.compose import plain
+from kamerton.decide.mask import masked
+
+Values = dict[str, Any]
+_PLACES = ("name", "run_id", "resume", "paths")  # they decide the run's directory, whose path shows them anyway
+
+
+def named(config: Any) -> Values:
+    """The plain values of a composed configuration, with `${oc.env:NAME}` in place of what the environment holds."""
+    with _environment_by_name():
+        return plain(config)
+
+
+def writable(values: Values, named: Mapping[str, Any]) -> Values:
+    """`values` as they go into files: what `named` takes from the environment by name, secrets masked."""
+    public = masked(_overlay(values, named))
+    return {**public, **{key: values[key] for key in _PLACES if key in values}}
+
+
+@contextmanager
+def _environment_by_name() -> Iterator[None]:
+    OmegaConf.register_new_resolver("oc.env", _name, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _name(key: str, default: Any = None) -> str:
+    del default
+    return f"${{oc.env:{key}}}"
+
+
+def _overlay(value: Any, named: Any) -> Any:
+    if isinstance(named, str) and "${oc.env:" in named:
+        return named
+    if isinstance(value, dict) and isinstance(named, Mapping):
+        return {key: _overlay(inner, named.get(key)) for key, inner in value.items()}
+    if isinstance(value, list) and isinstance(named, list) and len(value) == len(named):
+        return [_overlay(*pair) for pair in zip(value, named, strict=True)]
+    return value

@@ -1,0 +1,161 @@
+"""Faults that only the constructors know: the parts of a run are built once, without data and without weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeGuard
+
+from kamerton.config.check import section
+from kamerton.config.schema import AdapterOptions, ModelOptions
+from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
+from kamerton.data.command import model_faults
+from kamerton.errors import Fault, UserError
+
+Node = dict[str, Any]
+_Check = Callable[[Mapping[str, Any]], list[Fault]]
+
+
+def _once_for(*sections: str) -> Callable[[_Check], _Check]:
+    """Remembers what a check said about the same sections: most points of a sweep differ elsewhere."""
+
+    def wrap(check: _Check) -> _Check:
+        said: dict[str, list[Fault]] = {}
+
+        def remembered(values: Mapping[str, Any]) -> list[Fault]:
+            key = json.dumps([values.get(section) for section in sections], sort_keys=True, default=str)
+            if key not in said:
+                said[key] = check(values)
+            return said[key]
+
+        return remembered
+
+    return wrap
+
+
+def build_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Faults of the classes that the configuration names, of their arguments, of the model and its adapter."""
+    allowed = values.get("allow_targets") or ()
+    faults = [*check_targets(values, allowed), *_optimizer_faults(values), *_trainer_faults(values)]
+    unknown = model_faults(values)
+    return [*faults, *unknown, *([] if unknown else _adapter_faults(values))]
+
+
+@_once_for("allow_targets", "optimizer", "adapter")
+def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """The optimizer over two dummy parameters, and one step of it."""
+    node, allowed = values.get("optimizer"), values.get("allow_targets") or ()
+    if not _is_node(node) or check_targets({"optimizer": node}, allowed):
+        return []  # what is wrong has been said
+
+    def build(node: Node) -> None:
+        import torch
+
+        from kamerton.train.groups import parameter_groups
+
+        layer = torch.nn.Linear(2, 2, bias=_section(values, "adapter").get("kind") == "full")
+        optimizer = instantiate({**node, "_partial_": True}, allowed)(
+            parameter_groups(layer, lr_ratio=1.0, decay_adapter=True)
+        )
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"{node['_target_']} is no optimizer")
+        for weight in layer.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+
+    return _tried("optimizer", node, build)
+
+
+@_once_for("allow_targets", "trainer", "callbacks", "logger")
+def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Every callback and logger, then a trainer with those that can be built."""
+    faults: list[Fault] = []
+    allowed = values.get("allow_targets") or ()
+    built: dict[str, list[Any]] = {"callbacks": [], "logger": []}
+    for group in built:
+        for name, node in _section(values, group).items():
+            key = f"{group}.{name}"
+            if not _is_node(node) or (key in GIVEN and key not in _PLACES):
+                continue  # what a run gives to it is not there yet
+            if check_targets({group: {name: node}}, allowed):
+                continue  # what is wrong has been said
+            build = partial(_build, allowed=allowed, given=_PLACES.get(key, {}))
+            found = _tried(key, node, build)
+            faults += found
+            built[group] += [] if found else [build(node)]
+    node = values.get("trainer")
+    if not _is_node(node) or check_targets({"trainer": node}, allowed):
+        return faults
+    return faults + _tried("trainer", node, lambda node: _trainer(node, built, allowed))
+
+
+_PLACES: dict[str, Node] = {
+    "callbacks.checkpoint_best": {"dirpath": "."},
+    "callbacks.checkpoint_last": {"dirpath": ".", "every_n_train_steps": 1},
+    "logger.wandb": {"save_dir": "."},
+    "logger.tensorboard": {"save_dir": "."},
+}
+
+
+def _build(node: Node, *, allowed: Sequence[str], given: Node) -> Any:
+    return instantiate(node, allowed, **given)
+
+
+def _trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
+    from kamerton.train.build import trainer_node
+
+    given = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
+    instantiate(trainer_node(node, built["callbacks"]), allowed, **given)
+
+
+@_once_for("model", "adapter")
+def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """LoRA on the model's layers without their weights."""
+    from kamerton.model.load import load_skeleton
+
+    model, adapter = section(ModelOptions, values, "model"), section(AdapterOptions, values, "adapter")
+    if model is None or adapter is None or adapter.kind != "lora":
+        return []
+    from kamerton.model.adapter import check_lora
+
+    try:
+        layers = load_skeleton(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    except UserError as error:
+        return list(error.faults)
+    except Exception as error:  # whatever transformers refuses a model with
+        message = f"cannot build model {model.name!r}: {str(error).splitlines()[0]}"
+        return [Fault("model.name", message, "give a causal language model", column="model.name")]
+    return check_lora(layers, r=adapter.r, targets=adapter.targets)
+
+
+def _tried(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:
+    """A fault where `build` fails, at the one argument without which it succeeds, if there is one."""
+    try:
+        build(node)
+    except Exception as error:  # whatever a constructor refuses its arguments with
+        guilty = [name for name in node if name != "_target_" and _builds({**node}, name, build)]
+        column = f"{key}.{guilty[0]}" if len(guilty) == 1 else key
+        value = f"{column} is {node[guilty[0]]!r}" if len(guilty) == 1 else f"{key} cannot be built"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return [Fault("config.value", f"{value}: {reason}", f"correct the value of {column}", column=column)]
+    return []
+
+
+def _builds(node: Node, without: str, build: Callable[[Node], Any]) -> bool:
+    del node[without]
+    try:
+        build(node)
+    except Exception:
+        return False
+    return True
+
+
+def _is_node(node: Any) -> TypeGuard[Node]:
+    """Whether it is a class of ours or of a framework: building a user's own class might do more than check."""
+    return isinstance(node, Mapping) and is_allowed(node.get("_target_"), ALLOWED)
+
+
+def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}

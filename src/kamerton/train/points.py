@@ -1,0 +1,45 @@
+"""The table that ends a sweep: one row for each point, with what was varied, the test metrics and the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from kamerton.config.command import Point
+from kamerton.decide.mask import mask_text
+
+_METRICS = ("loss", "accuracy")
+
+
+def say_points(points: Sequence[Point], console: Console | None = None) -> None:
+    """Print the points in the order they ran; a failed one says why instead of its metrics."""
+    varied = _varied(points)
+    table = Table(title=f"{len(points)} runs, test split")
+    for key in varied:
+        table.add_column(key, overflow="fold")
+    for name in _METRICS:
+        table.add_column(name, justify="right")
+    table.add_column("run directory", overflow="fold")
+    for point in points:
+        table.add_row(*(_typed(point).get(key, "") for key in varied), *_ending(point))
+    (console or Console()).print(table)
+
+
+def _ending(point: Point) -> list[str]:
+    if point.done is None:
+        return [*("–" for _ in _METRICS), f"failed: {point.error}"]
+    values = [point.done.metrics.get(name) for name in _METRICS]
+    return [*("–" if value is None else f"{value:.4f}" for value in values), str(point.done.path)]
+
+
+def _varied(points: Sequence[Point]) -> list[str]:
+    """The keys that differ between points."""
+    keys = dict.fromkeys(key for point in points for key in _typed(point))
+    return [key for key in keys if len({_typed(point).get(key) for point in points}) > 1]
+
+
+def _typed(point: Point) -> dict[str, str]:
+    pairs = (mask_text(text).partition("=") for text in point.overrides)
+    return {key: value for key, _, value in pairs}

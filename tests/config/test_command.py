@@ -1,0 +1,86 @@
+"""How faults are said, and what a sweep does about a point that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.config.command import Asked, Done, Point, run_command, say_faults
+from kamerton.errors import Fault, Interrupted, UserError
+
+ERROR = Fault("x.bad", "it is bad", "mend it")
+WARNING = Fault("x.odd", "it is odd", "look at it", severity="warning")
+
+
+def no_faults(_: dict[str, Any]) -> list[Fault]:
+    return []
+
+
+def test_errors_come_first_and_both_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say_faults([WARNING, ERROR, ERROR]) == 2
+    shown = capsys.readouterr().err
+    assert shown.index("error: it is bad") < shown.index("warning: it is odd")
+    assert shown.endswith("2 errors, 1 warning; nothing was done\n")
+
+
+def test_warnings_alone_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    done = []
+    assert run_command([], lambda values, asked: done.append(values), lambda values: [WARNING]) == 0  # type: ignore[arg-type, func-returns-value]
+    assert done
+    shown = capsys.readouterr().err
+    assert "1 warning" in shown
+    assert "nothing was done" not in shown
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError([ERROR]), 2), (RuntimeError("broken"), 1)])
+def test_a_failing_point_leaves_the_others(
+    error: Exception, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[Point] = []
+
+    def job(values: dict[str, Any], asked: Asked) -> Done:
+        if values["seed"] == 2:
+            raise error
+        return Done(0.5, {"loss": float(values["seed"])}, Path(f"run-{values['seed']}"))
+
+    arguments = ["-m", "seed=1,2,3", f"paths.outputs={tmp_path}"]
+    assert run_command(arguments, job, no_faults, ended.extend) == code
+    assert [point.done and point.done.metrics["loss"] for point in ended] == [1.0, None, 3.0]
+    assert str(error).splitlines()[0] in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_ends_at_once(tmp_path: Path) -> None:
+    ended: list[Point] = []
+
+    def job(values: dict[str, Any], asked: Asked) -> Done:
+        raise Interrupted("go on with …")
+
+    assert run_command(["-m", "seed=1,2", f"paths.outputs={tmp_path}"], job, no_faults, ended.extend) == 130
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--foo"],
+        ["--cfg", "nix"],
+        ["--cfg"],
+        ["--cfg", "job", "-m"],
+        ["--resolve"],
+        ["--config-name", "x"],
+        ["--config-path", "/tmp"],
+        ["--experimental-rerun", "x.pickle"],
+        ["--info", "nix"],
+        ["hydra.launcher=foo", "-m", "seed=1,2"],
+        ["hydra.sweeper.max_batch_size=-1", "-m", "seed=1,2"],
+    ],
+)
+def test_flags_that_cannot_be_used_are_faults(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def job(values: dict[str, Any], asked: Asked) -> Done | None:
+        raise AssertionError("nothing may run")
+
+    assert run_command(flags, job, no_faults) == 2
+    shown = capsys.readouterr().err
+    assert "fix: " in shown
+    assert "Traceback" not in shown

@@ -1,0 +1,121 @@
+"""Bad input of every kind ends in faults that name the thing, the place and the fix; never in an exception."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton.config.faults import check_overrides
+from kamerton.errors import Fault
+
+HEAD = "# @package _global_\n"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path):
+    """Writes experiment/mine.yaml and gives the faults of choosing it."""
+
+    def faults(text: str, *overrides: str) -> list[Fault]:
+        (tmp_path / "experiment").mkdir(exist_ok=True)
+        (tmp_path / "experiment" / "mine.yaml").write_text(text)
+        return check_overrides(["experiment=mine", *overrides], str(tmp_path))
+
+    return faults
+
+
+@pytest.mark.parametrize(
+    ("override", "column", "fix"),
+    [
+        ("callbacks.early_stoping.patience=3", "callbacks.early_stoping", "did you mean 'early_stopping'?"),
+        ("logger.wandbb.mode=offline", "logger.wandbb", "did you mean 'wandb'?"),
+        ("logger.csv=null", "logger.csv", "leave logger.csv"),
+        ("callbacks.early_stopping=3", "callbacks.early_stopping", "correct the value"),
+        ("callbacks=3", "callbacks", "valid here: default"),
+        ("optimizer._target_=null", "optimizer", "choose one of the options"),
+        ("~trainer.max_epochs", "trainer.max_epochs", "correct the value"),
+        ("model=hub", "model.name", "add model.name="),
+        ("model=null", "model", "set model="),
+        ("optimizer.lr=???", "optimizer.lr", "add optimizer.lr="),
+        ("data.labels=3", "data.labels", "set data.labels"),
+        ("seed=4294967296", "seed", "correct the value"),
+        ("seed=true", "seed", "correct the value"),
+        ("batch.size=true", "batch.size", "correct the value"),
+        ("adapter.alpha=inf", "adapter.alpha", "correct the value"),
+        ("adapter.targets={a: 1}", "adapter.targets", "correct the value"),
+        ("++split=null", "split", "correct the value"),
+        ("++split=3", "split", "correct the value"),
+        ("batch.size=", "batch.size", "correct the value"),
+        ("hydra/launcher=foo", "hydra/launcher", "valid here"),
+    ],
+)
+def test_a_bad_value_is_one_fault_that_names_its_key(override: str, column: str, fix: str) -> None:
+    (fault,) = check_overrides([override])
+    assert (fault.column, fault.file is not None) == (column, True)
+    assert fix in fault.fix
+
+
+ODD = ["=", "+", "seed", "seed=(3)", "seed=${", "a b", "name=ż", "seed=${nix}", "seed.x=1"]
+
+
+@pytest.mark.parametrize("override", ODD)
+def test_odd_overrides_are_faults(override: str) -> None:
+    assert check_overrides([override])
+
+
+def test_every_unreadable_override_is_said() -> None:
+    faults = check_overrides(["data.path=żaba.jsonl", "seed=(3)", "optimizr.lr=3"])
+    assert [fault.code for fault in faults] == ["config.syntax", "config.syntax", "config.key"]
+    assert faults[0].fix == """write 'data.path="żaba.jsonl"'"""
+
+
+def test_several_values_need_a_sweep() -> None:
+    (fault,) = check_overrides(["batch.size=4,8"], sweeps=False)
+    assert fault.column == "batch.size"
+    assert "-m" in fault.fix
+    assert check_overrides(["batch.size=4,8"]) == []
+
+
+@pytest.mark.parametrize("override", ["callbacks=null", "logger=null", "experiment=null", "debug=null"])
+def test_a_group_that_may_be_empty_can_be_left_out(override: str) -> None:
+    assert check_overrides([override]) == []
+
+
+def test_a_config_dir_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    (fault,) = check_overrides(["seed=1"], str(tmp_path / "nowhere"))
+    assert fault.column == "--config-dir"
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "column", "fix"),
+    [
+        (f"{HEAD}defaults:\n  - override /adapter: lorra\n", "experiment/mine.yaml", "adapter", "did you mean 'lora'?"),
+        (f"{HEAD}defaults:\n  - override /adaptr: lora\n", "experiment/mine.yaml", None, "did you mean 'adapter'?"),
+        (
+            f"{HEAD}callbacks:\n  early_stoping:\n    patience: 3\n",
+            "experiment/mine.yaml",
+            "callbacks.early_stoping",
+            "",
+        ),
+        (f"{HEAD}name: ${{name}}\n", "experiment/mine.yaml", "name", ""),
+        (f"{HEAD}seed: [1\n", "experiment/mine.yaml", None, "correct that line"),
+        (f"{HEAD}seed: 1\nseed: 2\n", "experiment/mine.yaml", None, "correct that line"),
+        (f"{HEAD}seed: !!python/object/apply:os.getpid []\n", "experiment/mine.yaml", None, "correct that line"),
+        (f"{HEAD}batch: 3\n", "experiment/mine.yaml", "batch", ""),
+        (f"{HEAD}optimizer: [1]\n", "experiment/mine.yaml", None, ""),
+        ("seed: 1\n", "experiment/mine.yaml", "experiment", "# @package _global_"),
+        (f"{HEAD}defaults: 3\n", "experiment/mine.yaml", None, ""),
+        ("3\n", "command line", None, ""),
+    ],
+)
+def test_mistakes_in_an_experiment_name_the_file(experiment, text, file, column, fix) -> None:  # type: ignore[no-untyped-def]
+    (fault,) = experiment(text)
+    assert (fault.file, fault.column) == (file, column)
+    assert fix in fault.fix
+
+
+def test_the_file_of_a_chosen_option_is_not_blamed(experiment) -> None:  # type: ignore[no-untyped-def]
+    (fault,) = check_overrides(["data=jsonl"])
+    assert (fault.column, fault.file) == ("data.path", "command line")
+    (fault,) = experiment(f"{HEAD}model:\n  dtype: int4\n", "model=tiny")
+    assert fault.file == "experiment/mine.yaml"

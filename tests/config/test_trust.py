@@ -1,0 +1,58 @@
+"""An experiment file from a stranger runs no code: only what is typed can allow that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli import main
+from kamerton.config.faults import check_overrides
+
+HARM = "_target_: os.system\n      command: touch {harm}\n"
+FILES = {
+    "allow_targets": ("allow_targets: [os.]\ncallbacks:\n  x:\n    _target_: os.system\n", "allow_targets"),
+    "remote code": ("model:\n  trust_remote_code: true\n", "model.trust_remote_code"),
+    "callback": (f"hydra:\n  callbacks:\n    x:\n      {HARM}", "hydra.callbacks.x._target_"),
+    "sweeper": ("hydra:\n  sweeper:\n    _target_: os.system\n", "hydra.sweeper._target_"),
+    "handler": (
+        "hydra:\n  job_logging:\n    handlers:\n      x:\n        (): os.system\n        command: touch {harm}\n",
+        "hydra.job_logging.handlers.x.()",
+    ),
+    "hidden": (
+        "hydra:\n  job_logging:\n    formatters:\n      x:\n        class: logging.os.system\n",
+        "hydra.job_logging.formatters.x.class",
+    ),
+    "import": (
+        "hydra:\n  hydra_logging:\n    handlers:\n      x:\n        stream: ext://antigravity\n",
+        "hydra.hydra_logging.handlers.x.stream",
+    ),
+    "environment": ("hydra:\n  job:\n    env_set:\n      PATH: /evil\n", "hydra.job.env_set.PATH"),
+}
+
+
+@pytest.mark.parametrize(("text", "column"), FILES.values(), ids=FILES.keys())
+def test_a_file_cannot_have_code_run(
+    text: str, column: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm = tmp_path / "harm"
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "evil.yaml").write_text("# @package _global_\n" + text.replace("{harm}", str(harm)))
+    looked: list[object] = []
+    faults = check_overrides(["experiment=evil"], str(tmp_path), lambda values: looked.append(values) or [])  # type: ignore[func-returns-value]
+    assert looked == []  # a deeper look imports what is named
+    assert [(fault.column, fault.file) for fault in faults] == [(column, "experiment/evil.yaml")]
+    for flags in ([], ["--help"], ["--cfg", "job"], ["-m"]):  # Hydra configures logging for some of these as well
+        assert (
+            main(["train", "data=jsonl", "model=tiny", "--config-dir", str(tmp_path), "experiment=evil", *flags]) == 2
+        )
+        assert column in capsys.readouterr().err
+    assert not harm.exists()
+
+
+def test_what_is_typed_is_trusted() -> None:
+    assert check_overrides(["allow_targets=[my_package.]", "model.trust_remote_code=true"]) == []
+    assert check_overrides(["+hydra.callbacks.x._target_=my_package.Callback", "allow_targets=[my_package.]"]) == []
+    assert check_overrides(["+hydra.job.env_set.OMP_NUM_THREADS=1"]) == []
+    (fault,) = check_overrides(["+hydra.callbacks.x._target_=my_package.Callback"])
+    assert fault.code == "config.target"

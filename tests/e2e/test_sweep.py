@@ -1,0 +1,26 @@
+"""Sweeps as a user types them: the table at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli import main
+
+SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "callbacks.progress_bar=null", "trainer.max_steps=2", "base=false"]
+
+
+def test_a_sweep_ends_with_a_table_of_its_points(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*SMALL, f"data.path={animals}", f"paths.outputs={tmp_path}/o", "logger=null", "callbacks=null"]
+    assert main(["train", "-m", *typed, "seed=1,2"]) == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("o/jsonl/*/run.json")]
+    assert sorted(record["seed"] for record in records) == [1, 2]
+    shown = capsys.readouterr().out
+    table = shown[shown.index("2 runs, test split") :]
+    for record in records:
+        assert f"{record['metrics']['test']['loss']:.4f}" in table
+    assert (tmp_path / "o" / "jsonl" / records[0]["run_id"] / "metrics.csv").exists()  # whatever the loggers are

@@ -1,0 +1,25 @@
+"""The table of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from kamerton.config.command import Done, Point
+from kamerton.train.points import say_points
+
+
+def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:
+    console = Console(width=120, record=True)
+    points = [
+        Point(("model=tiny", "seed=1"), Done(0.1, {"loss": 0.25, "accuracy": 0.9}, Path("outputs/x/r1"))),
+        Point(("model=tiny", "seed=2"), Done(0.1, {"loss": 0.5}, Path("outputs/x/r2"))),
+        Point(("model=tiny", "seed=3"), error="it broke", code=1),
+    ]
+    say_points(points, console)
+    shown = console.export_text()
+    assert "seed" in shown
+    assert "model" not in shown
+    for words in ("0.2500", "0.9000", "outputs/x/r1", "outputs/x/r2", "failed: it broke"):
+        assert words in shown
