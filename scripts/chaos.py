@@ -158,7 +158,8 @@ def result(run: Path) -> dict[str, Any]:
         "metrics in run.json": metrics,
         "last.ckpt": tensors(run / "checkpoints" / "last.ckpt"),
         "best.ckpt": tensors(run / "checkpoints" / "best.ckpt"),
-        "scores": [pq.read_table(path).to_pylist() for path in sorted((run / "scores").iterdir())],
+        "scores": [pq.read_table(path).to_pylist() for path in sorted((run / "scores").glob("*.parquet"))],
+        "left behind": sorted(path.name for path in run.rglob(".*") if path.name != ".lock"),
         "model": [(path.name, path.read_bytes()) for path in files],
     }
 

@@ -10,7 +10,6 @@ rest.
 from __future__ import annotations
 
 import math
-import os
 import re
 import shlex
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from kamerton.decide.examples import SHOWN, changed, is_right, worst
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
+from kamerton.files import write_text
 from kamerton.score.metrics import confusion, is_labelled, per_class
 
 STATES = {
@@ -55,9 +55,10 @@ def write_report(run_dir: Path, *, state: str | None = None) -> Path:
     values = contents(run)
     page = _environment(autoescape=True).get_template("run.html.j2")
     text = _environment(autoescape=False, finalize=_markdown).get_template("run.md.j2")
-    _replace(run_dir / "report.md", text.render(values))
+    write_text(run_dir / "report.md", text.render(values))
     html = page.render(values, figures=_figures(run), plotly_js=get_plotlyjs())
-    return _replace(run_dir / "report.html", html)
+    write_text(run_dir / "report.html", html)
+    return run_dir / "report.html"
 
 
 def contents(run: RunFiles) -> dict[str, Any]:
@@ -265,11 +266,3 @@ def _duration(start: Any, end: Any) -> str | None:
     seconds = round(passed.total_seconds())
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write atomically, so that a kill never leaves half a report."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, "utf-8")
-    draft.replace(path)
-    return path

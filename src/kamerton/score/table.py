@@ -8,13 +8,14 @@ the most likely token given the true ones before them; `label_logprobs` is align
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from kamerton.files import replacing
 
 _FIELDS = [
     pa.field("example_id", pa.string(), nullable=False),
@@ -40,9 +41,8 @@ def scores_table(rows: Sequence[dict[str, Any]], labels: Sequence[str] | None) -
 def write_scores(table: pa.Table, path: Path) -> None:
     """Write the table as Parquet; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(table, partial)
 
 
 def read_scores(path: Path) -> pa.Table:

@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from kamerton.errors import Fault, UserError
+from kamerton.files import replacing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -41,19 +42,14 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises `OSError` when it cannot be written; whatever was there before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         with partial.open("wb") as file:
             _dump(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
         if path.name == LAST and path.exists():
             _keep(path, path.with_name(PREVIOUS))
-        partial.replace(path)
-        _flush_folder(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    _flush_folder(path.parent)
 
 
 def _dump(checkpoint: dict[str, Any], file: Any) -> None:

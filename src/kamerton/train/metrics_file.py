@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from kamerton.train.rundir import write_atomically
+from kamerton.files import write_text
 
 
 class MetricsFile(Logger):
@@ -28,7 +28,7 @@ class MetricsFile(Logger):
         kept = [row for row in _read(self._path) if int(row["step"]) <= step]
         if kept:
             self._columns = list(dict.fromkeys(key for row in [dict.fromkeys(self._columns), *kept] for key in row))
-            write_atomically(self._path, _text(kept, self._columns, header=True))
+            write_text(self._path, _text(kept, self._columns, header=True))
         else:
             self._path.unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ class MetricsFile(Logger):
         new = [key for key in self._row if key not in self._columns]
         if new or not self._path.exists():
             self._columns += new
-            write_atomically(self._path, _text([*_read(self._path), self._row], self._columns, header=True))
+            write_text(self._path, _text([*_read(self._path), self._row], self._columns, header=True))
         else:
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_text([self._row], self._columns, header=False))

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from kamerton.errors import Fault, UserError
+from kamerton.files import write_text
 from kamerton.train.ranks import RUN_DIR, hear, place, tell
 
 try:
@@ -79,7 +80,7 @@ class RunDirectory:
         self.record["heartbeat"] = now()
         self.record["pid"] = os.getpid()
         if self.writes:
-            write_atomically(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+            write_text(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
 
     def set_state(self, state: State, **fields: Any) -> None:
         """Move to `state`, with the time it happened."""
@@ -116,13 +117,6 @@ class RunDirectory:
 def now() -> str:
     """This moment, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that a reader sees whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def config_id(values: Mapping[str, Any]) -> str:
@@ -192,7 +186,7 @@ def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
 
 
 def _write_config(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomically(path / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+    write_text(path / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def _existing(path: Path, values: Mapping[str, Any]) -> RunDirectory | None:
