@@ -63,7 +63,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         weights = [weight for group in zero.bit16_groups for weight in group]
         flat = zero.optimizer.state[zero.single_partition_of_fp32_groups[0]]
         states = {
-            number: {key: safe_get_full_optimizer_state(weight, key).cpu() if value.ndim else value.cpu()
+            number: {key: safe_get_full_optimizer_state(weight, key).cpu() if value.ndim else value.cpu().clone()
                      for key, value in flat.items()}
             for number, weight in enumerate(weights)
         }  # fmt: skip
