@@ -20,6 +20,7 @@ from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
 from kamerton.model.adapter import apply_adapter
+from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
@@ -30,11 +31,18 @@ from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule
 
 
+def uses_kernels(config: Config) -> bool:
+    """Whether the model's modules give way to Kamerton's kernels; compiled layers have the compiler's own."""
+    return config.model.fused and not config.model.compile
+
+
 def adapt(config: Config, model: nn.Module) -> nn.Module:
     """The model to train, as the adapter section and the model's switches say."""
     options = dataclasses.asdict(config.adapter)
     del options["lr_ratio"], options["init"]  # the optimizer's
     tuned = apply_adapter(model, **options)
+    if uses_kernels(config):
+        fuse(tuned)
     if config.model.gradient_checkpointing:
         checkpoint_layers(tuned)
     if config.model.compile:

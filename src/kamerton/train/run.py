@@ -30,6 +30,7 @@ from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.model.adapter import count_parameters, export
+from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.probe import check_loss, choose_cut
@@ -45,6 +46,7 @@ from kamerton.train.build import (
     build_trainer,
     optimizer_factory,
     scheduler_factory,
+    uses_kernels,
     wandb_run,
 )
 from kamerton.train.callbacks import StopRequest, stop_on_signal
@@ -86,6 +88,8 @@ def train(
         inputs = load_inputs(config.data, config.split, config.model)
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
         model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+        if uses_kernels(config):  # from the start, so that every score comes from the same arithmetic
+            fuse(model)
         config = _settled(config, model, run, console)
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
@@ -264,7 +268,7 @@ def _fit(
         clip_norm=config.clip_norm,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
-        fused=config.model.fused and not config.model.compile,
+        fused=uses_kernels(config),
     )
     checkpoint = _go_on_from(run)
     state = {} if checkpoint is None else read_checkpoint(checkpoint)
