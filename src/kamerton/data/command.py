@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def prepare_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and the data report; returns the exit code."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
     parser.error = refuse  # type: ignore[method-assign]
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from kamerton.data.encode import Encoded
@@ -15,7 +15,7 @@ TARGET, READ = "bold green", "dim"
 
 def show(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
     """The first `count` examples as the model sees them, special tokens included; target tokens are bold and green."""
-    return [_shown(encoded, tokenizer, i) for i in islice(range(len(encoded)), count)]
+    return [_shown(encoded, tokenizer, i) for i in range(len(encoded))[: max(count, 0)]]
 
 
 def _shown(encoded: Encoded, tokenizer: Any, i: int) -> Text:
