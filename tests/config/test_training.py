@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from kamerton.config.compose import check_overrides, compose_values
+from kamerton.config.compose import compose_values, conf_dir
+from kamerton.config.faults import check_overrides
+from kamerton.config.targets import check_targets
 from kamerton.config.training import check_training
 
 
@@ -15,6 +19,13 @@ from kamerton.config.training import check_training
         (["scheduler=linear", "+scheduler.min_ratio=0.1"], "scheduler.min_ratio", "does nothing with scheduler=linear"),
         (["scheduler=wsd", "scheduler.warmup_ratio=0.6", "scheduler.decay_ratio=0.5"], "scheduler.decay_ratio", "0.6"),
         (["model.attn=eager"], "model.attn", "does nothing with batch.cut=tree"),
+        (["adapter=full", "+adapter.dora=true"], "adapter.dora", "does nothing with adapter=full"),
+        (["adapter=full", "+adapter.lr_ratio=4"], "adapter.lr_ratio", "does nothing with adapter=full"),
+        (["+adapter.freeze=[embed_tokens]"], "adapter.freeze", "does nothing with adapter=lora"),
+        (["adapter=qlora", "adapter.init=pissa"], "adapter.init", "4 bits"),
+        (["adapter=qlora", "model.export=merged"], "model.export", "4 bits"),
+        (["optimizer=schedule_free"], "scheduler.name", "schedule-free"),
+        (["optimizer=schedule_free", "scheduler=constant", "ema_decay=0.9"], "ema_decay", "its own"),
     ],
 )
 def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str) -> None:
@@ -29,10 +40,30 @@ def test_every_schedule_of_conf_is_accepted(option: str) -> None:
     assert check_overrides([f"scheduler={option}"]) == []
 
 
+@pytest.mark.parametrize("option", ["lora", "qlora", "full"])
+def test_every_adapter_of_conf_is_accepted(option: str) -> None:
+    assert check_overrides([f"adapter={option}"]) == []
+
+
+@pytest.mark.parametrize(("option", "package"), [("adamw_8bit", "bitsandbytes"), ("schedule_free", "schedulefree")])
+def test_an_optimizer_whose_package_is_missing_names_the_extra(
+    option: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"bitsandbytes": "qlora", "schedulefree": "schedule-free"}[package]
+    assert f"pip install 'kamerton[{extra}]'" in (conf_dir() / "optimizer" / f"{option}.yaml").read_text()
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # what Python makes of a package that is not there
+    (fault,) = check_targets(compose_values([f"optimizer={option}"]))
+    assert package in fault.message
+    assert fault.fix == f"pip install 'kamerton[{extra}]'"
+
+
 @pytest.mark.parametrize(
     "override",
     ["scheduler.warmup_ratio=1", "scheduler.warmup_steps=-1", "+scheduler.min_ratio=2", "+scheduler.decay_ratio=0",
-     "label_smoothing=1", "label_smoothing=-0.1", "adapter.lr_ratio=0", "adapter.init=pizza"],
+     "label_smoothing=1", "label_smoothing=-0.1", "adapter.lr_ratio=0", "adapter.init=pizza", "adapter.kind=dora",
+     "ema_decay=1", "ema_decay=0"],
 )  # fmt: skip
 def test_values_out_of_bounds_are_named(override: str) -> None:
     faults = check_overrides([override])

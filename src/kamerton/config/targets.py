@@ -6,6 +6,7 @@ This is the only place that turns a name from a configuration into something cal
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 ALLOWED = (
+    "bitsandbytes.optim.",
     "kamerton.train.callbacks.",
     "kamerton.train.checkpoints.",
     "kamerton.train.metrics_file.",
@@ -30,10 +32,13 @@ ALLOWED = (
     "pytorch_lightning.plugins.",
     "pytorch_lightning.profilers.",
     "pytorch_lightning.strategies.",
+    "schedulefree.",
     "torch.optim.",
     "torchmetrics.",
     "transformers.optimization.",
 )
+# Packages that an extra installs.
+EXTRAS = {"bitsandbytes": "qlora", "schedulefree": "schedule-free"}
 _RESERVED = {"_target_", "_partial_"}
 
 # Arguments that `train` itself gives to a node, by the node's key.
@@ -139,12 +144,20 @@ def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> li
     try:
         target = _locate(name)
     except ModuleNotFoundError as error:
-        missing = "" if error.name is None or name.startswith(error.name) else error.name
-        fix = f"pip install {missing.partition('.')[0]}" if missing else "correct the name"
+        fix = _install(name, error)
         return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
     return _check_arguments(key, node, target)
+
+
+def _install(name: str, error: ModuleNotFoundError) -> str:
+    """What to do about a target whose package, or one that it needs, is missing."""
+    package = name.partition(".")[0]
+    if package in EXTRAS and importlib.util.find_spec(package) is None:
+        return f"pip install 'kamerton[{EXTRAS[package]}]'"
+    missing = "" if error.name is None or name.startswith(error.name) else error.name
+    return f"pip install {missing.partition('.')[0]}" if missing else "correct the name"
 
 
 def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fault]:

@@ -9,8 +9,13 @@ from kamerton.errors import Fault
 
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the scheduler, model and batch sections taken together; wrong types have been said already."""
-    return [*_scheduler(_section(values, "scheduler")), *_switches(values)]
+    """Faults of the training sections taken together; wrong types have been said already."""
+    return [
+        *_scheduler(_section(values, "scheduler")),
+        *_switches(values),
+        *_adapter(values),
+        *_averaging(values),
+    ]
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -37,6 +42,48 @@ def _switches(values: Mapping[str, Any]) -> Iterator[Fault]:
     cut = _section(values, "batch").get("cut", "tree")
     if _section(values, "model").get("attn") is not None and cut != "padded":
         yield _unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded")
+
+
+def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
+    options = _section(values, "adapter")
+    kind = options.get("kind", "lora")
+    if kind == "full":
+        for key in _LORA_ONLY:
+            if options.get(key, _LORA_ONLY[key]) != _LORA_ONLY[key]:
+                yield _unused(f"adapter.{key}", "adapter=full", "choose adapter=lora, or leave it out")
+    elif options.get("freeze"):
+        yield _unused("adapter.freeze", f"adapter={kind}", "leave it out: an adapter freezes the whole model")
+    if kind != "qlora":
+        return
+    if options.get("init", "default") != "default":
+        message = f"adapter.init={options['init']} needs the whole weights, and adapter=qlora holds them in 4 bits"
+        yield _fault(message, "choose adapter.init=default, or adapter=lora", "adapter.init")
+    if _section(values, "model").get("export") == "merged":
+        message = "model.export is merged, but a model in 4 bits cannot take an adapter in without loss"
+        yield _fault(message, "choose model.export=adapter, and merge into the whole model afterwards", "model.export")
+
+
+_LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}
+
+
+def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
+    schedule_free = str(_section(values, "optimizer").get("_target_")).startswith("schedulefree.")
+    strategy = str(_section(values, "trainer").get("strategy", "")).lower()
+    if (schedule_free or values.get("ema_decay") is not None) and any(name in strategy for name in _SHARDED):
+        message = "averaged weights (ema_decay, optimizer=schedule_free) need the whole weights in each process"
+        yield _fault(message, "choose trainer=ddp, or do without", "trainer.strategy")
+    if not schedule_free:
+        return
+    name = _section(values, "scheduler").get("name", "linear")
+    if name != "constant":
+        message = f"scheduler is {name}, but a schedule-free optimizer takes the place of a falling learning rate"
+        yield _fault(message, "choose scheduler=constant (its warm-up stays)", "scheduler.name")
+    if values.get("ema_decay") is not None:
+        message = "ema_decay is set, but a schedule-free optimizer keeps an average of its own"
+        yield _fault(message, "leave out ema_decay, or choose optimizer=adamw", "ema_decay")
+
+
+_SHARDED = ("fsdp", "shard", "zero", "deepspeed", "modelparallel")
 
 
 def _unused(key: str, where: str, fix: str) -> Fault:

@@ -1,17 +1,20 @@
-"""What is trained: a LoRA adapter on a frozen model (through peft), or every weight."""
+"""What is trained: a LoRA adapter on a frozen model (through peft), or the model's own weights."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from kamerton.errors import Fault
+from kamerton.errors import Fault, UserError
+from kamerton.model.parts import freeze_faults, freeze_parts, layer_faults
+from kamerton.model.pissa import initial_state, keep_initial
 from kamerton.words import did_you_mean
 
-Kind = Literal["lora", "full"]
+Kind = Literal["lora", "qlora", "full"]
+Init = Literal["default", "pissa", "pissa_niter_16"]
 
 
 def apply_adapter(
@@ -22,14 +25,46 @@ def apply_adapter(
     alpha: float = 32,
     dropout: float = 0.0,
     targets: str | list[str] = "all-linear",
+    rslora: bool = False,
+    dora: bool = False,
+    init: Init = "default",
+    modules_to_save: Sequence[str] = (),
+    freeze: Sequence[str] = (),
 ) -> nn.Module:
-    """The model to train. LoRA (Hu et al. 2021) adds `B A x * alpha / r` to each target layer; B starts at zero."""
+    """The model to train.
+
+    LoRA (Hu et al. 2021) adds `B A x * alpha / r` to each target layer; B starts at zero. With `rslora` the factor is
+    alpha / sqrt(r) (arXiv 2312.03732), with `dora` each row of the sum learns its length apart from its direction
+    (arXiv 2402.09353), with `init` pissa A and B start from the weight's principal singular vectors, exactly or by 16
+    subspace iterations (arXiv 2404.02948). `modules_to_save` are trained whole beside it. QLoRA is the same on a model
+    loaded in 4 bits. `full` trains every weight but those that `freeze` names.
+
+    Raises `UserError` for names that match no part of the model.
+    """
+    faults = adapter_faults(model, kind=kind, targets=targets, modules_to_save=modules_to_save, freeze=freeze)
+    if faults:
+        raise UserError(faults)
     if kind == "full":
+        freeze_parts(model, freeze)
         return model
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        use_rslora=rslora,
+        use_dora=dora,
+        init_lora_weights=True if init == "default" else init,
+        modules_to_save=list(modules_to_save) or None,
+        ensure_weight_tying=_saves_tied(model, modules_to_save),
+        task_type="CAUSAL_LM",
+        revision=getattr(getattr(model, "config", None), "_commit_hash", None),
+    )
     adapted: nn.Module = get_peft_model(model, config).train()
+    if init != "default":
+        keep_initial(adapted)
     return adapted
 
 
@@ -64,9 +99,17 @@ def _check_rank(adapted: nn.Module, r: int) -> list[Fault]:
     return [Fault("config.value", message, f"set adapter.r to {most} or less, such as 16", column="adapter.r")]
 
 
+def adapter_faults(
+    model: nn.Module, *, kind: Kind, targets: str | list[str], modules_to_save: Sequence[str], freeze: Sequence[str]
+) -> list[Fault]:
+    """Names that match no part of `model`, of which only the structure matters."""
+    return freeze_faults(model, freeze) if kind == "full" else layer_faults(model, targets, modules_to_save)
+
+
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that training changes, by name: all that a checkpoint needs to hold."""
-    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    """What training changes, by name: all that a checkpoint needs to hold (with PiSSA, also what it started from)."""
+    trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return trained | initial_state(model)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
@@ -78,28 +121,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def export(model: Any, tokenizer: Any, folder: Path, *, merge: bool) -> None:
-    """Write `model` in Hugging Face format (safetensors) with its tokenizer and chat template.
-
-    A LoRA model is written as an adapter, or with `merge` as a plain model with the adapter added to its weights;
-    the model in memory stays as it is.
-    """
-    if merge and hasattr(model, "merge_adapter"):
-        _export_merged(model, folder)
-    else:
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _export_merged(model: Any, folder: Path) -> None:
-    model.merge_adapter()
-    try:
-        plain = model.get_base_model()
-        weights = {
-            name.replace(".base_layer", ""): weight
-            for name, weight in plain.state_dict().items()
-            if ".lora_" not in name
-        }
-        plain.save_pretrained(folder, state_dict=weights)
-    finally:
-        model.unmerge_adapter()
+def _saves_tied(model: Any, modules: Sequence[str]) -> bool:
+    """Whether one of two tied layers (embedding and head) is among `modules`: both must then stay one."""
+    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
+    return bool(tied) and any(name.rpartition(".")[2] in ("embed_tokens", "lm_head", "wte") for name in modules)

@@ -76,23 +76,28 @@ def load_model(
     name: str,
     *,
     dtype: str = "float32",
+    quantize: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """The model with its weights in `dtype`; `seed` matters only for the tiny model's random weights."""
+    """The model with its weights in `dtype`; `seed` matters only for the tiny model's random weights.
+
+    With `quantize` the linear layers but the head are held in 4 bits (NF4, constants quantized too: QLoRA, arXiv
+    2305.14314) and computed in `dtype`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     if name == TINY:
-        from kamerton.model.tiny import tiny_model
-
-        return tiny_model(seed).to(getattr(torch, dtype)).train()
+        return _load_tiny(dtype, quantize, seed)
     folder, revision = _folder(name, revision)
+    more = {"quantization_config": _four_bits(dtype)} if quantize else {}
     with _quiet():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code
+            folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code, **more
         )
+    model.name_or_path = name  # what an adapter's configuration calls its base: not a folder of this machine's cache
     # transformers hands models over in evaluation mode, and Lightning keeps it: dropout would be off.
     return model.train()
 
@@ -111,6 +116,32 @@ def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: 
     with torch.device("meta"), _quiet():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def _four_bits(dtype: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _load_tiny(dtype: str, quantize: bool, seed: int) -> PreTrainedModel:
+    import torch
+
+    from kamerton.model.tiny import tiny_model
+
+    model = tiny_model(seed)
+    if quantize:  # weights are quantized while they are read
+        with tempfile.TemporaryDirectory(prefix="kamerton-") as folder:
+            with _quiet():
+                model.save_pretrained(folder)
+            model = load_model(folder, dtype=dtype, quantize=True)
+    model.name_or_path = TINY
+    return model if quantize else model.to(getattr(torch, dtype)).train()
 
 
 def _folder(name: str, revision: str | None) -> tuple[str, str | None]:

@@ -23,6 +23,7 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers
+from kamerton.train.averaging import AveragedWeights
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
@@ -39,7 +40,7 @@ def uses_kernels(config: Config) -> bool:
 def adapt(config: Config, model: nn.Module) -> nn.Module:
     """The model to train, as the adapter section and the model's switches say."""
     options = dataclasses.asdict(config.adapter)
-    del options["lr_ratio"], options["init"]  # the optimizer's
+    del options["lr_ratio"]  # the optimizer's
     tuned = apply_adapter(model, **options)
     if uses_kernels(config):
         fuse(tuned)
@@ -139,7 +140,13 @@ def build_callbacks(
     examples = total_steps * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
     # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
-    return [SaveAndStop(stop, run.checkpoints, total_steps), *callbacks, recorder]
+    return [SaveAndStop(stop, run.checkpoints, total_steps), *_averaging(config), *callbacks, recorder]
+
+
+def _averaging(config: Config) -> list[Callback]:
+    if config.ema_decay is not None:
+        return [AveragedWeights(config.ema_decay)]
+    return [AveragedWeights()] if str(config.optimizer["_target_"]).startswith("schedulefree.") else []
 
 
 def _launched() -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -62,6 +63,8 @@ def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
             raise TypeError(f"{node['_target_']} is no optimizer")
         for weight in layer.parameters():
             weight.grad = torch.zeros_like(weight)
+        if hasattr(optimizer, "train"):  # a schedule-free one does not step before
+            optimizer.train()
         optimizer.step()
 
     return _tried("optimizer", node, build)
@@ -109,15 +112,18 @@ def _trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str])
     instantiate(trainer_node(node, built["callbacks"]), allowed, **given)
 
 
-@_once_for("model", "adapter")
+@_once_for("model", "adapter", "trainer")
 def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """LoRA on the model's layers without their weights."""
+    """The adapter on the model's layers without their weights."""
     from kamerton.model.load import load_skeleton
 
     model, adapter = section(ModelOptions, values, "model"), section(AdapterOptions, values, "adapter")
-    if model is None or adapter is None or adapter.kind != "lora":
+    if model is None or adapter is None or (adapter.kind == "full" and not adapter.freeze):
         return []
-    from kamerton.model.adapter import check_lora
+    unusable = _four_bit_faults(_section(values, "trainer")) if adapter.kind == "qlora" else []
+    if unusable:
+        return unusable
+    from kamerton.model.adapter import adapter_faults, check_lora
 
     try:
         layers = load_skeleton(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
@@ -126,7 +132,22 @@ def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
     except Exception as error:  # whatever transformers refuses a model with
         message = f"cannot build model {model.name!r}: {str(error).splitlines()[0]}"
         return [Fault("model.name", message, "give a causal language model", column="model.name")]
-    return check_lora(layers, r=adapter.r, targets=adapter.targets)
+    saved, frozen = adapter.modules_to_save, adapter.freeze
+    faults = adapter_faults(layers, kind=adapter.kind, targets="all-linear", modules_to_save=saved, freeze=frozen)
+    return faults + ([] if adapter.kind == "full" else check_lora(layers, r=adapter.r, targets=adapter.targets))
+
+
+def _four_bit_faults(trainer: Mapping[str, Any]) -> list[Fault]:
+    """QLoRA without its package, or without a GPU: on a CPU bitsandbytes loses gradients once a model was evaluated."""
+    import torch
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        message = "adapter=qlora needs the package bitsandbytes, which is not installed"
+        return [Fault("adapter.package", message, "pip install 'kamerton[qlora]'", column="adapter.kind")]
+    if trainer.get("accelerator") == "cpu" or not torch.cuda.is_available():
+        message = "adapter=qlora needs a GPU, and this run would be on the CPU"
+        return [Fault("adapter.device", message, "choose adapter=lora, or a machine with a GPU", column="adapter.kind")]
+    return []
 
 
 def _tried(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:

@@ -29,7 +29,8 @@ from kamerton.data.module import FineTuneData
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, RunFailed, UserError
-from kamerton.model.adapter import count_parameters, export
+from kamerton.model.adapter import count_parameters
+from kamerton.model.export import export
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
@@ -87,7 +88,7 @@ def train(
         pl.seed_everything(config.seed, verbose=False)
         inputs = load_inputs(config.data, config.split, config.model)
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
-        model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+        model = _load(config)
         if uses_kernels(config):  # from the start, so that every score comes from the same arithmetic
             fuse(model)
         config = _settled(config, model, run, console)
@@ -290,6 +291,12 @@ def _go_on_from(run: RunDirectory) -> Path | None:
     return checkpoint
 
 
+def _load(config: Config) -> Any:
+    quantize = config.adapter.kind == "qlora"
+    options = {"dtype": config.model.dtype, "quantize": quantize, "seed": config.seed, **_source(config)}
+    return load_model(config.model.name, **options)
+
+
 def _load_best(model: Any, run: RunDirectory) -> None:
     """The weights with the best validation loss; the last ones where nothing was validated."""
     best, last = run.checkpoints / BEST, run.checkpoints / LAST
@@ -298,7 +305,9 @@ def _load_best(model: Any, run: RunDirectory) -> None:
     if reason is not None:
         fix = f"delete {run.checkpoints} to start this run from its beginning, or give another run_id"
         raise RunFailed(Fault("checkpoint.damaged", f"{path} is damaged ({reason})", fix, file=str(path)))
-    weights = {name.removeprefix("model."): weight for name, weight in read_checkpoint(path)["state_dict"].items()}
+    checkpoint = read_checkpoint(path)
+    state = {**checkpoint["state_dict"], **checkpoint.get("averaged", {})}
+    weights = {name.removeprefix("model."): weight for name, weight in state.items()}
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
         raise RuntimeError(f"{path} holds weights that this model does not have: {unknown[:3]}")

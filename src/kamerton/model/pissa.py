@@ -1,0 +1,75 @@
+"""PiSSA: LoRA that starts from a layer's principal singular vectors (arXiv 2404.02948).
+
+W = R + s B0 A0, where A0 and B0 are trained on and the residual R replaces the frozen weight. R belongs to the
+decomposition that made it, and a decomposition may come out otherwise on another machine. So A0 and B0 are kept beside
+R, as buffers of the frozen layer: checkpoints hold them, loading one brings R along, and an export can be an ordinary
+LoRA of the untouched model, W + s (B A - B0 A0).
+
+Shapes: A (r, in), B (out, r).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+INITIAL = ("pissa_A", "pissa_B")
+
+
+def keep_initial(model: nn.Module) -> None:
+    """Remember the A0 and B0 of every adapted layer, and let loading a checkpoint follow the ones it holds."""
+    for layer in _adapted(model):
+        base = layer.get_base_layer()
+        base.register_buffer("pissa_A", layer.lora_A["default"].weight.detach().clone())
+        base.register_buffer("pissa_B", layer.lora_B["default"].weight.detach().clone())
+        follow = partial(_follow, scaling=layer.scaling["default"], transposed=layer.fan_in_fan_out)
+        base.register_load_state_dict_pre_hook(follow)
+
+
+def initial_state(model: nn.Module) -> dict[str, Tensor]:
+    """A0 and B0 of every layer by name; empty for a model without them."""
+    return {name: buffer for name, buffer in model.named_buffers() if name.endswith(INITIAL)}
+
+
+def as_plain_lora(model: nn.Module, state: Mapping[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
+    """An adapter's weights and peft configuration as LoRA of twice the rank, for the model as it was before."""
+    plain = dict(state)
+    for name in state:
+        path, _, part = name.rpartition(".lora_")
+        if part == "A.weight":
+            plain[name] = torch.cat([state[name], _initial(model, path, "pissa_A")], dim=0)
+        elif part == "B.weight":
+            plain[name] = torch.cat([state[name], -_initial(model, path, "pissa_B")], dim=1)
+    config = copy.copy(config)
+    config.init_lora_weights = True
+    config.r *= 2
+    config.lora_alpha *= 2**0.5 if config.use_rslora else 2  # the same factor s before B A
+    return plain, config
+
+
+def _adapted(model: nn.Module) -> Iterator[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return (layer for layer in model.modules() if isinstance(layer, LoraLayer) and "default" in layer.lora_A)
+
+
+def _initial(model: nn.Module, path: str, name: str) -> Tensor:
+    layer: Any = model.get_submodule(path)
+    initial: Tensor = getattr(layer.get_base_layer(), name)
+    return initial
+
+
+def _follow(base: Any, state: Mapping[str, Tensor], prefix: str, *_: Any, scaling: float, transposed: bool) -> None:
+    """Before a checkpoint's A0 and B0 are loaded: R becomes the residual of theirs, if they are others."""
+    theirs = [state.get(prefix + name) for name in INITIAL]
+    a, b = (None if found is None else found.to(base.weight.device) for found in theirs)
+    if a is None or b is None or (torch.equal(a, base.pissa_A) and torch.equal(b, base.pissa_B)):
+        return
+    change = scaling * (base.pissa_B @ base.pissa_A - b @ a)
+    with torch.no_grad():
+        base.weight.copy_(base.weight.float() + (change.T if transposed else change))
