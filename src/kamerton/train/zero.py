@@ -60,6 +60,9 @@ class ZeroStrategy(DeepSpeedStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """What the optimizer would hold for the weights as they are, not for its part of them in one long tensor."""
         zero: Any = self.optimizers[0]
+        # DeepSpeed links weights to their states once, as its first group has stepped: those of the others are missing.
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
         weights = [weight for group in zero.bit16_groups for weight in group]
         flat = zero.optimizer.state[zero.single_partition_of_fp32_groups[0]]
         states = {
