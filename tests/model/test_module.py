@@ -15,7 +15,7 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
-from kamerton.plan.epoch import Cut
+from kamerton.plan.cut import Cut
 
 
 class Ragged:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
+import families
 import numpy as np
 import pytest
 import torch
@@ -15,12 +14,6 @@ from kamerton.model.attention import ATTENTION, flex_tree, register_attention, t
 from kamerton.model.loss import PaddedRows, Predictions, build_padded, predict
 from kamerton.model.probe import check_loss, choose_cut
 from kamerton.model.tree import TreeRow, build_row
-
-_spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
-assert _spec is not None
-assert _spec.loader is not None
-families = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(families)
 
 # Own parts longer than a block of the tree (128) and than every sliding window, beside equal and contained rows.
 _SIZES = [(40, 150), (40, 30), (12, 5), (0, 25), (40, 1), (40, 30), (30, 60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.plan.epoch import Cut, EpochPlan, cut_examples, membership, plan_epoch
+from kamerton.plan.cut import Cut, cut_examples
+from kamerton.plan.epoch import EpochPlan, group_lengths, membership, plan_epoch
 
 CUTS: tuple[Cut, ...] = ("padded", "packed", "tree")
 
@@ -29,10 +31,10 @@ def test_an_epoch_holds_every_example_once_and_each_step_its_share(
     corpus: list[list[int]], cut: Cut, batch_size: int, max_tokens: int, world_size: int
 ) -> None:
     plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
-    assert sorted(example for step in plan.steps for example in step.examples) == list(range(len(corpus)))
-    assert [len(step.examples) for step in plan.steps[:-1]] == [batch_size] * (len(plan.steps) - 1)
-    assert all(len(step.ranks) == world_size for step in plan.steps)
-    for step in plan.steps:
+    assert sorted(example for step in plan for example in step.examples) == list(range(len(corpus)))
+    assert [len(step.examples) for step in plan][:-1] == [batch_size] * (len(plan) - 1)
+    assert all(len(step.ranks) == world_size for step in plan)
+    for step in plan:
         assert step.target_tokens == sum((len(corpus[example]) + 1) // 2 for example in step.examples)
 
 
@@ -43,7 +45,7 @@ def test_membership_does_not_depend_on_the_cut(
     reference = plan_of(corpus, cut="padded", batch_size=batch_size)
     for cut in CUTS:
         plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
-        assert [set(step.examples) for step in plan.steps] == [set(step.examples) for step in reference.steps]
+        assert [set(step.examples) for step in plan] == [set(step.examples) for step in reference]
 
 
 @given(corpora, st.sampled_from(CUTS), st.integers(1, 40))
@@ -51,7 +53,7 @@ def test_a_pass_exceeds_the_budget_only_for_a_single_long_example(
     corpus: list[list[int]], cut: Cut, max_tokens: int
 ) -> None:
     plan = plan_of(corpus, cut=cut, max_tokens=max_tokens, batch_size=8)
-    for micro in (micro for step in plan.steps for rank in step.ranks for micro in rank):
+    for micro in (micro for step in plan for rank in step.ranks for micro in rank):
         assert micro.tokens <= max_tokens or len(micro.examples) == 1
 
 
@@ -59,10 +61,54 @@ def test_a_pass_exceeds_the_budget_only_for_a_single_long_example(
 def test_computed_tokens_are_those_of_the_layout(corpus: list[list[int]]) -> None:
     useful = sum(map(len, corpus))
     everything = {"batch_size": len(corpus), "max_tokens": 10**6}
-    assert plan_of(corpus, cut="packed", **everything).computed_tokens == useful
-    assert plan_of(corpus, cut="padded", **everything).computed_tokens == max(map(len, corpus)) * len(corpus)
     prefixes = {tuple(row[:size]) for row in corpus for size in range(1, len(row) + 1)}
-    assert plan_of(corpus, cut="tree", **everything).computed_tokens == len(prefixes)
+    expected = {"packed": useful, "padded": max(map(len, corpus)) * len(corpus), "tree": len(prefixes)}
+    for cut, tokens in expected.items():
+        assert plan_of(corpus, cut=cut, **everything).computed_share() == (pytest.approx(tokens / useful), True)
+
+
+def test_a_large_epoch_is_estimated_and_says_so() -> None:
+    plan = plan_of([[index % 3] * (index % 7 + 1) for index in range(400)], cut="padded", max_tokens=30)
+    share, exact = plan.computed_share()
+    estimate, also_exact = plan.computed_share(examples=100)
+    assert exact
+    assert not also_exact
+    assert estimate == pytest.approx(share, rel=0.2)
+
+
+@given(corpora, st.integers(1, 9), st.sampled_from(CUTS))
+def test_grouping_by_length_forms_steps_of_similar_rows(corpus: list[list[int]], batch_size: int, cut: Cut) -> None:
+    plan = plan_of(corpus, batch_size=batch_size, cut=cut, group_by_length=True)
+    assert sorted(plan.order) == list(range(len(corpus)))
+    assert [len(step.examples) for step in plan][:-1] == [batch_size] * (len(plan) - 1)
+    assert list(plan.order) == list(plan_of(corpus, batch_size=batch_size, cut="padded", group_by_length=True).order)
+    ranges = sorted((max(sizes), min(sizes)) for sizes in ([len(corpus[i]) for i in step.examples] for step in plan))
+    assert all(low[0] <= high[1] for low, high in pairwise(ranges))  # one pool, so they do not overlap
+
+
+def test_grouped_steps_come_in_random_order_and_change_with_the_epoch() -> None:
+    lengths = np.arange(1, 401, dtype=np.int32)
+    orders = [
+        group_lengths(membership(400, seed=1, epoch=epoch), lengths, 4, seed=1, epoch=epoch) for epoch in (0, 0, 1)
+    ]
+    assert list(orders[0]) == list(orders[1])
+    assert list(orders[0]) != list(orders[2])
+    assert abs(np.corrcoef(np.arange(100), lengths[orders[0]].reshape(100, 4).mean(1))[0, 1]) < 0.5
+
+
+def test_an_epoch_of_a_million_rows_is_planned_without_looking_at_them() -> None:
+    lengths = np.full(10**6, 30, dtype=np.int32)
+    asked: list[int] = []
+
+    def tokens(index: int) -> Any:
+        asked.append(index)
+        return np.arange(index, index + 30, dtype=np.int32)
+
+    plan = plan_epoch(lengths, lengths, seed=1, epoch=0, batch_size=16, max_tokens=99, cut="tree", tokens=tokens)
+    assert (len(plan), plan.useful_tokens, asked) == (62_500, 30_000_000, [])
+    assert sorted(plan[62_499].examples) == sorted(plan.order[-16:])
+    with pytest.raises(IndexError, match="step 62500"):
+        plan[62_500]
 
 
 @given(st.integers(0, 200), st.integers(0, 2**32), st.integers(0, 1000))

@@ -57,11 +57,16 @@ class AdapterOptions:
 
 @dataclass
 class BatchOptions:
-    """`size` is global (examples per optimizer step); `max_tokens` bounds one forward pass and changes no result."""
+    """`size` is global (examples per optimizer step); `max_tokens` bounds one forward pass and changes no result.
+
+    `max_tokens` auto is what the memory at hand holds, up to a ceiling (`model/budget.py`). `group_by_length` forms
+    steps of examples of similar length: fewer padded tokens, another order of examples, so another result.
+    """
 
     size: Annotated[int, Gt(0)] = 16
-    max_tokens: Annotated[int, Gt(0)] = 2048
+    max_tokens: Annotated[int, Gt(0)] | Literal["auto"] = "auto"
     cut: Literal["tree", "packed", "padded"] = "tree"
+    group_by_length: bool = False
 
 
 @dataclass

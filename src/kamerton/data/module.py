@@ -14,7 +14,8 @@ import torch
 
 from kamerton.model.loss import PaddedRows, build_padded
 from kamerton.model.tree import TreeRow, build_row
-from kamerton.plan.epoch import Cut, EpochPlan, MicroBatch, cut_examples, plan_epoch
+from kamerton.plan.cut import Cut, MicroBatch, cut_examples
+from kamerton.plan.epoch import EpochPlan, plan_epoch
 
 Layout = TreeRow | PaddedRows
 
@@ -162,13 +163,14 @@ class FineTuneData(pl.LightningDataModule):
         max_tokens: int,
         cut: Cut,
         pad: int,
+        group_by_length: bool = False,
         weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.train, self.validation = train, validation
         self._weights = np.ones(len(train)) if weights is None else weights
         self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
-        self._cut, self._pad = cut, pad
+        self._cut, self._pad, self._group_by_length = cut, pad, group_by_length
         self.train_batch_size = batch_size
         self.steps_per_epoch = -(-len(train) // batch_size)
 
@@ -183,6 +185,7 @@ class FineTuneData(pl.LightningDataModule):
             max_tokens=self._max_tokens,
             world_size=self.trainer.world_size if self.trainer else 1,
             cut=self._cut,
+            group_by_length=self._group_by_length,
             tokens=lambda index: self.train.tokens(index)[:-1],
         )
 
@@ -215,7 +218,7 @@ class FineTuneData(pl.LightningDataModule):
 
     def _step(self, plan: EpochPlan, index: int) -> StepBatch:
         assert self.trainer is not None
-        step = plan.steps[index]
+        step = plan[index]
         members = list(step.examples)
         lengths = self.train.lengths[members].astype(np.float64)
         own = step.ranks[self.trainer.global_rank]

@@ -123,7 +123,8 @@ def _block_mask(tree: Tree, window: int | None, device: torch.device) -> BlockMa
             seen = (key <= query) & (query < reach[key])
             return seen if window is None else seen & (positions[query] - positions[key] < window)
 
-        tree.cache["flex", window] = create_block_mask(sees, None, None, filled, filled, device=str(device))
+        compiled = device.type == "cuda"  # uncompiled it makes the whole mask first
+        tree.cache["flex", window] = create_block_mask(sees, None, None, filled, filled, str(device), _compile=compiled)
     return tree.cache["flex", window]  # type: ignore[no-any-return]
 
 

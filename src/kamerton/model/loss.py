@@ -16,9 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from kamerton.model.head import Head, find_head
 from kamerton.model.kernels import token_loss
 from kamerton.model.tree import TreeRow
+
+LOGITS = 2**25  # of one chunk: 128 MiB in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ def build_padded(
 
 
 def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: float = 0.0) -> Predictions:
-    """Run one micro-batch. The model's own forward applies its head, with any scaling or soft-capping it has.
+    """Run one micro-batch; the model's own forward applies its head, with any scaling or soft-capping it has.
+
+    Where the logits would be more than `LOGITS`, the head runs on the target positions a chunk at a time, and again
+    in the backward pass, so that memory does not grow with targets x vocabulary.
 
     `label_smoothing` e mixes the target with the uniform distribution: (1 - e) nll + e mean over V of -log p
     (Szegedy et al. 2016, and torch's cross_entropy).
@@ -83,16 +90,30 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
     else:
         layout = {"attention_mask": batch.attention_mask}
         rows = batch.sequence
+    head = find_head(model)
+    if head is not None and len(batch.input_ids) * len(columns) * head.vocabulary > LOGITS:
+        hidden = head.hidden(input_ids=batch.input_ids, **layout)
+        return _in_chunks(head, hidden[rows, batch.at], batch, label_smoothing)
     logits = model(input_ids=batch.input_ids, logits_to_keep=columns, use_cache=False, **layout).logits
-    return _score(logits, rows, inverse, batch, label_smoothing)
+    row = rows * logits.shape[1] + inverse
+    return Predictions(*_score(logits.float().flatten(0, 1), row, batch.token, label_smoothing), batch.sequence)
 
 
-def _score(
-    logits: Tensor, rows: Tensor, columns: Tensor, batch: TreeRow | PaddedRows, label_smoothing: float
-) -> Predictions:
-    """`logits` is (B, C, V); prediction p reads `logits[rows[p], columns[p]]`."""
-    flat = logits.float().flatten(0, 1)
-    row = rows * logits.shape[1] + columns
-    nll, loss = token_loss(flat, row, batch.token, label_smoothing)
-    best = flat.detach().argmax(dim=-1)[row]
-    return Predictions(nll, loss, best == batch.token, batch.sequence)
+def _in_chunks(head: Head, hidden: Tensor, batch: TreeRow | PaddedRows, label_smoothing: float) -> Predictions:
+    """`hidden` is (P, D), the state that makes each prediction."""
+
+    def score(states: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _score(head.logits(states), torch.arange(len(token), device=token.device), token, label_smoothing)
+
+    size = max(1, LOGITS // head.vocabulary)
+    pieces = ((hidden[at : at + size], batch.token[at : at + size]) for at in range(0, len(hidden), size))
+    # Nothing in it is random, so there is no random state to keep for the second time.
+    parts = [checkpoint(score, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    nll, loss, correct = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Predictions(nll, loss, correct, batch.sequence)
+
+
+def _score(logits: Tensor, row: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """nll, loss and correctness of each prediction p, which reads `logits[row[p]]` of (N, V)."""
+    nll, loss = token_loss(logits, row, token, label_smoothing)
+    return nll, loss, logits.detach().argmax(dim=-1)[row] == token

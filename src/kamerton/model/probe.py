@@ -16,7 +16,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.tree import build_row
-from kamerton.plan.epoch import Cut
+from kamerton.plan.cut import Cut
 
 _SHARED, _OWN = 8, (7, 1, 12, 4)
 Rows = list[npt.NDArray[np.int32]]

@@ -1,39 +1,26 @@
-"""The epoch plan: which examples form each optimizer step, and how a step is cut into micro-batches.
+"""The epoch plan: which examples form each optimizer step, and how the step is shared by the ranks.
 
-Membership (what a step holds) is a permutation keyed by seed and epoch and nothing else. The cut (how a step's
-examples are laid out for the hardware) never changes a result, so it is free to be the fastest one:
-
-- `padded`: rows as they come, padded to the longest; the reference the other cuts are tested against.
-- `packed`: rows concatenated, no padding.
-- `tree`: as packed, and a prefix shared by several rows is computed once.
+Membership (what a step holds) is a permutation keyed by seed and epoch and nothing else, unless examples are grouped
+by length on request. How a step is laid out for the hardware never changes a result: see `plan/cut.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Cut = Literal["padded", "packed", "tree"]
-Tokens = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """Examples that go through the model in one forward pass; `tokens` is what that pass computes."""
-
-    examples: tuple[int, ...]
-    tokens: int
+from kamerton.plan.cut import Cut, MicroBatch, Tokens, cut_examples, lexicographic
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step: its target tokens over all ranks, and the micro-batches of each rank."""
+    """One optimizer step: its target and input tokens over all ranks, and the micro-batches of each rank."""
 
     target_tokens: int
+    useful_tokens: int
     ranks: tuple[tuple[MicroBatch, ...], ...]
 
     @property
@@ -44,15 +31,40 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """A whole epoch. `useful_tokens` are those of the examples, `computed_tokens` those that run."""
+    """A whole epoch, as a sequence of steps that are cut when they are asked for.
 
-    steps: tuple[Step, ...]
+    `order` holds the examples step after step; `useful_tokens` are those of all examples.
+    """
+
+    order: npt.NDArray[np.int64]
+    batch_size: int
     useful_tokens: int
+    cut_step: Callable[[list[int]], Step]
 
-    @property
-    def computed_tokens(self) -> int:
-        """Tokens that run through the model: more than useful with padding, fewer with shared prefixes."""
-        return sum(micro.tokens for step in self.steps for rank in step.ranks for micro in rank)
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index: int) -> Step:
+        """Step `index`, laid out now; steps are many, so none is kept."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"step {index} of an epoch of {len(self)}")
+        start = index * self.batch_size
+        return self.cut_step(self.order[start : start + self.batch_size].tolist())
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self[index] for index in range(len(self)))
+
+    def computed_share(self, examples: int = 20_000) -> tuple[float, bool]:
+        """Tokens that run through the model per useful token, and whether that is exact.
+
+        It is more than 1 with padding, less with shared prefixes. An epoch of more than about `examples` examples is
+        estimated from steps at equal distances.
+        """
+        steps = min(len(self), max(1, examples // self.batch_size))
+        chosen = [index * len(self) // steps for index in range(steps)]
+        done = [self[index] for index in chosen]
+        computed = sum(micro.tokens for step in done for rank in step.ranks for micro in rank)
+        return computed / max(sum(step.useful_tokens for step in done), 1), steps == len(self)
 
 
 def plan_epoch(
@@ -65,6 +77,7 @@ def plan_epoch(
     max_tokens: int,
     world_size: int = 1,
     cut: Cut = "packed",
+    group_by_length: bool = False,
     tokens: Callable[[int], Tokens] | None = None,
 ) -> EpochPlan:
     """Plan one epoch; a pure function of its arguments.
@@ -72,15 +85,18 @@ def plan_epoch(
     `lengths` and `targets` are the input tokens and target tokens of each example; `batch_size` is global (examples per
     optimizer step, over all ranks); `max_tokens` bounds what one forward pass computes, except that a single longer
     example still gets a pass of its own. `tokens(i)` gives the input tokens of example `i`; only `tree` asks for it.
+    `group_by_length` forms steps of similar lengths (see `group_lengths`): it changes what is learned, a cut does not.
     """
-    order = membership(len(lengths), seed=seed, epoch=epoch)
-    steps = []
-    for start in range(0, len(order), batch_size):
-        members = [int(example) for example in order[start : start + batch_size]]
+
+    def cut_step(members: list[int]) -> Step:
         shares = _share(members, lengths, world_size, cut, tokens)
         ranks = tuple(tuple(cut_examples(share, lengths, max_tokens, cut, tokens)) for share in shares)
-        steps.append(Step(int(targets[members].sum()), ranks))
-    return EpochPlan(tuple(steps), int(lengths.sum()))
+        return Step(int(targets[members].sum()), int(lengths[members].sum()), ranks)
+
+    order = membership(len(lengths), seed=seed, epoch=epoch)
+    if group_by_length:
+        order = group_lengths(order, lengths, batch_size, seed=seed, epoch=epoch)
+    return EpochPlan(order, batch_size, int(lengths.sum(dtype=np.int64)), cut_step)
 
 
 def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -89,80 +105,21 @@ def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.argsort(keys, kind="stable")
 
 
-def cut_examples(
-    examples: Sequence[int],
-    lengths: npt.NDArray[np.int32],
-    max_tokens: int,
-    cut: Cut,
-    tokens: Callable[[int], Tokens] | None = None,
-) -> list[MicroBatch]:
-    """Lay `examples` out in forward passes of at most `max_tokens` computed tokens each."""
-    if cut == "padded":
-        return _cut_padded(examples, lengths, max_tokens)
-    if cut == "packed":
-        return _cut_packed(examples, lengths, max_tokens)
-    if tokens is None:
-        raise ValueError("the tree cut needs the token ids")
-    return _cut_tree(examples, lengths, max_tokens, tokens)
+def group_lengths(
+    order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32], batch_size: int, *, seed: int, epoch: int
+) -> npt.NDArray[np.int64]:
+    """The order with examples of similar length in one step, and the steps in random order again.
 
-
-def shared_prefix(first: Tokens, second: Tokens) -> int:
-    """Number of leading tokens that both sequences have in common."""
-    size = min(len(first), len(second))
-    differs = np.flatnonzero(first[:size] != second[:size])
-    return int(differs[0]) if len(differs) else size
-
-
-def lexicographic(examples: Sequence[int], tokens: Callable[[int], Tokens]) -> list[int]:
-    """Examples ordered so that those with a common prefix are neighbours."""
-    return sorted(examples, key=lambda example: (tokens(example).astype(">i4").tobytes(), example))
-
-
-def _cut_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    batches: list[list[int]] = []
-    longest = 0
-    for example in examples:
-        longest = max(longest, int(lengths[example]))
-        if not batches or longest * (len(batches[-1]) + 1) > max_tokens:
-            batches.append([])
-            longest = int(lengths[example])
-        batches[-1].append(example)
-    return [MicroBatch(tuple(batch), int(lengths[batch].max()) * len(batch)) for batch in batches]
-
-
-def _cut_packed(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    """First fit, longest first: at most 11/9 of the fewest possible passes (Johnson 1973)."""
-    batches: list[list[int]] = []
-    room: list[int] = []
-    for example in sorted(examples, key=lambda example: (-int(lengths[example]), example)):
-        size = int(lengths[example])
-        fit = next((index for index, free in enumerate(room) if free >= size), None)
-        if fit is None:
-            batches.append([])
-            room.append(max_tokens)
-            fit = len(batches) - 1
-        batches[fit].append(example)
-        room[fit] -= size
-    return [MicroBatch(tuple(batch), int(lengths[batch].sum())) for batch in batches]
-
-
-def _cut_tree(
-    examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int, tokens: Callable[[int], Tokens]
-) -> list[MicroBatch]:
-    batches: list[list[int]] = []
-    sizes: list[int] = []
-    previous = None
-    for example in lexicographic(examples, tokens):
-        size = int(lengths[example])
-        shared = 0 if previous is None else shared_prefix(tokens(previous), tokens(example))
-        if not batches or sizes[-1] + size - shared > max_tokens:
-            batches.append([])
-            sizes.append(0)
-            shared = 0
-        batches[-1].append(example)
-        sizes[-1] += size - shared
-        previous = example
-    return [MicroBatch(tuple(batch), size) for batch, size in zip(batches, sizes, strict=True)]
+    Each run of 50 steps is sorted by length, as in transformers' LengthGroupedSampler. A last step that is not full
+    stays the last.
+    """
+    pool = 50 * batch_size
+    pools = (order[start : start + pool] for start in range(0, len(order), pool))
+    grouped = np.concatenate([order[:0], *(one[np.argsort(-lengths[one], kind="stable")] for one in pools)])
+    full = len(order) // batch_size
+    keys = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(full)
+    steps = grouped[: full * batch_size].reshape(full, batch_size)[np.argsort(keys, kind="stable")]
+    return np.concatenate([steps.ravel(), grouped[full * batch_size :]])
 
 
 def _share(

@@ -15,7 +15,7 @@ from torch import nn
 from kamerton.data.encode import Encoded
 from kamerton.data.example import DataExample
 from kamerton.data.tokenize import renderer
-from kamerton.plan.epoch import Cut
+from kamerton.plan.cut import Cut
 from kamerton.score.labels import Answer, Question, label_row, reference_row, score
 from kamerton.score.table import scores_table
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.tree import build_row
-from kamerton.plan.epoch import Cut, cut_examples
+from kamerton.plan.cut import Cut, cut_examples
 
 Tokens = npt.NDArray[np.int32]
 

@@ -34,9 +34,7 @@ from kamerton.model.export import export
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
-from kamerton.model.probe import check_loss, choose_cut
 from kamerton.model.shard import is_sharded
-from kamerton.model.switches import set_attention
 from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -52,6 +50,7 @@ from kamerton.train.build import (
 )
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.checkpoints import BEST, LAST, PREVIOUS, damage, newest_checkpoint, read_checkpoint
+from kamerton.train.layout import set_layout, settle
 from kamerton.train.lifecycle import recorded
 from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory, open_run
@@ -91,11 +90,13 @@ def train(
         model = _load(config)
         if uses_kernels(config):  # from the start, so that every score comes from the same arithmetic
             fuse(model)
-        config = _settled(config, model, run, console)
+        if config.base and run.writes and model.device.type != _device(config).type:
+            model.to(_device(config))  # where it will be scored
+        config = settle(config, model, run, console)
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
         _record_start(run, config, prepared, data, total_steps)
-        say_plan(console, run, prepared, data.plan(0), total_steps)
+        say_plan(console, run, prepared, data.plan(0), total_steps, int(config.batch.max_tokens))
 
         score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and run.writes:
@@ -134,9 +135,10 @@ def _data(
         encoded.get("validation"),
         seed=config.seed,
         batch_size=batch.size,
-        max_tokens=batch.max_tokens,
+        max_tokens=int(batch.max_tokens),  # settled
         cut=batch.cut,
         pad=tokenizer.pad_token_id,
+        group_by_length=batch.group_by_length,
         weights=_weights(encoded["train"], label_weights),
     )
 
@@ -181,22 +183,6 @@ def _data_changed(run: RunDirectory) -> Fault:
     )
 
 
-def _settled(config: Config, model: Any, run: RunDirectory, console: Console) -> Config:
-    """The configuration with the cut that this model bears; says so where it is not the one that was asked for."""
-    check_loss(model)
-    usable = choose_cut(model, config.batch.cut, dropout=config.adapter.dropout)
-    if usable.reason is not None:
-        message = f"batch.cut={config.batch.cut} becomes {usable.cut}: {usable.reason}"
-        run.event(
-            "warn", "cut-fallback", message, advice=f"batch.cut={usable.cut} asks for it; the results are the same"
-        )
-        console.print(f"note   {message}", highlight=False)
-    if config.model.attn is not None:
-        set_attention(model, config.model.attn)
-    run.update(batch={"cut": usable.cut, "max_tokens": config.batch.max_tokens})
-    return dataclasses.replace(config, batch=dataclasses.replace(config.batch, cut=usable.cut))
-
-
 def _to_train(config: Config, model: Any) -> Any:
     pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
     return adapt(config, model)
@@ -205,9 +191,7 @@ def _to_train(config: Config, model: Any) -> Any:
 def _whole_again(config: Config) -> Any:
     """The model to train once more, for this process alone."""
     model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
-    choose_cut(model, config.batch.cut, dropout=config.adapter.dropout)
-    if config.model.attn is not None:
-        set_attention(model, config.model.attn)
+    set_layout(config, model)
     return _to_train(config, model)
 
 
@@ -249,7 +233,7 @@ def _scorer(
                 tokenizer,
                 data,
                 labels=labels,
-                max_tokens=config.batch.max_tokens,
+                max_tokens=int(config.batch.max_tokens),
                 cut=config.batch.cut,
                 device=device,
                 progress=progress,

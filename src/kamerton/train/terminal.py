@@ -20,7 +20,9 @@ from kamerton.train.rundir import RunDirectory
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
 
-def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int) -> None:
+def say_plan(
+    console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int, max_tokens: int
+) -> None:
     """Data counts, steps, and what the layout of the steps saves, before the first one."""
     counts = prepared.report.get("counts", {})
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
@@ -37,12 +39,13 @@ def say_plan(console: Console, run: RunDirectory, prepared: Prepared, plan: Epoc
     rejected = {code: n for code, n in prepared.report["rejected"].items() if code != "exact-duplicate"}  # said above
     for name, text in losses(prepared.report | {"rejected": rejected}):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
-    share = plan.computed_tokens / max(plan.useful_tokens, 1)
+    share, exact = plan.computed_share()
     console.print(
-        f"plan   {total_steps:,} steps ({total_steps / len(plan.steps):.2f} epochs); an epoch has"
-        f" {plan.useful_tokens:,} tokens and computes {share:.0%} of them",
+        f"plan   {total_steps:,} steps ({total_steps / len(plan):.2f} epochs); an epoch has"
+        f" {plan.useful_tokens:,} tokens and computes {'' if exact else 'about '}{share:.0%} of them",
         highlight=False,
     )
+    console.print(f"       {max_tokens:,} tokens at most in one pass", highlight=False)
 
 
 @contextmanager

@@ -1,0 +1,139 @@
+"""Twenty-four optimizer steps of the tiny model through Lightning, and every step's loss and gradient norm.
+
+Run by `torchrun --nproc-per-node=2 trajectory.py FILE` it trains on two ranks and writes what rank 0 logged.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from kamerton.data.module import FineTuneData
+from kamerton.model.adapter import apply_adapter
+from kamerton.model.module import FineTuneModule
+from kamerton.model.probe import choose_cut
+from kamerton.model.switches import checkpoint_layers
+from kamerton.model.tiny import tiny_model
+from kamerton.plan.cut import Cut
+
+STEPS, BATCH = 24, 6
+
+
+class Corpus:
+    """Rows of very different lengths, most of which begin alike; five epochs of five steps, the last one short."""
+
+    def __init__(self, size: int) -> None:
+        draw = np.random.default_rng(7)
+        prefix = draw.integers(3, 200, 20)
+        begins = [int(draw.choice([0, 9, 20, 20])) for _ in range(size)]
+        self._rows = [np.concatenate([prefix[:begin], draw.integers(3, 200, draw.integers(2, 40))]) for begin in begins]
+        self._first = [int(draw.integers(1, len(row))) for row in self._rows]
+        self.lengths = np.array([len(row) for row in self._rows], dtype=np.int32)
+        self.target_counts = self.lengths - np.array(self._first, dtype=np.int32)
+
+    def tokens(self, index: int) -> npt.NDArray[np.int32]:
+        return self._rows[index].astype(np.int32)
+
+    def targets(self, index: int) -> npt.NDArray[np.bool_]:
+        return np.arange(self.lengths[index]) >= self._first[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute the same training."""
+
+    cut: Cut = "padded"
+    max_tokens: int = 10**6
+    checkpointing: bool = False
+    ranks: int = 1
+    dropout: float = 0.0
+    interrupted_at: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Each step's loss and gradient norm, and the trained weights at the end."""
+
+    loss: list[float]
+    norm: list[float]
+    weights: torch.Tensor
+
+
+class Record(pl.Callback):
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.rows.append(tuple(float(trainer.callback_metrics[f"train/{name}"]) for name in ("loss", "grad_norm")))  # type: ignore[arg-type]
+
+
+def train(way: Way, folder: Path) -> Trajectory:
+    """Train as `way` says; an interruption saves, forgets everything, and goes on from the file."""
+    checkpoint: Path | None = None
+    rows: list[tuple[float, float]] = []
+    for stop in (*way.interrupted_at, STEPS):
+        trainer, module, record = _part(way, stop)
+        data = FineTuneData(Corpus(28), None, seed=5, batch_size=BATCH, max_tokens=way.max_tokens, cut=way.cut, pad=0)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        rows += record.rows
+        checkpoint = folder / f"{stop}.ckpt"
+        trainer.save_checkpoint(checkpoint)
+    trained = [weight.detach().flatten() for weight in module.parameters() if weight.requires_grad]
+    return Trajectory([loss for loss, _ in rows], [norm for _, norm in rows], torch.cat(trained).clone())
+
+
+def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
+    model: Any = tiny_model().train()
+    used = choose_cut(model, way.cut).cut
+    assert used == way.cut
+    if way.checkpointing:
+        checkpoint_layers(model)
+    torch.manual_seed(0)
+    kind: Any = "lora" if way.dropout else "full"
+    module = FineTuneModule(
+        apply_adapter(model, kind=kind, r=4, dropout=way.dropout),
+        lambda model: torch.optim.AdamW(
+            [weight for weight in model.parameters() if weight.requires_grad], lr=1e-3, eps=1e-4
+        ),
+        lambda optimizer, total: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total),
+        total_steps=STEPS,
+        clip_norm=1.0,
+        seed=3,
+    )
+    record = Record()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=way.ranks,
+        strategy=DDPStrategy(broadcast_buffers=False) if way.ranks > 1 else "auto",
+        max_steps=stop,
+        max_epochs=-1,
+        logger=False,
+        callbacks=[record],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    return trainer, module, record
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    found = {}
+    for cut, tokens in (("tree", 90), ("padded", 10**6)):
+        one = train(replace(Way(ranks=2), cut=cut, max_tokens=tokens), target.parent)  # type: ignore[arg-type]
+        found[cut] = {"loss": one.loss, "norm": one.norm}
+    if torch.distributed.get_rank() == 0:
+        target.write_text(json.dumps(found))

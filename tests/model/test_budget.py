@@ -1,0 +1,64 @@
+"""How many tokens fit: more memory never means fewer, a control group's limit counts, the bounds hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import kamerton.model.budget as budget
+from kamerton.model.budget import CEILING, FLOOR, bytes_per_token, find_max_tokens, free_memory, group_room
+from kamerton.model.probe import choose_cut
+from kamerton.model.tiny import tiny_model
+
+
+def test_tokens_grow_with_free_memory_between_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    found = []
+    for free in (0, 10**7, 5 * 10**7, 10**8, 10**12, None):
+        monkeypatch.setattr(budget, "free_memory", lambda device, free=free: free)
+        found.append(find_max_tokens(model, trains_all=False))
+    assert found[0] == FLOOR
+    assert found == sorted(found)
+    assert len(set(found)) > 2
+    assert found[-2:] == [CEILING["cpu"]] * 2
+    assert all(tokens % FLOOR == 0 for tokens in found)
+
+
+def test_processes_and_trained_weights_take_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(budget, "free_memory", lambda device: int(1300 * bytes_per_token(model) / 0.6))
+    alone = find_max_tokens(model, trains_all=False)
+    assert alone == 1280
+    assert find_max_tokens(model, trains_all=False, processes=2) == 512
+    assert find_max_tokens(model, trains_all=True) < alone
+
+
+@pytest.mark.parametrize("cut", ["padded", "tree"])
+def test_what_a_token_keeps_is_at_least_its_layers_activations(cut: str) -> None:
+    model = tiny_model().train()
+    choose_cut(model, cut)  # type: ignore[arg-type]
+    state = torch.get_rng_state()
+    kept = bytes_per_token(model)
+    # Llama, per layer: two norms' inputs (64 wide), q, k, v and the attention's output, three of the MLP (128 wide).
+    least = 2 * 4 * (2 * 64 + 64 + 2 * 32 + 64 + 3 * 128)
+    assert least < kept < 6 * least
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_a_control_groups_limit_counts(tmp_path: Path) -> None:
+    files = {"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 500\ninactive_file 150"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert group_room(tmp_path) == 450
+    (tmp_path / "memory.max").write_text("max\n")
+    assert group_room(tmp_path) is None
+    assert group_room(tmp_path / "missing") is None
+
+
+def test_the_memory_of_this_machine_is_known() -> None:
+    free = free_memory(torch.device("cpu"))
+    assert free is not None
+    assert free > 10**7
