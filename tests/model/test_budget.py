@@ -28,7 +28,7 @@ def test_tokens_grow_with_free_memory_between_their_bounds(monkeypatch: pytest.M
 
 def test_processes_and_trained_weights_take_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    monkeypatch.setattr(budget, "free_memory", lambda device: int(1300 * bytes_per_token(model) / 0.6))
+    monkeypatch.setattr(budget, "free_memory", lambda device: int(1300 * bytes_per_token(model) / budget._SPARE))
     alone = find_max_tokens(model, trains_all=False)
     assert alone == 1280
     assert find_max_tokens(model, trains_all=False, processes=2) == 512

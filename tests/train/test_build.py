@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kamerton.cli import main
 from kamerton.config.schema import WhenOptions
@@ -46,6 +47,33 @@ def test_a_model_in_half_precision_trains(animals: Path, tmp_path: Path) -> None
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "logger=csv"]
     options += ["trainer.max_steps=1", "callbacks.progress_bar=null", "base=false", "trainer.precision=bf16-true"]
     assert main(["train", *options, "trainer.accelerator=cpu"]) == 0
+
+
+def test_no_secret_reaches_a_file(animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_REVISION", "from-the-environment")
+    typed = [
+        "model=tiny",
+        "data=jsonl",
+        "batch.size=8",
+        "callbacks.progress_bar=null",
+        "base=false",
+        "trainer.max_steps=1",
+        f"data.path={animals}",
+        f"paths.outputs={tmp_path}/o",
+        "logger=wandb",
+        "run_id=one",
+    ]
+    secrets = ["model.revision=${oc.env:MY_REVISION}", "debug_note=hf_0123456789abcdef"]
+    assert main(["train", *typed, *secrets]) == 0
+    run = tmp_path / "o" / "jsonl" / "one"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["revision"] == "${oc.env:MY_REVISION}"
+    assert config["debug_note"] == "•••"
+    overrides = yaml.safe_load((run / "overrides.yaml").read_text())
+    assert "model.revision=${oc.env:MY_REVISION}" in overrides
+    assert "debug_note=•••" in overrides
+    for secret in (b"from-the-environment", b"hf_0123456789abcdef"):
+        assert [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
 def _find(said: object, key: str) -> dict[str, object]:

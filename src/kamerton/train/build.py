@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,13 +13,15 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+from kamerton.config.command import typed
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
+from kamerton.decide.mask import mask_text
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
@@ -83,11 +86,16 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
         "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": _written(run)},
         "tensorboard": {"save_dir": str(run.path)},
     }
-    return [
+    loggers: list[Logger] = [
         instantiate(node, config.allow_targets, **given.get(name, {}))
         for name, node in {"csv": METRICS_FILE, **config.logger}.items()
         if node is not None
     ]
+    with typed([mask_text(argument) for argument in sys.argv[1:]]):  # W&B keeps what was typed when its run begins
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                _ = logger.experiment
+    return loggers
 
 
 def _written(run: RunDirectory) -> Any:
