@@ -16,7 +16,7 @@ from kamerton.model.tiny import tiny_model
 def test_tokens_grow_with_free_memory_between_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     found = []
-    for free in (0, 10**7, 5 * 10**7, 10**8, 10**12, None):
+    for free in (0, 10**7, 2 * 10**7, 3 * 10**7, 10**8, 10**12, None):
         monkeypatch.setattr(budget, "free_memory", lambda device, free=free: free)
         found.append(find_max_tokens(model, trains_all=False))
     assert found[0] == FLOOR
