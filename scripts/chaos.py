@@ -25,9 +25,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peft  # noqa: F401 (what a run imports, once, before any fork)
 import pyarrow.parquet as pq
+from transformers import LlamaForCausalLM, get_scheduler  # noqa: F401
 
-import kamerton.train.run  # noqa: F401 (once, before any fork)
+import kamerton.train.run  # noqa: F401
 from kamerton.train.checkpoints import read_checkpoint
 
 OPTIONS = [
@@ -40,7 +42,13 @@ OPTIONS = [
         "batch.max_tokens=300",
     ),
     *("eval.strategy=steps", "eval.every=4", "save.strategy=steps", "save.every=1", "resume=auto"),
-    *("logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"),
+    *(
+        "logger=csv",
+        "base=false",
+        "callbacks.progress_bar=null",
+        "callbacks.model_summary=null",
+        "callbacks.throughput=null",
+    ),
 ]
 TIMES = ("tokens_per_s", "perf/")  # columns of metrics.csv that measure time
 
