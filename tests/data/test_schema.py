@@ -33,6 +33,7 @@ def fields(record: dict[str, object], columns: Columns | None = None, action: st
         ({"instruction": "p", "input": "", "output": "c"}, ("p", "c", {})),
         ({"instruction": "p", "input": "q", "output": "c"}, ("p\n\nq", "c", {})),
         ({"prompt": "p", "completion": "c", "metadata": {"a": 1}, "b": [2]}, ("p", "c", {"a": 1, "b": [2]})),
+        ({"prompt": "p", "completion": "c", "metadata": {"a": 1}, "a": 2}, ("p", "c", {"metadata.a": 1, "a": 2})),
         (
             {"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]},
             ([["user", "p", 1.0]], "c", {}),

@@ -142,12 +142,12 @@ def _from_chat(record: Mapping[str, Any], layout: Layout, action: Action) -> tup
 
 
 def _metadata(record: Mapping[str, Any], layout: Layout) -> str | None:
-    """Everything else the row says, flat; a column `metadata` that holds an object is opened."""
-    values: dict[str, Any] = {}
-    for name in layout.metadata:
-        value = record.get(name)
-        if name == "metadata" and isinstance(value, Mapping):
-            values.update(value)
-        elif value is not None:
-            values[name] = value
+    """Everything else the row says, flat.
+
+    A column `metadata` that holds an object is opened; a name in it that is a column as well becomes `metadata.NAME`.
+    """
+    values = {name: record[name] for name in layout.metadata if record.get(name) is not None}
+    if isinstance(values.get("metadata"), Mapping):
+        inner = values.pop("metadata")
+        values |= {f"metadata.{name}" if name in values else name: value for name, value in inner.items()}
     return json.dumps(values, default=str) if values else None
