@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.model.adapter import apply_adapter
-from kamerton.model.fuse import fuse
+from kamerton.model.fuse import fuse, restore
 from kamerton.model.kernels import rotary, token_loss
 
 _spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
@@ -55,6 +55,17 @@ def test_loss_and_gradient_are_those_of_the_own_modules(family: str, kind: str) 
     found, fused_gradient = loss_and_gradient(fused)
     assert found == pytest.approx(loss, rel=1e-6)
     assert torch.linalg.norm(fused_gradient - gradient) <= 1e-5 * torch.linalg.norm(gradient)
+
+
+def test_a_fused_model_leaves_no_trace_in_the_next_one() -> None:
+    def losses() -> list[float]:
+        model = model_of("llama", "full")
+        restore(model)
+        return [loss_and_gradient(model)[0] for _ in range(2)]
+
+    before = losses()
+    fuse(model_of("llama", "full"))
+    assert losses() == before
 
 
 def test_fusing_twice_changes_nothing_more() -> None:

@@ -33,6 +33,14 @@ def fuse(model: nn.Module) -> list[str]:
     return sorted(kind.__name__ for kind, fused in checked.items() if fused is not None) + sorted(rotated)
 
 
+def restore(model: nn.Module) -> None:
+    """Undo what an earlier model's `fuse` left behind in the modeling files that this one shares with it."""
+    for name in {type(module).__module__ for module in model.modules()}:
+        own = getattr(vars(sys.modules[name]).get(_ROTARY), "own", None)
+        if own is not None:
+            setattr(sys.modules[name], _ROTARY, own)
+
+
 class _FusedNorm(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         if not _plain(hidden_states):
@@ -102,7 +110,7 @@ def _fuse_rotary(name: str) -> bool:
     """Replace the rotary function of a modeling file, which its attention looks up at every call."""
     module = sys.modules[name]
     own = vars(module).get(_ROTARY)
-    if own is None or getattr(own, "fused", False):
+    if own is None or hasattr(own, "own"):
         return False
     query, key = torch.linspace(-1, 1, 48).view(1, 2, 3, 8), torch.linspace(1, 2, 24).view(1, 1, 3, 8)
     cos, sin = query[:, 0].cos(), key[:, 0].sin()
@@ -123,7 +131,7 @@ def _rotary_of(own: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple
             return own(q, k, cos, sin, *args, **kwargs)
         return rotary(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
 
-    apply_rotary_pos_emb.fused = True  # type: ignore[attr-defined]
+    apply_rotary_pos_emb.own = own  # type: ignore[attr-defined]
     return apply_rotary_pos_emb
 
 

@@ -31,7 +31,7 @@ from kamerton.decide.report import write_report
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.model.adapter import count_parameters
 from kamerton.model.export import export
-from kamerton.model.fuse import fuse
+from kamerton.model.fuse import fuse, restore
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.shard import is_sharded
@@ -88,8 +88,7 @@ def train(
         inputs = load_inputs(config.data, config.split, config.model)
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
         model = _load(config)
-        if uses_kernels(config):  # from the start, so that every score comes from the same arithmetic
-            fuse(model)
+        (fuse if uses_kernels(config) else restore)(model)  # now: every score comes from the same arithmetic
         if config.base and run.writes and model.device.type != _device(config).type:
             model.to(_device(config))  # where it will be scored
         config = settle(config, model, run, console)
