@@ -14,6 +14,7 @@ from kamerton.errors import UserError
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
+from kamerton.model.head import find_head
 from kamerton.model.loss import predict
 from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers, set_attention
 from kamerton.model.tiny import tiny_model
@@ -51,6 +52,7 @@ def test_gradient_checkpointing_runs_layers_again_and_gives_the_same(kind: str, 
     if fused:
         fuse(model)
     checkpoint_layers(model)
+    find_head(model)  # runs the model once, to know its head
     calls: list[str] = []
     for name, module in model.named_modules():
         if name.endswith("layers.0.mlp"):

@@ -44,8 +44,14 @@ def to_config(values: Mapping[str, Any]) -> Config:
 
 
 def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
-    """One section of plain values as `to_config` would read it; None where it has faults, which `check_values` says."""
+    """One section of plain values as `to_config` would read it; None where it has faults, which `check_values` says.
+
+    A key that it does not know is said as well, and does not keep the rest from being looked at.
+    """
+    known = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     given = values.get(key) or {}
+    if isinstance(given, Mapping):
+        given = {name: value for name, value in given.items() if name in known}
     if any(value == MISSING for _, value in leaves(given)):
         return None
     try:

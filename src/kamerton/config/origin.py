@@ -67,6 +67,8 @@ def _files(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> lis
 
 def _holds(content: Any, package: str, key: str) -> bool:
     prefix = f"{package}." if package else ""
+    if key == package:
+        return True
     if not key.startswith(prefix):
         return False
     for part in key[len(prefix) :].split("."):
