@@ -264,12 +264,40 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
 
 
 def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the step after the stop on, as if the run had had the new options all the time; warm-up is over by then."""
+    options = ["run_id=x", "base=false", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 3, signal.SIGINT)
-        train("run_id=x", code=130)
-    run = train("run_id=x", "optimizer.weight_decay=0.5", "resume=force")
+        train(*options, code=130)
+    changed = ["optimizer.lr=1e-5", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.9]"]
+    run = train(*options, *changed, "resume=force", "trainer.max_steps=6")
     assert "optimizer.weight_decay: 0.01 → 0.5" in (run / "events.jsonl").read_text()
     assert yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["weight_decay"] == 0.5
+    rates = {int(row["step"]): float(row["lr"]) for row in metric_rows(run) if row.get("lr")}
+    assert rates == pytest.approx({1: 0, 2: 5e-4, 3: 1e-3, 4: 1e-3, 5: 1e-5, 6: 1e-5})
+    (optimizer,) = evaluated(run / "checkpoints" / "last.ckpt", "optimizer_states")
+    groups = [(group["initial_lr"], group["weight_decay"], *group["betas"]) for group in optimizer["param_groups"]]
+    assert groups == [(1e-5, 0.5, 0.8, 0.9), (4e-5, 0.5, 0.8, 0.9)]
+
+
+def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when_it_stops(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["run_id=x", "base=false", "optimizer.lr=10", "eval.strategy=steps", "eval.every=1"]
+    options += ["callbacks.early_stopping.patience=3", "trainer.max_steps=9"]
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 5, signal.SIGINT)
+        train(*options, code=130)
+    moved = outputs.with_name("moved")
+    outputs.rename(moved)
+    options += ["callbacks.early_stopping.patience=50", f"paths.outputs={moved}"]
+    train(*options, code=2)
+    assert "callbacks.early_stopping.patience=3, now it is 50" in capsys.readouterr().err
+    train(*options, "resume=force")
+    run = moved / "jsonl" / "x"
+    assert record(run)["progress"]["step"] == 9
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    assert best == record(run)["metrics"]["best"]["step"] == 5
 
 
 def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> None:

@@ -29,6 +29,7 @@ from kamerton.model.switches import best_precision, checkpoint_layers, compile_l
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
+from kamerton.train.configured import AsConfigured
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory
@@ -148,7 +149,9 @@ def build_callbacks(
     examples = total_steps * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
     # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
-    return [SaveAndStop(stop, run.checkpoints, total_steps), *_averaging(config), *callbacks, recorder]
+    stopper = SaveAndStop(stop, run.checkpoints, total_steps)
+    configured = AsConfigured(optimizer_factory(config), run.checkpoints)
+    return [stopper, configured, *_averaging(config), *callbacks, recorder]
 
 
 def _averaging(config: Config) -> list[Callback]:

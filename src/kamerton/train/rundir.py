@@ -34,6 +34,7 @@ _FREE = (
     "model.export", "save", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.log_every_n_steps",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
 )  # fmt: skip
+_FIXED = ("callbacks.early_stopping", "callbacks.checkpoint_best")  # all the same: they decide which weights remain
 
 
 class RunDirectory:
@@ -258,7 +259,11 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tu
 
 
 def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+    return _is_below(key, _FREE) and not _is_below(key, _FIXED)
+
+
+def _is_below(key: str, parents: tuple[str, ...]) -> bool:
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
