@@ -26,6 +26,12 @@ from kamerton.config.training import check_training
         (["adapter=qlora", "model.export=merged"], "model.export", "4 bits"),
         (["optimizer=schedule_free"], "scheduler.name", "schedule-free"),
         (["optimizer=schedule_free", "scheduler=constant", "ema_decay=0.9"], "ema_decay", "its own"),
+        (["trainer.strategy=deepspeed_stage_2"], "trainer.strategy", "deepspeed_stage_2"),
+        (["trainer.strategy=fsdp"], "trainer.strategy", "fsdp"),
+        *(
+            ([f"trainer.strategy={{_target_: pytorch_lightning.strategies.{name}}}"], "trainer.strategy", name)
+            for name in ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str) -> None:
@@ -38,6 +44,11 @@ def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str)
 @pytest.mark.parametrize("option", ["linear", "cosine", "constant", "wsd"])
 def test_every_schedule_of_conf_is_accepted(option: str) -> None:
     assert check_overrides([f"scheduler={option}"]) == []
+
+
+@pytest.mark.parametrize("option", ["ddp", "fsdp", "deepspeed"])
+def test_the_strategies_of_conf_are_accepted(option: str) -> None:
+    assert check_training(compose_values([f"trainer={option}"])) == []
 
 
 @pytest.mark.parametrize("option", ["lora", "qlora", "full"])

@@ -16,4 +16,4 @@ def test_a_missing_extra_is_a_fault_that_says_how_to_install_it(monkeypatch: pyt
     monkeypatch.delitem(sys.modules, "kamerton.train.zero", raising=False)
     (fault,) = check_targets(compose_values(["trainer=deepspeed"]))
     assert fault.column == "trainer.strategy._target_"
-    assert fault.fix == "pip install deepspeed"
+    assert fault.fix == "pip install 'kamerton[deepspeed]'"

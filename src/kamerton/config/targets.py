@@ -38,7 +38,7 @@ ALLOWED = (
     "transformers.optimization.",
 )
 # Packages that an extra installs.
-EXTRAS = {"bitsandbytes": "qlora", "schedulefree": "schedule-free"}
+EXTRAS = {"bitsandbytes": "qlora", "deepspeed": "deepspeed", "schedulefree": "schedule-free"}
 _RESERVED = {"_target_", "_partial_"}
 
 # Arguments that `train` itself gives to a node, by the node's key.
@@ -153,11 +153,11 @@ def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> li
 
 def _install(name: str, error: ModuleNotFoundError) -> str:
     """What to do about a target whose package, or one that it needs, is missing."""
-    package = name.partition(".")[0]
+    missing = "" if error.name is None or name.startswith(error.name) else error.name.partition(".")[0]
+    package = missing or name.partition(".")[0]
     if package in EXTRAS and importlib.util.find_spec(package) is None:
         return f"pip install 'kamerton[{EXTRAS[package]}]'"
-    missing = "" if error.name is None or name.startswith(error.name) else error.name
-    return f"pip install {missing.partition('.')[0]}" if missing else "correct the name"
+    return f"pip install {missing}" if missing else "correct the name"
 
 
 def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fault]:

@@ -14,6 +14,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
         *_scheduler(_section(values, "scheduler")),
         *_switches(values),
         *_adapter(values),
+        *_strategy(values),
         *_averaging(values),
     ]
 
@@ -64,6 +65,17 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 _LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}
+
+
+def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Lightning's own sharded strategies: the step and the checkpoints are exact with Kamerton's alone."""
+    strategy = _section(values, "trainer").get("strategy", "")
+    node = isinstance(strategy, Mapping)
+    name = str(strategy.get("_target_") if node else strategy)
+    foreign = name.startswith("pytorch_lightning.") or not node
+    if foreign and any(word in name.lower() for word in ("fsdp", "deepspeed", "modelparallel")):
+        message = f"trainer.strategy is {name}, for which the steps and checkpoints of a run are not made"
+        yield _fault(message, "choose trainer=fsdp or trainer=deepspeed", "trainer.strategy")
 
 
 def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:

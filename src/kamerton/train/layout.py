@@ -70,6 +70,7 @@ def _with(config: Config, decided: dict[str, Any]) -> Config:
 
 
 def _max_tokens(config: Config, model: Any) -> int:
-    devices = config.trainer.get("devices", 1)
+    here = place()
+    devices = here.devices if here.launcher else config.trainer.get("devices", 1)
     processes = devices if isinstance(devices, int) and devices > 0 else 1
     return find_max_tokens(model, trains_all=config.adapter.kind == "full", processes=processes)

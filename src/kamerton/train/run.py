@@ -89,8 +89,8 @@ def train(
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
         model = _load(config)
         (fuse if uses_kernels(config) else restore)(model)  # now: every score comes from the same arithmetic
-        if config.base and run.writes and model.device.type != _device(config).type:
-            model.to(_device(config))  # where it will be scored
+        if run.writes and model.device.type != _device(config).type:
+            model.to(_device(config))  # where it will run: the layout is settled for that
         config = settle(config, model, run, console)
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
@@ -189,7 +189,7 @@ def _to_train(config: Config, model: Any) -> Any:
 
 def _whole_again(config: Config) -> Any:
     """The model to train once more, for this process alone."""
-    model = load_model(config.model.name, dtype=config.model.dtype, seed=config.seed, **_source(config))
+    model = _load(config)
     set_layout(config, model)
     return _to_train(config, model)
 

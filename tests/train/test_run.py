@@ -1,0 +1,67 @@
+"""What a run decides on its way that no result on one CPU shows: device, pass size, and the model that is scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kamerton.config.check import to_config
+from kamerton.config.compose import compose_values
+from kamerton.config.schema import Config
+from kamerton.train import layout, run
+
+TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
+
+
+class Enough(Exception):
+    """Ends a run where the test has seen what it wants."""
+
+
+def config(*overrides: str, path: str = "x") -> Config:
+    return to_config(compose_values([*TINY, f"data.path={path}", *overrides]))
+
+
+@pytest.mark.parametrize("base", ["true", "false"])
+def test_the_layout_is_settled_for_the_device_that_trains(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    found: list[str] = []
+
+    def settle(_: Config, model: Any, *__: Any) -> Config:
+        found.append(model.device.type)
+        raise Enough
+
+    monkeypatch.setattr(run, "settle", settle)
+    monkeypatch.setattr(run, "_device", lambda _: torch.device("meta"))  # stands for a GPU
+    with pytest.raises(Enough):
+        run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))
+    assert found == ["meta"]
+
+
+@pytest.mark.parametrize(("variables", "processes"), [({}, 3), ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4)])
+def test_memory_is_shared_by_as_many_processes_as_the_launcher_started(
+    variables: dict[str, str], processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (variables | {"TORCHELASTIC_RUN_ID": "x", "RANK": "0"} if variables else {}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(layout, "find_max_tokens", lambda *_, processes, **__: processes)
+    assert layout._max_tokens(config("trainer.devices=3"), None) == processes
+
+
+def test_a_model_in_four_bits_is_scored_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def load_model(_: str, **options: Any) -> Any:
+        asked.update(options)
+        raise Enough
+
+    monkeypatch.setattr(run, "load_model", load_model)
+    four_bits = config()
+    four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
+    with pytest.raises(Enough):
+        run._whole_again(four_bits)
+    assert asked["quantize"]
