@@ -41,6 +41,12 @@ def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str)
     assert fault.fix
 
 
+@pytest.mark.parametrize("limit", ["0", "0.0", "1.5", "-1", "true"])
+def test_a_limit_that_leaves_no_step_is_named(limit: str) -> None:
+    (fault,) = check_overrides([f"trainer.limit_train_batches={limit}"])
+    assert fault.column == "trainer.limit_train_batches"
+
+
 @pytest.mark.parametrize("option", ["linear", "cosine", "constant", "wsd"])
 def test_every_schedule_of_conf_is_accepted(option: str) -> None:
     assert check_overrides([f"scheduler={option}"]) == []

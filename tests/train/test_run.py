@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import torch
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
+from kamerton.data.module import FineTuneData
 from kamerton.train import layout, run
 
 TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """Ends a run where the test has seen what it wants."""
 
 
@@ -33,11 +36,11 @@ def test_the_layout_is_settled_for_the_device_that_trains(
 
     def settle(_: Config, model: Any, *__: Any) -> Config:
         found.append(model.device.type)
-        raise Enough
+        raise EnoughError
 
     monkeypatch.setattr(run, "settle", settle)
     monkeypatch.setattr(run, "_device", lambda _: torch.device("meta"))  # stands for a GPU
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))
     assert found == ["meta"]
 
@@ -57,11 +60,45 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(monkeypatch: pytest.MonkeyP
 
     def load_model(_: str, **options: Any) -> Any:
         asked.update(options)
-        raise Enough
+        raise EnoughError
 
     monkeypatch.setattr(run, "load_model", load_model)
     four_bits = config()
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         run._whole_again(four_bits)
     assert asked["quantize"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps_per_epoch", "epochs"),
+    [(["debug=overfit"], 2, 20), (["trainer.limit_train_batches=0.5", "trainer.max_epochs=2"], 6, 2)],
+)
+def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_it(
+    animals: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    steps_per_epoch: int,
+    epochs: int,
+) -> None:
+    rows_of: list[int] = []
+
+    def data_of(train: Any, *others: Any, **options: Any) -> FineTuneData:
+        rows_of.append(len(train))
+        return FineTuneData(train, *others, **options)
+
+    monkeypatch.setattr(run, "FineTuneData", data_of)
+    more = ["base=false", "optimizer.lr=0.01", "logger=csv", f"paths.outputs={tmp_path}"]
+    options = config(*overrides, *more, path=str(animals))
+    result = run.train(options)
+    total = steps_per_epoch * epochs
+    progress = json.loads((result.path / "run.json").read_text())["progress"]
+    assert (progress["steps"], progress["steps_per_epoch"], progress["step"]) == (total, steps_per_epoch, total)
+    with (result.path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+    losses = [float(row["train/loss"]) for row in rows]
+    assert len(losses) == total
+    assert rows_of == [8 * steps_per_epoch]
+    assert sum(losses[-steps_per_epoch:]) < 0.9 * sum(losses[:steps_per_epoch])
+    assert "the same" in (result.path / "events.jsonl").read_text()

@@ -198,7 +198,7 @@ def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     """Bounds that the signature of an optimizer or the trainer does not state."""
     optimizer, trainer = _mapping(values, "optimizer"), _mapping(values, "trainer")
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", None if trainer else 1)
-    decay = optimizer.get("weight_decay", 0)
+    decay, limit = optimizer.get("weight_decay", 0), trainer.get("limit_train_batches")
     checks = [
         ("optimizer.weight_decay", decay, decay == 0 or _is_number(decay, above=0), "must be 0 or more"),
         ("trainer.max_epochs", epochs, _is_count(epochs), "must be a whole number above 0"),
@@ -207,6 +207,12 @@ def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
             steps,
             steps == -1 or _is_count(steps),
             "must be a whole number above 0, or -1 for no limit",
+        ),
+        (
+            "trainer.limit_train_batches",
+            limit,
+            limit is None or _is_count(limit) or (isinstance(limit, float) and 0 < limit <= 1),
+            "must be a number of steps, or a share of them above 0 and at most 1.0",
         ),
     ]
     if "lr" in optimizer:

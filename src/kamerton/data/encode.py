@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ class Encoded:
     def ids(self) -> pa.StringArray:
         """`DataExample.id` of each."""
         return self.examples.ids
+
+    def select(self, positions: Index) -> Encoded:
+        """Some of the examples, in this order; `report` stays that of all."""
+        return replace(
+            self,
+            examples=self.examples.select(self.examples.rows[positions]),
+            lengths=self.lengths[positions],
+            target_counts=self.target_counts[positions],
+            _begins=self._begins[positions],
+        )
 
     def tokens(self, i: int) -> npt.NDArray[np.int32]:
         """Token ids of example i: [length]."""

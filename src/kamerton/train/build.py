@@ -193,6 +193,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
     node = trainer_node(config.trainer, callbacks)
+    node.pop("limit_train_batches", None)  # the data are cut to it
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()

@@ -35,6 +35,7 @@ from kamerton.model.fuse import fuse, restore
 from kamerton.model.load import load_model
 from kamerton.model.module import FineTuneModule
 from kamerton.model.shard import is_sharded
+from kamerton.plan.epoch import membership
 from kamerton.score.evaluate import evaluate
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -92,6 +93,7 @@ def train(
         if run.writes and model.device.type != _device(config).type:
             model.to(_device(config))  # where it will run: the layout is settled for that
         config = settle(config, model, run, console)
+        encoded["train"] = _limited(config, encoded["train"], run, console)
         data = _data(config, encoded, tokenizer, prepared.label_weights)
         total_steps = _total_steps(config, data.steps_per_epoch)
         _record_start(run, config, prepared, data, total_steps)
@@ -123,6 +125,19 @@ def train(
 
 def _source(config: Config) -> dict[str, Any]:
     return {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
+
+
+def _limited(config: Config, data: Encoded, run: RunDirectory, console: Console) -> Encoded:
+    """The examples of the steps that `trainer.limit_train_batches` leaves of an epoch: the same in every epoch."""
+    steps, limit = -(-len(data) // config.batch.size), config.trainer.get("limit_train_batches")
+    kept = steps if limit is None else min(steps, limit if isinstance(limit, int) else max(1, int(steps * limit)))
+    if kept == steps:
+        return data
+    rows = membership(len(data), seed=config.seed, epoch=0)[: kept * config.batch.size]
+    message = f"trainer.limit_train_batches={limit}: every epoch is the same {len(rows):,} of {len(data):,} examples"
+    run.event("warn", "limited", message)
+    console.print(f"note   {message}", highlight=False)
+    return data.select(np.sort(rows))
 
 
 def _data(
