@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help setup demo test lint unit bench bench-train lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 setup: .venv/.installed
 
@@ -30,8 +30,9 @@ lint: setup
 	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/mypy
 
+# A worker for each core, up to four, with one thread each.
 unit: setup
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 bench: setup
 	$(BIN)/python scripts/bench/throughput.py
