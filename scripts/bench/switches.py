@@ -120,7 +120,8 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
         seed=config.seed,
         fused=uses_kernels(config),
     )
-    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": config.batch.max_tokens, "cut": cut}
+    tokens = 2048 if config.batch.max_tokens == "auto" else config.batch.max_tokens  # the ceiling of a CPU
+    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": cut}
     data = FineTuneData(encoded, None, seed=config.seed, pad=tokenizer.pad_token_id, **batch)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(

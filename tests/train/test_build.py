@@ -8,11 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 import yaml
+from pytorch_lightning.loggers import WandbLogger
 
 from kamerton.cli import main
+from kamerton.config.check import to_config
+from kamerton.config.compose import compose_values
 from kamerton.config.schema import WhenOptions
-from kamerton.train.build import steps_between
+from kamerton.train.build import build_loggers, steps_between
+from kamerton.train.rundir import RunDirectory, read_record
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,21 @@ def test_wandb_offline_holds_the_metrics_and_the_configuration(
     assert _number(summary["val/loss"]) == pytest.approx(record["metrics"]["validation"]["loss"])
     assert _number(summary["test/accuracy"]) == pytest.approx(record["metrics"]["test"]["accuracy"])
     assert "max_tokens" in json.dumps(config), text[:2000]
+
+
+def test_runs_of_one_name_are_two_in_wandb_and_a_resumed_one_stays_itself(tmp_path: Path) -> None:
+    config = to_config(compose_values(["model=tiny", "data=jsonl", "data.path=x", "logger.wandb.mode=disabled"]))
+    (tmp_path / "config.yaml").write_text("{}")
+    run = RunDirectory(tmp_path, resuming=False)
+
+    def ids(run: RunDirectory) -> list[str | None]:
+        found = [logger for logger in build_loggers(config, run, 0) if isinstance(logger, WandbLogger)]
+        wandb.finish()
+        return [str(logger._wandb_init["id"]) for logger in found]
+
+    first = ids(run)
+    assert ids(RunDirectory(tmp_path, resuming=True, started=read_record(tmp_path))) == first
+    assert ids(RunDirectory(tmp_path, resuming=False)) != first
 
 
 def test_a_model_in_half_precision_trains(animals: Path, tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
+import pytorch_lightning.loggers
 
 from kamerton.config.compose import compose_values
 from kamerton.train.check import build_faults
@@ -89,3 +93,20 @@ def test_all_of_them_come_at_once() -> None:
     overrides = ["optimizer.eps=-1", "trainer.precision=foo", "callbacks.early_stopping.mode=foo", "adapter.r=999"]
     columns = {fault.column for fault in build_faults(compose_values([*TINY, *overrides]))}
     assert columns == {"optimizer.eps", "trainer.precision", "callbacks.early_stopping.mode", "adapter.r"}
+
+
+@pytest.mark.parametrize(("logger", "built"), [("WandbLogger", 1), ("CometLogger", 0)])
+def test_no_logger_is_built_twice_and_none_that_begins_an_experiment(
+    logger: str, built: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = getattr(pytorch_lightning.loggers, logger)
+    calls = []
+
+    @functools.wraps(kind.__init__)
+    def note(*_: Any, **__: Any) -> None:
+        calls.append(logger)
+
+    monkeypatch.setattr(kind, "__init__", note)
+    node = f"+logger.other={{_target_: pytorch_lightning.loggers.{logger}}}"
+    build_faults(compose_values([*TINY, node, "debug_note=" + logger]))
+    assert len(calls) == built

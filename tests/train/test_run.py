@@ -72,7 +72,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("overrides", "steps_per_epoch", "epochs"),
-    [(["debug=overfit"], 2, 20), (["trainer.limit_train_batches=0.5", "trainer.max_epochs=2"], 6, 2)],
+    [(["debug=overfit"], 2, 20), (["trainer.limit_train_batches=0.5", "trainer.max_epochs=4"], 5, 4)],
 )
 def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_it(
     animals: Path,

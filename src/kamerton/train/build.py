@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch
@@ -84,7 +85,7 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     """Every logger of the configuration that is not null; `step` is where training goes on."""
     given: dict[str, dict[str, Any]] = {
         "csv": {"folder": str(run.path), "step": step},
-        "wandb": {"save_dir": str(run.path), "id": run.run_id, "config": _written(run)},
+        "wandb": _wandb_given(config, run),
         "tensorboard": {"save_dir": str(run.path)},
     }
     loggers: list[Logger] = [
@@ -97,6 +98,16 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
             if isinstance(logger, WandbLogger):
                 _ = logger.experiment
     return loggers
+
+
+def _wandb_given(config: Config, run: RunDirectory) -> dict[str, Any]:
+    """Two runs of one configuration may have one `run_id`: W&B's own id is random, and kept for when a run goes on."""
+    node = config.logger.get("wandb")
+    if node is None:
+        return {}
+    run.update(wandb_id=run.record.get("wandb_id") or uuid4().hex)
+    name = node.get("name") or run.run_id
+    return {"save_dir": str(run.path), "id": run.record["wandb_id"], "name": name, "config": _written(run)}
 
 
 def _written(run: RunDirectory) -> Any:

@@ -83,10 +83,11 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
                 continue  # what a run gives to it is not there yet
             if check_targets({group: {name: node}}, allowed):
                 continue  # what is wrong has been said
-            build = partial(_build, allowed=allowed, given=_PLACES.get(key, {}))
-            found = _tried(key, node, build)
+            if group == "logger" and node["_target_"].rpartition(".")[2] not in _LAZY:
+                continue  # its constructor may begin an experiment
+            found, made = _made(key, node, partial(_build, allowed=allowed, given=_PLACES.get(key, {})))
             faults += found
-            built[group] += [] if found else [build(node)]
+            built[group] += made
     node = values.get("trainer")
     if not _is_node(node) or check_targets({"trainer": node}, allowed):
         return faults
@@ -99,6 +100,16 @@ _PLACES: dict[str, Node] = {
     "logger.wandb": {"save_dir": "."},
     "logger.tensorboard": {"save_dir": "."},
 }
+
+
+_LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # do nothing before they log
+
+
+def _made(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[list[Fault], list[Any]]:
+    """The faults of building `node`, or what was built."""
+    made: list[Any] = []
+    faults = _tried(key, node, lambda node: made.append(build(node)))
+    return faults, [] if faults else made
 
 
 def _build(node: Node, *, allowed: Sequence[str], given: Node) -> Any:
