@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_a_run_leaves_everything_the_contract_names(train: Train, animals: Path)
     assert found["state"] == "succeeded"
     assert found["error"] is None
     assert found["progress"]["step"] == found["progress"]["steps"]
-    assert found["progress"]["examples"]["processed"] == 2 * found["data"]["counts"]["train"]
+    assert set(found["progress"]["examples"].values()) == {2 * found["data"]["counts"]["train"]}
     assert sum(found["data"]["counts"].values()) == 120
     assert found["model"]["trainable_parameters"] < found["model"]["parameters"]
     assert {"train", "validation", "best", "test", "base"} <= found["metrics"].keys()
@@ -194,11 +195,34 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monke
 
     options = ["eval.strategy=steps", "eval.every=1", "callbacks.early_stopping.patience=1", "optimizer.lr=10"]
     straight = train(*options, "run_id=straight")
-    assert record(straight)["progress"]["step"] < record(straight)["progress"]["steps"]
+    assert record(straight)["progress"]["step"] == saved_step(straight) < record(straight)["progress"]["steps"]
+    assert record(straight)["metrics"]["train"]["loss"] == pytest.approx(list(losses(straight).values())[-1], rel=1e-5)
     with monkeypatch.context() as patch:
         patch.setattr(kamerton.train.run, "_load_best", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         train(*options, "run_id=stopped", code=130)
     assert same_result(train(*options, "run_id=stopped"), straight)
+
+
+def test_a_second_signal_stops_at_once_and_the_run_can_go_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["run_id=x", "base=false", "trainer.max_steps=2"]
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 1, signal.SIGTERM, times=2)
+        run = train(*options, code=130)
+    assert record(run)["state"] == "paused"
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+    assert record(train(*options))["state"] == "succeeded"
+
+
+def test_a_stopped_point_of_a_sweep_goes_on_with_the_command_that_is_printed(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 1, signal.SIGINT)
+        stopped = train("-m", "seed=1,2", "trainer.max_steps=2", "base=false", code=130)
+    command = shlex.split(capsys.readouterr().err.splitlines()[-1])
+    assert command[:2] == ["kamerton", "train"]
+    assert main(command[1:]) == 0
+    assert (record(stopped)["state"], record(stopped)["seed"]) == ("succeeded", 1)
 
 
 def test_a_stop_while_the_data_are_prepared_ends_the_command_with_130(
@@ -307,7 +331,7 @@ def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> No
     assert "25 kills" in done.stdout
 
 
-def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal.Signals) -> None:
+def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal.Signals, times: int = 1) -> None:
     """A real signal, in the first call of the module's `method` at global step `step`."""
     from kamerton.model.module import FineTuneModule
 
@@ -316,7 +340,8 @@ def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal
     def signalling(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
         if due == [self.global_step]:
             due.clear()
-            os.kill(os.getpid(), number)
+            for _ in range(times):
+                os.kill(os.getpid(), number)
         plain(self, batch, batch_idx)
 
     patch.setattr(FineTuneModule, method, signalling)

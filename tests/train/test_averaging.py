@@ -40,7 +40,7 @@ class Line(pl.LightningModule):
         self.validated.append(self.layer.weight.item())
 
 
-def fit(optimizer: Any, callback: pl.Callback | None) -> tuple[Line, dict[str, Any]]:
+def fit(optimizer: Any, callback: pl.Callback | None, sanity_steps: int = 0) -> tuple[Line, dict[str, Any]]:
     """The module after six steps with a validation after each, and its checkpoint."""
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(STEPS, 1)))
     once = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(1, 1)))
@@ -49,7 +49,7 @@ def fit(optimizer: Any, callback: pl.Callback | None) -> tuple[Line, dict[str, A
         accelerator="cpu",
         max_steps=STEPS,
         val_check_interval=1,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=sanity_steps,
         enable_checkpointing=False,
         callbacks=[callback] if callback else [],
         **quiet,
@@ -74,6 +74,12 @@ def test_the_moving_average_is_validated_and_the_last_weights_are_trained() -> N
     assert module.validated == pytest.approx(expected, rel=1e-6)
     assert checkpoint["averaged"]["layer.weight"].item() == pytest.approx(expected[-1], rel=1e-6)
     assert checkpoint["state_dict"]["layer.weight"].item() == plain.after_steps[-1]
+
+
+def test_a_sanity_check_sees_the_initial_weights() -> None:
+    plain, _ = fit(sgd, AveragedWeights(0.75))
+    module, _ = fit(sgd, AveragedWeights(0.75), sanity_steps=1)
+    assert module.validated == [1.0, *plain.validated]
 
 
 def test_a_schedule_free_optimizer_is_validated_at_its_average_and_not_moved_by_it() -> None:

@@ -43,6 +43,8 @@ class AveragedWeights(pl.Callback):
             follow(list(self._average.values()), now, 0)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:  # before the first step there is no average
+            return
         averaged = self._averaged(trainer, pl_module)
         self._last = _copy(_trained(pl_module))
         _write(averaged, pl_module)

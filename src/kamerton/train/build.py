@@ -157,7 +157,8 @@ def build_callbacks(
     if data.validation is None:
         callbacks = [callback for callback in callbacks if not _needs_validation(callback)]
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
-    examples = total_steps * data.train_batch_size
+    epochs, rest = divmod(total_steps, data.steps_per_epoch)  # an epoch's last step may be shorter than the others
+    examples = epochs * len(data.train) + rest * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
     # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
     stopper = SaveAndStop(stop, run.checkpoints, total_steps)

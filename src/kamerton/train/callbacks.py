@@ -179,8 +179,11 @@ class Recorder(pl.Callback):
         if trainer.is_global_zero and (
             time.monotonic() - self._written > 1 or trainer.global_step == self._total_steps
         ):
-            self._run.update(progress=self._progress(trainer, pl_module), metrics={"train": _group(trainer, "train")})
-            self._written = time.monotonic()
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:  # early stopping ends the fit at any step
+            self._write(trainer, pl_module, eta_s=0.0)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero:
@@ -193,6 +196,11 @@ class Recorder(pl.Callback):
         better = self._best is None or found["loss"] < self._best
         self._best = found["loss"] if better else self._best
         self._run.update(metrics={"validation": found, **({"best": found} if better else {})})
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, **known: float) -> None:
+        progress = self._progress(trainer, module) | known
+        self._run.update(progress=progress, metrics={"train": _group(trainer, "train")})
+        self._written = time.monotonic()
 
     def _progress(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
         step = trainer.global_step

@@ -32,12 +32,18 @@ def train_command(arguments: Sequence[str]) -> int:
             try:
                 result = train(to_config(values), [mask_text(text) for text in asked.overrides], named=asked.named)
             except Interrupted as stopped:
-                words = [text for text in arguments if not text.startswith("run_id=")]
-                command = shlex.join(["kamerton", "train", *words, f"run_id={stopped}"])
-                raise Interrupted(f"interrupted; go on with:\n  {command}") from stopped
+                raise Interrupted(f"interrupted; go on with:\n  {_again(asked, arguments, str(stopped))}") from stopped
         return Done(result.metrics.get("best", {}).get("loss"), result.metrics.get("test", {}), result.path)
 
     return run_command(arguments, job, deep_faults, _summary)
+
+
+def _again(asked: Asked, arguments: Sequence[str], run_id: str) -> str:
+    """The command that goes on with this one run, also when it is a point of a sweep."""
+    folder = [f"--config-dir={asked.config_dir}"] if asked.config_dir else []
+    search = [text for text in arguments if text.lstrip("+").startswith("hydra.searchpath=")]
+    words = [text for text in asked.overrides if not text.startswith("run_id=")]
+    return shlex.join(["kamerton", "train", *folder, *search, *words, f"run_id={run_id}"])
 
 
 def _summary(points: Sequence[Point]) -> None:

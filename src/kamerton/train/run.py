@@ -28,7 +28,7 @@ from kamerton.data.inputs import load_inputs
 from kamerton.data.module import FineTuneData
 from kamerton.data.report import manifest
 from kamerton.decide.report import write_report
-from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.model.adapter import count_parameters
 from kamerton.model.export import export
 from kamerton.model.fuse import fuse, restore
@@ -270,13 +270,24 @@ def _fit(
         fused=uses_kernels(config),
     )
     checkpoint = _go_on_from(run)
-    state = {} if checkpoint is None else read_checkpoint(checkpoint)
-    if state.get("finished"):
+    finished, step = (False, 0) if checkpoint is None else _stand(checkpoint)
+    if finished:
         return
-    loggers = build_loggers(config, run, int(state.get("global_step", 0)))
+    loggers = build_loggers(config, run, step)
     callbacks = build_callbacks(config, run, stop, data, total_steps)
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:  # what Lightning makes of a second Ctrl-C
+        if stop.requested:
+            raise Interrupted from end
+        raise
+
+
+def _stand(checkpoint: Path) -> tuple[bool, int]:
+    """Whether training had ended, and after which step. Keeps nothing of the file: an open one holds disk space."""
+    state = read_checkpoint(checkpoint)
+    return bool(state.get("finished")), int(state["global_step"])
 
 
 def _go_on_from(run: RunDirectory) -> Path | None:
