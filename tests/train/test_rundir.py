@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kamerton.errors import UserError
+from kamerton.train import rundir
 from kamerton.train.rundir import RunDirectory, config_id, open_run, read_record
 
 
@@ -63,6 +64,17 @@ def test_resume_auto_takes_the_unfinished_run_of_this_configuration(values: dict
     assert (again.resuming, again.run_id) == (False, f"{run.run_id}-2")
 
 
+def test_resume_auto_looks_past_runs_that_are_finished_or_running(values: dict[str, Any]) -> None:
+    stopped, running, last = (open_run(values) for _ in range(3))
+    finish(stopped, "paused")
+    finish(last)
+    values["resume"] = "auto"
+    again = open_run(values)
+    assert (again.resuming, again.path) == (True, stopped.path)
+    with pytest.raises(UserError, match=f"run {running.run_id} is running"):  # no second one of it
+        open_run(values)
+
+
 def test_a_finished_run_is_not_trained_over(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     finish(open_run(values))
@@ -78,6 +90,24 @@ def test_a_run_has_one_process_at_a_time(values: dict[str, Any]) -> None:
         open_run(values)
     run.release()  # as the system does when the process is killed
     assert open_run(values).resuming
+
+
+def test_a_run_that_ends_while_it_is_looked_up_is_not_trained_over(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["run_id"] = "mine"
+    run = open_run(values)
+    lock = rundir._lock
+
+    def just_finished(path: Path) -> Any:
+        monkeypatch.setattr(rundir, "_lock", lock)
+        finish(run)
+        return lock(path)
+
+    monkeypatch.setattr(rundir, "_lock", just_finished)
+    for _ in range(2):  # and what was refused is not kept locked
+        with pytest.raises(UserError, match="run mine is finished"):
+            open_run(values)
 
 
 def test_another_configuration_is_refused_with_every_difference(values: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -166,15 +166,34 @@ def _open(values: Mapping[str, Any]) -> RunDirectory:
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # by SLURM, to go on with what it stopped
-    if (values["resume"] == "auto" or requeued) and len(candidates) > 1:
-        latest = read_record(candidates[-2])
-        if latest is not None and latest.get("state") not in FINISHED:
-            return _existing(candidates[-2], values) or _create(candidates[-1], values)
+    if values["resume"] == "auto" or requeued:
+        unfinished = _unfinished(reversed(candidates[:-1]), values)
+        if unfinished is not None:
+            return unfinished
     try:
         candidates[-1].mkdir(parents=True)
     except FileExistsError:  # the same command started elsewhere at the same moment
         return _open(values)
     return _create(candidates[-1], values)
+
+
+def _unfinished(paths: Iterable[Path], values: Mapping[str, Any]) -> RunDirectory | None:
+    """The first run that can go on; raises `UserError` where the only ones are those that other processes own."""
+    running: UserError | None = None
+    for path in paths:
+        try:
+            run = _existing(path, values)
+        except UserError as error:
+            code = error.faults[0].code
+            if code not in ("run.running", "run.finished"):
+                raise
+            running = running or (error if code == "run.running" else None)
+        else:
+            if run is not None:
+                return run
+    if running is not None:
+        raise running
+    return None
 
 
 def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
@@ -191,18 +210,25 @@ def _write_config(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _existing(path: Path, values: Mapping[str, Any]) -> RunDirectory | None:
-    record = read_record(path)
-    if record is None:
+    if not (path / "run.json").exists():
         return None
+    lock = _lock(path)  # before anything is read: another process may be about to finish the run
+    try:
+        return _go_on(path, values, lock)
+    except BaseException:
+        if lock is not None:
+            lock.close()
+        raise
+
+
+def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None) -> RunDirectory:
+    record = read_record(path) or {}
     if record.get("state") in FINISHED:
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
-    lock = _lock(path)
     changes = _differences(_read_mapping(path / "config.yaml", yaml.safe_load), values)
     if changes and values["resume"] != "force":
-        if lock is not None:
-            lock.close()
         raise UserError([_changed(path, *change) for change in changes])
     _write_config(path, values)
     changed = [f"{key}: {_show(before)} → {_show(after)}" for key, before, after in changes]
