@@ -163,6 +163,7 @@ def with_kamerton(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
     import pytorch_lightning as pl
 
     from kamerton.data.module import FineTuneData
+    from kamerton.model.fuse import fuse
     from kamerton.model.module import FineTuneModule
     from kamerton.train.build import optimizer_factory, scheduler_factory
 
@@ -174,6 +175,7 @@ def with_kamerton(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
             self.ends.append(time.perf_counter())
 
     config, clock = job["config"], Clock()
+    fuse(job["model"])
     optimizer, scheduler = optimizer_factory(config), scheduler_factory(config)
     module = FineTuneModule(
         job["model"], optimizer, scheduler, total_steps=steps, clip_norm=config.clip_norm, seed=config.seed

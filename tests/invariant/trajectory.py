@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from kamerton.data.module import FineTuneData
 from kamerton.model.adapter import apply_adapter
+from kamerton.model.fuse import fuse
 from kamerton.model.module import FineTuneModule
 from kamerton.model.probe import choose_cut
 from kamerton.model.switches import checkpoint_layers
@@ -102,8 +103,10 @@ def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
         checkpoint_layers(model)
     torch.manual_seed(0)
     kind: Any = "lora" if way.dropout else "full"
+    adapted = apply_adapter(model, kind=kind, r=4, dropout=way.dropout)
+    fuse(adapted)
     module = FineTuneModule(
-        apply_adapter(model, kind=kind, r=4, dropout=way.dropout),
+        adapted,
         lambda model: torch.optim.AdamW(
             [weight for weight in model.parameters() if weight.requires_grad], lr=1e-3, eps=1e-4
         ),

@@ -13,6 +13,7 @@ import torch
 from kamerton.data.module import FineTuneData
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
+from kamerton.model.fuse import fuse
 from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
@@ -69,8 +70,10 @@ def run(
         model.set_attn_implementation(ATTENTION)
     torch.manual_seed(0)
     keep = KeepGradient()
+    adapted = apply_adapter(model, kind=kind, r=4)
+    fuse(adapted)
     module = FineTuneModule(
-        apply_adapter(model, kind=kind, r=4),
+        adapted,
         lambda model: torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3),
         lambda optimizer, total: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         total_steps=steps,

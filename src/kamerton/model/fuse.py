@@ -1,8 +1,9 @@
 """Puts the lean kernels in place of a model's own modules, where they are sure to compute the same.
 
-A module is recognised by its parts, and its class is replaced only after the kernel gave the module's own output on
-random input. Where an input does not qualify (autocast, another type or device, dropout, merged adapters) the module's
-own forward runs, call by call.
+A module is recognised by its parts, and its class is replaced only after the kernel gave the module's own output on a
+fixed input. For LoRA that says little, as B is still zero: there the structure decides (`_projection`). Where an
+input does not qualify (autocast, another type or device, dropout, merged adapters) the module's own forward runs, call
+by call.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from torchmetrics import MeanMetric
 
 from kamerton.data.module import EvalBatch, Layout, StepBatch
 from kamerton.model.adapter import trainable_state
-from kamerton.model.fuse import fuse
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
@@ -49,8 +48,8 @@ class FineTuneModule(pl.LightningModule):
 
     `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
     bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it. `label_smoothing` is
-    in the gradient alone: the losses that are logged are true negative log-likelihoods. `fused` puts kernels of
-    the same result in place of the model's modules on a CPU.
+    in the gradient alone: the losses that are logged are true negative log-likelihoods. `fused` says
+    that `model` has been through `fuse`: then a CPU's memory is kept between steps.
     """
 
     # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
@@ -82,7 +81,6 @@ class FineTuneModule(pl.LightningModule):
         alone = not getattr(self.trainer.strategy, "lockstep", False)  # otherwise weights come and go
         if stage == "fit" and self._fused and alone and self.trainer.strategy.root_device.type == "cpu":
             keep_memory()
-            fuse(self.model)
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and not is_sharded(self.model):

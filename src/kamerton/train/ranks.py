@@ -51,7 +51,7 @@ def tell(text: str) -> None:
 
 
 def hear() -> str:
-    """Any other rank: what rank 0 says next; waits for it, for five minutes at most."""
+    """Any other rank: what rank 0 says next; waits for it, for 30 minutes at most (torch's default)."""
     return bytes(_store().get(f"kamerton/{next(_runs)}")).decode()
 
 

@@ -32,7 +32,7 @@ FINISHED = ("succeeded",)
 _FREE = (
     "run_id", "resume", "paths", "logger", "allow_targets", "callbacks", "debug_note", "batch.max_tokens", "batch.cut",
     "model.export", "save", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.log_every_n_steps",
-    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
+    "trainer.num_nodes", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler",
 )  # fmt: skip
 _FIXED = ("callbacks.early_stopping", "callbacks.checkpoint_best")  # all the same: they decide which weights remain
 
