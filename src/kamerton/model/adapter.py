@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from kamerton.errors import Fault, UserError
 from kamerton.model.parts import freeze_faults, freeze_parts, layer_faults
 from kamerton.model.pissa import initial_state, keep_initial
-from kamerton.words import did_you_mean
 
 Kind = Literal["lora", "qlora", "full"]
 Init = Literal["default", "pissa", "pissa_niter_16"]
@@ -72,11 +71,7 @@ def check_lora(model: nn.Module, *, r: int, targets: str | list[str]) -> list[Fa
     """Faults of LoRA on `model`, which may lie on the meta device and is changed: no such layers, too large a rank."""
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     names = sorted({name.rpartition(".")[2] for name in layers})
-    faults = [
-        Fault("adapter.targets", f"the model has no layer {one!r}", did_you_mean(one, names), column="adapter.targets")
-        for one in (targets if isinstance(targets, list) else [])
-        if not any(name == one or name.endswith(f".{one}") for name, _ in model.named_modules())
-    ]
+    faults = layer_faults(model, targets, ())
     if faults:
         return faults
     try:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from kamerton.model.tree import Block, Tree
-from kamerton.model.tree_cpu import cpu_tree
+from kamerton.model.tree import Tree
+from kamerton.model.tree_cpu import cpu_tree, visible
 
 ATTENTION = "kamerton_tree"
 _TILE = 128  # flex_attention's own block size
@@ -68,8 +68,8 @@ def tree_attention(
     parts = [
         _attend(
             query[:, :, block.start : block.end],
-            _visible(key, block),
-            _visible(value, block),
+            visible(key, block),
+            visible(value, block),
             block.mask,
             dropout,
             scaling,
@@ -152,11 +152,6 @@ def _attend(
     scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
     weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype), dropout)
     return weights @ value
-
-
-def _visible(states: Tensor, block: Block) -> Tensor:
-    runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
-    return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
 def _no_mask(*_: Any, config: Any = None, local_size: int | None = None, use_vmap: bool = False, **__: Any) -> None:

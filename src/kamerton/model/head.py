@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from kamerton.model.attention import ATTENTION
+from kamerton.model.parts import base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def find_head(model: nn.Module) -> Head | None:
     """
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return None
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    inner = base_of(model)
     project = inner.get_output_embeddings()
     if project is None or inner.base_model is inner or isinstance(next(project.parameters()), DTensor):
         return None

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model inside an adapter's, or the model itself where there is none."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def freeze_parts(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -57,7 +64,8 @@ def layer_faults(model: nn.Module, targets: str | list[str], modules_to_save: Se
     faults = []
     if isinstance(targets, str):
         if targets != "all-linear" and not any(re.fullmatch(targets, name) for name in names):
-            fix = f"write a list of names, such as {linear}, or an expression for whole names, such as {names[-1]}"
+            there = ", ".join(linear)
+            fix = f"give all-linear, a list of names from {there}, or an expression for whole names like {names[-1]}"
             faults.append(_fault("targets", f"{targets!r} matches no layer of the model", fix))
     else:
         faults += [_missing("targets", name, linear) for name in targets if not _ends_one(names, name)]
@@ -88,7 +96,7 @@ def _ends_one(names: Sequence[str], wanted: str) -> bool:
 
 
 def _missing(key: str, name: str, there: Sequence[str]) -> Fault:
-    return _fault(key, f"the model has no layer {name!r}", f"choose from {', '.join(there)}")
+    return _fault(key, f"the model has no layer {name!r}", did_you_mean(name, there))
 
 
 def _fault(key: str, message: str, fix: str) -> Fault:

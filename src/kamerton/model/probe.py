@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.loss import build_padded, predict
+from kamerton.model.parts import base_of
 from kamerton.model.tree import build_row
 from kamerton.plan.cut import Cut
 
@@ -48,7 +49,7 @@ def check_loss(model: nn.Module) -> None:
         own = float(model(input_ids=ids, attention_mask=mask, labels=shifted, use_cache=False).loss)
         ours = float(predict(model, batch).nll.mean())
     if not abs(own - ours) <= _tolerance(model) * max(1.0, abs(own)):
-        name = type(_inner(model)).__name__
+        name = type(base_of(model)).__name__
         message = f"the loss of {name} is {own:.5f} where the mean over target tokens is {ours:.5f}"
         fix = "its training objective is not the next token alone: choose another model, or report this one"
         raise UserError([Fault("model.loss", message, fix, column="model.name")])
@@ -62,7 +63,7 @@ def choose_cut(model: nn.Module, cut: Cut, *, dropout: float = 0.0) -> Usable:
     """
     if cut == "padded":
         return Usable(cut)
-    inner: Any = _inner(model)
+    inner: Any = base_of(model)
     before = inner.config._attn_implementation
     trouble = _trouble_with_rows(inner)
     if trouble is not None:
@@ -108,7 +109,7 @@ def _seeded(inner: nn.Module, row: Any, seed: int) -> Tensor:
 def _sample(model: nn.Module) -> tuple[Rows, Marks]:
     """Rows that begin alike, with targets inside the shared part and after it; the same for every run."""
     draw = np.random.default_rng(0)
-    size = int(_inner(model).get_input_embeddings().num_embeddings)
+    size = int(base_of(model).get_input_embeddings().num_embeddings)
     shared = draw.integers(1, size, _SHARED)
     rows = [np.concatenate([shared, draw.integers(1, size, own)]).astype(np.int32) for own in _OWN]
     return rows, [np.arange(len(row)) >= _SHARED - 2 for row in rows]
@@ -122,10 +123,6 @@ def _tolerance(model: nn.Module) -> float:
     """Relative: rounding in the model's number format, with room for another order of summation."""
     exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
     return 1e-3 if exact else 0.1
-
-
-def _inner(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -12,11 +12,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION, tree_attention
+from kamerton.model.parts import base_of
 
 
 def checkpoint_layers(model: Any) -> None:
     """Keep each layer's input alone and run the layer again in the backward pass: less memory, a third more work."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = base_of(model)
     try:
         inner.gradient_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:

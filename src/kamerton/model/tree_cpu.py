@@ -46,7 +46,7 @@ class _Attention(Function):
         sums = []
         for block, bias in zip(blocks, biases, strict=True):
             own = slice(block.start, block.end)
-            seen = _visible(key, block), _visible(value, block)
+            seen = visible(key, block), visible(value, block)
             part, total = _forward(query[:, :, own], *seen, 0.0, bias is None, attn_mask=bias, scale=scaling)
             out[:, own] = part.transpose(1, 2)
             sums.append(total)
@@ -61,7 +61,7 @@ class _Attention(Function):
         for block, bias, total in zip(ctx.blocks, ctx.biases, sums, strict=True):
             own = slice(block.start, block.end)
             given = grad[:, own].transpose(1, 2)
-            states = query[:, :, own], _visible(key, block), _visible(value, block), out[:, own].transpose(1, 2)
+            states = query[:, :, own], visible(key, block), visible(value, block), out[:, own].transpose(1, 2)
             parts = _backward(given, *states, total, 0.0, bias is None, attn_mask=bias, scale=ctx.scaling)
             of_query[:, :, own] = parts[0]
             _spread(parts[1], of_key, block)
@@ -69,13 +69,14 @@ class _Attention(Function):
         return of_query, of_key, of_value, None, None, None
 
 
-def _visible(states: Tensor, block: Block) -> Tensor:
+def visible(states: Tensor, block: Block) -> Tensor:
+    """What a block sees of the row's keys or values, and its own, in one piece: (1, K, seen, D)."""
     runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
     return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
 def _spread(grad: Tensor, whole: Tensor, block: Block) -> None:
-    """Add the gradient of what a block sees to that of the row: the transpose of `_visible`."""
+    """Add the gradient of what a block sees to that of the row: the transpose of `visible`."""
     at = 0
     for start, end in (*block.seen, (block.start, block.end)):
         whole[:, :, start:end] += grad[:, :, at : at + end - start]
