@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write instead: at the end of the block it replaces `path`, at once; after an error it is gone.
 
-    It has the same name each time, so what a kill leaves behind is overwritten when the file is written again. For one
+    Its content is on the disk before it takes the name: a power cut leaves the old file or the new one, none empty. It
+    has the same name each time, so what a kill leaves behind is overwritten when the file is written again. For one
     writer at a time.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
+        flush(partial)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -27,3 +30,12 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, in UTF-8."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def flush(path: Path) -> None:
+    """Wait until the content of the file at `path` is on the disk."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -86,6 +86,21 @@ def test_a_run_leaves_everything_the_contract_names(train: Train, animals: Path)
     assert "chat_template" in "".join(path.name for path in (run / "model").iterdir())
 
 
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, plain = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        plain(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    train("trainer.max_steps=2", "save.strategy=steps", "save.every=1", "base=false")
+    before = [flushed[index - 1] for index, name in enumerate(flushed) if name == ".last.ckpt.partial"]
+    assert before == ["metrics.csv"] * 2
+
+
 def test_metrics_can_be_recomputed_from_the_score_table(train: Train) -> None:
     run = train("trainer.max_steps=3")
     table = pq.read_table(run / "scores" / "test.parquet")
@@ -322,6 +337,26 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
     assert record(run)["progress"]["step"] == 9
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert best == record(run)["metrics"]["best"]["step"] == 5
+
+
+def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kamerton.model.module import FineTuneModule
+
+    options = ["run_id=x", "base=false", "trainer.max_steps=4"]
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 1, signal.SIGINT)
+        train(*options, code=130)
+    plain, held = FineTuneModule.training_step, []
+
+    def look(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
+        held.append([line for line in Path("/proc/self/maps").read_text().splitlines() if ".ckpt" in line])
+        plain(self, batch, batch_idx)
+
+    monkeypatch.setattr(FineTuneModule, "training_step", look)
+    train(*options)
+    assert held == [[], []]
 
 
 def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> None:

@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from kamerton.errors import Fault, UserError
 from kamerton.files import replacing
+from kamerton.train.metrics_file import MetricsFile
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,8 +46,6 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     with replacing(path) as partial:
         with partial.open("wb") as file:
             _dump(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
         if path.name == LAST and path.exists():
             _keep(path, path.with_name(PREVIOUS))
     _flush_folder(path.parent)
@@ -122,6 +121,8 @@ def save_last(trainer: pl.Trainer, folder: Path) -> None:
     """Write `last.ckpt`, after what was logged so far: a resumed run keeps exactly the rows up to its checkpoint."""
     for logger in trainer.loggers:
         logger.save()
+        if isinstance(logger, MetricsFile):
+            logger.flush()
     trainer.save_checkpoint(folder / LAST)
 
 

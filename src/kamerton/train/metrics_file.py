@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from kamerton.files import write_text
+from kamerton.files import flush, write_text
 
 
 class MetricsFile(Logger):
@@ -65,6 +65,12 @@ class MetricsFile(Logger):
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_text([self._row], self._columns, header=False))
         self._row = {}
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Put the rows on the disk; a checkpoint that is there counts on them."""
+        if self._path.exists():
+            flush(self._path)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
