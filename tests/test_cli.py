@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,8 @@ def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str
         (["paths.outputs={here}/a.txt/below"], "is not a folder"),
         (["--config-dir={here}/nowhere"], "there is no folder"),
         (["run_id=../../x"], "run_id is '../../x'"),
+        (["trainer.fast_dev_run=true"], "debug=fast"),
+        (["trainer.overfit_batches=2"], "debug=overfit"),
         (["name=..", "run_id=a/b"], "run_id is 'a/b'"),
     ],
 )
@@ -77,3 +82,11 @@ def test_bad_input_exits_with_2_and_says_why(
 def test_shell_completion_installs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-sc", f"install={shell}"]) == 0
     assert "complet" in capsys.readouterr().out
+
+
+def test_shell_completion_answers_for_the_command_that_is_typed() -> None:
+    line = "kamerton train optimizer.l"
+    asked = [sys.executable, "-m", "kamerton.cli", "-sc", "query=bash"]
+    variables = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    said = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True).stdout
+    assert "optimizer.lr=" in said.split()

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad configuration or data (every fault listed), 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"kamerton {__version__}")
         return 0
+    if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
+        os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
+        command, rest = "train", ["-sc", *rest]
     if command == "train":
         from kamerton.train.command import train_command
 

@@ -28,6 +28,13 @@ from kamerton.config.training import check_training
         (["optimizer=schedule_free", "scheduler=constant", "ema_decay=0.9"], "ema_decay", "its own"),
         (["trainer.strategy=deepspeed_stage_2"], "trainer.strategy", "deepspeed_stage_2"),
         (["trainer.strategy=fsdp"], "trainer.strategy", "fsdp"),
+        (["callbacks.early_stopping.monitor=val/los"], "callbacks.early_stopping.monitor", "val/los"),
+        (["callbacks.checkpoint_best.save_top_k=3"], "callbacks.checkpoint_best.save_top_k", "must be 1"),
+        (
+            ["+callbacks.x={_target_: pytorch_lightning.callbacks.LearningRateFinder}"],
+            "callbacks.x",
+            "LearningRateFinder",
+        ),
         *(
             ([f"trainer.strategy={{_target_: pytorch_lightning.strategies.{name}}}"], "trainer.strategy", name)
             for name in ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")

@@ -359,6 +359,37 @@ def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
     assert held == [[], []]
 
 
+def test_the_best_weights_are_scored_whatever_their_file_is_called(train: Train) -> None:
+    options = ["eval.strategy=steps", "eval.every=1", "trainer.max_steps=6", "optimizer.lr=0.05", "base=false"]
+    options += ["callbacks.early_stopping=null", "scheduler=constant"]
+    usual = train(*options)
+    best, last = record(usual)["metrics"]["best"], record(usual)["metrics"]["validation"]
+    assert best["step"] < last["step"]
+    other = train(*options, "callbacks.checkpoint_best.filename=top")
+    assert record(other)["metrics"]["test"] == record(usual)["metrics"]["test"]
+
+
+def test_a_run_that_diverges_says_so(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train("optimizer.lr=1e30", "eval.strategy=steps", "eval.every=1", "base=false", code=1)
+    said = capsys.readouterr().err
+    assert "the training diverged" in said
+    assert "lower optimizer.lr" in said
+    assert "Traceback" not in said
+    assert record(run)["state"] == "failed"
+    assert "NaN" not in (run / "run.json").read_text()
+
+
+def test_what_a_checkpoint_cannot_fill_is_refused_even_by_force(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        _signal_in(patch, "training_step", 3, signal.SIGINT)
+        stopped = train("run_id=x", code=130)
+    before = (stopped / "config.yaml").read_text()
+    for other in ("adapter.r=4", "adapter=full", "optimizer=sgd"):
+        train("run_id=x", other, "resume=force", code=2)
+    assert (stopped / "config.yaml").read_text() == before
+    assert record(train("run_id=x"))["state"] == "succeeded"
+
+
 def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> None:
     script = Path(__file__).parents[2] / "scripts" / "chaos.py"
     done = subprocess.run([sys.executable, script, "--kills", "25"], capture_output=True, text=True, check=False)

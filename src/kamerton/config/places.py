@@ -18,11 +18,11 @@ def check_places(values: Mapping[str, Any]) -> list[Fault]:
 
 def _check_names(values: Mapping[str, Any]) -> list[Fault]:
     """`name` and `run_id` become folders: one each, below `paths.outputs`."""
-    rule = "letters, digits and . _ - only, not beginning with a dot"
+    rule = "letters, digits and . _ - only, not beginning with a dot, at most 100"
     return [
         Fault("config.value", f"{key} is {values[key]!r}: {rule}", f"correct the value of {key}", column=key)
         for key in ("name", "run_id")
-        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", str(values[key]))
+        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", str(values[key]))
     ]
 
 

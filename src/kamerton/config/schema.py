@@ -112,7 +112,7 @@ class Config:
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
     ema_decay: Annotated[float, Gt(0), Lt(1)] | None
     base: bool
-    threads: Annotated[int, Gt(0)] | None
+    threads: Annotated[int, Gt(0), Le(1024)] | None
     data: DataOptions
     split: SplitOptions
     model: ModelOptions

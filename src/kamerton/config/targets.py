@@ -57,6 +57,8 @@ GIVEN = {
 
 # Where to set what a node may not set itself: because `train` gives it, or does it another way.
 INSTEAD = {
+    "trainer.fast_dev_run": "debug=fast runs three steps of a small model, and writes everything a run writes",
+    "trainer.overfit_batches": "debug=overfit, or trainer.limit_train_batches",
     "trainer.accumulate_grad_batches": "batch.size is a whole step; batch.max_tokens bounds the memory of a pass",
     "trainer.gradient_clip_val": "set clip_norm",
     "trainer.gradient_clip_algorithm": "set clip_norm, a bound of the gradient's 2-norm",
@@ -199,7 +201,9 @@ def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
 
 
 def _is_unset(value: Any) -> bool:
-    return value is None or (value == 1 and value is not True)  # accumulate_grad_batches=1 says nothing
+    return (
+        value is None or value is False or (value == 1 and value is not True)
+    )  # accumulate_grad_batches=1 says nothing
 
 
 def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
@@ -16,6 +17,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
         *_adapter(values),
         *_strategy(values),
         *_averaging(values),
+        *_callbacks(_section(values, "callbacks")),
     ]
 
 
@@ -65,6 +67,29 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 _LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}
+
+
+_MONITORED = ("val/loss", "val/perplexity", "val/token_accuracy")
+_UNFIT = ("BatchSizeFinder", "LearningRateFinder", "GradientAccumulationScheduler")
+
+
+def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
+    """What callbacks watch must be there, and the best weights must stay under the name that the run looks for."""
+    for name, node in callbacks.items():
+        if not isinstance(node, Mapping):
+            continue
+        kind = str(node.get("_target_", "")).rpartition(".")[2]
+        monitor = node.get("monitor")
+        if kind in _UNFIT:
+            message = f"callbacks.{name} is a {kind}, and a run lays its optimizer steps out itself"
+            yield _fault(message, "leave it out; batch.size and batch.max_tokens set a step", f"callbacks.{name}")
+        if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in _MONITORED:
+            message = f"callbacks.{name}.monitor is {monitor!r}, which no validation logs"
+            yield _fault(message, did_you_mean(monitor, _MONITORED), f"callbacks.{name}.monitor")
+    if _section(callbacks, "checkpoint_best").get("save_top_k", 1) != 1:
+        message = "callbacks.checkpoint_best.save_top_k must be 1: the run scores and exports the best weights"
+        fix = "add a ModelCheckpoint of your own for further ones, with another name and filename"
+        yield _fault(message, fix, "callbacks.checkpoint_best.save_top_k")
 
 
 def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:

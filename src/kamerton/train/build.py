@@ -23,6 +23,7 @@ from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
 from kamerton.decide.mask import mask_text
+from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
@@ -96,7 +97,7 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     with typed([mask_text(argument) for argument in sys.argv[1:]]):  # W&B keeps what was typed when its run begins
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                _ = logger.experiment
+                _begin(logger)
     return loggers
 
 
@@ -108,6 +109,16 @@ def _wandb_given(config: Config, run: RunDirectory) -> dict[str, Any]:
     run.update(wandb_id=run.record.get("wandb_id") or uuid4().hex)
     name = node.get("name") or run.run_id
     return {"save_dir": str(run.path), "id": run.record["wandb_id"], "name": name, "config": _written(run)}
+
+
+def _begin(logger: WandbLogger) -> None:
+    import wandb
+
+    try:
+        _ = logger.experiment
+    except wandb.errors.UsageError as error:
+        fix = "wandb login, or set WANDB_API_KEY; logger.wandb.mode=offline needs no account"
+        raise UserError([Fault("logger.wandb", str(error), fix, column="logger.wandb.mode")]) from error
 
 
 def _written(run: RunDirectory) -> Any:

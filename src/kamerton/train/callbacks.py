@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loops.evaluation_loop import RestartStage
 
-from kamerton.errors import Interrupted
+from kamerton.errors import Fault, Interrupted, RunFailed
 from kamerton.train.checkpoints import save_last
 from kamerton.train.requeue import SIGNAL, in_slurm, requeue
 from kamerton.train.rundir import RunDirectory
@@ -193,13 +194,15 @@ class Recorder(pl.Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         found = {"step": trainer.global_step, **_group(trainer, "val")}
+        _check_finite(trainer, found)
         better = self._best is None or found["loss"] < self._best
         self._best = found["loss"] if better else self._best
         self._run.update(metrics={"validation": found, **({"best": found} if better else {})})
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, **known: float) -> None:
-        progress = self._progress(trainer, module) | known
-        self._run.update(progress=progress, metrics={"train": _group(trainer, "train")})
+        progress, found = self._progress(trainer, module) | known, _group(trainer, "train")
+        _check_finite(trainer, found)
+        self._run.update(progress=progress, metrics={"train": found})
         self._written = time.monotonic()
 
     def _progress(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
@@ -214,6 +217,14 @@ class Recorder(pl.Callback):
             "tokens": module.tokens_seen,
             "eta_s": round((self._total_steps - step) / rate, 1) if rate else None,
         }
+
+
+def _check_finite(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    """Raises `RunFailed` when the loss is no number any more: nothing that follows would be one."""
+    if not math.isfinite(metrics.get("loss", 0.0)):
+        message = f"the loss is {metrics['loss']} at step {trainer.global_step}: the training diverged"
+        fix = "lower optimizer.lr, lengthen scheduler.warmup_steps, or set clip_norm; in half precision try 32-true"
+        raise RunFailed(Fault("train.diverged", message, fix, column="optimizer.lr"))
 
 
 def _group(trainer: pl.Trainer, prefix: str) -> dict[str, float]:

@@ -21,7 +21,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.files import replacing
 from kamerton.train.metrics_file import MetricsFile
 
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -115,6 +115,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     assert isinstance(state, dict)
     return state
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The weights with the best validation loss, as noted in `last.ckpt`; `last.ckpt` where nothing was validated."""
+    states = read_checkpoint(folder / LAST).get("callbacks", {}).values()
+    noted = (state.get("best_model_path") for state in states if isinstance(state, dict))
+    there = (folder / Path(path).name for path in noted if path)
+    return next((path for path in there if path.exists()), folder / LAST)
 
 
 def save_last(trainer: pl.Trainer, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kamerton.config.command import Point
@@ -23,7 +24,8 @@ def say_points(points: Sequence[Point], console: Console | None = None) -> None:
         table.add_column(name, justify="right")
     table.add_column("run directory", overflow="fold")
     for point in points:
-        table.add_row(*(_typed(point).get(key, "") for key in varied), *_ending(point))
+        cells = (*(_typed(point).get(key, "") for key in varied), *_ending(point))
+        table.add_row(*map(escape, cells))
     (console or Console()).print(table)
 
 

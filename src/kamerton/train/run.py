@@ -50,7 +50,7 @@ from kamerton.train.build import (
     wandb_run,
 )
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.checkpoints import BEST, LAST, PREVIOUS, damage, newest_checkpoint, read_checkpoint
+from kamerton.train.checkpoints import LAST, PREVIOUS, best_checkpoint, damage, newest_checkpoint, read_checkpoint
 from kamerton.train.layout import set_layout, settle
 from kamerton.train.lifecycle import recorded
 from kamerton.train.ranks import place
@@ -308,8 +308,11 @@ def _load(config: Config) -> Any:
 
 def _load_best(model: Any, run: RunDirectory) -> None:
     """The weights with the best validation loss; the last ones where nothing was validated."""
-    best, last = run.checkpoints / BEST, run.checkpoints / LAST
-    path = best if best.exists() else last
+    last = run.checkpoints / LAST
+    if not last.exists():
+        message, fix = "no step was trained", "look at trainer.max_time, and at callbacks that end a run"
+        raise RunFailed(Fault("train.nothing", message, fix, file=str(run.path)))
+    path = last if damage(last) else best_checkpoint(run.checkpoints)
     reason = damage(path)
     if reason is not None:
         fix = f"delete {run.checkpoints} to start this run from its beginning, or give another run_id"

@@ -37,6 +37,10 @@ _FREE = (
 _FIXED = ("callbacks.early_stopping", "callbacks.checkpoint_best")  # all the same: they decide which weights remain
 
 
+# Not even by force: the checkpoint holds the weights and the optimizer state that these asked for.
+_LASTING = ("model.name", "model.revision", "model.dtype", "adapter", "optimizer._target_")
+
+
 class RunDirectory:
     """One run's directory; the only writer of its `run.json` and `events.jsonl`."""
 
@@ -230,6 +234,9 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None) -> RunDi
     changes = _differences(_read_mapping(path / "config.yaml", yaml.safe_load), values)
     if changes and values["resume"] != "force":
         raise UserError([_changed(path, *change) for change in changes])
+    lasting = [_lasting(path, *change) for change in changes if _is_below(change[0], _LASTING)]
+    if lasting:
+        raise UserError(lasting)
     _write_config(path, values)
     changed = [f"{key}: {_show(before)} → {_show(after)}" for key, before, after in changes]
     return RunDirectory(path, resuming=True, started=record, changed=changed, lock=lock)
@@ -266,6 +273,14 @@ def _read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
     fix = "restore the file, or give another run_id for a new run"
     raise UserError([Fault("run.damaged", f"cannot read {file.name}: {reason}", fix, file=str(file))])
+
+
+def _lasting(path: Path, key: str, before: Any, after: Any) -> Fault:
+    message = (
+        f"run {path.name} was started with {key}={_show(before)}, and its checkpoint cannot go on with {_show(after)}"
+    )
+    fix = f"give {key}={_show(before)}, or another run_id for a new run"
+    return Fault("run.changed", message, fix, file=str(path / "config.yaml"), column=key)
 
 
 def _changed(path: Path, key: str, before: Any, after: Any) -> Fault:
