@@ -86,7 +86,7 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.model.module import FineTuneModule
     from kamerton.model.probe import choose_cut
     from kamerton.model.switches import set_attention
-    from kamerton.train.build import adapt, optimizer_factory, scheduler_factory, uses_kernels
+    from kamerton.train.build import adapt, optimizer_factory, scheduler_factory
 
     class Clock(pl.Callback):
         def __init__(self) -> None:
@@ -118,7 +118,6 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
         total_steps=steps,
         clip_norm=config.clip_norm,
         seed=config.seed,
-        fused=uses_kernels(config),
     )
     tokens = 2048 if config.batch.max_tokens == "auto" else config.batch.max_tokens  # the ceiling of a CPU
     batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": cut}

@@ -48,8 +48,7 @@ class FineTuneModule(pl.LightningModule):
 
     `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
     bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it. `label_smoothing` is
-    in the gradient alone: the losses that are logged are true negative log-likelihoods. `fused` says
-    that `model` has been through `fuse`: then a CPU's memory is kept between steps.
+    in the gradient alone: the losses that are logged are true negative log-likelihoods.
     """
 
     # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
@@ -65,7 +64,6 @@ class FineTuneModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
-        fused: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -73,13 +71,13 @@ class FineTuneModule(pl.LightningModule):
         self.train_metrics, self.val_metrics = TokenMetrics(), TokenMetrics()
         self._optimizer, self._scheduler = optimizer, scheduler
         self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
-        self._label_smoothing, self._fused = label_smoothing, fused
+        self._label_smoothing = label_smoothing
         self.tokens_seen = 0
         self.examples_seen = 0
 
     def setup(self, stage: str) -> None:
         alone = not getattr(self.trainer.strategy, "lockstep", False)  # otherwise weights come and go
-        if stage == "fit" and self._fused and alone and self.trainer.strategy.root_device.type == "cpu":
+        if stage == "fit" and alone and self.trainer.strategy.root_device.type == "cpu":
             keep_memory()
 
     def configure_model(self) -> None:

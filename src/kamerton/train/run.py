@@ -267,7 +267,6 @@ def _fit(
         clip_norm=config.clip_norm,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
-        fused=uses_kernels(config),
     )
     checkpoint = _go_on_from(run)
     finished, step = (False, 0) if checkpoint is None else _stand(checkpoint)
