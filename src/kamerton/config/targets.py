@@ -201,9 +201,7 @@ def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
 
 
 def _is_unset(value: Any) -> bool:
-    return (
-        value is None or value is False or (value == 1 and value is not True)
-    )  # accumulate_grad_batches=1 says nothing
+    return value is None or (value == 1 and value is not True)  # accumulate_grad_batches=1 says nothing
 
 
 def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[Fault]:
