@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -125,9 +127,12 @@ def torchrun(*options: str) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Below the ports that systems give to outgoing connections: one of those may be taken the next moment."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
 
 
 def record(run: Path) -> dict[str, Any]:
@@ -215,7 +220,8 @@ def test_a_job_that_slurm_warns_is_queued_again_and_goes_on(
     def tasks(code: int, *options: str, **more: str) -> None:
         port = {"MASTER_PORT": str(free_port())}
         ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (1, 0)]
-        for process in [start(*options, **variables, **port, **rank, **more) for rank in ranks]:
+        started = [start(*options, **variables, **port, **rank, **more) for rank in ranks]
+        for process in reversed(started):  # rank 0 first: it knows why
             finished(process, code)
 
     warn = f"{{_target_: stopping.StopAfter, step: 4, rank: RANK, number: {int(signal.SIGUSR1)}}}"
