@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import resource
@@ -97,7 +98,8 @@ def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
 
     monkeypatch.setattr(os, "fsync", fsync)
     train("trainer.max_steps=2", "save.strategy=steps", "save.every=1", "base=false")
-    before = [flushed[index - 1] for index, name in enumerate(flushed) if name == ".last.ckpt.partial"]
+    saved = ".last.ckpt.partial"
+    before = [first for first, second in itertools.pairwise(flushed) if second == saved != first]
     assert before == ["metrics.csv"] * 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -162,3 +163,11 @@ def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reporte
         (gradient,), found = run(cut, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
         assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), cut
         assert found["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_not_left_out_of_the_mean() -> None:
+    metrics = TokenMetrics()
+    metrics.update(torch.tensor([1.0, float("nan"), 2.0]), torch.tensor([True, False, True]))
+    assert math.isnan(metrics.compute_and_reset()["loss"])
+    metrics.update(torch.tensor([1.0, 2.0]), torch.tensor([True, False]))
+    assert float(metrics.compute_and_reset()["loss"]) == 1.5

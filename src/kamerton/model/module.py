@@ -27,8 +27,8 @@ class TokenMetrics(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nll = MeanMetric().set_dtype(torch.float64)
-        self.correct = MeanMetric().set_dtype(torch.float64)
+        self.nll = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self.correct = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
 
     def update(self, nll: Tensor, correct: Tensor) -> None:
         """`nll` and `correct` have one entry per predicted token."""

@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from kamerton.errors import Fault, UserError
-from kamerton.files import replacing
+from kamerton.files import flush, replacing
 from kamerton.train.metrics_file import MetricsFile
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -46,9 +46,10 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     with replacing(path) as partial:
         with partial.open("wb") as file:
             _dump(checkpoint, file)
+        flush(partial)  # before an older generation goes
         if path.name == LAST and path.exists():
             _keep(path, path.with_name(PREVIOUS))
-    _flush_folder(path.parent)
+    flush(path.parent)
 
 
 def _dump(checkpoint: dict[str, Any], file: Any) -> None:
@@ -70,15 +71,6 @@ def _keep(path: Path, previous: Path) -> None:
         path.replace(previous)
     else:
         name.replace(previous)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Put the renaming itself on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def damage(path: Path) -> str | None:
