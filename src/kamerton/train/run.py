@@ -311,8 +311,9 @@ def _load_best(model: Any, run: RunDirectory) -> None:
     if not last.exists():
         message, fix = "no step was trained", "look at trainer.max_time, and at callbacks that end a run"
         raise RunFailed(Fault("train.nothing", message, fix, file=str(run.path)))
-    path = last if damage(last) else best_checkpoint(run.checkpoints)
-    reason = damage(path)
+    path, reason = last, damage(last)
+    if reason is None and (best := best_checkpoint(run.checkpoints)) != last:
+        path, reason = best, damage(best)
     if reason is not None:
         fix = f"delete {run.checkpoints} to start this run from its beginning, or give another run_id"
         raise RunFailed(Fault("checkpoint.damaged", f"{path} is damaged ({reason})", fix, file=str(path)))
