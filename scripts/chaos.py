@@ -129,6 +129,8 @@ def kill_until_finished(options: list[str], run: Path, most: int) -> int:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print(f"{run.name}, kill {kills + 1}: {moment(run)}", flush=True)
+        if state(run)[0] == "succeeded":  # killed after its last word
+            return kills + 1
     finish(start(options, run.parents[1]), run)
     return most
 

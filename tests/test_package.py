@@ -48,6 +48,8 @@ def test_the_wheel_holds_every_configuration_file_and_the_type_marker(installed:
     assert shipped
     assert all((installed / "kamerton" / path).is_file() for path in shipped)
     assert (installed / "kamerton" / "py.typed").is_file()
+    assert (installed / "hydra_plugins" / "kamerton" / "optuna_sweeper.py").is_file()
+    assert not (installed / "hydra_plugins" / "__init__.py").exists()  # a namespace that packages share
     assert (installed / "kamerton" / "decide" / "templates" / "run.html.j2").is_file()
     assert not (installed / "tests").exists()
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the environments of the peers that `make bench-train` measures against, each in a folder of its own.
+# Makes the environments of the peers that `make bench-train` and `labels.py` measure against, each in its own folder.
 #
 #   scripts/bench/peers.sh [FOLDER]      default: ~/.cache/kamerton/peers; an environment that is there stays as it is
 #
@@ -27,6 +27,9 @@ made trl
 
 make_environment litgpt litgpt==0.5.13 requests # LitGPT imports requests without asking for it
 made litgpt
+
+make_environment lmeval "lm_eval[hf]==0.4.13" transformers==5.23.0
+made lmeval
 
 make_environment llamafactory llamafactory==0.9.5
 if ! test -e "$folder/llamafactory/.made"; then

@@ -76,7 +76,7 @@ SIDES: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "lf-grouped": ("with_llamafactory.py", "llamafactory", LF_FAST, "LLaMA-Factory, `group_by_length`"),
     "litgpt": ("with_litgpt.py", "litgpt", {}, "LitGPT"),
 }
-ONCE = ("trl", "lf", "kamerton-lean")  # shown for what they are, and measured in the first repeat only
+ONCE = ("plain", "litgpt", "trl", "lf", "kamerton-lean")  # never the fastest peer: measured in the first repeat only
 
 
 def write_task(name: str, data: Path, folder: Path, limit: int | None) -> dict[str, Any]:

@@ -19,20 +19,54 @@ if TYPE_CHECKING:
         split,
         validate,
     )
+    from kamerton.decide.predictions import validate_results
+    from kamerton.jobs.config import FineTuningConfig
+    from kamerton.jobs.data import DataParts, ProcessedData
+    from kamerton.jobs.evaluate import EvaluationResult, Ranking
+    from kamerton.jobs.job import TrainingJob
+    from kamerton.jobs.manager import FineTuningManager
+    from kamerton.jobs.monitor import TrainingMetrics, TrainingMonitor
+    from kamerton.jobs.store import JobStatus
+    from kamerton.monitor import Issue
 
 __version__ = "0.1.0"
 __all__ = [
     "DataExample",
     "DataOptions",
+    "DataParts",
+    "EvaluationResult",
+    "FineTuningConfig",
+    "FineTuningManager",
+    "Issue",
+    "JobStatus",
+    "ProcessedData",
+    "Ranking",
     "SplitOptions",
+    "TrainingJob",
+    "TrainingMetrics",
+    "TrainingMonitor",
     "ValidationResult",
     "prepare",
     "read_examples",
     "split",
     "validate",
+    "validate_results",
 ]
 
-_ROOMS = dict.fromkeys(__all__, "kamerton.data")
+_ROOMS = dict.fromkeys(__all__, "kamerton.data") | {
+    "DataParts": "kamerton.jobs.data",
+    "EvaluationResult": "kamerton.jobs.evaluate",
+    "FineTuningConfig": "kamerton.jobs.config",
+    "FineTuningManager": "kamerton.jobs.manager",
+    "Issue": "kamerton.monitor",
+    "JobStatus": "kamerton.jobs.store",
+    "ProcessedData": "kamerton.jobs.data",
+    "Ranking": "kamerton.jobs.evaluate",
+    "TrainingJob": "kamerton.jobs.job",
+    "TrainingMetrics": "kamerton.jobs.monitor",
+    "TrainingMonitor": "kamerton.jobs.monitor",
+    "validate_results": "kamerton.decide.predictions",
+}
 
 
 def __getattr__(name: str) -> Any:

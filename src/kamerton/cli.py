@@ -1,6 +1,7 @@
 """The command line: `kamerton <command> [key=value ...]`. Imports nothing heavy before it knows what to do.
 
-Exit codes: 0 done, 1 failed, 2 bad configuration or data (every fault listed), 130 interrupted (resumable).
+Exit codes: 0 done, 1 failed, 2 bad configuration or data (every fault listed), 3 regression gate failed, 130
+interrupted (resumable).
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+
+from hydra_plugins.kamerton import _jobs
+from kamerton.output import drop_output, outlive_reader
 
 HELP = """\
 kamerton: fine-tune a language model, and say with numbers how good it became.
@@ -19,23 +23,39 @@ Commands
             kamerton train                                    the embedded model and data
             kamerton train data=jsonl data.path=my.jsonl      your own prompts and completions
             kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
-            kamerton train run_id=ID                          go on with an interrupted run
+            kamerton train sweep=lr_batch                     search for the best learning rate and batch size
+            kamerton train … run_id=ID                        the same command again: goes on with an interrupted run
             kamerton train --help                             every group and key
   prepare   the data gate alone: every fault of the data, and a report
             kamerton prepare data=csv data.path=raw.csv
             kamerton prepare --show 3                         examples, with what is trained on in colour
+  evaluate  any run, checkpoint, model or hosted model on any data, with intervals
+            kamerton evaluate run=outputs/trec/ID                                   on its own test split
+            kamerton evaluate run=outputs/trec/ID data=jsonl data.test=new.jsonl    on other data
+  compare   which model is better on the same examples, how sure that is, and whether anything got worse
+            kamerton compare 'runs=[outputs/trec/*]'          every run against its base model
+            kamerton compare runs=[NEW] baseline=OLD gate.max_drop.accuracy=0.01
+  runs      the runs of a folder, and jobs: list, show, watch, stop, pause, resume, logs
+            kamerton runs                                     a table of all, whatever began them
+            kamerton runs watch ID                            a live screen
+            kamerton runs resume ID                           go on in the background
+  serve     an OpenAI-compatible API on this machine: files, fine-tuning jobs, models, chat
+            kamerton serve --tokens tokens.txt                (docs/server.md)
   version   print the version
 
 Shell completion of groups, options and keys:
   eval "$(kamerton train -sc install=bash)"                   also fish, zsh
 
-Exit codes: 0 done, 1 failed, 2 bad configuration or data, 130 interrupted (resumable)
+Exit codes: 0 done, 1 failed, 2 bad configuration or data, 3 regression gate failed, 130 interrupted (resumable)
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command == "runs":  # shows what goes on elsewhere: without a reader there is nothing to do
+        return _runs(rest)
+    outlive_reader()
     if command in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -47,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
+    _jobs.command[:] = [sys.executable, "-m", "kamerton", command]  # what hydra/launcher=process starts for each job
     if command == "train":
         from kamerton.train.command import train_command
 
@@ -55,13 +76,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from kamerton.data.command import prepare_command
 
         return prepare_command(rest)
+    if command == "evaluate":
+        from kamerton.score.command import evaluate_command
+
+        return evaluate_command(rest)
+    if command == "compare":
+        from kamerton.decide.command import compare_command
+
+        return compare_command(rest)
+    if command == "serve":
+        from kamerton.server.command import serve_command
+
+        return serve_command(rest)
     return _unknown(command)
+
+
+def _runs(arguments: Sequence[str]) -> int:
+    from kamerton.jobs.command import runs_command
+
+    try:
+        code = runs_command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        drop_output()
+        return 1
 
 
 def _unknown(command: str) -> int:
     from kamerton.words import did_you_mean
 
-    fix = did_you_mean(command, ["train", "prepare", "version"])
+    fix = did_you_mean(command, ["train", "prepare", "evaluate", "compare", "runs", "serve", "version"])
     print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
     return 2
 

@@ -59,5 +59,13 @@ class RunFailed(Exception):  # noqa: N818 (it names what happened)
         super().__init__(str(fault))
 
 
+class Cancelled(Exception):  # noqa: N818 (it names what happened)
+    """A run was ended early on purpose, for good; `fault` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(fault.message)
+
+
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
     """The user or the system asked to stop; what was done so far is saved and can be resumed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kamerton.cli import main
 from kamerton.config.command import Asked, Done, Point, run_command, say_faults
 from kamerton.errors import Fault, Interrupted, UserError
 
@@ -51,6 +52,12 @@ def test_a_failing_point_leaves_the_others(
     assert str(error).splitlines()[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "runs", "serve"])
+def test_an_unknown_flag_points_to_the_help_of_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--nix"]) == 2
+    assert f"see kamerton {command} --help" in capsys.readouterr().err
+
+
 def test_an_interrupted_sweep_ends_at_once(tmp_path: Path) -> None:
     ended: list[Point] = []
 
@@ -84,3 +91,17 @@ def test_flags_that_cannot_be_used_are_faults(flags: list[str], capsys: pytest.C
     shown = capsys.readouterr().err
     assert "fix: " in shown
     assert "Traceback" not in shown
+
+
+def test_trouble_after_a_failed_point_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kamerton.config import command
+
+    def run(arguments: Any, job: Any, config_dir: Any, points: list[Point], root: Any) -> None:
+        points.append(Point(("seed=1",), error="pruned", code=1, raised=ValueError("said already")))
+        raise OSError("the database is gone")
+
+    monkeypatch.setattr(command, "_run_hydra", run)
+    assert run_command(["-m", "seed=1,2", f"paths.outputs={tmp_path}"], lambda *_: None, no_faults) == 1
+    assert "the database is gone" in capsys.readouterr().err

@@ -28,6 +28,9 @@ def experiment(tmp_path: Path):
     ("override", "column", "fix"),
     [
         ("callbacks.early_stoping.patience=3", "callbacks.early_stoping", "did you mean 'early_stopping'?"),
+        ("callbacks.early_stoping=null", "callbacks.early_stoping", "did you mean 'early_stopping'?"),
+        ("logger.wandbb=null", "logger.wandbb", "did you mean 'wandb'?"),
+        ("metrics.mine=null", "metrics.mine", "valid here: nothing"),
         ("logger.wandbb.mode=offline", "logger.wandbb", "did you mean 'wandb'?"),
         ("logger.csv=null", "logger.csv", "leave logger.csv"),
         ("callbacks.early_stopping=3", "callbacks.early_stopping", "correct the value"),
@@ -53,6 +56,14 @@ def test_a_bad_value_is_one_fault_that_names_its_key(override: str, column: str,
     (fault,) = check_overrides([override])
     assert (fault.column, fault.file is not None) == (column, True)
     assert fix in fault.fix
+
+
+def test_what_a_file_has_can_be_removed(experiment) -> None:
+    assert check_overrides(["callbacks.early_stopping=null", "logger.wandb=null"]) == []
+    mine = f"{HEAD}callbacks:\n  mine: {{_target_: pytorch_lightning.callbacks.Timer}}\n  early_stopping: null\n"
+    assert experiment(mine, "callbacks.mine=null") == []
+    (fault,) = experiment(f"{HEAD}callbacks:\n  early_stoping: null\n")
+    assert (fault.column, fault.file) == ("callbacks.early_stoping", "experiment/mine.yaml")
 
 
 ODD = ["=", "+", "seed", "seed=(3)", "seed=${", "a b", "name=ż", "seed=${nix}", "seed.x=1"]

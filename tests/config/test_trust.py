@@ -27,6 +27,25 @@ FILES = {
         "hydra:\n  hydra_logging:\n    handlers:\n      x:\n        stream: ext://antigravity\n",
         "hydra.hydra_logging.handlers.x.stream",
     ),
+    "sampler": (
+        "defaults:\n  - override /hydra/sweeper: optuna\nhydra:\n  sweeper:\n    sampler:\n"
+        "      _target_: optuna.samplers._cmaes.pickle.loads\n",
+        "hydra.sweeper.sampler._target_",
+    ),
+    "wrapped pruner": (
+        "defaults:\n  - override /hydra/sweeper: optuna\n  - override /hydra/sweeper/pruner: patient\n"
+        "hydra:\n  sweeper:\n    pruner:\n      wrapped_pruner:\n        _target_: os.system\n",
+        "hydra.sweeper.pruner.wrapped_pruner._target_",
+    ),
+    "search space": (
+        "defaults:\n  - override /hydra/sweeper: optuna\nhydra:\n  sweeper:\n    custom_search_space: os.system\n",
+        "hydra.sweeper.custom_search_space",
+    ),
+    "pickled study": (
+        "defaults:\n  - override /hydra/sweeper: optuna\n  - override /hydra/sweeper/sampler: cmaes\n"
+        "hydra:\n  sweeper:\n    storage: sqlite:///theirs.db\n",
+        "hydra.sweeper.storage",
+    ),
     "environment": ("hydra:\n  job:\n    env_set:\n      PATH: /evil\n", "hydra.job.env_set.PATH"),
 }
 
@@ -54,5 +73,7 @@ def test_what_is_typed_is_trusted() -> None:
     assert check_overrides(["allow_targets=[my_package.]", "model.trust_remote_code=true"]) == []
     assert check_overrides(["+hydra.callbacks.x._target_=my_package.Callback", "allow_targets=[my_package.]"]) == []
     assert check_overrides(["+hydra.job.env_set.OMP_NUM_THREADS=1"]) == []
+    assert check_overrides(["hydra/sweeper=optuna", "hydra/sweeper/pruner=patient"]) == []
+    assert check_overrides(["hydra/sweeper=optuna", "hydra.sweeper.custom_search_space=mine.space"]) == []
     (fault,) = check_overrides(["+hydra.callbacks.x._target_=my_package.Callback"])
     assert fault.code == "config.target"

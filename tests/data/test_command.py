@@ -29,6 +29,14 @@ def test_prepare_reports_and_shows_without_training(
     assert not list(tmp_path.glob("out/*/*/run.json"))
 
 
+def test_prepare_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--help", "-h"):
+        assert main(["prepare", flag]) == 0
+        assert capsys.readouterr().out.startswith("kamerton prepare: ")
+    assert main(["prepare", "--show", "x"]) == 2
+    assert "see kamerton prepare --help" in capsys.readouterr().err
+
+
 def test_prepare_lists_every_fault_writes_the_report_and_exits_with_2(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,13 +73,24 @@ def test_a_missing_file_has_a_report_and_an_unusable_name_has_none(
     assert not list(tmp_path.parent.glob("elsewhere*"))
 
 
+def test_a_missing_file_is_said_beside_a_wrong_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["model=tiny", "data=jsonl", f"data.path={tmp_path}/no.jsonl", f"paths.outputs={tmp_path}/out"]
+    assert main(["prepare", *options, "data.policy.bad_json=drop"]) == 2
+    said = capsys.readouterr().err
+    assert "bad_json" in said
+    assert "[missing-file]" in said
+
+
 def test_too_long_rows_of_all_splits_are_told_together_and_reported(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
     assert main(["prepare", *options, "data.max_length=4"]) == 2
-    assert "120 in all" in capsys.readouterr().err
+    said = capsys.readouterr().err
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()
+    assert "120 in all" in said
+    assert f"all are listed in {folder}/faults.jsonl" in said
+    assert f"all are listed in {folder}/faults.jsonl" in (folder / "data_report.json").read_text()
     assert len((folder / "faults.jsonl").read_text().splitlines()) >= 120
 
 

@@ -242,6 +242,10 @@ def test_a_label_spelt_two_ways(gate: Gate, codes: Codes) -> None:
 def test_labels_that_were_not_named(gate: Gate, codes: Codes) -> None:
     rows = [*pairs(60), {"prompt": question(900), "completion": "perhaps"}]
     assert codes(rows, labels=["yes", "no"]) == {"unknown-label"}
+    with pytest.raises(UserError) as refused:
+        gate(rows, labels=["yes", "no"])
+    for way in ("data.policy.unknown-label=drop", "data.labels=null"):  # to evaluate a run on it, its labels stay
+        assert way in refused.value.faults[0].fix
     prepared = gate(rows, labels=["yes", "no"], policy={"unknown-label": "drop"})
     assert prepared.report["rejected"] == {"unknown-label": 1}
 
@@ -419,3 +423,25 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
     assert folder.exists()
     del examples
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fix"),
+    [
+        ("e2e.csv", "mr,ref\n", "data.columns.prompt=mr data.columns.completion=ref;"),
+        ("half.csv", "prompt,ref\n", "data.columns.completion=ref;"),
+        ("headerless.csv", "what is it?,a thing\n", "write a header above it"),
+        ("semicolon.csv", "prompt;completion\n", "with commas"),
+        ("e2e.jsonl", "", "data.columns.prompt=mr data.columns.completion=ref"),
+    ],
+)
+def test_what_no_row_has_is_said_once(tmp_path: Path, name: str, content: str, fix: str) -> None:
+    path = tmp_path / name
+    lines = (
+        ['{"mr": "a", "ref": "b"}\n'] if name.endswith("jsonl") else ["one;two\n" if ";" in content else "one,two\n"]
+    )
+    path.write_text(content + "".join(lines) * 30)
+    options = DataOptions(path=str(path), format=path.suffix[1:])
+    (fault,) = errors(options)
+    assert (fault.code, fault.row) == ("missing-field", None)
+    assert fix in fault.fix

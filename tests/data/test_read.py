@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,6 +124,7 @@ def test_a_csv_line_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path, monke
 def test_parquet_values_that_python_cannot_express_come_as_text(tmp_path: Path) -> None:
     columns = {
         "ns": pa.array([1234567890123456789], pa.timestamp("ns")),
+        "whole": pa.array([1234567890123456000], pa.timestamp("ns")),
         "far": pa.array([2**62], pa.timestamp("us")),
         "a": pa.array(["x"]),
     }
@@ -131,6 +133,7 @@ def test_parquet_values_that_python_cannot_express_come_as_text(tmp_path: Path) 
     assert isinstance(row, dict)
     assert row["a"] == "x"
     assert row["ns"] == "2009-02-13 23:31:30.123456789"
+    assert type(row["whole"]) is datetime  # whether pandas is installed or not
     assert isinstance(row["far"], str)
 
 
@@ -185,3 +188,11 @@ def test_trec_lines(tmp_path: Path) -> None:
     assert first["fine"] == ["NUM:count", "NUM:date"]
     assert "Mozarté" in str(rows[2][1])
     assert [code for _, code in rows[3:]] == ["bad-trec", "bad-trec"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_said_once(tmp_path: Path, format: str, encoding: str) -> None:
+    path = tmp_path / f"rows.{format}"
+    path.write_bytes(("\ufeff" + (jsonl(ROWS) if format == "jsonl" else as_csv(ROWS)).decode()).encode(encoding))
+    assert read(path, format) == [(0, "unreadable-file")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -18,6 +19,8 @@ import pytest
 import yaml
 
 from kamerton.score.table import scores_table
+
+sys.path.insert(0, str(Path(__file__).parent))  # chrome.py
 
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
 

@@ -35,6 +35,8 @@ def test_terms_of_the_field_are_not_secrets(key: str) -> None:
         ("logger.wandb.api_key=abc123def", "abc123def"),
         ("+hub.token='a b c'", "a b c"),
         ("storage=postgresql://ann:hunter2@db.example/optuna", "hunter2"),
+        ("storage=postgresql://ann:hun/ter2@db.example/optuna", "ter2"),
+        ("git clone https://ann:hunter2@example.org/a.git", "hunter2"),
         ("headers={Authorization: Bearer abcdefgh12345}", "abcdefgh12345"),
         ("the request with Bearer abcdefgh12345 failed", "abcdefgh12345"),
         ("cannot log in with hf_abcdefghijkl", "hf_abcdefghijkl"),
@@ -50,7 +52,7 @@ def test_secrets_in_texts_are_replaced(text: str, secret: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["optimizer.lr=0.001", "batch.max_tokens=2048", "data.path=https://example.org/a.csv", "step 3: loss 2.1",
-     "seed=1,2,3", "The file a@b.csv, row 3: no prompt"],
+     "https://localhost:8080/team/a@b.csv", "seed=1,2,3", "The file a@b.csv, row 3: no prompt"],
 )  # fmt: skip
 def test_other_texts_stay(text: str) -> None:
     assert mask_text(text) == text

@@ -107,3 +107,11 @@ def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(1e-9, "<0.001"), (0.9999, ">0.999"), (1.0, "1.000"), (0.5, "0.500")])
 def test_probabilities_are_never_rounded_to_certainty(value: float, text: str) -> None:
     assert verdict.probability(value) == text
+
+
+def test_answers_that_are_no_label_are_among_the_cautions(synthetic: SimpleNamespace) -> None:
+    tuned = synthetic.scores(0.9, seed=2)
+    guesses = pa.array([None, *tuned["predicted_label"].to_pylist()[1:]], pa.string())
+    tuned = tuned.set_column(tuned.schema.get_field_index("predicted_label"), "predicted_label", guesses)
+    _, _, cautions, _ = judged(synthetic.scores(0.1, seed=1), tuned)
+    assert any(caution.startswith("1 of 200 answers are none of the labels (0000000000000000)") for caution in cautions)

@@ -117,7 +117,7 @@ def others(folder: Path, known: set[str]) -> list[Path]:
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> str:
-    said, faults = process.communicate(timeout=300)
+    said, faults = process.communicate(timeout=120)
     assert process.returncode == code, faults[-3000:]
     return said + faults
 
@@ -221,8 +221,13 @@ def test_a_job_that_slurm_warns_is_queued_again_and_goes_on(
         port = {"MASTER_PORT": str(free_port())}
         ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (1, 0)]
         started = [start(*options, **variables, **port, **rank, **more) for rank in ranks]
-        for process in reversed(started):  # rank 0 first: it knows why
-            finished(process, code)
+        try:
+            for process in reversed(started):  # rank 0 first: it knows why
+                finished(process, code)
+        except subprocess.TimeoutExpired:
+            for process in started:
+                process.kill()
+            raise AssertionError([(one.returncode, one.communicate()) for one in started]) from None
 
     warn = f"{{_target_: stopping.StopAfter, step: 4, rank: RANK, number: {int(signal.SIGUSR1)}}}"
     tasks(130, *(f"+callbacks.warn{rank}={warn.replace('RANK', str(rank))}" for rank in (0, 1)))

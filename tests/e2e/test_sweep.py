@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,19 @@ def test_a_sweep_ends_with_a_table_of_its_points(
     for record in records:
         assert f"{record['metrics']['test']['loss']:.4f}" in table
     assert (tmp_path / "o" / "jsonl" / records[0]["run_id"] / "metrics.csv").exists()  # whatever the loggers are
+
+
+def test_points_in_processes_of_their_own_end_in_the_same_table(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*SMALL, f"data.path={animals}", f"paths.outputs={tmp_path}/o", "logger=null", "eval.strategy=steps"]
+    assert main(["train", "-m", *typed, "launcher=process", "eval.every=1", "optimizer.lr=0.01,1e30"]) == 1
+    records = {path.parent: json.loads(path.read_text()) for path in tmp_path.glob("o/jsonl/*/run.json")}
+    assert sorted(record["state"] for record in records.values()) == ["failed", "succeeded"]
+    assert os.getpid() not in {record["pid"] for record in records.values()}
+    said = capsys.readouterr()
+    (good,) = (path for path, record in records.items() if record["state"] == "succeeded")
+    table = said.out[said.out.index("2 runs, test split") :]
+    assert f"{records[good]['metrics']['test']['loss']:.4f}" in table
+    assert "at step 2: the training diverged" in " ".join(table.replace("│", " ").split())
+    assert "lower optimizer.lr" in said.out  # what the process said

@@ -215,7 +215,7 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monke
     assert record(straight)["progress"]["step"] == saved_step(straight) < record(straight)["progress"]["steps"]
     assert record(straight)["metrics"]["train"]["loss"] == pytest.approx(list(losses(straight).values())[-1], rel=1e-5)
     with monkeypatch.context() as patch:
-        patch.setattr(kamerton.train.run, "_load_best", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(kamerton.train.run, "load_weights", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         train(*options, "run_id=stopped", code=130)
     assert same_result(train(*options, "run_id=stopped"), straight)
 
@@ -405,12 +405,12 @@ def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal
 
     plain, due = getattr(FineTuneModule, method), [step]
 
-    def signalling(self: FineTuneModule, batch: Any, batch_idx: int) -> None:
+    def signalling(self: FineTuneModule, batch: Any, batch_idx: int) -> Any:
         if due == [self.global_step]:
             due.clear()
             for _ in range(times):
                 os.kill(os.getpid(), number)
-        plain(self, batch, batch_idx)
+        return plain(self, batch, batch_idx)
 
     patch.setattr(FineTuneModule, method, signalling)
 
@@ -447,12 +447,12 @@ def test_callbacks_are_removable_and_free_text_is_scored_by_loss(train: Train, a
 
 
 def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
-    import kamerton.train.run
+    import kamerton.train.restore
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("disk on fire")
 
-    monkeypatch.setattr(kamerton.train.run, "load_model", broken)
+    monkeypatch.setattr(kamerton.train.restore, "load_model", broken)
     assert train("trainer.max_steps=1", code=1)
     (run,) = outputs.glob("*/*/run.json")
     assert json.loads(run.read_text())["state"] == "failed"
@@ -462,9 +462,9 @@ def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.M
 def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loads(
     train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
-    import kamerton.train.run
+    import kamerton.train.restore
 
-    monkeypatch.setattr(kamerton.train.run, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(kamerton.train.restore, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     with animals.open("a") as file:
         file.write('{"completion": "yes"}\n{"prompt": "x", "completion": 3}\n{"prompt": \n')
     train("optimizer.lr=-1", "batch.siz=3", "callbacks.early_stopping.patiense=3", code=2)
@@ -495,16 +495,16 @@ def test_two_processes_train_like_one(animals: Path, outputs: Path) -> None:
 
 
 def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kamerton.train.run
+    import kamerton.train.restore
 
     first = weights(train("trainer.max_steps=2", "base=false"))
-    plain = kamerton.train.run.load_model
+    plain = kamerton.train.restore.load_model
 
     def load_after_drawing(*arguments: Any, **options: Any) -> Any:
         torch.rand(7)  # as converting a model does the first time
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(kamerton.train.run, "load_model", load_after_drawing)
+    monkeypatch.setattr(kamerton.train.restore, "load_model", load_after_drawing)
     second = weights(train("trainer.max_steps=2", "base=false"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

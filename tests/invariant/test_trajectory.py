@@ -10,6 +10,7 @@ Whatever repeats the same sums (an interruption, dropout replayed) must agree bi
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ import trajectory
 from trajectory import STEPS, Trajectory, Way, train
 
 import kamerton.model.loss as lean
+import ragged
 
 REFERENCE = Way("padded")
 WAYS = [
@@ -94,7 +96,9 @@ def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: P
     target = tmp_path / "found.json"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, str(Path(trajectory.__file__)), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    path = os.pathsep.join([str(Path(ragged.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     for found in json.loads(target.read_text()).values():
         assert_same(found["loss"], found["norm"], reference)

@@ -1,6 +1,7 @@
 """Twenty-four optimizer steps of the tiny model through Lightning, and every step's loss and gradient norm.
 
-Run by `torchrun --nproc-per-node=2 trajectory.py FILE` it trains on two ranks and writes what rank 0 logged.
+Run by `torchrun --nproc-per-node=2 trajectory.py FILE` it trains on two ranks and writes what rank 0 logged. The rows
+are twenty-eight: five epochs of five steps, the last one of each short.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
@@ -25,30 +24,9 @@ from kamerton.model.probe import choose_cut
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
+from ragged import Ragged, bare_trainer
 
 STEPS, BATCH = 24, 6
-
-
-class Corpus:
-    """Rows of very different lengths, most of which begin alike; five epochs of five steps, the last one short."""
-
-    def __init__(self, size: int) -> None:
-        draw = np.random.default_rng(7)
-        prefix = draw.integers(3, 200, 20)
-        begins = [int(draw.choice([0, 9, 20, 20])) for _ in range(size)]
-        self._rows = [np.concatenate([prefix[:begin], draw.integers(3, 200, draw.integers(2, 40))]) for begin in begins]
-        self._first = [int(draw.integers(1, len(row))) for row in self._rows]
-        self.lengths = np.array([len(row) for row in self._rows], dtype=np.int32)
-        self.target_counts = self.lengths - np.array(self._first, dtype=np.int32)
-
-    def tokens(self, index: int) -> npt.NDArray[np.int32]:
-        return self._rows[index].astype(np.int32)
-
-    def targets(self, index: int) -> npt.NDArray[np.bool_]:
-        return np.arange(self.lengths[index]) >= self._first[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,7 @@ def train(way: Way, folder: Path) -> Trajectory:
     rows: list[tuple[float, float]] = []
     for stop in (*way.interrupted_at, STEPS):
         trainer, module, record = _part(way, stop)
-        data = FineTuneData(Corpus(28), None, seed=5, batch_size=BATCH, max_tokens=way.max_tokens, cut=way.cut, pad=0)
+        data = FineTuneData(Ragged(28), None, seed=5, batch_size=BATCH, max_tokens=way.max_tokens, cut=way.cut, pad=0)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         rows += record.rows
         checkpoint = folder / f"{stop}.ckpt"
@@ -116,17 +94,11 @@ def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
         seed=3,
     )
     record = Record()
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = bare_trainer(
+        stop,
         devices=way.ranks,
         strategy=DDPStrategy(broadcast_buffers=False) if way.ranks > 1 else "auto",
-        max_steps=stop,
-        max_epochs=-1,
-        logger=False,
         callbacks=[record],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
     )
     return trainer, module, record

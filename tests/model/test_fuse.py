@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 from kamerton.model.adapter import apply_adapter
@@ -66,6 +67,26 @@ def test_a_fused_model_leaves_no_trace_in_the_next_one() -> None:
     assert modeling_llama.apply_rotary_pos_emb is not own
     restore(model)
     assert modeling_llama.apply_rotary_pos_emb is own
+
+
+def test_the_gradient_of_a_tied_embedding_goes_into_that_of_the_head() -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    plain = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=101, tie_word_embeddings=True)).train()
+    fused = copy.deepcopy(plain)
+    assert "Embedding" in fuse(fused)
+    for _ in range(2):  # the second time a gradient is there to be added to
+        expected, found = (loss_and_gradient(model) for model in (plain, fused))
+    assert found[0] == pytest.approx(expected[0], rel=1e-6)
+    assert torch.linalg.norm(found[1] - expected[1]) <= 1e-5 * torch.linalg.norm(expected[1])
+    assert fused.model.embed_tokens.weight.grad.layout is torch.strided
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_an_embedding_of_its_own_or_a_frozen_one_is_left_alone(kind: Any) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=101, tie_word_embeddings=kind == "lora"))
+    assert "Embedding" not in fuse(apply_adapter(model, kind=kind, r=4))
 
 
 def test_fusing_twice_changes_nothing_more() -> None:

@@ -18,30 +18,7 @@ from kamerton.model.fuse import fuse
 from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
-
-
-class Ragged:
-    """Rows of very different lengths and target counts, half of which begin alike."""
-
-    def __init__(self, size: int) -> None:
-        draw = np.random.default_rng(3)
-        prefix = draw.integers(3, 200, 12)
-        self._rows = [
-            np.concatenate([prefix[: (12 if index % 2 else 0)], draw.integers(3, 200, draw.integers(3, 40))])
-            for index in range(size)
-        ]
-        self._first = [int(draw.integers(1, len(row))) for row in self._rows]
-        self.lengths = np.array([len(row) for row in self._rows], dtype=np.int32)
-        self.target_counts = self.lengths - np.array(self._first, dtype=np.int32)
-
-    def tokens(self, index: int) -> npt.NDArray[np.int32]:
-        return self._rows[index].astype(np.int32)
-
-    def targets(self, index: int) -> npt.NDArray[np.bool_]:
-        return np.arange(self.lengths[index]) >= self._first[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
+from ragged import Ragged, bare_trainer
 
 
 class KeepGradient(pl.Callback):
@@ -63,6 +40,7 @@ def run(
     steps: int = 1,
     weights: npt.NDArray[np.float64] | None = None,
     label_smoothing: float = 0.0,
+    precision: Any = "32-true",
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradients and validation metrics of `steps` steps of eight ragged examples."""
     model = tiny_model()
@@ -81,18 +59,7 @@ def run(
         clip_norm=None,
         label_smoothing=label_smoothing,
     )
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=-1,
-        logger=False,
-        callbacks=[keep],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        val_check_interval=steps,
-        check_val_every_n_epoch=None,
-    )
+    trainer = bare_trainer(steps, callbacks=[keep], val_check_interval=steps, check_val_every_n_epoch=None)
     data = FineTuneData(
         Ragged(8 * steps), Ragged(11), seed=5, batch_size=8, max_tokens=max_tokens, cut=cut, pad=0, weights=weights
     )
@@ -112,6 +79,15 @@ def test_the_gradient_and_every_metric_are_the_same_for_every_cut(kind: str) -> 
         assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference), (cut, max_tokens)
         for name in ("train/loss", "val/loss", "val/perplexity", "val/token_accuracy"):
             assert found[name] == pytest.approx(numbers[name], rel=1e-6), (cut, max_tokens, name)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("cut", ["padded", "packed", "tree"])
+def test_a_step_in_bfloat16_is_that_of_float32_within_its_rounding(cut: Cut, kind: str) -> None:
+    (reference,), numbers = run("padded", 10**6, kind=kind)
+    (gradient,), found = run(cut, 80, kind=kind, precision="bf16-mixed")
+    assert torch.linalg.norm(gradient - reference) <= 0.05 * torch.linalg.norm(reference)
+    assert found["val/loss"] == pytest.approx(numbers["val/loss"], rel=5e-3)
 
 
 def test_the_step_loss_is_the_sum_over_its_target_tokens_divided_by_their_number() -> None:

@@ -71,3 +71,19 @@ def test_padded_rows_are_scored_as_if_alone(rows: Rows) -> None:
         for index, row in enumerate(rows):
             found = float(result.nll[result.sequence == index].sum())
             assert found == pytest.approx(alone(row, 1), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("parting", [False, True])
+def test_far_more_levels_than_functions_can_call_themselves_are_laid_out(parting: bool) -> None:
+    """Every row is a prefix of the next; or it parts from the next after that."""
+    chain = np.arange(3, 5004, dtype=np.int32)
+    rows = [chain[:size] for size in range(2, 1200 if parting else 5002)]
+    if parting:
+        rows = [np.append(row, [2, 2]).astype(np.int32) for row in rows]
+    row = build_row(rows, [np.arange(len(tokens)) == len(tokens) - 1 for tokens in rows], share=True)
+    size = row.input_ids.shape[1]
+    assert size == (len(rows) + len(rows) + 1 if parting else len(rows))
+    at = row.at[torch.argsort(row.sequence)]
+    assert row.position_ids[0, at].tolist() == [len(tokens) - 2 for tokens in rows]
+    assert row.input_ids[0, at].tolist() == [tokens[-2] for tokens in rows]
+    assert [index for block in row.tree.blocks for index in range(block.start, block.end)] == list(range(size))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification as tm
 
@@ -18,6 +18,14 @@ from kamerton.score.metrics import NO_LABEL, compute, confusion, label_probabili
 from kamerton.score.table import scores_table
 
 LABELS = ["yes", "no", "perhaps", "never"]
+NO_ANSWER = {
+    "label": "yes",
+    "predicted_label": None,
+    "label_logprobs": [0.0, 0.0, 0.0, 0.0],
+    "nll": 0.0,
+    "target_tokens": 1,
+    "correct_tokens": 0,
+}
 
 
 def table(rows: list[dict[str, Any]], labels: list[str] | None = LABELS) -> pa.Table:
@@ -87,12 +95,10 @@ def macro_by_hand(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 @given(tables())
+@example([NO_ANSWER])
 @settings(max_examples=60, deadline=None)
 def test_label_metrics_follow_their_definitions(rows: list[dict[str, Any]]) -> None:
     values = compute(table(rows))
-    if all(row["predicted_label"] is None for row in rows):
-        assert "accuracy" not in values
-        return
     for name, expected in macro_by_hand(rows).items():
         assert values[name] == pytest.approx(expected, abs=1e-12), name
 
@@ -106,6 +112,9 @@ def test_label_metrics_are_those_of_torchmetrics(rows: list[dict[str, Any]]) -> 
     guess = logprobs.argmax(1)
     assert values["accuracy"] == pytest.approx(float(tm.multiclass_accuracy(guess, truth, 4, "micro")), abs=1e-6)
     assert values["f1"] == pytest.approx(float(tm.multiclass_f1_score(guess, truth, 4)), abs=1e-6)
+    for average in ("micro", "weighted"):
+        expected = float(tm.multiclass_f1_score(guess, truth, 4, average))
+        assert values[f"f1_{average}"] == pytest.approx(expected, abs=1e-6)
     assert values["precision"] == pytest.approx(float(tm.multiclass_precision(guess, truth, 4)), abs=1e-6)
     assert values["recall"] == pytest.approx(float(tm.multiclass_recall(guess, truth, 4)), abs=1e-6)
 
@@ -203,3 +212,7 @@ def test_a_wrong_number_of_log_probabilities_is_refused() -> None:
     scored = table([{"label": "yes", "predicted_label": "yes", "label_logprobs": [-1.0, -2.0]}])
     with pytest.raises(ValueError, match="one log-probability per label"):
         label_probabilities(scored)
+
+
+def test_answers_none_of_which_is_a_label_are_all_wrong() -> None:
+    assert compute(answers(("yes", None), ("no", None)))["accuracy"] == 0

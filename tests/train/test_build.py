@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import wandb
 import yaml
@@ -46,6 +47,15 @@ def test_wandb_offline_holds_the_metrics_and_the_configuration(
     assert _number(summary["val/loss"]) == pytest.approx(record["metrics"]["validation"]["loss"])
     assert _number(summary["test/accuracy"]) == pytest.approx(record["metrics"]["test"]["accuracy"])
     assert "max_tokens" in json.dumps(config), text[:2000]
+    assert _find(summary, "report/confusion")["_type"] == "plotly-file"
+    tables = {path.name.partition("_")[0]: json.loads(path.read_text()) for path in folder.rglob("*.table.json")}
+    assert tables.keys() == {"metrics", "baselines", "examples"}
+    examples = [dict(zip(tables["examples"]["columns"], row, strict=True)) for row in tables["examples"]["data"]]
+    scored = pq.read_table(tmp_path / "jsonl" / "w" / "scores" / "test.parquet")
+    assert {row["prompt"] for row in examples} == set(scored["prompt"].to_pylist())
+    accuracy = next(row for row in tables["metrics"]["data"] if row[0] == "accuracy")
+    assert accuracy[2] == pytest.approx(record["metrics"]["test"]["accuracy"])
+    assert "TF-IDF, linear" in [row[0] for row in tables["baselines"]["data"]]
 
 
 def test_runs_of_one_name_are_two_in_wandb_and_a_resumed_one_stays_itself(tmp_path: Path) -> None:
@@ -61,6 +71,17 @@ def test_runs_of_one_name_are_two_in_wandb_and_a_resumed_one_stays_itself(tmp_pa
     first = ids(run)
     assert ids(RunDirectory(tmp_path, resuming=True, started=read_record(tmp_path))) == first
     assert ids(RunDirectory(tmp_path, resuming=False)) != first
+
+
+def test_the_runs_of_a_sweep_are_one_group_in_wandb(tmp_path: Path) -> None:
+    config = to_config(compose_values(["model=tiny", "data=jsonl", "data.path=x", "logger.wandb.mode=disabled"]))
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "config.yaml").write_text("{}")
+    run = RunDirectory(tmp_path / "3", resuming=False)
+    run.update(trial={"study": "mine", "number": 3, "params": {}})
+    (logger,) = (one for one in build_loggers(config, run, 0) if isinstance(one, WandbLogger))
+    wandb.finish()
+    assert (logger._wandb_init["group"], logger._wandb_init["name"]) == ("mine", "trial-3")
 
 
 def test_a_model_in_half_precision_trains(animals: Path, tmp_path: Path) -> None:

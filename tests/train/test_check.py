@@ -59,6 +59,13 @@ def test_a_value_that_a_constructor_refuses_is_one_fault_at_its_key(override: st
     (fault,) = build_faults(compose_values([*TINY, override]))
     assert fault.column == column
     assert words in fault.message + fault.fix
+    assert str(fault).count(f"{column}:") <= 1
+
+
+@pytest.mark.parametrize("value", ["abc", "-1", "nan"])
+def test_what_the_schema_says_is_not_said_again(value: str) -> None:
+    typed = [f"optimizer.lr={value}", "optimizer.betas=[2,3]", "trainer.max_steps=0"]
+    assert [fault.column for fault in build_faults(compose_values([*TINY, *typed]))] == ["optimizer.betas"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,17 @@ def test_a_full_disk_is_an_oserror_and_costs_no_checkpoint(tmp_path: Path, size:
     assert caught.value.errno == errno.EFBIG
     assert read_checkpoint(tmp_path / LAST)["global_step"] == 1
     assert os.listdir(tmp_path) == [LAST]
+
+
+def test_numpy_scalars_of_a_callback_are_read_again_and_objects_are_named(tmp_path: Path) -> None:
+    path = tmp_path / LAST
+    kept = {"Mine": {"pruned": np.bool_(True), "best": [np.float64(0.5), (np.int64(3),)]}}
+    write_checkpoint({**state(1), "callbacks": kept}, path)
+    assert read_checkpoint(path)["callbacks"] == {"Mine": {"pruned": True, "best": [0.5, (3,)]}}
+    write_checkpoint({**state(1), "callbacks": {"Mine": {"path": tmp_path}}}, path)
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(path)
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.file) == ("checkpoint.objects", str(path))
+    assert "pathlib" in fault.message
+    assert "weights_only" not in fault.message

@@ -15,7 +15,8 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.module import FineTuneData
-from kamerton.train import layout, run
+from kamerton.train import layout, restore, run, steps
+from kamerton.train.rundir import RunDirectory
 
 TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
 
@@ -55,18 +56,18 @@ def test_memory_is_shared_by_as_many_processes_as_the_launcher_started(
     assert layout._max_tokens(config("trainer.devices=3"), None) == processes
 
 
-def test_a_model_in_four_bits_is_scored_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
     def load_model(_: str, **options: Any) -> Any:
         asked.update(options)
         raise EnoughError
 
-    monkeypatch.setattr(run, "load_model", load_model)
+    monkeypatch.setattr(restore, "load_model", load_model)
     four_bits = config()
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
     with pytest.raises(EnoughError):
-        run._whole_again(four_bits)
+        run._whole_again(four_bits, RunDirectory(tmp_path, resuming=False))
     assert asked["quantize"]
 
 
@@ -88,7 +89,7 @@ def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_
         rows_of.append(len(train))
         return FineTuneData(train, *others, **options)
 
-    monkeypatch.setattr(run, "FineTuneData", data_of)
+    monkeypatch.setattr(steps, "FineTuneData", data_of)
     more = ["base=false", "optimizer.lr=0.01", "logger=csv", f"paths.outputs={tmp_path}"]
     options = config(*overrides, *more, path=str(animals))
     result = run.train(options)

@@ -2,7 +2,8 @@
 
 The clock runs from before the first batch is made to the end of the last optimizer step, so it counts every example of
 the epoch. Ends of steps come from a hook that torch calls after any optimizer's step, whoever calls it. The peak of
-resident memory is the process's own at the last of them, before anything is saved.
+resident memory is the process's own at the last of them, before anything is saved. On a GPU a step has ended when the
+device has finished it, and the peak of its memory is noted as well.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def read_job() -> dict[str, Any]:
 
 
 def _step_ended(*_: Any) -> None:
+    if not BEGUN:  # an optimizer is tried before training
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        FACTS["gpu_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
     ENDS.append(time.perf_counter())
     _PEAK[0] = peak_mib()
 

@@ -38,7 +38,7 @@ def main(job: dict[str, Any]) -> int:
             "optimizer.weight_decay=0",
             "scheduler=cosine",
             "scheduler.warmup_steps=1",
-            "trainer=cpu",
+            f"trainer={job.get('trainer', 'cpu')}",
             "logger=csv",
             "base=false",
             "+callbacks.clock._target_=with_kamerton.Clock",

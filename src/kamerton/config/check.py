@@ -6,9 +6,9 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from kamerton.config.origin import PRESETS
 from kamerton.config.places import check_places
 from kamerton.config.schema import Config
+from kamerton.config.sections import mapping_at
 from kamerton.config.training import check_training
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault
@@ -27,9 +28,9 @@ _T = TypeVar("_T")
 MISSING = "???"  # how a configuration file says that a value must be given
 
 
-@lru_cache(maxsize=1)
-def _adapter() -> TypeAdapter[Config]:
-    return TypeAdapter(Config)
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
 
 
 @cache
@@ -40,7 +41,14 @@ def _section_adapter(kind: Any) -> TypeAdapter[Any]:
 
 def to_config(values: Mapping[str, Any]) -> Config:
     """The typed configuration behind checked plain values."""
-    return _adapter().validate_python(dict(values))
+    return to_options(Config, values)
+
+
+def to_options(schema: type[_T], values: Mapping[str, Any]) -> _T:
+    """The same for the options of another command, a dataclass."""
+    kind: Any = schema
+    options: _T = _adapter(kind).validate_python(dict(values))
+    return options
 
 
 def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
@@ -64,25 +72,25 @@ def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
 def check_values(values: Mapping[str, Any]) -> list[Fault]:
     """Unknown keys, wrong types and impossible values of the project's own sections."""
     return [
-        *_check_types(values),
+        *check_schema(values, Config),
         *check_places(values),
         *_check_data(values),
         *_check_classes(values),
-        *_check_nodes(values),
+        *check_nodes(values),
         *check_training(values),
     ]
 
 
-def _check_types(values: Mapping[str, Any]) -> list[Fault]:
-    """What the schema says, one fault for each key; and what is left as ??? or is yes or no instead of a number."""
+def check_schema(values: Mapping[str, Any], schema: Any) -> list[Fault]:
+    """What a dataclass of options says, one fault a key; and what is left as ??? or is yes or no and not a number."""
     unset = [key for key, value in leaves(values) if value == MISSING]
     faults = [Fault("config.missing", f"{key} is not set", f"add {key}=…", column=key) for key in unset]
     try:
-        config = dataclasses.asdict(to_config(values))
+        config = dataclasses.asdict(_adapter(schema).validate_python(dict(values)))
     except ValidationError as error:
         found: dict[str, Fault] = {}
         for detail in error.errors(include_url=False):
-            fault = _fault(detail, values)
+            fault = _fault(detail, values, schema)
             known = found.get(fault.column or "")
             message = f"{known.message}; or {fault.message.partition(': ')[2]}" if known else fault.message
             found[fault.column or ""] = replace(fault, message=message)
@@ -107,10 +115,10 @@ def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, values
 
 
-def _fault(detail: Any, values: Mapping[str, Any]) -> Fault:
+def _fault(detail: Any, values: Mapping[str, Any], schema: Any) -> Fault:
     path = tuple(str(part) for part in detail["loc"])
     if detail["type"] == "unexpected_keyword_argument":
-        fix = did_you_mean(path[-1], _keys_at(path[:-1]))
+        fix = did_you_mean(path[-1], _keys_at(path[:-1], schema))
         if len(path) == 1 and path[0] in PRESETS:  # Hydra put the content of the file below its group's name
             fix = "begin the file with the line: # @package _global_"
         key = ".".join(path)
@@ -136,9 +144,9 @@ def _written(path: Path, values: Any) -> Path:
     return path
 
 
-def _keys_at(path: Path) -> list[str]:
+def _keys_at(path: Path, schema: Any) -> list[str]:
     """Valid keys of the section at `path`."""
-    section: Any = Config
+    section: Any = schema
     for part in path:
         hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
         inside = typing.get_args(section)[1] if typing.get_origin(section) is dict else hints.get(part)
@@ -159,11 +167,11 @@ def _check_data(values: Mapping[str, Any]) -> list[Fault]:
     return [*(check_data_options(data) if data else []), *(check_split_options(split) if split else [])]
 
 
-def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
-    """Nodes that must name a class and do not: most often the misspelt name of one that does."""
+def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Fault]:
+    """Entries that must name a class or function and do not: most often the misspelt name of one that does."""
     faults = []
-    for group in ("callbacks", "logger"):
-        entries = _mapping(values, group)
+    for group in groups:
+        entries = mapping_at(values, group)
         known = [name for name, node in entries.items() if node is None or _names_class(node)]
         faults += [
             Fault(
@@ -175,11 +183,17 @@ def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
             for name, node in entries.items()
             if isinstance(node, Mapping) and not _names_class(node)
         ]
+    return faults
+
+
+def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
+    """Every node of a run that names nothing."""
+    faults = check_classes(values, ("callbacks", "logger", "metrics"))
     for key in ("optimizer", "trainer"):
         if isinstance(values.get(key), Mapping) and not _names_class(values[key]):
             fix = f"choose one of the options of {key}, or set {key}._target_=…"
             faults.append(Fault("config.missing", f"{key} names no class", fix, column=key))
-    if "csv" in (logger := _mapping(values, "logger")) and logger["csv"] is None:
+    if "csv" in (logger := mapping_at(values, "logger")) and logger["csv"] is None:
         fix = "leave logger.csv as it is; logger=csv alone has no other logger"
         faults.append(Fault("config.value", "logger.csv cannot be removed: reports read it", fix, column="logger.csv"))
     return faults
@@ -189,14 +203,9 @@ def _names_class(node: Any) -> bool:
     return isinstance(node, Mapping) and node.get("_target_") is not None
 
 
-def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _check_nodes(values: Mapping[str, Any]) -> list[Fault]:
+def check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     """Bounds that the signature of an optimizer or the trainer does not state."""
-    optimizer, trainer = _mapping(values, "optimizer"), _mapping(values, "trainer")
+    optimizer, trainer = mapping_at(values, "optimizer"), mapping_at(values, "trainer")
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", None if trainer else 1)
     decay, limit = optimizer.get("weight_decay", 0), trainer.get("limit_train_batches")
     checks = [

@@ -11,18 +11,24 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, force, plain
-from kamerton.config.faults import Deeper, find_faults
+from hydra_plugins.kamerton import _jobs
+from hydra_plugins.kamerton._overrides import NoneCompleted
+from kamerton.config.compose import VERSION_BASE, conf_dir, force, plain
+from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
 from kamerton.config.secrets import named
-from kamerton.errors import Fault, Interrupted, RunFailed, UserError
+from kamerton.config.sweep import begins_sweep
+from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 
 Values = dict[str, Any]
 
@@ -41,65 +47,105 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a job ended well: what a sweep minimises, the metrics to show, and where its result is."""
+    """How a job ended well: what a sweep compares it by, the metrics to show, and where its result is."""
 
-    value: float | None
+    value: float | list[float] | None
     metrics: dict[str, float]
     path: Path
 
 
 @dataclass(slots=True)
 class Point:
-    """One job of a command: what was typed for it, then how it ended. `code` is its exit code."""
+    """One job of a command: what was typed for it, then how it ended. `code` is its exit code; `raised`, which has been
+    said, is what a sweeper may pass on.
+    """
 
     overrides: tuple[str, ...]
     done: Done | None = None
     error: str | None = None
     code: int = 0
+    raised: Exception | None = None
 
 
 Job = Callable[[Values, Asked], Done | None]
+Compose = Callable[[Sequence[str]], tuple[Values, Values]]
+Finish = Callable[[Any, Compose, str | None], None]
 
 
 def run_command(
-    arguments: Sequence[str], job: Job, deeper: Deeper, summary: Callable[[Sequence[Point]], None] | None = None
+    arguments: Sequence[str],
+    job: Job,
+    deeper: Deeper,
+    summary: Callable[[Sequence[Point]], None] | None = None,
+    root: Root = TRAIN,
+    finish: Finish | None = None,
 ) -> int:
     """Check everything that was typed, then let Hydra run `job` once or for each point of a sweep.
 
-    `deeper` finds faults in the composed values beyond their schema; `summary` is shown the points of a sweep when it
-    ends. A failing point of a plain sweep does not end it. Returns the exit code: 0, 1 failed, 2 faults (all
-    printed), 130 stopped by the user.
+    `root` is what the command composes. `deeper` finds faults in the composed values beyond their schema; `summary` is
+    shown the points of a plain sweep when it ends; a failing one does not end it. `finish` is called when the sweep of
+    a study has ended. Returns the exit code: 0, 1 failed, 2 faults (all printed), 130 stopped by the user.
     """
     points: list[Point] = []
+    known = len(_studies())
     terminate = signal.signal(signal.SIGTERM, signal.default_int_handler) if _is_main_thread() else None
     try:
-        flags = _flags(arguments)
+        flags = _flags(arguments, root.name)
         asks = flags.help or flags.hydra_help or flags.info or flags.shell_completion or flags.cfg
         overrides = flags.overrides  # after --shell-completion: an instruction such as install=bash, no override
         if not flags.shell_completion:
-            sweeps = flags.multirun or any(text == "hydra.mode=MULTIRUN" for text in overrides)
-            if say_faults(find_faults(overrides, flags.config_dir, None if asks else deeper, sweeps=sweeps)):
+            look = None if asks else deeper
+            faults = find_faults(overrides, flags.config_dir, look, sweeps=flags.multirun, root=root)
+            if say_faults(fault for fault in faults if not (asks and fault.code == "config.missing")):
                 return 2
             overrides = force(overrides, flags.config_dir)
-        _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points)
+        try:
+            _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points, root.name)
+        except NoneCompleted:
+            if finish is None:  # otherwise it says so, after its report
+                raise
+        if ended := _studies()[known:]:
+            points.clear()  # how a study's trials ended, its sweeper has said
+            if finish is not None:
+                finish(ended[-1], lambda words: _composed(words, flags, root.name), flags.config_dir)
     except UserError as error:
         say_faults(error.faults)
         return 2
-    except (_Stopped, KeyboardInterrupt) as stopped:
+    except (RunFailed, CompactHydraException) as error:  # after a sweep; the sweeper's own words
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except (_Stopped, KeyboardInterrupt, Interrupted) as stopped:
         print(f"\n{stopped.__cause__ or 'interrupted before anything was saved'}", file=sys.stderr)
         return 130
     except SystemExit as exit:  # after help, a version, or what Hydra shows
         return exit.code if isinstance(exit.code, int) else 1
-    except Exception:
-        if not any(point.code for point in points):  # otherwise a sweeper passes on what has been said
+    except Exception as error:
+        passed_on = isinstance(error, _jobs.JobFailed) or any(point.raised is error for point in points)
+        if not passed_on:
             traceback.print_exc()
             return 1
     finally:
         if terminate is not None:
             signal.signal(signal.SIGTERM, terminate)
-        if summary and len(points) > 1:
+        if summary and len(points) > 1 and len(_studies()) == known:  # of a study, its sweeper has said it
             summary(points)
     return 1 if any(point.code == 1 for point in points) else max([0, *(point.code for point in points)])
+
+
+def _studies() -> list[Any]:
+    """The sweeps of studies that have ended in this process (`hydra_plugins.kamerton._results.Finished`)."""
+    module = sys.modules.get("hydra_plugins.kamerton._results")
+    return list(module.finished) if module else []
+
+
+def _composed(overrides: Sequence[str], flags: argparse.Namespace, root: str) -> tuple[Values, Values]:
+    """The values of a job with these overrides, and what names the environment (as in `Asked`)."""
+    search = [text for text in flags.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+    if flags.config_dir and not search:
+        search = [f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"]
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        config = compose(root, overrides=[*search, *overrides])
+    return plain(config), named(config)
 
 
 def _is_main_thread() -> bool:
@@ -111,8 +157,8 @@ class _Stopped(BaseException):
     """The user asked to stop; no `Exception`, or a sweep would go on with its next point."""
 
 
-def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callable[[Any], float | None]:
-    def run(composed: Any) -> float | None:
+def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callable[[Any], float | list[float] | None]:
+    def run(composed: Any) -> float | list[float] | None:
         task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as typed: ${oc.env:NAME} stays
         assert isinstance(task, list)
         overrides = tuple(str(text).removeprefix("++") for text in task)
@@ -123,52 +169,82 @@ def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callabl
         except Interrupted as error:
             point.error, point.code = "interrupted", 130
             raise _Stopped from error
-        except UserError as error:
-            say_faults(error.faults)
-            point.error, point.code = error.faults[0].message, 2
-            _fail_other_sweepers(error)
-            return None
-        except RunFailed as error:
-            print(f"\n{error}", file=sys.stderr)
-            point.error, point.code = error.fault.message, 1
-            _fail_other_sweepers(error)
-            return None
         except Exception as error:
-            traceback.print_exc()
-            point.error, point.code = f"{type(error).__name__}: {error}", 1
+            point.raised = error
+            point.error, point.code = _why(error)
+            if not begins_sweep(HydraConfig.get()) or not isinstance(error, UserError | RunFailed):
+                _say(error)  # of a trial, the sweeper says how it ended
             _fail_other_sweepers(error)
             return None
+        finally:
+            _jobs.facts.update(_as_facts(point))
         return point.done.value if point.done else None
 
     return run
 
 
+def _why(error: Exception) -> tuple[str, int]:
+    """Why a job failed, in one sentence, and its exit code."""
+    if isinstance(error, UserError):
+        return error.faults[0].message, 2
+    return (error.fault.message if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"), 1
+
+
+def _say(error: Exception) -> None:
+    """Everything that a person must know of it; a run that was pruned is no error."""
+    if isinstance(error, UserError):
+        say_faults(error.faults)
+    elif isinstance(error, RunFailed):
+        print(f"\n{error}", file=sys.stderr)
+    elif not isinstance(error.__cause__, Cancelled):
+        traceback.print_exception(error)
+
+
 def _fail_other_sweepers(error: Exception) -> None:
-    """Hydra's own sweeper goes on with the next point; any other must learn that this one failed."""
-    if not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
+    """Hydra's own sweeper goes on with the next point; any other, and any launcher, must learn that this one failed."""
+    if _jobs.launched or not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
         raise error
 
 
-def _flags(arguments: Sequence[str]) -> argparse.Namespace:
+def _as_facts(point: Point) -> Values:
+    """A point for the process that started this one."""
+    done = {"metrics": point.done.metrics, "path": str(point.done.path)} if point.done else None
+    return {"done": done, "error": point.error}
+
+
+def _as_point(job: _jobs.Job) -> Point:
+    """The point that a process made; says how it ended where it could not say so itself."""
+    overrides = tuple(text.removeprefix("++") for text in job.overrides)
+    if job.error is None:
+        done = job.facts["done"]
+        return Point(overrides, Done(job.value, done["metrics"], Path(done["path"])) if done else None)
+    if not job.facts:
+        print(f"\n{job.error}", file=sys.stderr)
+    error = str(job.facts.get("error") or job.error).splitlines()[0]
+    return Point(overrides, None, error, job.code if job.code in (2, 130) else 1)
+
+
+def _flags(arguments: Sequence[str], command: str) -> argparse.Namespace:
     """Hydra's flags and the overrides; raises `UserError` for flags that cannot be used."""
     parser = get_args_parser()
-    parser.error = refuse  # type: ignore[method-assign]
+    refused = partial(refuse, command=command)
+    parser.error = refused  # type: ignore[method-assign]
     flags = parser.parse_intermixed_args(list(arguments))
     for name in ("config_path", "config_name", "experimental_rerun"):
         if getattr(flags, name) is not None:
-            refuse(f"--{name.replace('_', '-')} is not supported: --config-dir DIR adds your own groups and files")
+            refused(f"--{name.replace('_', '-')} is not supported: --config-dir DIR adds your own groups and files")
     modes = ("run", "multirun", "shell_completion", "cfg", "info")
     given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(flags, mode)]
     if len(given) > 1 and not flags.help:
-        refuse(f"{given[0]} and {given[1]} exclude each other")
+        refused(f"{given[0]} and {given[1]} exclude each other")
     if flags.resolve and not (flags.cfg or flags.help):
-        refuse("--resolve needs --cfg job")
+        refused("--resolve needs --cfg job")
     return flags
 
 
-def refuse(message: str) -> NoReturn:
+def refuse(message: str, command: str = "train") -> NoReturn:
     """Raise a flag that cannot be used, as argparse says it, as a `UserError`."""
-    raise UserError([Fault("config.flag", message, "see kamerton train --help", file="command line")])
+    raise UserError([Fault("config.flag", message, f"see kamerton {command} --help", file="command line")])
 
 
 def _given(flags: argparse.Namespace) -> list[str]:
@@ -181,20 +257,27 @@ def _given(flags: argparse.Namespace) -> list[str]:
     ]
 
 
-def _run_hydra(arguments: Sequence[str], job: Job, config_dir: str | None, points: list[Point]) -> None:
+def _run_hydra(arguments: Sequence[str], job: Job, config_dir: str | None, points: list[Point], root: str) -> None:
     """Hydra as if `arguments` had been typed. What it refuses before any job is raised as a `UserError`."""
     run = _hydra_job(job, config_dir, points)
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with typed(arguments):
-            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=ROOT)(run)()
+            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(run)()
+    except NoneCompleted:
+        raise
     except Exception as error:
-        if points:
+        if points or _jobs.finished:
             raise
+        message, _, fix = str(error).partition("\n  fix: ")
+        if fix:  # a sweeper's own words
+            raise UserError([Fault("config.sweep", message, fix)]) from error
         message = f"{type(error).__name__}: {error}"
         raise UserError([Fault("config.hydra", message, "see kamerton train --hydra-help")]) from error
     finally:
+        points += map(_as_point, _jobs.finished)
+        _jobs.finished.clear()
         os.environ.pop("HYDRA_FULL_ERROR")
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before

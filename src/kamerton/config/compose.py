@@ -32,10 +32,10 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "hydra"}
 
 
-def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The plain values behind a list of overrides, as `kamerton train` would compose them."""
+def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
+    """The plain values behind a list of overrides, as `kamerton train` (or another command) would compose them."""
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return plain(compose(ROOT, overrides=force(overrides)))
+        return plain(compose(root, overrides=force(overrides)))
 
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:

@@ -8,7 +8,7 @@ that it comes from.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,33 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf, open_dict
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
 from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, config_loader, forced, options_of, plain
-from kamerton.config.origin import COMMAND_LINE, key_of, locator
+from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
+from kamerton.config.sections import mapping_at
+from kamerton.config.space import search_space
+from kamerton.config.sweep import begins_sweep, check_sweep
 from kamerton.config.trust import check_trust
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 Deeper = Callable[[dict[str, Any]], list[Fault]]
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a command composes: `conf/NAME.yaml`, and the check of the plain values that come of it."""
+
+    name: str
+    check: Deeper
+
+
+TRAIN = Root(ROOT, check_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,44 +62,118 @@ def check_overrides(
 
 
 def find_faults(
-    overrides: Sequence[str], config_dir: str | None = None, deeper: Deeper | None = None, *, sweeps: bool = True
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    deeper: Deeper | None = None,
+    *,
+    sweeps: bool = True,
+    root: Root = TRAIN,
 ) -> Iterator[Fault]:
     """The faults of `check_overrides` as they are found: those of the schema come at once.
 
     `deeper` finds more in the composed values, such as faults of the data they name; that may take seconds. Of a
-    sweep every value is checked, each together with the first values of the others.
+    sweep every choice and both ends of every interval are checked, each together with the first values of the others.
     """
     if config_dir is not None and not Path(config_dir).is_dir():
         fix = "give the folder that holds your experiment/ folder"
         yield Fault("config.folder", f"there is no folder {config_dir!r}", fix, COMMAND_LINE, column="--config-dir")
         config_dir = None
     said: list[Fault] = []
-    for fault in _find(overrides, config_dir, deeper, sweeps):
+    for fault in _find(overrides, config_dir, deeper, sweeps, root):
         if fault not in said:
             said.append(fault)
             yield fault
 
 
-def _find(overrides: Sequence[str], config_dir: str | None, deeper: Deeper | None, sweeps: bool) -> Iterator[Fault]:
+def _find(
+    overrides: Sequence[str], config_dir: str | None, deeper: Deeper | None, sweeps: bool, root: Root
+) -> Iterator[Fault]:
     parsed, faults = _parse(overrides)
     loader = config_loader(config_dir)
-    wrong = {id(one): _check_group(one, loader) or _check_sweep(one, sweeps) for one in parsed}
-    yield from (*faults, *(fault for found in wrong.values() for fault in found))
-    composed = []
-    for selection in _alternatives([one for one in parsed if not wrong[id(one)]]):
-        found = _compose([forced(one, text, loader) for one, text in selection], config_dir, loader)
+    yield from faults
+    kept = yield from _sound(parsed, loader)
+    forms, searched = yield from _points(kept, config_dir, loader, root, sweeps)
+    good = []
+    for selection in _alternatives(forms):
+        found = _compose(selection, config_dir, loader, root.name)
         if isinstance(found, Fault):
             yield found
             continue
         typed = [key_of(text) for text in found.overrides]
         untrusted = check_trust(found.values, found.hydra, typed)
-        yield from map(locator(found.overrides, loader, ROOT), [*check_values(found.values), *untrusted])
+        given = {one.key_or_group for one in kept}
+        from_file = [key for key in searched or () if key not in given]
+        locate = in_space(locator(found.overrides, loader, root.name), from_file)
+        removed = _check_removed(found, config_dir, loader, root.name)
+        faults = [*root.check(found.values), *removed, *untrusted, *check_sweep(found.values, found.hydra, searched)]
+        yield from map(locate, faults)
         if not untrusted:  # a deeper look would import what the file names
-            composed.append(found)
-    for one in composed if deeper else []:
+            good.append((found, locate))
+    for found, locate in good if deeper else []:
         assert deeper is not None
-        faults = sorted(deeper(one.values), key=lambda fault: fault.severity)  # "error" before "warning"
-        yield from map(locator(one.overrides, loader, ROOT), faults)
+        faults = sorted(deeper(found.values), key=lambda fault: fault.severity)  # "error" before "warning"
+        yield from map(locate, faults)
+
+
+def _check_removed(found: _Composed, config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> list[Fault]:
+    """Entries set to null that no file has: most often the misspelt name of one that stays."""
+    faults = []
+    for group in ("callbacks", "logger", "metrics"):
+        empty = [name for name, node in mapping_at(found.values, group).items() if node is None]
+        known = _entries(group, found, config_dir, loader, root) if empty else set()
+        faults += [
+            Fault(
+                "config.key",
+                f"unknown configuration key '{group}.{name}': there is nothing to remove",
+                did_you_mean(str(name), known),
+                column=f"{group}.{name}",
+            )
+            for name in empty
+            if name not in known
+        ]
+    return faults
+
+
+def _entries(group: str, found: _Composed, config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> set[str]:
+    """What could be removed from a group: all that its files have, and the chosen ones before values were typed."""
+    files = [loader.repository.load_config(f"{group}/{option}") for option in loader.get_group_options(group)]
+    chosen = [text for text in found.overrides if not text.startswith("++")]
+    before = _compose(chosen, config_dir, loader, root)
+    entries = mapping_at(before.values if isinstance(before, _Composed) else found.values, group)
+    named = {str(name) for name, node in entries.items() if node is not None}
+    return named.union(*(map(str, file.config) for file in files if file is not None))
+
+
+def _points(
+    kept: Sequence[Override], config_dir: str | None, loader: ConfigLoaderImpl, root: Root, sweeps: bool
+) -> Generator[Fault, None, tuple[list[list[str]], list[str] | None]]:
+    """The texts to compose, one list for each override, several where it is a sweep; and what a study searches over."""
+    forms = [_forms(one, loader) for one in kept]
+    first = _compose([each[0] for each in forms if each], config_dir, loader, root.name)
+    hydra = first.hydra if isinstance(first, _Composed) else {}
+    if begins_sweep(hydra):
+        space, faults = search_space(hydra, [str(one.input_line) for one in kept], loader)
+        yield from faults
+        forms = [_forms(one, loader) for one in kept if not one.is_sweep_override()]
+        for each in space:
+            sound = yield from _sound(each, loader)
+            forms.append([text for one in sound for text in _forms(one, loader)])
+        return forms, None if faults else [one.key_or_group for one, *_ in space]
+    unknown = not hydra and any(one.key_or_group == "sweep" for one in kept)  # what was chosen cannot be composed
+    if not (sweeps or unknown or getattr(hydra.get("mode"), "name", "") == "MULTIRUN"):
+        yield from (_several(one) for one in kept if one.is_sweep_override())
+        return [each[:1] for each in forms], []
+    return forms, []
+
+
+def _sound(overrides: Sequence[Override], loader: ConfigLoaderImpl) -> Generator[Fault, None, list[Override]]:
+    """The overrides that choose options which are there; the faults of the others come out on the way."""
+    kept = []
+    for one in overrides:
+        faults = _check_group(one, loader)
+        yield from faults
+        kept += [] if faults else [one]
+    return kept
 
 
 def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
@@ -102,11 +190,11 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
     return parsed, faults
 
 
-def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderImpl) -> _Composed | Fault:
+def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> _Composed | Fault:
     search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            config = compose(ROOT, overrides=[*search, *overrides], return_hydra_config=True)
+            config = compose(root, overrides=[*search, *overrides], return_hydra_config=True)
         hydra = OmegaConf.to_container(config.hydra)
         assert isinstance(hydra, dict)
         with open_dict(config):
@@ -119,7 +207,7 @@ def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderI
     except MarkedYAMLError as error:
         return _bad_yaml(error)
     except Exception as error:  # composing only reads what the user wrote; Hydra raises all kinds of exceptions for it
-        return locator(overrides, loader, ROOT)(_not_composed(error, loader))
+        return locator(overrides, loader, root)(_not_composed(error, loader))
 
 
 def _missing_option(error: MissingConfigException, overrides: list[str], loader: ConfigLoaderImpl) -> Fault:
@@ -171,12 +259,11 @@ def _below_conf(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _check_sweep(override: Override, sweeps: bool) -> list[Fault]:
-    if sweeps or not override.is_sweep_override():
-        return []
+def _several(override: Override) -> Fault:
+    """Several values where one run was asked for."""
     key = override.key_or_group
     fix = f"add -m for one run for each, write {key}=[…] for a list, or quote a value that holds a comma"
-    return [Fault("config.sweep", f"{key} has several values", fix, COMMAND_LINE, column=key)]
+    return Fault("config.sweep", f"{key} has several values", fix, COMMAND_LINE, column=key)
 
 
 def _check_group(override: Override, loader: ConfigLoaderImpl) -> list[Fault]:
@@ -200,18 +287,25 @@ def _check_group(override: Override, loader: ConfigLoaderImpl) -> list[Fault]:
 
 
 def _texts(override: Override) -> list[str]:
-    """An override as typed, one text for each value of a sweep."""
+    """An override as typed, one text for each value of a sweep; of an interval its ends."""
     value = override.value()
+    prefix = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
     if override.is_sweep_override() and isinstance(value, ChoiceSweep | RangeSweep):
-        prefix = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
         return [f"{prefix}={text}" for text in override.sweep_string_iterator()]
+    if isinstance(value, IntervalSweep):
+        return [f"{prefix}={value.start}", f"{prefix}={value.end}"]
     return [str(override.input_line)]
 
 
-def _alternatives(overrides: Sequence[Override]) -> Iterator[list[tuple[Override, str]]]:
+def _forms(override: Override, loader: ConfigLoaderImpl) -> list[str]:
+    """The texts as they are composed."""
+    return [forced(override, text, loader) for text in _texts(override)]
+
+
+def _alternatives(forms: Sequence[list[str]]) -> Iterator[list[str]]:
     """The first value of every sweep, then each further value alone: a sum, not the product."""
-    first = [(one, _texts(one)[0]) for one in overrides if _texts(one)]
+    first = [each[0] for each in forms if each]
     yield first
-    for index, (one, _) in enumerate(first):
-        for text in _texts(one)[1:]:
-            yield [*first[:index], (one, text), *first[index + 1 :]]
+    for index, each in enumerate(each for each in forms if each):
+        for text in each[1:]:
+            yield [*first[:index], text, *first[index + 1 :]]

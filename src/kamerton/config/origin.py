@@ -43,6 +43,18 @@ def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Lo
     return locate
 
 
+def in_space(locate: Locate, searched: Sequence[str]) -> Locate:
+    """The same for a sweep: what it searches over was typed for no run, but set in the file that has the space."""
+
+    def found(fault: Fault) -> Fault:
+        place = locate(fault)
+        if place.file != COMMAND_LINE or not any(_is_below(fault.column or "", key) for key in searched):
+            return place
+        return replace(place, file=locate(replace(fault, column="hydra.sweeper.params")).file)
+
+    return found
+
+
 def _is_below(key: str, section: str) -> bool:
     return key == section or key.startswith(f"{section}.")
 

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault
+
+NAME = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
+NAME_RULE = "letters, digits and . _ - only, not beginning with a dot, at most 100"
 
 
 def check_places(values: Mapping[str, Any]) -> list[Fault]:
@@ -18,17 +22,15 @@ def check_places(values: Mapping[str, Any]) -> list[Fault]:
 
 def _check_names(values: Mapping[str, Any]) -> list[Fault]:
     """`name` and `run_id` become folders: one each, below `paths.outputs`."""
-    rule = "letters, digits and . _ - only, not beginning with a dot, at most 100"
     return [
-        Fault("config.value", f"{key} is {values[key]!r}: {rule}", f"correct the value of {key}", column=key)
+        Fault("config.value", f"{key} is {values[key]!r}: {NAME_RULE}", f"correct the value of {key}", column=key)
         for key in ("name", "run_id")
-        if values.get(key) is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", str(values[key]))
+        if values.get(key) is not None and not re.fullmatch(NAME, str(values[key]))
     ]
 
 
 def _check_outputs(values: Mapping[str, Any]) -> list[Fault]:
-    paths = values.get("paths")
-    outputs = paths.get("outputs") if isinstance(paths, Mapping) else None
+    outputs = mapping_at(values, "paths").get("outputs")
     if not isinstance(outputs, str) or outputs == "???":
         return []  # said already
     fix = "give a folder that can be written to: paths.outputs=DIR"

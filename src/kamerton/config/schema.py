@@ -6,10 +6,13 @@ them against the signature of what they name. Nothing heavy is imported.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from kamerton.data.options import DataOptions, SplitOptions
 
@@ -17,10 +20,21 @@ Node = dict[str, Any]
 
 
 @dataclass
+class PriceOptions:
+    """US dollars for a million tokens of a hosted model; None: OpenAI's list, where it is known."""
+
+    training: Annotated[float, Ge(0)] | None = None
+    input: Annotated[float, Ge(0)] | None = None
+    output: Annotated[float, Ge(0)] | None = None
+
+
+@dataclass
 class ModelOptions:
     """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes.
 
     `fused`, `compile`, `gradient_checkpointing` and `attn` (of padded rows) change speed and memory, and no result.
+    With a `provider` the model is trained at an endpoint, under its name there, and the options from `base_url` on
+    say how: `key` names the environment variable with the key, `max_cost` is in US dollars, `dry_run` sends nothing.
     """
 
     name: str = "tiny"
@@ -32,6 +46,14 @@ class ModelOptions:
     compile: bool = False
     gradient_checkpointing: bool = False
     attn: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] | None = None
+    provider: Literal["openai"] | None = None
+    base_url: str | None = None
+    key: str | None = None
+    learning_rate_multiplier: Annotated[float, Gt(0)] | None = None
+    suffix: str | None = None
+    max_cost: Annotated[float, Ge(0)] | None = None
+    dry_run: bool | None = None
+    price: PriceOptions | None = None
 
 
 @dataclass
@@ -85,11 +107,97 @@ class SchedulerOptions:
 
 
 @dataclass
+class CvOptions:
+    """With `folds` = k, k runs instead of one: each holds one fold of all examples out and is scored on it.
+
+    `stratify` ("label" or a metadata field) gives every fold the same shares; `group` (a metadata field) keeps rows
+    together that share a value. None: as in `split`. Rows of one prompt and near duplicates always stay together.
+    """
+
+    folds: Annotated[int, Ge(2), Le(100)] | None = None
+    stratify: str | None = None
+    group: str | None = None
+
+
+def _count_or_share(value: Any) -> Any:
+    """A union of two bounded types would say the faults of both."""
+    number = math.nan if isinstance(value, bool) else _number(value)
+    if not (0 < number < 1 or (number >= 1 and number.is_integer())):
+        raise PydanticCustomError("every", "must be a whole number of 1 or more, or a share between 0 and 1")
+    return number if number < 1 else int(number)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+@dataclass
 class WhenOptions:
-    """Every so many optimizer steps, or every so many epochs."""
+    """Every so many optimizer steps, or every so many epochs; of an epoch also a share, such as 0.25."""
 
     strategy: Literal["steps", "epoch"] = "epoch"
-    every: Annotated[int, Gt(0)] = 1
+    every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1
+
+
+@dataclass
+class ScoreOptions:
+    """How examples are scored: `labels` by exact probability, the `reference` alone, or it and a generated text.
+
+    `auto` is labels where the data have them, else reference. The other options are those of `generate`: `constrain`
+    lets the answer be one of the labels only; `temperature` 0 is greedy decoding; sampled answers depend on `seed`, the
+    example, and nothing else.
+
+    Of `labels`, exact finds the log-probability of each; argmax which is the most likely alone, faster. The one with
+    the highest log-probability is predicted, divided by its tokens or bytes if `normalization` says so, and, with
+    `content_free` (a prompt without content, such as N/A), less its log-probability after that prompt.
+    """
+
+    mode: Literal["auto", "labels", "reference", "generate"] = "auto"
+    labels: Literal["exact", "argmax"] = "exact"
+    normalization: Literal["sum", "token", "byte"] = "sum"
+    content_free: str | None = None
+    max_new_tokens: Annotated[int, Gt(0)] = 256
+    constrain: bool = False
+    temperature: Annotated[float, Ge(0)] = 0.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    seed: Annotated[int, Ge(0)] = 0
+
+
+Objective = Literal["loss", "perplexity", "token_accuracy", "seconds", "parameters"]
+
+
+@dataclass
+class SweepOptions:
+    """What the trials of a sweep are compared by, and what happens with the best one.
+
+    `objective` names one or several values: of the validation split, with the weights that a run keeps, or `seconds`
+    of training and trained `parameters`. `constraints` are the worst values allowed, by such a name. With `seeds`
+    every trial is trained once for each, and their mean counts. `final`: `score` scores the best trial on the test
+    split, `retrain` trains it anew first; None leaves the test split alone.
+    """
+
+    objective: Objective | list[Objective] = "loss"
+    constraints: dict[Objective, float] = field(default_factory=dict)
+    seeds: list[Annotated[int, Ge(0), Lt(2**32)]] = field(default_factory=list)
+    final: Literal["score", "retrain"] | None = "score"
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """The names of the objective, as many as the study has values."""
+        return self.objective if isinstance(self.objective, list) else [self.objective]
+
+
+@dataclass
+class MonitorOptions:
+    """What a run is watched for, by codes (docs/monitor.md): those in `ignore` are not looked for, those in `stop_on`
+    end the training, as early stopping does.
+    """
+
+    ignore: list[str] = field(default_factory=list)
+    stop_on: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -112,6 +220,7 @@ class Config:
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
     ema_decay: Annotated[float, Gt(0), Lt(1)] | None
     base: bool
+    baselines: bool
     threads: Annotated[int, Gt(0), Le(1024)] | None
     data: DataOptions
     split: SplitOptions
@@ -123,8 +232,13 @@ class Config:
     trainer: Node
     callbacks: dict[str, Node | None] = field(default_factory=dict)
     logger: dict[str, Node | None] = field(default_factory=dict)
+    metrics: dict[str, Node | None] = field(default_factory=dict)
+    score: ScoreOptions = field(default_factory=ScoreOptions)
     eval: WhenOptions = field(default_factory=WhenOptions)
     save: WhenOptions = field(default_factory=WhenOptions)
+    cv: CvOptions = field(default_factory=CvOptions)
+    sweep: SweepOptions = field(default_factory=SweepOptions)
+    monitor: MonitorOptions = field(default_factory=MonitorOptions)
     paths: PathOptions = field(default_factory=PathOptions)
     debug_note: str | None = None
 

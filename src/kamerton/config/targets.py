@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from kamerton.errors import Fault
+from kamerton.errors import Fault, UserError
 from kamerton.words import did_you_mean
 
 ALLOWED = (
@@ -82,7 +82,7 @@ def check_targets(values: Mapping[str, Any], allowed: Sequence[str] = ()) -> lis
     """Faults of every node with a `_target_`: not allowed, not there, or arguments that do not fit."""
     faults: list[Fault] = []
     for key, node in _nodes(values, ""):
-        faults += _check_node(key, node, (*ALLOWED, *allowed))
+        faults += _check_node(key, node, allowed)
     return faults
 
 
@@ -97,6 +97,33 @@ def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: A
     arguments = {key: _build(value, allowed) for key, value in node.items() if key not in _RESERVED} | given
     target = _locate(name)
     return partial(target, **arguments) if node.get("_partial_") else target(**arguments)
+
+
+def metric_function(node: Mapping[str, Any], allowed: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """The function of a scores table that a node below `metrics` names, its other keys as arguments.
+
+    Functions are found in packages of `allowed` alone, which the user trusts by name; of a class below
+    `torchmetrics.text` it is the value over predictions and targets. Raises `UserError` for any other name.
+    """
+    name = node["_target_"]
+    arguments = {key: value for key, value in node.items() if key not in _RESERVED}
+    if is_allowed(name, allowed):
+        return partial(_locate_function(name), **arguments)
+    if not is_allowed(name, (_TEXT_METRICS,)):
+        message, fix = f"{name!r} may not be used as a metric", f"if you trust that code, add allow_targets=[{name}]"
+        raise UserError([Fault("config.target", message, fix, column="metrics")])
+    metric = _locate(name)(**arguments)
+
+    def of_texts(table: Any) -> Any:
+        metric.reset()
+        metric.update([text or "" for text in table["prediction"].to_pylist()], table["target"].to_pylist())
+        return metric.compute()
+
+    return of_texts
+
+
+_METRICS = "metrics."
+_TEXT_METRICS = "torchmetrics.text."
 
 
 def _build(value: Any, allowed: Sequence[str]) -> Any:
@@ -138,18 +165,33 @@ def _locate(name: str) -> Any:
     return found
 
 
-def _check_node(key: str, node: Mapping[str, Any], allowed: Sequence[str]) -> list[Fault]:
+def _locate_function(name: str) -> Any:
+    """The function or class behind `module.name`, defined in the package it is named in."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute, None) if module else None
+    if not callable(found) or getattr(found, "__module__", "").partition(".")[0] != name.partition(".")[0]:
+        raise AttributeError(f"{module} does not define it as a function")
+    return found
+
+
+def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[Fault]:
+    """Faults of one node; `own` are the targets that the user trusts beyond the list."""
     name, where = node["_target_"], f"{key}._target_"
+    is_metric = key.startswith(_METRICS)
+    allowed = (_TEXT_METRICS, *own) if is_metric else (*ALLOWED, *own)
     if not is_allowed(name, allowed):
         fix = f"use a target below one of: {', '.join(allowed)}; or trust yours with allow_targets=[my_package.]"
         return [Fault("config.target", f"{name!r} may not be used as a target", fix, column=where)]
+    is_function = is_metric and is_allowed(name, own)
     try:
-        target = _locate(name)
+        target = _locate_function(name) if is_function else _locate(name)
     except ModuleNotFoundError as error:
         fix = _install(name, error)
         return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
+    if is_function:
+        target = partial(target, None)  # what is left to give: all but the table
     return _check_arguments(key, node, target)
 
 
@@ -226,7 +268,8 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
         found = dict(inspect.signature(target).parameters)
     except (TypeError, ValueError):
         return None
-    passed_on = _PASSED_ON.get(f"{target.__module__.rpartition('.')[0]}.{target.__name__}")
+    module, name = (getattr(target, part, "") for part in ("__module__", "__name__"))
+    passed_on = _PASSED_ON.get(f"{module.rpartition('.')[0]}.{name}")
     if passed_on is None:
         return found
     module, _, name = passed_on.rpartition(".")

@@ -5,25 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault
+from kamerton.providers.options import check_hosted
 from kamerton.words import did_you_mean
 
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of the training sections taken together; wrong types have been said already."""
     return [
-        *_scheduler(_section(values, "scheduler")),
+        *_scheduler(mapping_at(values, "scheduler")),
         *_switches(values),
         *_adapter(values),
         *_strategy(values),
         *_averaging(values),
-        *_callbacks(_section(values, "callbacks")),
+        *_callbacks(mapping_at(values, "callbacks")),
+        *_folds(values),
+        *_intervals(values),
+        *_score(mapping_at(values, "score")),
+        *_monitor(mapping_at(values, "monitor")),
+        *check_hosted(values),
     ]
 
 
-def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}
+def _monitor(options: Mapping[str, Any]) -> Iterator[Fault]:
+    from kamerton.monitor.codes import CODES
+
+    for key in ("ignore", "stop_on"):
+        given = options.get(key)
+        for code in given if isinstance(given, list) else []:
+            if code not in CODES:
+                yield Fault(
+                    "config.value",
+                    f"monitor.{key} has {code!r}, which no detector finds",
+                    did_you_mean(str(code), CODES),
+                    column=f"monitor.{key}",
+                )
+
+
+def _score(options: Mapping[str, Any]) -> Iterator[Fault]:
+    mode = options.get("mode", "auto")
+    if mode not in ("auto", "labels"):
+        for key, default in (("labels", "exact"), ("normalization", "sum"), ("content_free", None)):
+            if options.get(key, default) != default:
+                yield _unused(f"score.{key}", f"score.mode={mode}", "choose score.mode=labels, or leave it out")
 
 
 def _scheduler(options: Mapping[str, Any]) -> Iterator[Fault]:
@@ -42,13 +67,13 @@ def _scheduler(options: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _switches(values: Mapping[str, Any]) -> Iterator[Fault]:
-    cut = _section(values, "batch").get("cut", "tree")
-    if _section(values, "model").get("attn") is not None and cut != "padded":
+    cut = mapping_at(values, "batch").get("cut", "tree")
+    if mapping_at(values, "model").get("attn") is not None and cut != "padded":
         yield _unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded")
 
 
 def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
-    options = _section(values, "adapter")
+    options = mapping_at(values, "adapter")
     kind = options.get("kind", "lora")
     if kind == "full":
         for key in _LORA_ONLY:
@@ -61,7 +86,7 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
     if options.get("init", "default") != "default":
         message = f"adapter.init={options['init']} needs the whole weights, and adapter=qlora holds them in 4 bits"
         yield _fault(message, "choose adapter.init=default, or adapter=lora", "adapter.init")
-    if _section(values, "model").get("export") == "merged":
+    if mapping_at(values, "model").get("export") == "merged":
         message = "model.export is merged, but a model in 4 bits cannot take an adapter in without loss"
         yield _fault(message, "choose model.export=adapter, and merge into the whole model afterwards", "model.export")
 
@@ -86,15 +111,39 @@ def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
         if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in _MONITORED:
             message = f"callbacks.{name}.monitor is {monitor!r}, which no validation logs"
             yield _fault(message, did_you_mean(monitor, _MONITORED), f"callbacks.{name}.monitor")
-    if _section(callbacks, "checkpoint_best").get("save_top_k", 1) != 1:
+    if mapping_at(callbacks, "checkpoint_best").get("save_top_k", 1) != 1:
         message = "callbacks.checkpoint_best.save_top_k must be 1: the run scores and exports the best weights"
         fix = "add a ModelCheckpoint of your own for further ones, with another name and filename"
         yield _fault(message, fix, "callbacks.checkpoint_best.save_top_k")
 
 
+def _folds(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Cross-validation decides itself how its runs are split and which of them goes on."""
+    folds, split = mapping_at(values, "cv").get("folds"), mapping_at(values, "split")
+    if folds is None:
+        return
+    for key in ("folds", "time"):
+        if split.get(key) is not None:
+            message = f"cv.folds and split.{key} are both given"
+            yield _fault(message, f"leave out split.{key}, or cv.folds", f"split.{key}")
+    if values.get("resume") == "force":
+        message = "resume=force would average folds of different configurations"
+        yield _fault(message, "give another run_id for a new cross-validation", "resume")
+
+
+def _intervals(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """A share is one of an epoch, not of a step."""
+    for section in ("eval", "save"):
+        options = mapping_at(values, section)
+        every = options.get("every", 1)
+        if options.get("strategy") == "steps" and isinstance(every, float) and every < 1:
+            message = f"{section}.every is {every}, a share of an epoch, but {section}.strategy is steps"
+            yield _fault(message, f"choose {section}.strategy=epoch, or a whole number of steps", f"{section}.every")
+
+
 def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Lightning's own sharded strategies: the step and the checkpoints are exact with Kamerton's alone."""
-    strategy = _section(values, "trainer").get("strategy", "")
+    strategy = mapping_at(values, "trainer").get("strategy", "")
     node = isinstance(strategy, Mapping)
     name = str(strategy.get("_target_") if node else strategy)
     foreign = name.startswith("pytorch_lightning.") or not node
@@ -104,14 +153,14 @@ def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
-    schedule_free = str(_section(values, "optimizer").get("_target_")).startswith("schedulefree.")
-    strategy = str(_section(values, "trainer").get("strategy", "")).lower()
+    schedule_free = str(mapping_at(values, "optimizer").get("_target_")).startswith("schedulefree.")
+    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
     if (schedule_free or values.get("ema_decay") is not None) and any(name in strategy for name in _SHARDED):
         message = "averaged weights (ema_decay, optimizer=schedule_free) need the whole weights in each process"
         yield _fault(message, "choose trainer=ddp, or do without", "trainer.strategy")
     if not schedule_free:
         return
-    name = _section(values, "scheduler").get("name", "linear")
+    name = mapping_at(values, "scheduler").get("name", "linear")
     if name != "constant":
         message = f"scheduler is {name}, but a schedule-free optimizer takes the place of a falling learning rate"
         yield _fault(message, "choose scheduler=constant (its warm-up stays)", "scheduler.name")

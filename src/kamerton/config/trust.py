@@ -6,13 +6,22 @@ before any job begins, and hands environment variables to it; so that section is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kamerton.errors import Fault
 
-_TYPED_ONLY = ("allow_targets", "model.trust_remote_code", "hydra.job.env_set", "hydra.searchpath")
+_TYPED_ONLY = (
+    *("allow_targets", "model.trust_remote_code", "hydra.job.env_set", "hydra.searchpath"),
+    "hydra.sweeper.custom_search_space",
+)
 _HYDRA_TARGETS = ("hydra._internal.core_plugins.", "hydra_plugins.", "hydra.experimental.callbacks.")
+# What a sweep is searched with: a class by its public name alone, for modules hold other packages' functions as well.
+_SEARCH = {
+    "hydra.sweeper.sampler.": re.compile(r"optuna\.samplers\.(nsgaii\.)?[A-Z]\w*"),
+    "hydra.sweeper.pruner.": re.compile(r"optuna\.pruners\.[A-Z]\w*"),
+}
 _HANDLERS = {
     *("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.handlers.RotatingFileHandler"),
     "colorlog.ColoredFormatter",
@@ -24,7 +33,12 @@ def check_trust(values: Mapping[str, Any], hydra: Mapping[str, Any], typed: Sequ
     """Faults of code that files name for themselves; `typed` are the keys of the command line."""
     allowed = values.get("allow_targets") if "allow_targets" in typed else ()
     prefixes = (*_HYDRA_TARGETS, *(allowed if isinstance(allowed, list) else ()))
-    return [*_only_typed({**values, "hydra": hydra}, typed), *_hydra_targets(hydra, prefixes), *_logging(hydra)]
+    return [
+        *_only_typed({**values, "hydra": hydra}, typed),
+        *_hydra_targets(hydra, prefixes),
+        *_unpickled(hydra, typed),
+        *_logging(hydra),
+    ]
 
 
 def _only_typed(values: Mapping[str, Any], typed: Sequence[str]) -> list[Fault]:
@@ -55,8 +69,23 @@ def _hydra_targets(hydra: Mapping[str, Any], prefixes: Sequence[str]) -> list[Fa
             column=key,
         )
         for key, name in _leaves(hydra, "hydra")
-        if key.endswith("._target_") and not str(name).startswith(tuple(prefixes))
+        if key.endswith("._target_") and not str(name).startswith(tuple(prefixes)) and not _searches(key, str(name))
     ]
+
+
+def _searches(key: str, name: str) -> bool:
+    """Whether `name` is one of Optuna's samplers or pruners, at its place."""
+    return any(key.startswith(place) and form.fullmatch(name) is not None for place, form in _SEARCH.items())
+
+
+def _unpickled(hydra: Mapping[str, Any], typed: Sequence[str]) -> list[Fault]:
+    """CMA-ES keeps its state pickled in the study; so a file may not say whose study that is."""
+    unpickles = any(str(name).endswith(".CmaEsSampler") for _, name in _leaves(_at(hydra, "sweeper.sampler"), ""))
+    if not unpickles or not _at(hydra, "sweeper.storage") or "hydra.sweeper.storage" in typed:
+        return []
+    message = "hydra.sweeper.storage may not be set by a file for the sampler cmaes, which unpickles what is there"
+    fix = "give hydra.sweeper.storage=… on the command line, or use another sampler"
+    return [Fault("config.trust", message, fix, column="hydra.sweeper.storage")]
 
 
 def _logging(hydra: Mapping[str, Any]) -> list[Fault]:

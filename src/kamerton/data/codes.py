@@ -39,7 +39,10 @@ CODES: dict[str, Code] = {
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
     "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
-    "not-read": Code(("warn", "error"), "files of another format, or folders, in a directory that is read"),
+    "not-read": Code(
+        ("warn", "error"),
+        "files of another format that Kamerton reads (by their endings), or folders, in a directory that is read",
+    ),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
     "bad-json": Code(_UNUSABLE, "a line that is not JSON"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
+from kamerton.output import plain_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,24 +25,47 @@ if TYPE_CHECKING:
     from kamerton.data.gate import DataError
 
 
+HELP = """\
+kamerton prepare: read, check, split and encode the data as a training would, and report; trains nothing.
+Usage: kamerton prepare [key=value ...] [--show N]
+
+  kamerton prepare data=csv data.path=raw.csv      every fault of the data, or a report of what would be trained on
+  kamerton prepare data=csv data.path=raw.csv --show 3
+                                                   also N examples, with what is trained on in colour
+
+The keys are those of kamerton train (data, split and model matter): kamerton train --help
+"""
+
+
 def prepare_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and the data report; returns the exit code."""
     parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.error = partial(refuse, command="prepare")  # type: ignore[method-assign]
     try:
         own, others = parser.parse_known_args(list(arguments))
     except UserError as error:
         say_faults(error.faults)
         return 2
+    if own.help:
+        print(HELP)
+        return 0
     refusals: list[Path] = []
 
     def job(values: dict[str, Any], asked: Asked) -> None:
         del asked
         _prepare(to_config(values), own.show)
 
+    def reported(refused: DataError, values: dict[str, Any]) -> list[Fault]:
+        from kamerton.data.report import relisted
+
+        pages = _write_refusal(refused, values)
+        refusals.extend(pages)
+        return relisted(refused.faults, refused.folder, pages[0].parent) if pages else list(refused.faults)
+
     def deeper(values: dict[str, Any]) -> list[Fault]:
-        return data_faults(values, lambda refused: refusals.extend(_write_refusal(refused, values)))
+        return data_faults(values, lambda refused: reported(refused, values))
 
     code = run_command(others, job, deeper)
     for page in refusals:
@@ -63,27 +88,30 @@ def _folder(outputs: str, name: str, asked: Path) -> Path:
     return Path(outputs).absolute() / name / f"data-{asked.name[:8]}"
 
 
-def data_faults(values: dict[str, Any], refuse: Callable[[DataError], None] | None = None) -> list[Fault]:
+def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
     """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
 
-    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` is told of data that
-    cannot be used.
+    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` puts the faults
+    of data that cannot be used.
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
+    from kamerton.data.sources import find_files, has_formats
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
-    if data is None or split is None or check_data_options(data) or check_split_options(split):
+    if data is None:
         return []  # said already
+    if split is None or check_data_options(data) or check_split_options(split):
+        return find_files(data)[1] if has_formats(data) else []  # the rest needs sound options
     model = section(ModelOptions, values, "model")
     try:
-        if model is None or model_faults(values):
+        if model is None or model.provider or model_faults(values):
             prepare(local_data(data), split, cache=cache_dir() / "data")
         else:
             load_inputs(data, split, model)
     except UserError as error:
         if refuse is not None and isinstance(error, DataError):
-            refuse(error)
+            return refuse(error)
         return list(error.faults)
     except (OSError, ValueError):
         if model is None or not (faults := _tokenizer_faults(model)):
@@ -116,20 +144,22 @@ def model_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def _prepare(config: Config, shown: int) -> None:
     """Prepare, encode for the configured model, write the report beside the run directories, show examples."""
-    from rich.console import Console
-
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
     from kamerton.data.show import show
 
-    console = Console()
+    if config.model.provider:
+        message = "kamerton prepare encodes data for a model that is here, and this one is hosted"
+        fix = "kamerton train … model.dry_run=true checks what would be sent, and what it would cost"
+        raise UserError([Fault("hosted.option", message, fix, column="model")])
+    console = plain_console()
     inputs = load_inputs(config.data, config.split, config.model)
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
     for text in show(inputs.encoded["train"], inputs.tokenizer, shown):
         console.print(text)
     _say(console, inputs.prepared.report)
     for line in _files(page):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(console: Console, report: dict[str, Any]) -> None:

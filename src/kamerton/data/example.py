@@ -37,6 +37,12 @@ class DataExample:
         return (*before, Message("assistant", self.completion))
 
     @property
+    def prompt_text(self) -> str:
+        """The prompt as one text, a line for each turn of a chat: what reports and scores tables show."""
+        turns = self.prompt
+        return turns if isinstance(turns, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+    @property
     def id(self) -> str:
         """Content hash of prompt and completion: 16 hex digits, the same on every machine and in every order."""
         turns = [[turn.role, turn.content, turn.weight] for turn in self.messages]

@@ -25,7 +25,16 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.outliers import drop_outliers
 from kamerton.data.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.sources import DataFile, find_files
-from kamerton.data.stages import is_cut_here, one_schema, places_of, split_rows, training_rows, without_leaks
+from kamerton.data.stages import (
+    cross,
+    is_crossed,
+    is_cut_here,
+    one_schema,
+    places_of,
+    split_rows,
+    training_rows,
+    without_leaks,
+)
 from kamerton.data.store import Examples, Index, TemporaryFolder
 from kamerton.errors import Fault, UserError
 
@@ -131,8 +140,11 @@ def _stages(
     places = places_of(store, rows, options, split, log)
     if log.errors > errors:  # without a row's group or time nothing can be said of splits
         log.raise_errors()
-    rows, places, found = without_leaks(stored, rows, places, options.near_duplicates, log)
+    rows, places, clusters, found = without_leaks(stored, rows, places, options.near_duplicates, log)
     report |= found
+    if is_crossed(split):
+        rows, places, found = cross(store, rows, places, clusters, split, log)
+        report |= found
     log.raise_errors()
     splits = split_rows(rows, places, files, options, split, log)
     log.raise_errors()

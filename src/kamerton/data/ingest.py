@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.read import read_rows
-from kamerton.data.schema import Fields, Layout, find_layout, listed, to_fields, unknown_column
+from kamerton.data.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
 from kamerton.data.sources import SPLITS, DataFile
 from kamerton.data.store import hash64, prompt_key, row_id
 from kamerton.errors import Fault
@@ -124,10 +124,10 @@ class _FileReader:
             fault = self.layouts[names][0]
             if not isinstance(fault, Fault):
                 continue
-            if fault.code == "unknown-column" and not good:
+            if not good and (fault.code == "unknown-column" or sum(map(len, self.waiting.values())) > 1):
                 if fault.column not in told:
                     told.add(fault.column)
-                    self.log.add(replace(fault, file=self.name))
+                    self.log.add(replace(nowhere(fault, names, self.file.columns, self.file.format), file=self.name))
                 for row in rows:
                     self.log.reject(self.name, row, fault.code)
                 continue

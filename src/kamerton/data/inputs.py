@@ -27,8 +27,10 @@ class Inputs:
     encoded: dict[str, Encoded]
 
 
-def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions) -> Inputs:
+def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions, tokenizer: Any = None) -> Inputs:
     """Read, check, split and encode; what was done before with the same files and options is not done again.
+
+    `tokenizer` is the model's, where it has been loaded before.
 
     Raises `DataError` (a `UserError`) with every fault of the files and rows or, if they have none, every fault of
     encoding them.
@@ -38,7 +40,8 @@ def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions) -> 
 
     cache = cache_dir() / "data"
     prepared = prepare(local_data(data), split, cache=cache)
-    tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
     prepared, encoded = encode_splits(prepared, tokenizer, data, cache)
     return Inputs(prepared, tokenizer, encoded)
 

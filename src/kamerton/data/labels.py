@@ -84,10 +84,14 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
         return rows
     texts = Examples(store, rows).completions
     bad: npt.NDArray[np.bool_] = np.asarray(pc.is_in(texts, value_set=pa.array(unknown, pa.string())))
+    fix = (
+        "correct it, leave such rows out (data.policy.unknown-label=drop), add it to data.labels, or take all answers"
+        " for free text (data.labels=null)"
+    )
     for row in rows[bad].tolist():
         file, number = store.place(row)
         message = f"{store.value(row, 'completion')!r} is not among data.labels"
-        log.add(Fault("unknown-label", message, "correct it, or add it to data.labels", file, number, "label"))
+        log.add(Fault("unknown-label", message, fix, file, number, "label"))
         log.reject(file, number, "unknown-label")
     good: Index = rows[~bad]
     return good

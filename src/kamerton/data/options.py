@@ -73,7 +73,9 @@ class SplitOptions:
     `group` keeps rows together that share a value: "prompt" (no prompt is in two splits), a metadata field, or None
     (each row for itself). `stratify` ("label" or a metadata field) gives every split the same shares. `time` (a
     metadata field) puts the oldest rows into train and the newest into test. With `folds` = k, whatever is not in
-    test is cut into k folds: fold `fold` (0-based) is the validation split, the others train.
+    test is cut into k folds: fold `fold` (0-based) is the validation split, the others train. With `held_out` = "test"
+    every row is in a fold but those of a given test file, which are left out: fold `fold` is the test split, and the
+    validation split is cut from the others (`kamerton.data.folds`).
     """
 
     ratios: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])
@@ -83,6 +85,7 @@ class SplitOptions:
     time: str | None = None
     folds: int | None = None
     fold: int = 0
+    held_out: str = "validation"
 
 
 def check_data_options(options: DataOptions) -> list[Fault]:
@@ -155,8 +158,9 @@ def check_split_options(options: SplitOptions) -> list[Fault]:
         (good and math.isclose(sum(ratios), 1, rel_tol=0, abs_tol=1e-9), "ratios", three),
         (not good or ratios[0] > 0, "ratios", "must leave something to train on"),
         (options.seed >= 0, "seed", "must not be negative"),
-        (options.folds is None or options.folds >= 2, "folds", "must be at least 2"),
+        (options.folds is None or 2 <= options.folds <= 100, "folds", "must be from 2 to 100"),
         (0 <= options.fold < (options.folds or 1), "fold", f"must be from 0 to {(options.folds or 1) - 1}"),
+        (options.held_out in ("validation", "test"), "held_out", "must be validation or test"),
         (
             not (options.time and (options.stratify or options.folds)),
             "time",

@@ -8,6 +8,7 @@ a whole.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import zlib
@@ -52,7 +53,7 @@ def read_rows(file: DataFile) -> Iterator[Row]:
         what = (str(error) or type(error).__name__).splitlines()[0]
         yield 0, Fault("unreadable-file", f"the file breaks off or is damaged: {what}", "write it again", name)
     except UnicodeError as error:
-        fix = "set data.encoding to what it is"
+        fix = f"save the file as {file.encoding}, or set data.encoding to what it is"
         yield 0, Fault("unreadable-file", f"the file is not {file.encoding}: {error}", fix, name)
 
 
@@ -65,7 +66,10 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[Line]:
-    """Each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row."""
+    """Each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row.
+
+    Raises UnicodeError where the whole file is in another encoding.
+    """
     if "\n".encode(encoding) != b"\n" and encoding.lower() not in UTF8:
         for text in io.TextIOWrapper(stream, encoding, newline="\n"):  # lines of UTF-16 and the like
             yield text, None
@@ -81,6 +85,8 @@ def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[Line]
             continue
         if start == 0 and codec == "utf-8" and line.startswith(BOM):
             line, start = line[len(BOM) :], len(BOM)
+        elif start == 0 and codec == "utf-8" and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UnicodeError("it begins with the byte order mark of utf-16")
         try:
             yield line.decode(codec), None
         except UnicodeDecodeError as error:
@@ -100,8 +106,7 @@ def _skip_line(stream: IO[bytes]) -> int:
 def _undecodable(error: UnicodeDecodeError, file: str, encoding: str, start: int) -> Fault:
     byte = error.object[error.start]
     message = f"byte 0x{byte:02x} at offset {start + error.start:,} of the file is not {encoding}"
-    guess = "utf-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "often latin-1 or cp1252"
-    fix = f"save the file as {encoding}, or set data.encoding to what it is ({guess})"
+    fix = f"save the file as {encoding}, or set data.encoding to what it is (often latin-1 or cp1252)"
     return Fault("undecodable-byte", message, fix, file)
 
 
@@ -181,7 +186,18 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _values(column: pa.Array) -> list[Any]:
     """A column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text."""
     try:
-        values: list[Any] = column.to_pylist()
+        values: list[Any] = _without_pandas(column).to_pylist()
     except (ValueError, OverflowError, ImportError):
         values = column.cast(pa.string()).to_pylist()
     return values
+
+
+def _without_pandas(column: pa.Array) -> pa.Array:
+    """Times in nanoseconds as microseconds: Arrow would give pandas' own types for them where pandas is installed.
+
+    Raises ValueError where a time is no whole number of microseconds.
+    """
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz))
+    return column.cast(pa.duration("us")) if pa.types.is_duration(kind) and kind.unit == "ns" else column

@@ -41,6 +41,14 @@ class Renderer:
             result[i] = found
         return [found for found in result if found is not None]
 
+    def shape(self, prompt: str | tuple[Message, ...]) -> tuple[str, ...] | None:
+        """What the text of a completion depends on, apart from itself; None: on all of the prompt."""
+        if self.tokenizer.chat_template is None:
+            return ("text",) if isinstance(prompt, str) else None
+        if self._fill(DataExample(prompt, "")) is None:
+            return None
+        return ("text",) if isinstance(prompt, str) else tuple(turn.role for turn in prompt)
+
     def _fill(self, example: DataExample) -> list[Stretch] | None:
         """By the skeleton of its roles, if there is one."""
         prompt = example.prompt

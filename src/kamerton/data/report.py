@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.rows import LOGS
 from kamerton.data.say import split_words, where
+from kamerton.errors import Fault
 
 SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text
 
@@ -28,8 +31,16 @@ def write_refusal(refused: DataError, folder: Path) -> Path:
     return _write(refused.report | {"sample": {}}, refused.folder, folder)
 
 
+def relisted(faults: Iterable[Fault], logs: Path, folder: Path) -> list[Fault]:
+    """The faults with the lists in `folder` where they name those in `logs`, which `folder` has copies of."""
+    before, after = str(logs / LOGS[0]), str(folder / LOGS[0])
+    return [replace(fault, fix=fault.fix.replace(before, after)) for fault in faults]
+
+
 def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    faults = relisted((Fault(**fault) for fault in report["faults"]), logs, folder)
+    report = report | {"faults": [fault.as_dict() for fault in faults]}
     contents = _contents(report)
     (folder / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), "utf-8")
     (folder / "data_report.md").write_text(_environment(False).get_template("data.md.j2").render(contents), "utf-8")
@@ -55,9 +66,7 @@ def _sample(prepared: Prepared) -> dict[str, list[dict[str, str]]]:
 
 
 def _shown(example: DataExample) -> dict[str, str]:
-    turns = example.prompt
-    prompt = turns if isinstance(turns, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
-    return {"prompt": prompt[:LONGEST_TEXT], "completion": example.completion[:LONGEST_TEXT]}
+    return {"prompt": example.prompt_text[:LONGEST_TEXT], "completion": example.completion[:LONGEST_TEXT]}
 
 
 def _contents(report: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +142,7 @@ def _duplicates(report: dict[str, Any]) -> list[tuple[str, int]]:
 def _environment(escaped: bool) -> Any:
     import jinja2
 
-    from kamerton.decide.report import plain
+    from kamerton.decide.pages import plain
 
     loaders = [jinja2.PackageLoader("kamerton.data"), jinja2.PackageLoader("kamerton.decide")]
     environment = jinja2.Environment(

@@ -18,7 +18,7 @@ from kamerton.data.ingest import Reading, ingest
 from kamerton.data.sources import DataFile
 from kamerton.data.store import Store, StoreWriter, hash64
 
-VERSION = "3"  # of the stored rows; change it when the same files give other rows
+VERSION = "4"  # of the stored rows; change it when the same files give other rows or faults
 LOGS = ("faults.jsonl", "rejects.jsonl")
 
 

@@ -38,7 +38,8 @@ def split_words(report: Mapping[str, Any]) -> str:
     if not report["split_given"] or how["folds"]:
         words += [f"{word} by {how[key]}" for key, word in _HOW.items() if how[key]]
     if how["folds"]:
-        words.append(f"fold {how['fold']} of 0 to {how['folds'] - 1} validates")
+        role = "is held out" if how["held_out"] == "test" else "validates"
+        words.append(f"fold {how['fold']} of 0 to {how['folds'] - 1} {role}")
     return "; ".join(words)
 
 

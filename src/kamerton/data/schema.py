@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.chat import chat_fields
@@ -95,6 +96,24 @@ def _missing(what: str, present: list[str]) -> Fault:
     if len(present) == 1 and any(sign in present[0] for sign in ";|\t"):
         fix = "separate the columns of a .csv file with commas, those of a .tsv file with tabs"
     return Fault("missing-field", message, fix, column=what)
+
+
+def nowhere(fault: Fault, names: Sequence[str], columns: Columns, format: str) -> Fault:
+    """What no row of a file has, said once for all of them: most have the columns `names`, and the fix uses them."""
+    if fault.code != "missing-field" or fault.fix.startswith("separate"):
+        return fault
+    fix = fault.fix
+    prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, list(names))
+    completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
+    free = [name for name in names if name not in (prompt, completion)]
+    lacking = [what for what, name in (("prompt", prompt), ("completion", completion)) if name is None]
+    if len(free) == len(lacking) and all(re.fullmatch(r"[\w.-]+", name) for name in free):
+        fix = "name the columns: " + " ".join(
+            f"data.columns.{what}={name}" for what, name in zip(lacking, free, strict=True)
+        )
+    if format == "csv":
+        fix += "; or, if the first line is data, write a header above it: prompt,completion"
+    return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 
 def listed(names: list[str]) -> str:

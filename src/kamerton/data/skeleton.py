@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Roles = tuple[str, ...]
+_MOST = 1024  # skeletons that are remembered: a server may be sent chats of every shape
 _MARK = "\u0001kamerton-{}\u0001"  # stands for the content of a turn; occurs in no template
 
 
@@ -42,6 +43,8 @@ class Skeletons:
         if not self._opaque:
             return None
         if roles not in self._known:
+            if len(self._known) >= _MOST:
+                self._known.clear()
             self._known[roles] = self._make(roles)
         return self._known[roles]
 

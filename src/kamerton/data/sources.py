@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kamerton.data.options import Columns, DataOptions, Source
+from kamerton.data.options import FORMATS, Columns, DataOptions, Source
 from kamerton.errors import Fault
 
 ENDINGS = {
@@ -46,6 +46,11 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
                 faults += _check_file(path, source.format)
                 files.append(DataFile(path, split, name, source.format, source.encoding, source.columns))
     return files, faults + _twice(files)
+
+
+def has_formats(options: DataOptions) -> bool:
+    """Whether every format is one that can be read, so that files can be looked for."""
+    return all(format in FORMATS for format in (options.format, *(one.format for one in options.sources.values())))
 
 
 def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:
@@ -87,7 +92,7 @@ def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[F
     if not found:
         message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
         return [], [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
-    formats = [name for name in ("jsonl", "csv", "parquet") if name != format]
+    formats = [name for name in ENDINGS if name != format]
     others = [p.name + "/" * p.is_dir() for p in here if p.is_dir() or any(_has_ending(p, name) for name in formats)]
     if not others:
         return found, []

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from kamerton.data.balance import balanced, mixed
-from kamerton.data.duplicates import cached_clusters, drop_leaks, drop_near
+from kamerton.data.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
 from kamerton.data.faults import FaultLog
+from kamerton.data.folds import even_folds, units
 from kamerton.data.keys import group_keys, times
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.rows import StoredRows
 from kamerton.data.sources import SPLITS, DataFile
-from kamerton.data.splits import Places, assign, assign_by_time, fold
+from kamerton.data.splits import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 
@@ -45,9 +46,19 @@ def is_cut_here(options: DataOptions) -> bool:
     return bool(options.path or options.sources)
 
 
+def is_crossed(split: SplitOptions) -> bool:
+    """True if every row is held out in one of the folds."""
+    return bool(split.folds) and split.held_out == "test"
+
+
 def places_of(store: Store, rows: Index, options: DataOptions, split: SplitOptions, log: FaultLog) -> Places:
-    """The split of each row (0 train, 1 validation, 2 test): its file's, or by the split options."""
+    """The split of each row (0 train, 1 validation, 2 test): its file's, or by the split options.
+
+    Where all rows are to be crossed (`cross`), those of a test file are 2 and all others 0.
+    """
     places: Places = store.column("split")[rows].astype(np.int8)
+    if is_crossed(split):
+        return np.where(places == 2, 2, 0).astype(np.int8)
     groups = group_keys(store, rows, split.group, log)
     strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
     if is_cut_here(options):
@@ -62,19 +73,59 @@ def places_of(store: Store, rows: Index, options: DataOptions, split: SplitOptio
 
 def without_leaks(
     stored: StoredRows, rows: Index, places: Places, threshold: float | None, log: FaultLog
-) -> tuple[Index, Places, dict[str, Any]]:
-    """Rows and their splits without exact and near duplicates across splits, and what of them there was."""
+) -> tuple[Index, Places, Index | None, dict[str, Any]]:
+    """Rows and their splits without exact and near duplicates across splits, and what of them there was.
+
+    The third value is each row's cluster of near duplicates, where they were looked for.
+    """
     store = stored.store
     stays, exact = drop_leaks(store, rows, store.column("prompt_key")[rows], places, log, "leakage")
     rows, places = rows[stays], places[stays]
     if threshold is None:
-        return rows, places, {"leakage": {"exact": exact}}
+        return rows, places, None, {"leakage": {"exact": exact}}
     clusters = cached_clusters(store, rows, threshold, stored.folder)
     summary = _cluster_summary(store, rows, clusters)
     stays, near = drop_leaks(store, rows, clusters, places, log, "near-leakage")
     rows, places, clusters = rows[stays], places[stays], clusters[stays]
     stays = drop_near(store, rows, clusters, places, log)
-    return rows[stays], places[stays], {"leakage": {"exact": exact, "near": near}, "near_duplicates": summary}
+    found = {"leakage": {"exact": exact, "near": near}, "near_duplicates": summary}
+    return rows[stays], places[stays], clusters[stays], found
+
+
+def cross(
+    store: Store, rows: Index, places: Places, clusters: Index | None, split: SplitOptions, log: FaultLog
+) -> tuple[Index, Places, dict[str, Any]]:
+    """The rows that are in folds, their splits when fold `split.fold` is held out, and how large the folds are."""
+    clusters = None if clusters is None else clusters[places != 2]
+    rows = rows[places != 2]
+    ids = store.column("id")[rows]
+    first = first_of_each(ids)  # the same row in the files of train and of validation
+    again = first != np.arange(len(rows))
+    message, fix = "prompt and completion are those of {other}", "remove one of them"
+    report_rows(store, rows[again].tolist(), log, "exact-duplicate", message, fix, rows[first[again]].tolist())
+    rows, ids = rows[~again], ids[~again]
+    near = [] if clusters is None else [clusters[~again].astype(np.uint64)]
+    together = units(ids, group_keys(store, rows, split.group, log), store.column("prompt_key")[rows], *near)
+    strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
+    number = even_folds(together, int(split.folds or 1), split.seed, strata)
+    sizes = np.bincount(number, minlength=int(split.folds or 1)).tolist()
+    if not all(sizes):
+        message = f"{split.folds} folds of {len(np.unique(together))} groups of rows: one fold would be empty"
+        fix = "choose fewer folds, or add rows; rows with one prompt, near duplicates and groups stay together"
+        log.add(Fault("too-few-rows", message, fix, column="split.folds"))
+    return rows, _held_out(number, together, strata, split), {"folds": sizes}
+
+
+def _held_out(number: Places, together: Keys, strata: Keys | None, split: SplitOptions) -> Places:
+    """The held-out fold as test; of the others a whole fraction next to its ratio validates, the rest trains."""
+    result = np.where(number == split.fold, 2, 0).astype(np.int8)
+    if split.ratios[1] > 0:
+        rest = np.flatnonzero(number != split.fold)
+        parts = max(2, round(sum(split.ratios[:2]) / split.ratios[1]))
+        salt = split.seed + FOLD_SALT + 1 + split.fold
+        inner = even_folds(together[rest], parts, salt, None if strata is None else strata[rest])
+        result[rest[inner == 0]] = 1
+    return result
 
 
 def _cluster_summary(store: Store, rows: Index, clusters: Index) -> dict[str, Any]:
@@ -98,7 +149,9 @@ def split_rows(
         wanted = [ratio > 0 for ratio in split.ratios]
     else:
         wanted = [bool(getattr(options, name)) for name in SPLITS]
-    wanted[1] |= bool(split.folds)
+    if is_crossed(split):
+        wanted = [True, split.ratios[1] > 0, True]
+    wanted[1] |= bool(split.folds) and not is_crossed(split)
     result = {name: rows[places == i] for i, name in enumerate(SPLITS) if wanted[i]}
     file = str(files[0].path)
     for name, chosen in result.items():

@@ -23,6 +23,7 @@ from kamerton.data.render import Renderer, RenderError, Stretch
 
 Rendered = list[list[Stretch] | RenderError]
 Encoder = Callable[[list[str]], list[list[int]]]
+Prompt = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,24 @@ class StretchTokenizer:
     def encode(self, examples: Sequence[DataExample]) -> TokenChunk:
         """Tokens of some examples."""
         return self.tokenize(examples, self.render(examples))
+
+    def completions(self, prompt: Prompt, completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """For each completion the token ids of the prompt and of itself, as `encode` lays them out.
+
+        Raises `RenderError` if the template refuses the chat.
+        """
+        chunk = self.encode([DataExample(prompt, completion) for completion in completions])
+        if chunk.failed:
+            raise RenderError(next(iter(chunk.failed.values())))
+        ends = np.cumsum(chunk.lengths)[:-1]
+        return [
+            _parted(ids.tolist(), marks)
+            for ids, marks in zip(np.split(chunk.tokens, ends), np.split(chunk.targets, ends), strict=True)
+        ]
+
+    def shape(self, prompt: Prompt) -> tuple[str, ...] | None:
+        """After prompts of one shape a completion has the same tokens; None: they depend on the whole prompt."""
+        return self._renderer.shape(prompt)
 
     def render(self, examples: Sequence[DataExample]) -> Rendered:
         """The part of `encode` that runs in Python (and holds its lock)."""
@@ -181,7 +200,7 @@ def _special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
     return re.compile(f"({'|'.join(re.escape(text) for text in sorted(simple, key=len, reverse=True))})")
 
 
-PromptRenderer = Callable[[str | tuple[Message, ...], str], tuple[list[int], list[int]]]
+PromptRenderer = Callable[[Prompt, str], tuple[list[int], list[int]]]
 
 
 def renderer(tokenizer: Any) -> PromptRenderer:
@@ -191,18 +210,20 @@ def renderer(tokenizer: Any) -> PromptRenderer:
     """
     stretches = StretchTokenizer(tokenizer)
 
-    def split(prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
-        chunk = stretches.encode([DataExample(prompt, completion)])
-        if chunk.failed:
-            raise RenderError(chunk.failed[0])
-        read = np.flatnonzero(~chunk.targets)
-        seam = int(read[-1]) + 1 if len(read) else 0
-        ids = chunk.tokens.tolist()
-        return ids[:seam], ids[seam:]
+    def split(prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
+        ((before, after),) = stretches.completions(prompt, [completion])
+        return before, after
 
     return split
 
 
-def render(tokenizer: Any, prompt: str | tuple[Message, ...], completion: str) -> tuple[list[int], list[int]]:
+def _parted(ids: list[int], targets: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """A row's tokens before and from the completion on: after the last token that is no target."""
+    read = np.flatnonzero(~targets)
+    seam = int(read[-1]) + 1 if len(read) else 0
+    return ids[:seam], ids[seam:]
+
+
+def render(tokenizer: Any, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
     """`renderer` for one prompt and completion."""
     return renderer(tokenizer)(prompt, completion)

@@ -42,7 +42,7 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
     if not figure.data:
         return None
-    return _over_steps(_styled(figure, "Loss", "optimizer step", "nats per target token"))
+    return _over_steps(styled(figure, "Loss", "optimizer step", "nats per target token"))
 
 
 def learning_rate_curve(curves: Curves) -> go.Figure | None:
@@ -55,7 +55,7 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
     mode = "lines" if rates.size > 2 else "lines+markers"
     figure = go.Figure(go.Scatter(x=steps, y=rates, mode=mode, line={"color": BLUE, "width": 2.5}))
     figure.update_yaxes(exponentformat="e", rangemode="tozero")
-    return _over_steps(_styled(figure, "Learning rate", "optimizer step", "", height=240))
+    return _over_steps(styled(figure, "Learning rate", "optimizer step", "", height=240))
 
 
 def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure:
@@ -63,7 +63,7 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
     import plotly.graph_objects as go
 
     names = [html.escape(label) for label in labels]  # plotly renders a little HTML in texts
-    ticks = [html.escape(_shortened(label)) for label in labels]
+    ticks = [html.escape(shortened(label)) for label in labels]
     hover = "true %{y}<br>predicted %{x}<br>%{text} examples, %{z:.0%} of the row<extra></extra>"
     figure = go.Figure(
         go.Heatmap(
@@ -82,7 +82,7 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
         )
     )
     few = len(labels) <= MOST_COUNTS
-    _styled(figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100))
+    styled(figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100))
     axis = {"type": "category", "showgrid": False, "tickvals": names, "ticktext": ticks}
     figure.update_xaxes(showticklabels=few, **axis)  # many labels: the columns are in the order of the rows
     figure.update_yaxes(autorange="reversed", tickfont={"size": 13 if few else 9}, **axis)
@@ -135,11 +135,12 @@ def _over_steps(figure: go.Figure) -> go.Figure:
     return figure.update_xaxes(dtick=1) if last <= 10 else figure
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= LONGEST_TICK else f"{label[: LONGEST_TICK - 1]}…"
+def shortened(text: str, longest: int = LONGEST_TICK) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> go.Figure:
+def styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> go.Figure:
     """Calm, transparent, sized by the page; colours of texts come from the page's style sheet."""
     axis: dict[str, Any] = {"zeroline": False, "automargin": True, "gridcolor": "rgba(128,128,128,0.25)"}
     figure.update_layout(
@@ -162,5 +163,5 @@ def _styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) ->
         hovermode="closest",
     )
     figure.update_xaxes(title=x, **axis)
-    figure.update_yaxes(title=y, **axis)
+    figure.update_yaxes(title={"text": y, "standoff": 12}, **axis)
     return figure

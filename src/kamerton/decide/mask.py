@@ -19,7 +19,9 @@ _TEXT_TOKENS = {
     *("start", "end", "first", "last", "next", "new", "stop"),
 }
 
-_URL_PASSWORD = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
+# Up to a URL's password. A web address has no slash in it, a database's may: SQLAlchemy reads on to the "@".
+URL_HEAD = r"\b(?:https?://[^\s/:@]*:(?=[^\s/]*@)|(?!https?:)[a-z][\w+.-]*://[^\s/:@]*:)"
+_URL_PASSWORD = re.compile(rf"(?P<head>{URL_HEAD})[^\s@]+(?=@)", re.IGNORECASE)
 _KEY = re.compile(r"(?P<key>[\w.\-/@+~]+)[\"']?\s*[=:]\s*")
 _VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&}\])\"']+", re.IGNORECASE)
 _BEARER = re.compile(r"(?P<head>\b(?:bearer|basic)\s+)[\w.+/=~-]{8,}", re.IGNORECASE)

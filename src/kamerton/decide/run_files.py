@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
+from kamerton.decide.baselines import NAMES, table_path
 from kamerton.decide.mask import masked
 from kamerton.errors import Fault, UserError
-
-SCORE_COLUMNS = {
-    *("example_id", "prompt", "target", "prediction", "label", "predicted_label", "label_logprobs"),
-    *("nll", "target_tokens", "correct_tokens", "metadata"),
-}
+from kamerton.score.table import read_scores
 
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What one run directory holds; `absent` says for each missing part (by file name) why it is missing."""
+    """What one run directory holds; `absent` says for each missing part (by file name) why it is missing.
+
+    `baselines` are score tables by name (`kamerton.decide.baselines`).
+    """
 
     path: Path
     record: dict[str, Any] = field(default_factory=dict)
@@ -38,11 +37,21 @@ class RunFiles:
     curves: list[dict[str, float]] = field(default_factory=list)
     tuned: pa.Table | None = None
     base: pa.Table | None = None
+    baselines: dict[str, pa.Table] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    scored: str = "test"
+
+    @property
+    def no_scores(self) -> str:
+        """Why `tuned` is None."""
+        return self.absent.get(f"scores/{self.scored}.parquet", "")
 
 
-def read_run(path: Path) -> RunFiles:
-    """Everything the report needs from the run directory at `path`; raises `UserError` when there is none."""
+def read_run(path: Path, scored: str = "test") -> RunFiles:
+    """Everything the report needs from the run directory at `path`; raises `UserError` when there is none.
+
+    `scored` names the score table of the tuned model; of a cross-validation, that of all folds.
+    """
     if not path.is_dir():
         fault = Fault("run.not_found", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12")
         raise UserError([fault])
@@ -55,6 +64,9 @@ def read_run(path: Path) -> RunFiles:
             return empty
         try:
             return parse(file)
+        except UserError as error:
+            absent[name] = f"the file {name} cannot be read ({'; '.join(fault.message for fault in error.faults)})"
+            return empty
         except Exception as error:  # any damage to any file: the report goes on and says so
             absent[name] = f"the file {name} cannot be read ({type(error).__name__}: {error})"
             return empty
@@ -69,9 +81,16 @@ def read_run(path: Path) -> RunFiles:
         overrides=masked(part("overrides.yaml", _texts_yaml, []), prose=True),
         events=masked(events, prose=True),
         curves=part("metrics.csv", _curves, []),
-        tuned=part("scores/test.parquet", _scores, None),
-        base=part("scores/base.parquet", _scores, None),
+        tuned=part(f"scores/{scored}.parquet", read_scores, None),
+        base=part("scores/base.parquet", read_scores, None),
+        baselines={
+            name: table
+            for name in NAMES
+            if table_path(path, name).exists()
+            and (table := part(f"scores/baselines/{name}.parquet", read_scores, None))
+        },
         absent=absent,
+        scored=scored,
     )
 
 
@@ -110,10 +129,3 @@ def _is_number(cell: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _scores(file: Path) -> pa.Table:
-    table = pq.read_table(file)
-    if missing := sorted(SCORE_COLUMNS - set(table.column_names)):
-        raise ValueError(f"columns missing: {', '.join(missing)}")
-    return table

@@ -11,7 +11,7 @@ resampling doubles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -24,8 +24,8 @@ from kamerton.score.metrics import (
     label_indices,
     label_metrics,
     labels_of,
-    token_counts,
-    token_metrics,
+    own_of_whole,
+    summed_counts,
 )
 
 RESAMPLES = 2000
@@ -47,10 +47,16 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap interval (low, high) of every metric of `metrics.compute` but `ece`.
 
-    A metric that is undefined on the table or on a resample has no interval. Deterministic in `seed`.
+    A metric that is undefined on the table or on a resample has no interval. Deterministic in `seed`. A metric of
+    one's own that is a number of the whole table has the 95 % interval that was computed with it.
     """
-    values = _bootstrap([table], resamples, seed)[0]
-    return {name: bounds for name, sample in values.items() if (bounds := _percentiles(sample, level))}
+    values = resample([table], resamples, seed)[0]
+    found = {name: bounds for name, sample in values.items() if (bounds := percentiles(sample, level))}
+    return found | {
+        name: (own["low"], own["high"])
+        for name, own in own_of_whole(table).items()
+        if own["low"] is not None and own["high"] is not None
+    }
 
 
 def paired_differences(
@@ -58,11 +64,11 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """`paired_difference` of every metric that both tables have, from one set of resamples."""
     base, tuned = joined(base, tuned)
-    base_point, tuned_point = _points(base), _points(tuned)
-    base_values, tuned_values = _bootstrap([base, tuned], resamples, seed)
+    base_point, tuned_point = points(base), points(tuned)
+    base_values, tuned_values = resample([base, tuned], resamples, seed)
     result: dict[str, Difference] = {}
     for name in [name for name in base_values if name in tuned_values]:
-        if bounds := _percentiles(tuned_values[name] - base_values[name], level):
+        if bounds := percentiles(tuned_values[name] - base_values[name], level):
             difference = float(tuned_point[name] - base_point[name])
             result[name] = {"difference": difference, "low": bounds[0], "high": bounds[1]}
     return result
@@ -112,12 +118,12 @@ def _repeats(name: str, table: pa.Table) -> list[Fault]:
     return [Fault("scores.repeated_examples", message, fix, column="example_id")] if repeats else []
 
 
-def _bootstrap(tables: list[pa.Table], resamples: int, seed: int) -> list[Values]:
-    """Metric values of each table on the same `resamples` draws of rows (the tables have equally many)."""
+def resample(tables: Sequence[pa.Table], resamples: int = RESAMPLES, seed: int = 0) -> list[Values]:
+    """Metric values of each table on the same `resamples` draws of rows (all tables hold equally many)."""
     rows = tables[0].num_rows
     if not rows:
         return [{} for _ in tables]
-    samplers = [_Sampler(table) for table in tables]
+    samplers = [Sampler(table) for table in tables]
     chunk = max(1, _CELLS_AT_ONCE // max(rows, *(sampler.cells for sampler in samplers)))
     parts: list[list[Values]] = [[] for _ in tables]
     for draws in _draws(rows, resamples, chunk, seed):
@@ -133,11 +139,11 @@ def _draws(rows: int, resamples: int, chunk: int, seed: int) -> Iterator[NDArray
         yield generator.integers(rows, size=(min(chunk, resamples - start), rows))
 
 
-class _Sampler:
+class Sampler:
     """One table's per-row counts, ready to be summed over many draws of its rows."""
 
     def __init__(self, table: pa.Table) -> None:
-        self.tokens = token_counts(table)
+        self.counts, self.formulas = summed_counts(table)
         self.labels = len(labels_of(table)) if is_labelled(table) else 0
         self.cells = self.labels * (self.labels + 1) + 1
         truth, guess = label_indices(table)
@@ -146,7 +152,7 @@ class _Sampler:
 
     def values(self, draws: NDArray[np.int64]) -> Values:
         """Metrics of each draw; draws `[draws, rows]`."""
-        values = token_metrics(*(column[draws].sum(axis=1) for column in self.tokens))
+        values = self.formulas(_sums(self.counts, draws))
         if self.labels:
             flat = self.cell[draws] + np.arange(len(draws))[:, None] * self.cells
             counts = np.bincount(flat.ravel(), minlength=len(draws) * self.cells).reshape(len(draws), -1)
@@ -154,14 +160,41 @@ class _Sampler:
         return values
 
 
-def _points(table: pa.Table) -> Values:
+def _sums(counts: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums of the drawn rows' counts, `[draws, counts]`: how often each row was drawn times what it counts."""
+    rows = len(counts)
+    flat = draws + np.arange(len(draws))[:, None] * rows
+    times = np.bincount(flat.ravel(), minlength=len(draws) * rows).reshape(len(draws), rows)
+    return np.asarray(times.astype(np.float64) @ counts)
+
+
+def points(table: pa.Table) -> Values:
     """The metrics of the table itself: the draw that takes every row once."""
     rows = np.arange(table.num_rows)[None]
-    return {name: value[0] for name, value in _Sampler(table).values(rows).items()}
+    return {name: value[0] for name, value in Sampler(table).values(rows).items()}
 
 
-def _percentiles(sample: NDArray[np.float64], level: float) -> tuple[float, float] | None:
+def percentiles(sample: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
+    """The interval between the percentiles of resampled values; None where one is undefined."""
     if not np.isfinite(sample).all():
         return None
     low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def swapped(base: pa.Table, tuned: pa.Table, flips: Iterable[NDArray[np.uint8]]) -> Values:
+    """`tuned - base` of every metric when the answers of some examples change sides: `[permutations]`.
+
+    `flips` says for each permutation which examples change sides, `[permutations, rows]` in chunks of 0 and 1. If the
+    models did equally well, all these values would be as likely as the one observed. Any metric of a whole table can be
+    tested so. Source: Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989 (approximate randomization).
+    """
+    rows = base.num_rows
+    sampler = Sampler(pa.concat_tables([base, tuned], promote_options="default"))
+    step = max(1, _CELLS_AT_ONCE // max(rows, sampler.cells))
+    parts = []
+    for chunk in (flip[start : start + step] for flip in flips for start in range(0, len(flip), step)):
+        moved = np.arange(rows) + rows * chunk.astype(np.int64)  # the base side's rows: 0 its own, 1 the other's
+        values, others = sampler.values(moved), sampler.values((moved + rows) % (2 * rows))
+        parts.append({name: others[name] - values[name] for name in values})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

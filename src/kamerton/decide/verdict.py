@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kamerton.decide.baselines import SOURCE
 from kamerton.decide.run_files import RunFiles
 from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
@@ -18,6 +19,15 @@ TITLES = {
     "f1": "F1 (macro)",
     "precision": "Precision (macro)",
     "recall": "Recall (macro)",
+    "f1_micro": "F1 (micro)",
+    "f1_weighted": "F1 (weighted)",
+    "exact_match": "Exact match",
+    "normalised_match": "Normalised match",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "loss": "Loss",
     "perplexity": "Perplexity",
     "token_accuracy": "Token accuracy",
@@ -26,6 +36,12 @@ TITLES = {
 FEW_EXAMPLES = 30
 
 Row = dict[str, Any]
+
+
+def title(metric: str) -> str:
+    """A metric in words for a person."""
+    words = metric.replace("_", " ")
+    return TITLES.get(metric, words[:1].upper() + words[1:])
 
 
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
@@ -38,7 +54,7 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
     recorded = run.record.get("metrics") or {}
     sides = {
         "base": _side(run.base, recorded.get("base"), "base", remarks),
-        "tuned": _side(run.tuned, recorded.get("test"), "test", remarks),
+        "tuned": _side(run.tuned, recorded.get(run.scored), run.scored, remarks),
     }
     changes: dict[str, Any] = {}
     if run.base is not None and run.tuned is not None:
@@ -47,7 +63,8 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
         except UserError as error:
             reasons = "; ".join(fault.message for fault in error.faults)
             remarks.append(f"No difference can be given: {reasons}.")
-    known = [name for name in TITLES if any(side["point"].get(name) is not None for side in sides.values())]
+    named = dict.fromkeys([*TITLES, *(name for side in sides.values() for name in side["point"])])
+    known = [name for name in named if any(_is_number(side["point"].get(name)) for side in sides.values())]
     return [_row(name, sides, changes.get(name)) for name in known], remarks
 
 
@@ -65,8 +82,12 @@ def _side(table: pa.Table | None, recorded: Any, split: str, remarks: list[str])
     return {"point": point, "intervals": intervals(table)}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 def _row(name: str, sides: dict[str, Row], change: Any) -> Row:
-    row = {"name": name, "title": TITLES[name], "change": change, "verdict": _verdict(name, change)}
+    row = {"name": name, "title": TITLES.get(name, name), "change": change, "verdict": _verdict(name, change)}
     for side, values in sides.items():
         row |= {side: values["point"].get(name), f"{side}_interval": values["intervals"].get(name)}
     return row
@@ -81,6 +102,43 @@ def _verdict(name: str, change: Any) -> str | None:
     if change["low"] <= 0 <= change["high"]:
         return "unclear"
     return "better" if (change["low"] > 0) != (name in LOWER_IS_BETTER) else "worse"
+
+
+def baseline_table(run: RunFiles) -> list[Row]:
+    """One row per model on the test split, the tuned one last, with its difference to each other in accuracy or loss.
+
+    A row is `{name, title, metrics, change, verdict}`; `change` is tuned minus the row's model, paired. Empty where no
+    baseline is known, or where the tuned model has no score table.
+    """
+    if run.tuned is None or not run.baselines:
+        return []
+    metric = "accuracy" if is_labelled(run.tuned) else "loss"
+    others = {**run.baselines, **({} if run.base is None else {"base": run.base})}
+    rows = [_against(name, table, run.tuned, metric) for name, table in others.items()]
+    tuned = {"name": "tuned", "title": "this run", "metrics": compute(run.tuned), "change": None, "verdict": None}
+    return [*rows, tuned]
+
+
+def _against(name: str, table: pa.Table, tuned: pa.Table, metric: str) -> Row:
+    try:
+        change = paired_differences(table, tuned).get(metric)
+    except UserError:  # other examples
+        change = None
+    title = _title(name, table)
+    return {
+        "name": name,
+        "title": title,
+        "metrics": compute(table),
+        "change": change,
+        "verdict": _verdict(metric, change),
+    }
+
+
+def _title(name: str, table: pa.Table) -> str:
+    if name == "majority":
+        return f"always “{table['predicted_label'][0]}”"
+    run = (table.schema.metadata or {}).get(SOURCE, b"").decode()
+    return {"tfidf": "TF-IDF, linear", "previous": f"best before, {run}", "base": "base model"}[name]
 
 
 def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
@@ -140,12 +198,21 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     share = _majority(run.tuned)
     if share is not None and accuracy and accuracy["tuned"] <= share[1]:
         found.append("The model is no better than always giving the most frequent label.")
-    answers = set(run.tuned["predicted_label"].to_pylist())
+    answers = set(run.tuned["predicted_label"].to_pylist()) - {None}
     if share is not None and share[1] < 1 and len(answers) == 1:
         found.append(f"The model gives every example the same answer: “{answers.pop()}”.")
     if accuracy.get("verdict") == "better" and loss.get("verdict") == "worse":
         found.append("More answers are right, but the loss of the references rose: check the calibration.")
-    return found
+    return [*found, *_unsound(run.tuned)]
+
+
+def _unsound(table: pa.Table) -> list[str]:
+    """What is wrong with the answers themselves; that all are the same has been said."""
+    from kamerton.decide.predictions import validate_results  # scipy takes half a second
+
+    result = validate_results(table)
+    faults = [fault for fault in (*result.errors, *result.warnings) if fault.code != "results.collapsed"]
+    return [f"{fault.message[:1].upper()}{fault.message[1:]}: {fault.fix}." for fault in faults]
 
 
 def _majority(table: pa.Table | None) -> tuple[str, float] | None:

@@ -19,7 +19,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from kamerton.model.tree import Tree
-from kamerton.model.tree_cpu import cpu_tree, visible
+from kamerton.model.tree_cpu import cpu_tree, flash, visible
+from kamerton.model.tree_memory import Following, Recorded
 
 ATTENTION = "kamerton_tree"
 _TILE = 128  # flex_attention's own block size
@@ -43,7 +44,7 @@ def tree_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    tree: Tree | None = None,
+    tree: Tree | Recorded | Following | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -58,6 +59,12 @@ def tree_attention(
         raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")
     if s_aux is not None or position_bias is not None:
         raise UnsupportedAttentionError("attention sinks or position biases")
+    query, key, value = _in_one_format(query, key, value)
+    if isinstance(tree, Following):
+        return _follow(module, query, key, value, tree, sliding_window, scaling, softcap), None
+    if isinstance(tree, Recorded):
+        tree.memory.kept[module] = key, value
+        tree = tree.tree
     if query.is_cuda and dropout == 0.0:
         return flex_tree(query, key, value, tree, sliding_window, scaling, softcap).transpose(1, 2), None
     if query.device.type == "cpu" and dropout == 0.0 and softcap is None:
@@ -133,6 +140,27 @@ def _compiled() -> Any:
     return torch.compile(flex_attention)
 
 
+def _follow(
+    layer: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tree: Following,
+    window: int | None,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    """New tokens over what is kept of their sequence and each other: (1, T, H, D)."""
+    query, key, value = tree.padded(query), tree.padded(key), tree.padded(value)
+    key, value = tree.memory.extend(layer, key, value)
+    if query.device.type == "cpu" and softcap is None:
+        return tree.packed(flash(query, key, value, tree.bias(window, query.dtype), scaling))
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    return tree.packed(_attend(query, key, value, tree.within(window), 0.0, scaling, softcap))
+
+
 def _attend(
     query: Tensor,
     key: Tensor,
@@ -152,6 +180,14 @@ def _attend(
     scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
     weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype), dropout)
     return weights @ value
+
+
+def _in_one_format(*states: Tensor) -> tuple[Tensor, ...]:
+    """Autocast rounds what a projection gives but not what the rotation makes of it; attention wants one format."""
+    device = states[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return states
+    return tuple(part.to(torch.get_autocast_dtype(device)) for part in states)
 
 
 def _no_mask(*_: Any, config: Any = None, local_size: int | None = None, use_vmap: bool = False, **__: Any) -> None:

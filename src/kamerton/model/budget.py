@@ -21,7 +21,9 @@ from kamerton.model.tree import build_row
 FLOOR = 256
 CEILING = {"cpu": 2048, "cuda": 16384}
 _PROBED = 64
-_SPARE = 0.4  # share of free memory to plan with: a pass was seen to need 2.1 times what it keeps
+_SPARE = (
+    0.5  # share of free memory to plan with: a pass needed 1.0 to 1.8 times what it keeps (scripts/bench/budget.py)
+)
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -48,7 +50,7 @@ def round_down(tokens: float, ceiling: int) -> int:
 
 
 def bytes_per_token(model: nn.Module) -> float:
-    """What one token keeps for the backward pass when every weight is trained: an upper bound for adapters."""
+    """What one token keeps for the backward pass when every weight of `model` is trained."""
     seen: dict[int, int] = {}
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
@@ -56,7 +58,7 @@ def bytes_per_token(model: nn.Module) -> float:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a node that holds its own output would never be freed, nor the model with it
 
     row, mark = np.ones(_PROBED + 1, dtype=np.int32), np.arange(_PROBED + 1) == _PROBED
     uses_tree = model.config._attn_implementation == ATTENTION  # type: ignore[union-attr]

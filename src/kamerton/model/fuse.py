@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
+from kamerton.model.parts import base_of
 
 _ROTARY = "apply_rotary_pos_emb"
 
@@ -31,7 +34,9 @@ def fuse(model: nn.Module) -> list[str]:
         if fused is not None:
             module.__class__ = fused
     rotated = {name for name in {kind.__module__ for kind in checked} if _fuse_rotary(name)}
-    return sorted(kind.__name__ for kind, fused in checked.items() if fused is not None) + sorted(rotated)
+    tied = _fuse_tied(model)
+    classes = [kind.__name__ for kind, fused in checked.items() if fused is not None] + ([tied] if tied else [])
+    return sorted(classes) + sorted(rotated)
 
 
 def restore(model: nn.Module) -> None:
@@ -64,6 +69,32 @@ class _FusedLoRA(nn.Module):
         if to is None or not _plain(x):
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         return project(x, to)
+
+
+class _FusedEmbedding(nn.Embedding):
+    """Of a weight that is the head's as well: its few rows of gradient are added to the head's matrix.
+
+    By default they become a matrix of their own, nearly all zeros, and the sum of both a third one.
+    """
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not _plain(self.weight):
+            return super().forward(ids)
+        return F.embedding(ids, self.weight, self.padding_idx, sparse=True)
+
+
+def _fuse_tied(model: nn.Module) -> str | None:
+    """Replace the class of an input embedding that the head shares; the gradient of both together is dense."""
+    inner = base_of(model)
+    if not isinstance(inner, PreTrainedModel):
+        return None
+    embedding, head = inner.get_input_embeddings(), inner.get_output_embeddings()
+    if type(embedding) is not nn.Embedding or type(head) is not nn.Linear or embedding.weight is not head.weight:
+        return None
+    if embedding.max_norm is not None or embedding.scale_grad_by_freq or not embedding.weight.requires_grad:
+        return None
+    embedding.__class__ = _FusedEmbedding
+    return "Embedding"
 
 
 def _replacement(module: nn.Module) -> type | None:

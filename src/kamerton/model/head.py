@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
 
 from kamerton.model.attention import ATTENTION
 from kamerton.model.parts import base_of
@@ -30,14 +31,27 @@ class Head:
         """V."""
         return int(self.inner.get_output_embeddings().weight.shape[0])
 
+    @property
+    def linear(self) -> nn.Linear | None:
+        """The projection; None where it is more than a matrix product, such as one with an adapter on it."""
+        layer = self.inner.get_output_embeddings()
+        return layer if type(layer) is nn.Linear else None
+
     def hidden(self, **inputs: Any) -> Tensor:
         """The backbone's last hidden states."""
         states: Tensor = self.inner.base_model(use_cache=False, **inputs).last_hidden_state
         return states
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """In float32; the steps before it in the model's own format and order."""
-        logits: Tensor = self.inner.get_output_embeddings()(hidden)
+    def logits(self, hidden: Tensor, part: slice | None = None) -> Tensor:
+        """In float32; the steps before it in the model's own format and order.
+
+        `part` is a run of the vocabulary, for a head that is `linear`.
+        """
+        project = self.inner.get_output_embeddings()
+        if part is None:
+            logits: Tensor = project(hidden)
+        else:
+            logits = F.linear(hidden, project.weight[part], None if project.bias is None else project.bias[part])
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.cap is not None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +39,49 @@ def check_model(name: str, *, revision: str | None = None, trust_remote_code: bo
         missing = "there is no such folder" if not path.is_dir() else "the folder has no config.json"
         fix = "give a folder in Hugging Face format, or a hub name such as Qwen/Qwen3-0.6B"
         return [Fault("model.path", f"cannot load model {name!r}: {missing}", fix, column="model.name")]
-    return _check_config(str(path) if looks_local else name, revision, trust_remote_code)
+    if looks_local:
+        return _check_config(str(path), revision, trust_remote_code, here=True)
+    asked = (name, revision, trust_remote_code)
+    until, faults = _refused.get(asked, (0.0, []))
+    if time.monotonic() > until:
+        faults = _check_config(*asked, here=not _hub_answers(name, revision))
+        if faults:
+            _refused[asked] = (time.monotonic() + REMEMBERED, faults)
+    return faults
 
 
-def _check_config(name: str, revision: str | None, trust_remote_code: bool) -> list[Fault]:
+REMEMBERED = 60.0  # seconds: the checks of one command ask for the model several times
+_refused: dict[tuple[str, str | None, bool], tuple[float, list[Fault]]] = {}  # until when, and why
+
+
+def _hub_answers(name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached, asked at most twice: transformers would try for half a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    url = hf_hub_url(name, "config.json", revision=revision)
+    for pause in (1.0, 0.0):
+        try:
+            get_hf_file_metadata(url)
+            return True
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500 and error.response.status_code != 429:
+                return True  # it says no, which transformers puts into words
+        except Exception:  # no network, or not allowed to use it: each layer below raises its own
+            pass
+        time.sleep(pause)
+    return False
+
+
+def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, here: bool) -> list[Fault]:
+    """Faults of a model's config.json; with `here` only in folders and the cache of this machine."""
     from transformers import AutoConfig
 
     try:
         with _quiet():
-            AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+            AutoConfig.from_pretrained(
+                name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=here
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         fix = "check the spelling, the network and HF_TOKEN; model=smollm2 needs no hub"
@@ -188,16 +223,19 @@ def _dequantize(file: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and advice: the caller reports."""
+    """Without the progress bars, retries and advice of transformers and its hub: the caller reports."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, bars, of_hub = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.get_verbosity()
     logging.set_verbosity_error()
+    hub.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.set_verbosity(of_hub)
         if bars:
             logging.enable_progress_bar()

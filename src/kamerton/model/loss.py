@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kamerton.model.head import Head, find_head
 from kamerton.model.kernels import token_loss
+from kamerton.model.liger import liger_head, liger_loss
 from kamerton.model.tree import TreeRow
 
 LOGITS = 2**25  # of one chunk: 128 MiB in float32
@@ -43,15 +45,21 @@ class PaddedRows:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """For each predicted token: its negative log-likelihood in nats, and whether it was the most likely one.
+    """For each predicted token: its negative log-likelihood in nats, and which token was the most likely one.
 
     `loss` is what training minimises: `nll`, or what label smoothing makes of it.
     """
 
     nll: Tensor  # (P,) float32
     loss: Tensor  # (P,) float32
-    correct: Tensor  # (P,) bool
-    sequence: Tensor  # (P,)
+    predicted: Tensor  # (P,) the most likely token
+    token: Tensor  # (P,) the true one
+    sequence: Tensor  # (P,), those of one sequence in its order and together
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the most likely token is the true one, (P,) bool."""
+        return self.predicted == self.token
 
 
 def build_padded(
@@ -78,7 +86,8 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
     """Run one micro-batch; the model's own forward applies its head, with any scaling or soft-capping it has.
 
     Where the logits would be more than `LOGITS`, the head runs on the target positions a chunk at a time, and again
-    in the backward pass, so that memory does not grow with targets x vocabulary.
+    in the backward pass, so that memory does not grow with targets x vocabulary. A model that was given to `use_liger`
+    has both from Liger's kernel, but for label smoothing.
 
     `label_smoothing` e mixes the target with the uniform distribution: (1 - e) nll + e mean over V of -log p
     (Szegedy et al. 2016, and torch's cross_entropy).
@@ -90,30 +99,47 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
     else:
         layout = {"attention_mask": batch.attention_mask}
         rows = batch.sequence
+    head = None if label_smoothing else liger_head(model)
+    if head is not None:
+        hidden = head.hidden(input_ids=batch.input_ids, **layout)
+        nll, predicted = liger_loss(head, hidden[rows, batch.at], batch.token)
+        return Predictions(nll, nll, predicted, batch.token, batch.sequence)
     head = find_head(model)
     if head is not None and len(batch.input_ids) * len(columns) * head.vocabulary > LOGITS:
         hidden = head.hidden(input_ids=batch.input_ids, **layout)
-        return _in_chunks(head, hidden[rows, batch.at], batch, label_smoothing)
+        nll, loss, predicted = _in_chunks(head, hidden[rows, batch.at], batch.token, label_smoothing)
+        return Predictions(nll, loss, predicted, batch.token, batch.sequence)
     logits = model(input_ids=batch.input_ids, logits_to_keep=columns, use_cache=False, **layout).logits
     row = rows * logits.shape[1] + inverse
-    return Predictions(*_score(logits.float().flatten(0, 1), row, batch.token, label_smoothing), batch.sequence)
+    scored = _score(logits.float().flatten(0, 1), row, batch.token, label_smoothing)
+    return Predictions(*scored, batch.token, batch.sequence)
 
 
-def _in_chunks(head: Head, hidden: Tensor, batch: TreeRow | PaddedRows, label_smoothing: float) -> Predictions:
-    """`hidden` is (P, D), the state that makes each prediction."""
+def own_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+    """nll and most likely tokens of `hidden` (P, D), as `predict` computes them without Liger's kernel."""
+    if len(hidden) * head.vocabulary > LOGITS:
+        nll, _, predicted = _in_chunks(head, hidden, token, 0.0)
+    else:
+        nll, _, predicted = _score_each(head, hidden, token, 0.0)
+    return nll, predicted
 
-    def score(states: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _score(head.logits(states), torch.arange(len(token), device=token.device), token, label_smoothing)
 
+def _in_chunks(head: Head, hidden: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """nll, loss and most likely token of what `hidden` (P, D) predicts."""
     size = max(1, LOGITS // head.vocabulary)
-    pieces = ((hidden[at : at + size], batch.token[at : at + size]) for at in range(0, len(hidden), size))
+    pieces = ((hidden[at : at + size], token[at : at + size]) for at in range(0, len(hidden), size))
+    score = partial(_score_each, head, label_smoothing=label_smoothing)
     # Nothing in it is random, so there is no random state to keep for the second time.
     parts = [checkpoint(score, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
-    nll, loss, correct = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Predictions(nll, loss, correct, batch.sequence)
+    nll, loss, predicted = (torch.cat(part) for part in zip(*parts, strict=True))
+    return nll, loss, predicted
+
+
+def _score_each(head: Head, hidden: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    return _score(head.logits(hidden), torch.arange(len(token), device=token.device), token, label_smoothing)
 
 
 def _score(logits: Tensor, row: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """nll, loss and correctness of each prediction p, which reads `logits[row[p]]` of (N, V)."""
+    """nll, loss and most likely token of each prediction p, which reads `logits[row[p]]` of (N, V)."""
     nll, loss = token_loss(logits, row, token, label_smoothing)
-    return nll, loss, logits.detach().argmax(dim=-1)[row] == token
+    return nll, loss, logits.detach().argmax(dim=-1)[row]

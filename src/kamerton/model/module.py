@@ -103,11 +103,14 @@ class FineTuneModule(pl.LightningModule):
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self._record(batch, norm, rate)
 
-    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, Tensor]:
+        """What was predicted, for callbacks: the fields of `Predictions`; empty for a batch that does not count."""
         del batch_idx
         result = predict(self.model, batch.rows)
-        if batch.counts:
-            self.val_metrics.update(result.nll, result.correct)
+        if not batch.counts:
+            return {}
+        self.val_metrics.update(result.nll, result.correct)
+        return {"predicted": result.predicted, "token": result.token, "sequence": result.sequence}
 
     def on_validation_epoch_end(self) -> None:
         values = self.val_metrics.compute_and_reset()

@@ -100,4 +100,4 @@ def _missing(key: str, name: str, there: Sequence[str]) -> Fault:
 
 
 def _fault(key: str, message: str, fix: str) -> Fault:
-    return Fault("adapter.layers", f"adapter.{key}: {message}", fix, column=f"adapter.{key}")
+    return Fault("adapter.layers", message, fix, column=f"adapter.{key}")

@@ -74,6 +74,13 @@ def choose_cut(model: nn.Module, cut: Cut, *, dropout: float = 0.0) -> Usable:
     return Usable(cut)
 
 
+def use_cut(model: nn.Module, cut: Cut) -> None:
+    """Set the model's attention to what a cut needs that `choose_cut` has found usable for it before."""
+    if cut != "padded":
+        register_attention()
+        base_of(model).set_attn_implementation(ATTENTION)
+
+
 def _trouble_with_rows(inner: Any) -> str | None:
     """Run rows that share a prefix both ways; the difference, in words, if there is one."""
     rows, marks = _sample(inner)

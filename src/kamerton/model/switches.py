@@ -57,5 +57,11 @@ def best_precision() -> str:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
+def autocast_format(precision: object) -> torch.dtype | None:
+    """The 16 bits that training with Lightning's precision of that name multiplies in (null: by hardware); or None."""
+    bits = str(precision or best_precision()).partition("-")[0]
+    return {"16": torch.float16, "bf16": torch.bfloat16}.get(bits)
+
+
 def _cannot(switch: str, message: str, fix: str) -> UserError:
     return UserError([Fault("model.switch", message, fix, column=f"model.{switch}")])

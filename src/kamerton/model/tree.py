@@ -104,7 +104,7 @@ def build_row(
     indices = list(range(len(sequences)))
     if share:
         indices.sort(key=lambda index: layout.sequences[index].astype(">i4").tobytes())
-        layout.grow(indices, 0, None)
+        layout.grow(indices)
     else:
         for index in indices:
             layout.add([index], 0, len(layout.sequences[index]), None)
@@ -127,89 +127,119 @@ def build_row(
 
 @dataclass(slots=True)
 class _Node:
-    """A run of tokens that some sequences share; `end` of its whole subtree is `reach`."""
+    """A run of tokens that some sequences share; `reach` is the end of the whole subtree below it."""
 
     start: int
     end: int
     parent: _Node | None
-    reach: int = 0
+    reach: int
     children: list[_Node] = field(default_factory=list)
-
-    def path(self) -> list[_Node]:
-        """The nodes above this one, root first."""
-        return [] if self.parent is None else [*self.parent.path(), self.parent]
 
 
 class _Layout:
-    """The tree while it grows, depth first, and where each sequence's tokens lie in the row."""
+    """The tree while it grows, depth first, and where each sequence's tokens lie in the row.
+
+    Nothing in it calls itself: a tree may be as deep as its longest sequence.
+    """
 
     def __init__(self, sequences: Sequence[npt.NDArray[np.int32]]) -> None:
         self.sequences = sequences
         self.paths = [np.empty(len(sequence), dtype=np.int64) for sequence in sequences]
         self.tokens: list[npt.NDArray[np.int32]] = []
         self.positions: list[npt.NDArray[np.int64]] = []
-        self.roots: list[_Node] = []
+        self.nodes: list[_Node] = []
         self.size = 0
 
     def add(self, members: list[int], begin: int, end: int, parent: _Node | None) -> _Node:
-        """Append tokens `begin:end` of `members` (which agree on them) as one node."""
+        """Append tokens `begin:end` of `members`, which agree on them as far as they go, as one node."""
         start, self.size = self.size, self.size + end - begin
         node = _Node(start, self.size, parent, self.size)
-        (self.roots if parent is None else parent.children).append(node)
-        self.tokens.append(self.sequences[members[0]][begin:end])
+        self.nodes.append(node)
+        if parent is not None:
+            parent.children.append(node)
+        self.tokens.append(self.sequences[members[-1]][begin:end])
         self.positions.append(np.arange(begin, end))
+        places = np.arange(start, self.size)
         for member in members:
-            self.paths[member][begin:end] = np.arange(start, self.size)
+            path = self.paths[member]
+            path[begin:end] = places[: len(path) - begin]
         return node
 
-    def grow(self, members: list[int], depth: int, parent: _Node | None) -> None:
-        """Add the subtree of `members`, sorted sequences that agree on their first `depth` tokens."""
-        first, last = self.sequences[members[0]], self.sequences[members[-1]]
-        common = depth + shared_prefix(first[depth:], last[depth:])
-        node = self.add(members, depth, common, parent) if common > depth else parent
-        branches: dict[int, list[int]] = {}
-        for member in members:
-            if len(self.sequences[member]) > common:
-                branches.setdefault(int(self.sequences[member][common]), []).append(member)
-        for branch in branches.values():
-            self.grow(branch, common, node)
-        if node is not None:
-            node.reach = self.size
+    def grow(self, members: list[int]) -> None:
+        """Add the tree of `members`, which are sorted."""
+        pending: list[tuple[list[int], int, _Node | None]] = [(members, 0, None)]
+        while pending:
+            members, begin, parent = pending.pop()
+            end, longer = self._agreed(members, begin)
+            node = self.add(members, begin, end, parent) if end > begin else parent
+            branches: dict[int, list[int]] = {}
+            for member in longer:
+                branches.setdefault(int(self.sequences[member][end]), []).append(member)
+            pending += [(branch, end, node) for branch in reversed(branches.values())]
+
+    def _agreed(self, members: list[int], begin: int) -> tuple[int, list[int]]:
+        """How far `members` agree that do so up to `begin`, and which are longer than that.
+
+        One that ends before is a prefix of those behind it, and parts nothing.
+        """
+        end, ended = begin, 0
+        last = self.sequences[members[-1]]
+        while True:
+            end += shared_prefix(self.sequences[members[ended]][end:], last[end:])
+            before = ended
+            while ended < len(members) and len(self.sequences[members[ended]]) == end:
+                ended += 1
+            if ended in (before, len(members)):
+                return end, members[ended:]
 
     def tree(self) -> Tree:
         """The finished tree."""
         reach = np.empty(self.size, dtype=np.int64)
-        pending = list(self.roots)
-        while pending:
-            node = pending.pop()
+        for node in reversed(self.nodes):  # children before their parents
             reach[node.start : node.end] = node.reach
-            pending += node.children
-        return Tree(tuple(_blocks(self.roots, reach)), np.concatenate(self.positions), reach, torch.device("cpu"))
+            if node.parent is not None:
+                node.parent.reach = max(node.parent.reach, node.reach)
+        blocks = tuple(_blocks([node for node in self.nodes if node.parent is None], reach))
+        return Tree(blocks, np.concatenate(self.positions), reach, torch.device("cpu"))
 
 
-def _blocks(siblings: list[_Node], reach: Whole) -> Iterator[Block]:
+def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
     """Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
-    group: list[_Node] = []
-    for node in siblings:
-        if group and node.reach - group[0].start > _BLOCK:
-            yield _block(group, reach)
-            group = []
-        if node.reach - node.start > _BLOCK and node.children:
-            yield _block([replace(node, children=[])], reach)
-            yield from _blocks(node.children, reach)
-        else:
+    pending: list[tuple[Iterator[_Node], Runs]] = [(iter(roots), ())]  # siblings still to come, and what they see
+    while pending:
+        siblings, seen = pending.pop()
+        group: list[_Node] = []
+        for node in siblings:
+            if group and node.reach - group[0].start > _BLOCK:
+                yield _block(group, seen, reach)
+                group = []
+            if node.reach - node.start > _BLOCK and node.children:
+                yield _one_node(node, seen, reach)
+                pending += [(siblings, seen), (iter(node.children), _below(node, seen))]
+                break
             group.append(node)
-    if group:
-        yield _block(group, reach)
+        if group:
+            yield _block(group, seen, reach)
 
 
-def _block(nodes: list[_Node], reach: Whole) -> Block:
-    start = nodes[0].start
-    end = nodes[-1].reach if nodes[-1].children else nodes[-1].end
-    seen = tuple((node.start, node.end) for node in nodes[0].path())
-    if len(nodes) == 1 and not nodes[0].children and not seen:
-        return Block(start, end, seen, None)
+def _block(nodes: list[_Node], seen: Runs, reach: Whole) -> Block:
+    """Whole subtrees."""
+    if len(nodes) == 1 and not nodes[0].children:
+        return _one_node(nodes[0], seen, reach)
+    start, end = nodes[0].start, nodes[-1].reach
     return Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach)))
+
+
+def _one_node(node: _Node, seen: Runs, reach: Whole) -> Block:
+    mask = torch.from_numpy(_sees(node.start, node.end, seen, reach)) if seen else None
+    return Block(node.start, node.end, seen, mask)
+
+
+def _below(node: _Node, seen: Runs) -> Runs:
+    """What the children of `node`, which sees `seen`, see: neighbouring runs are one."""
+    if seen and seen[-1][1] == node.start:
+        return (*seen[:-1], (seen[-1][0], node.end))
+    return (*seen, (node.start, node.end))
 
 
 def _sees(start: int, end: int, seen: Runs, reach: Whole) -> npt.NDArray[np.bool_]:

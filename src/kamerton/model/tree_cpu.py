@@ -31,6 +31,12 @@ def cpu_tree(
     return _Attention.apply(query, key, value, blocks, biases, scaling)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def flash(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention with fewer key heads than query heads, `bias` added to its scores; None: causal. No gradient."""
+    out: Tensor = _forward(query, key, value, 0.0, bias is None, attn_mask=bias, scale=scaling)[0]
+    return out
+
+
 class _Attention(Function):
     @staticmethod
     def forward(

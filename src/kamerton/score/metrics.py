@@ -1,18 +1,21 @@
 """Metrics of a scores table: what a model's answers on one set of examples are worth.
 
 A scores table has one row per example (`example_id, prompt, target, prediction, label, predicted_label,
-label_logprobs, nll, target_tokens, correct_tokens, metadata`); its schema metadata may name the task's labels
-under `b"labels"` (a JSON list, the order of `label_logprobs`). Everything is float64; what is undefined is
-None, never NaN.
+label_logprobs, nll, target_tokens, correct_tokens, metadata, finish_reason`); its schema metadata may name
+the task's labels under `b"labels"` (a JSON list, the order of `label_logprobs`). Everything is float64; what
+is undefined is None, never NaN.
 
-Counts come from torchmetrics. The ratios are taken here because torchmetrics divides in float32, and because
-the bootstrap (`kamerton.decide.statistics`) needs the very same formulas for thousands of resamples at once.
+Counts of labels come from torchmetrics, those of texts from `kamerton.score.text`. The ratios are taken here
+because torchmetrics divides in float32, and because the bootstrap (`kamerton.decide.statistics`) needs the very
+same formulas for thousands of resamples at once. A column `metric:NAME` holds the values of a metric of one's own,
+whose value is their mean; the schema metadata may hold values of metrics of the whole table (`kamerton.score.custom`).
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,22 +23,79 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kamerton.score.text import text_counts, text_metrics, text_scores
+
 NO_LABEL = "(no label)"
 """The predicted class of an answer that is none of the labels."""
 ECE_BINS = 15
+OWN = "metric:"  # before the name of a column that holds a metric of one's own
+OWN_WHOLE = b"metrics"  # the schema metadata of metrics of the whole table, JSON: {name: {value, low, high}}
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece"})
 
 
 def compute(table: pa.Table) -> dict[str, float | None]:
     """Every metric that the table supports, by name; None where undefined (no rows, no tokens, not finite).
 
-    Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of it), `token_accuracy`.
-    With labels also `accuracy`, macro `f1`, `precision`, `recall` (see `label_metrics`) and `ece`.
+    Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of it), `token_accuracy`; None
+    where a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
+    With labels also `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (see `label_metrics`) and
+    `ece`; with generated texts and no labels those of `text.text_metrics`; last, metrics of one's own.
     """
-    values: dict[str, Any] = token_metrics(*(column.sum() for column in token_counts(table)))
+    counts, formulas = summed_counts(table)
+    values: dict[str, Any] = {**formulas(counts.sum(axis=0))}
+    values |= {name: found["value"] for name, found in own_of_whole(table).items()}
     if is_labelled(table):
         values |= label_metrics(_confusion_counts(table)) | {"ece": expected_calibration_error(table)}
-    return {name: _finite(value) for name, value in values.items()}
+    return {name: finite(value) for name, value in values.items()}
+
+
+def summed_counts(
+    table: pa.Table,
+) -> tuple[NDArray[np.float64], Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]]:
+    """Counts of each example, `[rows, counts]`, and the metrics that are functions of sums of them, `[..., counts]`."""
+    parts: list[tuple[NDArray[np.float64], Callable[[Any], dict[str, NDArray[np.float64]]]]] = [
+        (np.stack(token_counts(table), axis=-1), lambda sums: token_metrics(*np.moveaxis(sums, -1, 0)))
+    ]
+    if is_generated(table):
+        parts.append((_text_counts(table), text_metrics))
+    parts += [_own_part(table, column) for column in table.column_names if column.startswith(OWN)]
+    edges = np.cumsum([counts.shape[-1] for counts, _ in parts])[:-1]
+
+    def formulas(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        pieces = zip(np.split(sums, edges, axis=-1), parts, strict=True)
+        return {name: value for piece, (_, formula) in pieces for name, value in formula(piece).items()}
+
+    return np.concatenate([counts for counts, _ in parts], axis=-1), formulas
+
+
+def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
+    """Text metrics of generated answers and metrics of one's own, each for each example alone: `[rows]`."""
+    found = text_scores(_text_counts(table)) if is_generated(table) else {}
+    own = {name.removeprefix(OWN): table[name].to_numpy() for name in table.column_names if name.startswith(OWN)}
+    return {**found, **own}
+
+
+def _text_counts(table: pa.Table) -> NDArray[np.float64]:
+    return text_counts(table["prediction"].to_pylist(), table["target"].to_pylist())
+
+
+def _own_part(
+    table: pa.Table, column: str
+) -> tuple[NDArray[np.float64], Callable[[Any], dict[str, NDArray[np.float64]]]]:
+    """A mean over the examples that have a value."""
+    values = table[column].to_numpy().astype(np.float64)
+    known = ~np.isnan(values)
+
+    def mean(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {column.removeprefix(OWN): np.divide(sums[..., 0], sums[..., 1])}
+
+    return np.stack([np.where(known, values, 0.0), known], axis=-1), mean
+
+
+def own_of_whole(table: pa.Table) -> dict[str, dict[str, float | None]]:
+    """Metrics of one's own that are numbers of the whole table: `{value, low, high}` by name."""
+    return dict(json.loads((table.schema.metadata or {}).get(OWN_WHOLE, b"{}")))
 
 
 def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.float64]]:
@@ -50,22 +110,25 @@ def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.
 
 
 def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, macro F1, precision and recall of counts `[..., true label, predicted label or none]`.
+    """Accuracy, macro F1, precision and recall, micro and weighted F1, of counts `[..., true, predicted or none]`.
 
     Macro is the mean over the labels that occur or are predicted (as in torchmetrics and scikit-learn); among
-    these, a ratio 0/0 counts as 0: precision of a label never predicted, recall of one that never occurs.
+    these, a ratio 0/0 counts as 0: precision of a label never predicted, recall of one that never occurs. Micro counts
+    all labels together (it is accuracy where every answer is a label), weighted means by how often a label occurs.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     support = counts.sum(axis=-1, dtype=np.float64)
     predicted = counts.sum(axis=-2, dtype=np.float64)[..., :-1]
     present = (support + predicted > 0).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        accuracy = hits.sum(axis=-1) / support.sum(axis=-1)
-        macro = {
-            name: np.nan_to_num(ratio).sum(axis=-1) / present
-            for name, ratio in _class_ratios(hits, support, predicted).items()
+        ratios = {name: np.nan_to_num(ratio) for name, ratio in _class_ratios(hits, support, predicted).items()}
+        everything = support.sum(axis=-1)
+        return {
+            "accuracy": hits.sum(axis=-1) / everything,
+            **{name: ratio.sum(axis=-1) / present for name, ratio in ratios.items()},
+            "f1_micro": 2 * hits.sum(axis=-1) / (everything + predicted.sum(axis=-1)),
+            "f1_weighted": (support * ratios["f1"]).sum(axis=-1) / everything,
         }
-    return {"accuracy": accuracy, **macro}
 
 
 def per_class(table: pa.Table) -> list[dict[str, Any]]:
@@ -80,9 +143,9 @@ def per_class(table: pa.Table) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "precision": _finite(ratios["precision"][i]),
-            "recall": _finite(ratios["recall"][i]),
-            "f1": _finite(ratios["f1"][i]),
+            "precision": finite(ratios["precision"][i]),
+            "recall": finite(ratios["recall"][i]),
+            "f1": finite(ratios["f1"][i]),
             "support": int(support[i]),
         }
         for i, label in enumerate(labels_of(table))
@@ -126,8 +189,13 @@ def expected_calibration_error(table: pa.Table) -> float | None:
 
 
 def is_labelled(table: pa.Table) -> bool:
-    """Whether the table holds a classification: some row has a predicted label."""
-    return bool(table["predicted_label"].null_count < table.num_rows)
+    """Whether the table holds a classification: some row has a label, though no answer may be one."""
+    return any(table[name].null_count < table.num_rows for name in ("predicted_label", "label"))
+
+
+def is_generated(table: pa.Table) -> bool:
+    """Whether the table holds texts to be compared with their references: predictions, and no labels."""
+    return not is_labelled(table) and bool(table["prediction"].null_count < table.num_rows)
 
 
 def labels_of(table: pa.Table) -> list[str]:
@@ -168,7 +236,7 @@ def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
 
 
 def token_counts(table: pa.Table) -> tuple[NDArray[np.float64], ...]:
-    """Per example: summed negative log-likelihood (nats), target tokens, correct target tokens."""
+    """Per example: summed negative log-likelihood (nats), target tokens, correct target tokens; NaN where null."""
     names = ("nll", "target_tokens", "correct_tokens")
     return tuple(table[name].to_numpy().astype(np.float64) for name in names)
 
@@ -200,5 +268,6 @@ def _strings(table: pa.Table, name: str) -> pa.Array:
     return table[name].combine_chunks().cast(pa.string())
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """The value, or None where it is undefined: not there, infinite or no number."""
     return float(value) if value is not None and math.isfinite(value) else None

@@ -1,8 +1,11 @@
 """The scores table: one row per example, from which every metric can be recomputed.
 
 Columns: `example_id, prompt, target, prediction, label, predicted_label, label_logprobs, nll, target_tokens,
-correct_tokens, metadata`. `nll` is summed over the target's tokens, in nats; `correct_tokens` counts those that were
-the most likely token given the true ones before them; `label_logprobs` is aligned with the schema's `labels`.
+correct_tokens, metadata, finish_reason`. `nll` is summed over the target's tokens, in nats; `correct_tokens` counts
+those that were the most likely token given the true ones before them; both are null where a scorer has no
+probabilities of tokens (a linear baseline, a hosted model). `label_logprobs` is aligned with the schema's `labels`.
+`finish_reason` says how a generated prediction ended: "stop" (the end of turn, or a whole label), "length" (cut at the
+limit of new tokens), null where nothing was generated.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kamerton.errors import Fault, UserError
 from kamerton.files import replacing
 
 _FIELDS = [
@@ -25,11 +29,13 @@ _FIELDS = [
     pa.field("label", pa.string()),
     pa.field("predicted_label", pa.string()),
     pa.field("label_logprobs", pa.list_(pa.float64())),
-    pa.field("nll", pa.float64(), nullable=False),
+    pa.field("nll", pa.float64()),
     pa.field("target_tokens", pa.int32(), nullable=False),
-    pa.field("correct_tokens", pa.int32(), nullable=False),
+    pa.field("correct_tokens", pa.int32()),
     pa.field("metadata", pa.string(), nullable=False),
+    pa.field("finish_reason", pa.string()),
 ]
+_LATER = {"finish_reason"}  # columns that tables of earlier versions do not have
 
 
 def scores_table(rows: Sequence[dict[str, Any]], labels: Sequence[str] | None) -> pa.Table:
@@ -46,5 +52,19 @@ def write_scores(table: pa.Table, path: Path) -> None:
 
 
 def read_scores(path: Path) -> pa.Table:
-    """A scores table from disk."""
-    return pq.read_table(path)
+    """A scores table from disk; columns that its version did not have yet are null. Raises `UserError`."""
+    if not path.is_file():
+        fix = "name a scores table, e.g. outputs/trec/ab12/scores/test.parquet"
+        raise UserError([Fault("scores.not_found", "there is no such scores table", fix, file=str(path))])
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        fix = "name a scores table as `kamerton train` writes it"
+        raise UserError([Fault("scores.unreadable", f"not Parquet: {error}", fix, file=str(path))]) from error
+    if missing := sorted({field.name for field in _FIELDS} - set(table.column_names) - _LATER):
+        message, fix = f"columns missing: {', '.join(missing)}", "name a scores table as `kamerton train` writes it"
+        raise UserError([Fault("scores.columns", message, fix, file=str(path))])
+    for field in _FIELDS:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table

@@ -28,14 +28,18 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers
+from kamerton.monitor.callback import Monitor
+from kamerton.monitor.series import Setting
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.configured import AsConfigured
 from kamerton.train.groups import parameter_groups, scale_rates
+from kamerton.train.occasions import ValidateAt, occasions
 from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory
-from kamerton.train.schedule import schedule
+from kamerton.train.schedule import schedule, warmup_length
+from kamerton.train.wandb_report import log_report
 
 
 def uses_kernels(config: Config) -> bool:
@@ -78,8 +82,12 @@ def scheduler_factory(config: Config) -> SchedulerFactory:
 
 
 def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
-    """An interval in optimizer steps, never longer than the run: its last step counts as an occasion."""
-    return min(when.every * (steps_per_epoch if when.strategy == "epoch" else 1), total_steps)
+    """An interval in optimizer steps, never longer than the run: its last step counts as an occasion.
+
+    A share of an epoch is rounded; where validation must not be, `ValidateAt` sees to it.
+    """
+    steps = when.every * (steps_per_epoch if when.strategy == "epoch" else 1)
+    return min(max(1, round(steps)), total_steps)
 
 
 def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
@@ -107,8 +115,25 @@ def _wandb_given(config: Config, run: RunDirectory) -> dict[str, Any]:
     if node is None:
         return {}
     run.update(wandb_id=run.record.get("wandb_id") or uuid4().hex)
-    name = node.get("name") or run.run_id
-    return {"save_dir": str(run.path), "id": run.record["wandb_id"], "name": name, "config": _written(run)}
+    parent, trial = run.record.get("parent"), run.record.get("trial")  # of a fold; of a sweep
+    name = node.get("name") or (f"{parent}-fold{run.run_id}" if parent else _name(run, trial))
+    group = {"group": trial["study"]} if trial else {}
+    return {"save_dir": str(run.path), "id": run.record["wandb_id"], "name": name, "config": _written(run), **group}
+
+
+def _name(run: RunDirectory, trial: Mapping[str, Any] | None) -> str:
+    """Of a sweep's runs the trial's number, and the seed or fold where a trial has several runs."""
+    if trial is None:
+        return run.run_id
+    piece = "" if run.run_id == str(trial["number"]) else f"-{run.run_id}"
+    return f"trial-{trial['number']}{piece}"
+
+
+def begin_wandb(config: Config, run: RunDirectory) -> None:
+    """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
+    if (node := config.logger.get("wandb")) is not None:
+        with typed([mask_text(argument) for argument in sys.argv[1:]]):
+            _begin(instantiate(node, config.allow_targets, **_wandb_given(config, run)))
 
 
 def _begin(logger: WandbLogger) -> None:
@@ -130,7 +155,8 @@ def _written(run: RunDirectory) -> Any:
 def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
     """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own.
 
-    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`).
+    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`), and it gets the
+    tables and plots of the report.
     """
     if config.logger.get("wandb") is None:
         yield
@@ -145,6 +171,7 @@ def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
             wandb.run.summary.update(
                 {f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]}
             )
+            log_report(run.path)
     finally:
         wandb.finish()
 
@@ -174,7 +201,15 @@ def build_callbacks(
     # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
     stopper = SaveAndStop(stop, run.checkpoints, total_steps)
     configured = AsConfigured(optimizer_factory(config), run.checkpoints)
-    return [stopper, configured, *_averaging(config), *callbacks, recorder]
+    shares = _validate_at(config.eval.every, data.steps_per_epoch, total_steps)
+    warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
+    setting = Setting(total_steps, config.clip_norm, warmup)
+    monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
+    return [stopper, *shares, configured, *_averaging(config), *callbacks, monitor, recorder]
+
+
+def _validate_at(every: float, steps_per_epoch: int, total_steps: int) -> list[Callback]:
+    return [ValidateAt(occasions(every, steps_per_epoch, total_steps))] if every < 1 else []
 
 
 def _averaging(config: Config) -> list[Callback]:

@@ -14,8 +14,10 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks import RichModelSummary, RichProgressBar
 from pytorch_lightning.loops.evaluation_loop import RestartStage
+from rich import get_console
+from rich.table import Table
 
 from kamerton.errors import Fault, Interrupted, RunFailed
 from kamerton.train.checkpoints import save_last
@@ -147,6 +149,13 @@ class ProgressBar(RichProgressBar):
         total, most = super().total_train_batches, self.trainer.max_steps
         return total if most == -1 else min(total, most)
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Lightning counts epochs from 0, also where there is only one."""
+        epochs = self.trainer.max_epochs
+        text = "Training" if epochs == 1 else f"Epoch {current_epoch + 1}"
+        text += f"/{epochs}" if epochs is not None and epochs > 1 else ""
+        return text.ljust(len(self.validation_description))  # or the bars would flicker
+
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
@@ -157,6 +166,29 @@ class ProgressBar(RichProgressBar):
         return {name: f"{value:.0f}" if name == "tok/s" else f"{value:.3f}" for name, value in values.items()}
 
 
+class ModelSummary(RichModelSummary):
+    """Lightning's table of the model without the FLOPs, which are always 0: no example input is given to it."""
+
+    @staticmethod
+    def summarize(
+        summary_data: list[tuple[str, list[str]]],
+        total_parameters: int,
+        trainable_parameters: int,
+        model_size: float,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        shown = {name.strip(): values for name, values in summary_data if name != "FLOPs"}
+        table = Table(*shown, header_style="bold")
+        for row in zip(*shown.values(), strict=True):
+            table.add_row(*row)
+        console = get_console()
+        console.print(table)
+        share = trainable_parameters / total_parameters if total_parameters else 0.0
+        size = f"{total_parameters:,} parameters ({model_size:,.0f} MB)"
+        console.print(f"{size}, {trainable_parameters:,} of them trained ({share:.2%})", highlight=False)
+
+
 class Recorder(pl.Callback):
     """Keeps `run.json` up to date: progress, ETA, metrics, heartbeat; at most once a second."""
 
@@ -165,13 +197,14 @@ class Recorder(pl.Callback):
         self._total_steps, self._steps_per_epoch, self._examples = total_steps, steps_per_epoch, examples
         self._written = 0.0
         self._began = (0.0, 0)
+        self._before = 0.0  # seconds of training until the run was taken up again
         self._best: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best}
+        return {"best": self._best, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._best = state_dict["best"]
+        self._best, self._before = state_dict["best"], state_dict.get("seconds", 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = (time.monotonic(), trainer.global_step)
@@ -215,8 +248,13 @@ class Recorder(pl.Callback):
             "steps": self._total_steps,
             "examples": {"processed": module.examples_seen, "total": self._examples},
             "tokens": module.tokens_seen,
+            "seconds": round(self._seconds(), 3),
             "eta_s": round((self._total_steps - step) / rate, 1) if rate else None,
         }
+
+    def _seconds(self) -> float:
+        """What the steps so far took with their validations, without what an interruption lost."""
+        return self._before + (time.monotonic() - self._began[0] if self._began[0] else 0.0)
 
 
 def _check_finite(trainer: pl.Trainer, metrics: dict[str, float]) -> None:

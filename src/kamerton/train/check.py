@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
-from kamerton.config.check import section
+from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions
+from kamerton.config.sections import mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
 from kamerton.data.command import model_faults
 from kamerton.errors import Fault, UserError
@@ -37,10 +38,28 @@ def _once_for(*sections: str) -> Callable[[_Check], _Check]:
 
 def build_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of the classes that the configuration names, of their arguments, of the model and its adapter."""
+    values = _mended(values)
     allowed = values.get("allow_targets") or ()
     faults = [*check_targets(values, allowed), *_optimizer_faults(values), *_trainer_faults(values)]
     unknown = model_faults(values)
     return [*faults, *unknown, *([] if unknown else _adapter_faults(values))]
+
+
+_FITTING = {
+    "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 0.0,
+    "trainer.max_epochs": 1,
+    "trainer.max_steps": -1,
+    "trainer.limit_train_batches": 1.0,
+}
+
+
+def _mended(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with fitting ones for those that `check_nodes` has said a fault of: the rest is still looked at."""
+    for fault in check_nodes(values):
+        section, _, key = (fault.column or "").partition(".")
+        values = {**values, section: {**values[section], key: _FITTING[f"{section}.{key}"]}}
+    return values
 
 
 @_once_for("allow_targets", "optimizer", "adapter")
@@ -55,7 +74,7 @@ def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
 
         from kamerton.train.groups import parameter_groups
 
-        layer = torch.nn.Linear(2, 2, bias=_section(values, "adapter").get("kind") == "full")
+        layer = torch.nn.Linear(2, 2, bias=mapping_at(values, "adapter").get("kind") == "full")
         optimizer = instantiate({**node, "_partial_": True}, allowed)(
             parameter_groups(layer, lr_ratio=1.0, decay_adapter=True)
         )
@@ -77,7 +96,7 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
     allowed = values.get("allow_targets") or ()
     built: dict[str, list[Any]] = {"callbacks": [], "logger": []}
     for group in built:
-        for name, node in _section(values, group).items():
+        for name, node in mapping_at(values, group).items():
             key = f"{group}.{name}"
             if not _is_node(node) or (key in GIVEN and key not in _PLACES):
                 continue  # what a run gives to it is not there yet
@@ -131,7 +150,7 @@ def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
     model, adapter = section(ModelOptions, values, "model"), section(AdapterOptions, values, "adapter")
     if model is None or adapter is None or (adapter.kind == "full" and not adapter.freeze):
         return []
-    unusable = _four_bit_faults(_section(values, "trainer")) if adapter.kind == "qlora" else []
+    unusable = _four_bit_faults(mapping_at(values, "trainer")) if adapter.kind == "qlora" else []
     if unusable:
         return unusable
     from kamerton.model.adapter import adapter_faults, check_lora
@@ -186,8 +205,3 @@ def _builds(node: Node, without: str, build: Callable[[Node], Any]) -> bool:
 def _is_node(node: Any) -> TypeGuard[Node]:
     """Whether it is a class of ours or of a framework: building a user's own class might do more than check."""
     return isinstance(node, Mapping) and is_allowed(node.get("_target_"), ALLOWED)
-
-
-def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}

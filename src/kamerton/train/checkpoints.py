@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -53,12 +56,23 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _dump(checkpoint: dict[str, Any], file: Any) -> None:
+    if "callbacks" in checkpoint:
+        checkpoint = {**checkpoint, "callbacks": _plain(checkpoint["callbacks"])}
     try:
         torch.save(checkpoint, file)
     except RuntimeError as error:  # torch hides the reason, such as a full disk, behind one of its own
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def _plain(value: Any) -> Any:
+    """What a callback keeps, without numpy's scalars: a checkpoint with one in it could not be read again."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -103,10 +117,24 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's plain values and tensors; the tensors are read from the disk only when they are used."""
-    state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    """A checkpoint's plain values and tensors; the tensors are read from the disk only when they are used.
+
+    Raises `UserError` for one that holds objects: reading them would run code.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except pickle.UnpicklingError as error:
+        message = f"it holds more than plain values: {_reason(error)}"
+        fix = "a callback's state_dict must be of numbers, texts, lists and mappings; start anew with another run_id"
+        raise UserError([Fault("checkpoint.objects", message, fix, file=str(path))]) from error
     assert isinstance(state, dict)
     return state
+
+
+def _reason(error: Exception) -> str:
+    """The sentence that names the object, of torch's several."""
+    found = re.search(r"Unsupported (?:global|class|operand)[^\n.]*(?:\.\w+)*", str(error))
+    return found[0] if found else str(error).splitlines()[0]
 
 
 def best_checkpoint(folder: Path) -> Path:

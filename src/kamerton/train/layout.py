@@ -1,72 +1,135 @@
-"""How a run's steps will be laid out: what its model bears and what memory holds, decided once before it trains."""
+"""How a run's steps will be computed: what its model bears, what memory holds, which loss is faster; decided once."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from kamerton.config.schema import Config
+from kamerton.data.encode import Encoded
 from kamerton.model.budget import find_max_tokens
-from kamerton.model.probe import check_loss, choose_cut
-from kamerton.model.switches import set_attention
+from kamerton.model.head import find_head
+from kamerton.model.liger import can_use, choose_loss, use_liger
+from kamerton.model.loss import own_loss
+from kamerton.model.probe import check_loss, choose_cut, use_cut
+from kamerton.model.switches import autocast_format, set_attention
 from kamerton.train.ranks import hear, place, tell
 from kamerton.train.rundir import RunDirectory
 
+if TYPE_CHECKING:
+    from kamerton.train.warm import Warm
 
-def settle(config: Config, model: Any, run: RunDirectory, console: Console) -> Config:
+Note = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """How the steps are computed, and what is to be said of that: code, message and advice of each note."""
+
+    batch: dict[str, Any]
+    notes: tuple[Note, ...]
+
+
+def settle(
+    config: Config, model: Any, data: Encoded, run: RunDirectory, console: Console, warm: Warm | None = None
+) -> Config:
     """The configuration with the cut and the pass size that model and machine bear; says what it changed.
 
-    A resumed run keeps its pass size where none is given, so that it repeats the same sums. Rank 0 decides for all:
-    evaluation deals micro-batches out by number.
+    A resumed run keeps its pass size where none is given, and its loss, so that it repeats the same sums. Rank 0
+    decides for all: evaluation deals micro-batches out by number. What was decided for the like in a `warm` process
+    holds for this run too.
     """
     if not run.writes:
         return _as_rank_0(config, model, run)
-    decided: dict[str, Any] = {}
+    decided = _Decided({}, ())
+    before = run.record.get("batch") or {}
     try:
-        decided = _decide(config, model, run, console)
+        if warm is None:
+            decided = _decide(config, model, data, before)
+        else:
+            key = _key(config, model, data, before)
+            decided = warm.keep("layout", key, lambda: _decide(config, model, data, before))
+        set_layout(config, model, decided.batch)
     finally:
         if place().world_size > 1:
-            tell(json.dumps(decided))
-    run.update(batch=decided)
-    return _with(config, decided)
+            tell(json.dumps(decided.batch))
+    for code, message, advice in decided.notes:
+        run.event("warn", code, message, advice=advice)
+        console.print(f"note   {message}", highlight=False)
+    run.update(batch=dict(decided.batch))
+    return _with(config, decided.batch)
 
 
-def set_layout(config: Config, model: Any) -> None:
-    """Give the model the attention that a settled configuration needs."""
-    choose_cut(model, config.batch.cut)
+def set_layout(config: Config, model: Any, batch: Mapping[str, Any]) -> None:
+    """Give a copy of the model the attention and the loss that were settled: `batch` of the run's record."""
+    find_head(model)  # its check runs the model, which must not happen on one rank alone once parts of it are sharded
+    use_cut(model, batch["cut"])
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
+    if batch["liger"]:
+        use_liger(model)
 
 
-def _decide(config: Config, model: Any, run: RunDirectory, console: Console) -> dict[str, Any]:
+def _key(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -> list[Any]:
+    """All that `_decide` looks at."""
+    adapter, batch, trainer = config.adapter, config.batch, config.trainer
+    device = next(model.parameters()).device
+    trained = [adapter.kind, adapter.dropout > 0, "lm_head" in adapter.modules_to_save]
+    machine = [str(device), *(trainer.get(name) for name in ("accelerator", "devices", "precision"))]
+    return [asdict(config.model), trained, batch.cut, batch.max_tokens, machine, data.fingerprint, dict(before)]
+
+
+def _decide(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -> _Decided:
     check_loss(model)
-    usable = choose_cut(model, config.batch.cut, dropout=config.adapter.dropout)
+    usable, notes = choose_cut(model, config.batch.cut, dropout=config.adapter.dropout), []
     if usable.reason is not None:
         message = f"batch.cut={config.batch.cut} becomes {usable.cut}: {usable.reason}"
-        run.event("warn", "cut-fallback", message, advice=f"batch.cut={usable.cut} gives the same results")
-        console.print(f"note   {message}", highlight=False)
+        notes.append(("cut-fallback", message, f"batch.cut={usable.cut} gives the same results"))
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
     tokens = config.batch.max_tokens
     if tokens == "auto":
-        tokens = (run.record.get("batch") or {}).get("max_tokens") or _max_tokens(config, model)
-    return {"cut": usable.cut, "max_tokens": tokens}
+        tokens = before.get("max_tokens") or _max_tokens(config, model)
+    liger, more = _uses_liger(config, model, int(tokens * _target_share(data)), before.get("liger"))
+    return _Decided({"cut": usable.cut, "max_tokens": tokens, "liger": liger}, (*notes, *more))
+
+
+def _uses_liger(config: Config, model: Any, predictions: int, before: bool | None) -> tuple[bool, list[Note]]:
+    if before is not None:
+        if not before or can_use(model):
+            return before, []
+        message = "this run computed its loss with liger-kernel, which cannot be used here: rounding will differ"
+        return False, [("liger", message, "go on with it on a GPU, after pip install 'kamerton[gpu]'")]
+    if not config.model.fused:
+        return False, []
+    adapter, form = config.adapter, autocast_format(config.trainer.get("precision"))
+    trains_head = adapter.kind == "full" or "lm_head" in adapter.modules_to_save
+    found = choose_loss(model, own_loss, max(1, predictions), trains_head=trains_head, form=form)
+    message = f"liger-kernel is installed but not used: {found.reason}"
+    return found.liger, [] if found.reason is None else [("liger", message, "upgrade or remove it")]
+
+
+def _target_share(data: Encoded) -> float:
+    """Predictions for each token of the training data."""
+    return float(data.target_counts.sum() / max(1, data.lengths.sum()))
 
 
 def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:
     decided = json.loads(hear()) if place().launcher else run.record.get("batch")
     if not decided:
         raise RuntimeError("rank 0 did not come to lay out the steps: it says why")
-    config = _with(config, decided)
-    set_layout(config, model)
-    return config
+    set_layout(config, model, decided)
+    return _with(config, decided)
 
 
 def _with(config: Config, decided: dict[str, Any]) -> Config:
-    return dataclasses.replace(config, batch=dataclasses.replace(config.batch, **decided))
+    batch = dataclasses.replace(config.batch, cut=decided["cut"], max_tokens=decided["max_tokens"])
+    return dataclasses.replace(config, batch=batch)
 
 
 def _max_tokens(config: Config, model: Any) -> int:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from kamerton.decide.report import write_report
-from kamerton.errors import Fault, Interrupted, RunFailed, UserError
+from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.train.checkpoints import NO_SPACE
 from kamerton.train.environment import environment
 from kamerton.train.rundir import RunDirectory
 
 
 @contextmanager
-def recorded(run: RunDirectory, overrides: Sequence[str]) -> Iterator[RunDirectory]:
-    """Whatever happens, `run.json` says so: paused when interrupted, failed with the reason otherwise."""
+def recorded(
+    run: RunDirectory, overrides: Sequence[str], report: Callable[[Path], Path] = write_report
+) -> Iterator[RunDirectory]:
+    """Whatever happens, `run.json` says so: paused when interrupted, cancelled or failed with the reason otherwise.
+
+    `report` writes the report of a directory whose run ended early.
+    """
     try:
         if run.writes:
             (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
@@ -31,8 +37,14 @@ def recorded(run: RunDirectory, overrides: Sequence[str]) -> Iterator[RunDirecto
     except (Interrupted, KeyboardInterrupt, SIGTERMException) as error:  # Lightning may see a SIGTERM first
         run.set_state("paused")
         run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
-        _report_quietly(run)
+        _report_quietly(run, report)
         raise Interrupted(run.run_id) from error
+    except Cancelled as error:
+        code, message = error.fault.code, error.fault.message
+        run.set_state("cancelled", error={"code": code, "message": message, "param": None})
+        run.event("info", code, message)
+        _report_quietly(run, report)
+        raise
     except UserError as error:
         first = error.faults[0]
         run.set_state("failed", error={"code": first.code, "message": first.message, "param": first.column})
@@ -43,7 +55,7 @@ def recorded(run: RunDirectory, overrides: Sequence[str]) -> Iterator[RunDirecto
         with suppress(OSError):  # a full disk may not take even this
             run.set_state("failed", error={"code": code, "message": message, "param": None})
             run.event("error", "failed", f"{code}: {message}")
-        _report_quietly(run)
+        _report_quietly(run, report)
         if fault is None:
             raise
         raise RunFailed(fault) from error
@@ -61,8 +73,8 @@ def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
     return Fault("disk.full", message, fix, file=str(run.path))
 
 
-def _report_quietly(run: RunDirectory) -> None:
+def _report_quietly(run: RunDirectory, report: Callable[[Path], Path]) -> None:
     """A report of what there is; trouble with it must not hide why the run ended."""
     if run.writes:
         with suppress(Exception):
-            write_report(run.path)
+            report(run.path)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from kamerton.config.command import Point
 from kamerton.decide.mask import mask_text
+from kamerton.output import plain_console
 
 _METRICS = ("loss", "accuracy")
 
@@ -26,7 +27,7 @@ def say_points(points: Sequence[Point], console: Console | None = None) -> None:
     for point in points:
         cells = (*(_typed(point).get(key, "") for key in varied), *_ending(point))
         table.add_row(*map(escape, cells))
-    (console or Console()).print(table)
+    (console or plain_console()).print(table)
 
 
 def _ending(point: Point) -> list[str]:

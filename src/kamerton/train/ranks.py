@@ -7,6 +7,7 @@ torch.distributed meets in as well.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,17 @@ def tell(text: str) -> None:
 def hear() -> str:
     """Any other rank: what rank 0 says next; waits for it, for 30 minutes at most (torch's default)."""
     return bytes(_store().get(f"kamerton/{next(_runs)}")).decode()
+
+
+def part_ways() -> None:
+    """After a run over processes that Lightning started: leave their group, so that the next run starts its own."""
+    from torch import distributed
+
+    if place().launcher is None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # DDP holds the weights, and refers to the trainer that refers to it
+        distributed.destroy_process_group()
+        for name in ("LOCAL_RANK", "WORLD_SIZE"):  # Lightning takes them for a launcher's
+            os.environ.pop(name, None)
 
 
 @cache

@@ -28,8 +28,7 @@ def schedule(
     """
     from transformers import get_scheduler
 
-    warmup = math.ceil(warmup_ratio * total) if warmup_ratio is not None else warmup_steps
-    warmup = WARMUP if warmup is None else warmup
+    warmup = warmup_length(total, warmup_steps, warmup_ratio)
     more: dict[str, Any] = {}
     if name == "cosine":
         more = {"min_lr_rate": min_ratio}
@@ -38,6 +37,13 @@ def schedule(
         more = {"num_decay_steps": decay, "decay_type": "linear", "min_lr_ratio": min_ratio}
     found: LRScheduler = get_scheduler(_CURVES[name], optimizer, warmup, total, scheduler_specific_kwargs=more)
     return found
+
+
+def warmup_length(total: int, steps: int | None, ratio: float | None) -> int:
+    """How many of `total` steps the learning rate rises."""
+    if ratio is not None:
+        return math.ceil(ratio * total)
+    return WARMUP if steps is None else steps
 
 
 _CURVES = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,10 +13,11 @@ from rich.table import Table
 
 from kamerton.data.gate import Prepared
 from kamerton.data.say import losses
-from kamerton.decide.run_files import read_run
-from kamerton.decide.verdict import Row, cautions, headline, metric_table, number, signed, span
+from kamerton.decide.folds import Spread
+from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table, number, signed, span
 from kamerton.plan.epoch import EpochPlan
-from kamerton.train.rundir import RunDirectory
+from kamerton.train.rundir import RunDirectory, read_record
 
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
@@ -51,10 +53,42 @@ def say_plan(
 @contextmanager
 def count_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar that is advanced by calling what it yields."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+def say_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None:
+    """What is about to be cross-validated, before the first fold."""
+    console.print(f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}", end="")
+    shown = ", ".join(f"{size:,}" for size in sizes)
+    text = f"  {len(sizes)}-fold cross-validation of {sum(sizes):,} examples; held out in turn: {shown}"
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def say_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
+    """One line about a fold that is done."""
+    metrics = (read_record(folder) or {})["metrics"]
+    name = "accuracy" if "accuracy" in metrics["test"] else "loss"
+    base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
+    how = " (done before)" if reused else ""
+    console.print(f"[bold]fold {fold}[/bold]{how}  {name} {number(metrics['test'][name])}{base}", highlight=False)
+
+
+def say_cross_validation(console: Console, run: RunDirectory, spread: Mapping[str, Spread]) -> None:
+    """Mean and spread of every metric over the folds, and where everything is."""
+    table = Table(title=f"{len(next(iter(spread.values()))['values'])} folds")
+    for name in ("metric", "mean", "deviation", "95 % interval of the mean", "out of fold", "base"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    metrics = run.record["metrics"]
+    for name, one in spread.items():
+        known = [number(metrics.get(part, {}).get(name)) for part in ("out_of_fold", "base")]
+        bounds = escape(span(one).strip())
+        table.add_row(name, number(one["mean"]), number(one["deviation"]), bounds, *known)
+    console.print(table)
+    _say_baselines(console, read_run(run.path, "out_of_fold"))
+    say_files(console, run)
 
 
 def say_result(console: Console, run: RunDirectory) -> None:
@@ -63,18 +97,25 @@ def say_result(console: Console, run: RunDirectory) -> None:
     rows, _ = metric_table(files)
     if files.tuned is not None:
         console.print(_table(rows, files.tuned.num_rows))
+        _say_baselines(console, files)
         sentence, tone = headline(files, rows)
         console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
         for caution in cautions(files, rows):
             console.print(caution, style="yellow", highlight=False, markup=False)
+    say_files(console, run)
+
+
+def say_files(console: Console, run: RunDirectory) -> None:
+    """Where everything is."""
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
+        ("folds", "folds"),
         ("scores", "scores"),
         ("record", "run.json"),
     ):
         if (run.path / name).exists():
-            console.print(f"{what:<7}{run.path / name}", highlight=False, soft_wrap=True)
+            console.print(f"{what:<7}{run.path / name}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(rows: list[Row], examples: int) -> Table:
@@ -90,4 +131,24 @@ def _table(rows: list[Row], examples: int) -> Table:
         changed = f"{signed(change['difference'])}{span(change)}" if change else ""
         cells = [number(row["base"]), tuned, changed] if has_base else [tuned]
         table.add_row(row["name"], *(escape(cell) for cell in cells))
+    return table
+
+
+def _say_baselines(console: Console, files: RunFiles) -> None:
+    if rows := baseline_table(files):
+        console.print(_baselines(rows))
+
+
+def _baselines(rows: list[Row]) -> Table:
+    """What the tuned model had to beat, and by how much it did."""
+    metrics = ("accuracy", "f1") if rows[-1]["metrics"].get("accuracy") is not None else ("loss", "token_accuracy")
+    table = Table(title="Against baselines; 95 % intervals")
+    table.add_column("model")
+    for name in (*metrics, f"this run’s {metrics[0]}"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        change = row["change"]
+        gain = f"{signed(change['difference'])}{span(change)}" if change else ""
+        cells = [row["title"], *(number(row["metrics"].get(name)) for name in metrics), gain]
+        table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from kamerton.errors import UserError
-from kamerton.train import rundir
-from kamerton.train.rundir import RunDirectory, config_id, open_run, read_record
+from kamerton.train import opening
+from kamerton.train.opening import config_id, elsewhere_faults, open_run
+from kamerton.train.rundir import RunDirectory, read_record
 
 
 @pytest.fixture
@@ -97,14 +98,14 @@ def test_a_run_that_ends_while_it_is_looked_up_is_not_trained_over(
 ) -> None:
     values["run_id"] = "mine"
     run = open_run(values)
-    lock = rundir._lock
+    lock = opening.own
 
     def just_finished(path: Path) -> Any:
-        monkeypatch.setattr(rundir, "_lock", lock)
+        monkeypatch.setattr(opening, "own", lock)
         finish(run)
         return lock(path)
 
-    monkeypatch.setattr(rundir, "_lock", just_finished)
+    monkeypatch.setattr(opening, "own", just_finished)
     for _ in range(2):  # and what was refused is not kept locked
         with pytest.raises(UserError, match="run mine is finished"):
             open_run(values)
@@ -133,6 +134,16 @@ def test_resume_force_goes_on_and_says_what_changed(values: dict[str, Any]) -> N
 def test_resume_force_must_name_its_run(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="resume=force needs the run"):
         open_run(values | {"resume": "force"})
+
+
+def test_an_unfinished_run_of_another_name_is_not_begun_anew(values: dict[str, Any]) -> None:
+    run = open_run({**values, "name": "mine", "run_id": "first"})
+    asked = {**values, "run_id": "first"}
+    (fault,) = elsewhere_faults(asked)
+    assert (fault.column, str(run.path.parent) in fault.message) == ("run_id", True)
+    assert elsewhere_faults({**asked, "name": "mine"}) == elsewhere_faults({**asked, "run_id": "second"}) == []
+    finish(run)
+    assert elsewhere_faults(asked) == []
 
 
 def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:

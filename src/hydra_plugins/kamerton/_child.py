@@ -1,0 +1,72 @@
+"""Inside a job's process: writes the job's result for the launcher, and stops when the launcher's process is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+
+from hydra_plugins.kamerton import _jobs
+
+ENVIRONMENT = "HYDRA_PROCESS_JOB"  # {"result": the file to write, "alive": a pipe that closes with the launcher}
+GRACE = 60.0  # seconds that an orphan has for stopping in its own way
+
+
+class InProcess(Callback):
+    """Hydra's callback that the launcher adds to a job's configuration."""
+
+    def __init__(self) -> None:
+        told = json.loads(os.environ.pop(ENVIRONMENT, "{}"))  # processes that the job starts are not the job
+        _jobs.launched = bool(told)
+        self._result: str | None = told.get("result")
+        self._alive: int | None = told.get("alive")
+
+    def on_run_start(self, config: Any, **kwargs: Any) -> None:
+        if self._alive is not None:
+            threading.Thread(target=_watch, args=(self._alive,), daemon=True).start()
+
+    def on_job_end(self, config: Any, job_return: JobReturn, **kwargs: Any) -> None:
+        if self._result is not None:
+            Path(self._result).write_text(_told(job_return), encoding="utf-8")
+
+
+def _watch(pipe: int) -> None:
+    """Wait until no process holds the other end of `pipe`; then end this one, with those that it started."""
+    os.read(pipe, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _told(done: JobReturn) -> str:
+    """The job's value or its exception as JSON, with the application's facts."""
+    if done.status is not JobStatus.COMPLETED:
+        return json.dumps({"error": _described(done._return_value), "facts": _jobs.facts}, default=_plain)
+    try:
+        return json.dumps({"value": done.return_value, "facts": _jobs.facts}, default=_plain)
+    except TypeError as error:
+        return json.dumps({"error": _described(error), "facts": {}})
+
+
+def _described(error: BaseException) -> dict[str, str | None]:
+    """An exception's class and text, and its code or outcome, or the code of the fault that it carries."""
+    own = (getattr(error, name, None) for name in ("code", "outcome"))
+    code = next((one for one in own if one is not None), getattr(getattr(error, "fault", None), "code", None))
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return {"type": name, "text": str(error), "code": code if isinstance(code, str) else None}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as JSON has them; paths as text."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"a job in a process of its own returns plain values, not a {type(value).__name__}")

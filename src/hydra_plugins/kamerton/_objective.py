@@ -1,0 +1,136 @@
+"""One trial: suggest its parameters, launch its job, and say how it ended. What a job raises never ends the sweep."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from traceback import format_exception
+from typing import Any
+
+import optuna
+from hydra.core.utils import JobReturn, JobStatus
+from optuna import Trial, TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+from rich.text import Text
+
+from hydra_plugins.kamerton._space import Space, SweepError
+from hydra_plugins.kamerton._storage import masked
+from hydra_plugins.kamerton._trial import running
+
+_log = logging.getLogger(__name__)
+
+Launch = Callable[[Trial, list[str]], JobReturn]
+Suggest = Callable[[Trial], None]
+
+
+class TakenOver(BaseException):
+    """Another worker took this trial for dead, and runs it again; so this one's end must not be told."""
+
+
+class BadResult(Exception):  # noqa: N818 (it names what happened)
+    """A job returned something that is no objective."""
+
+
+def objective(
+    space: Space, launch: Launch, suggest: Suggest | None, n_values: int
+) -> Callable[[Trial], float | Sequence[float]]:
+    """The function that Optuna calls with each trial. It writes the trial's `outcome` and, of a failed one, `error`.
+
+    A value that is not finite is an outcome of its own, `diverged`; Optuna is told that such a trial was pruned, so
+    that samplers keep away from there.
+    """
+
+    def run(trial: Trial) -> float | Sequence[float]:
+        try:
+            return _told(trial, lambda: _values(_job(trial), n_values))
+        except UpdateFinishedTrialError as error:
+            raise TakenOver from error
+
+    def _job(trial: Trial) -> Any:
+        for key, dimension in space.dimensions.items():
+            trial._suggest(key, dimension.distribution)
+        if suggest is not None:
+            suggest(trial)
+            if clash := space.fixed_keys & {key.lstrip("+") for key in trial.params}:
+                raise SweepError(f"custom_search_space suggests {', '.join(sorted(clash))}, which is given a value")
+        with running(trial):
+            returned = launch(trial, [*space.fixed, *space.overrides(trial.params)])
+        if returned.status == JobStatus.COMPLETED:
+            return returned._return_value
+        raise returned._return_value
+
+    return run
+
+
+def _told(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[float]:
+    """The values of `run`, after the trial's outcome has been written."""
+    try:
+        values = run()
+    except UpdateFinishedTrialError:
+        raise
+    except Exception as error:
+        outcome = _outcome(trial, error)
+        if outcome == "failed":
+            if _log.hasHandlers():  # an application that logs nothing prints its own tracebacks
+                _log.error("trial %d failed\n%s", trial.number, masked("".join(format_exception(error))))
+            trial.set_user_attr("error", masked(f"{type(error).__name__}: {_one_line(error)}"))
+        trial.set_user_attr("outcome", outcome)
+        if outcome == "diverged":
+            raise TrialPruned(str(error)) from error
+        raise
+    except BaseException as stop:
+        trial.set_user_attr("outcome", "interrupted")
+        if not isinstance(stop, KeyboardInterrupt):  # Optuna tells the end of a trial itself after Ctrl-C alone
+            trial.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        raise
+    if not all(math.isfinite(value) for value in values):
+        trial.set_user_attr("outcome", "diverged")
+        raise TrialPruned(f"the objective is {values}")
+    trial.set_user_attr("outcome", "complete")
+    return values if len(values) > 1 else values[0]
+
+
+def _one_line(error: Exception) -> str:
+    """A message as a table can show it: without colours, on one line."""
+    return " ".join(Text.from_ansi(str(error)).plain.split())
+
+
+def _outcome(trial: Trial, error: Exception) -> str:
+    """What an exception of a job means. A job may also have marked its trial as `diverged`, or its error."""
+    if isinstance(error, TrialPruned):
+        return "pruned"
+    code = str(getattr(error, "code", None) or getattr(getattr(error, "fault", None), "code", ""))
+    said = trial.storage.get_trial_user_attrs(trial._trial_id).get("outcome")
+    marks = (said, getattr(error, "outcome", None), code.rpartition(".")[2])
+    return "diverged" if "diverged" in marks else "failed"
+
+
+def _values(result: Any, expected: int) -> list[float]:
+    found = list(result) if isinstance(result, list | tuple) else [result]
+    if len(found) != expected:
+        raise BadResult(f"the job returned {len(found)} values, but hydra.sweeper.direction has {expected}")
+    return [_number(value) for value in found]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or value is None:
+        raise BadResult(f"the job returned {value!r}; let it return the objective, a number for each direction")
+    try:
+        return float(value) if isinstance(value, Real) else float(value.item())
+    except (AttributeError, TypeError, ValueError):
+        raise BadResult(f"the job returned {value!r}, which is no number") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna says little: what a person must know, the sweeper says."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,47 @@
+"""Values as overrides: text that Hydra's grammar reads back into the same value of the same type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import CompactHydraException
+
+_WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+_NO_WORDS = {"true", "false", "null", "nan", "inf"}
+_SPECIAL = re.compile(r"[\\()\[\]{}:=, \t]")
+
+
+class SweepError(CompactHydraException):
+    """A sweep that cannot begin or go on; the message says what to do."""
+
+
+class NoneCompleted(SweepError):  # noqa: N818 (it says how a sweep ended)
+    """Every trial of a sweep failed. `_results.finished` has the sweep all the same, and its files are written."""
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` in Hydra's grammar."""
+    return f"{key}={override_value(value)}"
+
+
+def override_value(value: Any) -> str:
+    """A value as Hydra's grammar reads it back, with its type."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        is_word = _WORD.fullmatch(value) and value.lower() not in _NO_WORDS
+        return value if is_word else QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_dict_key(key)}:{override_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, Iterable):
+        return "[" + ",".join(override_value(one) for one in value) + "]"
+    raise SweepError(f"{value!r} cannot be written as an override")
+
+
+def _dict_key(key: Any) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", key) if isinstance(key, str) else override_value(key)

@@ -1,0 +1,241 @@
+"""A search space in Hydra's override grammar, as Optuna's distributions; and a trial's values as overrides again.
+
+Ends are as Hydra and Optuna mean them: `range` leaves out its stop, `interval` has both of its ends, and
+`int(interval(a, b))` gives the integers a to b. Values of `choice` keep their types.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from hydra_plugins.kamerton._overrides import NoneCompleted, SweepError, override, override_value
+
+__all__ = ["Dimension", "NoneCompleted", "Space", "SweepError", "override", "override_value", "parse_space"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One key of the space. `values` are the choices, or the steps of a range of floats as Hydra counts them;
+    `prefix` is the `+` or `++` that the key was given with.
+    """
+
+    key: str
+    distribution: BaseDistribution
+    text: str
+    values: tuple[Any, ...] | None = None
+    prefix: str = ""
+
+    def override(self, value: Any) -> str:
+        """What a trial with this `value` types."""
+        return f"{self.prefix}{self.key}={override_value(self._meant(value))}"
+
+    def stored(self, value: Any) -> Any:
+        """A `value` as a user gives it, as Optuna keeps it; raises `SweepError` for one outside of the space."""
+        if self.values is not None and isinstance(self.distribution, CategoricalDistribution):
+            same = [index for index, one in enumerate(self.values) if repr(one) == repr(value)]
+            kept = same or [index for index, one in enumerate(self.distribution.choices) if one == value]
+            if kept:
+                return self.distribution.choices[kept[0]]
+        elif isinstance(value, int | float) and self.distribution._contains(float(value)):
+            return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
+        raise SweepError(f"{self.key}={override_value(value)} is outside of its space, {self.text}")
+
+    def samples(self) -> list[Any]:
+        """Every choice, or both ends: what a check of the configuration should try."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        assert isinstance(self.distribution, IntDistribution | FloatDistribution)
+        return [self.distribution.low, self.distribution.high]
+
+    def grid(self) -> list[Any]:
+        """Every value; raises `SweepError` where there are infinitely many."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        if isinstance(self.distribution, IntDistribution):
+            return list(range(self.distribution.low, self.distribution.high + 1, self.distribution.step))
+        if self.values is None:
+            raise SweepError(f"{self.key}: a grid needs choice(…), a list or range(…), not {self.text}")
+        return list(self.values)
+
+    def _meant(self, value: Any) -> Any:
+        if self.values is None:
+            return value
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.values[int(self.distribution.to_internal_repr(value))]
+        return min(self.values, key=lambda one: abs(one - value))
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a sweep varies, by key, and the overrides that all of its trials share."""
+
+    dimensions: Mapping[str, Dimension]
+    fixed: tuple[str, ...] = ()
+    fixed_keys: frozenset[str] = field(default_factory=frozenset)
+
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """The overrides of a trial with these parameters. Those outside of the space (a function suggested them) are
+        written under their own name.
+        """
+        known = self.dimensions
+        return [known[key].override(one) if key in known else override(key, one) for key, one in params.items()]
+
+
+def parse_space(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None) -> Space:
+    """The space of `params` (nested mappings are dotted keys; null leaves a key out) with the command line's overrides
+    over it: a sweep there adds a key or replaces it, a fixed value takes it out. Raises `SweepError` with all faults.
+    """
+    dimensions: dict[str, Dimension] = {}
+    fixed: dict[str, str] = {}
+    faults: list[str] = []
+    given = [*_flat(params), *((text, None) for text in arguments)]
+    for line, choices in given:
+        try:
+            override = OverridesParser.create(loader).parse_overrides([line])[0]
+            key = _key(override)
+            dimensions.pop(key, None)
+            fixed.pop(key, None)
+            if choices is not None:
+                dimensions[key] = _choice(key, _prefix(override), choices)
+            elif override.is_sweep_override():
+                dimensions[key] = _dimension(override, key)
+            else:
+                fixed[key] = line
+        except (HydraException, ValueError) as error:
+            faults.append(f"{line}: {error}")
+    if faults:
+        raise SweepError("the search space cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return Space(dimensions, tuple(fixed.values()), frozenset(fixed))
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, list[Any] | None]]:
+    """`params` as overrides; those with a list have its values beside them."""
+    found: list[tuple[str, list[Any] | None]] = []
+    for name, value in params.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{key}.")
+        elif isinstance(value, list):
+            found.append((override(key, value), value))
+        elif value is not None:
+            found.append((f"{key}={value}" if isinstance(value, str) else override(key, value), None))
+    return found
+
+
+def _key(override: Override) -> str:
+    package = f"@{override.package}" if override.package is not None else ""
+    return f"{override.key_or_group}{package}"
+
+
+def _prefix(override: Override) -> str:
+    return "++" if override.is_force_add() else "+" if override.is_add() else ""
+
+
+def _dimension(override: Override, key: str) -> Dimension:
+    value, prefix = override.value(), _prefix(override)
+    tags: set[str] = getattr(value, "tags", set())
+    if tags - {"log"}:
+        raise ValueError(f"tag {min(tags - {'log'})!r} is not known; the only tag is log")
+    if isinstance(value, IntervalSweep):
+        distribution, text = _interval(value)
+        return Dimension(key, distribution, text, None, prefix)
+    if isinstance(value, RangeSweep):
+        distribution, text, values = _range(value)
+        return Dimension(key, distribution, text, values, prefix)
+    if tags:
+        raise ValueError("a choice has no log scale")
+    return _choice(key, prefix, [_plain(one) for one in override.sweep_iterator()])
+
+
+def _choice(key: str, prefix: str, given: Sequence[Any]) -> Dimension:
+    values = tuple({repr(value): value for value in given}.values())
+    if not values:
+        raise ValueError("there is nothing to choose from")
+    text = f"choice({','.join(map(override_value, values))})"
+    return Dimension(key, CategoricalDistribution(_storable(values)), text, values, prefix)
+
+
+def _interval(sweep: IntervalSweep) -> tuple[BaseDistribution, str]:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None
+    assert high is not None
+    _check_ends(low, high, log)
+    text = f"interval({low},{high})"
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log), _tagged(f"int({text})", log)
+    return FloatDistribution(low, high, log=log), _tagged(text, log)
+
+
+def _check_ends(low: float, high: float, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"an interval goes from a lower to a higher finite end, not from {low} to {high}")
+    if log and low <= 0:
+        raise ValueError(f"a log scale begins above 0, not at {low}")
+
+
+def _tagged(text: str, log: bool) -> str:
+    return f"tag(log, {text})" if log else text
+
+
+def _range(sweep: RangeSweep) -> tuple[BaseDistribution, str, tuple[float, ...] | None]:
+    log = "log" in sweep.tags
+    if sweep.step == 0:
+        raise ValueError("a range needs a step other than 0")
+    values = sorted(sweep.range())
+    if not values:
+        raise ValueError(f"range({sweep.start},{sweep.stop},{sweep.step}) is empty")
+    low, high, step = values[0], values[-1], abs(sweep.step)
+    _check_ends(low, high, log)
+    if log and (step != 1 or not isinstance(low, int)):
+        raise ValueError("a range has a log scale only over integers with step 1; use tag(log, interval(…))")
+    if isinstance(low, int):
+        distribution = IntDistribution(low, high, log=log, step=int(step))
+        text = f"int(interval({low},{high}))" if step == 1 else f"range({low},{high + step},{step})"
+        return distribution, _tagged(text, log), None
+    text = f"range of {len(values)} from {low} to {high} by {step}"
+    return _steps(low, high, step, len(values)), text, tuple(values)
+
+
+def _steps(low: float, high: float, step: float, count: int) -> FloatDistribution:
+    """`count` steps that Optuna, which reckons in decimals, finds to fit exactly; so in 14 digits, of which a float
+    keeps each.
+    """
+    first, each = Decimal(str(low)), Decimal(str(step))
+    unit = Decimal(1).scaleb(max(Decimal(str(one)).adjusted() for one in (low, high, step) if one) - 13)
+    first, each = first.quantize(unit), each.quantize(unit)
+    return FloatDistribution(float(first), float(first + (count - 1) * each), step=float(each))
+
+
+def _storable(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Choices as Optuna can keep and tell apart: themselves, or, where one is a list or mapping or two are equal in
+    Python (1 and true), all in the words of the override grammar.
+    """
+    for value in values:
+        text = override_value(value)
+        again = OverridesParser.create().parse_override(f"x={text}").value()
+        if repr(again) != repr(value):
+            raise ValueError(f"{value!r} cannot be written as an override: Hydra reads {text} as {again!r}")
+    plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    finite = all(math.isfinite(value) for value in values if isinstance(value, float))
+    if plain and finite and len(set(values)) == len(values):
+        return tuple(values)
+    return tuple(override_value(value) for value in values)
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value without Hydra's marks of how it was quoted."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value

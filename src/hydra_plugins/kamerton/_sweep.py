@@ -1,0 +1,279 @@
+"""A sweep from its configuration to its result: study, launcher and terminal brought together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from hydra_plugins.kamerton import _jobs
+from hydra_plugins.kamerton._config import application, flat, shown
+from hydra_plugins.kamerton._live import Terminal, say_end
+from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
+from hydra_plugins.kamerton._process import signals_passed_on
+from hydra_plugins.kamerton._results import Finished, finished, params_of_best, replace, result, write_files
+from hydra_plugins.kamerton._space import NoneCompleted, SweepError, override, parse_space
+from hydra_plugins.kamerton._storage import absolute, close, has_password, open_storage
+from hydra_plugins.kamerton._study import (
+    Asked,
+    Limits,
+    NothingLeft,
+    SweepStudy,
+    changes_since,
+    enqueue,
+    grid_points,
+    open_study,
+    sampler_factory,
+)
+from hydra_plugins.kamerton._tickets import outcome
+from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
+
+
+class Sweep:
+    """One worker of a sweep. Making it settles what jobs must know: the study's name and its storage."""
+
+    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+        self.context, self.config = context, config
+        typed = [str(text) for text in config.hydra.overrides.task]
+        params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+        assert isinstance(params, dict)
+        self.space = parse_space({str(key): one for key, one in params.items()}, typed, context.config_loader)
+        self.asked = self._asked()
+        self.name = self._settle_name()
+        self.directory = Path(config.hydra.sweep.dir).absolute()
+        self.storage = self._settle_storage()
+        self.options: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
+        if not self.space.dimensions and not self.options["custom_search_space"]:
+            raise SweepError("nothing is varied\n  fix: give a key a sweep, as in lr=interval(0.001,0.1)")
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
+        )
+        if self.options["n_jobs"] != 1 and isinstance(self.launcher, BasicLauncher):
+            raise SweepError(
+                f"hydra.sweeper.n_jobs={self.options['n_jobs']}, but jobs run in this process, one at a time\n"
+                "  fix: hydra/launcher=process, or start the same command several times"
+            )
+
+    def probes(self) -> list[list[str]]:
+        """Overrides that together have every choice and both ends of every interval, for a check before any job."""
+        samples = {key: one.samples() for key, one in self.space.dimensions.items()}
+        most = max([1, *map(len, samples.values())])
+        return [
+            [*self.space.fixed, *self.space.overrides({key: some[i % len(some)] for key, some in samples.items()})]
+            for i in range(most)
+        ]
+
+    def run(self) -> Finished:
+        """Run trials until none is left for this worker, then write what the study has become."""
+        options = self.options
+        points = grid_points(options["sampler"], options["seed"], self.space)
+        limits = Limits(options["n_trials"], points=points)
+        with quiet():
+            study = self._open(limits)
+            terminal = Terminal(Console(emoji=False), study, _total(limits))
+            limits.waits = terminal.waits
+            _say_cut(limits, terminal.console)
+            _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
+            replace(self.directory / "multirun.yaml", shown(self.config))
+            limits.deadline = time.monotonic() + options["timeout"] if options["timeout"] else None
+            try:
+                with terminal, _stoppable(), signals_passed_on():
+                    self._optimize(study, limits, terminal)
+            finally:
+                end = result(study, self.space, self.directory, self.storage)
+                write_files(end, study, study.user_attrs["sweep"])
+                say_end(terminal.console, end)
+                reasons = _reasons(study, end)
+                close(study._storage)
+                finished.append(end)
+        if reasons:
+            raise NoneCompleted(reasons)
+        return end
+
+    def _asked(self) -> Asked:
+        sweeper = self.config.hydra.sweeper
+        direction = OmegaConf.to_container(sweeper)["direction"]  # type: ignore[call-overload,index]
+        directions = direction if isinstance(direction, list) else [direction]
+        wrong = [one for one in directions if one not in ("minimize", "maximize")]
+        if wrong or not directions:
+            raise SweepError(f"hydra.sweeper.direction is {direction!r}\n  fix: minimize, maximize, or a list of these")
+        space = {key: one.text for key, one in self.space.dimensions.items()}
+        target = str(sweeper.sampler["_target_"])
+        return Asked(space, directions, self.space.fixed, target, sweeper.custom_search_space)
+
+    def _settle_name(self) -> str:
+        """The study's name; without one it follows from what is asked for, so that the same command resumes."""
+        name = self.config.hydra.sweeper.study_name
+        if name is None:
+            parts = (sorted(self.asked.space.items()), self.asked.fixed, self.asked.directions, self.asked.function)
+            name = f"sweep-{sha256(repr(parts).encode()).hexdigest()[:8]}"
+        self._settle("study_name", name, override("hydra.sweeper.study_name", name))
+        return str(name)
+
+    def _settle_storage(self) -> str:
+        """The storage's URL. One with a password is handed to jobs through the environment alone."""
+        url = absolute(self.config.hydra.sweeper.storage or f"sqlite:///{self.directory / 'study.db'}")
+        if has_password(url):
+            os.environ[STORAGE_VARIABLE] = url
+            named = f"${{oc.env:{STORAGE_VARIABLE}}}"
+            self._settle("storage", named, f"hydra.sweeper.storage={named}")
+        else:
+            self._settle("storage", url, override("hydra.sweeper.storage", url))
+        return url
+
+    def _settle(self, key: str, value: str, text: str) -> None:
+        """Set a key for this process, and for every job that composes its configuration anew."""
+        hydra = self.config.hydra
+        others = [one for one in hydra.overrides.hydra if not str(one).lstrip("+").startswith(f"hydra.sweeper.{key}=")]
+        with read_write(hydra), open_dict(hydra):
+            hydra.sweeper[key] = value
+            hydra.overrides.hydra = [*others, text]
+
+    def _open(self, limits: Limits) -> SweepStudy:
+        options = self.options
+        storage = open_storage(self.storage, options["heartbeat_interval"], options["grace_period"])
+        sampler_for = sampler_factory(options["sampler"], options["seed"])
+        study = open_study(
+            self.name, storage, self.asked, pruner=options["pruner"], sampler_for=sampler_for, limits=limits
+        )
+        enqueue(study, [self._tried(one) for one in options["enqueue"]])
+        return study
+
+    def _tried(self, asked: Any) -> dict[str, Any]:
+        """Parameters that are asked for by name, or those of the best trial of the earlier sweep in a directory."""
+        params = asked if isinstance(asked, Mapping) else params_of_best(Path(str(asked)))
+        known = self.space.dimensions
+        unknown = [str(key) for key in params if key not in known]
+        if unknown and isinstance(asked, Mapping) and not self.options["custom_search_space"]:
+            raise SweepError(f"hydra.sweeper.enqueue has {', '.join(unknown)}; the space has {', '.join(known)}")
+        return {str(key): known[key].stored(one) if key in known else one for key, one in params.items()}
+
+    def _optimize(self, study: SweepStudy, limits: Limits, terminal: Terminal) -> None:
+        failures: list[str] = []
+        run = objective(self.space, self._launch, self._suggest(), len(self.asked.directions))
+
+        def ended(study: Study, trial: FrozenTrial) -> None:
+            terminal.ended(study, trial)
+            if outcome(trial) == "failed":
+                failures.append(f"trial {trial.number}: {trial.user_attrs.get('error', 'failed')}")
+            if self.options["max_failures"] is not None and len(failures) >= self.options["max_failures"]:
+                study.stop()
+
+        while True:
+            try:
+                study.optimize(
+                    run, timeout=_left(limits), n_jobs=self.options["n_jobs"], catch=(Exception,), callbacks=[ended]
+                )
+                break
+            except NothingLeft:
+                break
+            except TakenOver:
+                continue
+        if self.options["max_failures"] is not None and len(failures) >= self.options["max_failures"]:
+            raise SweepError(
+                f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n"
+                + "\n".join(f"  {text}" for text in failures[-3:])
+                + "\n  fix: mend what fails, then run the same command again: it goes on from here"
+            )
+
+    def _suggest(self) -> Any:
+        """`custom_search_space` with the configuration that all trials share, as a function of a trial."""
+        if not self.options["custom_search_space"]:
+            return None
+        function, shared = get_method(self.options["custom_search_space"]), self._application()
+        return lambda trial: function(shared, trial)
+
+    def _application(self) -> DictConfig:
+        return application(self.config, self.context.config_loader, self.space.fixed)
+
+    def _launch(self, trial: Trial, overrides: list[str]) -> JobReturn:
+        assert self.launcher is not None
+        original = original_number(trial)
+        if original != trial.number:
+            with _jobs.composing:
+                subdir = self._subdir(overrides, original)
+            overrides = [*overrides, override("hydra.sweep.subdir", subdir)]
+        (returned,) = self.launcher.launch([overrides], initial_job_idx=trial.number)
+        return returned
+
+    def _subdir(self, overrides: Sequence[str], number: int) -> str:
+        """The directory of the trial `number`, below that of the sweep."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with read_write(config), open_dict(config):
+            config.hydra.job.num = config.hydra.job.id = number
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)
+        try:
+            return str(config.hydra.sweep.subdir)
+        finally:
+            HydraConfig.instance().cfg = before
+
+
+def _reasons(study: Study, end: Finished) -> str:
+    """Why a sweep, all of whose trials failed while none runs elsewhere, has failed; empty for any other."""
+    if not end.outcomes or end.running or set(end.outcomes) - {"failed", "killed"}:
+        return ""
+    trials = study.get_trials(deepcopy=False)
+    counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
+    said = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
+    fix = "mend what fails, then go on with a larger hydra.sweeper.n_trials, or begin anew"
+    return f"no trial of {end.study_name} completed ({counts}){''.join(said[-3:])}\n  fix: {fix}"
+
+
+def _say_changes(changes: Sequence[str], console: Console) -> None:
+    """Warn where new trials are not made like those before."""
+    if changes:
+        text = "\n".join(["warning: the configuration has changed since this study began:", *changes])
+        fix = "trials are compared only if that changes no result; else begin anew with hydra.sweeper.study_name=…"
+        console.print(f"{text}\n  fix: {fix}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_cut(limits: Limits, console: Console) -> None:
+    """Warn of a grid that `n_trials` cuts short."""
+    points = len(limits.points or ())
+    if limits.total is not None and limits.total < points:
+        text = f"warning: {limits.total} of {points} points of the grid; hydra.sweeper.n_trials=null tries all"
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _total(limits: Limits) -> int | None:
+    points = None if limits.points is None else len(limits.points)
+    return min((count for count in (limits.total, points) if count is not None), default=None)
+
+
+def _left(limits: Limits) -> float | None:
+    return None if limits.deadline is None else max(0.0, limits.deadline - time.monotonic())
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does: the trial that runs is told to be interrupted."""
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    def stop(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if own:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

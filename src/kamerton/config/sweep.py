@@ -1,0 +1,139 @@
+"""What can be wrong with a sweep: its space, its objective, and options that would make its trials incomparable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kamerton.config.places import NAME, NAME_RULE
+from kamerton.config.schema import Objective, SweepOptions
+from kamerton.config.sections import mapping_at
+from kamerton.errors import Fault
+from kamerton.providers.options import sweep_fault
+
+Values = Mapping[str, Any]
+
+DIRECTIONS: dict[Objective, str] = {
+    "loss": "minimize",
+    "perplexity": "minimize",
+    "token_accuracy": "maximize",
+    "seconds": "minimize",
+    "parameters": "minimize",
+}
+_SWEEPER = "hydra_plugins.kamerton.optuna_sweeper."
+# What all trials share, with the reason: a best value over any of these would be luck, or no value of a run at all.
+_SHARED = {
+    "seed": "the best seed is luck; sweep.seeds=[1,2,3] trains every trial with each",
+    "split": "trials on other examples cannot be compared",
+    "cv": "trials on other examples cannot be compared; cv.folds=3 trains every trial on each fold",
+    "data.path": "trials on other examples cannot be compared",
+    "data.train": "trials on other examples cannot be compared",
+    "data.validation": "trials on other examples cannot be compared",
+    "data.test": "trials on other examples cannot be compared",
+    "name": "it names the folder of the whole sweep",
+    "paths": "it names the folder of the whole sweep",
+    "run_id": "a trial's run is named by its number",
+    "resume": "a trial that was interrupted goes on by itself",
+    "sweep": "it says how trials are compared",
+    "allow_targets": "it says whose code may run",
+}
+
+
+def is_study(hydra: Any) -> bool:
+    """Whether Hydra's section belongs to a study, or to one of its trials, not to a plain `-m` of every combination."""
+    return str(hydra["sweeper"]["_target_"]).startswith(_SWEEPER) if hydra else False
+
+
+def begins_sweep(hydra: Any) -> bool:
+    """Whether it asks for a study's sweep; a trial in a process of its own, and its ranks, are single runs."""
+    return is_study(hydra) and getattr(hydra["mode"], "name", None) == "MULTIRUN"
+
+
+def check_sweep(values: Values, hydra: Values, searched: Sequence[str] | None) -> list[Fault]:
+    """Faults of a command's sweep; without one, of what would do nothing.
+
+    `searched` are the keys of its space, None where that cannot be read.
+    """
+    options = mapping_at(values, "sweep")
+    if not is_study(hydra):
+        default = {"objective": "loss", "constraints": {}, "seeds": [], "final": "score"}
+        unused = [key for key, value in options.items() if key in default and value != default[key]]
+        fix = "add sweep=lr_batch or another sweep, or leave it out"
+        return [_fault(f"sweep.{key} is set, but there is no sweep", fix, f"sweep.{key}") for key in unused]
+    if not begins_sweep(hydra):
+        return []
+    return [
+        *sweep_fault(values),
+        *_space(hydra, searched),
+        *_study(mapping_at(hydra, "sweeper")),
+        *_objective(options, mapping_at(hydra, "sweeper")),
+        *_repeats(values, options),
+        *_names(values),
+    ]
+
+
+def _space(hydra: Values, searched: Sequence[str] | None) -> Iterator[Fault]:
+    sweeper = mapping_at(hydra, "sweeper")
+    if str(mapping_at(hydra, "sweep").get("dir")).endswith("/.multirun"):
+        fix = "choose sweep=default instead: it chooses the sweeper as well"
+        yield _fault("hydra/sweeper=optuna alone has no folder for its trials", fix, "sweep")
+    if searched == [] and not sweeper.get("custom_search_space"):
+        fix = "add hydra.sweeper.params, or type it: 'optimizer.lr=tag(log, interval(1e-5, 1e-2))'"
+        yield _fault("the sweep has nothing to search over", fix, "hydra.sweeper.params")
+    for key in searched or ():
+        for shared, reason in _SHARED.items():
+            if key == shared or key.startswith(f"{shared}."):
+                yield _fault(f"a sweep cannot search over {key}: {reason}", f"take {key} out of the space", key)
+
+
+def _study(sweeper: Values) -> Iterator[Fault]:
+    name, count = sweeper.get("study_name"), sweeper.get("n_trials")
+    if name is not None and not re.fullmatch(NAME, str(name)):
+        key = "hydra.sweeper.study_name"
+        yield _fault(f"{key} is {name!r}: {NAME_RULE}", f"correct the value of {key}", key)
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        key = "hydra.sweeper.n_trials"
+        yield _fault(f"{key} is {count!r}: must be a whole number above 0", f"correct the value of {key}", key)
+    seconds, key = sweeper.get("timeout"), "hydra.sweeper.timeout"
+    if seconds is not None and (not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0):
+        yield _fault(f"{key} is {seconds!r}: must be seconds above 0", f"correct the value of {key}", key)
+
+
+def _objective(options: Values, sweeper: Values) -> Iterator[Fault]:
+    objective = options.get("objective", SweepOptions.objective)
+    names = objective if isinstance(objective, list) else [objective]
+    if any(name not in DIRECTIONS for name in names):
+        return  # said already
+    if not names or len(set(names)) < len(names):
+        yield _fault(f"sweep.objective is {objective}", "name one value, or several different ones", "sweep.objective")
+        return
+    given, key = sweeper.get("direction", "minimize"), "hydra.sweeper.direction"
+    asked = [str(one) for one in given] if isinstance(given, list) else [str(given)]
+    right = [DIRECTIONS[name] for name in names]
+    if asked != right:
+        written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
+        message = f"{key} is {given}, but sweep.objective is {objective}"
+        yield _fault(message, f"set '{key}={written}'", key)
+
+
+def _repeats(values: Values, options: Values) -> Iterator[Fault]:
+    seeds, folds = options.get("seeds") or [], mapping_at(values, "cv").get("folds")
+    if isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
+        yield _fault(f"sweep.seeds is {seeds}", "give each seed once", "sweep.seeds")
+    if seeds and folds is not None:
+        message = "sweep.seeds and cv.folds are both given"
+        yield _fault(message, "repeat trials over seeds or over folds", "sweep.seeds")
+
+
+def _names(values: Values) -> Iterator[Fault]:
+    if values.get("run_id") is not None:
+        fix = "leave it out; hydra.sweeper.study_name names the sweep"
+        yield _fault("run_id is set, but the runs of a sweep are named by their trials", fix, "run_id")
+    if values.get("resume") == "force":
+        fix = "give the new sweep another hydra.sweeper.study_name"
+        yield _fault("resume=force would compare trials of different configurations", fix, "resume")
+
+
+def _fault(message: str, fix: str, key: str) -> Fault:
+    return Fault("config.sweep", message, fix, column=key)

@@ -1,0 +1,79 @@
+"""The report of a cross-validation: mean and spread over folds, and every example scored by a model that never saw it.
+
+directory ──▶ RunFiles, cross_validation.json ──▶ contents (plain values) ──▶ report.html, report.md, report.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kamerton.decide import interval_charts, verdict
+from kamerton.decide.pages import moment, plain, write_pages
+from kamerton.decide.report import common_contents, confusion_figure, duration
+from kamerton.decide.run_files import RunFiles, read_run
+
+FILE = "cross_validation.json"
+OUT_OF_FOLD = "out_of_fold"
+
+
+def write_cross_report(folder: Path, *, state: str | None = None) -> Path:
+    """Write report.html, report.md and report.json into a cross-validation's directory; the path of the first.
+
+    `state` is its state where its record does not say so yet. What is missing is said in the report.
+    """
+    run = read_run(folder, OUT_OF_FOLD)
+    run.record.update({} if state is None else {"state": state})
+    values = contents(run, read_summary(folder))
+    spread = values["summary"]["spread"]
+    titles = {"accuracy": "Accuracy", "f1": "F1 (macro)"} if "accuracy" in spread else {"loss": "Loss"}
+    figures = {"folds": interval_charts.folds(spread, titles), "confusion": confusion_figure(run.tuned)}
+    return write_pages(folder, "cross_validation", values, figures)
+
+
+def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
+    """Everything the templates show, as plain values."""
+    rows, remarks = verdict.metric_table(run)
+    rows = [row | {"spread": summary["spread"].get(row["name"])} for row in rows]
+    return {
+        **common_contents(run, rows, remarks, _headline(rows, summary)),
+        "summary": summary,
+        "metrics": sorted(summary["spread"], key=list(dict.fromkeys([*verdict.TITLES, *summary["spread"]])).index),
+        "key_facts": _key_facts(run, summary),
+    }
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """cross_validation.json of a directory; one without folds where it is not there or damaged."""
+    try:
+        return dict(json.loads((folder / FILE).read_text("utf-8")))
+    except (OSError, ValueError):
+        return {"folds": [], "spread": {}, "method": "", "level": 0.95}
+
+
+def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, str]:
+    known = {row["name"]: row for row in rows if row["spread"]}
+    row = known.get("accuracy") or known.get("loss")
+    if row is None:
+        return "Not every fold is done, so nothing can be said about the whole.", "open"
+    spread, count = row["spread"], len(summary["folds"])
+    text = f"{row['title']} {verdict.number(spread['mean'])} ± {verdict.number(spread['deviation'])} over {count} folds"
+    text += f", 95 % interval of the mean{verdict.span(spread)}"
+    if row["base"] is not None:
+        text += f"; base model {verdict.number(row['base'])}"
+    return f"{text}.", {"better": "good", "worse": "bad"}.get(row["verdict"] or "", "open")
+
+
+def _key_facts(run: RunFiles, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    cv, times = (run.record.get(name) or {} for name in ("cv", "times"))
+    facts = {
+        "folds": plain(cv.get("folds")),
+        "examples": plain(sum(fold["examples"]["test"] for fold in summary["folds"]) or None),
+        "stratified by": cv.get("stratify"),
+        "kept together": cv.get("group"),
+        "duration": duration(times.get("started"), times.get("finished")),
+        "seed": plain(run.record.get("seed")),
+        "started": moment(times.get("started")),
+    }
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]

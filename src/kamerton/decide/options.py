@@ -1,0 +1,73 @@
+"""What `kamerton compare` can be asked: the keys of `conf/compare.yaml`, their types and bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Lt
+
+from kamerton.config.check import check_schema
+from kamerton.config.places import check_places
+from kamerton.config.schema import Config, PathOptions
+from kamerton.errors import Fault
+
+Drops = dict[str, Annotated[float, Ge(0)]]
+
+
+@dataclass
+class SliceLimits:
+    """How much worse, by metric, a candidate may be in each group of one field."""
+
+    max_drop: Drops = field(default_factory=dict)
+
+
+@dataclass
+class GateOptions:
+    """How much worse, by metric, a candidate may be than the baseline: on the whole, and by field of the slices."""
+
+    max_drop: Drops = field(default_factory=dict)
+    slices: dict[str, SliceLimits] = field(default_factory=dict)
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self.max_drop or self.slices)
+
+
+@dataclass
+class CompareOptions:
+    """One comparison, as `conf/compare.yaml` explains its keys."""
+
+    runs: list[str] | str
+    baseline: str = "base"
+    split: str = "test"
+    name: str | None = None
+    golden: str | None = None
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    gate: GateOptions = field(default_factory=GateOptions)
+    paths: PathOptions = field(default_factory=PathOptions)
+
+    @property
+    def entries(self) -> list[str]:
+        return [self.runs] if isinstance(self.runs, str) else self.runs
+
+
+CompareOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore[attr-defined]
+
+
+def check_compare(values: Mapping[str, Any]) -> list[Fault]:
+    """Unknown keys, wrong types and impossible values; whether the runs are there is found out when they are read."""
+    return [*check_schema(values, CompareOptions), *check_places(values)]
+
+
+def name_of(options: CompareOptions) -> str:
+    """The name that was given, else one made of what is compared: the same comparison has the same name."""
+    if options.name:
+        return options.name
+    asked = f"{sorted(options.entries)} {options.baseline} {options.split}"
+    where = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.entries[0]).parent.name).strip("-") or "runs"
+    return f"{where[:40]}-{hashlib.sha256(asked.encode()).hexdigest()[:7]}"

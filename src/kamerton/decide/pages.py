@@ -1,0 +1,130 @@
+"""From plain values to report.html, report.md and report.json: what every report shares.
+
+report.html loads nothing: plotly.js, figures, styles and scripts are inside; a content security policy forbids the
+rest. Whatever comes from data or a model is escaped: in HTML by autoescape, in Markdown by `finalize`, in figures by
+plotly's own JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from kamerton.decide import charts, verdict
+from kamerton.files import write_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_MARKDOWN_MARKUP = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])\(")
+
+
+def write_pages(folder: Path, kind: str, values: Mapping[str, Any], figures: Mapping[str, go.Figure | None]) -> Path:
+    """Write report.html, report.md and report.json into `folder`, by the templates of `kind`; the path of the first.
+
+    `values` are plain values; they are what report.json holds.
+    """
+    from plotly.offline import get_plotlyjs
+
+    page = _environment(autoescape=True).get_template(f"{kind}.html.j2")
+    text = _environment(autoescape=False, finalize=_markdown).get_template(f"{kind}.md.j2")
+    drawn = {name: charts.to_html(figure, f"figure-{name}") for name, figure in figures.items() if figure}
+    write_text(folder / "report.json", json.dumps(jsonable(values), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "report.md", text.render(values))
+    write_text(folder / "report.html", page.render(values, figures=drawn, plotly_js=get_plotlyjs()))
+    return folder / "report.html"
+
+
+def jsonable(value: Any) -> Any:
+    """Plain values as JSON has them: None for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _environment(**options: Any) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kamerton.decide"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
+    environment.tests.update(branch=is_branch, grid=is_grid)
+    environment.filters.update(
+        number=verdict.number,
+        signed=verdict.signed,
+        span=verdict.span,
+        probability=verdict.probability,
+        plain=plain,
+        moment=moment,
+        words=lambda name: str(name).replace("_", " "),
+        sentence=sentence,
+        indented=_indented,
+        title_of=lambda metric: verdict.TITLES.get(metric, metric),
+    )
+    return environment
+
+
+def _markdown(value: Any) -> Any:
+    """Data as one line of Markdown: markup and HTML in it are escaped; text marked safe passes."""
+    if isinstance(value, Markup):
+        return value
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN_MARKUP.sub(r"\\\g<0>", text)
+
+
+def _indented(text: str) -> Markup:
+    """Lines of a Markdown code block."""
+    return Markup("\n".join(f"    {line}" for line in text.splitlines()))
+
+
+def plain(value: Any) -> str:
+    """A value for a table cell: four significant digits, but whole numbers in full; – for nothing."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and (value.is_integer() or abs(value) >= 1000)):
+        return f"{value:,.0f}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital letter and one full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def is_branch(value: Any) -> bool:
+    """Whether nested facts need a heading and a table of their own: a mapping, or a list of mappings."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, dict) and bool(value)
+
+
+def is_grid(value: Any) -> bool:
+    """Whether nested facts are best read as a table: mappings of plain values, under two names or more."""
+    columns = list(value.values()) if isinstance(value, dict) else []
+    return len(columns) > 1 and all(
+        isinstance(column, dict) and not any(isinstance(item, dict) for item in column.values()) for column in columns
+    )
+
+
+def moment(time: Any) -> str | None:
+    """An ISO 8601 time as `2026-11-22 08:00:05 UTC`; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(str(time)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except ValueError:
+        return None if time is None else str(time)

@@ -1,0 +1,43 @@
+"""A comparison in sentences: one verdict for each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kamerton.decide.compare import Difference, Side
+from kamerton.decide.verdict import TITLES, number, signed, span
+
+FIRST = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the metric that a verdict speaks of
+
+
+def title(metric: str) -> str:
+    """A metric's name for people."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def chief(found: Sequence[Difference]) -> Difference | None:
+    """The difference that a verdict speaks of: the first tested metric of `FIRST`, else the first tested one."""
+    tested = {one.metric: one for one in found if one.p is not None}
+    return next((tested[name] for name in FIRST if name in tested), next(iter(tested.values()), None))
+
+
+def sentence(side: Side, baseline: Side, found: Sequence[Difference], examples: int) -> str:
+    """Whether the candidate is better than the baseline, by how much, and how sure that is."""
+    one = chief([difference for difference in found if difference.candidate == side.name])
+    if one is None or one.difference is None:
+        return f"{side.name}: nothing can be tested against {baseline.name}; they have no metric in common."
+    seeds = f", {len(side.runs)} seeds" if len(side.runs) > 1 else ""
+    values = f"{title(one.metric)} {number(one.baseline_value)} → {number(one.value)} on {examples:,} examples{seeds}"
+    bounds = span((one.low, one.high)) if one.low is not None else ""
+    chance = f"difference {signed(one.difference)}{bounds}, p {p_value(one.p_holm)} ({one.test})"
+    if one.verdict in ("better", "worse"):
+        return f"{side.name} is {one.verdict} than {baseline.name}: {values}; {chance}."
+    blind = f"; differences of {number(one.detectable)} or more would show" if one.detectable else ""
+    return f"{side.name}: no difference from {baseline.name} shown: {values}; {chance}{blind}."
+
+
+def p_value(p: float | None) -> str:
+    """`= 0.012`, or `< 0.001`."""
+    if p is None:
+        return "unknown"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

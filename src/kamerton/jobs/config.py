@@ -1,0 +1,145 @@
+"""What a job trains with, in the words that most people use, as overrides of `kamerton train`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hydra import compose, initialize_config_dir
+
+from kamerton.config.check import to_config
+from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, config_loader, force, plain
+from kamerton.config.faults import find_faults
+from kamerton.config.origin import key_of
+from kamerton.config.secrets import named, writable
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.decide.mask import mask_text
+from kamerton.errors import Fault, UserError
+from kamerton.providers.names import hosted_name
+
+OCCASIONS = 10  # validations or checkpoints of a run, where a strategy is "steps" without a number of them
+LONGEST = 50  # steps between them
+composing = threading.Lock()  # Hydra composes for one thread at a time
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuningConfig:
+    """A fine-tune. What is None is as the configuration in `conf/` has it.
+
+    `model` is an option of the group (`smollm2`, `tiny`), a hosted one (`gpt-3.5-turbo`, `openai/NAME`), a name of the
+    hub, or a folder. `batch_size` is in examples
+    per optimizer step, whatever the hardware; `learning_rate` its peak, reached after `warmup_steps` optimizer steps.
+    `evaluation_strategy` and `saving_strategy` say whether to validate and save after every epoch, or after so many
+    optimizer steps (`evaluation_steps`, `saving_steps`; None: ten times a run, at most 50 steps apart).
+    `overrides` are any further `key=value` of `kamerton train`; `name` is the folder of the run directories.
+    """
+
+    model: str = "smollm2"
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    warmup_steps: int | None = None
+    weight_decay: float | None = None
+    evaluation_strategy: Literal["steps", "epoch"] | None = None
+    saving_strategy: Literal["steps", "epoch"] | None = None
+    evaluation_steps: int | None = None
+    saving_steps: int | None = None
+    seed: int | None = None
+    name: str | None = None
+    overrides: Sequence[str] = ()
+
+
+def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
+    """The configuration as overrides; `training_rows` (None: unknown) tell how many steps a run has."""
+    given = {
+        "trainer.max_epochs": config.epochs,
+        "batch.size": config.batch_size,
+        "optimizer.lr": config.learning_rate,
+        "scheduler.warmup_steps": config.warmup_steps,
+        "optimizer.weight_decay": config.weight_decay,
+        "eval.strategy": config.evaluation_strategy,
+        "eval.every": _every(config, config.evaluation_strategy, config.evaluation_steps, training_rows),
+        "save.strategy": config.saving_strategy,
+        "save.every": _every(config, config.saving_strategy, config.saving_steps, training_rows),
+        "seed": config.seed,
+        "name": config.name,
+    }
+    return [*model_overrides(config.model), *_written(given), *config.overrides]
+
+
+def model_overrides(name: str) -> list[str]:
+    """A model by an option of its group, a hosted one by its name, else by its name on the hub or its folder."""
+    if name in config_loader().get_group_options("model"):
+        return [f"model={name}"]
+    if (hosted := hosted_name(name)) is not None:
+        return ["model=openai", *_written({"model.name": hosted})]
+    return ["model=hub", *_written({"model.name": name})]
+
+
+def _every(config: FineTuningConfig, strategy: str | None, steps: int | None, rows: int | None) -> int | None:
+    if strategy != "steps" or steps is not None:
+        return steps
+    if rows is None or config.batch_size is None:
+        return LONGEST
+    total = (config.epochs or 1) * -(-rows // config.batch_size)
+    return max(1, min(LONGEST, total // OCCASIONS))
+
+
+def data_overrides(data: DataOptions, split: SplitOptions) -> list[str]:
+    """Data and how they are split."""
+    usual: dict[str, Any] = {"data": DataOptions(), "split": SplitOptions()}
+    given: dict[str, Any] = {"data.format": data.format, "data.name": data.name}
+    chosen: dict[str, Any] = {"data": data, "split": split}
+    for section, options in chosen.items():
+        known = _flat(asdict(usual[section]))
+        given |= {f"{section}.{key}": value for key, value in _flat(asdict(options)).items() if value != known[key]}
+    return ["data=jsonl", *_written(given, keep_none=True)]
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """The columns' keys beside the others."""
+    columns = options.pop("columns", {})
+    return options | {f"columns.{key}": value for key, value in columns.items()}
+
+
+def _written(given: dict[str, Any], *, keep_none: bool = False) -> list[str]:
+    from hydra_plugins.kamerton._overrides import override
+
+    return [override(key, value) for key, value in given.items() if keep_none or value is not None]
+
+
+def checked(overrides: Sequence[str], *, deep: bool = True) -> dict[str, Any]:
+    """The configuration behind overrides, as a run directory holds it.
+
+    Raises `UserError` with everything that `kamerton train` would say (without `deep` nothing that only a look at the
+    data and the model can tell), for sweeps, and for overrides that hold a secret: those of a job are kept in files.
+    """
+    from kamerton.train.command import deep_faults
+
+    faults = [_secret(text) for text in overrides if mask_text(text) != text]
+    faults += [_dry_run() for text in overrides if key_of(text) == "model.dry_run" and not text.endswith("=false")]
+    faults += [_sweep(text) for text in overrides if text.startswith("sweep=") and text != "sweep=null"]
+    faults += [] if faults else find_faults(overrides, None, deep_faults if deep else None, sweeps=False)
+    if errors := [fault for fault in faults if fault.severity == "error"]:
+        raise UserError(errors)
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        composed = compose(ROOT, overrides=force(overrides))
+        return writable(asdict(to_config(plain(composed))), named(composed))
+
+
+def _sweep(text: str) -> Fault:
+    fix = "start sweeps with kamerton train; several jobs at once wait for each other anyway"
+    return Fault("job.sweep", f"{text} makes many runs, and a job is one", fix, column="sweep")
+
+
+def _dry_run() -> Fault:
+    message = "model.dry_run=true sends nothing, so there is no job"
+    return Fault("job.dry-run", message, "use kamerton train for it, or leave it out", column="model.dry_run")
+
+
+def _secret(text: str) -> Fault:
+    key = text.partition("=")[0]
+    fix = f"give it through the environment: {key}=${{oc.env:NAME}}"
+    return Fault("job.secret", f"{key} holds a secret, and a job's overrides are kept in files", fix, column=key)

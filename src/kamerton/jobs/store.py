@@ -1,0 +1,212 @@
+"""What is known of jobs: their run directories, read. A run whose process is gone is found out here.
+
+Every run below `<root>/<name>/<run_id>/` is a job, also one that `kamerton train` began.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kamerton.errors import Fault, UserError
+from kamerton.locks import Holder, hold, holder, last_holder
+from kamerton.train.opening import LOCK
+from kamerton.train.rundir import RunDirectory, State, read_record
+from kamerton.words import did_you_mean
+
+WORKER = ".worker"  # the lock of the process that waits for a job's turn and watches its training
+CANCEL = ".cancel"  # beside it: the job is to be cancelled, though whoever asked for that may not live to see it
+LOG = "log.txt"
+ACTIVE = ("queued", "validating_files", "running")  # somebody must be at work
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job at one moment. `state` is that of its run directory; a paused or failed job can be resumed.
+
+    `step` of `steps` optimizer steps are done, `examples` is `{processed, total}`, `eta_s` the seconds of training
+    that are left, `metrics` the latest by split (`train`, `validation`, `best`, `test`, `base`). `error` is `{code,
+    message, param}`. Times are ISO 8601 in UTC. What is not known yet is None, or empty.
+    """
+
+    id: str
+    path: Path
+    state: str
+    epoch: float | None = None
+    step: int | None = None
+    steps: int | None = None
+    eta_s: float | None = None
+    examples: Mapping[str, int] = field(default_factory=dict)
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    model: str | None = None
+    created: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    heartbeat: str | None = None
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a process is at work on it, or waits for its turn."""
+        return self.state in ACTIVE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended, well or not."""
+        return self.state in ENDED
+
+    @property
+    def progress(self) -> float:
+        """The share of the optimizer steps that are done, from 0 to 1."""
+        return (self.step or 0) / self.steps if self.steps else 0.0
+
+
+def read_status(path: Path) -> JobStatus:
+    """What the run directory at `path` says; raises `UserError` where there is no run."""
+    settle(path)
+    record = record_of(path)
+    progress, times = record.get("progress") or {}, record.get("times") or {}
+    return JobStatus(
+        id=path.name,
+        path=path,
+        state=str(record.get("state") or "queued"),
+        epoch=progress.get("epoch"),
+        step=progress.get("step"),
+        steps=progress.get("steps"),
+        eta_s=progress.get("eta_s"),
+        examples=progress.get("examples") or {},
+        tokens=progress.get("tokens"),
+        tokens_per_s=(record.get("throughput") or {}).get("tokens_per_s"),
+        metrics=record.get("metrics") or {},
+        model=(record.get("model") or {}).get("name"),
+        created=times.get("created"),
+        started=times.get("started"),
+        finished=times.get("finished"),
+        heartbeat=record.get("heartbeat"),
+        error=record.get("error"),
+    )
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """`run.json`; raises `UserError` where there is none or it is damaged."""
+    record = read_record(path)
+    if record is None:
+        fix = "name a run directory, or a run's id: kamerton runs list"
+        raise UserError([Fault("job.unknown", "there is no run", fix, file=str(path))])
+    return record
+
+
+def find(root: Path, name: str) -> Path:
+    """The run directory of a job: by its id, `experiment/id`, or its path. Raises `UserError` for none or several."""
+    if (Path(name) / "run.json").is_file():
+        return Path(name).absolute()
+    pattern = name if "/" in name else f"*/{name}"
+    found = [path for path in root.glob(pattern) if (path / "run.json").is_file()] if is_name(name) else []
+    if len(found) == 1:
+        return found[0].absolute()
+    if found:
+        names = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in found))
+        fault = Fault("job.several", f"several runs are called {name!r}: {names}", "give one of these names")
+    else:
+        fix = did_you_mean(name, [path.name for path in run_directories(root)])
+        fault = Fault("job.unknown", f"there is no run {name!r} in {root}", fix)
+    raise UserError([fault])
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be a job's id or `experiment/id`: nothing that leads elsewhere."""
+    parts = text.split("/")
+    return len(parts) <= 2 and all(part and not part.startswith(".") and part == glob.escape(part) for part in parts)
+
+
+def run_directories(root: Path) -> list[Path]:
+    """Every run directory below a folder of outputs."""
+    return [file.parent.absolute() for file in root.glob("*/*/run.json") if not file.parent.parent.name.startswith(".")]
+
+
+def list_jobs(root: Path) -> list[JobStatus]:
+    """Every run below a folder of outputs, the newest first; one whose record cannot be read is `unknown`."""
+    return sorted(map(_status, run_directories(root)), key=lambda job: (job.created or "", job.id), reverse=True)
+
+
+def _status(path: Path) -> JobStatus:
+    try:
+        return read_status(path)
+    except UserError as error:
+        fault = error.faults[0]
+        return JobStatus(path.name, path, "unknown", error={"code": fault.code, "message": fault.message})
+
+
+def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The events that `events.jsonl` holds from byte `start` on, and where the next one will begin."""
+    file = path / "events.jsonl"
+    if not file.exists():
+        return [], start
+    with file.open("rb") as stream:
+        stream.seek(start)
+        whole, newline, _ = stream.read().rpartition(b"\n")
+    return list(_parsed(whole)), start + len(whole) + len(newline)
+
+
+def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
+    for line in lines.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # torn by a kill
+            continue
+
+
+def owner(path: Path) -> Holder | None:
+    """The process to speak to about a run: its worker, else the one that trains it; None where nobody is at work."""
+    return holder(path / WORKER) or holder(path / LOCK)
+
+
+def settle(path: Path) -> None:
+    """Mark a run failed whose process ended without a word, such as one that was killed."""
+    record = read_record(path)
+    if record is None or record.get("state") not in ACTIVE or owner(path) is not None:
+        return
+    last = last_holder(path / LOCK)
+    if last.is_here:  # of another machine's processes the locks may say nothing
+        message = f"its process ({last.pid or record.get('pid')}) ended without a word: it was killed, or the machine"
+        mark(path, "failed", error=_error("job.lost", f"{message} went down; it can be resumed"))
+
+
+def killed(signal_name: str) -> dict[str, Any]:
+    """The error of a run whose training process was ended by a signal."""
+    why = ": most likely it ran out of memory" if signal_name == "SIGKILL" else ""
+    return _error("job.killed", f"the training process was killed by {signal_name}{why}; it can be resumed")
+
+
+def broken(code: int, said: str) -> dict[str, Any]:
+    """The error of a run whose training process ended before it could record why."""
+    return _error("job.ended", f"the training process ended with exit code {code}: {said or f'see {LOG}'}")
+
+
+def _error(code: str, message: str) -> dict[str, Any]:
+    return {"code": code, "message": message, "param": None}
+
+
+def mark(path: Path, state: State, *, among: tuple[str, ...] = ACTIVE, error: Mapping[str, Any] | None = None) -> bool:
+    """Record that a run nobody works on is in `state` now, if it is in one of `among`; whether that was done."""
+    lock = hold(path / LOCK)
+    if lock is None:
+        return False
+    with lock:
+        record = read_record(path) or {}
+        if record.get("state") not in among:
+            return False
+        run = RunDirectory(path, resuming=True, started=record)
+        run.set_state(state, **({"error": dict(error)} if error else {}))
+        if error:
+            run.event("error", "failed", f"{error['code']}: {error['message']}", advice="kamerton runs resume")
+        else:
+            run.event("info", state, f"the run is {state}")
+    return True

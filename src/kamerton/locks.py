@@ -1,0 +1,81 @@
+"""Who works on a run: lock files, which the operating system frees when their process ends, however it ends.
+
+A lock file names its last holder (process and machine), so that the holder can be signalled: while the lock is held,
+that process is alive, and its number cannot have been given to another one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes there are not kept from sharing a run
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process; `pid` is None where it has not said yet who it is."""
+
+    pid: int | None
+    host: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host in ("", socket.gethostname())
+
+
+def hold(path: Path, patience: float = 0.3, *, named: bool = True) -> IO[str] | None:
+    """Take the lock at `path` until the returned file is closed or this process ends; None while another holds it.
+
+    `patience`, in seconds, outlasts those who only look whether it is held (`holder`). One that is not `named` will be
+    handed to a child, which says who it is (`name_holder`).
+    """
+    file = path.open("a", encoding="utf-8")
+    end = time.monotonic() + patience
+    while fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() >= end:
+                file.close()
+                return None
+            time.sleep(0.01)
+    if named:
+        name_holder(file, os.getpid())
+    else:
+        file.truncate(0)
+    return file
+
+
+def name_holder(file: IO[str], pid: int) -> None:
+    """Write into a lock that is held who holds it: a child may have been given it."""
+    file.truncate(0)
+    file.write(f"{pid} {socket.gethostname()}")
+    file.flush()
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock at `path`; None where nobody does. Looking keeps nobody from taking it."""
+    if fcntl is None or not path.exists():
+        return None
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return last_holder(path)
+    return None
+
+
+def last_holder(path: Path) -> Holder:
+    """Who held the lock at `path` last, or holds it."""
+    pid, _, host = path.read_text(encoding="utf-8").partition(" ") if path.exists() else ("", "", "")
+    return Holder(int(pid) if pid.isdecimal() else None, host)

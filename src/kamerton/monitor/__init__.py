@@ -1,0 +1,3 @@
+"""Problems of a run, found while it trains or afterwards from its metrics."""
+
+from kamerton.monitor.issue import Issue as Issue

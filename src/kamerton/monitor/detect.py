@@ -1,0 +1,80 @@
+"""All detectors together: rows of metrics in, each problem once out.
+
+watch = Watch(Setting(steps=100, clip_norm=1.0))
+for step, row in rows:
+    for issue in watch.add(step, row): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from kamerton.monitor import gradient, loss, speed, validation
+from kamerton.monitor.issue import Issue
+from kamerton.monitor.series import Series, Setting
+
+Detector = Callable[[Series], Issue | None]
+
+# By the code of what they find. Those of `EACH_STEP` look at every step; the others at every fifth.
+EACH_STEP: dict[str, Detector] = {
+    "non-finite-loss": loss.non_finite_loss,
+    "non-finite-gradient": gradient.non_finite_gradient,
+    "loss-spike": loss.loss_spike,
+    "no-targets": gradient.no_targets,
+}
+SOMETIMES: dict[str, Detector] = {
+    "learning-rate-too-high": loss.learning_rate_too_high,
+    "divergence": loss.divergence,
+    "learning-rate-too-low": loss.learning_rate_too_low,
+    "plateau": loss.plateau,
+    "underfitting": loss.underfitting,
+    "vanishing-gradient": gradient.vanishing_gradient,
+    "always-clipped": gradient.always_clipped,
+    "data-starvation": speed.data_starvation,
+    "throughput-drop": speed.throughput_drop,
+    "memory-creep": speed.memory_creep,
+}
+VALIDATIONS: dict[str, Detector] = {
+    "overfitting": validation.overfitting,
+    "suspicious-validation": validation.leak,
+    "prediction-collapse": validation.collapse,
+}
+EVERY = 5
+
+
+class Watch:
+    """The state of watching one run: its `series`, and the codes of the problems that were `said`."""
+
+    def __init__(self, setting: Setting, ignore: Collection[str] = (), said: Iterable[str] = ()) -> None:
+        """`ignore` are codes of detectors that are switched off, `said` those that an earlier part of the run had."""
+        self.series = Series(setting)
+        self._ignore = frozenset(ignore)
+        self.said = set(said)
+
+    def add(self, step: int, row: Mapping[str, float]) -> list[Issue]:
+        """Problems that this row shows for the first time."""
+        validated = self.series.add(step, row)
+        found = []
+        for detectors in self._due(row, validated):
+            for code, detector in detectors.items():
+                if code in self._ignore or code in self.said:
+                    continue
+                issue = detector(self.series)
+                if issue is not None:
+                    self.said.add(code)
+                    found.append(issue)
+        return found
+
+    def _due(self, row: Mapping[str, float], validated: bool) -> Iterable[dict[str, Detector]]:
+        if "train/loss" in row:
+            yield EACH_STEP
+            if self.series.step % EVERY == 0:
+                yield SOMETIMES
+        if validated:
+            yield VALIDATIONS
+
+
+def find_issues(rows: Iterable[tuple[int, Mapping[str, float]]], setting: Setting) -> list[Issue]:
+    """Every problem that the rows of a whole run show, in the order of their steps."""
+    watch = Watch(setting)
+    return [issue for step, row in rows for issue in watch.add(step, row)]

@@ -1,0 +1,80 @@
+"""Detectors over the gradient's norm before clipping, and over what a step predicts."""
+
+from __future__ import annotations
+
+import math
+
+from kamerton.monitor.issue import Issue
+from kamerton.monitor.loss import LEARNT
+from kamerton.monitor.series import Series
+
+
+def non_finite_gradient(series: Series) -> Issue | None:
+    """The gradient's norm is no number: this step changed nothing, or broke the weights."""
+    norm = series.last("train/grad_norm")
+    if norm is None or math.isfinite(norm):
+        return None
+    return Issue(
+        "non-finite-gradient",
+        "error",
+        f"the gradient's norm is {norm} at step {series.step}",
+        series.step,
+        {"grad_norm": norm, "lr": series.last("lr") or 0.0},
+        "lower optimizer.lr; in half precision try trainer.precision=32-true",
+    )
+
+
+def vanishing_gradient(series: Series) -> Issue | None:
+    """The last ten norms are below a thousandth of the first ten (or nothing at all), and the loss is not learnt."""
+    values = series.recent("train/grad_norm", 10)
+    start = series.start("train/grad_norm")
+    loss = series.level("train/loss", 10)
+    if len(values) < 10 or not math.isfinite(start) or not loss > LEARNT:
+        return None
+    bound = max(1e-3 * start, 1e-7)
+    if not values.max() < bound:
+        return None
+    return Issue(
+        "vanishing-gradient",
+        "error",
+        f"the gradient's norm is {values[-1]:.2g}, and the loss still {loss:.3g}",
+        series.step,
+        {"grad_norm": float(values[-1]), "start": start, "loss": loss},
+        "check what is trained (adapter.targets, adapter.freeze); in half precision use bf16 or 32-true",
+    )
+
+
+def always_clipped(series: Series) -> Issue | None:
+    """Nearly every step's gradient is cut to less than a twentieth: the optimizer sees directions alone."""
+    bound = series.setting.clip_norm
+    values = series.recent("train/grad_norm", 50)
+    if bound is None or len(values) < 50 or series.step < series.setting.warmup + 50:
+        return None
+    ratio = series.level("train/grad_norm", 50) / bound
+    share = float((values > bound).mean())
+    if share < 0.95 or ratio < 20:
+        return None
+    return Issue(
+        "always-clipped",
+        "warn",
+        f"{share:.0%} of the last {len(values)} gradients were clipped, typically to 1/{ratio:.0f} of their norm",
+        series.step,
+        {"share": share, "ratio": ratio, "clip_norm": bound},
+        f"set clip_norm to about {ratio * bound:.1g}, or look at why gradients are that large",
+    )
+
+
+def no_targets(series: Series) -> Issue | None:
+    """Steps without a single token to predict."""
+    values = series.recent("train/targets", 20)
+    empty = int((values == 0).sum())
+    if not empty:
+        return None
+    return Issue(
+        "no-targets",
+        "error",
+        f"{empty} of the last {len(values)} steps had no token to predict",
+        series.step,
+        {"steps": float(empty)},
+        "look for empty completions, or prompts that fill data.max_length: kamerton prepare --show 3",
+    )

@@ -1,0 +1,60 @@
+"""Detectors over `perf/...`: where time and memory go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kamerton.monitor.issue import Issue
+from kamerton.monitor.series import Series
+
+
+def data_starvation(series: Series) -> Issue | None:
+    """Over the last 20 figures the device waits for batches for more than a fifth of the time."""
+    waited = series.level("perf/data_wait", 20)
+    if series.count("perf/data_wait") < 20 or waited < 0.2:
+        return None
+    return Issue(
+        "data-starvation",
+        "warn",
+        f"{waited:.0%} of the time is spent waiting for data",
+        series.step,
+        {"data_wait": waited},
+        "put the data on a faster disk, or leave cores for the loader (threads)",
+    )
+
+
+def throughput_drop(series: Series) -> Issue | None:
+    """Tokens per second are less than half of what they were, for ten figures on end."""
+    values = series.recent("perf/tokens_per_s")
+    if len(values) < 40:
+        return None
+    usual, now = float(np.median(values[:-10])), float(values[-10:].max())
+    if now > 0.5 * usual:
+        return None
+    return Issue(
+        "throughput-drop",
+        "warn",
+        f"{now:,.0f} tokens/s after {usual:,.0f}",
+        series.step,
+        {"tokens_per_s": now, "usual": usual},
+        "look for another process on this machine or a device that throttles; longer examples also cost more",
+    )
+
+
+def memory_creep(series: Series) -> Issue | None:
+    """The most memory held grows steadily, by a tenth over the last 40 figures, long after the beginning."""
+    values = series.recent("perf/peak_memory_mb", 40)
+    if len(values) < 40 or series.step < 60:
+        return None
+    grown, quarter = values[-1] - values[0], [values[at + 9] - values[at] for at in range(0, 40, 10)]
+    if grown < 0.1 * values[0] or min(quarter) < 0.1 * grown:
+        return None
+    share = float(grown / values[0])
+    return Issue(
+        "memory-creep",
+        "warn",
+        f"memory grew by {share:.0%} in {len(values)} steps, to {values[-1]:,.0f} MB, and goes on growing",
+        series.step,
+        {"peak_memory_mb": float(values[-1]), "grown": share},
+        "look for a callback or metric that keeps tensors; the run may be killed before it ends",
+    )

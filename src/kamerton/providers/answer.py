@@ -1,0 +1,76 @@
+"""Scoring a hosted model on the test split of its run, through the chat API, into the same score table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.console import Console
+
+from kamerton.config.schema import Config, ModelOptions
+from kamerton.errors import Fault, UserError
+from kamerton.providers.endpoint import find_endpoint
+from kamerton.providers.plan import Plan
+from kamerton.score.custom import with_own_metrics
+from kamerton.score.elsewhere import answered_table
+from kamerton.score.hosted import hosted_answers
+from kamerton.score.metrics import compute
+from kamerton.score.options import EngineOptions
+from kamerton.score.split import decoding_of
+from kamerton.score.table import read_scores, write_scores
+from kamerton.train.callbacks import StopRequest
+from kamerton.train.rundir import RunDirectory
+from kamerton.train.terminal import count_bar
+
+
+def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
+    """What answers for a model: of a hosted one its endpoint, whatever was not typed otherwise."""
+    if model.provider is None or given.kind != "local":
+        return given
+    endpoint = find_endpoint(model.base_url, model.key)
+    return dataclasses.replace(given, kind="hosted", url=endpoint.url, key=endpoint.key)
+
+
+def score_hosted(
+    run: RunDirectory, config: Config, plan: Plan, name: str, model: str, stop: StopRequest, console: Console
+) -> None:
+    """Write `scores/<name>.parquet` of the model's answers, unless it is there, and record its metrics.
+
+    An answer that came in is not asked for again. A base model that cannot be asked is left out, and an event says so.
+    """
+    path, examples = run.path / "scores" / f"{name}.parquet", plan.prepared.splits.get("test", ())
+    if not len(examples):
+        return
+    if not path.exists():
+        try:
+            _ask(run, config, plan, name, model, stop, console)
+        except UserError as error:
+            if name != "base":
+                raise
+            fault: Fault = error.faults[0]
+            run.event("warn", "hosted.base", f"the base model is not scored: {fault.message}", advice=fault.fix)
+            console.print(f"the base model is not scored: {fault.message}", style="yellow", markup=False)
+            return
+    metrics = compute(read_scores(path))
+    run.update(metrics={name: {key: value for key, value in metrics.items() if value is not None}})
+
+
+def _ask(
+    run: RunDirectory, config: Config, plan: Plan, name: str, model: str, stop: StopRequest, console: Console
+) -> None:
+    engine, decoding = engine_for(config.model, EngineOptions()), decoding_of(config.score)
+    examples, partial = plan.prepared.splits["test"], run.path / "scores" / f".{name}.partial"
+    with count_bar(console, f"asking {model} {len(examples):,} test prompts", len(examples)) as advance:
+
+        def progress(done: int) -> None:
+            advance(done)
+            stop.check()
+
+        table, _ = answered_table(
+            examples,
+            plan.prepared.labels,
+            lambda left: hosted_answers(left, model, engine, decoding),
+            partial,
+            (engine.kind, engine.url, model, examples.fingerprint, decoding),
+            progress,
+        )
+    write_scores(with_own_metrics(table, config.metrics, config.allow_targets), run.path / "scores" / f"{name}.parquet")

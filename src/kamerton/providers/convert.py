@@ -1,0 +1,66 @@
+"""From checked examples to the file that a fine-tuning API takes: chat JSONL, the same bytes for the same examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kamerton.data.example import DataExample, Message
+from kamerton.errors import Fault
+
+LEAST_EXAMPLES = 10  # of a training file: OpenAI's fine-tuning guide
+MOST_BYTES = 512 * 2**20  # of a file: OpenAI's file API
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFile:
+    """A file to upload. `name` holds a digest of its content, so that one that is there already is found again."""
+
+    name: str
+    content: bytes
+    examples: int
+
+
+def chat_line(example: DataExample) -> dict[str, Any]:
+    """`{"messages": […]}`; an earlier answer that is only read has weight 0. Metadata are not sent."""
+    messages = [
+        {"role": turn.role, "content": turn.content, **({"weight": 0} if _is_only_read(turn) else {})}
+        for turn in example.messages
+    ]
+    return {"messages": messages}
+
+
+def _is_only_read(turn: Message) -> bool:
+    return turn.role == "assistant" and turn.weight == 0
+
+
+def chat_file(examples: Iterable[DataExample]) -> ChatFile:
+    """Examples as JSON lines in UTF-8."""
+    lines = [orjson.dumps(chat_line(example)) for example in examples]
+    content = b"".join(line + b"\n" for line in lines)
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return ChatFile(f"kamerton-{digest}.jsonl", content, len(lines))
+
+
+def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> Iterator[Fault]:
+    """What the endpoint would refuse, or take otherwise than it is meant."""
+    column = f"data.{split}" if split != "train" else "data"
+    if split == "train" and len(examples) < LEAST_EXAMPLES:
+        message = f"the training split has {len(examples)} examples, and a hosted model takes {LEAST_EXAMPLES} or more"
+        yield Fault("hosted.few", message, "give more data, or a larger share in split.ratios", column=column)
+    if len(file.content) > MOST_BYTES:
+        message = f"the {split} file has {len(file.content):,} bytes, and {MOST_BYTES:,} is the most"
+        yield Fault("hosted.size", message, "give fewer examples", column=column)
+    tools = [one.id for one in examples if any(turn.role == "tool" for turn in one.messages)]
+    if tools:
+        message = f"{len(tools)} {split} examples have a turn of the role 'tool', which needs the call it answers"
+        yield Fault("hosted.role", f"{message} (first: example {tools[0]})", "drop these rows", column=column)
+    alone = [one.id for one in examples if len(one.messages) < 2 or not any(turn.content for turn in one.messages[:-1])]
+    if alone:
+        message = f"{len(alone)} {split} examples have an answer and nothing that is asked"
+        fix = "give prompts: a hosted model learns from chats"
+        yield Fault("hosted.no-prompt", f"{message} (first: example {alone[0]})", fix, column=column)

@@ -1,0 +1,224 @@
+"""What a hosted fine-tune will cost, before anything is sent: tokens, prices, and what is not known.
+
+Prices are US dollars for a million tokens: those of OpenAI's published list as it stood in June 2025
+(https://openai.com/api/pricing, "Fine-tuning"), for its own address alone. `model.price` overrides them.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kamerton.data.example import DataExample, Message
+from kamerton.errors import Fault
+from kamerton.providers.endpoint import OPENAI
+
+PRICED = "June 2025"
+ROUGH = "UTF-8 bytes / 4"
+PATIENCE_S = 10.0  # for an encoding to be downloaded
+BYTES_PER_TOKEN = 4
+DOUBT = 2  # a rough count is doubled before it is held against model.max_cost
+MESSAGE_TOKENS, REPLY_TOKENS = 3, 3  # what the chat format adds, by OpenAI's guide to counting tokens
+
+Encode = Callable[[str], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens, of the tuned model; None where unknown. `listed`: some are of the list here."""
+
+    training: float | None = None
+    input: float | None = None
+    output: float | None = None
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    price: Price
+    longest: int  # tokens of a training example: what is longer would be cut
+
+
+_KNOWN = {
+    "gpt-3.5-turbo": _Known(Price(8.0, 3.0, 6.0), 16_385),
+    "gpt-4o": _Known(Price(25.0, 3.75, 15.0), 65_536),
+    "gpt-4o-mini": _Known(Price(3.0, 0.3, 1.2), 65_536),
+    "gpt-4.1": _Known(Price(25.0, 3.0, 12.0), 65_536),
+    "gpt-4.1-mini": _Known(Price(5.0, 0.8, 3.2), 65_536),
+    "gpt-4.1-nano": _Known(Price(1.5, 0.2, 0.8), 65_536),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Tokens of an epoch of training, and of all evaluation (`output_tokens` at most); dollars are None if unknown."""
+
+    counted_by: str
+    training_tokens: int
+    epochs: int
+    input_tokens: int
+    output_tokens: int
+    price: Price
+
+    @property
+    def training(self) -> float | None:
+        """Dollars of the training."""
+        return _dollars((self.training_tokens * self.epochs, self.price.training))
+
+    @property
+    def evaluation(self) -> float | None:
+        """Dollars of the evaluation, at most."""
+        return _dollars((self.input_tokens, self.price.input), (self.output_tokens, self.price.output))
+
+    @property
+    def total(self) -> float | None:
+        """Both."""
+        known = (self.training, self.evaluation)
+        return None if known[0] is None or known[1] is None else known[0] + known[1]
+
+
+def _dollars(*parts: tuple[int, float | None]) -> float | None:
+    """Tokens times their price; none of them costs nothing, whatever the price."""
+    if any(tokens and price is None for tokens, price in parts):
+        return None
+    return sum(tokens * (price or 0.0) for tokens, price in parts) / 1e6
+
+
+def find_price(url: str, model: str, given: Price) -> Price:
+    """The price that was given, else that of the list; unknown at any other address than OpenAI's."""
+    found = _known(model) if url == OPENAI else None
+    known = found.price if found else Price()
+
+    def one(name: str) -> float | None:
+        typed: float | None = getattr(given, name)
+        listed: float | None = getattr(known, name)
+        return listed if typed is None else typed
+
+    is_listed = found is not None and None in (given.training, given.input, given.output)
+    return Price(one("training"), one("input"), one("output"), is_listed)
+
+
+def longest_example(model: str) -> int | None:
+    """How many tokens a training example may have; None where that is not known."""
+    known = _known(model)
+    return known.longest if known else None
+
+
+def _known(model: str) -> _Known | None:
+    """The model or its dated snapshot (gpt-4o-mini-2024-07-18, gpt-3.5-turbo-0125), also tuned before (ft:…)."""
+    base = model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
+    return _KNOWN.get(re.sub(r"-\d{4}(-\d\d-\d\d)?$", "", base))
+
+
+def find_encoding(model: str) -> Encode | None:
+    """The model's own encoding, if tiktoken knows and has it, or can download it within seconds."""
+    try:
+        import tiktoken
+
+        name = tiktoken.encoding_name_for_model(model)
+    except (ImportError, KeyError):
+        return None
+    found: list[Any] = []
+
+    def load() -> None:
+        try:
+            found.append(tiktoken.get_encoding(name))
+        except Exception:  # whatever a download fails with
+            return
+
+    thread = threading.Thread(target=load, daemon=True)  # the download has no time limit of its own
+    thread.start()
+    thread.join(PATIENCE_S)
+    return found[0].encode_ordinary if found else None
+
+
+def count_tokens(turns: Iterable[Message], encode: Encode | None) -> int:
+    """Tokens of a chat; without an encoding a quarter of its bytes."""
+    counts = [MESSAGE_TOKENS + _length(turn.role, encode) + _length(turn.content, encode) for turn in turns]
+    return sum(counts) + REPLY_TOKENS
+
+
+def _length(text: str, encode: Encode | None) -> int:
+    return len(encode(text)) if encode else -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def estimate(
+    train: Iterable[DataExample],
+    test: Iterable[DataExample],
+    encode: Encode | None,
+    price: Price,
+    *,
+    epochs: int,
+    models: int,
+    answer: int,
+) -> Estimate:
+    """`models` models are asked every test prompt, for an answer of `answer` tokens at most."""
+    prompts = [count_tokens(example.messages[:-1], encode) for example in test]
+    return Estimate(
+        ROUGH if encode is None else "tiktoken",
+        sum(count_tokens(example.messages, encode) for example in train),
+        epochs,
+        sum(prompts) * models,
+        len(prompts) * answer * models,
+        price,
+    )
+
+
+def too_long(train: Iterable[DataExample], model: str, encode: Encode | None) -> Fault | None:
+    """Examples that the endpoint would cut at their end without a word; a rough count only warns."""
+    most = longest_example(model)
+    if most is None:
+        return None
+    long = [example.id for example in train if count_tokens(example.messages, encode) > most]
+    if not long:
+        return None
+    about = "about " if encode is None else ""
+    message = f"{len(long)} training examples have {about}more than the {most:,} tokens that {model} learns from"
+    message = f"{message} (first: example {long[0]})"
+    fix = "shorten or drop them: the endpoint would cut off their ends, where the answers are"
+    return Fault("hosted.too-long", message, fix, column="data", severity="error" if encode else "warning")
+
+
+def over_limit(found: Estimate, limit: float | None) -> Fault | None:
+    """Why nothing is sent: it would cost more than `limit` dollars, or nobody knows."""
+    if limit is None:
+        return None
+    if found.total is None:
+        message = "model.max_cost is set, but the model's price is not known"
+        fix = "give model.price.training, model.price.input and model.price.output in dollars for a million tokens"
+        return Fault("hosted.price", message, fix, column="model.price")
+    rough = found.counted_by == ROUGH
+    most = found.total * (DOUBT if rough else 1)
+    if most <= limit:
+        return None
+    why = f" (tokens counted as {ROUGH}, doubled to be safe)" if rough else ""
+    message = f"this may cost ${most:,.2f}{why}, more than model.max_cost={limit:g}"
+    fix = "fewer examples or epochs, a lower score.max_new_tokens, base=false, or a higher model.max_cost"
+    return Fault("hosted.cost", message, fix, column="model.max_cost")
+
+
+def cost_words(found: Estimate) -> list[str]:
+    """What a person is told before anything is sent."""
+    tokens = found.training_tokens * found.epochs
+    epochs = f"{found.epochs} epoch{'s' if found.epochs > 1 else ''}"
+    return [
+        f"tokens {tokens:,} of training ({epochs}), {found.input_tokens:,} asked and at most"
+        f" {found.output_tokens:,} answered in evaluation; counted by {found.counted_by}",
+        f"cost   training {shown(found.training)}, evaluation at most {shown(found.evaluation)}{_source(found)}",
+    ]
+
+
+def _source(found: Estimate) -> str:
+    if found.total is None:
+        return "; give model.price.{training,input,output} for an estimate"
+    return f"; prices of {PRICED}: check today's" if found.price.listed else "; by model.price"
+
+
+def shown(dollars: float | None) -> str:
+    """An amount in words; small ones are not rounded to nothing."""
+    if dollars is None:
+        return "unknown"
+    return f"${dollars:,.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.4f}"

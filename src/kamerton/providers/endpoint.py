@@ -1,0 +1,144 @@
+"""Where a hosted model is and how it is spoken to: the address, the key (from the environment alone), its refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kamerton.decide.mask import mask_text
+from kamerton.errors import Fault, RunFailed, UserError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+OPENAI = "https://api.openai.com/v1"
+ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+RETRIES = 5  # of the client, for what passes: no connection, 408, 409, 429, 5xx
+TIMEOUT_S, UPLOAD_S = 60.0, 900.0
+_PASSES = {408, 409, 425, 429}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible API; `key` names the environment variable that holds its key."""
+
+    url: str
+    key: str
+
+    @property
+    def shown(self) -> str:
+        """The address as it may be written."""
+        return mask_text(self.url)
+
+    @property
+    def secret(self) -> str:
+        """The key; empty where there is none."""
+        return (os.environ.get(self.key) or "").strip()
+
+
+def find_endpoint(base_url: str | None, key: str | None) -> Endpoint:
+    """The address that was typed, else that of the environment (OPENAI_BASE_URL), else OpenAI's."""
+    return Endpoint((base_url or os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"), key or KEY)
+
+
+def endpoint_faults(endpoint: Endpoint) -> list[Fault]:
+    """What no repetition would mend: a package, an address, or a key that is not there or cannot be one."""
+    faults = []
+    if importlib.util.find_spec("openai") is None:
+        message = "model=openai needs the package openai, which is not installed"
+        faults.append(Fault("hosted.package", message, "pip install 'kamerton[hosted]'", column="model"))
+    try:
+        address = urlsplit(endpoint.url)
+        sound = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        message = f"{endpoint.shown!r} is no address"
+        faults.append(Fault("hosted.url", message, "write https://HOST/v1", column="model.base_url"))
+    secret = endpoint.secret
+    if not (secret.isascii() and secret.isprintable()):
+        message = f"the environment variable {endpoint.key} holds characters that no key has"
+        faults.append(Fault("hosted.key", message, "set it again", column="model.key"))
+    if sound and not secret and not is_loopback(endpoint.url):
+        message = f"the environment variable {endpoint.key} is not set: it should hold the key of {endpoint.shown}"
+        faults.append(Fault("hosted.key", message, f"export {endpoint.key}=…", column="model.key"))
+    return faults
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def untrusted(url: str | None) -> Fault | None:
+    """Why the key is not sent to an address that nobody typed but a run directory names: those come from anywhere."""
+    known = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
+    if url is None or url.rstrip("/") in known or is_loopback(url):
+        return None
+    message = f"the run names the endpoint {mask_text(url)}, and would be given your key"
+    fix = f"if you trust it: export {ADDRESS}={mask_text(url)}"
+    return Fault("hosted.trust", message, fix, column="model.base_url")
+
+
+def connect(endpoint: Endpoint) -> OpenAI:
+    """The official client; it repeats requests that failed for now, after pauses that grow."""
+    from openai import OpenAI
+
+    key = endpoint.secret or "none"  # a server on this machine may want none
+    return OpenAI(api_key=key, base_url=endpoint.url, max_retries=RETRIES, timeout=TIMEOUT_S)
+
+
+def passes(error: Any) -> bool:
+    """Whether what the client raised may be otherwise a little later."""
+    status: int | None = getattr(error, "status_code", None)
+    if status is None:
+        return type(error).__name__ in ("APIConnectionError", "APITimeoutError")
+    return (status in _PASSES or status >= 500) and bool(error.code != "insufficient_quota")
+
+
+@contextmanager
+def translated(endpoint: Endpoint) -> Iterator[None]:
+    """What the client raises, as `UserError` with what to mend, or as `RunFailed` where it may work later."""
+    from openai import APIError
+
+    try:
+        yield
+    except APIError as error:
+        message = f"{endpoint.shown}: {said(error, endpoint)}"
+        if passes(error):
+            fix = "repeat the command when it answers again: what was sent is not sent twice"
+            raise RunFailed(Fault("hosted.unreachable", message, fix, column="model.base_url")) from None
+        raise UserError([_refusal(error, message, endpoint)]) from None
+
+
+def said(error: Any, endpoint: Endpoint) -> str:
+    """The endpoint's words, without the key."""
+    status = getattr(error, "status_code", None)
+    body = error.body if isinstance(error.body, dict) else {}
+    text = str(body.get("message") or error.message or type(error).__name__)
+    text = text.replace(endpoint.secret, "•••") if endpoint.secret else text
+    return mask_text(f"{status} {text}" if status else text)[:500]
+
+
+def _refusal(error: Any, message: str, endpoint: Endpoint) -> Fault:
+    status = getattr(error, "status_code", None)
+    if status in (401, 403):
+        fix = f"correct the key in the environment variable {endpoint.key}, or its project's rights"
+        return Fault("hosted.key", message, fix, column="model.key")
+    if error.code == "insufficient_quota":
+        return Fault("hosted.quota", message, "add credit there, then repeat the command", column="model")
+    if status == 404 or error.param == "model":
+        fix = "name a model that the endpoint can fine-tune; model.base_url ends before /files and /fine_tuning"
+        return Fault("hosted.unknown", message, fix, column="model.name")
+    fix = f"correct what it names{f' ({error.param})' if error.param else ''}"
+    return Fault("hosted.refused", message, fix, column="model")

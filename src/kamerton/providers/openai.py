@@ -1,0 +1,219 @@
+"""One hosted run, top to bottom: gate → convert → check → estimate → upload → create → follow → evaluate → report.
+
+`kamerton train model=openai model.name=gpt-3.5-turbo data=jsonl data.path=…`. What was sent is in `run.json` under
+`hosted` before the next step begins (`base_url`, `training_file`, `validation_file`, `nonce`, `job_id`, `last_event`,
+`fine_tuned_model`, `ended`), so the same command goes on after a kill without a second upload or job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from kamerton.config.schema import Config
+from kamerton.config.secrets import writable
+from kamerton.data.report import manifest
+from kamerton.decide.baselines import write_baselines
+from kamerton.decide.report import write_report
+from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
+from kamerton.files import write_text
+from kamerton.output import plain_console
+from kamerton.providers.answer import score_hosted
+from kamerton.providers.endpoint import Endpoint, connect, translated
+from kamerton.providers.follow import Follower, follow
+from kamerton.providers.options import unused
+from kamerton.providers.plan import Plan, ignored_words, make_plan, say_plan
+from kamerton.providers.remote import Sleep, create_job, upload
+from kamerton.train.callbacks import StopRequest, stop_on_signal
+from kamerton.train.lifecycle import recorded
+from kamerton.train.opening import open_run
+from kamerton.train.run import RunResult
+from kamerton.train.rundir import RunDirectory
+from kamerton.train.terminal import say_result
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.fine_tuning import FineTuningJob
+
+_SLICE_S = 0.2  # how long a stop may go unseen
+
+
+def train_hosted(
+    config: Config,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+    named: Mapping[str, Any] | None = None,
+    sleep: Sleep = time.sleep,
+) -> RunResult:
+    """Fine-tune a hosted model as `config` says and write the run directory; arguments as `kamerton.train.run.train`.
+
+    Raises `UserError` for what the user must mend, `RunFailed` where the endpoint or its job fails, and `Interrupted`
+    when asked to stop: the job goes on at the endpoint, and the same run follows it again.
+    """
+    console = console or plain_console()
+    values = writable(dataclasses.asdict(config), named or {})
+    with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
+        plan = make_plan(config)
+        _begin(run, config, plan)
+        say_plan(console, plan, ignored := unused(overrides))
+        if ignored and not run.resuming:
+            run.event("warn", "hosted.unused", ignored_words(ignored), evidence=ignored)
+        try:
+            with translated(plan.endpoint):
+                client = connect(plan.endpoint)
+                job = _job(client, run, plan, _stoppable(stop, sleep))
+                done = follow(client, Follower(run, job.id, plan), _stoppable(stop, sleep), console)
+        except (Interrupted, KeyboardInterrupt):
+            _say_left(run, console)
+            raise
+        _end(run, plan, done)
+
+        answered = [*([("base", config.model.name)] if config.base else []), ("test", str(done.fine_tuned_model))]
+        for name, model in answered:
+            score_hosted(run, config, plan, name, model, stop, console)
+        if config.baselines and (run.path / "scores" / "test.parquet").exists():
+            prepared = plan.prepared
+            run.update(baselines=write_baselines(run.path, prepared.splits["train"], prepared.labels))
+        write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
+        run.set_state("succeeded")
+    say_result(console, run)
+    return RunResult(run.run_id, run.path, run.record["state"], run.record["metrics"])
+
+
+def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> Plan:
+    """Everything up to the estimate; nothing is sent and no run directory made."""
+    console, plan = console or plain_console(), make_plan(config)
+    say_plan(console, plan, unused(overrides))
+    console.print("model.dry_run=true: nothing was sent", highlight=False)
+    return plan
+
+
+def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
+    """Record what is about to be sent; refuses another endpoint or other data than the run was begun with."""
+    before = run.record.get("hosted") or {}
+    _same_endpoint(run, before, plan.endpoint)
+    known = (run.record.get("data") or {}).get("fingerprint")
+    if known not in (None, plan.prepared.fingerprint):
+        message = f"run {run.run_id} was started with other data: the files or how they are split have changed since"
+        fix = "restore the data to go on with it, or give another run_id for a new run"
+        raise UserError([Fault("run.data-changed", message, fix, file=str(run.path / "run.json"), column="data")])
+    counts = {name: len(examples) for name, examples in plan.prepared.splits.items()}
+    run.update(
+        provider="openai",
+        model={"name": config.model.name},
+        seed=config.seed,
+        data={"fingerprint": plan.prepared.fingerprint, "counts": counts, "report": manifest(plan.prepared)},
+        hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": _facts(plan)},
+    )
+    if before.get("ended") in ("failed", "cancelled"):
+        _anew(run, before)
+    folder = run.path / "hosted"
+    folder.mkdir(exist_ok=True)
+    for name, file in plan.files.items():
+        write_text(folder / f"{name}.jsonl", file.content.decode())
+    if not run.resuming:
+        for fault in plan.prepared.report["faults"]:
+            run.event("warn", fault["code"], fault["message"], evidence=Fault(**fault).where, advice=fault["fix"])
+
+
+def _same_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpoint) -> None:
+    if before.get("base_url") not in (None, endpoint.shown):
+        message = f"run {run.run_id} was begun at {before['base_url']}, now the endpoint is {endpoint.shown}"
+        fix = "set OPENAI_BASE_URL or model.base_url as it was, or give another run_id for a new run"
+        file = str(run.path / "run.json")
+        raise UserError([Fault("hosted.moved", message, fix, file=file, column="model.base_url")])
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    found = plan.estimate
+    costs = {"training": found.training, "evaluation": found.evaluation, "total": found.total}
+    return {**dataclasses.asdict(found), "dollars": costs}
+
+
+def _anew(run: RunDirectory, before: Mapping[str, Any]) -> None:
+    """A job that failed or was cancelled cannot go on: the run gets another one."""
+    former = [*(before.get("former_jobs") or []), before.get("job_id")]
+    fresh = dict.fromkeys(("job_id", "nonce", "last_event", "ended", "paused", "fine_tuned_model"))
+    run.update(hosted={**fresh, "former_jobs": former}, progress={"step": 0, "epoch": 0.0})
+    (run.path / "metrics.csv").unlink(missing_ok=True)
+    run.event("info", "hosted.again", f"job {before.get('job_id')} {before['ended']}: a new one is created")
+
+
+def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTuningJob:
+    """The job of this run, with its files: what is recorded or found at the endpoint is not made again."""
+    hosted = run.record["hosted"]
+    if hosted.get("job_id"):
+        return _taken_up(client, run, hosted)
+    for split, key in (("train", "training_file"), ("validation", "validation_file")):
+        if split in plan.files:
+            run.update(hosted={key: upload(client, plan.files[split], hosted.get(key), sleep)})
+    if not hosted.get("nonce"):
+        run.update(hosted={"nonce": uuid.uuid4().hex})
+    hosted = run.record["hosted"]
+    files = {key: hosted[key] for key in ("training_file", "validation_file") if hosted.get(key)}
+    since = datetime.fromisoformat(run.record["times"]["created"]).timestamp()
+    job = create_job(client, plan.request | files, run.run_id, hosted["nonce"], since, sleep)
+    run.update(hosted={"job_id": job.id})
+    run.event("info", "hosted.job", f"job {job.id} at {plan.endpoint.shown}", evidence=job.hyperparameters.to_dict())
+    return job
+
+
+def _taken_up(client: OpenAI, run: RunDirectory, hosted: Mapping[str, Any]) -> FineTuningJob:
+    job_id = str(hosted["job_id"])
+    if not hosted.get("paused"):
+        return client.fine_tuning.jobs.retrieve(job_id)
+    job = client.fine_tuning.jobs.resume(job_id)
+    run.update(hosted={"paused": False})
+    return job
+
+
+def _end(run: RunDirectory, plan: Plan, job: FineTuningJob) -> None:
+    """Record how the job ended; raises where that was not well."""
+    price, tokens = plan.estimate.price.training, job.trained_tokens
+    spent = None if price is None or tokens is None else tokens * price / 1e6
+    run.update(
+        hosted={
+            "ended": job.status,
+            "fine_tuned_model": job.fine_tuned_model,
+            "trained_tokens": tokens,
+            "training_dollars": spent,
+        }
+    )
+    if job.status == "cancelled":
+        raise Cancelled(Fault("hosted.cancelled", f"job {job.id} was cancelled", "resume the run for a new job"))
+    if job.status == "failed" or not job.fine_tuned_model:
+        error = job.error
+        reason = f"{error.message} [{error.code}]" if error and error.message else "it gives no reason"
+        message = f"job {job.id} failed: {reason}"
+        fix = "mend what it names; the same command then begins a new job"
+        raise RunFailed(Fault("hosted.failed", message, fix, column=error.param if error else None))
+
+
+def _say_left(run: RunDirectory, console: Console) -> None:
+    """A stop here stops nothing there."""
+    job = run.record.get("hosted", {}).get("job_id")
+    if job is None:
+        return
+    message = f"job {job} goes on at {run.record['hosted']['base_url']}"
+    advice = f"follow it again with run_id={run.run_id}, or cancel it: kamerton runs stop {run.path}"
+    run.event("info", "hosted.left", message, advice=advice)
+    console.print(f"{message}; to cancel it: kamerton runs stop {run.path}", highlight=False, soft_wrap=True)
+
+
+def _stoppable(stop: StopRequest, sleep: Sleep) -> Sleep:
+    """A pause that a stop ends."""
+
+    def pause(seconds: float) -> None:
+        while seconds > 0:
+            stop.check()
+            sleep(min(seconds, _SLICE_S))
+            seconds -= _SLICE_S
+        stop.check()
+
+    return pause

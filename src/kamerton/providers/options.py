@@ -1,0 +1,88 @@
+"""Which options mean something for a hosted model: what contradicts it is a fault, what it cannot use is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kamerton.config.origin import key_of
+from kamerton.config.sections import mapping_at
+from kamerton.errors import Fault
+
+HOSTED_KEYS = ("base_url", "key", "learning_rate_multiplier", "suffix", "max_cost", "dry_run", "price")
+# What a hosted run reads, or what changes nothing of it.
+_USED = (
+    *("name", "run_id", "resume", "seed", "base", "baselines", "allow_targets", "debug_note", "paths"),
+    *("data", "split", "metrics", "score", "cv.folds", "sweep", "experiment", "debug", "launcher", "hydra"),
+    *("trainer.max_epochs", "batch.size", "model", "model.name", "model.provider"),
+    *(f"model.{key}" for key in HOSTED_KEYS),
+    *("logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"),
+)
+_UNUSED = ("data.max_length", "data.overlong", "score.labels", "score.normalization", "score.content_free")
+
+
+def is_hosted(values: Mapping[str, Any]) -> bool:
+    """Whether composed values are those of a hosted model."""
+    return mapping_at(values, "model").get("provider") is not None
+
+
+def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Options that a hosted model contradicts, or that nothing but a hosted model uses."""
+    model = mapping_at(values, "model")
+    if not is_hosted(values):
+        for key in HOSTED_KEYS:
+            if model.get(key) is not None:
+                fix = "choose model=openai, or leave it out"
+                yield _fault(f"model.{key} is set, and the model is not a hosted one", fix, f"model.{key}")
+        return
+    suffix = model.get("suffix")
+    if isinstance(suffix, str) and len(suffix) > 64:
+        yield _fault(f"model.suffix has {len(suffix)} characters", "give 64 or fewer", "model.suffix")
+    if mapping_at(values, "cv").get("folds") is not None:
+        fix = "leave cv.folds out; each fold would be a job that is paid for"
+        yield _fault("cv.folds needs a model that is trained here, and this one is hosted", fix, "cv.folds")
+    if values.get("resume") == "force":
+        yield _fault("resume=force cannot change a job that a hosted model has begun", "start a new run", "resume")
+    trainer = mapping_at(values, "trainer")
+    for key, free in (("max_steps", (-1, None)), ("limit_train_batches", (None,))):
+        if trainer.get(key) not in free:
+            message = f"trainer.{key} cannot shorten a hosted job, which would be paid for in whole"
+            fix = f"set trainer.{key}={'-1' if key == 'max_steps' else 'null'}, and give fewer epochs or examples"
+            yield _fault(message, fix, f"trainer.{key}")
+    if mapping_at(values, "data").get("balance") == "weights":
+        message = "data.balance=weights changes the loss, and a hosted model has its own"
+        yield _fault(message, "choose data.balance=over or under", "data.balance")
+    score = mapping_at(values, "score")
+    if score.get("mode", "auto") not in ("auto", "generate"):
+        message = f"score.mode={score['mode']} needs probabilities, and a hosted model gives texts alone"
+        yield _fault(message, "leave it out", "score.mode")
+    if score.get("constrain"):
+        message = "score.constrain=true needs the model itself, and a hosted model gives texts alone"
+        yield _fault(message, "leave it out", "score.constrain")
+
+
+def sweep_fault(values: Mapping[str, Any]) -> list[Fault]:
+    """A study's trials are compared by the loss of the validation split, step by step, as only a run here can be."""
+    if not is_hosted(values):
+        return []
+    fix = "try a few values by -m (model.learning_rate_multiplier=0.5,1,2), then kamerton compare; each is paid for"
+    return [_fault("a sweep needs a model that is trained here, and this one is hosted", fix, "sweep")]
+
+
+def unused(overrides: Sequence[str]) -> list[str]:
+    """The typed overrides that a hosted model cannot use."""
+    return [text for text in overrides if not _is_used(text.lstrip("+~"))]
+
+
+def _is_used(text: str) -> bool:
+    if text in _USED:
+        return True
+    key = key_of(text)
+    if key in _UNUSED:
+        return False
+    sections = ("paths", "data", "split", "metrics", "score", "sweep", "hydra", "model.price")
+    return key in _USED or any(key.startswith((f"{section}.", f"{section}/")) for section in sections)
+
+
+def _fault(message: str, fix: str, key: str) -> Fault:
+    return Fault("hosted.option", message, fix, column=key)

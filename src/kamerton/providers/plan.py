@@ -1,0 +1,139 @@
+"""What a hosted run would send and what that would cost; nothing is sent here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kamerton.assets import cache_dir, local_data
+from kamerton.config.check import check_values, to_config
+from kamerton.config.schema import Config, PriceOptions
+from kamerton.config.targets import check_targets
+from kamerton.data.gate import Prepared, prepare
+from kamerton.errors import Fault, UserError
+from kamerton.providers.convert import ChatFile, chat_file, check_chat
+from kamerton.providers.cost import (
+    Estimate,
+    Price,
+    cost_words,
+    estimate,
+    find_encoding,
+    find_price,
+    over_limit,
+    too_long,
+)
+from kamerton.providers.endpoint import Endpoint, endpoint_faults, find_endpoint
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SENT = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Checked data, the files that would be uploaded by split, the job's parameters, and what all of it would cost."""
+
+    endpoint: Endpoint
+    prepared: Prepared
+    files: dict[str, ChatFile]
+    request: dict[str, Any]
+    estimate: Estimate
+    warnings: tuple[Fault, ...]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the job, by its parameters."""
+        own = self.request["method"]["supervised"]["hyperparameters"]
+        return -(-self.files["train"].examples // int(own["batch_size"])) * int(own["n_epochs"])
+
+
+def make_plan(config: Config) -> Plan:
+    """Gate, conversion, checks and estimate; raises `UserError` with everything that is wrong."""
+    model = config.model
+    endpoint = find_endpoint(model.base_url, model.key)
+    faults = endpoint_faults(endpoint)
+    try:
+        prepared = prepare(local_data(config.data), config.split, cache=cache_dir() / "data")
+    except UserError as error:
+        raise UserError([*faults, *error.faults]) from None
+    splits = {name: list(prepared.splits.get(name, ())) for name in (*SENT, "test")}
+    files = {name: chat_file(splits[name]) for name in SENT if splits[name]}
+    encode = find_encoding(model.name)
+    found = estimate(
+        splits["train"],
+        splits["test"],
+        encode,
+        find_price(endpoint.url, model.name, Price(**asdict(model.price or PriceOptions()))),
+        epochs=int(config.trainer.get("max_epochs") or 1),
+        models=2 if config.base else 1,
+        answer=config.score.max_new_tokens,
+    )
+    faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
+    faults += [one for one in (too_long(splits["train"], model.name, encode), over_limit(found, model.max_cost)) if one]
+    if any(fault.severity == "error" for fault in faults):
+        raise UserError(faults)
+    return Plan(endpoint, prepared, files, job_request(config), found, tuple(faults))
+
+
+def job_request(config: Config) -> dict[str, Any]:
+    """The job's parameters. The learning rate is the endpoint's own, times a multiplier where one is given."""
+    multiplier = config.model.learning_rate_multiplier
+    hyperparameters = {
+        "n_epochs": int(config.trainer.get("max_epochs") or 1),
+        "batch_size": config.batch.size,
+        **({} if multiplier is None else {"learning_rate_multiplier": multiplier}),
+    }
+    return {
+        "model": config.model.name,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "seed": config.seed,
+        **({"suffix": config.model.suffix} if config.model.suffix else {}),
+    }
+
+
+def plan_faults(values: dict[str, Any]) -> list[Fault]:
+    """Every fault that can be found without sending anything; none where the values themselves have some."""
+    if any(fault.severity == "error" for fault in check_values(values)):
+        return []
+    own = {"metrics": values.get("metrics") or {}}
+    faults = check_targets(own, values.get("allow_targets") or ())
+    try:
+        return [*faults, *make_plan(to_config(values)).warnings]
+    except UserError as error:
+        return [*faults, *error.faults]
+
+
+def plan_words(plan: Plan, ignored: Sequence[str]) -> Iterator[str]:
+    """What a person is told before anything is sent."""
+    sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in plan.prepared.splits.items())
+    yield f"data   {sizes}{f'; {len(plan.prepared.labels)} labels' if plan.prepared.labels else '; free text'}"
+    sent = (f"{file.examples:,} {name} ({len(file.content):,} bytes)" for name, file in plan.files.items())
+    yield f"sends  {', '.join(sent)}"
+    request: Mapping[str, Any] = plan.request
+    own = request["method"]["supervised"]["hyperparameters"]
+    given = {"model": request["model"], **own, "seed": request["seed"], "suffix": request.get("suffix")}
+    words = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+    rate = "" if "learning_rate_multiplier" in own else "; the learning rate is the endpoint's own"
+    yield f"job    {words}{rate}"
+    yield from cost_words(plan.estimate)
+    if ignored:
+        yield f"unused {ignored_words(ignored)}"
+
+
+def ignored_words(ignored: Sequence[str]) -> str:
+    """One sentence about what was typed for nothing."""
+    rate = any(text.startswith("optimizer.lr=") for text in ignored)
+    advice = "; for the learning rate give model.learning_rate_multiplier" if rate else ""
+    return f"a hosted model cannot use {', '.join(ignored)}{advice}"
+
+
+def say_plan(console: Console, plan: Plan, ignored: Sequence[str]) -> None:
+    """The plan on the terminal, with its warnings."""
+    console.print(f"[bold]{plan.request['model']}[/bold] at {plan.endpoint.shown}", highlight=False)
+    for line in plan_words(plan, ignored):
+        style = "yellow" if line.startswith("unused") else None
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
+    for fault in plan.warnings:
+        console.print(f"warning: {fault}", highlight=False, markup=False, soft_wrap=True, style="yellow")

@@ -1,0 +1,82 @@
+"""What an endpoint says of a job, as the files of a run have it: rows of `metrics.csv`, events, metrics by split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kamerton.files import write_text
+
+Rows = dict[int, dict[str, float]]  # by optimizer step
+
+# OpenAI's names. `valid_*` are of a part of the validation file, `full_valid_*` of all of it at the end of an epoch.
+_NAMES = {
+    "train_loss": "train/loss",
+    "train_mean_token_accuracy": "train/token_accuracy",
+    "train_accuracy": "train/token_accuracy",
+    "learning_rate": "lr",
+    "valid_loss": "val_part/loss",
+    "valid_mean_token_accuracy": "val_part/token_accuracy",
+    "full_valid_loss": "val/loss",
+    "full_valid_mean_token_accuracy": "val/token_accuracy",
+}
+_MOST = 700.0  # exp of more is no number
+
+
+def metric_row(data: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of one step under the names that every run has; what is no number is left out."""
+    row = {_NAMES[key]: float(value) for key, value in data.items() if key in _NAMES and _is_number(value)}
+    perplexities = {
+        key.replace("loss", "perplexity"): math.exp(value)
+        for key, value in row.items()
+        if key in ("train/loss", "val/loss") and value < _MOST
+    }
+    return row | perplexities
+
+
+def step_of(data: object) -> int | None:
+    """The step that an event's data are about; None where they are about none."""
+    step = data.get("step") if isinstance(data, Mapping) else None
+    return int(step) if isinstance(step, int | float) and not isinstance(step, bool) and step > 0 else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def merge(rows: Rows, found: Iterable[tuple[int, Mapping[str, float]]]) -> bool:
+    """Add what was logged at steps to `rows`; whether anything is new."""
+    before = {step: dict(row) for step, row in rows.items()}
+    for step, row in found:
+        if row:
+            rows[step] = {**rows.get(step, {}), **row}
+    return rows != before
+
+
+def write_rows(path: Path, rows: Rows, steps_per_epoch: float) -> None:
+    """Replace `metrics.csv`, the steps in order."""
+    columns = ["step", "epoch", *dict.fromkeys(key for row in rows.values() for key in row if key != "epoch")]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for step in sorted(rows):
+        writer.writerow({**rows[step], "step": step, "epoch": round(step / steps_per_epoch, 4)})
+    write_text(path, buffer.getvalue())
+
+
+def latest(rows: Rows) -> dict[str, dict[str, float]]:
+    """The metrics by split: the latest of training and validation, and the validation with the lowest loss."""
+    found: dict[str, dict[str, float]] = {}
+    for step in sorted(rows):
+        for split, prefix in (("train", "train/"), ("validation", "val/")):
+            values = {key.removeprefix(prefix): value for key, value in rows[step].items() if key.startswith(prefix)}
+            if not values:
+                continue
+            found[split] = {"step": step, **values} if split == "validation" else values
+            if split == "validation" and values.get("loss", math.inf) < found.get("best", {}).get("loss", math.inf):
+                found["best"] = found[split]
+    return found

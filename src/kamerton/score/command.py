@@ -1,0 +1,71 @@
+"""`kamerton evaluate`: any run, checkpoint, model or hosted model on any data; says and writes what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kamerton.config.command import Asked, Done, run_command
+from kamerton.config.compose import compose_values
+from kamerton.config.faults import Root
+from kamerton.errors import Fault
+from kamerton.output import plain_console
+from kamerton.score.options import EvaluateOptions, check_evaluate, check_given
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kamerton.score.evaluation import Evaluation
+
+ROOT = Root("evaluate", check_evaluate)
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Everything between the command line and the evaluation directory; returns the exit code."""
+    defaults: dict[str, Any] = {}  # composed before Hydra runs: inside a job it cannot compose
+
+    def deeper(values: dict[str, Any]) -> list[Fault]:
+        if values.get("model") and not defaults:
+            defaults.update(compose_values(["model=tiny", "data=jsonl"]))
+        return [*check_given(values), *_missing_packages(values)]
+
+    def job(values: dict[str, Any], asked: Asked) -> Done:
+        from kamerton.config.check import to_options
+        from kamerton.score.evaluation import run_evaluation
+        from kamerton.train.command import quiet_frameworks
+
+        quiet_frameworks()
+        console = plain_console()
+        found = run_evaluation(to_options(EvaluateOptions, values), values, asked.named, defaults, console)
+        _say(console, found)
+        return Done(None, {name: value for name, value in found.metrics.items() if value is not None}, found.path)
+
+    return run_command(arguments, job, deeper, root=ROOT)
+
+
+def _missing_packages(values: dict[str, Any]) -> list[Fault]:
+    if not (values.get("lm_eval") or {}).get("tasks"):
+        return []
+    from kamerton.score.harness import check_harness
+
+    return check_harness()
+
+
+def _say(console: Console, found: Evaluation) -> None:
+    """The metrics table with intervals, the harness's results, and where everything is."""
+    from rich.table import Table
+
+    from kamerton.decide.verdict import number, span
+
+    if found.metrics:
+        table = Table("metric", title=f"Test split, {found.rows:,} examples; 95 % intervals")
+        table.add_column("value", justify="right")
+        for name, value in found.metrics.items():
+            table.add_row(name, number(value) + span(found.intervals.get(name)).replace("[", "\\["))
+        console.print(table)
+    for task, values in found.tasks.items():
+        numbers = [f"{key.partition(',')[0]} {value:.4g}" for key, value in values.items() if isinstance(value, float)]
+        console.print(f"lm_eval {task}: {', '.join(numbers)}", highlight=False)
+    for what, name in (("scores", "scores"), ("record", "evaluation.json")):
+        if (found.path / name).exists():
+            console.print(f"{what:<7}{found.path / name}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,50 @@
+"""Tasks of lm-evaluation-harness on a loaded model; the package is imported only here, and only when asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from kamerton.config.schema import ModelOptions
+from kamerton.errors import Fault, UserError
+from kamerton.model.attention import ATTENTION
+from kamerton.model.load import load_tokenizer
+from kamerton.model.parts import base_of
+from kamerton.score.options import HarnessOptions
+from kamerton.score.subject import Loaded
+
+
+def check_harness() -> list[Fault]:
+    """What is missing for tasks of the harness."""
+    if importlib.util.find_spec("lm_eval") is not None:
+        return []
+    message = "lm_eval.tasks needs lm-evaluation-harness, which is not installed"
+    return [Fault("lm_eval.package", message, "pip install 'kamerton[lm-eval]'", column="lm_eval.tasks")]
+
+
+def run_tasks(loaded: Loaded, model: ModelOptions, options: HarnessOptions) -> dict[str, dict[str, Any]]:
+    """The harness's results by task: its metrics with their standard errors.
+
+    Raises `UserError` where the package is missing, or knows no task of a name.
+    """
+    if faults := check_harness():
+        raise UserError(faults)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=options.include)
+    unknown = [name for name in options.tasks if name not in manager.all_tasks]
+    if unknown:
+        fix = "see lm-eval ls tasks, or give lm_eval.include=FOLDER of your own"
+        message = f"lm-evaluation-harness has no task {', '.join(unknown)}"
+        raise UserError([Fault("lm_eval.task", message, fix, column="lm_eval.tasks")])
+    inner = base_of(loaded.model)
+    if inner.config._attn_implementation == ATTENTION:
+        inner.set_attn_implementation("sdpa")
+    tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    wrapped = HFLM(
+        pretrained=loaded.model, tokenizer=tokenizer, batch_size="auto" if loaded.device.type != "cpu" else 8
+    )
+    found = simple_evaluate(model=wrapped, tasks=options.tasks, task_manager=manager, limit=options.limit)
+    return {name: dict(values) for name, values in found["results"].items()}

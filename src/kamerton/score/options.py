@@ -1,0 +1,132 @@
+"""What `kamerton evaluate` can be asked: the keys of `conf/evaluate.yaml`, their types and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from kamerton.config.check import check_classes, check_schema
+from kamerton.config.places import check_places
+from kamerton.config.schema import BatchOptions, Config, ModelOptions, Node, PathOptions, ScoreOptions
+from kamerton.config.targets import check_targets
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.errors import Fault
+
+
+@dataclass
+class EngineOptions:
+    """What generates: the model in this process, one behind an OpenAI-compatible endpoint, or vLLM.
+
+    `key` names the environment variable with the endpoint's key.
+    """
+
+    kind: Literal["local", "hosted", "vllm"] = "local"
+    url: str = "https://api.openai.com/v1"
+    key: str = "OPENAI_API_KEY"
+    concurrency: Annotated[int, Gt(0), Le(1024)] = 8
+    retries: Annotated[int, Ge(0)] = 6
+    timeout: Annotated[float, Gt(0)] = 120.0
+
+
+@dataclass
+class HarnessOptions:
+    """Tasks of lm-evaluation-harness, with a folder of further ones and a limit of documents for each."""
+
+    tasks: list[str] = field(default_factory=list)
+    include: str | None = None
+    limit: Annotated[int, Gt(0)] | None = None
+
+
+@dataclass
+class EvaluateOptions:
+    """One evaluation, as `conf/evaluate.yaml` explains its keys. Sections of a run may be given in part."""
+
+    run: str | None = None
+    checkpoint: str | None = None
+    limit: Annotated[int, Gt(0)] | None = None
+    name: str | None = None
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: Annotated[int, Gt(0), Le(1024)] | None = None
+    allow_targets: list[str] = field(default_factory=list)
+    model: ModelOptions | None = None
+    data: DataOptions | None = None
+    split: SplitOptions | None = None
+    trainer: Node | None = None  # of a data set's preset; not used
+    eval: Node | None = None  # the same
+    batch: BatchOptions | None = None
+    score: ScoreOptions | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    metrics: dict[str, Node | None] = field(default_factory=dict)
+    lm_eval: HarnessOptions = field(default_factory=HarnessOptions)
+    paths: PathOptions = field(default_factory=PathOptions)
+
+
+EvaluateOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore[attr-defined]
+
+
+def check_evaluate(values: Mapping[str, Any]) -> list[Fault]:
+    """Unknown keys, wrong types and contradictions; what it names is looked at when it is read."""
+    own = {"metrics": values.get("metrics") or {}}
+    allowed = values.get("allow_targets") or ()
+    return [
+        *check_schema(values, EvaluateOptions),
+        *check_places(values),
+        *check_classes(own, ("metrics",)),
+        *check_targets(own, allowed if isinstance(allowed, list) else ()),
+        *_contradictions(values),
+    ]
+
+
+def check_given(values: Mapping[str, Any]) -> list[Fault]:
+    """That something is named to be evaluated; apart from the rest, so that help and `--cfg` need nothing."""
+    if _subjects(values):
+        return []
+    fix = "add run=DIR, checkpoint=FILE, or model=hub model.name=NAME"
+    return [_fault("nothing is named that could be evaluated", fix, "run")]
+
+
+_SUBJECTS = ("run", "checkpoint", "model")
+
+
+def _subjects(values: Mapping[str, Any]) -> list[str]:
+    """What is named; `model.trust_remote_code` alone is about the model of a run."""
+    return [key for key in _SUBJECTS if values.get(key) and _given(values[key]) != {"trust_remote_code"}]
+
+
+def _given(value: Any) -> set[str]:
+    return {key for key, each in value.items() if each is not None} if isinstance(value, Mapping) else set()
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
+    given = _subjects(values)
+    if len(given) > 1:
+        fix = "give one of them" if "model" in given else "give the checkpoint alone: it lies in its run"
+        yield _fault(f"{given[0]} and {given[1]} are both given", fix, given[1])
+    engine, score = (_section(values, name) for name in ("engine", "score"))
+    kind = engine.get("kind", "local")
+    if kind == "local" and _section(values, "model").get("provider"):
+        kind = "hosted"
+    if kind == "local":
+        return
+    if "model" not in given:
+        yield _fault(f"engine={kind} needs the name of its model", "add model=hub model.name=NAME", "model.name")
+    if score.get("mode", "auto") not in ("auto", "generate"):
+        message = f"score.mode={score['mode']} needs probabilities, and engine={kind} gives none"
+        yield _fault(message, "leave it out, or use engine=local", "score.mode")
+    if score.get("constrain"):
+        message = f"score.constrain=true needs the model itself, and engine={kind} only generates"
+        yield _fault(message, "leave it out, or use engine=local", "score.constrain")
+    if _section(values, "lm_eval").get("tasks"):
+        yield _fault(f"lm_eval.tasks need the model itself, not engine={kind}", "use engine=local", "lm_eval.tasks")
+
+
+def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _fault(message: str, fix: str, key: str) -> Fault:
+    return Fault("config.value", message, fix, column=key)

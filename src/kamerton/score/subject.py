@@ -1,0 +1,285 @@
+"""What is evaluated: a run with everything it was trained with, or a model by its name; and how each is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kamerton.config.check import check_values, to_config
+from kamerton.config.schema import Config
+from kamerton.data.command import model_faults
+from kamerton.data.options import check_data_options
+from kamerton.errors import Fault, UserError
+from kamerton.plan.cut import Cut
+from kamerton.providers.endpoint import untrusted
+from kamerton.score.options import EvaluateOptions
+
+_TAKEN_OVER = ("data", "split", "batch", "score")
+_FILES = ("path", "train", "validation", "test", "sources")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model where it runs, how its rows are laid out, and how many tokens a pass holds."""
+
+    model: Any
+    cut: Cut
+    max_tokens: int
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is evaluated, as a run's configuration; `name` for people, `facts` for the record.
+
+    `named` are the configuration's values with `${oc.env:NAME}` where the environment gave one: files hold that text.
+    `labels` are those of a run whose own data are not asked for (`own_data` false); None for free text.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    config: Config
+    named: dict[str, Any]
+    load: Callable[[str], Loaded]
+    own_data: bool
+    labels: list[str] | None = None
+
+
+def find_subject(
+    options: EvaluateOptions, values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Subject:
+    """The run, checkpoint or model that the options name; `values` are the options as they were typed, `named` the same
+    with the environment's by name, `defaults` what is taken for a model that no run trained.
+
+    Raises `UserError` for a run that is not there, or options that cannot be used with it.
+    """
+    if options.run is None and options.checkpoint is None:
+        elsewhere = options.engine.kind == "hosted" or bool(options.model and options.model.provider)
+        return _model(values, named, defaults, is_here=not elsewhere)
+    checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
+    path = Path(options.run) if options.run is not None else Path(options.checkpoint or "").parent.parent
+    return _run(path, checkpoint, values, named)
+
+
+def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
+    from kamerton.train.rundir import read_record
+
+    record = read_record(path)
+    if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
+        missing = checkpoint or path
+        fix = "give a run directory, e.g. run=outputs/trec/ab12, or a checkpoint in one"
+        raise UserError([Fault("evaluate.no-run", "there is no such run", fix, file=str(missing), column="run")])
+    written = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
+    own = _plain(written)
+    _check_trust(own, values, path)
+    config = _tuned(_config(_merged(own, values)), record, path)
+    typed = values.get("data") or {}
+    labels = ((record.get("data") or {}).get("report") or {}).get("labels")
+    facts = {"run": str(path), "checkpoint": checkpoint and str(checkpoint), "model": record.get("model")}
+    name = f"{path.resolve().parent.name}-{path.resolve().name}" + (f"-{checkpoint.stem}" if checkpoint else "")
+
+    def load(accelerator: str) -> Loaded:
+        return load_run(config, path, checkpoint, record.get("batch") or {}, accelerator)
+
+    own_data = not any(typed.get(key) for key in _FILES)
+    unresolved = {**_without_places(named), **_merged(written, named)}
+    return Subject(name, facts, config, unresolved, load, own_data, None if own_data else labels)
+
+
+def _tuned(config: Config, record: Mapping[str, Any], path: Path) -> Config:
+    """The configuration with the name of what a hosted run made, at an address that may be given the key."""
+    if config.model.provider is None:
+        return config
+    name = (record.get("hosted") or {}).get("fine_tuned_model")
+    faults = [fault] if (fault := untrusted(config.model.base_url)) else []
+    if not name:
+        fix = f"go on with it: kamerton runs resume {path}"
+        faults.append(Fault("evaluate.no-model", "its job has made no model", fix, file=str(path), column="run"))
+    if faults:
+        raise UserError(faults)
+    return _with_name(config, str(name))
+
+
+def _check_trust(own: Mapping[str, Any], typed: Mapping[str, Any], path: Path) -> None:
+    """A run's folder may come from anywhere: that its model's code is trusted has to be typed."""
+    asked, given = ((values.get("model") or {}).get("trust_remote_code") for values in (own, typed))
+    if asked and not given:
+        message = "the run's configuration lets its model's own code run"
+        fix = "if you trust that code, add model.trust_remote_code=true"
+        file = str(path / "config.yaml")
+        raise UserError([Fault("config.trust", message, fix, file=file, column="model.trust_remote_code")])
+
+
+def _model(
+    values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any], *, is_here: bool
+) -> Subject:
+    """A model as a run that trains nothing."""
+    if is_here and not _adapter_file(str(values["model"].get("name"))).is_file() and (faults := model_faults(values)):
+        raise UserError(faults)
+    data = values.get("data")
+    config = _config(_merged({**defaults, "data": data or {}, "model": values["model"]}, values))
+    name = config.model.name.partition("#")[0].rstrip("/").rpartition("/")[2]
+    facts = {"run": None, "checkpoint": None, "model": {"name": config.model.name, "revision": config.model.revision}}
+    return Subject(
+        name, facts, config, _without_places(named), lambda accelerator: load_named(config, accelerator), True
+    )
+
+
+def _without_places(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run is must be found again by the record of its evaluation."""
+    return {key: value for key, value in named.items() if key not in ("run", "checkpoint")}
+
+
+def _plain(values: Any) -> dict[str, Any]:
+    """A run's configuration, with what it names of the environment."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    except OmegaConfBaseException as error:
+        message = f"the run's configuration cannot be read: {str(error).splitlines()[0]}"
+        fix = "set the environment variables that its config.yaml names"
+        raise UserError([Fault("evaluate.config", message, fix, column="run")]) from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def _merged(own: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's sections with what was typed on top; data files that are typed take the place of all of the run's."""
+    merged = dict(own)
+    for key in _TAKEN_OVER:
+        section = typed.get(key) or {}
+        merged[key] = {**(own.get(key) or {}), **section}
+    data = typed.get("data") or {}
+    if any(data.get(key) for key in _FILES):
+        merged["data"] |= {key: data.get(key) or ({} if key == "sources" else None) for key in _FILES}
+    if typed.get("metrics"):
+        merged["metrics"] = {**(own.get("metrics") or {}), **typed["metrics"]}
+    merged["allow_targets"] = list(typed.get("allow_targets") or [])  # a folder does not vouch for itself
+    return merged
+
+
+def _config(values: dict[str, Any]) -> Config:
+    """The typed configuration; faults of a test file alone are not those of training data."""
+    alone = set(_given(values["data"])) == {"test"} or not _given(values["data"])
+    checked = {**values, "data": {**values["data"], "train": "given", "path": None} if alone else values["data"]}
+    faults = [fault for fault in check_values(checked) if fault.severity == "error"]
+    if faults:
+        raise UserError(faults)
+    config = to_config(values)
+    if not alone and (wrong := check_data_options(config.data)):
+        raise UserError(wrong)
+    return config
+
+
+def _given(data: Mapping[str, Any]) -> list[str]:
+    return [key for key in _FILES if data.get(key)]
+
+
+def run_config(path: Path) -> Config:
+    """The configuration of the run at `path`; whether its data are still there does not matter.
+
+    Raises `UserError` where it cannot be read, or lets its model's own code run.
+    """
+    from kamerton.train.rundir import read_mapping
+
+    own = _plain(read_mapping(path / "config.yaml", yaml.safe_load))
+    _check_trust(own, {}, path)
+    return to_config(_merged(own, {}))
+
+
+def load_run(
+    config: Config,
+    path: Path,
+    checkpoint: Path | None,
+    decided: Mapping[str, Any],
+    accelerator: str,
+    base: Callable[[Config], Any] | None = None,
+) -> Loaded:
+    """The model as the run scored it: the same weights, kernels, layout and pass size, so the same numbers.
+
+    `base` gives the untouched model in place of loading it.
+    """
+    from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
+
+    model = (base or load_base)(config)
+    device = _prepare(model, config, accelerator)
+    cut = _lay_out(model, config, decided.get("cut"))
+    tuned = to_train(config, model)
+    load_weights(tuned, checkpoint or chosen_checkpoint(path))
+    typed = config.batch.max_tokens
+    tokens = int(typed) if typed != "auto" else decided.get("max_tokens") or _max_tokens(model)
+    return Loaded(tuned.to(device).eval(), cut, int(tokens), device)
+
+
+def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] | None = None) -> Loaded:
+    """A model of the hub or of a folder; an adapter's folder with its base, which `base` gives in place of loading."""
+    from kamerton.train.restore import load_base
+
+    adapter = _adapter_file(config.model.name)
+    model = (base or load_base)(_with_name(config, _base_of_adapter(adapter)) if adapter.is_file() else config)
+    device = _prepare(model, config, accelerator)
+    cut = _lay_out(model, config, None)
+    if adapter.is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter.parent)
+    typed = config.batch.max_tokens
+    return Loaded(model.to(device).eval(), cut, int(typed) if typed != "auto" else _max_tokens(model), device)
+
+
+def _with_name(config: Config, name: str) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name, revision=None))
+
+
+def _adapter_file(name: str) -> Path:
+    return Path(name).expanduser() / "adapter_config.json"
+
+
+def _base_of_adapter(file: Path) -> str:
+    found: str = yaml.safe_load(file.read_text("utf-8"))["base_model_name_or_path"]
+    return found
+
+
+def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
+    """Kernels as in training, and the device."""
+    from kamerton.model.fuse import fuse, restore
+    from kamerton.train.build import uses_kernels
+
+    (fuse if uses_kernels(config) else restore)(model)
+    gpu = accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    if accelerator == "gpu" and not gpu:
+        fault = Fault("evaluate.device", "there is no GPU here", "set accelerator=auto", column="accelerator")
+        raise UserError([fault])
+    device = torch.device("cuda" if gpu else "cpu")
+    if model.device.type != device.type:
+        model.to(device)
+    return device
+
+
+def _lay_out(model: Any, config: Config, decided: Cut | None) -> Cut:
+    from kamerton.model.probe import choose_cut
+    from kamerton.model.switches import set_attention
+
+    cut: Cut = choose_cut(model, decided or config.batch.cut, dropout=config.adapter.dropout).cut
+    if config.model.attn is not None:
+        set_attention(model, config.model.attn)
+    return cut
+
+
+def _max_tokens(model: Any) -> int:
+    from kamerton.model.budget import find_max_tokens
+
+    return find_max_tokens(model, trains_all=False)
+
+
+def slug(text: str) -> str:
+    """Letters, digits and dashes, for a folder's name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60] or "model"

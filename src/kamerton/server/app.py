@@ -1,0 +1,54 @@
+"""The server's application: its routes, and what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from kamerton import __version__
+from kamerton.server.chat import chat_router
+from kamerton.server.errors import DESCRIBED, handle_errors
+from kamerton.server.files import files_router
+from kamerton.server.generation import Generator
+from kamerton.server.guard import Guard
+from kamerton.server.jobs import jobs_router
+from kamerton.server.models import models_router
+from kamerton.server.settings import Settings
+
+
+def create_app(settings: Settings, generator: Generator | None = None) -> FastAPI:
+    """The API over the run directories below `settings.root`, whose models answer through `generator`.
+
+    Nothing is started and no folder is made.
+    """
+    generator = generator or Generator()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await generator.close()
+
+    app = FastAPI(
+        title="Kamerton",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=DESCRIBED,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.generator = generator
+    handle_errors(app)
+    app.add_middleware(Guard, settings=settings)
+    for router in (files_router(settings), jobs_router(settings), models_router(settings)):
+        app.include_router(router)
+    app.include_router(chat_router(settings, generator))
+
+    @app.get("/health", tags=["health"])
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

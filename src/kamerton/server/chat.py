@@ -1,0 +1,106 @@
+"""`/v1/chat/completions` and `/v1/completions`: answers of base models and of what a tenant has tuned.
+
+An answer comes whole or, with `stream`, as server-sent events that end with `[DONE]`. A client that goes away ends the
+work on its answer. What goes wrong before the first token is an ordinary error; after it, an event that holds one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from kamerton.server.auth import tenant_of
+from kamerton.server.chat_request import ChatRequest, CompletionRequest
+from kamerton.server.chat_shape import Shape
+from kamerton.server.errors import ApiError, response_to
+from kamerton.server.generation import GenerationRequest, Generator, Piece
+from kamerton.server.models import resolve
+from kamerton.server.settings import Settings
+
+T = TypeVar("T")
+Tenant = Annotated[str, Depends(tenant_of)]
+
+
+def chat_router(settings: Settings, generator: Generator) -> APIRouter:
+    """`/v1/chat/completions` and `/v1/completions`."""
+    router = APIRouter(prefix="/v1", tags=["chat"])
+
+    async def answer(body: ChatRequest | CompletionRequest, tenant: str, request: Request, shape: Shape) -> Response:
+        with_usage = body.with_usage
+        asked = body.generation(await run_in_threadpool(resolve, settings, tenant, body.model))
+        if not body.stream:
+            return JSONResponse(shape.whole(await _unless_gone(request, _collect(generator, asked))))
+        pieces = generator.stream(asked)
+        first = await _unless_gone(request, anext(pieces))
+        return StreamingResponse(_events(shape, first, pieces, with_usage), media_type="text/event-stream")
+
+    @router.post("/chat/completions")
+    async def create_chat_completion(body: ChatRequest, tenant: Tenant, request: Request) -> Response:
+        return await answer(body, tenant, request, Shape(body.model, is_chat=True))
+
+    @router.post("/completions")
+    async def create_completion(body: CompletionRequest, tenant: Tenant, request: Request) -> Response:
+        return await answer(body, tenant, request, Shape(body.model, is_chat=False))
+
+    return router
+
+
+async def _collect(generator: Generator, asked: GenerationRequest) -> Piece:
+    """The whole answer as one piece."""
+    text = ""
+    async with aclosing(generator.stream(asked)) as pieces:
+        async for piece in pieces:
+            text += piece.text
+    return Piece(text, piece.tokens, piece.finish_reason, piece.prompt_tokens, piece.fingerprint)
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What `work` comes to; it is cancelled when the client goes away."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ApiError(499, "The client closed the connection.", code="client_closed_request")  # nobody reads this
+    finally:
+        working.cancel()
+        gone.cancel()
+        await asyncio.wait({working, gone})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(
+    shape: Shape, first: Piece, pieces: AsyncGenerator[Piece, None], with_usage: bool
+) -> AsyncIterator[bytes]:
+    """Server-sent events of an answer whose first piece has come."""
+    more: dict[str, Any] = {"usage": None} if with_usage else {}
+    last = first
+    async with aclosing(pieces):
+        if shape.is_chat:
+            yield _event(shape.opening(first) | more)
+        try:
+            async for last in pieces:
+                if last.text:
+                    yield _event(shape.part(last) | more)
+        except ApiError as error:
+            yield b"data: " + response_to(error).body + b"\n\n"
+            return
+    yield _event(shape.ending(last) | more)
+    if with_usage:
+        yield _event(shape.usage(last))
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"

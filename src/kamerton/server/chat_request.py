@@ -1,0 +1,181 @@
+"""What may be asked of `/v1/chat/completions` and `/v1/completions`, and what it comes to.
+
+Every parameter of OpenAI's is either honoured, or refused where it would ask for something else than happens anyway;
+`user`, `safety_identifier` and `prompt_cache_key` say who asks and change no answer anywhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from kamerton.server.errors import ApiError
+from kamerton.server.generation import GenerationRequest
+
+_TURNS = 512  # of a chat
+_COMPLETION = 16  # tokens of /v1/completions where nothing is said, as at OpenAI
+
+
+def _unicode(text: str) -> str:
+    """JSON can hold half a character, which no text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("invalid_text", "holds half of a surrogate pair, which is no character") from None
+    return text
+
+
+def _unsupported(value: Any, _: Any) -> None:
+    if value is not None:
+        raise PydanticCustomError("unsupported", "is not supported here: leave it out")
+
+
+def _joined(content: Any) -> Any:
+    """A turn's text; a list of text parts is joined, as in training data."""
+    if not isinstance(content, list):
+        return content
+    if not content:
+        raise PydanticCustomError("empty_content", "holds no part")
+    for i, part in enumerate(content):
+        if not (isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)):
+            message = "part {number} is not of type text: models here read text alone"
+            raise PydanticCustomError("unsupported_content", message, {"number": i})
+    return "".join(part["text"] for part in content)
+
+
+def _listed(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+def _alone(prompt: Any) -> Any:
+    """One prompt, also as a list of one."""
+    return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Unsupported = Annotated[None, WrapValidator(_unsupported)]
+Stops = Annotated[
+    list[Annotated[Text, Field(min_length=1, max_length=256)]], Field(max_length=4), BeforeValidator(_listed)
+]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Turn(_Strict):
+    """One message of a chat; what an answer of the API holds beside its text may come back as null."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[Text, BeforeValidator(_joined)]
+    name: Unsupported = None
+    refusal: Unsupported = None
+    annotations: Unsupported = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
+    tool_calls: Unsupported = None
+    tool_call_id: Unsupported = None
+
+
+class StreamOptions(_Strict):
+    """`include_usage`: a last chunk says how many tokens there were."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class TextFormat(_Strict):
+    """The only format of answers."""
+
+    type: Literal["text"]
+
+
+class _Common(_Strict):
+    model: Text
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Count | None = None
+    stop: Stops | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: Unsupported = None
+    user: str | None = None
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with a chunk of its own for the usage; raises `ApiError` without a stream."""
+        if self.stream_options is not None and not self.stream:
+            message = "stream_options is only allowed when stream is true"
+            raise ApiError(400, message, "stream_options", "invalid_value")
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self) -> dict[str, Any]:
+        """How tokens are chosen, as `GenerationRequest` takes it; without a seed a random one."""
+        return {
+            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "top_p": 1.0 if self.top_p is None else self.top_p,
+            "seed": secrets.randbits(63) if self.seed is None else self.seed,
+            "stop": tuple(self.stop or ()),
+        }
+
+
+class ChatRequest(_Common):
+    """The body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS)]
+    max_completion_tokens: Count | None = None
+    response_format: TextFormat | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    modalities: list[Literal["text"]] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
+    functions: Unsupported = None
+    metadata: Unsupported = None
+    moderation: Unsupported = None
+    parallel_tool_calls: Unsupported = None
+    prediction: Unsupported = None
+    prompt_cache_options: Unsupported = None
+    prompt_cache_retention: Unsupported = None
+    reasoning_effort: Unsupported = None
+    tool_choice: Unsupported = None
+    tools: Unsupported = None
+    verbosity: Unsupported = None
+    web_search_options: Unsupported = None
+
+    def generation(self, source: Path | str) -> GenerationRequest:
+        """What it asks of the model at `source`; raises `ApiError` for two lengths."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            message = "max_tokens and max_completion_tokens are the same: give one of them"
+            raise ApiError(400, message, "max_tokens", "invalid_value")
+        turns = tuple((turn.role, turn.content) for turn in self.messages)
+        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return GenerationRequest(source, turns=turns, max_tokens=most, **self.sampling())
+
+
+class CompletionRequest(_Common):
+    """The body of `/v1/completions`."""
+
+    prompt: Annotated[Text, BeforeValidator(_alone)]
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    logprobs: Unsupported = None
+    suffix: Unsupported = None
+
+    def generation(self, source: Path | str) -> GenerationRequest:
+        """What it asks of the model at `source`."""
+        return GenerationRequest(source, text=self.prompt, max_tokens=self.max_tokens or _COMPLETION, **self.sampling())

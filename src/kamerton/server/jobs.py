@@ -1,0 +1,129 @@
+"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, pause, resume, events, checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+
+from kamerton.errors import UserError
+from kamerton.jobs import control
+from kamerton.server.asked import JobRequest
+from kamerton.server.auth import tenant_of
+from kamerton.server.errors import ApiError
+from kamerton.server.events import events_of, show_event
+from kamerton.server.pages import After, Limit, only, page
+from kamerton.server.places import file_path, job_path
+from kamerton.server.settings import Settings
+from kamerton.server.start import start_job
+from kamerton.server.texts import readable
+from kamerton.server.view import checkpoints_of, records_of, show_job
+
+Tenant = Annotated[str, Depends(tenant_of)]
+
+
+def jobs_router(settings: Settings) -> APIRouter:
+    """The routes of fine-tuning jobs."""
+    router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+
+    @router.post("")
+    def create_job(asked: JobRequest, tenant: Tenant) -> dict[str, Any]:
+        return show_job(settings, start_job(settings, tenant, asked))
+
+    @router.get("")
+    def list_jobs(request: Request, tenant: Tenant, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+        wanted = _metadata(request)
+        found = [(path, record) for path, record in records_of(settings, tenant) if _has(record, wanted)]
+        return page(found, lambda one: show_job(settings, one[0]), lambda one: one[0].name, after, limit)
+
+    @router.get("/{job_id}")
+    def retrieve_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
+        return show_job(settings, job_path(settings, tenant, job_id))
+
+    @router.post("/{job_id}/cancel")
+    async def cancel_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
+        return await _end(settings, tenant, job_id, "cancelled")
+
+    @router.post("/{job_id}/pause")
+    async def pause_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
+        return await _end(settings, tenant, job_id, "paused")
+
+    @router.post("/{job_id}/resume")
+    def resume_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
+        path = job_path(settings, tenant, job_id)
+        _resume(settings, tenant, path)
+        return show_job(settings, path)
+
+    @router.get("/{job_id}/events")
+    def list_events(
+        request: Request, job_id: str, tenant: Tenant, after: After = None, limit: Limit = 20
+    ) -> dict[str, Any]:
+        only(request, ("after", "limit"))
+        path = job_path(settings, tenant, job_id)
+        found = events_of(settings, path)
+        return page(found, show_event, lambda event: event.id, after, limit)
+
+    @router.get("/{job_id}/checkpoints")
+    def list_checkpoints(
+        request: Request, job_id: str, tenant: Tenant, after: After = None, limit: Limit = 10
+    ) -> dict[str, Any]:
+        only(request, ("after", "limit"))
+        found = checkpoints_of(job_path(settings, tenant, job_id))
+        return page(found, lambda one: one, lambda one: str(one["id"]), after, limit)
+
+    return router
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """The `metadata[key]=value` of a query."""
+    given = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
+    only(request, ("after", "limit", *given))
+    return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in given.items()}
+
+
+def _has(record: dict[str, Any], wanted: dict[str, str]) -> bool:
+    metadata = record["request"]["metadata"] or {}
+    return all(metadata.get(key) == value for key, value in wanted.items())
+
+
+async def _end(settings: Settings, tenant: str, job_id: str, state: Any) -> dict[str, Any]:
+    path = await run_in_threadpool(job_path, settings, tenant, job_id)
+    found = await run_in_threadpool(show_job, settings, path)
+    if found["status"] in ("succeeded", "failed", "cancelled") and found["status"] != state:
+        raise ApiError(400, f"Job {job_id} has already {found['status']}.", "fine_tuning_job_id", "job_ended")
+    try:
+        await _to_its_end(control.end(path, state))
+    except UserError as error:
+        raise _conflict(settings, path, error) from error
+    return await run_in_threadpool(show_job, settings, path)
+
+
+_ending: set[asyncio.Task[Any]] = set()  # the loop itself keeps no task alive
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Any]) -> None:
+    """Await it; a client that hangs up does not end it halfway."""
+    task = asyncio.ensure_future(work)
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+    await asyncio.shield(task)
+
+
+def _resume(settings: Settings, tenant: str, path: Path) -> None:
+    shown = show_job(settings, path)
+    for param in ("training_file", "validation_file"):
+        if shown[param] is not None:
+            file_path(settings, tenant, shown[param], param)
+    try:
+        control.resume(path, trust=True)  # its overrides and its folder are the server's own
+    except UserError as error:
+        raise _conflict(settings, path, error) from error
+
+
+def _conflict(settings: Settings, path: Path, error: UserError) -> ApiError:
+    message = "; ".join(readable(settings, path, {}, fault.message) for fault in error.faults)
+    return ApiError(409, message, "fine_tuning_job_id", error.faults[0].code)

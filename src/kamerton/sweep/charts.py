@@ -1,0 +1,200 @@
+"""The figures of a sweep's report. They are plain lines and points, so that they fit phones, dark pages and paper."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from kamerton.decide.charts import BLUE, ORANGE, shortened, styled
+from kamerton.decide.interval_charts import COLOURS, OPEN
+from kamerton.sweep.summary import Row
+
+MOST_LINES = 200  # trials of a figure with a line for each: the last ones
+_STYLES = {
+    "complete": {"color": BLUE, "symbol": "circle"},
+    "pruned": {"color": OPEN, "symbol": "triangle-down"},
+    "diverged": {"color": COLOURS["worse"], "symbol": "x"},
+}
+_HOVER = "%{hovertext}<extra></extra>"
+
+
+def history(rows: Sequence[Row], title: str, *, maximize: bool) -> go.Figure | None:
+    """The value of every trial in order, and the best so far; of a pruned one what it reported last. None without."""
+    known = [row for row in rows if row.last is not None and math.isfinite(row.last)]
+    if not known:
+        return None
+    figure = go.Figure()
+    for name, style in _STYLES.items():
+        own = [row for row in known if row.outcome == name]
+        if own:
+            figure.add_scatter(**_points(own, [row.number for row in own], [row.last for row in own], name, style))
+    numbers, best = _best_so_far(known, max if maximize else min)
+    line = {"color": ORANGE, "width": 2, "shape": "hv"}
+    figure.add_scatter(x=numbers, y=best, name="best so far", mode="lines", line=line, hoverinfo="skip")
+    styled(figure, "History", "trial", title)
+    return figure.update_xaxes(dtick=1) if len(rows) <= 10 else figure
+
+
+def _best_so_far(rows: Sequence[Row], better: Callable[[float, float], float]) -> tuple[list[int], list[float]]:
+    numbers: list[int] = []
+    best: list[float] = []
+    for row in rows:
+        if row.values and row.feasible:
+            numbers.append(row.number)
+            best.append(better(best[-1], row.values[0]) if best else row.values[0])
+    if numbers:
+        numbers, best = [*numbers, rows[-1].number], [*best, best[-1]]
+    return numbers, best
+
+
+def reports(rows: Sequence[Row], title: str) -> go.Figure | None:
+    """The curve of validations of every trial; where a line stops early the trial was pruned. None without any."""
+    shown = [row for row in rows if len(row.reports) > 0][-MOST_LINES:]
+    if not any(len(row.reports) > 1 for row in shown):
+        return None
+    figure = go.Figure()
+    for row in sorted(shown, key=lambda row: row.best):
+        colour = ORANGE if row.best else BLUE if row.outcome == "complete" else OPEN
+        steps = sorted(row.reports)
+        figure.add_scatter(
+            x=steps,
+            y=[row.reports[step] for step in steps],
+            mode="lines+markers",
+            line={"color": colour, "width": 3 if row.best else 1.2},
+            marker={"size": 5, "color": colour},
+            opacity=1 if row.best else 0.55,
+            hovertext=[_said(row)] * len(steps),
+            hovertemplate=_HOVER,
+            showlegend=False,
+        )
+    styled(figure, "Validations", "validation", title)
+    return figure.update_layout(margin={"t": 40}).update_xaxes(dtick=1 if len(steps) <= 20 else None)
+
+
+def bars(shares: Mapping[str, float]) -> go.Figure | None:
+    """The importance of every parameter; None without any."""
+    if not shares:
+        return None
+    names = [html.escape(shortened(name, 26)) for name in shares]
+    text = [f"{share:.0%}" for share in shares.values()]
+    figure = go.Figure(go.Bar(x=list(shares.values()), y=names, orientation="h", text=text, marker={"color": BLUE}))
+    styled(figure, "Importance", "share", "", 100 + 34 * len(shares))
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    return figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
+
+
+def slice_of(rows: Sequence[Row], key: str, title: str, *, log: bool) -> go.Figure | None:
+    """The value of every trial over one of its parameters; None where no trial has both."""
+    known = [row for row in rows if key in row.params and row.last is not None and math.isfinite(row.last)]
+    if not known:
+        return None
+    figure = go.Figure()
+    numeric = all(_is_number(row.params[key]) for row in known)
+    for name, style in _STYLES.items():
+        own = [row for row in known if row.outcome == name]
+        places = [row.params[key] if numeric else _written(row.params[key]) for row in own]
+        if own:
+            figure.add_scatter(**_points(own, places, [row.last for row in own], name, style))
+    styled(figure, html.escape(key), "", title, 300)
+    if numeric and log:
+        return figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+    chosen = sorted({row.params[key] for row in known}) if numeric else []
+    if numeric and 0 < len(chosen) <= 8:
+        return figure.update_xaxes(tickvals=chosen)
+    return figure if numeric else figure.update_xaxes(type="category")
+
+
+def parallel(rows: Sequence[Row], keys: Sequence[str], title: str, logs: set[str]) -> go.Figure | None:
+    """Every complete trial as a line over its parameters and its value, each axis from its lowest to its highest.
+
+    None where fewer than two axes or trials could be drawn.
+    """
+    shown = [row for row in rows if row.values and all(key in row.params for key in keys)][-MOST_LINES:]
+    if len(shown) < 2 or not keys:
+        return None
+    axes = [_axis([row.params[key] for row in shown], log=key in logs) for key in keys]
+    axes.append(_axis([row.values[0] for row in shown], log=False))
+    figure = go.Figure()
+    for index in sorted(range(len(shown)), key=lambda index: shown[index].best):
+        row = shown[index]
+        figure.add_scatter(
+            x=list(range(len(axes))),
+            y=[places[index] for places, _, _ in axes],
+            mode="lines",
+            line={"color": ORANGE if row.best else BLUE, "width": 3 if row.best else 1.2},
+            opacity=1 if row.best else 0.4,
+            hovertext=_said(row),
+            hovertemplate=_HOVER,
+            showlegend=False,
+        )
+    names = [*keys, title]
+    ticks = [html.escape(shortened(name.rpartition(".")[2], 12)) for name in names]
+    styled(figure, "Parallel coordinates", "", "", 380)
+    for place, (_, low, high) in enumerate(axes):
+        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": OPEN, "width": 1})
+        for text, y, anchor in ((low, 0, "top"), (high, 1, "bottom")):
+            font = {"size": 11, "color": OPEN}
+            text = html.escape(shortened(text, 11))
+            figure.add_annotation(x=place, y=y, text=text, showarrow=False, yanchor=anchor, font=font)
+    figure.update_layout(margin={"t": 40})
+    figure.update_yaxes(range=[-0.12, 1.12], showgrid=False, showticklabels=False)
+    return figure.update_xaxes(
+        tickvals=list(range(len(names))), ticktext=ticks, showgrid=False, range=[-0.35, len(names) - 0.65]
+    )
+
+
+def pareto(rows: Sequence[Row], titles: Sequence[str]) -> go.Figure | None:
+    """Two values of every complete trial, with those that no other trial beats in all values; None with one value."""
+    known = [row for row in rows if len(row.values) > 1]
+    if not known:
+        return None
+    figure = go.Figure()
+    front = sorted((row for row in known if row.best), key=lambda row: row.values)
+    for own, name, colour in (([row for row in known if not row.best], "others", OPEN), (front, "front", ORANGE)):
+        if own:
+            style = {"color": colour, "symbol": "circle"}
+            x, y = zip(*(row.values[:2] for row in own), strict=True)
+            figure.add_scatter(**_points(own, x, y, name, style))
+    if len(titles) == 2:
+        line = {"color": ORANGE, "width": 1.5, "dash": "dot"}
+        ends = {"x": [row.values[0] for row in front], "y": [row.values[1] for row in front]}
+        figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    return styled(figure, "Pareto front", titles[0], titles[1])
+
+
+def _points(
+    rows: Sequence[Row], x: Sequence[Any], y: Sequence[Any], name: str, style: Mapping[str, Any]
+) -> dict[str, Any]:
+    hover = {"hovertext": [_said(row) for row in rows], "hovertemplate": _HOVER}
+    return {"x": x, "y": y, "name": name, "mode": "markers", "marker": {"size": 8, **style}, **hover}
+
+
+def _axis(values: Sequence[Any], *, log: bool) -> tuple[list[float], str, str]:
+    """Where each value stands between 0 and 1, and the texts of both ends; words stand in alphabetical order."""
+    if not all(_is_number(value) for value in values):
+        words = sorted({_written(value) for value in values})
+        places = [words.index(_written(value)) / max(1, len(words) - 1) for value in values]
+        return places, words[0], words[-1]
+    low, high = min(values), max(values)
+    scaled = [math.log(value) if log else float(value) for value in (*values, low, high)]
+    width = (scaled[-1] - scaled[-2]) or 1.0
+    return [(value - scaled[-2]) / width for value in scaled[:-2]], _written(low), _written(high)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _said(row: Row) -> str:
+    """What hovering says of a trial."""
+    params = [f"{key} {_written(value)}" for key, value in row.params.items()]
+    values = [_written(value) for value in row.values or ([] if row.last is None else [row.last])]
+    return "<br>".join(map(html.escape, [f"trial {row.number}, {row.outcome}", ", ".join(values), *params]))
+
+
+def _written(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

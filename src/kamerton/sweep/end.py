@@ -1,0 +1,89 @@
+"""What Kamerton does when a sweep of this process has ended: tidy up, score the best trial, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from rich.console import Console
+
+from kamerton.config.check import to_config
+from kamerton.config.command import Compose
+from kamerton.config.schema import Config
+from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.output import plain_console
+from kamerton.sweep.final import score_winner, winner
+from kamerton.sweep.pieces import own_words, pieces
+from kamerton.sweep.report import again, write_sweep_report
+from kamerton.sweep.tidy import tidy
+from kamerton.sweep.trial import TRIALS
+
+if TYPE_CHECKING:
+    from hydra_plugins.kamerton._results import Best, Finished
+
+
+def end_sweep(end: Finished, compose: Compose, console: Console | None = None, search: Sequence[str] = ()) -> None:
+    """Score the best trial of a sweep, unless other workers still train, and write the sweep's report.
+
+    `compose` gives the values of a job by its overrides, and those that name the environment. `search`
+    are the words that say where the user's own configuration files are.
+    """
+    from hydra_plugins.kamerton._storage import open_storage
+
+    console = console or plain_console()
+    storage = open_storage(end.storage)
+    study = optuna.load_study(study_name=end.study_name, storage=storage)
+    try:
+        tidy(study, end.directory / TRIALS)
+        if end.running:
+            numbers = ", ".join(map(str, end.running))
+            text = f"not scored yet: other workers train trials {numbers}; the one that ends last scores the best"
+            console.print(text, highlight=False, soft_wrap=True)
+        commands: list[str] = []
+        try:
+            if end.best:
+                best = winner(end)
+                values, named = compose(best.overrides)
+                config = to_config(values)
+                commands += [
+                    again([*best.overrides, *own_words(config, piece)], search)
+                    for piece in pieces(config, end.directory, best.original)
+                ]
+                if config.sweep.final and not end.running:
+                    _score(config, end, best, named, console)
+        finally:  # the trials are worth their report whatever became of the best one
+            page = write_sweep_report(study, end, commands)
+            for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if end.outcomes and not end.running and set(end.outcomes) <= {"failed", "killed", "diverged"}:
+            raise RunFailed(_nothing(study, end))
+    finally:
+        storage.remove_session()
+
+
+def _nothing(study: optuna.Study, end: Finished) -> Fault:
+    """No trial completed or was pruned: the reasons that were given, the last ones last."""
+    counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
+    reasons = [
+        str(trial.user_attrs["error"]) for trial in study.get_trials(deepcopy=False) if "error" in trial.user_attrs
+    ]
+    said = "".join(f"; {reason}" for reason in dict.fromkeys(reasons[-3:]))
+    fix = "mend what failed, or narrow the space; with a larger hydra.sweeper.n_trials the same command goes on"
+    return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){said}", fix, str(end.directory))
+
+
+def _score(config: Config, end: Finished, best: Best, named: Mapping[str, Any], console: Console) -> None:
+    there = "" if best.original == best.number else f"; its directory is {TRIALS}/{best.original}"
+    console.print(f"[bold]trial {best.number}[/bold] is the best one{there}", highlight=False)
+    try:
+        score_winner(config, end, best, named, console)
+    except UserError as error:
+        fault = error.faults[0]
+        if fault.code == "run.running":
+            console.print("another worker of this sweep scores the best trial")
+        elif fault.code == "sweep.elsewhere":
+            text = f"{fault.message}; {fault.fix}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            raise

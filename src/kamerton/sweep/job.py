@@ -1,0 +1,61 @@
+"""Between Hydra and a sweep: whether a job is a trial, and what happens when the sweep has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from kamerton.config.command import Done
+from kamerton.config.schema import Config
+from kamerton.config.sweep import is_study
+from kamerton.errors import Interrupted
+from kamerton.sweep.trial import join_trial, run_trial
+from kamerton.train.ranks import RUN_DIR, place
+from kamerton.train.rundir import read_record
+from kamerton.train.warm import Warm
+
+
+def trial_job(
+    config: Config, overrides: Sequence[str], named: Mapping[str, Any], warm: Warm | None = None
+) -> Callable[[], Done] | None:
+    """What this job has to do as a trial of a sweep, or as another rank of one; None where it is an ordinary run.
+
+    Trials share what is `warm`.
+    """
+    if not HydraConfig.initialized() or not is_study(HydraConfig.get()):
+        return None
+    if place().rank > 0 and place().launcher is None:
+        return _rank_job(config, Path(os.environ[RUN_DIR]), overrides, named)
+    from hydra_plugins.kamerton.trial import current_trial
+
+    trial = current_trial()
+    if trial is None:
+        return None
+    folder = Path(HydraConfig.get().sweep.dir).absolute()
+
+    def job() -> Done:
+        try:
+            values = run_trial(config, trial, folder, overrides, named, warm)
+        except Interrupted as stopped:
+            raise Interrupted("interrupted; the same command goes on with this sweep, this trial first") from stopped
+        return Done(values if len(values) > 1 else values[0], {}, folder)
+
+    return job
+
+
+def _rank_job(
+    config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any]
+) -> Callable[[], Done] | None:
+    record = read_record(folder) or {}
+    if "trial" not in record or record.get("final"):
+        return None
+
+    def job() -> Done:
+        join_trial(config, folder, overrides, named)
+        return Done(None, {}, folder)
+
+    return job

@@ -1,0 +1,64 @@
+"""Ends a trial that is unlikely to become the best one: validations are reported, and the study's pruner decides."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from kamerton.errors import Cancelled, Fault
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+PRUNED = "pruned"  # the code of a run that a pruner ended
+
+
+class Pruning(pl.Callback):
+    """Reports the validated value `metric` at step 1, 2, …: the number of the validation, not of the optimizer step.
+
+    With `eval.every` in epochs these numbers mean the same share of the data at every batch size. Rank 0 asks, for all
+    ranks, and the fit ends as it does for early stopping. A run that ends anyway is not pruned. Other ranks have no
+    `trial`.
+    """
+
+    def __init__(self, trial: Trial | None, metric: str) -> None:
+        self._trial, self._metric = trial, metric
+        self._count = 0
+        self._pruned = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self._count, "pruned": self._pruned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._count, self._pruned = state_dict["count"], state_dict["pruned"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self._count += 1
+        prune = False
+        if self._trial is not None:
+            report(self._trial, float(trainer.callback_metrics[self._metric]), self._count)
+            prune = not _ends_anyway(trainer) and bool(self._trial.should_prune())  # some pruners say it in numpy's
+        self._pruned = trainer.strategy.broadcast(prune)
+        trainer.should_stop |= self._pruned
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the run was pruned; to be called after the fit."""
+        if self._pruned:
+            message = f"pruned at validation {self._count}: unlikely to become the best trial"
+            raise Cancelled(Fault(PRUNED, message, "hydra/sweeper/pruner=none trains every trial to its end"))
+
+
+def report(trial: Trial, value: float, step: int) -> None:
+    """Report a value; one that a trial reported before it was taken up again stays."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The reported value is ignored")
+        trial.report(value, step)
+
+
+def _ends_anyway(trainer: pl.Trainer) -> bool:
+    last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.should_stop or trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)

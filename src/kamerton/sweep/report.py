@@ -1,0 +1,189 @@
+"""The report of a sweep: which trial is best and how sure that can be, what mattered, and what pruning saved.
+
+study, run directories ──▶ contents (plain values) ──▶ report.html, report.md, report.json
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna import Study
+
+from kamerton.decide import verdict
+from kamerton.decide.mask import mask_text, masked
+from kamerton.decide.pages import plain, write_pages
+from kamerton.sweep import charts
+from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
+from kamerton.train.rundir import read_record
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from hydra_plugins.kamerton._results import Best, Finished
+
+_TESTED = ("loss", "perplexity", "token_accuracy", "accuracy", "f1", "ece")
+MOST_SLICES = 12  # of the most important parameters
+
+
+def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()) -> Path:
+    """Write report.html, report.md and report.json into the sweep's directory; the path of the first.
+
+    `commands` run the best trial again.
+    """
+    found, names = rows(study), objectives(study)
+    titles = [_title(name) for name in names]
+    shares = importance(study)
+    values = contents(study, end, found, names, list(commands), shares)
+    return write_pages(end.directory, "sweep", values, _figures(study, found, titles, shares))
+
+
+def contents(
+    study: Study, end: Finished, found: Sequence[Row], names: list[str], commands: list[str], shares: dict[str, float]
+) -> dict[str, Any]:
+    """Everything the templates show, as plain values."""
+    asked, keys = study.user_attrs.get("sweep", {}), list(distributions(study))
+    return {
+        "title": f"{end.directory.parent.name} · {end.study_name}",
+        "state": None,
+        "headline": _headline(end, names),
+        "tone": "good" if end.best else "open",
+        "cautions": _cautions(study, end, found),
+        "key_facts": _key_facts(found, asked, study.user_attrs.get("pruner")),
+        "titles": [_title(name) for name in names],
+        "keys": keys,
+        "best": [_best(end, one) for one in end.best],
+        "commands": commands,
+        "trials": [_shown(row) for row in found],
+        "importance": shares,
+        "slices": _slice_keys(keys, shares),
+        "space": masked(dict(asked.get("space", {}))),
+        "fixed": [mask_text(text.removeprefix("++")) for text in asked.get("fixed", [])],
+        "saved": dict(zip(("done", "whole", "spared"), saved(found), strict=True)),
+        "unmeasured": sum(row.steps is None and row.outcome != "running" for row in found),
+    }
+
+
+def _figures(
+    study: Study, found: Sequence[Row], titles: Sequence[str], shares: dict[str, float]
+) -> dict[str, go.Figure | None]:
+    logs, keys = log_scaled(study), list(distributions(study))
+    numeric = _slice_keys(keys, shares)
+    one = len(titles) == 1
+    return {
+        "history": charts.history(found, titles[0], maximize=study.directions[0].name == "MAXIMIZE"),
+        "reports": charts.reports(found, titles[0]) if one else None,
+        "pareto": None if one else charts.pareto(found, titles),
+        "importance": charts.bars(shares),
+        **{f"slice-{i}": charts.slice_of(found, key, titles[0], log=key in logs) for i, key in enumerate(numeric)},
+        "parallel": charts.parallel(found, numeric, titles[0], logs),
+    }
+
+
+def _slice_keys(keys: Sequence[str], shares: dict[str, float]) -> list[str]:
+    """The parameters by importance, as many as are drawn; those of unknown importance last."""
+    return sorted(keys, key=lambda key: -shares.get(key, 0.0))[:MOST_SLICES]
+
+
+def _title(name: str) -> str:
+    more = {"seconds": "Seconds of training", "parameters": "Trained parameters"}
+    return more.get(name) or verdict.TITLES.get(name, name)
+
+
+def _headline(end: Finished, names: Sequence[str]) -> str:
+    count = sum(end.outcomes.values())
+    trials = f"{count} trial{'s' if count != 1 else ''}"
+    if not end.best:
+        return f"No trial is done: none of {trials} completed."
+    if len(names) > 1:
+        many = len(end.best) > 1
+        what = " and ".join([", ".join(names[:-1]), names[-1]])
+        front = f"{len(end.best)} of {trials} are" if many else f"One of {trials} is"
+        return f"{front} best in {what}: no other trial beats {'them' if many else 'it'} in all."
+    best = end.best[0]
+    chosen = ", ".join(f"{key} {_value(value)}" for key, value in best.params.items())
+    return f"Trial {best.number} is the best of {trials}: {names[0]} {_value(best.values[0])} with {chosen}."
+
+
+def _cautions(study: Study, end: Finished, found: Sequence[Row]) -> list[str]:
+    said = []
+    for key in sorted({key for one in end.best[:1] for key in at_the_edge(study, one.params)}):
+        said.append(f"The best {key} is at an end of its interval: better ones may lie beyond it, so widen it.")
+    failed = sum(row.outcome == "failed" for row in found)
+    if failed:
+        said.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table says why.")
+    scored = {path.relative_to(end.directory).parts[1] for path in end.directory.glob("trials/**/scores/test.parquet")}
+    scored |= {path.relative_to(end.directory).parts[1] for path in end.directory.glob("final/**/scores/test.parquet")}
+    if len(scored) > 1:
+        numbers = ", ".join(sorted(scored, key=int))
+        said.append(f"The test split was scored for trials {numbers}: choosing among these by it is no test any more.")
+    return said
+
+
+def _key_facts(found: Sequence[Row], asked: dict[str, Any], pruner: Any) -> list[tuple[str, str]]:
+    done, whole, spared = saved(found)
+    counts = Counter(row.outcome for row in found)
+    facts = {
+        "trials": ", ".join(f"{count} {name}" for name, count in counts.items()),
+        "sampler": str(asked.get("sampler", "")).rpartition(".")[2],
+        "pruner": str((pruner or {}).get("_target_", "")).rpartition(".")[2],
+        "optimizer steps": f"{done:,} of {whole:,}" if spared else f"{done:,}" if done else "",
+        "saved by pruning": f"{spared / whole:.0%}" if spared else "",
+        "time in trials": _span(sum(row.seconds or 0 for row in found)),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _best(end: Finished, one: Best) -> dict[str, Any]:
+    """A best trial with its test metrics, if it was scored; of several seeds or folds those of each run."""
+    tested = []
+    for home in ("final", "trials"):
+        folder = end.directory / home / str(one.original)
+        for run in (folder, *sorted(path for path in folder.glob("*") if (path / "run.json").exists())):
+            metrics = (read_record(run) or {}).get("metrics", {}) if run.is_dir() else {}
+            if "test" in metrics:
+                named = [name for name in _TESTED if metrics["test"].get(name) is not None]
+                values = {name: [metrics.get("base", {}).get(name), metrics["test"][name]] for name in named}
+                tested.append({"run": str(run.relative_to(end.directory)), "metrics": values})
+        if tested:
+            break
+    params = {key: _value(value) for key, value in one.params.items()}
+    return {"number": one.number, "values": list(one.values), "params": params, "tested": tested}
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "directory": f"trials/{row.directory}",
+        "outcome": row.outcome if row.feasible else f"{row.outcome}, beyond its bounds",
+        "best": row.best,
+        "values": list(row.values),
+        "last": None if row.values else row.last,
+        "params": {key: _value(value) for key, value in row.params.items()},
+        "validations": len(row.reports),
+        "steps": list(row.steps) if row.steps else None,
+        "seconds": None if row.seconds is None else round(row.seconds, 1),
+        "error": None if row.error is None else mask_text(row.error),
+    }
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else plain(value) if isinstance(value, int) else str(value)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def again(words: Sequence[str], search: Sequence[str] = ()) -> str:
+    """The command that runs a trial again as an ordinary run, from the overrides of its job.
+
+    `search` are the words that say where the user's own configuration files are.
+    """
+    shown = [mask_text(text.removeprefix("++")) for text in words]
+    return shlex.join(["kamerton", "train", *search, *shown, "hydra.mode=RUN"])

@@ -1,0 +1,169 @@
+"""One trial of a sweep: ordinary runs in the sweep's folder, never scored on the test split; their value is returned.
+
+A trial that was killed or interrupted goes on in the folder of its first number, from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kamerton.config.schema import Config
+from kamerton.errors import Cancelled, Fault, UserError
+from kamerton.locks import holder
+from kamerton.output import plain_console
+from kamerton.sweep.objective import excess, values, watched
+from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
+from kamerton.sweep.pruning import PRUNED, Pruning, report
+from kamerton.sweep.summary import STEPS
+from kamerton.sweep.tidy import tidy
+from kamerton.train.opening import LOCK
+from kamerton.train.ranks import part_ways
+from kamerton.train.run import Part, train
+from kamerton.train.rundir import read_record
+from kamerton.train.warm import Warm
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+TRIALS = "trials"
+DATA = "data"  # the study's attribute with the fingerprints of the data that its first trial was trained with
+
+
+def run_trial(
+    config: Config,
+    trial: Trial,
+    sweep: Path,
+    overrides: Sequence[str] = (),
+    named: Mapping[str, Any] | None = None,
+    warm: Warm | None = None,
+) -> list[float]:
+    """Train what is not done of a trial of the sweep in the folder `sweep`; the values of its objective.
+
+    Its runs, and the trials before and after it in this process, share what is `warm`.
+    Raises `optuna.TrialPruned` where the study's pruner ended it, `UserError` where the data are not those of the
+    trials before, and whatever `train` raises.
+    """
+    from optuna import TrialPruned
+
+    from hydra_plugins.kamerton.trial import original_number
+
+    number = original_number(trial)
+    facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
+    runs = pieces(for_a_trial(config), sweep / TRIALS, number)
+    try:
+        records = _train_pieces(runs, trial, config, facts, overrides, named, warm or Warm())
+    except Cancelled as error:
+        raise TrialPruned(str(error)) from error
+    finally:
+        _note(trial, config, runs)
+        tidy(trial.study, sweep / TRIALS)  # of the trials before: this one's end is not known to the study yet
+    found = values(config.sweep.objectives, records)
+    for name, beyond in excess(config.sweep.constraints, records).items():
+        if name not in trial.constraints:
+            trial.set_constraint(name, beyond)
+    return found
+
+
+def join_trial(config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any] | None) -> None:
+    """Another rank of the run in `folder`, in a process that Lightning started for it."""
+    number = (read_record(folder) or {})["trial"]["number"]
+    several = bool(config.sweep.seeds or config.cv.folds)
+    runs = pieces(for_a_trial(config), folder.parents[1 if several else 0], number)
+    mine = next(piece for piece in runs if piece.folder == folder)
+    part = Part(folder.parent, scored=False, pruning=None if several else _pruning(config))
+    try:
+        train(mine.config, overrides, named=named, part=part)
+    except Cancelled:
+        return  # rank 0 says so
+
+
+def _train_pieces(
+    runs: Sequence[Piece],
+    trial: Trial,
+    config: Config,
+    facts: Mapping[str, Any],
+    overrides: Sequence[str],
+    named: Mapping[str, Any] | None,
+    warm: Warm,
+) -> list[dict[str, Any]]:
+    """The records of a trial's runs. Between several of them each is reported, and the trial may be pruned."""
+    records: list[dict[str, Any]] = []
+    metric = watched(config.sweep.objectives)
+    for step, (piece, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
+        alone = len(runs) == 1
+        part = Part(piece.home, {**facts, **data}, scored=False, pruning=_pruning(config, trial) if alone else None)
+        records.append(_record(piece, part, overrides, named, warm))
+        if metric and not alone:
+            report(trial, values(config.sweep.objectives, records[-1:])[0], step)
+            if step + 1 < len(runs) and trial.should_prune():
+                message = f"pruned after run {step + 1} of {len(runs)}: unlikely to become the best trial"
+                raise Cancelled(Fault(PRUNED, message, "hydra/sweeper/pruner=none trains every trial to its end"))
+    return records
+
+
+def _note(trial: Trial, config: Config, runs: Sequence[Piece]) -> None:
+    """What the sweep's report reads of a trial: its optimizer steps, done and of its whole training."""
+    progress = [(read_record(piece.folder) or {}).get("progress") or {} for piece in runs]
+    done, whole = (sum(one.get(key, 0) for one in progress) for key in ("step", "steps"))
+    begun = sum("steps" in one for one in progress)
+    seen = [((read_record(piece.folder) or {}).get("data") or {}).get("fingerprint") for piece in runs]
+    if all(seen) and DATA not in trial.study.user_attrs:
+        trial.study.set_user_attr(DATA, seen)
+    trial.set_user_attr("objective", config.sweep.objectives)
+    if begun:
+        trial.set_user_attr(STEPS, [done, whole * len(runs) // begun])
+
+
+def _data_before(trial: Trial, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+    """What the record of each run says of its data before it begins: a run does not go on with others."""
+    known = trial.study.user_attrs.get(DATA, [])
+    if len(known) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
+        return [{} for _ in runs]
+    return [{"data": {"fingerprint": one}} for one in known]
+
+
+def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
+    metric = watched(config.sweep.objectives)
+    return Pruning(trial, metric) if metric else None
+
+
+def _record(
+    piece: Piece, part: Part, overrides: Sequence[str], named: Mapping[str, Any] | None, warm: Warm
+) -> dict[str, Any]:
+    """What a run's record says when it is done; one that was done before the trial was taken up again stays."""
+    _wait_for(piece.folder)
+    record = read_record(piece.folder) or {}
+    if record:
+        refuse_another(piece, named)
+    error = record.get("error") or {}
+    if record.get("state") == "cancelled" and error.get("code") == PRUNED:
+        raise Cancelled(Fault(PRUNED, str(error.get("message")), ""))
+    if record.get("state") != "succeeded":
+        try:
+            train(piece.config, overrides, plain_console(quiet=True), named, part, warm)
+        except UserError as error:
+            raise _as_trial(error) from error
+        finally:
+            part_ways()
+    return read_record(piece.folder) or {}
+
+
+def _wait_for(folder: Path) -> None:
+    """Wait while a process works on a run: one that was taken for dead, because its heart did not beat, may live."""
+    if holder(folder / LOCK) is not None:
+        text = f"trial {folder.name} is still at work in another process, which is waited for"
+        plain_console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    while holder(folder / LOCK) is not None:
+        time.sleep(1)
+
+
+def _as_trial(error: UserError) -> UserError:
+    """What a run says of its data, as it is for a trial."""
+    if [fault.code for fault in error.faults] != ["run.data-changed"]:
+        return error
+    message = "the data are not those of the trials before: the files, or how they are split, have changed since"
+    fix = "restore the data to go on, or begin a new sweep with another hydra.sweeper.study_name"
+    return UserError([Fault("sweep.data-changed", message, fix, column="data")])

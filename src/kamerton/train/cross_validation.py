@@ -1,0 +1,242 @@
+"""k-fold cross-validation: `kamerton train cv.folds=5` trains k runs, each scored on the examples that it never saw.
+
+The directory is `outputs/<name>/<run_id>/` with an ordinary run directory for each fold in `folds/<k>/`. When all are
+done, `scores/out_of_fold.parquet` holds every example once, scored by the model that was trained without it, and
+`cross_validation.json` the metrics of every fold, their mean and their spread. The same command goes on with the first
+unfinished fold. All folds share what the data stage has cached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+
+from kamerton.config.schema import Config, CvOptions
+from kamerton.config.secrets import writable
+from kamerton.data.gate import Prepared
+from kamerton.data.options import SplitOptions
+from kamerton.data.report import manifest
+from kamerton.decide.baselines import previous, table_path
+from kamerton.decide.cross_report import FILE, OUT_OF_FOLD, write_cross_report
+from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
+from kamerton.errors import Fault, Interrupted, RunFailed, UserError
+from kamerton.files import write_text
+from kamerton.output import plain_console
+from kamerton.score.metrics import compute, is_labelled
+from kamerton.score.table import read_scores, write_scores
+from kamerton.train.build import begin_wandb, wandb_run
+from kamerton.train.callbacks import StopRequest, stop_on_signal
+from kamerton.train.lifecycle import recorded
+from kamerton.train.opening import open_run
+from kamerton.train.ranks import RUN_DIR, part_ways, place
+from kamerton.train.run import Part, RunResult, train
+from kamerton.train.rundir import RunDirectory, read_record
+from kamerton.train.terminal import say_cross_validation, say_fold, say_folds
+from kamerton.train.warm import Warm
+
+
+def cross_validate(
+    config: Config,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+    named: Mapping[str, Any] | None = None,
+    warm: Warm | None = None,
+) -> RunResult:
+    """Train and score every fold that is not done, then join them; arguments as of `train`.
+
+    Folds share what is `warm`. A fold that fails does not keep the others from being trained. Raises `RunFailed` with
+    the names of those that did, `UserError` and `Interrupted` as `train` does.
+    """
+    console = console or plain_console(quiet=place().rank > 0)
+    if place().rank > 0 and place().launcher is None:  # Lightning started this process for one fold's training
+        folder = Path(os.environ[RUN_DIR])
+        return train(fold_config(config, int(folder.name)), overrides, console, named, Part(folder.parent))
+    values = writable(dataclasses.asdict(config), named or {})
+    with stop_on_signal() as stop, _recorded(values, overrides) as run:
+        warm = warm or Warm()
+        prepared = warm.inputs(fold_config(config, 0)).prepared
+        _record_start(run, config, prepared)
+        say_folds(console, run, prepared.report["folds"])
+        failed = _train_folds(config, overrides, console, named, run, stop, warm)
+        if failed:
+            raise RunFailed(_failed(run, failed))
+        if run.writes:
+            with wandb_run(config, run):
+                begin_wandb(config, run)
+                spread = _join(config, run, prepared)
+            write_cross_report(run.path, state="succeeded")
+            run.set_state("succeeded")
+            say_cross_validation(console, run, spread)
+    return RunResult(run.run_id, run.path, run.record["state"], run.record.get("metrics", {}))
+
+
+def _recorded(values: Mapping[str, Any], overrides: Sequence[str]) -> AbstractContextManager[RunDirectory]:
+    return recorded(open_run({**values, "resume": "auto"}), overrides, write_cross_report)
+
+
+def fold_config(config: Config, number: int) -> Config:
+    """The configuration of the run that holds fold `number` out."""
+    return dataclasses.replace(
+        config, cv=CvOptions(), split=fold_split(config, number), run_id=str(number), resume=None
+    )
+
+
+def fold_split(config: Config, number: int) -> SplitOptions:
+    """How the data are split where fold `number` is held out."""
+    return crossed(config.split, config.cv, number)
+
+
+def crossed(split: SplitOptions, cv: CvOptions, number: int, held_out: str = "test") -> SplitOptions:
+    """`split` with fold `number` of `cv` as its test or validation split."""
+    group, stratify = cv.group or split.group, cv.stratify or split.stratify
+    return dataclasses.replace(split, folds=cv.folds, fold=number, held_out=held_out, group=group, stratify=stratify)
+
+
+def _kept(config: Config) -> dict[str, str | None]:
+    split = fold_split(config, 0)
+    return {"group": split.group, "stratify": split.stratify}
+
+
+def _record_start(run: RunDirectory, config: Config, prepared: Prepared) -> None:
+    known = (run.record.get("data") or {}).get("fingerprint")
+    if known not in (None, prepared.fingerprint):
+        message = f"cross-validation {run.run_id} was started with other data: files or folds have changed since"
+        fix = "restore the data to go on with it, or give another run_id for a new one"
+        raise UserError([Fault("run.data-changed", message, fix, file=str(run.path / "run.json"), column="data")])
+    counts = {f"fold {number}": size for number, size in enumerate(prepared.report["folds"])}
+    data = {"fingerprint": prepared.fingerprint, "counts": counts, "report": manifest(prepared)}
+    run.update(data=data, seed=config.seed, cv={"folds": config.cv.folds, **_kept(config)})
+    run.set_state("running")
+
+
+def _train_folds(
+    config: Config,
+    overrides: Sequence[str],
+    console: Console,
+    named: Mapping[str, Any] | None,
+    run: RunDirectory,
+    stop: StopRequest,
+    warm: Warm,
+) -> dict[int, Fault]:
+    """Train every fold that is not finished; those that failed, with the reason."""
+    failed: dict[int, Fault] = {}
+    count = int(config.cv.folds or 0)
+    for number in range(count):
+        stop.check()
+        folder = run.path / "folds" / str(number)
+        done = (read_record(folder) or {}).get("state") == "succeeded"
+        part = Part(folder.parent, {"parent": run.run_id, "fold": number})
+        try:
+            if not done:
+                train(fold_config(config, number), overrides, console, named, part, warm)
+        except Interrupted:
+            raise
+        except UserError as error:
+            raise UserError(_of_fold(number, fault) for fault in error.faults) from error
+        except RunFailed as error:
+            failed[number] = error.fault
+        except Exception as error:
+            traceback.print_exc()
+            failed[number] = Fault(type(error).__name__, str(error), "see the traceback", file=str(folder))
+        part_ways()
+        if number in failed:
+            console.print(f"[bold red]fold {number} failed[/bold red]  ", end="")
+            console.print(failed[number].message, highlight=False, markup=False)
+        elif run.writes:
+            say_fold(console, folder, number, reused=done)
+        run.update(progress={"folds": count, "done": number + 1 - len(failed)})
+    return failed
+
+
+def _of_fold(number: int, fault: Fault) -> Fault:
+    return dataclasses.replace(fault, message=f"fold {number}: {fault.message}")
+
+
+def _failed(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
+    reasons = "; ".join(f"fold {number}: {fault.message}" for number, fault in failed.items())
+    fixes = " ".join(dict.fromkeys(f"{fault.fix};" for fault in failed.values()))
+    fix = f"{fixes} then the same command (or run_id={run.run_id}) trains what is not done"
+    number = len(failed)
+    message = f"{number} fold{'s' if number > 1 else ''} failed: {reasons}"
+    return Fault("cv.fold-failed", message, fix, file=str(run.path / "folds"))
+
+
+def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Spread]:
+    """Write the tables of all folds as one, and what they say together; the spread of every metric."""
+    folders = [run.path / "folds" / str(number) for number in range(int(config.cv.folds or 0))]
+    tables = _joined(folders, "test")
+    assert tables is not None  # every fold is done
+    _check_cover(config, tables, prepared)
+    write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
+    metrics = {OUT_OF_FOLD: compute(tables)}
+    if (base := _joined(folders, "base")) is not None:
+        write_scores(base, run.path / "scores" / "base.parquet")
+        metrics["base"] = compute(base)
+    if config.baselines:
+        run.update(baselines=_baselines(run, folders, tables))
+    records = [read_record(folder) or {} for folder in folders]
+    summary = _summary(records)
+    write_text(run.path / FILE, json.dumps(summary, indent=2) + "\n")
+    for part in ("mean", "deviation"):
+        metrics[part] = {name: spread[part] for name, spread in summary["spread"].items()}
+    if best := [record["metrics"]["best"]["loss"] for record in records if "best" in record["metrics"]]:
+        metrics["best"] = {"loss": sum(best) / len(best)}
+    run.update(metrics={name: {k: v for k, v in part.items() if v is not None} for name, part in metrics.items()})
+    spread: dict[str, Spread] = summary["spread"]
+    return spread
+
+
+def _baselines(run: RunDirectory, folders: Sequence[Path], table: pa.Table) -> dict[str, dict[str, float | None]]:
+    """The baselines of all folds as one table each, and the best cross-validation before this one."""
+    found = {name: _joined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
+    found["previous"] = previous(run.path, table, labelled=is_labelled(table), name=OUT_OF_FOLD)
+    known = {name: table for name, table in found.items() if table is not None}
+    for name, scores in known.items():
+        write_scores(scores, table_path(run.path, name))
+    return {name: compute(scores) for name, scores in known.items()}
+
+
+def _joined(folders: Sequence[Path], name: str) -> pa.Table | None:
+    """The score tables of one name of all folds, by example id; None where a fold has none."""
+    paths = [folder / "scores" / f"{name}.parquet" for folder in folders]
+    if not all(path.exists() for path in paths):
+        return None
+    return pa.concat_tables(read_scores(path) for path in paths).sort_by("example_id")
+
+
+def _check_cover(config: Config, table: pa.Table, prepared: Prepared) -> None:
+    """Every example of the folds is in the table once; only those too long for the model may be missing."""
+    test = prepared.splits["test"]
+    expected = test.select(test.pool).ids.to_pylist()
+    found = table["example_id"].to_pylist()
+    missing = set(expected) - set(found)
+    fits = len(found) == len(set(found)) and set(found) <= set(expected)
+    if fits and (not missing or config.data.overlong == "drop"):
+        return
+    repeated, foreign = len(found) - len(set(found)), len(set(found) - set(expected))
+    message = (
+        f"the folds do not cover the data: {len(missing)} examples missing, {repeated} repeated, {foreign} foreign"
+    )
+    fix = "give another run_id: files or metadata have changed since the first folds were trained"
+    raise RunFailed(Fault("cv.cover", message, fix))
+
+
+def _summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `cross_validation.json` holds: each fold's metrics, and how they spread."""
+    counts = [record["data"]["counts"] for record in records]
+    train, test = (sum(count[name] for count in counts) / len(counts) for name in ("train", "test"))
+    folds = [
+        {"fold": number, "examples": count, "metrics": record["metrics"]["test"], "base": record["metrics"].get("base")}
+        for number, (record, count) in enumerate(zip(records, counts, strict=True))
+    ]
+    spread = spreads([fold["metrics"] for fold in folds], train, test)
+    return {"folds": folds, "spread": spread, "level": LEVEL, "method": METHOD}

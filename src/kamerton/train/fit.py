@@ -1,0 +1,95 @@
+"""The fit of a run: where it goes on from, Lightning's parts, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from kamerton.config.schema import Config
+from kamerton.data.module import FineTuneData
+from kamerton.errors import Interrupted
+from kamerton.model.module import FineTuneModule
+from kamerton.sweep.pruning import Pruning
+from kamerton.train.build import (
+    build_callbacks,
+    build_loggers,
+    build_trainer,
+    optimizer_factory,
+    scheduler_factory,
+)
+from kamerton.train.callbacks import StopRequest
+from kamerton.train.checkpoints import newest_checkpoint, read_checkpoint
+from kamerton.train.rundir import RunDirectory
+
+
+def fit(
+    config: Config,
+    run: RunDirectory,
+    stop: StopRequest,
+    data: FineTuneData,
+    model: Any,
+    total_steps: int,
+    pruning: Pruning | None = None,
+) -> None:
+    """Train from the newest whole checkpoint, or from the beginning; nothing where training had ended before.
+
+    Raises `Interrupted` when asked to stop, and `Cancelled` where `pruning` ended the run.
+    """
+    module = FineTuneModule(
+        model,
+        optimizer_factory(config),
+        scheduler_factory(config),
+        total_steps=total_steps,
+        clip_norm=config.clip_norm,
+        label_smoothing=config.label_smoothing,
+        seed=config.seed,
+    )
+    checkpoint = _go_on_from(run)
+    finished, step = (False, 0) if checkpoint is None else _stand(checkpoint, pruning)
+    if finished:
+        return pruning.check() if pruning else None
+    loggers = build_loggers(config, run, step)
+    callbacks = [*build_callbacks(config, run, stop, data, total_steps), *([pruning] if pruning else [])]
+    trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:  # what Lightning makes of a second Ctrl-C
+        if stop.requested:
+            raise Interrupted from end
+        raise
+    finally:
+        _let_go(trainer, module)
+    return pruning.check() if pruning else None
+
+
+def _let_go(trainer: pl.Trainer, module: FineTuneModule) -> None:
+    """Free what only training needs, and the model for its last user to free.
+
+    Trainer, module and optimizer refer to each other, and so would hold memory until Python looks for such circles.
+    """
+    for optimizer in trainer.optimizers:
+        if isinstance(optimizer, torch.optim.Optimizer):  # DeepSpeed's own are parts of its engine
+            optimizer.state.clear()
+            optimizer.param_groups.clear()
+    del module.model
+
+
+def _stand(checkpoint: Path, pruning: Pruning | None) -> tuple[bool, int]:
+    """Whether training had ended, and after which step. Keeps nothing of the file: an open one holds disk space."""
+    state = read_checkpoint(checkpoint)
+    if pruning and pruning.state_key in state["callbacks"]:  # training may have ended because it was pruned
+        pruning.load_state_dict(state["callbacks"][pruning.state_key])
+    return bool(state.get("finished")), int(state["global_step"])
+
+
+def _go_on_from(run: RunDirectory) -> Path | None:
+    """The checkpoint to go on from. A damaged one is named, and the one before it used."""
+    if not run.resuming:
+        return None
+    checkpoint, damaged = newest_checkpoint(run.checkpoints)
+    for text in damaged:
+        run.event("warn", "checkpoint.damaged", text, advice=f"the run goes on from {checkpoint}")
+    return checkpoint

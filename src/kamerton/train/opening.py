@@ -1,0 +1,177 @@
+"""Which run directory a command works in: a new one, or an unfinished one that it goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from kamerton.config.places import NAME
+from kamerton.config.sections import mapping_at
+from kamerton.errors import Fault, UserError
+from kamerton.files import write_text
+from kamerton.locks import hold, holder
+from kamerton.train.changes import changed_faults, describe, differences, lasting_faults
+from kamerton.train.ranks import RUN_DIR, hear, place, tell
+from kamerton.train.rundir import RunDirectory, now, read_mapping, read_record
+
+FINISHED = ("succeeded",)
+LOCK = ".lock"  # held by the process that trains
+
+
+def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bool = False) -> RunDirectory:
+    """The directory that this configuration asks for: a new one, or an unfinished one to go on with.
+
+    It is made in `home`, without one in `<paths.outputs>/<name>`. `reopens`: one that finished unscored is opened too.
+    Raises `UserError` when the run is finished, is running, or was started with another configuration. The other ranks
+    of the run join the directory that rank 0 opened, and write nothing.
+    """
+    here = place()
+    if here.rank > 0:
+        return _join(hear() if here.launcher else os.environ[RUN_DIR])
+    path = ""
+    try:
+        outputs = Path(values["paths"]["outputs"]).absolute()
+        run = claim_run(values, home or outputs / str(values["name"]), reopens)
+        path = str(run.path)
+    finally:
+        if here.world_size > 1:
+            tell(path)
+    os.environ[RUN_DIR] = path
+    return run
+
+
+def config_id(values: Mapping[str, Any]) -> str:
+    """A run id from what was asked: equal configurations have equal ids, however they were typed."""
+    asked = {key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
+
+
+def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """A run that was asked for by its id alone, and would begin anew: the unfinished one has another name."""
+    name, run_id, outputs = (values.get(key) for key in ("name", "run_id", "paths"))
+    root = Path(str(mapping_at({"paths": outputs}, "paths").get("outputs")))
+    if run_id is None or not re.fullmatch(NAME, str(run_id)) or (root / str(name) / str(run_id)).exists():
+        return []
+    found = [file.parent for file in sorted(root.glob(f"*/{run_id}/run.json"))]
+    return [
+        Fault(
+            "run.elsewhere",
+            f"unfinished run {run_id} is in {path.parent}, and this command would begin another in {root / str(name)}",
+            f"to go on with it, repeat its whole command with run_id={run_id}; for a new run give another run_id",
+            column="run_id",
+        )
+        for path in found
+        if (read_record(path) or {}).get("state") not in (*FINISHED, "cancelled")
+    ]
+
+
+def _join(path: str) -> RunDirectory:
+    if not path:
+        fault = Fault("run.not-opened", "rank 0 could not open the run directory", "mend what rank 0 says")
+        raise UserError([fault])
+    folder = Path(path)
+    return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_record(folder), writes=False)
+
+
+def claim_run(values: Mapping[str, Any], home: Path, reopens: bool = False) -> RunDirectory:
+    """The directory in `home` that rank 0 opens; it is this process's until it is released. Arguments as `open_run`."""
+    if values["run_id"] is not None:
+        path = home / str(values["run_id"])
+        return _existing(path, values, reopens) or _create(path, values)
+    if values["resume"] == "force":
+        fix = "add run_id=ID of the run to go on with"
+        raise UserError([Fault("run.unknown", "resume=force needs the run that it goes on with", fix, column="run_id")])
+    candidates = [home / config_id(values)]
+    while candidates[-1].exists():
+        candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # by SLURM, to go on with what it stopped
+    if values["resume"] == "auto" or requeued:
+        unfinished = _unfinished(reversed(candidates[:-1]), values)
+        if unfinished is not None:
+            return unfinished
+    try:
+        candidates[-1].mkdir(parents=True)
+    except FileExistsError:  # the same command started elsewhere at the same moment
+        return claim_run(values, home)
+    return _create(candidates[-1], values)
+
+
+def _unfinished(paths: Iterable[Path], values: Mapping[str, Any]) -> RunDirectory | None:
+    """The first run that can go on; raises `UserError` where the only ones are those that other processes own."""
+    running: UserError | None = None
+    for path in paths:
+        try:
+            run = _existing(path, values)
+        except UserError as error:
+            code = error.faults[0].code
+            if code not in ("run.running", "run.finished"):
+                raise
+            running = running or (error if code == "run.running" else None)
+        else:
+            if run is not None:
+                return run
+    if running is not None:
+        raise running
+    return None
+
+
+def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
+    path.mkdir(parents=True, exist_ok=True)
+    lock = own(path)
+    _write_config(path, values)
+    run = RunDirectory(path, resuming=False, lock=lock)
+    provider = (values.get("model") or {}).get("provider") or "local"
+    run.update(run_id=path.name, experiment=values["name"], provider=provider, times={"created": now()}, error=None)
+    return run
+
+
+def _write_config(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+
+def _existing(path: Path, values: Mapping[str, Any], reopens: bool = False) -> RunDirectory | None:
+    if not (path / "run.json").exists():
+        return None
+    lock = own(path)  # before anything is read: another process may be about to finish the run
+    try:
+        return _go_on(path, values, lock, reopens)
+    except BaseException:
+        if lock is not None:
+            lock.close()
+        raise
+
+
+def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
+    record = read_record(path) or {}
+    if record.get("state") in FINISHED and (not reopens or (path / "report.html").exists()):
+        fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
+        message = f"run {path.name} is finished"
+        raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
+    changes = differences(read_mapping(path / "config.yaml", yaml.safe_load), values)
+    if changes and values["resume"] != "force":
+        raise UserError(changed_faults(path, changes))
+    if lasting := lasting_faults(path, changes):
+        raise UserError(lasting)
+    _write_config(path, values)
+    has_begun = "job" not in record or "versions" in record  # a queued job has a record before it begins
+    return RunDirectory(path, resuming=has_begun, started=record, changed=describe(changes), lock=lock)
+
+
+def own(path: Path) -> IO[str]:
+    """Own the run until this process ends, however it ends. Raises `UserError` while another process does."""
+    lock = hold(path / LOCK)
+    if lock is not None:
+        return lock
+    owner = holder(path / LOCK)
+    pid = (owner and owner.pid) or (read_record(path) or {}).get("pid", "unknown")
+    message = f"run {path.name} is running (process {pid})"
+    fix = "wait for it or stop it, or give another run_id"
+    raise UserError([Fault("run.running", message, fix, file=str(path), column="run_id")])

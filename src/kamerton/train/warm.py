@@ -1,0 +1,107 @@
+"""What the runs of one process may share: encoded data, the tokenizer, base weights, how the steps are laid out.
+
+Used between the points of a sweep and the folds of a cross-validation. A run's result is the same to the last bit: what
+is kept is found by everything that it depends on, and what a run changes it gets as its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from kamerton.assets import local_data
+from kamerton.config.schema import Config
+from kamerton.data.inputs import Inputs, load_inputs
+from kamerton.data.sources import find_files
+from kamerton.model.load import TINY, load_tokenizer
+from kamerton.train.restore import load_base
+
+T = TypeVar("T")
+
+
+class Warm:
+    """Values by kind and key, those last used: one base model, and the inputs of a few splits."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, OrderedDict[str, Any]] = {}
+
+    def keep(self, kind: str, key: Any, make: Callable[[], T], *, most: int = 8) -> T:
+        """The value of `kind` for a key of plain values, made where it is not there; the oldest of `most` gives way."""
+        kept = self._kept.setdefault(kind, OrderedDict())
+        name = json.dumps(key, sort_keys=True, default=str)
+        if name not in kept:
+            while len(kept) >= most:  # before the new one needs its memory
+                kept.popitem(last=False)
+            kept[name] = make()
+        kept.move_to_end(name)
+        value: T = kept[name]
+        return value
+
+    def inputs(self, config: Config) -> Inputs:
+        """What `load_inputs` gives; the dictionary of encoded splits is the caller's own."""
+        model, data = config.model, config.data
+        source = _source(config)
+
+        def tokenizer() -> Any:
+            return load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+
+        def load() -> Inputs:
+            return load_inputs(data, config.split, model, self.keep("tokenizer", source, tokenizer, most=1))
+
+        files = [_stamp(Path(file.path)) for file in find_files(local_data(data))[0]]
+        found = self.keep("inputs", [asdict(data), asdict(config.split), source, files], load)
+        return replace(found, encoded=dict(found.encoded))
+
+    def base(self, config: Config) -> Any:
+        """What `load_base` gives: a model of its own, whose weights are shared where this run leaves them alone."""
+        key = base_key(config)
+        if key is None:
+            return load_base(config)
+        return sharing_weights(self.keep("base", key, lambda: load_base(config), most=1))
+
+
+def base_key(config: Config) -> list[Any] | None:
+    """What the base weights depend on; None where the run changes them, so that it needs its own."""
+    if _changes_base(config):
+        return None
+    return [*_source(config), config.model.dtype, config.seed if config.model.name == TINY else None]
+
+
+def sharing_weights(model: nn.Module) -> nn.Module:
+    """A copy of a model over the same memory for its weights, tied ones tied; what is trained must not be among them.
+
+    Everything else is its own: modules (and so their classes and hooks), buffers, configuration, which weights are
+    trained, and the device they are moved to.
+    """
+    shared: dict[int, Any] = {}
+    for weight in model.parameters():
+        shared[id(weight)] = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
+        shared[id(weight)].__dict__.update(weight.__dict__)
+    return copy.deepcopy(model, shared)
+
+
+def _changes_base(config: Config) -> bool:
+    """Whether the run writes to base weights, or lays them out in a way of its own (4 bits, several processes)."""
+    adapter = config.adapter
+    adds = adapter.kind == "lora" and adapter.init == "default" and not adapter.modules_to_save
+    alone = config.trainer.get("strategy", "auto") == "auto"
+    return not (adds and alone) or config.model.export == "merged"
+
+
+def _source(config: Config) -> list[Any]:
+    """Where model and tokenizer come from; of a folder also what is in it."""
+    model, folder = config.model, Path(config.model.name).expanduser()
+    files = [_stamp(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return [model.name, model.revision, model.trust_remote_code, files]
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]

@@ -1,0 +1,109 @@
+"""Everything that is wrong with a sweep is said before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton.config.faults import check_overrides
+from kamerton.errors import Fault
+
+LR = "optimizer.lr=tag(log, interval(1e-4, 1e-2))"
+
+
+def faults(*overrides: str) -> list[Fault]:
+    return check_overrides(["model=tiny", "data=jsonl", "data.path=x", *overrides])
+
+
+@pytest.mark.parametrize("name", ["lr_batch", "lora", "full"])
+def test_the_sweeps_that_come_along_have_no_fault(name: str) -> None:
+    assert faults(f"sweep={name}") == []
+
+
+def test_a_sweep_may_be_typed_and_needs_no_m() -> None:
+    assert faults("sweep=default", LR, "batch.size=8,16", "adapter=choice(lora,full)") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "column", "part"),
+    [
+        ("optimizer.lr=interval(-1, 1)", "optimizer.lr", "must be a positive number"),
+        ("batch.size=choice(8, 0)", "batch.size", "greater than 0"),
+        ("adapter.dropout=interval(0, 1)", "adapter.dropout", "less than 1"),
+        ("adapter.rr=choice(8, 16)", "adapter.rr", "unknown configuration key"),
+        ("adapter=choice(lora, lorra)", "adapter", "no option 'lorra'"),
+        ("batch.size=int(interval(0, 8))", "batch.size", "greater than 0"),
+        ("seed=range(1, 4)", "seed", "sweep.seeds"),
+        ("data.path=choice(a, b)", "data.path", "other examples"),
+        ("run_id=mine", "run_id", "named by their trials"),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials", "above 0"),
+        ("hydra.sweeper.study_name=../up", "hydra.sweeper.study_name", "letters, digits"),
+        ("sweep.objective=token_accuracy", "hydra.sweeper.direction", "direction=maximize"),
+        ("sweep.objective=[loss,seconds]", "hydra.sweeper.direction", "[minimize,minimize]"),
+        ("sweep.objective=accuracy", "sweep.objective", "loss"),
+        ("sweep.seeds=[1,1]", "sweep.seeds", "each seed once"),
+        ("sweep.constraints={second: 3}", "sweep.constraints.second", "seconds"),
+        ("hydra.sweeper.sampler._target_=os.system", "hydra.sweeper.sampler._target_", "may not be used"),
+        (
+            "hydra.sweeper.sampler._target_=optuna.samplers.os.System",
+            "hydra.sweeper.sampler._target_",
+            "may not be used",
+        ),
+    ],
+)
+def test_a_fault_of_a_sweep_names_its_key(override: str, column: str, part: str) -> None:
+    found = faults("sweep=default", LR, override)
+    assert [fault.column for fault in found if fault.column == column], found
+    assert any(part in str(fault) for fault in found), found
+
+
+def test_all_are_said_at_once() -> None:
+    found = faults("sweep=lr_batch", "optimizer.lr=interval(0, 1)", "batch.size=choice(0,-1)", "seed=1,2", "data.pth=x")
+    assert {"optimizer.lr", "batch.size", "seed", "data.pth"} <= {fault.column for fault in found}
+
+
+def test_both_ends_are_tried() -> None:
+    (high,) = faults("sweep=default", "label_smoothing=interval(0, 1)")
+    (low,) = faults("sweep=default", "label_smoothing=interval(-0.1, 0.5)")
+    assert "1" in high.message
+    assert "-0.1" in low.message
+
+
+def test_a_fault_of_a_files_space_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    text = (
+        "# @package _global_\ndefaults: [default]\nhydra:\n  sweeper:\n    params:\n      batch.size: choice(8, -8)\n"
+    )
+    (tmp_path / "sweep" / "mine.yaml").write_text(text)
+    (fault,) = check_overrides(["model=tiny", "data=jsonl", "data.path=x", "sweep=mine"], str(tmp_path))
+    assert (fault.file, fault.column) == ("sweep/mine.yaml", "batch.size")
+
+
+def test_a_space_that_cannot_be_read_is_a_fault() -> None:
+    (fault,) = faults("sweep=default", LR, "batch.size=interval(8, 4)")
+    assert "interval" in fault.message
+
+
+def test_what_would_do_nothing_is_said() -> None:
+    assert [fault.column for fault in faults("sweep.seeds=[1,2]")] == ["sweep.seeds"]
+    assert [fault.column for fault in faults("sweep=default")] == ["hydra.sweeper.params"]
+    assert [fault.column for fault in faults("hydra/sweeper=optuna", "hydra.mode=MULTIRUN", LR)] == ["sweep"]
+
+
+def test_a_file_may_not_name_a_function_that_makes_the_space(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  sweeper:\n    custom_search_space: os.system\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    typed = ["model=tiny", "data=jsonl", "data.path=x", "sweep=default", "experiment=mine"]
+    assert "config.trust" in {fault.code for fault in check_overrides(typed, str(tmp_path))}
+    assert check_overrides([*typed, "hydra.sweeper.custom_search_space=mine.space"], str(tmp_path)) == []
+
+
+def test_a_share_of_a_step_is_a_fault() -> None:
+    assert [fault.column for fault in faults("eval.strategy=steps", "eval.every=0.5")] == ["eval.every"]
+    assert [fault.column for fault in faults("eval.every=1.5")] == ["eval.every"]
+    assert faults("eval.every=0.5") == faults("eval.every=2.0") == []
+    for value in ("0", "-1", "1.5", "nan", "inf", "true", "often", "null", "[1]"):
+        (fault,) = faults(f"eval.every={value}")
+        assert fault.message.endswith(": must be a whole number of 1 or more, or a share between 0 and 1")

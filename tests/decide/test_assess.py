@@ -1,0 +1,158 @@
+"""Differences: the right test for each metric, its numbers, and verdicts that follow the corrected p-value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from kamerton.decide.assess import COHEN_G, STANDARDISED, Measured, describe, differences, measure, metrics_of
+from kamerton.decide.compare import Difference
+from kamerton.decide.errors import changes
+from kamerton.decide.sides import Group, Scored
+from kamerton.decide.significance import holm, mcnemar
+from kamerton.decide.slices import slice_by, slice_metrics
+from kamerton.decide.statistics import paired_difference
+from kamerton.score.metrics import compute
+from kamerton.score.table import scores_table
+
+
+def group(name: str, *tables: pa.Table, trained: bool = True) -> Group:
+    return Group(name, tuple(Scored(Path(f"{name}{i}"), table, trained=trained) for i, table in enumerate(tables)))
+
+
+def found(sides: list[Measured], metric: str, candidate: str = "new") -> Difference:
+    (one,) = [
+        one
+        for one in differences(sides, metrics_of(sides), permutations=999)
+        if one.metric == metric and one.candidate == candidate
+    ]
+    return one
+
+
+def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap(synthetic: SimpleNamespace) -> None:
+    old, new = synthetic.scores(0.8, seed=1), synthetic.scores(0.86, seed=2)
+    one = found(measure([group("old", old), group("new", new)]), "accuracy")
+    right = [np.array(table["label"]) == np.array(table["predicted_label"]) for table in (old, new)]
+    fixed, broken = int((~right[0] & right[1]).sum()), int((right[0] & ~right[1]).sum())
+    assert (one.fixed, one.broken, one.p) == (fixed, broken, mcnemar(fixed, broken).p)
+    assert one.odds_ratio == fixed / broken
+    assert (one.effect_name, one.effect) == (COHEN_G, fixed / (fixed + broken) - 0.5)
+    peer = paired_difference(old, new, "accuracy")
+    assert (one.difference, one.low, one.high) == pytest.approx((peer["difference"], peer["low"], peer["high"]))
+    assert one.detectable == pytest.approx(2.80 * np.std(right[1] * 1.0 - right[0] * 1.0) / np.sqrt(200), rel=0.06)
+
+
+def test_a_paired_bootstrap_of_a_mean_is_scipys(synthetic: SimpleNamespace) -> None:
+    old, new = synthetic.scores(0.6, seed=1), synthetic.scores(0.8, seed=2)
+    right = [(np.array(table["label"]) == np.array(table["predicted_label"])) * 1.0 for table in (old, new)]
+    peer = stats.bootstrap(
+        tuple(right),
+        lambda one, other, axis: other.mean(axis=axis) - one.mean(axis=axis),
+        paired=True,
+        method="percentile",
+        n_resamples=500,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    ours = paired_difference(old, new, "accuracy", resamples=500)
+    assert (ours["low"], ours["high"]) == pytest.approx((peer.low, peer.high), abs=1e-9)
+
+
+def test_loss_is_tested_by_swapping_the_answers_of_examples(synthetic: SimpleNamespace) -> None:
+    old, new = synthetic.scores(0.8, rows=10, seed=1), synthetic.scores(0.3, rows=10, seed=2)
+    one = found(measure([group("old", old), group("new", new)]), "loss")
+    change = new["nll"].to_numpy() - old["nll"].to_numpy()  # as many tokens each: a mean
+    signs = 1 - 2 * ((np.arange(2**10)[:, None] >> np.arange(10)) & 1)
+    expected = np.mean(np.abs(signs @ change) >= abs(change.sum()) - 1e-9)
+    assert one.p == pytest.approx(expected, abs=1e-9)
+    assert (one.test, one.effect_name) == ("permutation, exact", STANDARDISED)
+    assert one.p_worse < 0.5 < 1 - one.p_worse  # a higher loss is worse
+
+
+def test_every_metric_but_calibration_is_tested(synthetic: SimpleNamespace) -> None:
+    sides = measure([group("old", synthetic.scores(0.3, seed=1)), group("new", synthetic.scores(0.9, seed=2))])
+    verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
+    assert verdicts.pop("ece") == "not tested"
+    assert set(verdicts.values()) == {"better"}
+    labelled = {"accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted"}
+    assert set(verdicts) == {"loss", "perplexity", "token_accuracy"} | labelled
+
+
+def test_a_model_is_not_better_than_itself(synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.7)
+    for one in differences(measure([group("old", table), group("new", table)]), ["accuracy", "loss", "f1"], 99):
+        assert (one.difference, one.p, one.verdict) == (0, 1, "no difference shown")
+
+
+def test_p_values_are_corrected_over_the_candidates_of_one_metric(synthetic: SimpleNamespace) -> None:
+    old = group("old", synthetic.scores(0.80, seed=1))
+    new = [group(f"new{i}", synthetic.scores(0.80 + i / 50, seed=2 + i)) for i in range(4)]
+    one_metric = [
+        one for one in differences(measure([old, *new]), ["accuracy", "loss"], 499) if one.metric == "accuracy"
+    ]
+    assert [one.p_holm for one in one_metric] == pytest.approx(holm([one.p for one in one_metric]))
+    assert min(one.p_holm for one in one_metric) == pytest.approx(4 * min(one.p for one in one_metric))
+
+
+def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples(synthetic: SimpleNamespace) -> None:
+    tables = [synthetic.scores(accuracy, seed=seed) for seed, accuracy in enumerate((0.7, 0.8, 0.9))]
+    sides = measure([group("base", synthetic.scores(0.3, seed=9), trained=False), group("new", *tables)])
+    side = describe(sides[1], ["accuracy", "ece"], is_baseline=False)
+    values = [compute(table)["accuracy"] for table in tables]
+    estimate = side.metrics["accuracy"]
+    assert estimate.by_run == tuple(values)
+    assert estimate.value == pytest.approx(np.mean(values))
+    assert estimate.spread == pytest.approx(np.std(values, ddof=1))
+    assert estimate.low < min(values)
+    assert estimate.high > max(values)  # three seeds that far apart leave much open
+    assert found(sides, "accuracy").test == "t over seeds and examples"
+
+
+def test_runs_with_other_tokens_are_not_compared_by_token(synthetic: SimpleNamespace) -> None:
+    old = synthetic.scores(0.8, seed=1)
+    place = old.schema.get_field_index("target_tokens")
+    new = synthetic.scores(0.8, seed=2).set_column(place, "target_tokens", pa.array([4] * 200, pa.int32()))
+    verdicts = {
+        one.metric: one.verdict
+        for one in differences(measure([group("old", old), group("new", new)]), ["loss", "accuracy"], 99)
+    }
+    assert verdicts == {"loss": "not tested", "accuracy": "no difference shown"}
+
+
+def test_a_side_without_tokens_is_compared_by_its_answers_alone(synthetic: SimpleNamespace) -> None:
+    old, new = synthetic.scores(0.5, seed=1), synthetic.scores(0.9, seed=2)
+    rows = [
+        row | {"nll": None, "correct_tokens": None, "target_tokens": 0, "label_logprobs": None}
+        for row in old.to_pylist()
+    ]
+    bare = scores_table(rows, synthetic.LABELS)
+    sides = measure([group("old", bare, trained=False), group("new", new)])
+    verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
+    assert verdicts["accuracy"] == verdicts["f1"] == "better"
+    assert verdicts["loss"] == verdicts["ece"] == "not tested"
+    assert [one.metric for one in slice_by(sides, {"all": ["x"] * 200}, "accuracy")] == ["accuracy"]
+    assert changes(sides[0].group, sides[1].group).fixed_count > 0
+
+
+def test_generated_texts_are_compared_by_every_text_metric(synthetic: SimpleNamespace) -> None:
+    rows = synthetic.scores(0.8, rows=60, labelled=False).to_pylist()
+    wanted = [f"the answer to number {i} is {i * 3} or so" for i in range(60)]
+
+    def said(right: int) -> pa.Table:
+        texts = [text if i < right else f"the answer is {i}" for i, text in enumerate(wanted)]
+        more = [{"target": t, "prediction": p, "finish_reason": "stop"} for t, p in zip(wanted, texts, strict=True)]
+        return scores_table([row | each for row, each in zip(rows, more, strict=True)], None)
+
+    sides = measure([group("old", said(20)), group("new", said(45))], resamples=200)
+    by_metric = {one.metric: one for one in differences(sides, metrics_of(sides), permutations=499)}
+    exact = by_metric["exact_match"]
+    assert (exact.test, exact.fixed, exact.broken) == ("McNemar, mid-p", 25, 0)
+    for name in ("bleu", "chrf", "rougeL"):
+        assert (by_metric[name].test, by_metric[name].verdict) == ("permutation", "better")
+    assert {"exact_match", "rougeL"} <= set(slice_metrics(sides))
+    assert "bleu" not in slice_metrics(sides)

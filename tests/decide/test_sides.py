@@ -1,0 +1,229 @@
+"""Which score tables are compared, and as which sides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from kamerton.decide.baseline import choose_baseline
+from kamerton.decide.sides import Group, Scored, find, group, same_examples
+from kamerton.errors import UserError
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, synthetic: SimpleNamespace) -> Write:
+    """Writes a run directory; without a `table` it has no scores."""
+
+    def run(name: str, table: pa.Table | None = None, base: pa.Table | None = None, **config: Any) -> Path:
+        path = tmp_path / "trec" / name
+        path.mkdir(parents=True)
+        (path / "run.json").write_text(json.dumps({"state": "succeeded" if table else "failed"}))
+        synthetic.write_config(path, {"run_id": name, "model": {"name": "tiny"}, **config}, [])
+        for split, scores in (("test", table), ("base", base)):
+            if scores is not None:
+                synthetic.write_scores(path, split, scores)
+        return path
+
+    return run
+
+
+def faults(work: Callable[[], object]) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        work()
+    return [str(fault) for fault in raised.value.faults]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_side(write: Write, synthetic: SimpleNamespace) -> None:
+    table = synthetic.scores(0.9, rows=20)
+    for name, seed, kind in (("a", 2, "lora"), ("b", 1, "lora"), ("c", 1, "full")):
+        write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
+    runs, _ = find([str(write("d", table, seed=1, adapter={"kind": "lora"}, batch={"size": 8}).parent)], "test")
+    groups, notices = group(runs)
+    found = {one.name: [run.seed for run in one.runs] for one in groups}
+    assert found == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
+    assert ["is left out" in notice.message for notice in notices] == [True]  # b and d are the same run
+
+
+def test_seeds_of_one_configuration_alone_are_named_by_their_folder(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        write(f"seed{seed}", synthetic.scores(0.9, rows=20), seed=seed)
+    assert [one.name for one in group(find([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
+
+
+def test_globs_folders_files_and_directories_are_all_understood(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    table = synthetic.scores(0.9, rows=20)
+    one, other = write("one", table, seed=1), write("two", table, seed=2)
+    (tmp_path / "trec" / "data-12345678").mkdir()  # what `kamerton prepare` leaves there
+    for entries in (
+        [str(one), str(other)],
+        [f"{tmp_path}/trec/*"],
+        [str(tmp_path / "trec")],
+        [f"{one}/scores/test.parquet", f"{tmp_path}/*/two"],
+        [str(one), str(one), f"{tmp_path}/trec/t*"],
+    ):
+        runs, notices = find(entries, "test")
+        assert len(runs) == 2
+        assert notices == []
+
+
+def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    write("done", synthetic.scores(0.9, rows=20))
+    failed = write("failed")
+    runs, (notice,) = find([f"{tmp_path}/trec/*"], "test")
+    assert [run.path.name for run in runs] == ["done"]
+    assert "failed is left out: no scores of the test split (state: failed)" in notice.message
+    (said,) = faults(lambda: find([str(failed)], "test"))
+    assert "no scores of the test split" in said
+
+
+def test_entries_that_name_nothing_are_all_said(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
+    run = write("done", synthetic.scores(0.9, rows=20))
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    said = faults(lambda: find([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
+    assert len(said) == 3
+    assert ["names no run" in one for one in said].count(True) == 2
+    assert "runs is empty" in faults(lambda: find([], "test"))[0]
+    (said_split,) = faults(lambda: find([str(run)], "validation"))
+    assert "it has test" in said_split
+
+
+def test_the_baseline_is_the_base_model_a_run_or_a_file(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    table, base = synthetic.scores(0.9, rows=20), synthetic.scores(0.1, rows=20)
+    for name, kind in (("one", "lora"), ("two", "full")):
+        write(name, table, base, seed=1, adapter={"kind": kind})
+    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+
+    def chosen(baseline: str) -> tuple[str, list[str]]:
+        side, candidates, _ = choose_baseline(baseline, groups, "test")
+        return side.name, [one.name for one in candidates]
+
+    both = ["adapter.kind=lora", "adapter.kind=full"]
+    assert chosen("base") == ("base", both)
+    assert chosen("two") == ("adapter.kind=full", both[:1])
+    assert chosen(f"{tmp_path}/trec/two") == ("adapter.kind=full", both[:1])
+    assert chosen("adapter.kind=lora") == ("adapter.kind=lora", both[1:])
+    assert chosen(f"{tmp_path}/trec/two/scores/base.parquet") == ("two/base", both)
+    write("three", table, seed=2, adapter={"kind": "full"})
+    seeds, _, _ = choose_baseline(f"{tmp_path}/trec/t*", groups[:1], "test")
+    assert [run.seed for run in seeds.runs] == [1, 2]
+    (said,) = faults(lambda: chosen(f"{tmp_path}/trec/*"))
+    assert "holds several models" in said
+    (said,) = faults(lambda: chosen("four"))
+    assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in said
+
+
+def test_the_seeds_that_are_the_baseline_are_no_candidates(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        write(f"lora{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "lora"})
+        write(f"full{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "full"})
+    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    side, candidates, _ = choose_baseline(f"{tmp_path}/trec/lora*", groups, "test")
+    assert side.name == "adapter.kind=lora"
+    assert [run.path.name for run in side.runs] == ["lora1", "lora2"]
+    assert [one.name for one in candidates] == ["adapter.kind=full"]
+
+
+def test_a_setting_that_earlier_runs_did_not_have_names_no_side(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    write("old", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "lora"})
+    write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
+    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    assert {one.name for one in groups} == {"adapter.kind=full", "adapter.kind=lora"}
+
+
+def test_runs_of_different_base_models_have_no_common_base(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    table = synthetic.scores(0.9, rows=20)
+    write("one", table, table, model={"name": "tiny"})
+    write("two", table, table, model={"name": "huge"})
+    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    (said,) = faults(lambda: choose_baseline("base", groups, "test"))
+    assert "different base models" in said
+    assert "huge" in said
+    (said,) = faults(lambda: choose_baseline("base", [], "test"))
+    assert "no run has scores of its base model" in said
+
+
+def test_different_test_sets_are_refused_with_the_ids(synthetic: SimpleNamespace) -> None:
+    whole = synthetic.scores(0.9, rows=20)
+    sides = [
+        Group("old", (Scored(Path("old"), whole),)),
+        Group("new", (Scored(Path("new"), whole.slice(1)), Scored(Path("twice"), pa.concat_tables([whole, whole])))),
+    ]
+    said = faults(lambda: same_examples(sides))
+    assert "not the test set of old: lacks 1 examples (0000000000000000), adds 0 examples" in said[0]
+    assert "twice: its score table repeats 20 example ids" in said[1]
+
+
+def test_tables_come_in_one_order(synthetic: SimpleNamespace) -> None:
+    whole = synthetic.scores(0.9, rows=20)
+    turned = whole.take(pa.array(range(19, -1, -1)))
+    sides = [Group("old", (Scored(Path("old"), whole),)), Group("new", (Scored(Path("new"), turned),))]
+    assert [one.first["example_id"] for one in same_examples(sides)] == [whole["example_id"]] * 2
+
+
+def test_a_cross_validation_is_compared_by_what_its_folds_left_out(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = write("cv")
+    synthetic.write_scores(folder, "out_of_fold", synthetic.scores(0.9, rows=20))
+    (run,), _ = find([str(folder)], "test")
+    assert run.out_of_fold
+    assert run.table.num_rows == 20
+
+
+def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_no_seed(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
+    for name, of in (("one", str(run)), ("two", None)):
+        folder = tmp_path / "evaluations" / name
+        folder.mkdir(parents=True)
+        (folder / "evaluation.json").write_text(json.dumps({"run": of}))
+        synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
+    (tmp_path / "evaluations" / "one" / "config.yaml").write_text((run / "config.yaml").read_text())
+    (one, two), _ = find([str(tmp_path / "evaluations")], "test")
+    assert (one.seed, one.record) == (7, json.loads((run / "run.json").read_text()))
+    assert (two.seed, two.trained) == (None, False)
+
+
+def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
+    for name, labels in (("one", "exact"), ("two", "argmax")):
+        folder = tmp_path / "evaluations" / name
+        folder.mkdir(parents=True)
+        record = {"run": str(run), "asked": {"run": str(run), "score": {"labels": labels}}}
+        (folder / "evaluation.json").write_text(json.dumps(record))
+        (folder / "config.yaml").write_text((run / "config.yaml").read_text())
+        synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
+    groups, notices = group(find([str(tmp_path / "evaluations")], "test")[0])
+    assert [one.name for one in groups] == ["score.labels=exact", "score.labels=argmax"]
+    assert notices == []
+
+
+def test_entries_that_overlap_name_each_run_once(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
+    run = write("done", synthetic.scores(0.9, rows=20))
+    runs, _ = find([str(run), f"{run.parent}/*", f"{run.parent}/do*"], "test")
+    assert [one.path.name for one in runs] == ["done"]

@@ -1,0 +1,49 @@
+"""Jobs of the tiny model, in processes of their own; none outlives its test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
+from kamerton.jobs.store import WORKER, run_directories
+from kamerton.locks import holder
+from kamerton.train.opening import LOCK
+
+sys.path.insert(0, str(Path(__file__).parent))  # following.py
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Coroutines are tested on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[FineTuningManager]:
+    """A manager of an empty folder; what still trains there after the test is killed."""
+    found = FineTuningManager(root=tmp_path / "outputs", max_running=2)
+    yield found
+    for path in run_directories(found.root):
+        for lock in (WORKER, LOCK):
+            owner = holder(path / lock)
+            if owner is not None and owner.pid is not None:
+                os.kill(owner.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def start(manager: FineTuningManager, animals: Path) -> Callable[..., Coroutine[Any, Any, TrainingJob]]:
+    """Starts a job on the animals."""
+
+    async def begin(*overrides: str, **config: Any) -> TrainingJob:
+        data = await manager.prepare_data(animals)
+        found = FineTuningConfig(model="tiny", overrides=overrides, **config)
+        return await manager.start_training(found, data.split([0.7, 0.15, 0.15]))
+
+    return begin

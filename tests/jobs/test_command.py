@@ -1,0 +1,150 @@
+"""`kamerton runs` in the shell: what it shows, what it does to a run, and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from following import record
+
+from kamerton.cli import main
+from kamerton.jobs.store import read_status
+from kamerton.jobs.worker import command
+
+TRAIN = ["model=tiny", "data=jsonl", "base=false", "baselines=false", "model.export=null", "logger=csv", "threads=1"]
+
+
+def make(root: Path, name: str, state: str, **more: object) -> Path:
+    path = root / name
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"state": state, "times": {"created": "2026-01-02T03:04"}, **more}))
+    return path
+
+
+def test_list_and_show_say_what_is_known_and_what_died(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    metrics = {"train": {"loss": 0.25}, "test": {"accuracy": 0.75}}
+    make(tmp_path, "animals/one", "succeeded", metrics=metrics, progress={"step": 1200, "steps": 1200})
+    make(tmp_path, "animals/two", "running", pid=4711)
+    assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "1,200/1,200" in said
+    assert "0.750" in said
+    assert "job.lost" in said  # nobody is at work on it
+    assert "running" not in said
+    assert main(["runs", "show", "one", f"--outputs={tmp_path}"]) == 0
+    assert "accuracy 0.75" in capsys.readouterr().out
+
+
+def test_the_folder_may_be_named_before_and_after_the_action(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path, "animals/r1", "succeeded")
+    said = []
+    for words in (["--outputs", str(tmp_path)], ["list", "--outputs", str(tmp_path)]):
+        assert main(["runs", *words]) == 0
+        said.append(capsys.readouterr().out)
+    assert "r1" in said[0]
+    assert said[0] == said[1]
+
+
+def test_mistakes_are_told_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "animals/one", "succeeded")
+    for words in (["show", "onne"], ["resume", "one"], ["sotp", "one"], ["show"], ["stop", "one", "--grace=soon"]):
+        assert main(["runs", *words, *([f"--outputs={tmp_path}"] if words != ["sotp", "one"] else [])]) == 2, words
+        assert "fix:" in capsys.readouterr().err
+    assert main(["runs", "list", f"--outputs={tmp_path / 'nowhere'}"]) == 0
+    assert main(["runs", "--help"]) == 0
+    assert main(["runs", "logs", "one", f"--outputs={tmp_path}"]) == 1
+
+
+def test_a_run_directory_does_not_vouch_for_its_own_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither by keys that widen what may run, nor by words that are flags of the command."""
+    overrides = ["allow_targets=[os.]", "+callbacks.x={_target_: os.system}", "--config-dir=/tmp", "++hydra.x=1"]
+    job = {"overrides": overrides, "cwd": str(tmp_path)}
+    path = make(tmp_path, "animals/one", "paused", job=job)
+    assert main(["runs", "resume", str(path)]) == 2
+    said = capsys.readouterr().err
+    for key in ("allow_targets", "--config-dir", "hydra.x"):
+        assert f"its overrides hold {key}," in said
+    assert read_status(path).state == "paused"
+    assert not (path / ".worker").exists()
+
+
+def test_the_folder_of_a_run_directory_is_not_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files could be taken for modules of the training."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "yaml.py").write_text("print('taken over')")
+    path = make(tmp_path, "animals/one", "paused", job={"overrides": [], "cwd": str(folder)})
+    assert main(["runs", "resume", str(path)]) == 2
+    assert f"it is read in the folder {folder}" in capsys.readouterr().err
+    training = command({"overrides": ["--help"]})
+    done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert "taken over" not in done.stdout
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("kamerton.jobs.control.start_worker", lambda *given: given[0].release())
+    assert main(["runs", "resume", str(path)]) == 0
+
+
+def test_a_damaged_record_does_not_hide_the_other_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "animals/one", "succeeded")
+    (make(tmp_path, "animals/two", "succeeded") / "run.json").write_text("{")
+    assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "succeeded" in said
+    assert "unknown" in said
+
+
+def test_stop_of_what_has_ended_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make(tmp_path, "animals/one", "succeeded")
+    assert main(["runs", "stop", "one", f"--outputs={tmp_path}"]) == 1
+    assert "animals/one succeeded" in capsys.readouterr().out
+    assert main(["runs", "stop", str(make(tmp_path, "animals/two", "paused"))]) == 0
+    assert read_status(path).state == "succeeded"
+
+
+@pytest.mark.parametrize("part", [{"trial": {"number": 1}}, {"fold": 0}])
+def test_a_part_of_a_whole_is_not_stopped_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: dict[str, object]
+) -> None:
+    """Its sweep or cross-validation would take that for a failure."""
+    path = make(tmp_path, "animals/one", "running", **part)
+    for action in ("stop", "pause"):
+        assert main(["runs", action, str(path)]) == 2
+        assert "is a part of a" in capsys.readouterr().err
+    assert record(path)["state"] == "running"
+    assert main(["runs", "stop", str(make(tmp_path, "animals/two", "succeeded", **part))]) == 1
+
+
+def test_a_run_of_the_shell_is_paused_and_goes_on_as_a_job(
+    tmp_path: Path, animals: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`kamerton train` in one terminal, `kamerton runs` in another."""
+    outputs = f"--outputs={tmp_path / 'outputs'}"
+    typed = [*TRAIN, f"data.path={animals}", f"paths.outputs={tmp_path / 'outputs'}", "run_id=shell", "batch.size=2"]
+    typed += ["trainer.max_epochs=20", "trainer.max_steps=400", "eval.every=20"]
+    run = tmp_path / "outputs" / "jsonl" / "shell"
+    with subprocess.Popen([sys.executable, "-m", "kamerton", "train", *typed], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not ((run / "run.json").exists() and (read_status(run).step or 0) > 3):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        assert main(["runs", "pause", "shell", outputs]) == 0
+        assert process.wait() == 130
+    assert record(run)["state"] == "paused"
+    assert main(["runs", "resume", "shell", outputs]) == 0
+    assert main(["runs", "watch", "shell", outputs]) == 0
+    assert record(run)["progress"]["step"] == 400
+    said = capfd.readouterr().out
+    assert "jsonl/shell paused at step" in said
+    assert "jsonl/shell succeeded at step 400 of 400" in said
+    assert main(["runs", "logs", "shell", outputs]) == 0
+    assert "(resumed)" in capfd.readouterr().out

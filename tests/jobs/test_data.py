@@ -1,0 +1,65 @@
+"""Data at hand in Python, through the gate, as parts that a job can be given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kamerton import DataExample
+from kamerton.data.example import Message
+from kamerton.errors import UserError
+from kamerton.jobs.data import process
+
+ROWS = [
+    {"prompt": f"the {word} number {number}", "completion": label}
+    for number in range(40)
+    for word, label in (("cat", "yes"), ("dog", "no"))
+]
+
+
+def test_rows_become_parts_that_can_be_unpacked(tmp_path: Path) -> None:
+    data = process(ROWS, tmp_path)
+    assert data.validation.is_valid
+    train, validation, test = parts = data.split([0.5, 0.25, 0.25])
+    assert sum(map(len, parts)) == 80
+    assert len(train) > len(validation) > 0
+    prompts = [{example.prompt for example in part} for part in (train, validation, test)]
+    assert not prompts[0] & prompts[1] | prompts[0] & prompts[2]
+    again = process(reversed(ROWS), tmp_path).split([0.5, 0.25, 0.25])
+    assert {example.id for example in again.train} == {example.id for example in train}  # whatever the order
+
+
+def test_files_and_examples_say_the_same(tmp_path: Path, animals: Path) -> None:
+    of_file = process(animals, tmp_path)
+    assert of_file.data.name == "animals"
+    examples = [*of_file.split().train, *of_file.split().validation, *of_file.split().test]
+    of_examples = process(examples, tmp_path)
+    assert {example.id for example in of_examples.split().test} == {example.id for example in of_file.split().test}
+    assert next(iter(of_examples.split().train)).metadata.keys() == {"number"}
+
+
+def test_chats_keep_their_turns(tmp_path: Path) -> None:
+    turns = (Message("system", "be short"), Message("user", "hello"), Message("assistant", "hi", 0.0))
+    chats = [DataExample((*turns, Message("user", f"number {n}")), f"answer {n}") for n in range(40)]
+    parts = process(chats, tmp_path).split()
+    assert {example.id for part in parts for example in part} == {chat.id for chat in chats}
+
+
+def test_faults_are_told_and_split_raises_them(tmp_path: Path) -> None:
+    data = process([*ROWS, {"prompt": "no answer"}, {"prompt": 3, "completion": "yes"}], tmp_path)
+    assert not data.validation.is_valid
+    assert len(data.validation.errors) == 2
+    with pytest.raises(UserError):
+        data.split()
+    missing = process(tmp_path / "nowhere.csv", tmp_path)
+    assert [fault.code for fault in missing.validation.errors] == ["missing-file"]
+
+
+def test_wrong_ratios_and_things_that_are_no_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sum to 1"):
+        process(ROWS, tmp_path).split([0.5, 0.6, 0.1])
+    with pytest.raises(UserError, match="row 2 cannot be used"):
+        process([ROWS[0], "text"], tmp_path)  # type: ignore[list-item]
+    with pytest.raises(UserError, match="not JSON serializable"):
+        process([{"prompt": object(), "completion": "x"}], tmp_path)

@@ -1,0 +1,87 @@
+"""Evaluating models by what their runs have scored: nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from kamerton import FineTuningManager, TrainingMonitor
+from kamerton.errors import UserError
+from kamerton.score.table import scores_table, write_scores
+
+pytestmark = pytest.mark.anyio
+
+
+def table(right: int, of: int = 40) -> pa.Table:
+    """Scores of a model that gets the first `right` examples right."""
+    rows = [
+        {
+            "example_id": f"{number:016x}",
+            "prompt": f"question {number}",
+            "target": "yes" if number % 2 else "no",
+            "label": "yes" if number % 2 else "no",
+            "predicted_label": "yes" if (number % 2 == 1) == (number < right) else "no",
+            "label_logprobs": [-0.7, -0.7],
+            "nll": 1.0,
+            "target_tokens": 2,
+            "correct_tokens": 1,
+            "metadata": "{}",
+        }
+        for number in range(of)
+    ]
+    return scores_table(rows, ["no", "yes"])
+
+
+def scored(root: Path, name: str, right: int, split: str = "test", of: int = 40) -> str:
+    path = root / name
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"state": "succeeded"}))
+    write_scores(table(right, of), path / "scores" / f"{split}.parquet")
+    return path.name
+
+
+async def test_a_ranking_is_by_accuracy_with_a_tested_verdict(manager: FineTuningManager) -> None:
+    names = [scored(manager.root, f"animals/{name}", right) for name, right in (("a", 10), ("b", 38), ("c", 24))]
+    found = await manager.compare_models(names)
+    assert [(place.rank, place.model_id) for place in found.models] == [(1, "b"), (2, "c"), (3, "a")]
+    assert found.metric == "accuracy"
+    assert found.best.metrics["accuracy"] == pytest.approx(38 / 40)
+    assert found.best.verdict is not None
+    assert "better than" in found.best.verdict
+    assert found.models[-1].verdict is None  # what the others are tested against
+    assert list((manager.root / "comparisons").glob("*/*.html"))
+
+
+async def test_a_cross_validation_is_scored_by_all_its_folds(manager: FineTuningManager) -> None:
+    name = scored(manager.root, "animals/crossed", 30, "out_of_fold")
+    (manager.root / "animals" / name / "folds").mkdir()
+    result = await manager.evaluate_model(name)
+    assert result.accuracy == pytest.approx(0.75)
+    assert result.intervals["accuracy"][0] < 0.75 < result.intervals["accuracy"][1]
+    data = await manager.prepare_data([{"prompt": f"q {n}", "completion": "x"} for n in range(40)])
+    with pytest.raises(UserError, match="a model for each fold"):
+        await manager.evaluate_model(name, data)
+
+
+async def test_what_cannot_be_compared_is_said(manager: FineTuningManager) -> None:
+    one = scored(manager.root, "animals/a", 10)
+    with pytest.raises(UserError, match="at least two"):
+        await manager.compare_models([one, one])
+    with pytest.raises(UserError, match="not the test set"):
+        await manager.compare_models([one, scored(manager.root, "animals/b", 10, of=30)])
+    with pytest.raises(UserError, match="no such folder"):
+        await manager.evaluate_model(str(manager.root / "nowhere"))
+
+
+async def test_answers_are_checked_wherever_they_are(manager: FineTuningManager, tmp_path: Path) -> None:
+    monitor, name = TrainingMonitor(root=manager.root), scored(manager.root, "animals/a", 40)
+    path = manager.root / "animals" / name
+    same = [await manager.evaluate_model(name), path, path / "scores" / "test.parquet", table(40)]
+    assert all(monitor.validate_results(one).is_valid for one in same)
+    collapsed = table(40).set_column(
+        table(40).column_names.index("predicted_label"), "predicted_label", pa.array(["yes"] * 40)
+    )
+    assert [fault.code for fault in monitor.validate_results(collapsed).errors] == ["results.collapsed"]

@@ -1,0 +1,118 @@
+"""Jobs in real processes: started, left alone, watched, paused, killed, resumed, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import torch
+from following import SMALL, at_step, record, weights
+
+from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
+from kamerton.cli import main
+from kamerton.errors import UserError
+from kamerton.locks import last_holder
+from kamerton.train.opening import LOCK
+
+START = """
+import asyncio, sys
+from kamerton import FineTuningConfig, FineTuningManager
+
+async def start():
+    manager = FineTuningManager(root=sys.argv[1])
+    data = await manager.prepare_data(sys.argv[2])
+    config = FineTuningConfig(model="tiny", batch_size=2, learning_rate=1e-3, overrides=sys.argv[3:])
+    print((await manager.start_training(config, data.split([0.7, 0.15, 0.15]))).path)
+
+asyncio.run(start())
+"""
+pytestmark = pytest.mark.anyio
+SAVES = ("save.strategy=steps", "save.every=20")
+LONG = (*SMALL, "trainer.max_epochs=20", "trainer.max_steps=200", "eval.every=5", *SAVES)
+
+
+async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
+    manager: FineTuningManager, animals: Path, tmp_path: Path
+) -> None:
+    """Started by a process that ends; paused, resumed and killed by others; its weights are those of one go."""
+    caller = [sys.executable, "-c", START, str(manager.root), str(animals), *LONG]
+    done = subprocess.run(caller, capture_output=True, text=True, check=True, timeout=120)
+    path = Path(done.stdout.strip())
+    job, other = await manager.get_job(path.name), await FineTuningManager(manager.root).get_job(str(path))
+    await asyncio.gather(at_step(job, 10), at_step(other, 10))  # two watch it
+    with pytest.raises(UserError, match="is running"):
+        await other.resume()
+
+    assert (await other.pause()).state == "paused"
+    paused_at = job.status.step
+    assert job.status.error is None
+    await job.resume()
+    assert job.status.is_active
+    await at_step(job, (paused_at or 0) + 10)
+
+    os.kill(last_holder(path / LOCK).pid or 0, signal.SIGKILL)
+    killed = await job.wait(60)
+    assert killed.state == "failed"
+    assert killed.error is not None
+    assert "killed by SIGKILL: most likely it ran out of memory" in killed.error["message"]
+
+    await job.resume()
+    assert (await job.wait(120)).state == "succeeded"
+    assert job.status.error is None
+    with pytest.raises(UserError, match="is finished"):
+        await job.resume()
+    codes = [event["code"] async for event in job.events()]
+    assert codes.count("resumed") == 2
+    assert {"interrupted", "failed"} <= set(codes)
+
+    overrides = [text for text in record(path)["job"]["overrides"] if not text.startswith(("run_id=", "paths."))]
+    assert main(["train", *overrides, "run_id=one-go", f"paths.outputs={tmp_path}"]) == 0
+    reference = weights(tmp_path / path.parent.name / "one-go")
+    for name, weight in weights(path).items():
+        assert torch.equal(weight, reference[name]), name
+
+
+async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
+    start: Callable[..., Awaitable[TrainingJob]],
+) -> None:
+    """Two may run at once; a third one waits, and can be stopped while it does."""
+    endless = [*SMALL, "trainer.max_epochs=10000", "trainer.max_steps=-1", "eval.every=5", *SAVES]
+    stopped, deaf, third = [await start(*endless, f"seed={seed}") for seed in (1, 2, 3)]
+    await asyncio.gather(at_step(stopped, 3), at_step(deaf, 22))
+    assert third.status.state == "queued"
+    assert (await third.stop()).state == "cancelled"
+    assert not (third.path / "metrics.csv").exists()
+    os.kill(last_holder(deaf.path / LOCK).pid or 0, signal.SIGSTOP)
+    states = await asyncio.gather(stopped.stop(), deaf.stop(grace_s=0.5))
+    assert [status.state for status in states] == ["cancelled", "cancelled"]
+    for job in (stopped, deaf):
+        assert (job.path / "checkpoints" / "last.ckpt").exists()
+        assert record(job.path)["times"]["finished"] is not None
+        assert (await job.stop()).state == "cancelled"  # once more changes nothing
+        assert (await job.wait(1)).is_finished
+
+
+async def test_what_goes_wrong_before_training_is_the_reason_of_the_failure(
+    start: Callable[..., Awaitable[TrainingJob]], animals: Path
+) -> None:
+    job = await start(*SMALL)
+    animals.unlink()  # before its process looks at it
+    status = await job.wait(60)
+    assert status.state == "failed"
+    assert status.error is not None
+    assert "there is no such file" in status.error["message"]
+
+
+async def test_nothing_is_started_that_cannot_run(manager: FineTuningManager, animals: Path) -> None:
+    data = await manager.prepare_data(animals)
+    assert (await manager.validate_data(data)).is_valid
+    with pytest.raises(UserError) as error:
+        await manager.start_training(FineTuningConfig(model="tiny", learning_rate=-1, batch_size=0), data)
+    assert {fault.column for fault in error.value.faults} == {"optimizer.lr", "batch.size"}
+    assert await manager.list_jobs() == []

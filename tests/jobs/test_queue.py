@@ -1,0 +1,82 @@
+"""The queue: never more jobs than allowed, in their order, and no place is lost to a worker that died."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from hydra_plugins.kamerton._gpus import VISIBLE
+from kamerton.jobs.queue import turn
+from kamerton.locks import hold, holder
+
+
+@pytest.fixture(autouse=True)
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "")
+
+
+def waiting(root: Path) -> list[Path]:
+    return [path for path in root.glob(".jobs/*/waiting/*") if not path.name.startswith(".")]
+
+
+def wait_for(root: Path, count: int, deadline: threading.Event) -> None:
+    while len(waiting(root)) != count and not deadline.wait(0.01):
+        pass
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2, 3])
+def test_never_more_than_the_limit_run_and_those_who_wait_keep_their_order(tmp_path: Path, limit: int | None) -> None:
+    running, most, order = set[int](), [0], list[int]()
+    lock, go = threading.Lock(), threading.Event()
+
+    def job(number: int) -> None:
+        with turn(tmp_path, number, limit, 1):
+            with lock:
+                running.add(number)
+                order.append(number)
+                most[0] = max(most[0], len(running))
+            go.wait(10)
+            with lock:
+                running.discard(number)
+
+    first = [threading.Thread(target=job, args=(number,)) for number in range(limit or 1)]
+    for thread in first:
+        thread.start()
+    while len(order) < (limit or 1):
+        go.wait(0.01)
+    later = [threading.Thread(target=job, args=(number,)) for number in (12, 10, 11)]
+    for thread in later:
+        thread.start()
+    wait_for(tmp_path, 3, threading.Event())
+    assert len(running) == (limit or 1)
+    go.set()
+    for thread in (*first, *later):
+        thread.join(20)
+    assert sorted(order) == [*range(limit or 1), 10, 11, 12]
+    assert order[limit or 1] == 10  # the first of those who waited
+    assert most[0] <= (limit or 1)
+    assert waiting(tmp_path) == []
+
+
+def test_a_dead_workers_ticket_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / ".jobs" / socket.gethostname() / "waiting"
+    folder.mkdir(parents=True)
+    (folder / f"{0:020d}-4711").write_text(f"4711 {socket.gethostname()}")
+    with turn(tmp_path, 1, 1, None):
+        assert waiting(tmp_path) == []
+
+
+def test_a_job_gets_free_gpus_and_hands_its_locks_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, f"test-a-{os.getpid()},test-b-{os.getpid()}")
+    with turn(tmp_path, 1, None, 1) as one, turn(tmp_path, 2, None, 1) as two:
+        names = {one.environment[VISIBLE], two.environment[VISIBLE]}
+        assert names == set(os.environ[VISIBLE].split(","))
+        assert len(one.locks) == 2  # the GPU's and the slot's
+        slots = list(tmp_path.glob(".jobs/*/slot-*"))
+        assert len(slots) == 2
+        assert all(holder(slot) for slot in slots)
+        assert hold(slots[0], patience=0) is None

@@ -1,0 +1,38 @@
+"""The live screen of a job, as a terminal shows it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from kamerton.jobs.screen import live_screen, seconds
+from kamerton.jobs.store import read_status
+from kamerton.locks import hold
+from kamerton.train.opening import LOCK
+
+
+def test_the_screen_shows_progress_metrics_and_the_last_events(tmp_path: Path) -> None:
+    path = tmp_path / "animals" / "one"
+    path.mkdir(parents=True)
+    progress = {"step": 30, "steps": 60, "epoch": 0.5, "eta_s": 75.2, "examples": {"processed": 240, "total": 480}}
+    metrics = {"train": {"loss": 1.25}}
+    (path / "run.json").write_text(json.dumps({"state": "running", "progress": progress, "metrics": metrics}))
+    events = [{"time": f"2026-01-02T03:04:0{n}+00:00", "level": "warn", "message": f"[odd] {n}"} for n in range(8)]
+    (path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    console = Console(width=80, record=True, file=io.StringIO())
+    lock = hold(path / LOCK)
+    assert lock is not None
+    with lock:
+        console.print(live_screen(path, read_status(path)))
+    shown = console.export_text()
+    for text in ("animals/one", "30 of 60", "240 of 480", "1 min 15 s", "loss 1.25", "03:04:07", "[odd] 7", "[odd] 3"):
+        assert text in shown
+    assert "[odd] 2" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_times_are_short() -> None:
+    assert [seconds(value) for value in (None, 5.4, 65, 3_725)] == ["", "5 s", "1 min 5 s", "1 h 2 min"]

@@ -1,0 +1,90 @@
+"""What run directories say of jobs, and that a run nobody works on any more does not stay "running"."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.errors import UserError
+from kamerton.jobs.store import WORKER, find, list_jobs, mark, read_events, read_status
+from kamerton.locks import hold
+from kamerton.train.opening import LOCK
+
+
+def make(root: Path, name: str, state: str = "running", **record: Any) -> Path:
+    path = root / name
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"state": state, **record}))
+    return path
+
+
+def test_a_run_whose_process_is_gone_has_failed_and_says_so(tmp_path: Path) -> None:
+    path = make(tmp_path, "animals/one", pid=4711)
+    found = read_status(path)
+    assert found.state == "failed"
+    assert found.error is not None
+    assert found.error["code"] == "job.lost"
+    assert "4711" in found.error["message"]
+    assert read_events(path)[0][-1]["level"] == "error"
+
+
+@pytest.mark.parametrize("name", [WORKER, LOCK])
+def test_a_run_that_somebody_works_on_is_left_alone(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path, "animals/one", "queued")
+    lock = hold(path / name)
+    assert lock is not None
+    assert read_status(path).state == "queued"
+    assert not (name == LOCK and mark(path, "paused"))
+    lock.close()
+    assert read_status(path).state == "failed"
+
+
+def test_a_run_of_another_machine_is_not_declared_dead(tmp_path: Path) -> None:
+    """Over a network, its lock may not be seen here."""
+    path = make(tmp_path, "animals/one")
+    (path / LOCK).write_text(f"12 not-{socket.gethostname()}")
+    assert read_status(path).state == "running"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "paused"])
+def test_a_run_that_ended_keeps_its_state(tmp_path: Path, state: str) -> None:
+    assert read_status(make(tmp_path, "animals/one", state)).state == state
+
+
+def test_progress_and_metrics_are_those_of_the_record(tmp_path: Path) -> None:
+    progress = {"step": 3, "steps": 12, "epoch": 0.5, "eta_s": 9.0, "examples": {"processed": 24, "total": 96}}
+    metrics = {"train": {"loss": 0.5}}
+    found = read_status(make(tmp_path, "animals/one", "paused", progress=progress, metrics=metrics))
+    assert (found.step, found.steps, found.eta_s, found.progress) == (3, 12, 9.0, 0.25)
+    assert found.examples["total"] == 96
+    assert found.metrics["train"]["loss"] == 0.5
+
+
+def test_jobs_are_found_by_id_name_and_path_and_nothing_else(tmp_path: Path) -> None:
+    one = make(tmp_path, "animals/one", "paused", times={"created": "2026-01-01"})
+    make(tmp_path, "animals/two", "paused", times={"created": "2026-01-02"})
+    other = make(tmp_path, "plants/two", "paused", times={"created": "2026-01-03"})
+    make(tmp_path, ".hidden/three", "paused")
+    assert find(tmp_path, "one") == find(tmp_path, "animals/one") == find(tmp_path, str(one)) == one
+    assert find(tmp_path, "plants/two") == other
+    assert [job.path.parent.name for job in list_jobs(tmp_path)] == ["plants", "animals", "animals"]
+    for name, code in {"two": "job.several", "onne": "job.unknown", "../x": "job.unknown", "*": "job.unknown"}.items():
+        with pytest.raises(UserError) as error:
+            find(tmp_path, name)
+        assert error.value.faults[0].code == code
+    with pytest.raises(UserError, match="did you mean 'one'"):
+        find(tmp_path, "onne")
+
+
+def test_events_are_read_once_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    assert read_events(tmp_path) == ([], 0)
+    file.write_text('{"code": "a"}\n{"code": "b"}\n{"code"')
+    found, place = read_events(tmp_path)
+    assert [event["code"] for event in found] == ["a", "b"]
+    file.write_text('{"code": "a"}\n{"code": "b"}\n{"code": "c"}\nnonsense\n')
+    assert read_events(tmp_path, place) == ([{"code": "c"}], file.stat().st_size)

@@ -1,0 +1,143 @@
+"""Detectors on made-up metric streams: each finds its own fault, and none speaks up where nothing is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.monitor.codes import CODES
+from kamerton.monitor.detect import EACH_STEP, SOMETIMES, VALIDATIONS, Watch, find_issues
+from kamerton.monitor.issue import Issue
+from kamerton.monitor.series import Setting
+
+STEPS = 200
+Rows = list[tuple[int, dict[str, float]]]
+Change = Callable[[int, dict[str, float]], None]
+
+
+def stream(
+    change: Change = lambda step, row: None,
+    *,
+    start: float = 4.0,
+    end: float = 0.2,
+    noise: float = 0.05,
+    pace: float = 25.0,
+    seed: int = 0,
+) -> Rows:
+    """A run that learns: loss falls exponentially with noise, the gradient with it; a validation every 20 steps."""
+    draw = np.random.default_rng(seed)
+    rows: Rows = []
+    for step in range(1, STEPS + 1):
+        level = end + (start - end) * math.exp(-step / pace)
+        row = {
+            "train/loss": level * math.exp(noise * draw.standard_normal()),
+            "train/token_accuracy": 1 - min(0.9, level / 4),
+            "train/grad_norm": level * math.exp(0.2 * draw.standard_normal()),
+            "train/targets": 24.0,
+            "lr": 1e-3 * (1 - step / (STEPS + 1)),
+            "perf/data_wait": 0.01,
+            "perf/tokens_per_s": 1000 * math.exp(0.05 * draw.standard_normal()),
+            "perf/peak_memory_mb": 900.0 + min(step, 20),
+        }
+        change(step, row)
+        rows.append((step, row))
+        if step % 20 == 0:
+            val = {"val/loss": level * 1.1, "val/answer_entropy": 1.3, "val/reference_entropy": 1.4}
+            change(step, val)
+            rows.append((step, val))
+    return rows
+
+
+def codes(rows: Rows, **setting: Any) -> list[str]:
+    return [issue.code for issue in find_issues(rows, Setting(STEPS, **setting))]
+
+
+@given(
+    start=st.floats(0.5, 8),
+    share=st.floats(0.01, 0.3),
+    noise=st.floats(0, 0.15),
+    pace=st.floats(4, 40),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_run_that_learns_is_not_accused(start: float, share: float, noise: float, pace: float, seed: int) -> None:
+    rows = stream(start=start, end=min(start * share, 0.25), noise=noise, pace=pace, seed=seed)
+    assert codes(rows, clip_norm=1.0, warmup=10) == []
+
+
+def since(first: int, key: str, value: Callable[[int, float], float]) -> Change:
+    """`key` becomes `value(step, what it was)` from step `first` on."""
+
+    def change(step: int, row: dict[str, float]) -> None:
+        if step >= first and key in row:
+            row[key] = value(step, row[key])
+
+    return change
+
+
+FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
+    "non-finite-loss": (since(50, "train/loss", lambda step, _: math.nan), {}),
+    "non-finite-gradient": (since(50, "train/grad_norm", lambda step, _: math.inf), {}),
+    "loss-spike": (since(90, "train/loss", lambda step, loss: 9.0 if step == 90 else loss), {}),
+    "no-targets": (since(90, "train/targets", lambda step, _: 0.0), {}),
+    "learning-rate-too-high": (since(15, "train/loss", lambda step, _: 7.0 + step % 3), {}),
+    "divergence": (since(120, "train/loss", lambda step, loss: loss + (step - 120) / 10), {}),
+    "learning-rate-too-low": (since(1, "train/loss", lambda step, _: 4.0 - step / 2000), {}),
+    "plateau": (since(1, "train/loss", lambda step, _: max(1.0, 4.0 - step / 10) + 0.01 * (step % 2)), {"end": 1.0}),
+    "underfitting": (since(1, "train/loss", lambda step, _: 3.2 + 0.8 * math.exp(-step / 20)), {"end": 3.0}),
+    "vanishing-gradient": (since(40, "train/grad_norm", lambda step, _: 1e-9), {"end": 1.0}),
+    "always-clipped": (since(1, "train/grad_norm", lambda step, _: 50.0), {}),
+    "data-starvation": (since(1, "perf/data_wait", lambda step, _: 0.5), {}),
+    "throughput-drop": (since(100, "perf/tokens_per_s", lambda step, _: 300.0), {}),
+    "memory-creep": (since(30, "perf/peak_memory_mb", lambda step, mb: mb + 5 * (step - 30)), {}),
+    "overfitting": (since(60, "val/loss", lambda step, _: 0.8 + step / 100), {}),
+    "suspicious-validation": (since(1, "val/loss", lambda step, _: 0.01), {"end": 0.5}),
+    "prediction-collapse": (since(1, "val/answer_entropy", lambda step, _: 0.0), {}),
+}
+
+
+def test_every_detector_has_a_fault_here() -> None:
+    assert list(CODES) == [*EACH_STEP, *SOMETIMES, *VALIDATIONS]
+    assert set(FAULTS) == set(CODES)
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_each_fault_is_found_by_its_code_with_evidence_and_advice(code: str) -> None:
+    change, shape = FAULTS[code]
+    found = {issue.code: issue for issue in find_issues(stream(change, **shape), Setting(STEPS, clip_norm=1.0))}
+    assert code in found
+    issue = found[code]
+    assert issue.evidence
+    assert issue.advice
+    assert issue.message[0].islower() or issue.message[0].isdigit()
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_a_detector_that_is_off_says_nothing(code: str) -> None:
+    change, shape = FAULTS[code]
+    watch = Watch(Setting(STEPS, clip_norm=1.0), ignore=[code])
+    assert code not in [issue.code for step, row in stream(change, **shape) for issue in watch.add(step, row)]
+
+
+def test_a_problem_is_said_once_also_over_a_resume() -> None:
+    rows = stream(FAULTS["data-starvation"][0])
+    watch = Watch(Setting(STEPS))
+    first = [issue for step, row in rows[:100] for issue in watch.add(step, row)]
+    again = Watch(Setting(STEPS), said=watch.said)
+    rest = [issue for step, row in rows[100:] for issue in again.add(step, row)]
+    assert [issue.code for issue in (*first, *rest)].count("data-starvation") == 1
+
+
+@given(st.lists(st.tuples(st.floats(), st.floats(), st.floats()), max_size=80))
+@settings(max_examples=60, deadline=None)
+def test_any_numbers_at_all_are_read_without_an_exception(values: list[tuple[float, float, float]]) -> None:
+    rows: Rows = []
+    for step, (loss, norm, val) in enumerate(values, 1):
+        rows += [(step, {"train/loss": loss, "train/grad_norm": norm, "lr": 1e-3}), (step, {"val/loss": val})]
+    assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(rows) or 1, clip_norm=1.0)))

@@ -1,0 +1,48 @@
+"""Runs the small application in this process, each time in an empty directory."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # workers.py
+APP = Path(__file__).parent / "app.py"
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("sweep_app", APP)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sweep_app"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def app() -> Any:
+    """The module of the small application."""
+    return _load()
+
+
+@pytest.fixture
+def sweep(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a sweep with the overrides it is given, below `tmp_path`; returns how it finished."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def run(*overrides: str) -> Any:
+        from hydra_plugins.kamerton._results import finished
+
+        monkeypatch.setattr(sys, "argv", [str(APP), "-m", "hydra/sweeper=optuna", *overrides])
+        before = len(finished)
+        app.main()
+        assert len(finished) == before + 1
+        return finished[-1]
+
+    return run

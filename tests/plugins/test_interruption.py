@@ -1,0 +1,94 @@
+"""Workers that are killed, interrupted or paused: no trial is lost, none runs twice to its end."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from workers import await_that, ended, notes, worker
+
+ASKED = ("x=interval(-2,2)", "steps=2", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept")
+
+
+def trials(folder: Path) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="kept", storage=f"sqlite:///{folder}/sweep/study.db").trials
+
+
+def begun(folder: Path, number: int) -> bool:
+    return bool(notes(folder / f"sweep/trials/{number}"))
+
+
+def reported(folder: Path) -> bool:
+    return begun(folder, 0) and len(trials(folder)[0].intermediate_values) == 2
+
+
+def test_a_killed_trial_is_found_dead_and_runs_again_in_its_own_directory(tmp_path: Path) -> None:
+    (tmp_path / "gate").touch()
+    with worker(tmp_path, *ASKED) as first:
+        await_that(lambda: reported(tmp_path))
+        first.kill()
+        first.wait()
+    (tmp_path / "gate").unlink()
+    with worker(tmp_path, *ASKED) as second:
+        output = ended(second)
+    dead, *others = trials(tmp_path)
+    assert (dead.state, dead.user_attrs["outcome"]) == (TrialState.FAIL, "killed")
+    assert len(others) == 3
+    (again,) = [trial for trial in others if trial.system_attrs.get("failed_trial") == 0]
+    assert (again.params, again.intermediate_values) == (dead.params, dead.intermediate_values)
+    assert all(trial.state == TrialState.COMPLETE for trial in others)
+    assert [set(note) & {"begins", "ends"} for note in notes(tmp_path / "sweep/trials/0")] == [
+        *({"begins"}, {"begins"}, {"ends"})
+    ]
+    assert not (tmp_path / f"sweep/trials/{again.number}").exists()
+    assert "3 trials (3 complete)" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_trial_is_told_at_once_and_goes_on_first(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "gate").touch()
+    with worker(tmp_path, *ASKED) as first:
+        await_that(lambda: reported(tmp_path))
+        first.send_signal(number)
+        first.communicate(timeout=120)
+        assert first.returncode not in (0, -signal.SIGKILL)
+    (stopped,) = trials(tmp_path)
+    assert (stopped.state, stopped.user_attrs["outcome"]) == (TrialState.FAIL, "interrupted")
+    (tmp_path / "gate").unlink()
+    with worker(tmp_path, *ASKED) as second:
+        ended(second)
+    _, again, *rest = trials(tmp_path)
+    assert again.params == stopped.params
+    assert [trial.state for trial in (again, *rest)] == [TrialState.COMPLETE] * 3
+    assert [note.get("ends") for note in notes(tmp_path / "sweep/trials/0")] == [None, None, 1]
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tmp_path: Path) -> None:
+    (tmp_path / "gate").touch()
+    with worker(tmp_path, *ASKED) as paused, worker(tmp_path, *ASKED) as other:
+        await_that(lambda: begun(tmp_path, 0) and begun(tmp_path, 1))
+        is_first = notes(tmp_path / "sweep/trials/0")[0]["pid"] == paused.pid
+        number = 0 if is_first else 1
+        paused.send_signal(signal.SIGSTOP)
+        (tmp_path / "gate").unlink()
+        ended(other)
+        paused.send_signal(signal.SIGCONT)
+        ended(paused)
+    complete = [trial for trial in trials(tmp_path) if trial.state == TrialState.COMPLETE]
+    assert len(complete) == 3
+    assert [trial.number for trial in trials(tmp_path) if trial.state != TrialState.COMPLETE] == [number]
+
+
+def test_workers_on_one_sqlite_file_run_each_trial_once(tmp_path: Path) -> None:
+    asked = ("x=interval(-2,2)", "hydra.sweeper.n_trials=12", "hydra.sweeper.study_name=kept")
+    with worker(tmp_path, *asked) as one, worker(tmp_path, *asked) as two, worker(tmp_path, *asked) as three:
+        for process in (one, two, three):
+            ended(process)
+    ran = [trial for trial in trials(tmp_path) if trial.state != TrialState.WAITING]
+    assert [trial.state for trial in ran] == [TrialState.COMPLETE] * 12
+    assert len({trial.params["x"] for trial in ran}) == 12
+    for trial in ran:
+        assert len(notes(tmp_path / f"sweep/trials/{trial.number}")) == 2

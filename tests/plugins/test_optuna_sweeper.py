@@ -1,0 +1,372 @@
+"""Whole sweeps of a small Hydra application, in this process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+import optuna
+import pytest
+import yaml
+
+from hydra_plugins.kamerton._results import finished
+from hydra_plugins.kamerton._space import SweepError
+from hydra_plugins.kamerton._storage import has_password, masked
+from hydra_plugins.kamerton.trial import current_trial
+from kamerton.decide.mask import MASK
+
+Run = Callable[..., Any]
+
+
+def trials(end: Any) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=end.study_name, storage=end.storage).trials
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def notes(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_sweep_leaves_a_directory_for_each_trial_and_its_results(sweep: Run, tmp_path: Path) -> None:
+    end = sweep("x=interval(-2,2)", "y=0,1", "hydra.sweeper.n_trials=6")
+    assert end.outcomes == {"complete": 6}
+    folders = sorted((tmp_path / "sweep/trials").iterdir())
+    assert [folder.name for folder in folders] == [str(number) for number in range(6)]
+    for number, trial in enumerate(trials(end)):
+        began, ended = notes(tmp_path / f"sweep/trials/{number}")
+        assert (began["begins"], ended["ends"]) == (number, number)
+        assert (began["x"], began["y"]) == (trial.params["x"], trial.params["y"])
+        assert trial.value == (trial.params["x"] - 1) ** 2 + trial.params["y"]
+        assert trial.user_attrs["outcome"] == "complete"
+    (best,) = end.best
+    assert best.values[0] == min(trial.value for trial in trials(end))
+    assert best.overrides == (f"x={best.params['x']!r}", f"y={best.params['y']}")
+    rows = list(csv.DictReader((tmp_path / "sweep/trials.csv").open()))
+    assert [float(row["value"]) for row in rows] == [trial.value for trial in trials(end)]
+    summary = json.loads((tmp_path / "sweep/sweep.json").read_text())
+    assert summary["best"][0]["number"] == best.number
+    assert summary["space"] == {"x": "interval(-2.0,2.0)", "y": "choice(0,1)"}
+    old = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
+    assert old == {"name": "optuna", "best_params": dict(best.params), "best_value": best.values[0]}
+    assert yaml.safe_load((tmp_path / "sweep/multirun.yaml").read_text())["hydra"]["sweeper"]["n_trials"] == 6
+
+
+def test_the_configuration_that_is_kept_has_no_secret(sweep: Run, tmp_path: Path) -> None:
+    url = "postgresql://me:s3cr3t@host/db"
+    typed = ("word={url:" + f"'{url}'" + "}", "+hub.token=s3cr3t", "+tokens='1e3'", "hydra.sweeper.n_trials=1")
+    sweep("y=1,2", *typed, "+hydra.job.env_set.API_KEY=s3cr3t", f"+hydra.job.env_set.DB='{url}'")
+    text = (tmp_path / "sweep/multirun.yaml").read_text()
+    assert "s3cr3t" not in text
+    kept = yaml.safe_load(text)
+    assert kept["hub"] == {"token": MASK}
+    assert kept["tokens"] == "1e3"
+    assert kept["hydra"]["sweep"]["subdir"] == "trials/${hydra.job.num}"
+    assert f"+hub.token={MASK}" in kept["hydra"]["overrides"]["task"]
+
+
+def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: Path) -> None:
+    command = ("x=interval(-2,2)", "hydra.sweeper.n_trials=3")
+    first = [trial.params for trial in trials(sweep(*command))]
+    assert [trial.params for trial in trials(sweep(*command))] == first
+    more = trials(sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=5"))
+    assert [trial.params for trial in more[:3]] == first
+    assert len(more) == 5
+    assert all(len(notes(tmp_path / f"sweep/trials/{number}")) == 2 for number in range(5))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, sampler: str) -> None:
+    asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}")
+    whole = trials(sweep(*asked, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=whole"))
+    sweep(*asked, "hydra.sweeper.n_trials=5", "hydra.sweep.dir=parts")
+    parts = trials(sweep(*asked, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=parts"))
+    assert [trial.params for trial in parts] == [trial.params for trial in whole]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_a_trial_that_is_run_again_changes_nothing_of_those_after_it(
+    sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
+    whole = trials(sweep(*asked, "hydra.sweep.dir=whole"))
+    stops = [3, 12]
+
+    def job(cfg: Any) -> Any:
+        trial = current_trial()
+        assert trial is not None
+        if trial.number in stops:
+            stops.remove(trial.number)
+            raise KeyboardInterrupt
+        return app.work(cfg)
+
+    main = hydra.main(version_base="1.3", config_path=str(Path(app.__file__).parent), config_name="app")(job)
+    monkeypatch.setattr(app, "main", main)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(*asked, "hydra.sweep.dir=parts")
+    parts = [trial for trial in trials(sweep(*asked, "hydra.sweep.dir=parts")) if trial.state.name == "COMPLETE"]
+    assert [trial.params for trial in parts] == [trial.params for trial in whole]
+
+
+def test_failed_diverged_and_pruned_trials_are_three_things_and_none_ends_the_sweep(sweep: Run) -> None:
+    end = sweep(
+        *("x=choice(-3,-2,-1,0,1,2,5,6)", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=8"),
+        *("fails_at=-2", "nan_at=0", "prunes=true", "steps=3", "hydra.sweeper.pruner.n_startup_trials=2"),
+    )
+    states = {trial.params["x"]: trial.user_attrs["outcome"] for trial in trials(end)}
+    assert states[-3] == "failed"
+    assert {states[x] for x in (-2, -1)} <= {"diverged", "pruned"}
+    assert {"diverged", "pruned", "failed", "complete"} == set(end.outcomes)
+    assert sum(end.outcomes.values()) == 8
+    (failed,) = [trial for trial in trials(end) if trial.params["x"] == -3]
+    assert failed.user_attrs["error"].startswith("RuntimeError: x is -3; see postgresql://me:•••@host/db")
+
+
+def test_failures_end_the_sweep_after_max_failures_and_it_can_go_on(sweep: Run) -> None:
+    asked = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
+    with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: mend"):
+        sweep(*asked, "fails_at=9")
+    with pytest.raises(SweepError, match="2 trials failed"):
+        sweep(*asked, "fails_at=9")
+    with pytest.raises(SweepError, match="2 trials failed"):
+        sweep(*asked, "fails_at=9")
+    with pytest.raises(SweepError, match=r"no trial of sweep-\w+ completed \(6 failed\)"):
+        sweep(*asked, "fails_at=9")
+
+
+def test_a_sweep_all_of_whose_trials_failed_has_failed(app: Any, tmp_path: Path) -> None:
+    asked = ["x=interval(-2,2)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s", "fails_at=9"]
+    for _ in range(2):  # the second time nothing is left to run
+        command = [sys.executable, app.__file__, "-m", "hydra/sweeper=optuna", *asked]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "no trial of s completed (2 failed)\n  trial 0: RuntimeError: x is" in done.stderr
+        assert json.loads((tmp_path / "sweep/sweep.json").read_text())["outcomes"] == {"failed": 2}
+
+
+def test_trials_that_are_not_made_like_those_before_are_told(
+    sweep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A configuration file has changed between two calls; what was typed has not."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    ours = [f"hydra.searchpath=[file://{folder}]", "+ours=a", "x=interval(0,1)", "hydra.sweeper.study_name=s"]
+    for number, word in ((1, "one"), (2, "one"), (3, "two")):
+        (folder / "ours").mkdir(exist_ok=True)
+        (folder / "ours" / "a.yaml").write_text(f"# @package _global_\nword: {word}\n")
+        sweep(*ours, f"hydra.sweeper.n_trials={number}")
+        said = capsys.readouterr().out
+        assert ("word was one, is two" in said) == (number == 3)
+        assert ("has changed since this study began" in said) == (number == 3)
+
+
+def test_another_space_or_direction_is_refused_with_the_difference(sweep: Run) -> None:
+    named = "hydra.sweeper.study_name=mine"
+    sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=1", named)
+    with pytest.raises(SweepError, match=r"(?s)x was interval\(-2.0,2.0\), is interval\(-2.0,3.0\).*fix"):
+        sweep("x=interval(-2,3)", "hydra.sweeper.n_trials=1", named)
+    with pytest.raises(SweepError, match="y was not in the space, is choice"):
+        sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=1", named)
+    with pytest.raises(SweepError, match="direction was minimize, is maximize"):
+        sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=1", named, "hydra.sweeper.direction=maximize")
+
+
+def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
+    end = sweep(
+        *("x=interval(-2,2)", "y=range(0,4)", "two=true", "hydra.sweeper.n_trials=12"),
+        *("hydra.sweeper.direction=[minimize,maximize]", "hydra/sweeper/sampler=random"),
+    )
+    values = [trial.values for trial in trials(end)]
+    front = [one for one in values if not any(o[0] <= one[0] and o[1] >= one[1] and o != one for o in values)]
+    assert sorted(best.values for best in end.best) == sorted(map(tuple, front))
+    kept = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())["solutions"]
+    assert len(kept) == len(front)
+
+
+def test_parameters_are_tried_first_that_are_asked_for(sweep: Run) -> None:
+    first = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=first")
+    asked = "hydra.sweeper.enqueue=[{x:0.5,y:2},{y:1},first]"
+    for _ in range(2):
+        end = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=5", "hydra.sweep.dir=second", asked)
+        tried = [trial.params for trial in trials(end)]
+        assert len(tried) == 5
+        assert tried[0] == {"x": 0.5, "y": 2}
+        assert tried[1]["y"] == 1
+        assert tried[2] == dict(first.best[0].params)
+    with pytest.raises(SweepError, match="x=7 is outside of its space"):
+        sweep("x=interval(-2,2)", "y=1,2", "hydra.sweep.dir=third", "hydra.sweeper.enqueue=[{x:7}]")
+
+
+def test_choices_of_every_kind_reach_the_job(sweep: Run, tmp_path: Path) -> None:
+    end = sweep("word=1,'1',true,null,'a,b',[c,'d e'],\"it's\"", "hydra/sweeper/sampler=grid")
+    seen = [notes(folder)[0]["word"] for folder in (tmp_path / "sweep/trials").iterdir()]
+    assert end.outcomes == {"complete": 7}
+    assert sorted(map(repr, seen)) == sorted(map(repr, [1, "1", True, None, "a,b", "['c', 'd e']", "it's"]))
+
+
+def test_an_override_that_cannot_be_composed_is_said_before_any_job(sweep: Run, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="zzz"):
+        sweep("zzz=1,2")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_function_may_suggest_what_depends_on_another_choice(
+    sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_space.py").write_text(
+        "def suggest(cfg, trial):\n"
+        "    if trial.params['y'] == 1 and cfg.steps == 0:\n"
+        "        trial.suggest_float('x', 3, 4)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    end = sweep("y=1,2", "hydra.sweeper.n_trials=6", "hydra.sweeper.custom_search_space=plugin_space.suggest")
+    for trial in trials(end):
+        began = notes(tmp_path / f"sweep/trials/{trial.number}")[0]
+        assert ("x" in trial.params) == (began["y"] == 1)
+        assert began["x"] == trial.params.get("x", 0.0)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga3"])
+def test_every_sampler_can_be_chosen(sweep: Run, sampler: str) -> None:
+    asked = (f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=4", "x=interval(-2,2)", "y=interval(0,1)")
+    end = sweep(*asked)
+    assert end.outcomes == {"complete": 4}
+    assert len({trial.params["x"] for trial in trials(end)}) == 4
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "asha", "patient", "percentile", "wilcoxon", "none"])
+def test_every_pruner_can_be_chosen(sweep: Run, pruner: str) -> None:
+    asked = (f"hydra/sweeper/pruner={pruner}", "hydra.sweeper.n_trials=3", "steps=3", "prunes=true")
+    end = sweep(*asked, "x=interval(-2,2)")
+    assert sum(end.outcomes.values()) == 3
+    assert set(end.outcomes) <= ({"complete"} if pruner == "none" else {"complete", "pruned"})
+
+
+def test_a_grid_is_tried_whole_and_once(sweep: Run) -> None:
+    asked = ("x=range(0,0.3,0.1)", "y=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null")
+    for _ in range(2):
+        points = sorted(tuple(trial.params.values()) for trial in trials(sweep(*asked)))
+        assert points == [(x, y) for x in (0.0, 0.1, 0.2) for y in (1, 2)]
+
+
+def test_a_grid_that_is_cut_short_is_said_before_it_starts(sweep: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = ("x=range(0,5)", "hydra/sweeper/sampler=grid")
+    assert sweep(*grid, "hydra.sweeper.n_trials=2").outcomes == {"complete": 2}
+    warning, first = capsys.readouterr().out.splitlines()[:2]
+    assert warning == "warning: 2 of 5 points of the grid; hydra.sweeper.n_trials=null tries all"
+    assert first.startswith("trial 0/2")
+    assert sweep(*grid).outcomes == {"complete": 5}
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("postgresql://me:s3/cr3t@host/db", True),
+        ("postgresql://me:s3cr@3t@host/db", True),
+        ("postgresql://host/db?password=s3cr3t", True),
+        ("postgresql://me@host:5432/db", False),
+        ("sqlite:///a/study.db", False),
+        ("grpc://localhost:13000", False),
+        ("grpc://localhost:port", False),
+    ],
+)
+def test_a_storage_with_a_password_is_known(url: str, secret: bool) -> None:
+    assert has_password(url) == secret
+    assert (masked(url) != url) == secret
+    assert not re.search("s3|cr3t|3t", masked(url))
+
+
+@pytest.mark.parametrize("storage", ["journal://{folder}/log", "grpc://127.0.0.1:{port}"])
+def test_a_study_in_a_journal_file_or_behind_a_proxy(sweep: Run, tmp_path: Path, storage: str) -> None:
+    backend = optuna.storages.InMemoryStorage()
+    port = free_port()
+    server = optuna.storages._grpc.server.make_server(backend, "127.0.0.1", port)
+    server.start()
+    try:
+        url = storage.format(folder=tmp_path, port=port)
+        for total in (2, 3):
+            end = sweep("x=interval(-2,2)", f"hydra.sweeper.storage='{url}'", f"hydra.sweeper.n_trials={total}")
+            assert end.outcomes == {"complete": total}
+    finally:
+        server.stop(None)
+
+
+def test_an_error_may_say_that_the_job_diverged(sweep: Run, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = [{"outcome": "diverged"}, {"code": "train.diverged"}, {"fault": SimpleNamespace(code="train.diverged")}]
+
+    def job(cfg: Any) -> float:
+        error = RuntimeError("loss is not finite")
+        trial = current_trial()
+        assert trial is not None
+        if cfg.y < len(marks):
+            error.__dict__.update(marks[cfg.y])
+        elif cfg.y == len(marks):
+            trial.set_user_attr("outcome", "diverged")
+        raise error
+
+    main = hydra.main(version_base="1.3", config_path=str(Path(app.__file__).parent), config_name="app")(job)
+    monkeypatch.setattr(app, "main", main)
+    end = sweep("y=range(0,5)", "hydra/sweeper/sampler=grid")
+    assert {trial.params["y"]: trial.user_attrs["outcome"] for trial in trials(end)} == {
+        **dict.fromkeys(range(4), "diverged"),
+        4: "failed",
+    }
+
+
+def test_several_trials_at_a_time_need_processes(sweep: Run) -> None:
+    with pytest.raises(SweepError, match=r"(?s)n_jobs=2.*hydra/launcher=process"):
+        sweep("x=interval(-2,2)", "hydra.sweeper.n_jobs=2")
+
+
+def test_a_sweep_without_a_space_says_how_to_give_one(sweep: Run) -> None:
+    with pytest.raises(SweepError, match="nothing is varied"):
+        sweep("x=1")
+
+
+def test_a_result_that_is_no_number_is_a_failed_trial(sweep: Run) -> None:
+    with pytest.raises(SweepError, match="no trial"):
+        sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=1", "hydra.sweeper.direction=[minimize,minimize]")
+    end = finished[-1]
+    assert end.outcomes == {"failed": 1}
+    assert "the job returned 1 values, but hydra.sweeper.direction has 2" in trials(end)[0].user_attrs["error"]
+
+
+def test_the_time_of_a_worker_can_be_bounded(sweep: Run) -> None:
+    end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=0.5")
+    assert end.outcomes["complete"] >= 1
+
+
+def test_on_a_terminal_a_table_shows_every_trial(
+    sweep: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in {"FORCE_COLOR": "1", "COLUMNS": "110", "TERM": "xterm"}.items():
+        monkeypatch.setenv(key, value)
+    sweep("x=choice(0,1,5)", "word=choice('a[b]')", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=3")
+    shown = capsys.readouterr().out
+    assert "3 of 3 done, 3 complete" in shown
+    assert "a[b]" in shown
+    assert "its overrides" in shown
+
+
+def test_hydras_own_multirun_is_as_it_was(app: Any, tmp_path: Path) -> None:
+    command = [sys.executable, app.__file__, "-m", "x=1,2", "y=range(0,2)"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    seen = [notes(tmp_path / f"sweep/trials/{number}")[0] for number in range(4)]
+    assert [(one["x"], one["y"], one["begins"]) for one in seen] == [
+        *((1, 0, None), (1, 1, None), (2, 0, None), (2, 1, None))
+    ]

@@ -1,0 +1,86 @@
+"""Many workers on one PostgreSQL: the total is exact, who is killed loses nothing, and no password is seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from workers import await_that, ended, notes, worker
+
+import postgres
+
+TOTAL = 12
+
+pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    pytest.importorskip("psycopg", reason="pip install 'kamerton[postgres]'")
+    with postgres.server() as address:
+        yield address
+
+
+def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path: Path) -> None:
+    """Three have the URL from the environment, one has it typed."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    asked = ("x=interval(-2,2)", "y=range(0,4)", "steps=1", "gate=gate", f"hydra.sweeper.n_trials={TOTAL}")
+    asked += ("hydra.sweeper.study_name=many", "++hydra.output_subdir=.hydra")
+    named, typed = "hydra.sweeper.storage=${oc.env:STUDY}", f"hydra.sweeper.storage='{url}'"
+    trials_folder = tmp_path / "sweep/trials"
+
+    def begun() -> dict[int, str]:
+        """The directories of the trials that have begun, by process."""
+        folders = trials_folder.iterdir() if trials_folder.exists() else []
+        return {note["pid"]: folder.name for folder in folders for note in notes(folder) if "begins" in note}
+
+    with ExitStack() as stack:
+        crew = [
+            stack.enter_context(worker(tmp_path, *asked, storage, STUDY=url))
+            for storage in (named, named, typed, named)
+        ]
+        running = await_that(lambda: begun() if len(begun()) == len(crew) else None)
+        dead = [int(running[process.pid]) for process in crew[:2]]
+        for process in crew[:2]:
+            process.kill()
+        gate.unlink()
+        outputs = [ended(process) for process in crew[2:]]
+
+    trials = optuna.load_study(study_name="many", storage=url.replace("://", "+psycopg://")).trials
+    fresh = [one for one in trials if "failed_trial" not in one.system_attrs and one.state != TrialState.WAITING]
+    again = [one for one in trials if "failed_trial" in one.system_attrs and one.state != TrialState.WAITING]
+    assert len(fresh) == TOTAL
+    assert {one.number for one in trials if one.state == TrialState.FAIL} == set(dead)
+    assert Counter(one.state for one in trials if one.state != TrialState.WAITING) == {
+        TrialState.COMPLETE: TOTAL,
+        TrialState.FAIL: 2,
+    }
+    assert {one.system_attrs["failed_trial"] for one in again} == set(dead)
+    for one in again:
+        assert one.params == trials[one.system_attrs["failed_trial"]].params
+    assert {folder.name for folder in trials_folder.iterdir()} == {str(one.number) for one in fresh}
+    for one in fresh:
+        lines = Counter(key for note in notes(trials_folder / str(one.number)) for key in note if key != "pid")
+        assert lines["ends"] == 1
+        assert lines["begins"] == (2 if one.number in dead else 1)
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "hydra.yaml" for path in files)
+    assert [path for path in files if postgres.PASSWORD in path.read_text(errors="replace")] == []
+    assert all(postgres.PASSWORD not in output and "many: 12 trials (12 complete)" in output for output in outputs)
+
+
+def test_a_server_that_refuses_is_said_without_the_password(url: str, tmp_path: Path) -> None:
+    wrong = url.replace(postgres.PASSWORD, "not-the-password")
+    with worker(tmp_path, "x=1,2", "hydra.sweeper.storage=${oc.env:STUDY}", STUDY=wrong) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "cannot be opened" in output
+    assert "authentication failed" in output
+    assert "not-the-password" not in output

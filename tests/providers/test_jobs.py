@@ -1,0 +1,164 @@
+"""Hosted runs as jobs: started, watched, stopped, paused and resumed from Python; evaluated and compared."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imitation import Imitation, failing
+
+from kamerton import FineTuningConfig, FineTuningManager, TrainingMonitor
+from kamerton.cli import main
+from kamerton.errors import UserError
+from kamerton.jobs.control import end
+from kamerton.jobs.store import read_events, read_status
+
+Hosted = Callable[..., Any]
+
+
+def record(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / "run.json").read_text()))
+
+
+@pytest.fixture
+def left(endpoint: Imitation, forked: Hosted, tmp_path: Path) -> Path:
+    """A run whose process was killed while its job goes on."""
+    process: list[Any] = []
+
+    def die(kind: str, number: int) -> bool:
+        if (kind, number) == ("job", 2) and process:
+            process[0].kill()
+        return True
+
+    endpoint.after, endpoint.steps = die, 1000
+    process.append(forked("base=false", "baselines=false"))
+    process[0].join()
+    endpoint.steps = 4
+    return tmp_path / "outputs" / "jsonl" / "one"
+
+
+def test_stopping_cancels_the_job_at_its_endpoint(endpoint: Imitation, left: Path) -> None:
+    assert read_status(left).state == "failed"  # lost here; there it goes on
+    assert endpoint.jobs["ftjob-1"]["status"] == "running"
+    assert main(["runs", "stop", str(left)]) == 0
+    assert endpoint.jobs["ftjob-1"]["status"] == "cancelled"
+    assert record(left)["hosted"]["ended"] == "cancelled"
+
+
+def test_pausing_pauses_it_there_and_the_same_command_resumes_it(
+    endpoint: Imitation, left: Path, hosted: Hosted
+) -> None:
+    assert asyncio.run(end(left, "paused")).state == "paused"
+    assert endpoint.jobs["ftjob-1"]["status"] == "paused"
+    assert hosted("base=false", "baselines=false").state == "succeeded"
+    assert endpoint.counts["resume"] == 1
+    assert len(endpoint.jobs) == 1
+
+
+def test_an_endpoint_that_cannot_pause_is_no_secret(endpoint: Imitation, left: Path, hosted: Hosted) -> None:
+    endpoint.before = lambda kind, number: failing(404) if kind == "pause" else None
+    assert asyncio.run(end(left, "paused")).state == "paused"
+    assert "hosted.no-pause" in (left / "events.jsonl").read_text()
+    assert hosted("base=false", "baselines=false").state == "succeeded"
+    assert endpoint.counts["resume"] == 0
+
+
+def test_a_stop_without_the_key_or_at_a_strange_address_stops_nothing(
+    endpoint: Imitation, left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (left / "config.yaml").read_text()
+    (left / "config.yaml").write_text(text.replace("base_url: null", "base_url: https://evil.example/v1"))
+    with pytest.raises(UserError) as error:
+        asyncio.run(end(left, "cancelled"))
+    assert "hosted.trust" in [fault.code for fault in error.value.faults]
+    (left / "config.yaml").write_text(text)
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    with pytest.raises(UserError) as error:
+        asyncio.run(end(left, "cancelled"))
+    assert [fault.code for fault in error.value.faults] == ["hosted.key"]
+    assert endpoint.counts["cancel"] == 0
+
+
+def test_a_job_whose_creation_was_cut_off_is_cancelled_as_well(
+    endpoint: Imitation, forked: Hosted, tmp_path: Path
+) -> None:
+    process: list[Any] = []
+
+    def die(kind: str, number: int) -> bool:
+        if kind == "create":
+            process[0].kill()
+        return True
+
+    endpoint.after = die
+    process.append(forked())
+    process[0].join()
+    path = tmp_path / "outputs" / "jsonl" / "one"
+    assert record(path)["hosted"].get("job_id") is None
+    assert asyncio.run(end(path, "cancelled")).state == "cancelled"
+    assert endpoint.jobs["ftjob-1"]["status"] == "cancelled"
+
+
+def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
+    endpoint: Imitation, hosted: Hosted, tmp_path: Path, animals: Path
+) -> None:
+    result = hosted("baselines=false")
+    manager, monitor = FineTuningManager(root=tmp_path / "outputs"), TrainingMonitor(root=tmp_path / "outputs")
+
+    async def look() -> None:
+        asked = endpoint.counts["chat"]
+        found = await manager.evaluate_model(str(result.path))
+        ranking = await manager.compare_models([str(result.path), "openai/tiny"])
+        assert (found.accuracy, ranking.best.model_id) == (1.0, str(result.path))
+        assert endpoint.counts["chat"] == asked  # both were asked before
+        other = await manager.prepare_data([{"prompt": f"the cat {n}", "completion": "yes"} for n in range(20)])
+        elsewhere = await manager.evaluate_model(str(result.path), other.split([0.5, 0.25, 0.25]))
+        assert elsewhere.scores.num_rows == endpoint.counts["chat"] - asked
+        assert (await manager.evaluate_model("openai/tiny", other.split([0.5, 0.25, 0.25]))).scores is not None
+        metrics = await monitor.track_metrics("one")
+        assert (metrics.step, metrics.loss, metrics.epoch_progress) == (4, 0.5, 1.0)
+        assert monitor.detect_issues(metrics) == []
+        assert [one.step async for one in monitor.stream_metrics("one")] == [4]
+        assert monitor.generate_report("one").exists()
+
+    asyncio.run(look())
+
+
+def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_queue(
+    endpoint: Imitation, tmp_path: Path, animals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).resolve().parents[2] / "scripts" / "examples" / "advanced.py"
+    spec = importlib.util.spec_from_file_location("advanced_hosted", file)
+    assert spec is not None
+    assert spec.loader is not None
+    advanced = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(advanced)
+    asyncio.run(advanced.main(str(animals), "gpt-3.5-turbo", 1e-4, 2, str(tmp_path / "outputs")))
+    said = capsys.readouterr().out
+    (path,) = [found.parent for found in (tmp_path / "outputs").glob("*/*/run.json")]
+    assert "succeeded at step 4 of 4" in said, (path / "log.txt").read_text()
+    assert "accuracy" in said
+    assert endpoint.asked[0]["model"] == "gpt-3.5-turbo"
+    assert endpoint.asked[0]["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 4}
+    (warning,) = [event for event in read_events(path)[0] if event["code"] == "hosted.unused"]
+    assert "optimizer.lr=0.0001" in warning["evidence"]
+    assert not (tmp_path / "outputs" / ".jobs").exists()
+
+
+def test_a_missing_key_is_said_before_a_job_is_made(
+    tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    manager = FineTuningManager(root=tmp_path / "outputs")
+
+    async def start() -> None:
+        await manager.start_training(FineTuningConfig(model="gpt-3.5-turbo"), await manager.prepare_data(animals))
+
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        asyncio.run(start())
+    assert not list((tmp_path / "outputs").glob("*/*/run.json"))

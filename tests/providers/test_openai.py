@@ -1,0 +1,213 @@
+"""A hosted run from the data to the report, through every interruption; the endpoint is imitated in its protocol."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imitation import Imitation, failing
+
+from kamerton.errors import Cancelled, Interrupted, RunFailed, UserError
+from kamerton.monitor.series import read_rows
+from kamerton.providers import endpoint as addresses
+from kamerton.providers import openai as page
+from kamerton.score.table import read_scores
+
+KEY = "sk-abcdefghijklmnop"
+Hosted = Callable[..., Any]
+
+
+def record(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / "run.json").read_text()))
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_a_run_directory_like_any_other(
+    endpoint: Imitation, hosted: Hosted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = hosted("trainer.max_epochs=2", "batch.size=8", "model.suffix=pets", typed=("optimizer.lr=1", "seed=42"))
+    path, found = result.path, record(result.path)
+    assert (found["state"], found["provider"], found["model"]["name"]) == ("succeeded", "openai", "tiny")
+    (asked,) = endpoint.asked
+    assert asked["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 8}
+    assert (asked["model"], asked["seed"], asked["suffix"], asked["metadata"]["kamerton_run"]) == (
+        "tiny",
+        42,
+        "pets",
+        "one",
+    )
+    sent = [json.loads(line) for line in endpoint.contents[asked["training_file"]].splitlines()]
+    assert len(sent) == found["data"]["counts"]["train"]
+    assert [turn["role"] for turn in sent[0]["messages"]] == ["user", "assistant"]
+    assert "number" not in sent[0]  # no metadata
+    assert asked["validation_file"] in endpoint.files
+    rows = dict(read_rows(path / "metrics.csv"))
+    assert sorted(rows) == [1, 2, 3, 4]
+    assert rows[4]["train/loss"] == 0.5
+    assert rows[4]["val/loss"] == 0.75
+    assert found["metrics"]["best"]["loss"] == 0.75
+    assert found["progress"]["steps"] == 4
+    assert found["progress"]["examples"]["processed"] == found["progress"]["examples"]["total"]
+    test, base = (read_scores(path / "scores" / f"{name}.parquet") for name in ("test", "base"))
+    assert test.num_rows == base.num_rows == found["data"]["counts"]["test"]
+    assert found["metrics"]["test"]["accuracy"] == 1.0
+    assert found["metrics"]["base"]["accuracy"] < 1.0  # says yes to everything
+    assert "majority" in found["baselines"]
+    assert endpoint.counts["chat"] == 2 * test.num_rows
+    messages = [event["message"] for event in events(path)]
+    assert messages.count("The job has successfully completed") == messages.count("Created fine-tuning job") == 1
+    report = (path / "report.html").read_text()
+    assert "ft:tiny:me::ftjob-1" in report
+    said = capsys.readouterr().out
+    assert "cost   training unknown" in said
+    assert "unused a hosted model cannot use optimizer.lr=1; for the learning rate give" in said
+    assert "seed=42" not in said.split("unused")[1].split("learning rate")[0]
+    assert KEY not in said
+    assert endpoint.keys == {f"Bearer {KEY}"}
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert len(files) > 8
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("upload", 1), ("upload", 2), ("create", 1), ("job", 3), ("events", 4), ("chat", 5)]
+)
+def test_a_kill_at_any_step_costs_no_second_upload_or_job(
+    endpoint: Imitation, forked: Hosted, hosted: Hosted, kind: str, number: int
+) -> None:
+    process: list[Any] = []
+
+    def die(what: str, count: int) -> bool:
+        if (what, count) == (kind, number):
+            while not process:
+                time.sleep(0.01)
+            process[0].kill()  # before it has the answer
+        return True
+
+    endpoint.after = die
+    process.append(forked())
+    process[0].join()
+    assert process[0].exitcode == -9
+    endpoint.after = lambda what, count: True
+    result = hosted()
+    assert result.state == "succeeded"
+    assert len(endpoint.files) == 2
+    assert len(endpoint.jobs) == 1
+    words = [event["message"] for event in events(result.path) if event["code"] == "hosted.event"]
+    assert sorted(words) == ["Created fine-tuning job", "The job has successfully completed"]
+    assert [step for step, _ in read_rows(result.path / "metrics.csv")] == [1, 2, 3, 4]
+    answers = 2 * record(result.path)["data"]["counts"]["test"]
+    assert answers <= endpoint.counts["chat"] <= answers + 8  # those that were under way
+
+
+@pytest.mark.parametrize("kind", ["upload", "create"])
+def test_a_lost_answer_makes_nothing_twice(endpoint: Imitation, hosted: Hosted, kind: str) -> None:
+    endpoint.after = lambda what, count: (what, count) != (kind, 1)  # done, and the connection drops
+    assert hosted("base=false", "baselines=false").state == "succeeded"
+    assert (len(endpoint.files), len(endpoint.jobs)) == (2, 1)
+
+
+def test_what_fails_for_now_is_asked_again(endpoint: Imitation, hosted: Hosted) -> None:
+    first = {"upload": failing(429), "create": failing(500), "job": failing(429), "events": failing(429)}
+    first |= {"chat": failing(429)}
+    endpoint.before = lambda kind, number: first.get(kind) if number == 1 else None
+    assert hosted("base=false", "baselines=false").state == "succeeded"
+    assert (len(endpoint.files), len(endpoint.jobs)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        (failing(401, message=f"Incorrect API key provided: {KEY}"), "hosted.key", "OPENAI_API_KEY"),
+        (failing(429, "insufficient_quota"), "hosted.quota", "add credit"),
+        (failing(404, message="The model `tiny` does not exist"), "hosted.unknown", "model"),
+        (failing(400, message="too few examples"), "hosted.refused", "too few examples"),
+    ],
+)
+def test_what_is_refused_is_a_fault_with_its_fix(
+    endpoint: Imitation, hosted: Hosted, tmp_path: Path, said: Any, code: str, words: str
+) -> None:
+    endpoint.before = lambda kind, number: said if kind == "create" else None
+    with pytest.raises(UserError, match=words) as error:
+        hosted()
+    assert error.value.faults[0].code == code
+    assert KEY not in str(error.value)
+    assert record(tmp_path / "outputs" / "jsonl" / "one")["state"] == "failed"
+    endpoint.before = lambda kind, number: None
+    assert hosted("base=false", "baselines=false").state == "succeeded"
+    assert len(endpoint.files) == 2
+
+
+def test_a_job_that_failed_says_why_and_the_next_command_begins_another(endpoint: Imitation, hosted: Hosted) -> None:
+    endpoint.fate = "failed"
+    with pytest.raises(RunFailed, match="the file is no good"):
+        hosted()
+    endpoint.fate = "succeeded"
+    result = hosted("base=false", "baselines=false")
+    assert record(result.path)["hosted"]["job_id"] == "ftjob-2"
+    assert record(result.path)["hosted"]["former_jobs"] == ["ftjob-1"]
+    assert len(endpoint.files) == 2
+    assert endpoint.jobs["ftjob-1"]["metadata"] != endpoint.jobs["ftjob-2"]["metadata"]
+
+
+def test_a_job_that_was_cancelled_there_is_a_cancelled_run(endpoint: Imitation, hosted: Hosted) -> None:
+    endpoint.fate = "cancelled"
+    with pytest.raises(Cancelled, match="was cancelled"):
+        hosted()
+
+
+def test_a_stop_here_leaves_the_job_and_says_how_to_go_on(
+    endpoint: Imitation, hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(seconds: float) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(page, "_stoppable", lambda stop, sleep: stopped)
+    with pytest.raises(Interrupted):
+        hosted()
+    path = tmp_path / "outputs" / "jsonl" / "one"
+    assert record(path)["state"] == "paused"
+    assert endpoint.jobs["ftjob-1"]["status"] == "running"
+    assert "kamerton runs stop" in next(event for event in events(path) if event["code"] == "hosted.left")["advice"]
+    monkeypatch.undo()
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert hosted().state == "succeeded"
+    assert len(endpoint.jobs) == 1
+
+
+def test_a_run_goes_on_at_the_endpoint_where_it_was_begun(
+    endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.fate = "failed"
+    with pytest.raises(RunFailed):
+        hosted()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match=r"was begun at http://127") as error:
+        hosted()
+    assert error.value.faults[0].code == "hosted.moved"
+
+
+def test_a_base_model_that_cannot_be_asked_costs_only_its_column(endpoint: Imitation, hosted: Hosted) -> None:
+    endpoint.mute.add("tiny")
+    result = hosted("baselines=false")
+    assert result.state == "succeeded"
+    assert "base" not in record(result.path)["metrics"]
+    assert any(event["code"] == "hosted.base" for event in events(result.path))
+
+
+def test_an_outage_while_a_job_is_followed_ends_nothing(
+    endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "RETRIES", 0)  # the client's own take seconds
+    endpoint.before = lambda kind, number: failing(429) if kind == "job" and 3 <= number <= 10 else None
+    result = hosted("base=false", "baselines=false")
+    assert result.state == "succeeded"
+    assert [event["code"] for event in events(result.path)].count("hosted.outage") == 1

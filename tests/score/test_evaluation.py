@@ -1,0 +1,275 @@
+"""`kamerton evaluate` on the tiny model: a run again, other data, other models, generated answers, a hosted model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from endpoint import Endpoint, completion
+
+import kamerton.score.answers
+import kamerton.score.evaluation
+from kamerton.cli import main
+from kamerton.score.table import read_scores
+
+SMALL = ["model=tiny", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=4"]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def labelled(folder: Path, own_cache: Path) -> Path:
+    """A run on two labels that a letter of the prompt decides."""
+    rows = [
+        {"prompt": f"the {word} number {number}", "completion": label}
+        for number in range(60)
+        for word, label in (("cat", "yes"), ("dog", "no"))
+    ]
+    data = write(folder / "animals.jsonl", rows)
+    return _run("labelled", folder, [f"data.path={data}", "optimizer.lr=0.01"])
+
+
+@pytest.fixture(scope="module")
+def free(folder: Path, own_cache: Path) -> Path:
+    """A run on free text, whose base and tuned model generate answers to the test split."""
+    rows = [{"prompt": f"say {number}", "completion": f"it is {number * 7}"} for number in range(80)]
+    data = write(folder / "sums.jsonl", rows)
+    more = [f"data.path={data}", "score.mode=generate", "score.max_new_tokens=5", "data.near_duplicates=null"]
+    return _run("free", folder, [*more, "adapter=full"])
+
+
+def _run(name: str, folder: Path, overrides: list[str]) -> Path:
+    command = ["train", *SMALL, "data=jsonl", f"name={name}", f"run_id={name}", f"paths.outputs={folder}"]
+    assert main([*command, *overrides]) == 0
+    return folder / name / name
+
+
+def evaluate(outputs: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
+    """What the evaluation's record says, with its directory under `path`."""
+    assert main(["evaluate", f"paths.outputs={outputs}", *overrides]) == code
+    found = sorted(outputs.glob("evaluations/*/evaluation.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {"path": found[-1].parent, **json.loads(found[-1].read_text())} if found else {}
+
+
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+@pytest.mark.parametrize("kind", ["labelled", "free"])
+def test_a_run_on_its_own_test_split_has_exactly_the_numbers_of_the_run(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(kind)
+    found = evaluate(tmp_path, f"run={run}")
+    assert numbers(found["metrics"]["test"]) == json.loads((run / "run.json").read_text())["metrics"]["test"]
+    again, before = (read_scores(path / "scores" / "test.parquet") for path in (found["path"], run))
+    assert again.to_pylist() == before.to_pylist()
+    assert again.schema.metadata == before.schema.metadata
+    assert found["state"] == "succeeded"
+    assert set(found["intervals"]["test"]) <= set(found["metrics"]["test"])
+    assert (found["path"] / "config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+def test_generated_answers_have_text_metrics_and_say_how_they_ended(free: Path) -> None:
+    record = json.loads((free / "run.json").read_text())
+    assert {"exact_match", "normalised_match", "rougeL", "bleu", "chrf", "loss"} <= record["metrics"]["test"].keys()
+    table = read_scores(free / "scores" / "test.parquet")
+    assert set(table["finish_reason"].to_pylist()) <= {"stop", "length"}
+    assert table["prediction"].null_count == 0
+    assert not list((free / "scores").glob(".*"))
+
+
+def test_another_checkpoint_and_the_exported_model_are_evaluated(free: Path, tmp_path: Path) -> None:
+    last = evaluate(tmp_path, f"checkpoint={free / 'checkpoints' / 'last.ckpt'}", "score.mode=reference")
+    assert last["checkpoint"].endswith("last.ckpt")
+    own = evaluate(tmp_path, f"run={free}", "score.mode=reference", "limit=5")
+    data = json.loads((free / "run.json").read_text())["data"]["report"]["name"]
+    assert data == "jsonl"
+    file = free.parent.parent / "sums.jsonl"
+    command = ["model=hub", f"model.name={free / 'model'}", "data=jsonl", f"data.path={file}"]
+    exported = evaluate(tmp_path, *command, "data.near_duplicates=null", "limit=5", "score.mode=reference")
+    assert numbers(exported["metrics"]["test"]) == pytest.approx(numbers(own["metrics"]["test"]), rel=1e-5)
+    assert exported["data"]["examples"] == 5
+
+
+def test_an_adapter_folder_is_evaluated_with_its_base(labelled: Path, tmp_path: Path) -> None:
+    own = evaluate(tmp_path, f"run={labelled}")
+    file = labelled.parent.parent / "animals.jsonl"
+    command = ["model=hub", f"model.name={labelled / 'model'}", "data=jsonl", f"data.path={file}"]
+    found = evaluate(tmp_path, *command)
+    base = json.loads((labelled / "run.json").read_text())["metrics"]["base"]["loss"]
+    assert found["metrics"]["test"]["loss"] != pytest.approx(base, rel=1e-3)  # tiny's base has the weights of seed 0
+    assert found["data"]["labels"] == own["data"]["labels"]
+
+
+def test_a_file_of_its_own_is_taken_whole_with_the_labels_of_the_run(labelled: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"a new cat {number}", "completion": "yes"} for number in range(7)]
+    file = write(tmp_path / "new.jsonl", rows)
+    for typed in (["data=jsonl", f"data.test={file}"], [f"data.test={file}"]):
+        found = evaluate(tmp_path, f"run={labelled}", *typed)
+        table = read_scores(found["path"] / "scores" / "test.parquet")
+        assert sorted(table["prompt"].to_pylist()) == sorted(row["prompt"] for row in rows)
+        assert json.loads(table.schema.metadata[b"labels"]) == ["no", "yes"]
+        assert len(table["label_logprobs"][0].as_py()) == 2
+    strange = write(tmp_path / "strange.jsonl", [*rows, {"prompt": "a cow", "completion": "perhaps"}])
+    evaluate(tmp_path, f"run={labelled}", f"data.test={strange}", code=2)
+
+
+def test_a_file_of_its_own_need_not_have_what_the_run_was_split_by(folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n} of {n % 6}", "completion": f"{n}", "metadata": {"writer": n % 6}} for n in range(40)]
+    data = write(tmp_path / "written.jsonl", rows)
+    run = _run("grouped", tmp_path, [f"data.path={data}", "split.group=writer", "data.near_duplicates=null"])
+    file = write(tmp_path / "plain.jsonl", [{"prompt": "7 of 1", "completion": "7"}])
+    assert evaluate(tmp_path, f"run={run}", f"data.test={file}")["data"]["examples"] == 1
+
+
+def test_constrained_answers_are_labels_and_count_as_predictions(labelled: Path, tmp_path: Path) -> None:
+    found = evaluate(tmp_path, f"run={labelled}", "score.mode=generate", "score.constrain=true")
+    table = read_scores(found["path"] / "scores" / "test.parquet")
+    assert set(table["predicted_label"].to_pylist()) <= {"yes", "no"}
+    assert table["predicted_label"].null_count == 0
+    assert {"accuracy", "f1", "f1_micro", "f1_weighted"} <= numbers(found["metrics"]["test"]).keys()
+    assert [row["label"] for row in found["per_class"]["test"]] == ["no", "yes"]
+
+
+def test_an_evaluation_that_was_stopped_goes_on_to_the_same_table(
+    free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [f"run={free}", "batch.max_tokens=64", "score.temperature=1.0"]
+    whole = evaluate(tmp_path / "whole", *command)
+    asked: list[int] = []
+    plain = kamerton.score.answers.generate
+
+    def stopping(model: Any, prompts: Any, batches: Any, *more: Any, **options: Any) -> Any:
+        asked.append(len(batches))
+        for done, part in enumerate(plain(model, prompts, batches, *more, **options)):
+            yield part
+            if len(asked) == 1 and done == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(kamerton.score.answers, "generate", stopping)
+    stopped = evaluate(tmp_path / "stopped", *command, code=130)
+    assert stopped["state"] == "paused"
+    found = evaluate(tmp_path / "stopped", *command)
+    assert asked[1] == asked[0] - 2
+    tables = [read_scores(one["path"] / "scores" / "test.parquet") for one in (whole, found)]
+    assert tables[0].to_pylist() == tables[1].to_pylist()
+
+
+def test_a_hosted_model_answers_and_a_repeated_command_asks_only_for_what_is_missing(
+    free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
+    rows = [{"prompt": f"say {number}", "completion": f"it is {number}"} for number in range(9)]
+    file = write(tmp_path / "ask.jsonl", rows)
+
+    def answer(number: int, body: dict[str, Any]) -> Any:
+        if number > 4 and not mended:
+            return 400, {}, {"error": {"message": "no credit"}}
+        return completion("it is " + body["messages"][0]["content"].removeprefix("say "))
+
+    mended: list[bool] = []
+    with Endpoint(answer) as endpoint:
+        engine = ["engine=hosted", f"engine.url={endpoint.url}", "engine.concurrency=1"]
+        command = [*engine, "model=hub", "model.name=big-one", "data=jsonl", f"data.test={file}", "data.labels=null"]
+        assert evaluate(tmp_path, *command, code=2)["state"] == "failed"
+        assert "no credit" in capsys.readouterr().err
+        mended.append(True)
+        found = evaluate(tmp_path, *command)
+        assert len(endpoint.asked) == 4 + 1 + 5
+        assert evaluate(tmp_path, *command)["metrics"] == found["metrics"]
+        assert "9 answers of an earlier command" in capsys.readouterr().out
+    assert len(endpoint.asked) == 4 + 1 + 5
+    assert found["metrics"]["test"]["exact_match"] == 1.0
+    assert found["metrics"]["test"]["loss"] is None
+    written = "".join(path.read_text() for path in found["path"].rglob("*") if path.suffix == ".json")
+    assert "sk-abcdefghijklmnop" not in written + capsys.readouterr().out
+
+
+def test_metrics_of_ones_own_are_in_the_table_and_the_record(
+    free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("my_metrics")
+    exec('def words(table):\n    return [len(text.split()) for text in table["target"].to_pylist()]', module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_metrics", module)
+    mine = ["metrics.words._target_=my_metrics.words", "allow_targets=[my_metrics.]"]
+    found = evaluate(tmp_path, f"run={free}", "score.mode=reference", *mine)
+    assert found["metrics"]["test"]["words"] == 3.0
+    assert found["intervals"]["test"]["words"] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "nothing is named that could be evaluated"),
+        (["run=nowhere"], "there is no such run"),
+        (["run=nowhere", "model=tiny"], "run and model are both given"),
+        (["model=tiny"], "no data are given"),
+        (["model=hub", "model.name=./nowhere", "data=jsonl"], "there is no such folder"),
+        (["engine=hosted", "run=nowhere"], "needs the name of its model"),
+        (["engine=hosted", "model=tiny", "score.mode=labels"], "needs probabilities"),
+        (["engine=vllm", "model=tiny", "data=jsonl"], "needs the package vllm"),
+        (["model=tiny", "lm_eval.tasks=[arc_easy]"], "needs lm-evaluation-harness"),
+        (["model=tiny", "scroe.mode=labels"], "unknown configuration key 'scroe'"),
+        (["model=tiny", "score.top_p=2"], "score.top_p is 2"),
+        (["model=tiny", "metrics.x._target_=os.system"], "may not be used as a target"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(
+    overrides: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(tmp_path, *overrides, code=2)
+    assert words in capsys.readouterr().err
+
+
+def test_a_name_that_was_used_for_something_else_is_refused(
+    free: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine")
+    evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine")
+    evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine", "limit=3", code=2)
+    assert "was of something else" in capsys.readouterr().err
+
+
+def test_what_comes_from_the_environment_is_written_by_its_name(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"the cat number {number}", "completion": "yes"} for number in range(3)]
+    file = write(tmp_path / "hidden-place.jsonl", rows)
+    monkeypatch.setenv("OWN_FILE", str(file))
+    found = evaluate(tmp_path / "out", f"run={labelled}", "data=jsonl", "data.test=${oc.env:OWN_FILE}")
+    assert found["state"] == "succeeded"
+    assert found["asked"]["data"]["test"] == "${oc.env:OWN_FILE}"
+    assert "hidden-place" not in (found["path"] / "evaluation.json").read_text()
+    monkeypatch.setenv("OWN_FILE", str(write(tmp_path / "other.jsonl", rows[:2])))
+    again = evaluate(tmp_path / "out", f"run={labelled}", "data=jsonl", "data.test=${oc.env:OWN_FILE}")
+    assert again["path"] != found["path"], "another file is another evaluation"
+
+
+def test_a_run_does_not_vouch_for_code_of_its_own(labelled: Path, folder: Path, capsys: Any) -> None:
+    copy = folder / "foreign"
+    shutil.copytree(labelled, copy)
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["model"]["trust_remote_code"] = True
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["evaluate", f"run={copy}", f"paths.outputs={folder}"]) == 2
+    assert "model.trust_remote_code=true" in capsys.readouterr().err
+    config["model"]["trust_remote_code"] = False
+    config |= {"allow_targets": ["os."], "metrics": {"own": {"_target_": "os.getcwd"}}}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["evaluate", f"run={copy}", f"paths.outputs={folder}"]) == 2
+    assert "os.getcwd" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""Generated answers: the same for any batching, ended by the end of turn, one of the labels when asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kamerton.errors import UserError
+from kamerton.model.tiny import tiny_model, tiny_tokenizer
+from kamerton.score.generate import Answer, Prompt, end_tokens, generate, plan_batches
+from kamerton.score.partial import Partial
+from kamerton.score.sampling import Decoding, uniform
+
+MODEL, TOKENIZER = tiny_model(3).eval(), tiny_tokenizer()
+ENDS = frozenset({2})
+SAMPLED = Decoding(12, temperature=1.3, top_p=0.9, seed=5)
+
+prompts_of = st.lists(st.lists(st.integers(3, 258), min_size=1, max_size=20), min_size=1, max_size=12)
+
+
+def prompts(rows: list[list[int]], choices: tuple[tuple[int, ...], ...] = ()) -> list[Prompt]:
+    return [Prompt(f"{i:016x}", np.array(row, dtype=np.int32), choices) for i, row in enumerate(rows)]
+
+
+def answers(asked: list[Prompt], decoding: Decoding, max_tokens: int, ends: frozenset[int] = ENDS) -> list[Answer]:
+    batches = plan_batches(asked, decoding, max_tokens)
+    found: dict[int, Answer] = {}
+    for part in generate(MODEL, asked, batches, decoding, ends=ends, pad=0):
+        found |= part
+    return [found[i] for i in range(len(asked))]
+
+
+def one_by_one(row: list[int], size: int, ends: frozenset[int] = ENDS, model: Any = MODEL) -> Answer:
+    """Greedy decoding without padding, batches or a cache."""
+    ids = list(row)
+    for _ in range(size):
+        with torch.inference_mode():
+            token = int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+        if token in ends:
+            return Answer(tuple(ids[len(row) :]), "stop")
+        ids.append(token)
+    return Answer(tuple(ids[len(row) :]), "length")
+
+
+@given(prompts_of, st.integers(1, 300))
+@settings(max_examples=15, deadline=None)
+def test_greedy_answers_are_those_of_a_loop_over_single_prompts(rows: list[list[int]], max_tokens: int) -> None:
+    ends = ENDS | {one_by_one(rows[0], 4).tokens[-1]}  # so that some rows end while others go on
+    assert answers(prompts(rows), Decoding(8), max_tokens, ends) == [one_by_one(row, 8, ends) for row in rows]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_answers_a_batch_as_it_answers_single_prompts(family: str) -> None:
+    model = build(family).eval()
+    rows = [[5], [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [20, 21, 22, 23, 24], [30, 31]]
+    asked = prompts(rows)
+    (found,) = generate(model, asked, plan_batches(asked, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
+    assert [found[i] for i in range(len(rows))] == [one_by_one(row, 9, ENDS, model) for row in rows]
+
+
+@given(prompts_of, st.integers(1, 300))
+@settings(max_examples=15, deadline=None)
+def test_sampled_answers_do_not_depend_on_the_batches(rows: list[list[int]], max_tokens: int) -> None:
+    asked = prompts(rows)
+    assert answers(asked, SAMPLED, max_tokens) == answers(asked, SAMPLED, 10_000)
+
+
+def test_samples_differ_by_seed_and_example_and_follow_the_distribution() -> None:
+    asked = [Prompt(f"{i:016x}", np.array([40, 41], dtype=np.int32)) for i in range(3000)]
+    decoding = Decoding(1, temperature=0.7, top_p=0.6, seed=1)
+    first = np.array([answer.tokens[0] for answer in answers(asked, decoding, 6000, frozenset())])
+    other = np.array([answer.tokens[0] for answer in answers(asked[:300], Decoding(1, 0.7, 0.6, 2), 6000, frozenset())])
+    assert (first[:300] != other).any()
+    with torch.inference_mode():
+        likely = (MODEL(input_ids=torch.tensor([[40, 41]])).logits[0, -1].double() / 0.7).softmax(0)
+    ordered = likely.sort(descending=True)
+    size = int((ordered.values.cumsum(0) < 0.6).sum()) + 1
+    nucleus = set(ordered.indices[:size].tolist())
+    assert set(first.tolist()) == nucleus
+    expected = ordered.values[:size] / ordered.values[:size].sum()
+    shares = np.array([(first == token).mean() for token in ordered.indices[:size].tolist()])
+    assert np.abs(shares - expected.numpy()).max() < 5 * np.sqrt(0.25 / len(first))
+
+
+def test_uniform_numbers_are_spread_evenly() -> None:
+    numbers = np.array([uniform(0, "a", position) for position in range(4000)])
+    assert 0 <= numbers.min() < numbers.max() < 1
+    assert np.abs(np.histogram(numbers, 10, (0, 1))[0] - 400).max() < 5 * np.sqrt(400)
+
+
+@given(prompts_of, st.sampled_from([0.0, 1.0]))
+@settings(max_examples=15, deadline=None)
+def test_constrained_answers_are_always_a_choice(rows: list[list[int]], temperature: float) -> None:
+    choices = ((50, 51, 2), (50, 51, 52, 2), (50, 60, 2), (99, 2))
+    asked = prompts(rows, choices)
+    found = answers(asked, Decoding(1, temperature, seed=3), 100)
+    assert all(answer.choice is not None and choices[answer.choice] == answer.tokens for answer in found)
+    assert {answer.finish_reason for answer in found} == {"stop"}
+    if not temperature:
+        for row, answer in zip(rows, found, strict=True):
+            first = best(row, sorted({choice[0] for choice in choices}))
+            assert answer.tokens[0] == first
+
+
+def best(row: list[int], allowed: list[int]) -> int:
+    with torch.inference_mode():
+        logits = MODEL(input_ids=torch.tensor([row])).logits[0, -1]
+    return allowed[int(logits[allowed].argmax())]
+
+
+def test_a_prompt_that_fills_the_model_is_named() -> None:
+    with pytest.raises(UserError, match="fill all 2048 positions"):
+        answers(prompts([[5] * 2048]), Decoding(4), 10_000)
+
+
+def test_an_answer_ends_where_the_model_has_no_position_left() -> None:
+    (answer,) = answers(prompts([[5] * 2045]), Decoding(10), 10_000, frozenset())
+    assert (len(answer.tokens), answer.finish_reason) == (3, "length")
+
+
+def test_end_tokens_are_the_models_the_tokenizers_and_the_templates() -> None:
+    class Own:
+        generation_config = type("Config", (), {"eos_token_id": [7, 8]})()
+
+    assert end_tokens(Own(), TOKENIZER, [104, 105, 1, 13]) == {7, 8, 2, 1}
+
+
+def test_the_tree_attention_of_training_is_put_back() -> None:
+    from kamerton.model.attention import ATTENTION, register_attention
+
+    register_attention()
+    model: Any = tiny_model(3).train()
+    model.set_attn_implementation(ATTENTION)
+    asked = prompts([[5, 6, 7], [8]])
+    batches = plan_batches(asked, Decoding(3), 100)
+    (found,) = generate(model, asked, batches, Decoding(3), ends=ENDS, pad=0)
+    assert [found[0], found[1]] == [one_by_one([5, 6, 7], 3), one_by_one([8], 3)]
+    assert model.config._attn_implementation == ATTENTION
+    assert model.training
+
+
+def test_a_partial_file_keeps_whole_lines_and_belongs_to_one_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "test.partial"
+    with Partial(path, "a") as partial:
+        partial.add({3: {"prediction": "ż"}, 1: {"prediction": "\n"}})
+    with path.open("ab") as file:
+        file.write(b'{"row": 2, "predic')
+    with Partial(path, "a") as partial:
+        assert partial.rows == {3: {"prediction": "ż"}, 1: {"prediction": "\n"}}
+        partial.add({2: {"prediction": "x"}})
+    with Partial(path, "a") as partial:
+        assert set(partial.rows) == {1, 2, 3}
+    with Partial(path, "b") as partial:
+        assert partial.rows == {}
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"fingerprint": "b"}]

@@ -1,0 +1,139 @@
+"""A hosted model, played by a real HTTP server on this machine that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from endpoint import Answer, Endpoint, completion
+
+from kamerton.data.example import DataExample, Message
+from kamerton.errors import RunFailed, UserError
+from kamerton.score.hosted import hosted_answers
+from kamerton.score.options import EngineOptions
+from kamerton.score.sampling import Decoding
+
+KEY = "sk-abcdefghijklmnop"
+EXAMPLES = [(at, DataExample(f"question {at}", "answer")) for at in range(12)]
+
+
+def echo(number: int, body: dict[str, Any]) -> Answer:
+    del number
+    return completion(body["messages"][-1]["content"].upper(), "length")
+
+
+def answers(endpoint: Endpoint, examples: Any = EXAMPLES, pauses: list[float] | None = None, **more: Any) -> Any:
+    engine = EngineOptions("hosted", endpoint.url, "MY_KEY", **{"concurrency": 3, "retries": 2, **more})
+    found: dict[int, Any] = {}
+    sleep = (pauses if pauses is not None else []).append
+    for part in hosted_answers(examples, "my-model", engine, Decoding(7, 0.5, 0.9, 3), sleep):
+        found |= part
+    return found
+
+
+def test_every_prompt_is_asked_with_the_options_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with Endpoint(echo) as endpoint:
+        found = answers(endpoint)
+    assert found == {at: {"prediction": f"QUESTION {at}", "finish_reason": "length"} for at in range(12)}
+    assert set(endpoint.keys) == {f"Bearer {KEY}"}
+    (asked,) = (body for body in endpoint.asked if body["messages"][0]["content"] == "question 5")
+    assert asked == {
+        "path": "/v1/chat/completions",
+        "model": "my-model",
+        "messages": [{"role": "user", "content": "question 5"}],
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+    }
+
+
+def test_chats_are_sent_turn_by_turn_and_no_key_is_sent_where_there_is_none() -> None:
+    turns = (
+        Message("system", "Be brief."),
+        Message("user", "Hi"),
+        Message("assistant", "Hi."),
+        Message("user", "Why?"),
+    )
+    with Endpoint(echo) as endpoint:
+        answers(endpoint, [(0, DataExample(turns, "answer"))])
+    assert endpoint.asked[0]["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
+    assert endpoint.keys == [None]
+
+
+def test_requests_run_at_the_same_time_but_no_more_than_asked() -> None:
+    together = threading.Barrier(3, timeout=20)
+
+    def wait(number: int, body: dict[str, Any]) -> Answer:
+        together.wait()  # until three are there
+        return echo(number, body)
+
+    with Endpoint(wait) as endpoint:
+        assert len(answers(endpoint)) == 12
+    assert endpoint.most_at_once == 3
+
+
+def test_what_fails_for_now_is_asked_again_after_a_pause() -> None:
+    def busy(number: int, body: dict[str, Any]) -> Answer:
+        if number == 1:
+            return 429, {"Retry-After": "7"}, {"error": {"message": "slow down"}}
+        return (503, {}, "oops") if number == 2 else echo(number, body)
+
+    pauses: list[float] = []
+    with Endpoint(busy) as endpoint:
+        assert answers(endpoint, EXAMPLES[:1], pauses, concurrency=1)[0]["prediction"] == "QUESTION 0"
+    assert pauses[0] == 7
+    assert 1 <= pauses[1] <= 2
+    assert len(endpoint.asked) == 3
+
+
+def test_what_goes_on_failing_ends_the_evaluation_and_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    answer = (500, {}, {"error": {"message": f"no good, {KEY}"}})
+    with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(RunFailed, match="failed 3 times") as error:
+        answers(endpoint, EXAMPLES[:1])
+    assert KEY not in str(error.value)
+    assert len(endpoint.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ((401, {}, {"error": {"message": "bad key"}}), "engine.key", "MY_KEY is not set"),
+        ((404, {}, {"error": {"message": "no model my-model"}}), "engine.refused", "no model my-model"),
+        ((200, {}, "<html>"), "engine.protocol", "not a chat completion"),
+    ],
+)
+def test_what_will_never_work_is_said_at_once(answer: Answer, code: str, words: str) -> None:
+    with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match=words) as error:
+        answers(endpoint, EXAMPLES[:1])
+    assert error.value.faults[0].code == code
+    assert len(endpoint.asked) == 1
+
+
+def test_a_server_that_is_not_there_is_a_failure_that_can_be_repeated() -> None:
+    with Endpoint(echo) as endpoint:
+        pass
+    with pytest.raises(RunFailed, match="ConnectError"):
+        answers(endpoint, EXAMPLES[:1])
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "code"),
+    [
+        ("localhost:8000/v1", "k", "engine.url"),
+        ("http://host:port/v1", "k", "engine.url"),
+        ("https:///v1", "k", "engine.url"),
+        ("https://host/v1", "schlüssel", "engine.key"),
+    ],
+)
+def test_an_address_or_a_key_that_cannot_be_one_is_not_tried(
+    url: str, key: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    engine = EngineOptions("hosted", url, "MY_KEY")
+    with pytest.raises(UserError) as error:
+        list(hosted_answers(EXAMPLES[:1], "my-model", engine, Decoding(7, 0.5, 0.9, 3), lambda seconds: None))
+    assert error.value.faults[0].code == code

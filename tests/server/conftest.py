@@ -1,0 +1,32 @@
+"""What the server's tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # serving.py, tuned.py
+
+from serving import Served, serving
+
+from kamerton.jobs.store import WORKER, run_directories
+from kamerton.locks import holder
+from kamerton.train.opening import LOCK
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterator[Served]:
+    """A server with two tenants; what still trains at the end is killed."""
+    root = tmp_path_factory.mktemp("served")
+    with serving(root) as found:
+        yield found
+    for path in run_directories(root):
+        for lock in (WORKER, LOCK):
+            owner = holder(path / lock)
+            if owner is not None and owner.pid is not None:
+                os.kill(owner.pid, signal.SIGKILL)

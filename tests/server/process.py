@@ -1,0 +1,74 @@
+"""`kamerton serve` in a process of its own, which a test may kill and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import openai
+from strict import strict_client
+
+from kamerton.jobs.store import WORKER, run_directories
+from kamerton.locks import holder
+from kamerton.train.opening import LOCK
+
+TOKENS = {"ann": "token-of-ann", "ben": "token-of-ben"}
+
+
+class Server:
+    """A server of the tiny model below `folder`, on one port whenever it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.log = folder / "runs", folder / "server.log"
+        (folder / "tokens.txt").write_text("".join(f"{tenant} {token}\n" for tenant, token in TOKENS.items()))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        words = ["--port", str(self._port), "--root", str(self.root), "--models", "tiny", "--max-running", "1"]
+        self._command = [sys.executable, "-m", "kamerton", "serve", "--tokens", str(folder / "tokens.txt"), *words]
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
+        url = f"http://127.0.0.1:{self._port}/health"
+        try:
+            httpx.Client(transport=httpx.HTTPTransport(retries=8)).get(url, timeout=60).raise_for_status()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
+
+    def end(self, number: signal.Signals) -> int:
+        """End the server alone, and return its exit code: what it started goes on."""
+        self._process.send_signal(number)
+        return self._process.wait(60)
+
+    def clean(self) -> None:
+        """End it with all that trains."""
+        self.end(signal.SIGKILL)
+        for path in run_directories(self.root):
+            for lock in (WORKER, LOCK):
+                owner = holder(path / lock)
+                if owner is not None and owner.pid is not None:
+                    os.kill(owner.pid, signal.SIGKILL)
+
+    def client(self, tenant: str = "ann") -> openai.OpenAI:
+        """A tenant's client; one outlives restarts."""
+        return strict_client(f"http://127.0.0.1:{self._port}/v1", TOKENS[tenant])
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Return when it holds; fails with `what` where it does not come to that."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)

@@ -1,0 +1,207 @@
+"""Chat and text completions as a client sees them: OpenAI's own, on a server whose models are tiny."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from tuned import answers_of, train_tuned
+
+from kamerton.server.app import create_app
+from kamerton.server.generation import Generator
+from kamerton.server.settings import Settings
+
+JOB = "ftjob-0123456789abcdef01234567"
+TUNED = f"ft:tiny:local::{JOB}"
+BASE: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 12}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server with one tuned run, and clients of it."""
+
+    app: FastAPI
+    run: Path
+    client: openai.OpenAI
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    root = tmp_path_factory.mktemp("outputs")
+    run = train_tuned(root, "local", JOB)
+    app = create_app(Settings(root, models=("tiny",)), Generator(yields=False))  # other tests are at work beside it
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        yield Served(app, run, openai.OpenAI(base_url=url, api_key="none", max_retries=0), url)
+        server.should_exit = True
+        thread.join()
+    assert app.state.generator.pid is None  # nothing is left behind
+
+
+def ask(served: Served, prompt: str, **more: Any) -> Any:
+    own = {"model": TUNED, "max_tokens": 40, "temperature": 0}
+    return served.client.chat.completions.create(**own | {"messages": [{"role": "user", "content": prompt}]} | more)
+
+
+def test_whole_and_streamed_answers_are_those_of_the_evaluation(served: Served) -> None:
+    for prompt, expected in list(answers_of(served.run).items())[:3]:
+        whole = ask(served, prompt)
+        choice = whole.choices[0]
+        assert (choice.message.content, choice.finish_reason) == expected
+        chunks = list(ask(served, prompt, stream=True, stream_options={"include_usage": True}))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == expected[0]
+        assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [*[None] * (len(chunks) - 2), expected[1]]
+        assert chunks[0].choices[0].delta.role == "assistant"
+        assert (chunks[-1].choices, chunks[-1].usage) == ([], whole.usage)
+        assert whole.usage.prompt_tokens + whole.usage.completion_tokens == whole.usage.total_tokens
+        assert {chunk.system_fingerprint for chunk in chunks} == {whole.system_fingerprint}
+        assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_eight_streams_at_once_are_each_what_they_are_alone(served: Served) -> None:
+    asked = [
+        {**BASE, "model": TUNED if i % 2 else "tiny", "max_tokens": 5 + 6 * i, "temperature": i % 3 / 2, "seed": i}
+        for i in range(8)
+    ]
+
+    async def all_at_once() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0) as client:
+
+            async def one(parameters: dict[str, Any]) -> str:
+                stream = await client.chat.completions.create(**parameters, stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            return await asyncio.gather(*map(one, asked))
+
+    together = asyncio.run(all_at_once())
+    alone = [served.client.chat.completions.create(**parameters).choices[0].message.content for parameters in asked]
+    assert together == alone
+    assert len(set(alone)) > 4
+
+
+def test_text_is_continued_without_a_template(served: Served) -> None:
+    own: dict[str, Any] = {"model": "tiny", "prompt": "Once", "temperature": 0, "stop": None}
+    whole = served.client.completions.create(**own)
+    assert whole.usage is not None
+    assert (whole.usage.prompt_tokens, whole.choices[0].finish_reason) == (4, "length")  # bytes
+    assert whole.usage.completion_tokens == 16
+    chunks = list(served.client.completions.create(**own, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert {chunk.object for chunk in chunks} == {whole.object}
+
+
+def test_a_stop_string_ends_an_answer_and_is_not_in_it(served: Served) -> None:
+    prompt, (whole, _) = next(iter(answers_of(served.run).items()))
+    stop = whole[2:4]
+    answer = ask(served, prompt, stop=stop).choices[0]
+    assert (answer.message.content, answer.finish_reason) == (whole[: whole.index(stop)], "stop")
+    pieces = [
+        chunk.choices[0].delta.content or "" for chunk in ask(served, prompt, stop=["nowhere", stop], stream=True)
+    ]
+    assert "".join(pieces) == answer.message.content
+
+
+def test_text_parts_and_what_an_answer_holds_beside_its_text_may_come_back(served: Served) -> None:
+    parts = [{"type": "text", "text": "the "}, {"type": "text", "text": "owl"}]
+    assert ask(served, parts).choices[0].message == ask(served, "the owl").choices[0].message  # type: ignore[arg-type]
+    before = ask(served, "the owl").choices[0].message.model_dump()
+    turns = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "the owl"}, before]
+    more = ask(served, "", messages=[*turns, {"role": "user", "content": "and the cat"}])
+    assert more.usage.prompt_tokens > 60
+    assert ask(served, "", messages=turns).choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_client_that_goes_away_ends_the_work(served: Served) -> None:
+    generator = served.app.state.generator
+    long = {**BASE, "max_tokens": 1900, "seed": 1, "temperature": 2.0}
+    with served.client.chat.completions.create(**long, stream=True) as stream:
+        next(iter(stream))
+        assert generator.under_way == 1
+    until(lambda: generator.under_way == 0)
+    with pytest.raises(openai.APITimeoutError):
+        served.client.with_options(timeout=0.05).chat.completions.create(**long)
+    until(lambda: generator.under_way == 0)
+    assert served.client.chat.completions.create(**BASE).choices[0].finish_reason
+
+
+def until(holds: Any) -> None:
+    """Wait for what another thread is about to do."""
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": "1"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 3}, "max_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": ""}, "stop.0"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"extra_body": {"best_guess": 1}}, "best_guess"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, "messages"),
+        ({"max_tokens": 4000}, "messages"),
+        ({"model": "gpt-4"}, "model"),
+    ],
+)
+def test_what_is_not_honoured_is_refused_by_name(served: Served, more: dict[str, Any], param: str) -> None:
+    with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as caught:
+        served.client.chat.completions.create(**BASE | more)
+    assert caught.value.param == param
+    assert caught.value.type == "invalid_request_error"
+    if param == "messages" and "messages" not in more:
+        assert caught.value.code == "context_length_exceeded"
+
+
+def test_half_a_character_is_no_text(served: Served) -> None:
+    body = b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud83d"}]}'
+    with pytest.raises(openai.BadRequestError) as caught:
+        served.client.post("/chat/completions", cast_to=object, content=body)
+    assert caught.value.param == "messages.0.content"
+
+
+def test_a_process_that_dies_costs_what_it_was_at_and_is_started_again(served: Served) -> None:
+    generator = served.app.state.generator
+    served.client.chat.completions.create(**BASE)
+    first = generator.pid
+    with served.client.chat.completions.create(**{**BASE, "max_tokens": 1900, "seed": 1}, stream=True) as stream:
+        next(iter(stream))
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="has ended"):
+            list(stream)
+    assert served.client.chat.completions.create(**BASE).choices[0].finish_reason
+    assert generator.pid not in (first, None)

@@ -1,0 +1,163 @@
+"""Many answers at once: each is what it is alone, whatever comes, goes, or fails beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuned import answers_of, train_tuned
+
+from kamerton.server.engine import Engine
+from kamerton.server.loaded import Models
+
+Said = dict[str, Any]
+PROMPTS = ["a", "the cat 1", "who? " * 30, "🐈", "one two three", "x" * 200, "the owl", "Is it so?"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_tuned(tmp_path_factory.mktemp("outputs"), "local", "ab12")
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(most=2, context=1024)
+
+
+class Asked:
+    """An engine, and what it said of each request."""
+
+    def __init__(self, models: Models, most: int = 8) -> None:
+        self.said: list[Said] = []
+        self.engine = Engine(models, self.said.append, most)
+
+    def ask(self, key: str, prompt: str, source: object = "tiny", **more: Any) -> None:
+        own = {"temperature": 0.0, "top_p": 1.0, "seed": 7, "stop": [], "max_tokens": 20, "text": None}
+        self.engine.add({"id": key, "source": str(source), "turns": [["user", prompt]], **own, **more})
+
+    def finish(self) -> None:
+        while not self.engine.idle:
+            self.engine.step()
+
+    def of(self, key: str) -> list[Said]:
+        return [one for one in self.said if one["id"] == key]
+
+    def text(self, key: str) -> str:
+        return "".join(one.get("text", "") for one in self.of(key))
+
+
+def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Said]:
+    asked = Asked(models)
+    asked.ask("it", prompt, **more)
+    asked.finish()
+    return asked.text("it"), asked.of("it")[-1]
+
+
+def test_a_run_answers_what_its_evaluation_says(models: Models, run: Path) -> None:
+    asked = Asked(models)
+    expected = answers_of(run)
+    for prompt in expected:
+        asked.ask(prompt, prompt, run, max_tokens=40)
+    asked.finish()
+    found = {prompt: (asked.text(prompt), asked.of(prompt)[-1]["finish"]) for prompt in expected}
+    assert found == expected
+    assert any(len(text.encode()) > len(text) for text, _ in found.values())  # the test can see split characters
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_do_not_depend_on_what_else_runs(models: Models, run: Path, temperature: float) -> None:
+    asked = Asked(models, most=5)
+    how = [{"temperature": temperature, "seed": i, "max_tokens": 5 + 7 * (i % 4)} for i in range(len(PROMPTS))]
+    sources = ["tiny" if i % 3 else run for i in range(len(PROMPTS))]
+    for i, prompt in enumerate(PROMPTS):
+        asked.ask(str(i), prompt, sources[i], **how[i])
+        for _ in range(i % 3):  # they come while others are answered
+            asked.engine.step()
+    asked.finish()
+    for i, prompt in enumerate(PROMPTS):
+        assert (asked.text(str(i)), asked.of(str(i))[-1]["finish"]) == (
+            (text := alone(models, prompt, source=sources[i], **how[i]))[0],
+            text[1]["finish"],
+        )
+
+
+def test_a_seed_decides_a_sampled_answer(models: Models) -> None:
+    first, again, other = (alone(models, "say", temperature=1.5, seed=seed)[0] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_nobody_waits_for_a_long_prompt_or_a_long_answer(models: Models) -> None:
+    asked = Asked(models)
+    asked.ask("long answer", "tell", max_tokens=500)
+    asked.ask("long prompt", "x" * 900, max_tokens=1)
+    asked.ask("short", "hi", max_tokens=3)
+    while not any(one.get("finish") for one in asked.of("short")):
+        asked.engine.step()
+    assert not any(one.get("finish") for one in asked.of("long answer") + asked.of("long prompt"))
+    asked.engine.cancel("long answer")
+    asked.finish()
+    assert asked.of("long prompt")[-1]["finish"] == "length"
+
+
+def test_a_cancelled_answer_makes_room_for_the_next(models: Models) -> None:
+    asked = Asked(models, most=1)
+    asked.ask("first", "tell", max_tokens=900)
+    asked.ask("second", "hi", max_tokens=2)
+    asked.ask("third", "ho", max_tokens=2)
+    for _ in range(3):
+        asked.engine.step()
+    assert not asked.of("second")
+    asked.engine.cancel("first")
+    asked.engine.cancel("third")
+    so_far = len(asked.of("first"))
+    asked.finish()
+    assert asked.of("second")[-1]["finish"] == "length"
+    assert (len(asked.of("first")), asked.of("third")) == (so_far, [])
+
+
+def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, run: Path, tmp_path: Path) -> None:
+    asked = Asked(models)
+    asked.ask("fine", "hi", max_tokens=4)
+    asked.ask("too long", "x" * 2000)
+    asked.ask("far too long", "x" * 1_000_000)
+    asked.ask("too much", "hi", max_tokens=1020)
+    asked.ask("empty", "", turns=None, text="")
+    asked.ask("no run", "hi", tmp_path / "nowhere")
+    asked.finish()
+    assert asked.of("fine")[-1]["finish"] == "length"
+    refused = {key: asked.of(key)[0]["error"] for key in ("too long", "far too long", "too much", "empty", "no run")}
+    assert [error["status"] for error in refused.values()] == [400, 400, 400, 400, 500]
+    for key in ("too long", "far too long", "too much"):
+        assert (refused[key]["code"], refused[key]["param"]) == ("context_length_exceeded", "messages")
+    assert refused["empty"]["param"] == "prompt"
+    assert str(tmp_path) not in refused["no run"]["message"]
+
+
+def test_an_answer_fills_the_context_where_no_length_is_asked_for(models: Models) -> None:
+    asked = Asked(Models(most=1, context=60))
+    asked.ask("it", "go on", max_tokens=None)
+    asked.finish()
+    accepted, last = asked.of("it")[0], asked.of("it")[-1]
+    assert accepted["prompt_tokens"] + last["tokens"] == 60 or last["finish"] == "stop"
+
+
+def test_a_run_that_lets_code_run_does_not_answer(models: Models, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "local" / "cd34"
+    copy.mkdir(parents=True)
+    text = (run / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("trust_remote_code: false", "trust_remote_code: true"))
+    (copy / "run.json").write_text((run / "run.json").read_text())
+    assert alone(models, "hi", source=copy)[1]["error"]["code"] == "model_not_loaded"
+
+
+def test_lora_runs_share_the_weights_of_their_base(run: Path) -> None:
+    models = Models(most=2, context=64)
+    tuned, base = models.get(str(run), ()), models.get("tiny", ())
+    weights = [model.get_input_embeddings().weight.data_ptr() for model in (tuned.model, base.model)]
+    assert weights[0] == weights[1]
+    assert models.get(str(run), ()) is tuned
+    smaller = Models(most=1, context=64)
+    first = smaller.get("tiny", ())
+    assert smaller.get(str(run), {"tiny"}).key != first.key
+    assert smaller.get("tiny", ()) is first  # it was in use, and stayed

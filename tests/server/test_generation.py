@@ -1,0 +1,62 @@
+"""The side of the server: what happens where too many ask, or the process that generates cannot live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kamerton.server.errors import ApiError
+from kamerton.server.generation import GenerationRequest, Generator
+
+pytestmark = pytest.mark.anyio
+ASKED = GenerationRequest("tiny", text="hello", max_tokens=1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def refused(generator: Generator) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        async for _ in generator.stream(ASKED):
+            pass
+    return caught.value
+
+
+def test_the_process_gives_way_to_training() -> None:
+    code = "from kamerton.server.child import lower_priority; import os; lower_priority(); print(os.nice(0))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "19"
+
+
+async def test_who_comes_when_too_many_wait_is_told_to_come_later() -> None:
+    generator = Generator(most=0)
+    error = await refused(generator)
+    assert (error.status_code, error.code) == (429, "queue_full")
+    assert error.headers is not None
+    assert int(error.headers["Retry-After"]) >= 1
+    assert generator.pid is None  # nothing was started for it
+
+
+async def test_a_process_that_cannot_live_is_not_started_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "kamerton"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    now = [0.0]
+    generator = Generator(clock=lambda: now[0])
+    errors = [await refused(generator) for _ in range(4)]
+    assert [(error.status_code, error.code) for error in errors] == [(503, "engine_ended")] * 3 + [
+        (503, "engine_failed")
+    ]
+    assert generator.pid is None
+    assert generator.under_way == 0
+    now[0] = 60.0
+    assert (await refused(generator)).code == "engine_ended"  # it is tried again after a while
+    await generator.close()

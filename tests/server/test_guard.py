@@ -1,0 +1,87 @@
+"""What is refused before anything of a request is read, and that every refusal has one shape."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from serving import Served, serving
+
+from kamerton.server import guard
+from test_files import error
+
+
+def test_nothing_is_answered_without_a_token_but_whether_the_server_lives(served: Served) -> None:
+    with served.http(None) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        for path in ("/v1/files", "/v1/fine_tuning/jobs", "/v1/models", "/v1/nothing", "/"):
+            assert client.get(path).status_code == 401
+        assert client.post("/v1/files", content=b"x" * 100).status_code == 401
+    with pytest.raises(openai.AuthenticationError, match="Incorrect API key"):
+        served.client("nobody").models.list()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/files/", 404),
+        ("GET", "//v1/files", 404),
+        ("PUT", "/v1/files", 405),
+        ("OPTIONS", "/v1/files", 405),
+        ("DELETE", "/v1/fine_tuning/jobs", 405),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_shape(served: Served, method: str, path: str, status: int) -> None:
+    with served.http(Origin="http://elsewhere.example") as client:
+        response = client.request(method, f"{served.url}{path}")
+    assert response.status_code == status
+    assert error(response)["type"] == "invalid_request_error"
+    assert len(response.headers["x-request-id"]) == 32
+    assert "access-control-allow-origin" not in response.headers
+    assert "server" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "invalid_json"),
+        (b"[" * 100_000, "invalid_request"),
+        (b"1" * 100_000, "invalid_request"),
+        (b"\xff", "invalid_request"),
+        (b"null", "invalid_type"),
+        (b"", "missing_required_parameter"),
+        (b'{"model": "\\ud800", "training_file": "x"}', "invalid_value"),
+    ],
+)
+def test_json_that_is_none_is_a_bad_request(served: Served, body: bytes, code: str) -> None:
+    with served.http() as client:
+        response = client.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})
+        other = client.post("/v1/fine_tuning/jobs", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert response.status_code == 400
+    assert error(response)["code"] == code
+    assert error(other)["type"] == "invalid_request_error"
+
+
+def test_a_server_without_tokens_answers_no_web_page(tmp_path: Path) -> None:
+    with serving(tmp_path, tokens=()) as local:
+        assert local.client("nobody").models.list().data[0].id == "tiny"
+        for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Origin": "null"}):
+            with local.http(None, **headers) as client:
+                response = client.get("/v1/models")
+            assert response.status_code == 403
+            assert error(response)["code"] == "not_local"
+        with local.http(None, Origin="http://localhost:3000") as client:
+            assert client.get("/v1/models").status_code == 200
+
+
+def test_a_body_that_stops_coming_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "IDLE_S", 0.2)
+    url = httpx.URL(served.url)
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        head = "POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-of-ann\r\n"
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        assert b" 408 " in connection.recv(4096)

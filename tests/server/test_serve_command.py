@@ -1,0 +1,58 @@
+"""`kamerton serve` on the command line: what it refuses to begin with."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from kamerton.cli import main
+from kamerton.server.command import _parser, to_settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "add --no-auth"),
+        (["--no-auth", "--host", "0.0.0.0"], "would let everyone in"),
+        (["--no-auth", "--host", "example.org"], "would let everyone in"),
+        (["--tokens", "nowhere.txt"], "cannot read it"),
+        (["--no-auth", "--models", "smolm2,hub"], "did you mean 'smollm2'?"),
+        (["--no-auth", "--models", "hub"], "there is no model 'hub'"),
+        (["--no-auth", "--models", ","], "no model is named"),
+        (["--no-auth", "--max-running", "0"], "--max-running is 0"),
+        (["--no-auth", "--max-upload-mb", "-1", "--port", "70000"], "--port is 70000"),
+        (["--no-auth", "--root", __file__], "is not a folder"),
+        (["--hots", "x"], "unrecognized arguments"),
+    ],
+)
+def test_what_cannot_be_served_is_said_at_once(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAMERTON_TOKENS", raising=False)
+    assert main(["serve", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_tokens_come_from_a_file_or_the_environment_and_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("KAMERTON_TOKENS", "ann:one,ben:two")
+    found = to_settings(_parser().parse_args(["--root", str(tmp_path)]))
+    assert found.tokens == (("ann", "one"), ("ben", "two"))
+    assert "KAMERTON_TOKENS" not in os.environ
+    (tmp_path / "tokens.txt").write_text("cid three\n")
+    asked = ["--root", str(tmp_path), "--tokens", str(tmp_path / "tokens.txt"), "--models", "tiny,smollm2,tiny"]
+    found = to_settings(_parser().parse_args(asked))
+    assert (found.tokens, found.models) == ((("cid", "three"),), ("tiny", "smollm2"))
+
+
+def test_a_port_that_is_taken_is_a_mistake_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert main(["serve", "--no-auth", "--port", port, "--root", str(tmp_path / "outputs")]) == 2
+    assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()

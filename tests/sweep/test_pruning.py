@@ -1,0 +1,132 @@
+"""The pruning callback in real runs of the tiny model, against a study in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import pytorch_lightning as pl
+from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
+
+from kamerton.config.schema import Config
+from kamerton.errors import Cancelled, Interrupted, UserError
+from kamerton.sweep.pruning import Pruning
+from kamerton.train.checkpoints import read_checkpoint
+from kamerton.train.run import Part, train
+
+NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
+
+
+@pytest.fixture
+def part(tmp_path: Path):
+    """A part of a study with this pruner, and its trial."""
+
+    def made(pruner: BasePruner, trial: optuna.Trial | None = None) -> tuple[Part, optuna.Trial]:
+        asked = trial or optuna.create_study(pruner=pruner).ask()
+        return Part(tmp_path / "trials", scored=False, pruning=Pruning(asked, "val/loss")), asked
+
+    return made
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def reports(trial: optuna.Trial) -> dict[int, float]:
+    return trial.study.trials[trial.number].intermediate_values
+
+
+@pytest.mark.parametrize("size", [8, 12])
+def test_validations_are_reported_by_their_number_whatever_the_batch_size(configure: Any, part: Any, size: int) -> None:
+    given, trial = part(NEVER)
+    run = train(configure("run_id=0", f"batch.size={size}"), part=given)
+    with (run.path / "metrics.csv").open(newline="") as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert reports(trial) == pytest.approx(dict(enumerate(losses, 1)))
+    assert len(losses) == 4
+
+
+def test_a_pruned_run_ends_there_with_its_reason_and_never_sees_the_test_split(configure: Any, part: Any) -> None:
+    given, trial = part(AFTER_TWO)
+    with pytest.raises(Cancelled, match="pruned at validation 3"):
+        train(configure("run_id=0"), part=given)
+    found = record(given.home / "0")
+    assert (found["state"], found["error"]["code"]) == ("cancelled", "pruned")
+    assert list(reports(trial)) == [1, 2, 3]
+    assert found["progress"]["step"] < found["progress"]["steps"]
+    assert "test" not in found["metrics"]
+    assert not (given.home / "0" / "scores").exists()
+
+
+def test_a_run_that_has_come_to_its_end_is_not_pruned_there(configure: Any, part: Any) -> None:
+    given, trial = part(ThresholdPruner(upper=0.0, n_warmup_steps=4))
+    assert train(configure("run_id=0"), part=given).state == "succeeded"
+    assert list(reports(trial)) == [1, 2, 3, 4]
+
+
+def test_a_run_that_goes_on_counts_on(configure: Any, part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Config = configure("run_id=0")
+    given, trial = part(NEVER)
+    begun = pl.LightningModule.on_train_batch_end
+    monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", _stop_after_two_reports(trial))
+    with pytest.raises(Interrupted):
+        train(config, part=given)
+    monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", begun)
+    assert len(reports(trial)) == 2
+    assert train(config, part=part(NEVER, trial)[0]).state == "succeeded"
+    assert list(reports(trial)) == [1, 2, 3, 4]
+
+
+def _stop_after_two_reports(trial: optuna.Trial) -> Any:
+    def hook(module: Any, *_: Any) -> None:
+        if len(reports(trial)) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return hook
+
+
+def test_what_a_pruner_says_in_numpys_words_can_be_gone_on_with(configure: Any, part: Any) -> None:
+    """MedianPruner does, as soon as it has trials to compare with."""
+
+    class Numpy(NopPruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return np.bool_(False)  # type: ignore[return-value]
+
+    given, _ = part(Numpy())
+    config = configure("run_id=0", "base=false", "baselines=false")
+    train(config, part=given)
+    saved = read_checkpoint(given.home / "0" / "checkpoints" / "best.ckpt")["callbacks"]["Pruning"]
+    assert saved["pruned"] is False
+    assert "test" in train(configure("run_id=0"), part=Part(given.home, reopens=True)).metrics
+
+
+def test_killed_after_the_decision_a_pruned_run_stays_pruned(configure: Any, part: Any) -> None:
+    given, trial = part(AFTER_TWO)
+    with pytest.raises(Cancelled):
+        train(configure("run_id=0"), part=given)
+    folder = given.home / "0"
+    (folder / "run.json").write_text(json.dumps({**record(folder), "state": "running", "error": None}))
+    with pytest.raises(Cancelled):
+        train(configure("run_id=0"), part=part(AFTER_TWO, trial)[0])
+    assert list(reports(trial)) == [1, 2, 3]
+
+
+def test_a_finished_trial_is_scored_when_it_is_opened_again(configure: Any, part: Any) -> None:
+    given, _ = part(NEVER)
+    config = configure("run_id=0", "base=false", "baselines=false")
+    train(config, part=given)
+    trained = record(given.home / "0")["progress"]
+    run = train(configure("run_id=0"), part=Part(given.home, reopens=True))
+    assert {"test", "base", "best"} <= run.metrics.keys()
+    assert (run.path / "report.html").exists()
+    assert record(run.path)["progress"] == trained
+    with pytest.raises(UserError) as caught:  # by a worker that looked before the first one was done
+        train(configure("run_id=0"), part=Part(given.home, reopens=True))
+    assert [fault.code for fault in caught.value.faults] == ["run.finished"]

@@ -1,0 +1,391 @@
+"""`kamerton train sweep=…` on the tiny model, from what is typed to what is there afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.cli import main
+from kamerton.errors import Fault, RunFailed
+from kamerton.locks import hold
+
+Sweep = Callable[..., Path]
+SMALL = ["sweep=default", "model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "baselines=false", "base=false"]
+STUDY = ["hydra.sweeper.study_name=s", "hydra.sweeper.n_trials=2"]
+LR = "optimizer.lr=tag(log, interval(1e-4, 1e-2))"
+FIRST_GOOD = "hydra.sweeper.enqueue=[{optimizer.lr: 0.01}, {optimizer.lr: 0.0001}]"
+
+
+@pytest.fixture
+def words(animals: Path, tmp_path: Path) -> list[str]:
+    """What is typed for a sweep of two trials."""
+    return ["train", *SMALL, *STUDY, f"data.path={animals}", f"paths.outputs={tmp_path}/o"]
+
+
+@pytest.fixture
+def sweep(words: list[str], tmp_path: Path) -> Sweep:
+    """Runs the command; returns the sweep's directory."""
+
+    def run(*overrides: str, code: int = 0) -> Path:
+        assert main([*words, *overrides]) == code
+        return tmp_path / "o" / "jsonl" / "s"
+
+    return run
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def trials(sweep: Path) -> list[dict[str, str]]:
+    """The rows of trials.csv."""
+    with (sweep / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def best(sweep: Path) -> dict[str, Any]:
+    return json.loads((sweep / "sweep.json").read_text())["best"][0]
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file but the locks: to look at a run is to hold its lock."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def scored(sweep: Path) -> list[str]:
+    """The trials whose test split was scored."""
+    return sorted(path.parent.parent.name for path in sweep.glob("trials/*/scores/test.parquet"))
+
+
+def rerun(sweep: Path, number: int) -> dict[str, Any]:
+    """The record of the run that the report's command makes."""
+    command = json.loads((sweep / "report.json").read_text())["commands"][number]
+    assert main(shlex.split(command)[1:]) == 0
+    (made,) = (path for path in sweep.parent.glob("r*/run.json"))
+    return json.loads(made.read_text())
+
+
+def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = sweep(LR, "hydra.sweeper.n_trials=3", "base=true")
+    records = [record(found / "trials" / str(number)) for number in range(3)]
+    losses = [one["metrics"]["best"]["loss"] for one in records]
+    winner = losses.index(min(losses))
+    assert best(found)["values"] == [min(losses)]
+    assert (best(found)["number"], scored(found)) == (winner, [str(winner)])
+    assert {one["state"] for one in records} == {"succeeded"}
+    assert [one["trial"]["number"] for one in records] == [0, 1, 2]
+    assert {one["trial"]["study"] for one in records} == {"s"}
+    assert len({one["trial"]["params"]["optimizer.lr"] for one in records}) == 3
+    assert len({(one["seed"], one["data"]["fingerprint"]) for one in records}) == 1
+    kept = [path.parent.name for path in found.glob("trials/*/checkpoints")]
+    assert kept == [str(winner)]
+    assert {"test", "base"} <= records[winner]["metrics"].keys()
+    assert (found / "trials" / str(winner) / "model").exists()
+    assert rerun(found, 0)["metrics"]["best"] == records[winner]["metrics"]["best"]
+    assert "Test split" in capsys.readouterr().out
+
+    before = files(found / "trials")
+    assert sweep(LR, "hydra.sweeper.n_trials=3", "base=true") == found
+    assert files(found / "trials") == before
+    assert "Test split" not in capsys.readouterr().out
+
+    sweep(LR, "hydra.sweeper.n_trials=4", "base=true")
+    assert sorted(path.name for path in (found / "trials").iterdir()) == ["0", "1", "2", "3"]
+    again = files(found / "trials")
+    assert {path: again[path] for path in before if f"/trials/{winner}/" not in path} == {
+        path: one for path, one in before.items() if f"/trials/{winner}/" not in path
+    }
+
+
+def test_a_hopeless_trial_is_pruned_and_the_sweep_goes_on(sweep: Sweep) -> None:
+    found = sweep(LR, FIRST_GOOD, "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=3")
+    assert [row["outcome"] for row in trials(found)][:2] == ["complete", "pruned"]
+    assert len(trials(found)) == 3
+    pruned = record(found / "trials" / "1")
+    assert (pruned["state"], pruned["error"]["code"]) == ("cancelled", "pruned")
+    assert pruned["progress"]["step"] < pruned["progress"]["steps"]
+
+
+def test_a_trial_that_diverges_is_an_outcome_and_no_failure_of_the_sweep(sweep: Sweep) -> None:
+    tries = "hydra.sweeper.enqueue=[{optimizer.lr: 1e30}, {optimizer.lr: 0.01}]"
+    found = sweep("optimizer.lr=tag(log, interval(1e-4, 1e30))", tries, "scheduler.warmup_steps=0")
+    assert [row["outcome"] for row in trials(found)] == ["diverged", "complete"]
+    assert record(found / "trials" / "0")["error"]["code"] == "train.diverged"
+    assert scored(found) == ["1"]
+
+
+def test_another_space_is_refused(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sweep(LR, "sweep.final=null")
+    assert scored(found) == []
+    before = files(found / "trials")
+    sweep("optimizer.lr=interval(0.1, 0.2)", code=2)
+    said = capsys.readouterr().err
+    assert "optimizer.lr was tag(log, interval(0.0001,0.01)), is interval(0.1,0.2)" in said
+    assert "study_name" in said
+    assert files(found / "trials") == before
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_runs_of_another_study_are_not_taken_over(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], *, pruned: bool
+) -> None:
+    found = sweep(LR, "sweep.final=null", "hydra.sweeper.n_trials=1")
+    (found / "study.db").unlink()
+    if pruned:
+        changed = {"state": "cancelled", "error": {"code": "pruned", "message": "pruned"}}
+        (found / "trials" / "0" / "run.json").write_text(json.dumps(record(found / "trials" / "0") | changed))
+    before = files(found / "trials")
+    sweep("optimizer.lr=interval(0.1, 0.2)", "sweep.final=null", "hydra.sweeper.n_trials=1", code=1)
+    assert [row["outcome"] for row in trials(found)] == ["failed"]
+    assert "of another configuration (optimizer.lr: " in capsys.readouterr().err
+    assert files(found / "trials") == before
+
+
+def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sweep(LR, "split.ratios=[0.9,0.0,0.1]", "hydra.sweeper.max_failures=1", code=1)
+    said = capsys.readouterr().err
+    assert "there is no validation split" in said
+    assert "max_failures" in said
+    assert "Traceback" not in said
+    assert scored(found) == []
+    assert "progress" not in record(found / "trials" / "0")  # nothing was trained first
+
+
+def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Sweep) -> None:
+    found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]")
+    runs = [[record(found / "trials" / number / seed) for seed in ("1", "2")] for number in ("0", "1")]
+    assert [[one["seed"] for one in each] for each in runs] == [[1, 2], [1, 2]]
+    means = [sum(one["metrics"]["best"]["loss"] for one in each) / 2 for each in runs]
+    assert [float(row["value"]) for row in trials(found)] == pytest.approx(means)
+    assert sorted(found.glob("trials/*/*/scores/test.parquet")) == [
+        found / "trials" / "0" / seed / "scores" / "test.parquet" for seed in ("1", "2")
+    ]
+
+
+def test_a_hopeless_trial_is_pruned_between_its_seeds(sweep: Sweep) -> None:
+    found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]", "hydra.sweeper.pruner.n_startup_trials=1", "sweep.final=null")
+    assert [row["outcome"] for row in trials(found)] == ["complete", "pruned"]
+    assert [path.name for path in (found / "trials" / "1").iterdir()] == ["1"]
+
+
+def test_folds_validate_in_turn_and_share_one_test_split(sweep: Sweep) -> None:
+    found = sweep(LR, FIRST_GOOD, "cv.folds=3", "cv.stratify=label")
+    runs = [record(found / "trials" / "0" / str(fold)) for fold in range(3)]
+    losses = [one["metrics"]["best"]["loss"] for one in runs]
+    assert float(trials(found)[0]["value"]) == pytest.approx(sum(losses) / 3)
+    assert len({one["data"]["counts"]["test"] for one in runs}) == 1
+    assert sum(one["data"]["counts"]["validation"] for one in runs) == 120 - runs[0]["data"]["counts"]["test"]
+    ids = [_ids(found / "trials" / "0" / str(fold) / "scores" / "test.parquet") for fold in range(3)]
+    assert ids[0] == ids[1] == ids[2]
+    again = rerun(found, 1)
+    assert again["metrics"]["best"] == record(found / "trials" / str(best(found)["directory"]) / "1")["metrics"]["best"]
+    assert again["data"]["counts"]["test"] == runs[0]["data"]["counts"]["test"]
+
+
+def _ids(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)["example_id"].to_pylist()
+
+
+def test_the_command_of_the_best_trial_finds_the_users_own_files(sweep: Sweep, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\nclip_norm: 0.5\n")
+    found = sweep(LR, "experiment=mine", f"--config-dir={tmp_path}/own", "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert rerun(found, 0)["metrics"]["best"] == record(found / "trials" / "0")["metrics"]["best"]
+
+
+def test_trouble_with_the_best_trial_does_not_cost_the_report(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RunFailed(Fault("run.disk", "the disk is full", "free some space"))
+
+    one = (LR, "hydra.sweeper.n_trials=1")
+    with monkeypatch.context() as patched:
+        patched.setattr("kamerton.sweep.end.score_winner", fail)
+        found = sweep(*one, code=1)
+    assert "the disk is full" in capsys.readouterr().err
+    assert json.loads((found / "report.json").read_text())["commands"]
+
+    (found / "report.json").unlink()
+    shutil.rmtree(found / "trials")
+    sweep(*one)
+    assert "is not on this machine, so it was not scored; give" in capsys.readouterr().out
+    assert (found / "report.json").exists()
+
+
+def test_the_best_trial_may_be_trained_anew(sweep: Sweep) -> None:
+    found = sweep(LR, "sweep.final=retrain")
+    number = str(best(found)["directory"])
+    anew = record(found / "final" / number)
+    assert scored(found) == []
+    assert anew["state"] == "succeeded"
+    assert anew["metrics"]["best"] == record(found / "trials" / number)["metrics"]["best"]
+    before = files(found / "final")
+    sweep(LR, "sweep.final=retrain")
+    assert files(found / "final") == before
+
+
+def test_several_objectives_and_constraints(sweep: Sweep) -> None:
+    found = sweep(
+        *("adapter.r=choice(4,64)", "sweep.objective=[loss,parameters]", "hydra.sweeper.direction=[minimize,minimize]"),
+        *("hydra.sweeper.enqueue=[{adapter.r: 4}, {adapter.r: 64}]", "hydra/sweeper/sampler=nsga2"),
+    )
+    small, large = (record(found / "trials" / number)["model"]["trainable_parameters"] for number in "01")
+    assert small < large
+    assert [float(row["value_1"]) for row in trials(found)] == [small, large]
+    assert len(scored(found)) == 1
+
+
+def test_a_trial_beyond_its_bound_does_not_win(sweep: Sweep) -> None:
+    tries = "hydra.sweeper.enqueue=[{adapter.r: 64, optimizer.lr: 0.01}, {adapter.r: 4, optimizer.lr: 0.0001}]"
+    found = sweep("adapter.r=choice(4,64)", LR, tries, "sweep.constraints={parameters: 10000}")
+    values = [float(row["value"]) for row in trials(found)]
+    assert values[0] < values[1]
+    assert (best(found)["number"], scored(found)) == (1, ["1"])
+
+
+def test_compare_takes_a_sweep_for_its_best_trial(sweep: Sweep, tmp_path: Path) -> None:
+    found = sweep(LR, "base=true")
+    outputs = f"paths.outputs={tmp_path}/c"
+    for entry in (str(found), f"{found.parent}/*"):
+        assert main(["compare", f"runs=[{entry}]", "name=x", outputs]) == 0
+        said = json.loads((tmp_path / "c" / "comparisons" / "x" / "comparison.json").read_text())
+        runs = [run for side in said["sides"] for run in side["runs"]]
+        assert str(found / "trials" / str(best(found)["number"])) in runs
+
+
+def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: Path) -> None:
+    typed = [*words, LR, "hydra.sweeper.n_trials=1", "sweep.final=null", "trainer.max_epochs=2"]
+    typed += [
+        "save.strategy=steps",
+        "save.every=1",
+        "hydra.sweeper.heartbeat_interval=1",
+        "hydra.sweeper.grace_period=2",
+    ]
+    start, found = [sys.executable, "-m", "kamerton", *typed], tmp_path / "o" / "jsonl" / "s"
+    trial = found / "trials" / "0"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(start, stdout=log, stderr=log)
+        while not (trial / "checkpoints" / "previous.ckpt").exists():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert record(trial)["state"] == "running"
+    assert main(typed) == 0
+    assert main([*typed, f"paths.outputs={tmp_path}/whole"]) == 0
+    whole = tmp_path / "whole" / "jsonl" / "s"
+    assert [row["outcome"] for row in trials(found)] == ["killed", "complete"]
+    assert best(found)["values"] == best(whole)["values"]
+    assert _curve(trial) == _curve(whole / "trials" / "0")
+    assert "resumed" in (trial / "events.jsonl").read_text()
+    assert [path.name for path in (found / "trials").iterdir()] == ["0"]
+
+
+def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(words: list[str], tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "kamerton", *words, LR, "hydra.sweeper.n_trials=4", "threads=1"]
+    workers = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [worker.communicate(timeout=200)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    found = tmp_path / "o" / "jsonl" / "s"
+    assert [row["outcome"] for row in trials(found)] == ["complete"] * 4
+    assert scored(found) == [str(best(found)["number"])]
+    assert sum("Test split" in text for text in said) == 1, said
+
+
+def test_trials_are_not_trained_with_other_data_than_those_before(
+    sweep: Sweep, animals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    with animals.open("a") as file:
+        file.write('{"prompt": "the cat number 1000", "completion": "yes"}\n')
+    more = ["hydra.sweeper.n_trials=2", "hydra.sweeper.max_failures=1", "sweep.final=null"]
+    found = sweep(LR, *more, code=1)
+    assert "the data are not those of the trials before" in capsys.readouterr().err
+    assert [row["outcome"] for row in trials(found)] == ["complete", "failed"]
+    assert "progress" not in record(found / "trials" / "1")  # before its first step
+
+
+def test_a_trial_that_was_taken_for_dead_is_waited_for(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "o" / "jsonl" / "s" / "trials" / "0"
+    folder.mkdir(parents=True)
+    lock = hold(folder / ".lock")
+    assert lock is not None
+    monkeypatch.setattr(time, "sleep", lambda seconds: lock.close())
+    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert [row["outcome"] for row in trials(found)] == ["complete"]
+    assert "trial 0 is still at work in another process" in capsys.readouterr().err
+
+
+def _curve(folder: Path) -> list[tuple[str, str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [(row["step"], row["train/loss"], row["val/loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_function_may_make_a_space_with_conditions(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "branching_space.py").write_text(
+        "def space(cfg, trial):\n"
+        "    if trial.suggest_categorical('adapter', ['lora', 'full']) == 'lora':\n"
+        "        trial.suggest_int('adapter.r', 4, 64, log=True)\n"
+        "    else:\n"
+        "        trial.suggest_float('label_smoothing', 0.1, 0.2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    tries = "hydra.sweeper.enqueue=[{adapter: lora}, {adapter: full}]"
+    found = sweep("hydra.sweeper.custom_search_space=branching_space.space", tries, "sweep.final=null")
+    params = [record(found / "trials" / number)["trial"]["params"] for number in "01"]
+    assert [set(one) for one in params] == [{"adapter", "adapter.r"}, {"adapter", "label_smoothing"}]
+    assert "adapter.r" in (found / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: Path) -> None:
+    pruner = ["hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner", "+hydra.sweeper.pruner.upper=0.0"]
+    pruner += ["hydra/sweeper/pruner=none", "+hydra.sweeper.pruner.n_warmup_steps=2", "hydra.sweeper.n_trials=1"]
+    devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "threads=1"]
+    subprocess.run([sys.executable, "-m", "kamerton", *words, LR, *pruner, *devices], check=True, timeout=200)
+    found = tmp_path / "o" / "jsonl" / "s"
+    (row,) = trials(found)
+    assert row["outcome"] == "pruned"
+    assert record(found / "trials" / "0")["error"]["message"].startswith("pruned at validation 2")
+
+
+def test_a_sweep_none_of_whose_trials_completed_has_failed(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sweep("optimizer.lr=1e30,2e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
+    assert {row["outcome"] for row in trials(found)} == {"diverged"}
+    assert "no trial of s completed (2 diverged)" in capsys.readouterr().err
+    assert (found / "report.html").exists()
+
+
+def test_a_sweep_all_of_whose_trials_failed_says_so_once(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no_space.py").write_text("def space(cfg, trial):\n    raise ValueError('nowhere')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sweep("hydra.sweeper.custom_search_space=no_space.space", "hydra.sweeper.n_trials=2", code=1)
+    said = capsys.readouterr().err
+    assert said.count("no trial of s completed (2 failed); ValueError: nowhere") == 1
+    assert said.count("no trial of s") == 1
+    assert (found / "report.html").exists()

@@ -1,0 +1,33 @@
+"""What the terminal shows of a training."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from kamerton.train.callbacks import ModelSummary, ProgressBar
+
+
+@pytest.mark.parametrize(
+    ("epochs", "epoch", "shown"), [(1, 0, "Training"), (3, 0, "Epoch 1/3"), (3, 2, "Epoch 3/3"), (-1, 4, "Epoch 5")]
+)
+def test_epochs_are_counted_from_one(epochs: int, epoch: int, shown: str) -> None:
+    bar: Any = ProgressBar()
+    bar._trainer = SimpleNamespace(max_epochs=epochs)
+    assert bar._get_train_description(epoch).strip() == shown
+
+
+def test_summary_counts_parameters_and_no_flops(capsys: pytest.CaptureFixture[str]) -> None:
+    module = pl.LightningModule()
+    module.model = torch.nn.Linear(100, 20)
+    module.model.bias.requires_grad_(False)
+    trainer: Any = SimpleNamespace(is_global_zero=True, strategy=None)
+    ModelSummary(max_depth=1).on_fit_start(trainer, module)
+    shown = capsys.readouterr().out
+    assert "2,020 parameters" in shown
+    assert "2,000 of them trained" in shown
+    assert "FLOPs" not in shown

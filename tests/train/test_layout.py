@@ -1,0 +1,53 @@
+"""What is settled before a run trains: which loss, and what becomes of it when the run goes on elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import kamerton.train.layout as layout
+from kamerton.config.check import to_config
+from kamerton.config.compose import compose_values
+from kamerton.model.liger import Choice
+from kamerton.model.tiny import tiny_model
+from kamerton.train.layout import settle
+from kamerton.train.rundir import RunDirectory
+from ragged import Ragged
+
+
+def settled(path: Path, before: dict[str, Any] | None = None, *overrides: str) -> tuple[Any, list[dict[str, Any]]]:
+    """What the run's record says of its batches afterwards, and the run's events."""
+    config = to_config(compose_values(["model=tiny", "data=jsonl", "data.path=rows.jsonl", *overrides]))
+    run = RunDirectory(path, resuming=before is not None, started={"batch": before} if before else None)
+    settle(config, tiny_model(), Ragged(8), run, Console(quiet=True))  # type: ignore[arg-type]
+    events = path / "events.jsonl"
+    return run.record["batch"], [
+        json.loads(line) for line in events.read_text().splitlines()
+    ] if events.exists() else []
+
+
+def test_on_a_cpu_the_loss_is_our_own(tmp_path: Path) -> None:
+    batch, events = settled(tmp_path)
+    assert batch["liger"] is False
+    assert not events
+
+
+def test_a_run_that_moves_away_from_a_gpu_says_that_its_loss_is_another(tmp_path: Path) -> None:
+    batch, (event,) = settled(tmp_path, {"cut": "tree", "max_tokens": 512, "liger": True})
+    assert batch == {"cut": "tree", "max_tokens": 512, "liger": False}
+    assert event["code"] == "liger"
+    assert "rounding will differ" in event["message"]
+
+
+@pytest.mark.parametrize(("overrides", "asked"), [([], True), (["model.fused=false"], False)])
+def test_a_kernel_that_fails_is_named(
+    overrides: list[str], asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "choose_loss", lambda *_, **__: Choice(liger=False, reason="its losses differ by 3"))
+    batch, events = settled(tmp_path, None, *overrides)
+    assert batch["liger"] is False
+    assert [event["code"] for event in events] == (["liger"] if asked else [])

@@ -1,0 +1,60 @@
+"""Points and trials of a sweep that train over two processes each: real DDP over gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "base=false", "baselines=false", "model.export=null"]
+QUIET = ["logger=null", "callbacks.progress_bar=null", "callbacks.model_summary=null", "trainer.max_steps=2"]
+
+
+Run = Callable[..., list[dict[str, Any]]]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(animals: Path, tmp_path: Path) -> Run:
+    """Runs the command; returns the records of all runs that it made."""
+
+    def records(name: str, *arguments: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "kamerton", "train", *arguments, *SMALL, *QUIET, f"data.path={animals}"]
+        done = subprocess.run(
+            [*command, f"paths.outputs={tmp_path / name}", "trainer.accelerator=cpu"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [json.loads(path.read_text()) for path in (tmp_path / name).rglob("run.json")]
+
+    return records
+
+
+def test_each_point_starts_its_own_processes(run: Run) -> None:
+    """Twice in one command; the second point gives what it gives in one process."""
+    points = run("sweep", "-m", "trainer=ddp", "seed=1,2")
+    assert sorted((record["seed"], record["state"]) for record in points) == [(1, "succeeded"), (2, "succeeded")]
+    (second,) = (record for record in points if record["seed"] == 2)
+    (alone,) = run("alone", "seed=2")
+    assert second["metrics"]["test"]["loss"] == pytest.approx(alone["metrics"]["test"]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("launcher", "count"), [("warm", 2), ("process", 1)])
+def test_a_trial_trains_over_two_processes(run: Run, launcher: str, count: int) -> None:
+    asked = ["sweep=default", "optimizer.lr=tag(log,interval(1e-3,1e-2))", f"hydra.sweeper.n_trials={count}"]
+    trials = run("study", *asked, "trainer=ddp", f"launcher={launcher}", "sweep.final=null")
+    assert [record["state"] for record in trials] == ["succeeded"] * count
+    assert sorted(record["trial"]["number"] for record in trials) == [*range(count)]
+    (alone,) = run("alone", f"optimizer.lr={trials[0]['trial']['params']['optimizer.lr']}")
+    best, expected = (record["metrics"]["best"]["loss"] for record in (trials[0], alone))
+    assert best == pytest.approx(expected, rel=1e-4)
