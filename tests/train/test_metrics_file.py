@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning.utilities import rank_zero_only
 
 from kamerton.train.metrics_file import MetricsFile
 
@@ -65,3 +66,19 @@ def test_an_interrupted_file_ends_up_like_an_uninterrupted_one(
     log_steps(resumed, checkpoint, 20)
     resumed.finalize("success")
     assert rows(folder / "killed") == rows(folder / "straight")
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_only_rank_0_touches_the_file_of_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """All ranks open it at the same moment."""
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,epoch,train/loss\n1,0,3.0\n2,0,2.0\n")
+    before = file.stat()
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    MetricsFile(str(tmp_path), step=step)
+    assert (file.stat().st_ino, file.stat().st_size) == (before.st_ino, before.st_size)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    MetricsFile(str(tmp_path), step=step)
+    assert list(rows(tmp_path) if file.exists() else {}) == list(range(1, step + 1))

@@ -25,6 +25,11 @@ class MetricsFile(Logger):
         self._path = Path(folder) / "metrics.csv"
         self._columns = ["step", "epoch"]
         self._row: dict[str, Any] = {}
+        self._drop_after(step)
+
+    @rank_zero_only
+    def _drop_after(self, step: int) -> None:
+        """On one rank: two that write the file at once take it from each other, and one of them fails."""
         kept = [row for row in _read(self._path) if int(row["step"]) <= step]
         if kept:
             self._columns = list(dict.fromkeys(key for row in [dict.fromkeys(self._columns), *kept] for key in row))
