@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.module import FineTuneData
+from kamerton.errors import Interrupted
 from kamerton.train import layout, restore, run, steps
+from kamerton.train.callbacks import StopRequest
+from kamerton.train.ranks import RUN_DIR
 from kamerton.train.rundir import RunDirectory
 
 TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
@@ -103,3 +108,31 @@ def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_
     assert rows_of == [8 * steps_per_epoch]
     assert sum(losses[-steps_per_epoch:]) < 0.9 * sum(losses[:steps_per_epoch])
     assert "the same" in (result.path / "events.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("rank", "comes"), [("0", False), ("1", True)])
+def test_no_rank_but_the_first_leaves_before_the_others_can_know(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, comes: bool
+) -> None:
+    """Asked to stop as the run begins, it takes part until all have agreed on it."""
+    fitted: list[bool] = []
+
+    def fit(_: Config, __: RunDirectory, stop: StopRequest, *___: Any) -> None:
+        fitted.append(stop.requested)
+        raise Interrupted
+
+    def to_train(_: Config, model: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return model
+
+    options = config("base=false", f"paths.outputs={tmp_path}", path=str(animals))
+    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "to_train", to_train)
+    with pytest.raises(Interrupted) as stopped:
+        run.train(options)
+    monkeypatch.setenv(RUN_DIR, str(tmp_path / "jsonl" / str(stopped.value)))  # as rank 0 tells what Lightning starts
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    fitted.clear()
+    with pytest.raises(Interrupted):
+        run.train(options)
+    assert fitted == [True] * comes

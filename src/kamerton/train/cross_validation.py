@@ -131,7 +131,8 @@ def _train_folds(
     failed: dict[int, Fault] = {}
     count = int(config.cv.folds or 0)
     for number in range(count):
-        stop.check()
+        if run.writes:  # the other ranks stop in a fold, with all
+            stop.check()
         folder = run.path / "folds" / str(number)
         done = (read_record(folder) or {}).get("state") == "succeeded"
         part = Part(folder.parent, {"parent": run.run_id, "fold": number})

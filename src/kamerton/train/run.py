@@ -126,7 +126,8 @@ def train(
         tuned = to_train(config, model)
         run.update(model={"name": _short(config.model.name), **count_parameters(tuned)})
 
-        stop.check()
+        if run.writes:  # the other ranks stop at a step, with all: one that left alone here would be waited for
+            stop.check()
         run.set_state("running")
         with wandb_run(config, run):
             fit(config, run, stop, data, tuned, steps, part.pruning if part else None)
