@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # ragged.py
+sys.path.insert(0, str(Path(__file__).parent))  # ragged.py, ports.py
 # Started in the background, a shell has Ctrl-C ignored, also by what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How fast the machine is decides no test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

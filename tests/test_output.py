@@ -34,7 +34,7 @@ def unread(arguments: list[str], *, errors: bool = False) -> subprocess.Complete
     os.close(reader)
     try:
         where = writer if errors else subprocess.PIPE
-        return subprocess.run([sys.executable, *arguments], stdout=writer, stderr=where, text=True, timeout=120)
+        return subprocess.run([sys.executable, *arguments], stdout=writer, stderr=where, text=True, timeout=600)
     finally:
         os.close(writer)
 

@@ -116,7 +116,7 @@ def chrome() -> Iterator[Chrome]:
         os.dup2(ours[0], 3)
         os.dup2(ours[1], 4)
 
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [BINARY, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
              "--remote-debugging-pipe", "--no-first-run", "--disable-extensions", f"--user-data-dir={profile}"],

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from ports import free_port
 
 STOP = """
 import os, signal
@@ -75,24 +74,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path) -> Start:
-    """Starts the command with `prefix` (such as torchrun) before it."""
+def start(folder: Path) -> Iterator[Start]:
+    """Starts the command with `prefix` (such as torchrun) before it; none is left behind."""
     options = ["model=tiny", "data=jsonl", f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
     options += ["batch.size=8", "logger=csv", "base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
     options += ["callbacks.progress_bar=null", "callbacks.model_summary=null", "eval.strategy=steps", "eval.every=3"]
     options += ["allow_targets=[stopping.,zero_cpu.]"]
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    started: list[subprocess.Popen[str]] = []
 
     def run(*extra: str, prefix: tuple[str, ...] = (sys.executable,), **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*prefix, "-m", "kamerton", "train", *options, *extra],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
         )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -117,22 +123,13 @@ def others(folder: Path, known: set[str]) -> list[Path]:
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> str:
-    said, faults = process.communicate(timeout=120)
+    said, faults = process.communicate(timeout=600)
     assert process.returncode == code, faults[-3000:]
     return said + faults
 
 
 def torchrun(*options: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "torch.distributed.run", *options)
-
-
-def free_port() -> int:
-    """Below the ports that systems give to outgoing connections: one of those may be taken the next moment."""
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port")
 
 
 def record(run: Path) -> dict[str, Any]:

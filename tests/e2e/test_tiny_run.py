@@ -483,7 +483,7 @@ def test_two_processes_train_like_one(animals: Path, outputs: Path) -> None:
         options = [f"data.path={animals}", f"paths.outputs={outputs}", f"run_id={name}"]
         options += ["trainer.max_steps=5", "base=false"]
         command = [sys.executable, "-m", "kamerton.cli", "train", *SMALL, *options, *extra]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         return outputs / "jsonl" / name
 

@@ -98,7 +98,7 @@ def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: P
     command = [*launcher, str(Path(trajectory.__file__)), str(target)]
     path = os.pathsep.join([str(Path(ragged.__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     for found in json.loads(target.read_text()).values():
         assert_same(found["loss"], found["norm"], reference)

@@ -88,7 +88,7 @@ def test_the_folder_of_a_run_directory_is_not_trusted(
     assert main(["runs", "resume", str(path)]) == 2
     assert f"it is read in the folder {folder}" in capsys.readouterr().err
     training = command({"overrides": ["--help"]})
-    done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=600)
     assert "taken over" not in done.stdout
     monkeypatch.chdir(folder)
     monkeypatch.setattr("kamerton.jobs.control.start_worker", lambda *given: given[0].release())

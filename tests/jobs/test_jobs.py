@@ -42,7 +42,7 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
 ) -> None:
     """Started by a process that ends; paused, resumed and killed by others; its weights are those of one go."""
     caller = [sys.executable, "-c", START, str(manager.root), str(animals), *LONG]
-    done = subprocess.run(caller, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(caller, capture_output=True, text=True, check=True, timeout=600)
     path = Path(done.stdout.strip())
     job, other = await manager.get_job(path.name), await FineTuningManager(manager.root).get_job(str(path))
     await asyncio.gather(at_step(job, 10), at_step(other, 10))  # two watch it
@@ -57,13 +57,13 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
     await at_step(job, (paused_at or 0) + 10)
 
     os.kill(last_holder(path / LOCK).pid or 0, signal.SIGKILL)
-    killed = await job.wait(60)
+    killed = await job.wait(600)
     assert killed.state == "failed"
     assert killed.error is not None
     assert "killed by SIGKILL: most likely it ran out of memory" in killed.error["message"]
 
     await job.resume()
-    assert (await job.wait(120)).state == "succeeded"
+    assert (await job.wait(600)).state == "succeeded"
     assert job.status.error is None
     with pytest.raises(UserError, match="is finished"):
         await job.resume()
@@ -103,7 +103,7 @@ async def test_what_goes_wrong_before_training_is_the_reason_of_the_failure(
 ) -> None:
     job = await start(*SMALL)
     animals.unlink()  # before its process looks at it
-    status = await job.wait(60)
+    status = await job.wait(600)
     assert status.state == "failed"
     assert status.error is not None
     assert "there is no such file" in status.error["message"]

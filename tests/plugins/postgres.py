@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ports import free_port
+
 PASSWORD = "correct-horse-battery"
 _USERS = ("postgres", "nobody")  # whom root may run the server as, which refuses to run as root
+_WAIT = ("-w", "-t", "600")
 
 
 def missing() -> str | None:
@@ -37,15 +39,15 @@ def server() -> Iterator[str]:
             user = pwd.getpwnam(_user() or "nobody")
             for path in (root, root / "password"):
                 os.chown(path, user.pw_uid, user.pw_gid)
-        port = _free_port()
+        port = free_port()
         make = ("-U", "kamerton", "-A", "scram-sha-256", f"--pwfile={root / 'password'}", "--no-sync")
         _run(programs / "initdb", "-D", str(data), "-E", "UTF8", "--locale=C", *make)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={root} -c fsync=off"
-        _run(programs / "pg_ctl", "-D", str(data), "-l", str(root / "log"), "-o", options, "-w", "start")
+        _run(programs / "pg_ctl", "-D", str(data), "-l", str(root / "log"), "-o", options, *_WAIT, "start")
         try:
             yield f"postgresql://kamerton:{PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
-            _run(programs / "pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+            _run(programs / "pg_ctl", "-D", str(data), "-m", "immediate", *_WAIT, "stop")
 
 
 def _run(program: Path, *arguments: str) -> None:
@@ -72,9 +74,3 @@ def _user() -> str | None:
 
 def _group(user: str) -> int:
     return pwd.getpwnam(user).pw_gid
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

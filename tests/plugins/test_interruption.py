@@ -53,7 +53,7 @@ def test_an_interrupted_trial_is_told_at_once_and_goes_on_first(tmp_path: Path, 
     with worker(tmp_path, *ASKED) as first:
         await_that(lambda: reported(tmp_path))
         first.send_signal(number)
-        first.communicate(timeout=120)
+        first.communicate(timeout=600)
         assert first.returncode not in (0, -signal.SIGKILL)
     (stopped,) = trials(tmp_path)
     assert (stopped.state, stopped.user_attrs["outcome"]) == (TrialState.FAIL, "interrupted")

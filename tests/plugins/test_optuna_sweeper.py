@@ -347,7 +347,7 @@ def test_a_result_that_is_no_number_is_a_failed_trial(sweep: Run) -> None:
 
 
 def test_the_time_of_a_worker_can_be_bounded(sweep: Run) -> None:
-    end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=0.5")
+    end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=2")
     assert end.outcomes["complete"] >= 1
 
 

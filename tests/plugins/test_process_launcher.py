@@ -101,7 +101,7 @@ def launch(start: Callable[..., subprocess.Popen[str]]) -> App:
 
     def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         process = start(*arguments, "hydra/launcher=process", "hydra.sweep.dir=out", **environment)
-        said, faults = process.communicate(timeout=60)
+        said, faults = process.communicate(timeout=600)
         assert process.returncode == code, said + faults
         return subprocess.CompletedProcess([], code, said, faults)
 
@@ -121,7 +121,7 @@ def test_jobs_see_what_they_see_in_one_process(launch: App, start: Callable[...,
     typed = ["--config-dir=own", "-m", "x=1,2", "group=b,c", "+extra={a: [1,2]}"]
     typed += ["text='a, b = \\'c\\' ${x}'"]
     alone = start(*typed, "hydra.sweep.dir=basic")
-    assert alone.wait(60) == 0, alone.communicate()[1]
+    assert alone.wait(600) == 0, alone.communicate()[1]
     done = launch(*typed)
     for number in range(4):
         assert seen(folder / "out", number) == seen(folder / "basic", number)
@@ -155,7 +155,7 @@ def test_a_failed_job_says_why(launch: App, end: str, reason: str) -> None:
 
 def test_a_module_is_started_as_a_module(folder: Path) -> None:
     command = [sys.executable, "-m", "app", "-m", "x=1", "hydra/launcher=process", "hydra.sweep.dir=out"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
     assert seen(folder / "out", 0, "process")["typed"][1:3] == ["-m", "app"]
 
 
@@ -189,7 +189,7 @@ def test_a_signal_reaches_the_job_once_and_is_waited_for(
     process = start("-m", "x=1,2", "end=wait", "hydra/launcher=process", "hydra.sweep.dir=out")
     job = _waiting(folder / "out" / "0")
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     _until(lambda: not _alive(job))
     assert (folder / "out" / "0" / "heeded").read_text() == f"{number.name}\n"
@@ -202,7 +202,7 @@ def test_a_job_does_not_outlive_its_launcher(start: Callable[..., subprocess.Pop
     process = start("-m", "x=2", "end=wait", "hydra/launcher=process", "hydra.sweep.dir=out")
     job = _waiting(folder / "out" / "0")
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     _until(lambda: not _alive(job))
     assert (folder / "out" / "0" / "heeded").read_text() == "SIGTERM\n"
 
@@ -214,7 +214,7 @@ def _waiting(folder: Path) -> int:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(6000):
         if condition():
             return
         threading.Event().wait(0.1)
@@ -242,7 +242,7 @@ def test_each_job_gets_a_gpu_that_no_other_has(monkeypatch: pytest.MonkeyPatch, 
         with free_gpus(1) as second:
             waiting = threading.Thread(target=wait_for_one)
             waiting.start()
-        waiting.join(timeout=30)
+        waiting.join(timeout=300)
     names = [gpus.environment["CUDA_VISIBLE_DEVICES"] for gpus in (first, second)]
     assert sorted(names) == ["4", "GPU-a/b"]
     assert third == [names[1]]
@@ -256,7 +256,8 @@ def test_each_job_gets_a_gpu_that_no_other_has(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_job_sees_its_gpu(launch: App, folder: Path) -> None:
-    launch("-m", "x=1,2", CUDA_VISIBLE_DEVICES="5,6")
+    own = {"CUDA_VISIBLE_DEVICES": "5,6", "TMPDIR": str(folder)}  # locks of no other sweep on this machine
+    launch("-m", "x=1,2", **own)
     assert seen(folder / "out", 0)["gpus"] == "5"
-    launch("-m", "x=1", "hydra.launcher.gpus=null", CUDA_VISIBLE_DEVICES="5,6")
+    launch("-m", "x=1", "hydra.launcher.gpus=null", **own)
     assert seen(folder / "out", 0)["gpus"] == "5,6"

@@ -68,7 +68,7 @@ def test_ctrl_c_interrupts_every_trial_that_runs_and_the_same_command_goes_on(tm
     with worker(tmp_path, *asked, "hydra.sweeper.n_jobs=2") as first:
         await_that(lambda: all(notes(tmp_path / f"sweep/trials/{number}") for number in (0, 1)))
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=120)
+        first.communicate(timeout=600)
         assert first.returncode not in (0, -signal.SIGKILL)
     ran = [trial for trial in trials(tmp_path) if trial.state != TrialState.WAITING]
     assert [trial.user_attrs["outcome"] for trial in ran] == ["interrupted"] * 2

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 APP = Path(__file__).parent / "app.py"
-QUICK = ("hydra.sweeper.heartbeat_interval=1", "hydra.sweeper.grace_period=2")
-_LIMIT = 120.0
+QUICK = ("hydra.sweeper.heartbeat_interval=1", "hydra.sweeper.grace_period=10")  # alive, but starved, is not dead
+_LIMIT = 600.0
 
 
 @contextmanager

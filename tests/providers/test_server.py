@@ -7,17 +7,17 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from openai import OpenAI
 from proxy import Proxy, Trouble
+
+from ports import await_server, free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "scripts" / "examples"
 TOKEN = "sk-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -37,9 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the tiny model, for one tenant."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "tokens.txt").write_text(f"me {TOKEN}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["serve", "--port", str(port), "--models", "tiny", "--tokens", "tokens.txt", "--root", str(folder / "runs")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("w") as log:
@@ -47,12 +45,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "kamerton", *words], cwd=folder, stdout=log, stderr=log, env=environment
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-            httpx.Client(transport=httpx.HTTPTransport(retries=60)).get(f"{url}/health", timeout=60).raise_for_status()
-            yield f"{url}/v1"
+            await_server(process, port, folder / "log.txt")
+            yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(600)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_chats_are_sent_turn_by_turn_and_no_key_is_sent_where_there_is_none() ->
 
 
 def test_requests_run_at_the_same_time_but_no_more_than_asked() -> None:
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=300)
 
     def wait(number: int, body: dict[str, Any]) -> Answer:
         together.wait()  # until three are there

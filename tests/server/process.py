@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import openai
 from strict import strict_client
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
 from kamerton.train.opening import LOCK
+from ports import await_server, free_port
 
 TOKENS = {"ann": "token-of-ann", "ben": "token-of-ben"}
 
@@ -28,9 +27,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.root, self.log = folder / "runs", folder / "server.log"
         (folder / "tokens.txt").write_text("".join(f"{tenant} {token}\n" for tenant, token in TOKENS.items()))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         words = ["--port", str(self._port), "--root", str(self.root), "--models", "tiny", "--max-running", "1"]
         self._command = [sys.executable, "-m", "kamerton", "serve", "--tokens", str(folder / "tokens.txt"), *words]
         self.start()
@@ -40,9 +37,8 @@ class Server:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("a") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
-        url = f"http://127.0.0.1:{self._port}/health"
         try:
-            httpx.Client(transport=httpx.HTTPTransport(retries=8)).get(url, timeout=60).raise_for_status()
+            await_server(self._process, self._port, self.log)
         except BaseException:
             self.end(signal.SIGKILL)
             raise
@@ -50,7 +46,7 @@ class Server:
     def end(self, number: signal.Signals) -> int:
         """End the server alone, and return its exit code: what it started goes on."""
         self._process.send_signal(number)
-        return self._process.wait(60)
+        return self._process.wait(600)
 
     def clean(self) -> None:
         """End it with all that trains."""
@@ -68,7 +64,7 @@ class Server:
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Return when it holds; fails with `what` where it does not come to that."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.05)

@@ -74,7 +74,7 @@ def upload(client: openai.OpenAI, content: bytes, name: str = "animals.jsonl") -
 
 def until(client: openai.OpenAI, job_id: str, *states: str) -> Any:
     """The job when its status is one of these."""
-    end = time.monotonic() + 100
+    end = time.monotonic() + 600
     while (job := client.fine_tuning.jobs.retrieve(job_id)).status not in states:
         assert time.monotonic() < end, job
         time.sleep(0.1)

@@ -81,7 +81,7 @@ def test_a_server_without_tokens_answers_no_web_page(tmp_path: Path) -> None:
 def test_a_body_that_stops_coming_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "IDLE_S", 0.2)
     url = httpx.URL(served.url)
-    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+    with socket.create_connection((url.host, url.port or 0), timeout=300) as connection:
         head = "POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-of-ann\r\n"
         connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
         assert b" 408 " in connection.recv(4096)

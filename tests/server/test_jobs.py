@@ -152,7 +152,7 @@ def test_a_job_is_cancelled_though_the_server_dies_meanwhile(server: Server) -> 
     call.start()
     wait_for(lambda: (path / CANCEL).exists() and is_asked_to_end(training), "nobody cancels")
     server.end(signal.SIGKILL)
-    call.join(60)
+    call.join(600)
     os.kill(training, signal.SIGCONT)
     server.start()
 

@@ -303,7 +303,7 @@ def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: P
 def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(words: list[str], tmp_path: Path) -> None:
     start = [sys.executable, "-m", "kamerton", *words, LR, "hydra.sweeper.n_trials=4", "threads=1"]
     workers = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
+    said = [worker.communicate(timeout=600)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     found = tmp_path / "o" / "jsonl" / "s"
     assert [row["outcome"] for row in trials(found)] == ["complete"] * 4
@@ -365,7 +365,7 @@ def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: 
     pruner = ["hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner", "+hydra.sweeper.pruner.upper=0.0"]
     pruner += ["hydra/sweeper/pruner=none", "+hydra.sweeper.pruner.n_warmup_steps=2", "hydra.sweeper.n_trials=1"]
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "threads=1"]
-    subprocess.run([sys.executable, "-m", "kamerton", *words, LR, *pruner, *devices], check=True, timeout=200)
+    subprocess.run([sys.executable, "-m", "kamerton", *words, LR, *pruner, *devices], check=True, timeout=600)
     found = tmp_path / "o" / "jsonl" / "s"
     (row,) = trials(found)
     assert row["outcome"] == "pruned"

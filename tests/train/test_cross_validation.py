@@ -161,7 +161,7 @@ def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path,
     options = [*SMALL, *SHORT, "base=false", "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]
     command = [sys.executable, "-m", "kamerton", "train", *options, f"data.path={animals}"]
     done = subprocess.run(
-        [*command, f"paths.outputs={tmp_path}/outputs"], capture_output=True, text=True, timeout=300, check=False
+        [*command, f"paths.outputs={tmp_path}/outputs"], capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     both = [record(run)["metrics"]["out_of_fold"]["loss"] for run in (one, one.with_name("two"))]

@@ -1,0 +1,38 @@
+"""Ports for what tests start in processes of their own, and waiting for a server there."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import random
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Below the ports that systems give to outgoing connections: one of those may be taken the next moment."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
+def await_server(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return when the server says that it lives; fails with its log where it has ended instead."""
+    end = time.monotonic() + 300
+    while not _lives(port):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+
+
+def _lives(port: int) -> bool:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
