@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from kamerton.cli import main
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
@@ -136,3 +137,22 @@ def test_no_rank_but_the_first_leaves_before_the_others_can_know(
     with pytest.raises(Interrupted):
         run.train(options)
     assert fitted == [True] * comes
+
+
+@pytest.mark.parametrize(
+    ("rank", "stop", "code"), [("0", Interrupted(), 130), ("1", Interrupted(), 0), ("1", KeyboardInterrupt(), 130)]
+)
+def test_a_rank_that_stops_with_all_does_not_have_rank_0_killed(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, stop: BaseException, code: int
+) -> None:
+    """Lightning kills rank 0, which still reports, where a process that it started ends with another code than 0."""
+
+    def fit(*_: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr(run, "fit", fit)
+    words = ["train", *TINY, f"data.path={animals}", f"paths.outputs={tmp_path}", "run_id=one", "base=false"]
+    assert main(words) == 130
+    monkeypatch.setenv(RUN_DIR, str(tmp_path / "jsonl" / "one"))
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert main(words) == code

@@ -35,6 +35,14 @@ def train_command(arguments: Sequence[str]) -> int:
     shared: dict[str, Warm] = {}  # by the points of a sweep
 
     def job(values: dict[str, Any], asked: Asked) -> Done | None:
+        try:
+            return trained(values, asked)
+        except Interrupted as stopped:
+            if _stops_with_rank_0(stopped):
+                return None
+            raise
+
+    def trained(values: dict[str, Any], asked: Asked) -> Done | None:
         quiet_frameworks()
         if is_hosted(values):
             return _hosted(values, asked, arguments)
@@ -90,6 +98,19 @@ def _hosted(values: dict[str, Any], asked: Asked, arguments: Sequence[str]) -> D
     except Cancelled as cancelled:
         raise RunFailed(cancelled.fault) from cancelled
     return Done(None, result.metrics.get("test", {}), result.path)
+
+
+def _stops_with_rank_0(stopped: BaseException) -> bool:
+    """Whether this is a rank that Lightning started, and all stop as agreed: rank 0 says so, and has more to do.
+
+    With another exit code than 0, Lightning kills rank 0 within seconds.
+    """
+    from kamerton.train.ranks import place
+
+    here = place()
+    while stopped.__cause__ is not None:
+        stopped = stopped.__cause__
+    return here.rank > 0 and here.launcher is None and isinstance(stopped, Interrupted)
 
 
 def _again(asked: Asked, arguments: Sequence[str], run_id: str) -> str:
