@@ -89,6 +89,27 @@ def test_what_fails_for_now_is_asked_again_after_a_pause() -> None:
     assert len(endpoint.asked) == 3
 
 
+def test_a_model_that_has_another_name_for_the_limit_of_tokens_is_asked_by_that() -> None:
+    def newer(number: int, body: dict[str, Any]) -> Answer:
+        if "max_tokens" in body:
+            words = "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            error = {"message": f"{words}Use 'max_completion_tokens' instead.", "param": "max_tokens"}
+            return 400, {}, {"error": error | {"code": "unsupported_parameter", "type": "invalid_request_error"}}
+        return echo(number, body)
+
+    with Endpoint(newer) as endpoint:
+        found = answers(endpoint, concurrency=1, retries=0)
+    assert {at: one["prediction"] for at, one in found.items()} == {at: f"QUESTION {at}" for at in range(12)}
+    assert [body.get("max_completion_tokens") for body in endpoint.asked] == [None, *[7] * 12]
+
+
+def test_a_limit_that_is_too_large_is_not_sent_by_another_name() -> None:
+    answer = (400, {}, {"error": {"message": "max_tokens is too large: 7", "param": "max_tokens"}})
+    with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match="too large"):
+        answers(endpoint, EXAMPLES[:1])
+    assert len(endpoint.asked) == 1
+
+
 def test_what_goes_on_failing_ends_the_evaluation_and_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     answer = (500, {}, {"error": {"message": f"no good, {KEY}"}})

@@ -1,7 +1,8 @@
 """Answers of a model behind an endpoint that speaks OpenAI's chat completions protocol.
 
 Several requests run at a time. One that fails for now (no connection, 408, 409, 429, 5xx) is sent again after a pause
-that doubles, or that the server asks for. The key comes from the environment, goes into one header, and nowhere else.
+that doubles, or that the server asks for. Where a model refuses `max_tokens` for its newer name, that is sent from then
+on. The key comes from the environment, goes into one header, and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Said = dict[str, Any]
 _FOR_NOW = {408, 409, 425, 429}
 _LONGEST_PAUSE = 60.0
+_LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"  # OpenAI's reasoning models refuse the first
 
 
 def check_hosted() -> list[Fault]:
@@ -56,10 +58,11 @@ def hosted_answers(
     key = (os.environ.get(engine.key) or "").strip()
     _check_address(engine, key)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    limit = [_LIMIT]  # the name that the endpoint takes, shared by all requests
     client = httpx.Client(base_url=engine.url.rstrip("/") + "/", headers=headers, timeout=engine.timeout)
 
     def ask(example: DataExample) -> Said:
-        return _ask(client, _request(model, example, decoding), engine, pause, stopped)
+        return _ask(client, _request(model, example, decoding), limit, engine, pause, stopped)
 
     with client, ThreadPoolExecutor(engine.concurrency) as workers:
         waiting = iter(examples)
@@ -90,6 +93,7 @@ def _request(model: str, example: DataExample, decoding: Decoding) -> dict[str, 
 def _ask(
     client: httpx.Client,
     body: dict[str, Any],
+    limit: list[str],
     engine: EngineOptions,
     sleep: Callable[[float], object],
     stopped: threading.Event,
@@ -100,7 +104,7 @@ def _ask(
     for attempt in range(engine.retries + 1):
         pause: float | None = None
         try:
-            response = client.post("chat/completions", json=body)
+            response = _post(client, body, limit)
         except (httpx.TransportError, httpx.DecodingError) as error:
             reason = f"{type(error).__name__}: {error}"
         else:
@@ -117,6 +121,21 @@ def _ask(
     message = f"{mask_text(engine.url)} failed {engine.retries + 1} times, last with: {mask_text(reason)}"
     fix = "repeat the command when it answers again: what was answered is kept"
     raise RunFailed(Fault("engine.failed", message, fix, column="engine.url"))
+
+
+def _post(client: httpx.Client, body: dict[str, Any], limit: list[str]) -> httpx.Response:
+    """The response; asked once more where the limit of tokens has its newer name there."""
+
+    def post(name: str) -> httpx.Response:
+        renamed = {name if key == _LIMIT else key: value for key, value in body.items()}
+        return client.post("chat/completions", json=renamed)
+
+    name = limit[0]
+    response = post(name)
+    if name == _LIMIT and response.status_code == 400 and _NEWER_LIMIT in response.text:
+        limit[0] = _NEWER_LIMIT
+        return post(_NEWER_LIMIT)
+    return response
 
 
 def _said(response: httpx.Response) -> Said:
