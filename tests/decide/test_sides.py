@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from kamerton.decide.baseline import choose_baseline
-from kamerton.decide.sides import Group, Scored, find, group, same_examples
+from kamerton.decide.sides import Group, Scored, find, group, same_examples, told_apart
 from kamerton.errors import UserError
 
 Write = Callable[..., Path]
@@ -148,6 +148,26 @@ def test_a_setting_that_earlier_runs_did_not_have_names_no_side(
     write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
     groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
     assert {one.name for one in groups} == {"adapter.kind=full", "adapter.kind=lora"}
+
+
+def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    def names(baseline: str, candidate: str) -> list[str]:
+        groups, _ = group(find([candidate], "test")[0])
+        side, candidates, _ = choose_baseline(baseline, groups, "test")
+        return [one.name for one in told_apart([side, *candidates])]
+
+    table = synthetic.scores(0.9, rows=20)
+    for place, size in (("old/trec", 8), ("new/trec", 8), ("trec", 4)):
+        for seed in (1, 2):
+            write(f"../{place}/s{seed}", table, seed=seed, batch={"size": size})
+    assert names(f"{tmp_path}/old/trec/s1", f"{tmp_path}/new/trec/s1") == ["old/trec/s1", "new/trec/s1"]
+    assert names(f"{tmp_path}/old/trec/s*", f"{tmp_path}/new/trec/s*") == ["old/trec", "new/trec"]
+    assert names(f"{tmp_path}/trec/s*", f"{tmp_path}/new/trec/s*") == ["batch.size=4", "batch.size=8"]
+    write("long1", table, seed=1, note="a" * 80)
+    write("long2", table, seed=2, note="a" * 80)
+    assert names(f"{tmp_path}/trec/s*", f"{tmp_path}/trec/long*") == ["trec/s1 and 1 more", "trec/long1 and 1 more"]
 
 
 def test_runs_of_different_base_models_have_no_common_base(

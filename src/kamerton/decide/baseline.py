@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kamerton.decide.baselines import NAMES, table_path
 from kamerton.decide.compare import Notice
-from kamerton.decide.sides import BASE, Group, Scored, find, group, read_table, short
+from kamerton.decide.side_names import short
+from kamerton.decide.sides import BASE, Group, Scored, find, group, read_table
 from kamerton.errors import Fault, UserError
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import yaml
 
 from kamerton.decide.compare import Notice
+from kamerton.decide.side_names import side_names
 from kamerton.errors import Fault, UserError
 from kamerton.score.table import read_scores
 from kamerton.train.changes import flatten, is_free
@@ -26,7 +27,6 @@ BASE = "base"
 OUT_OF_FOLD = "out_of_fold"  # the score table of a cross-validation
 # Beside what a resumed run may change: none of it makes a side.
 _IGNORED = ("seed", "name", "threads")
-_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,27 +208,18 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(groups: Sequence[Sequence[Scored]]) -> list[str]:
-    """`adapter.kind=lora` where few settings tell the sides apart, else where the runs are; no name twice.
-
-    A setting that some sides do not have at all (runs of an earlier version) names none.
-    """
-    settings = [_settings(runs[0].config) for runs in groups]
-    shared = set.intersection(*(set(one) for one in settings if one)) if any(settings) else set()
-    keys = sorted(shared)
-    varied = [key for key in keys if len({json.dumps(one.get(key), default=str) for one in settings if one}) > 1]
-    names: list[str] = []
-    for runs, one in zip(groups, settings, strict=True):
-        said = " ".join(f"{key}={one.get(key)}" for key in varied)
-        place = runs[0].path.resolve().parent.name if len(runs) > 1 else short(runs[0].path)
-        name = said if one and said and len(said) <= _LONGEST_NAME else place
-        names.append(name if name not in names else f"{name} ({short(runs[0].path)})")
-    return names
+    paths = [[run.path for run in runs] for runs in groups]
+    return side_names(paths, [_settings(runs[0].config) for runs in groups])
 
 
-def short(path: Path) -> str:
-    """`trec/r1ec642e`; of a score table of a run directory the file's name as well."""
-    parts = path.resolve().with_suffix("").parts if path.suffix == ".parquet" else path.resolve().parts
-    return "/".join([part for part in parts if part != "scores"][-2:])
+def told_apart(groups: Sequence[Group]) -> list[Group]:
+    """The same groups, no two of one name: the baseline may have got its name apart from the candidates."""
+    names = [one.name for one in groups]
+    twice = [at for at, one in enumerate(groups) if names.count(one.name) > 1 and one.trained]
+    found = list(groups)
+    for at, name in zip(twice, _names([groups[at].runs for at in twice]), strict=True):
+        found[at] = replace(groups[at], name=name)
+    return found
 
 
 def same_examples(groups: Sequence[Group]) -> list[Group]:
