@@ -105,6 +105,15 @@ def test_a_single_run_is_taken_to_vary_like_the_other_side() -> None:
     assert spread.test(float(np.mean([0.78, 0.80, 0.85]) - 0.7)).p == pytest.approx(peer.pvalue, abs=1e-9)
 
 
+def test_runs_that_agree_by_luck_do_not_make_their_seeds_known() -> None:
+    def of_chance(values: list[float], deviation: float, seed: int) -> Runs:
+        noise = np.random.default_rng(seed).normal(0.8, deviation, (len(values), 4000))
+        return Runs(np.array(values), noise)
+
+    spread = over_seeds_and_examples([of_chance([0.8], 0.015, 1), of_chance([0.8, 0.8, 0.8], 0.01, 2)], 800)
+    assert 2 < spread.freedom < 15  # three runs that happen to agree say no more of seeds than three others do
+
+
 def test_a_base_model_has_no_seed_to_vary_with() -> None:
     base = Runs(np.array([0.1]), np.full((1, 50), 0.1), trained=False)
     spread = over_seeds_and_examples([base, examples_alike([0.78, 0.80, 0.85])], 500)

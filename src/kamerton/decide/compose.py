@@ -14,7 +14,7 @@ from kamerton.decide.golden import check_golden, read_golden
 from kamerton.decide.leakage import SEEN, all_training, leaks, seen
 from kamerton.decide.notices import about_sides
 from kamerton.decide.options import CompareOptions, GateOptions, name_of
-from kamerton.decide.sides import Group, find, group, same_examples
+from kamerton.decide.sides import Group, find, group, same_examples, told_apart
 from kamerton.decide.slices import slice_by, slice_metrics
 from kamerton.decide.words import FIRST, sentence
 from kamerton.errors import Fault, UserError
@@ -73,7 +73,7 @@ def _groups(options: CompareOptions) -> tuple[list[Group], list[Notice]]:
     if not candidates:
         message = f"there is nothing to compare with {baseline.name}"
         raise UserError([Fault("runs.none", message, "name another run in runs, or another baseline", column="runs")])
-    return same_examples([baseline, *candidates]), [*left_out, *repeated, *more]
+    return same_examples(told_apart([baseline, *candidates])), [*left_out, *repeated, *more]
 
 
 def _slices(
@@ -94,13 +94,24 @@ def _slices(
 
 def _few_seeds(sides: Sequence[Measured]) -> list[Notice]:
     """What a comparison of single runs does not speak of."""
-    several = [side for side in sides if len(side.points) > 1]
-    alone = [side.group.name for side in sides if side.group.trained and len(side.points) == 1]
-    if not alone:
-        return []
-    if not several:
-        message = "one seed each: the tests speak of these models, not of what their settings give with another seed"
-        return [Notice("seeds.one", message, "train with seed=1,2,3 (-m) to compare settings")]
-    names = ", ".join(alone)
-    message = f"one seed of {names}: taken to vary from seed to seed like the side it is compared with"
-    return [Notice("seeds.one", message, "train it with further seeds")]
+    base, *candidates = sides
+    several = any(len(side.points) > 1 for side in sides)
+    alone = [side for side in candidates if len(side.points) == len(base.points) == 1]
+    borrowing = [side for side in candidates if _has_one_seed(side) and len(base.points) > 1]
+    borrowing += [base] if _has_one_seed(base) and any(len(side.points) > 1 for side in candidates) else []
+    found = []
+    if alone := [side for side in alone if _has_one_seed(side) or _has_one_seed(base)]:
+        whose = f"of {', '.join(side.group.name for side in alone)}" if several else "each"
+        message = (
+            f"one seed {whose}: the tests speak of these models, not of what their settings give with another seed"
+        )
+        found.append(Notice("seeds.one", message, "train with seed=1,2,3 (-m) to compare settings"))
+    if borrowing:
+        names = ", ".join(side.group.name for side in borrowing)
+        message = f"one seed of {names}: how much seeds move it is unknown, and taken to be as on the other side"
+        found.append(Notice("seeds.one", message, "train it with further seeds"))
+    return found
+
+
+def _has_one_seed(side: Measured) -> bool:
+    return side.group.trained and len(side.points) == 1

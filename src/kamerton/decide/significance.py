@@ -156,7 +156,8 @@ def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
     examples: that of the mean over runs when examples are resampled, less what runs of one side answer differently by
     chance, which the first part holds already. Degrees of freedom after Satterthwaite. Where no example is special to a
     side this is Student's t on the runs' values; where seeds do not matter, the paired bootstrap's standard error. With
-    no variance over seeds to be had, only the examples count.
+    no variance over seeds to be had, only the examples count. Runs that agree more closely than their own chance allows
+    do so by luck: that chance then counts for the degrees of freedom, else two seeds or three would seem sure of it.
 
     Resampling the seeds as well (the plain hierarchical bootstrap) finds among 3 seeds two thirds of their variance,
     and has a normal tail: it claims too much where seeds matter (`scripts/bench/claims.py` measures both).
@@ -173,8 +174,8 @@ def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
     residuals = [side.resamples - side.resamples.mean(axis=0) for side in several]
     chance = share * sum(float(np.var(one, axis=1, ddof=1).sum()) for one in residuals) / freedom
     special = max(by_examples - chance, 0.0)
-    spent = special**2 / max(examples - 1, 1) + by_seeds**2 / freedom
-    variance = special + by_seeds
+    variance, expected = special + by_seeds, max(by_seeds, chance)
+    spent = special**2 / max(examples - 1, 1) + expected**2 / freedom
     if variance < ROUNDING:
         return Spread(0.0, freedom)
-    return Spread(math.sqrt(variance), variance**2 / spent if spent else math.inf)
+    return Spread(math.sqrt(variance), (special + expected) ** 2 / spent if spent else math.inf)
