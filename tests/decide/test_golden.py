@@ -45,6 +45,15 @@ def test_expectations(tmp_path: Path, synthetic: SimpleNamespace, expectation: d
     assert ("is met by" if holds else "is not met by") in check.reason
 
 
+def test_a_text_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    path = tmp_path / "golden.jsonl"
+    path.write_text('{"prompt": "one\u2028two", "exact": "x"}\r\n\r\n{"prompt": "three", "exact": "y"}\n', "utf-8")
+    assert [(one.prompt, one.source) for one in read_golden(str(path))] == [
+        ("one\u2028two", f"{path}:1"),
+        ("three", f"{path}:3"),
+    ]
+
+
 def test_a_label_is_held_in_every_run(tmp_path: Path, synthetic: SimpleNamespace) -> None:
     good, bad = synthetic.scores(1.0, rows=5), synthetic.scores(0.0, rows=5)
     row = {"prompt": good["prompt"][0].as_py(), "completion": "x", "label": good["label"][0].as_py()}

@@ -78,7 +78,7 @@ KINDS = {
 def read_golden(path: str) -> list[Golden]:
     """The golden prompts of a file; raises `UserError` with every fault of every line."""
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8").split("\n")  # a text may hold other ends of lines, such as U+2028
     except (OSError, UnicodeDecodeError) as error:
         fault = Fault(
             "golden.unreadable", f"cannot read {path}: {error}", "give a JSONL file in UTF-8", column="golden"

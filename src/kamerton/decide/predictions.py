@@ -114,7 +114,9 @@ def _labels(table: pa.Table) -> Found:
     size = float(np.sqrt(found.statistic / counts.sum()))
     if found.pvalue < LEVEL and size > FAR_LABELS:
         most = int(np.argmax(np.abs(counts[1] - counts[0])))
-        often = f"{labels[most]!r} is answered {counts[1][most]:,} times and right {counts[0][most]:,} times"
+        often = (
+            f"{labels[most]!r} is answered {counts[1][most]:,} times, the references have it {counts[0][most]:,} times"
+        )
         message = f"answers are spread over the labels otherwise than the references: {often} (w = {size:.2f})"
         yield Fault("results.labels", message, "look at the confusion of that label", severity="warning"), len(both)
 

@@ -109,7 +109,7 @@ def _texts_yaml(file: Path) -> list[str]:
 def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
     """The events, and how many lines are torn (a killed run may leave one)."""
     events, torn = [], 0
-    for line in filter(str.strip, file.read_text("utf-8", errors="replace").splitlines()):
+    for line in filter(str.strip, file.read_text("utf-8", errors="replace").split("\n")):
         try:
             events.append(dict(json.loads(line)))
         except ValueError:
