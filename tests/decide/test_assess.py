@@ -78,9 +78,26 @@ def test_every_metric_but_calibration_is_tested(synthetic: SimpleNamespace) -> N
     sides = measure([group("old", synthetic.scores(0.3, seed=1)), group("new", synthetic.scores(0.9, seed=2))])
     verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
     assert verdicts.pop("ece") == "not tested"
+    calibration = found(sides, "ece")
+    assert calibration.low < calibration.difference < calibration.high < 0
+    assert (calibration.p, calibration.detectable) == (None, None)
     assert set(verdicts.values()) == {"better"}
     labelled = {"accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted"}
     assert set(verdicts) == {"loss", "perplexity", "token_accuracy"} | labelled
+
+
+def test_answers_that_a_metric_of_ones_own_leaves_out_are_no_pairs(synthetic: SimpleNamespace) -> None:
+    def judged(values: list[float | None]) -> pa.Table:
+        return synthetic.scores(0.7).append_column("metric:mine", pa.array(values, pa.float64()))
+
+    pattern = [1.0, 0.0] * 99
+    old, new = judged([None, None, *pattern]), judged([*pattern, None, None])
+    one = found(measure([group("old", old), group("new", new)]), "mine")
+    assert (one.fixed, one.broken, one.test) == (None, None, "permutation")
+    (part,) = slice_by(measure([group("old", old), group("new", new)]), {"all": ["x"] * 200}, "mine")
+    assert part.verdict == "no difference shown"
+    shifted = judged([None, 0.0, *([1.0, 0.0] * 99)])
+    assert found(measure([group("old", old), group("new", shifted)]), "mine").test == "permutation"
 
 
 def test_a_model_is_not_better_than_itself(synthetic: SimpleNamespace) -> None:
@@ -111,6 +128,10 @@ def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples(
     assert estimate.low < min(values)
     assert estimate.high > max(values)  # three seeds that far apart leave much open
     assert found(sides, "accuracy").test == "t over seeds and examples"
+    error, change = side.metrics["ece"], found(sides, "ece")
+    assert 0 <= error.low < error.value < error.high
+    assert change.low < change.difference < change.high
+    assert change.verdict == "not tested"
 
 
 def test_runs_with_other_tokens_are_not_compared_by_token(synthetic: SimpleNamespace) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from kamerton.decide.assess import differences, measure
@@ -106,6 +107,29 @@ def test_a_rise_is_a_drop_where_less_is_better(synthetic: SimpleNamespace) -> No
     checks = hold(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
     assert [(check.metric, check.passed) for check in checks] == [("loss", False), ("ece", False)]
     assert "the drop decides" in checks[1].reason
+
+
+def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise(synthetic: SimpleNamespace) -> None:
+    def wrong(accuracy: float, seed: int) -> pa.Table:
+        table = synthetic.scores(accuracy, seed=seed)
+        values = pc.cast(pc.not_equal(table["label"], table["predicted_label"]), pa.float64())
+        metadata = {**table.schema.metadata, b"lower_is_better": b'["wrong"]'}
+        return table.append_column("metric:wrong", values).replace_schema_metadata(metadata)
+
+    sides = measure([side("old", wrong(0.9, 1)), side("new", wrong(0.5, 2))], resamples=200)
+    (found,) = differences(sides, ["wrong"], permutations=499)
+    parts = slice_by(sides, {"all": ["x"] * 200}, "wrong")
+    assert (found.verdict, parts[0].verdict) == ("worse", "worse")
+    assert found.sure_drop > 0.2
+    assert found.p_worse == parts[0].p_worse < 0.001
+    checks = hold(GateOptions({"wrong": 0.1}, {"all": SliceLimits({"wrong": 0.1})}), [found], parts).checks
+    assert [check.passed for check in checks] == [False, False]
+    assert checks[0].drop == found.difference > 0
+    better = differences(
+        measure([side("old", wrong(0.5, 2)), side("new", wrong(0.9, 1))], resamples=200), ["wrong"], 99
+    )
+    assert better[0].verdict == "better"
+    assert hold(GateOptions({"wrong": 0.0}), better, []).passed
 
 
 def test_limits_on_what_is_not_there_are_faults() -> None:

@@ -12,6 +12,7 @@ from kamerton.decide import statistics
 from kamerton.decide.statistics import intervals, joined, paired_difference, paired_differences
 from kamerton.errors import UserError
 from kamerton.score.metrics import compute
+from kamerton.score.table import scores_table
 
 METRICS = {"loss", "perplexity", "token_accuracy", "accuracy", "f1", "precision", "recall"}
 
@@ -29,10 +30,10 @@ def test_intervals_are_percentiles_of_the_metric_on_resamples(synthetic: SimpleN
     assert intervals(table, resamples=40, level=0.9, seed=5)[metric] == pytest.approx(tuple(expected), abs=1e-12)
 
 
-def test_every_metric_but_ece_has_an_interval_around_its_value(synthetic: SimpleNamespace) -> None:
+def test_every_metric_has_an_interval_around_its_value(synthetic: SimpleNamespace) -> None:
     table = synthetic.scores(0.8, rows=300)
     found, values = intervals(table), compute(table)
-    assert set(found) == METRICS | {"f1_micro", "f1_weighted"}
+    assert set(found) == METRICS | {"f1_micro", "f1_weighted", "ece"}
     for name, (low, high) in found.items():
         assert low < values[name] < high
 
@@ -69,6 +70,50 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(synthetic: Simp
         low, high = intervals(drawn, resamples=400)["accuracy"]
         hits += low <= 0.8 <= high
     assert 0.89 <= hits / 150 <= 0.99
+
+
+def of_confidence(confidence: np.ndarray, right: np.ndarray) -> pa.Table:
+    """A table of two labels whose answers have these probabilities."""
+    logprobs = np.log(np.stack([confidence, 1 - confidence], axis=-1))
+    same = {"prompt": "", "target": "", "metadata": "{}", "target_tokens": 1, "predicted_label": "a"}
+    rows = [
+        same | {"example_id": f"{at:05}", "label": "a" if hit else "b", "label_logprobs": pair}
+        for at, (hit, pair) in enumerate(zip(right, logprobs.tolist(), strict=True))
+    ]
+    return scores_table(rows, ["a", "b"])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_the_interval_of_the_calibration_error_covers_it_also_where_it_is_zero(shift: float) -> None:
+    generator, hits = np.random.default_rng(0), 0
+    for _ in range(60):
+        confidence = generator.uniform(0.5, 1, 200)
+        table = of_confidence(confidence, generator.random(200) < confidence - shift)
+        low, high = intervals(table, resamples=200)["ece"]
+        hits += low - 1e-12 <= shift <= high  # within each bin the gap is the shift
+        assert low <= compute(table)["ece"] <= high
+    assert hits >= 55
+
+
+def test_the_interval_of_the_calibration_error_is_the_bootstraps_moved_down_by_its_bias(
+    synthetic: SimpleNamespace,
+) -> None:
+    table = synthetic.scores(0.7, rows=60)
+    sample = by_the_book(table, "ece", 40, seed=5)
+    low, high = np.quantile(sample, [0.025, 0.975]) + compute(table)["ece"] - sample.mean()
+    found = intervals(table, resamples=40, seed=5)["ece"]
+    assert found[1] == pytest.approx(high, abs=1e-12)
+    assert 0 <= found[0] < low - 0.01
+
+
+def test_equally_calibrated_models_are_not_told_apart_by_how_certain_they_are() -> None:
+    generator, claims = np.random.default_rng(1), 0
+    for _ in range(40):
+        sure, unsure = np.full(300, 0.97), generator.uniform(0.4, 0.9, 300)
+        tables = [of_confidence(one, generator.random(300) < one) for one in (sure, unsure)]
+        found = paired_difference(*tables, "ece", resamples=200)
+        claims += not found["low"] <= 0 <= found["high"]
+    assert claims <= 3
 
 
 def test_unlabelled_and_empty_tables(synthetic: SimpleNamespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,6 @@ from kamerton.score.metrics import compute
 
 def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tuple[str, str, list[str], list[str]]:
     """Headline, tone, cautions and remarks of a run with these score tables."""
-    from pathlib import Path
-
     run = RunFiles(Path("trec/ab12"), record=record, base=base, tuned=tuned)
     rows, remarks = verdict.metric_table(run)
     return *verdict.headline(run, rows), verdict.cautions(run, rows), remarks
@@ -53,6 +52,19 @@ def test_without_labels_a_lower_loss_is_better(synthetic: SimpleNamespace) -> No
     base, tuned = (synthetic.scores(share, labelled=False, seed=1) for share in (0.2, 0.9))
     assert judged(base, tuned)[0].startswith("Better than the base model: loss ")
     assert judged(tuned, base)[0].startswith("Worse than the base model: loss ")
+
+
+def test_a_metric_of_ones_own_is_better_where_it_says_so(synthetic: SimpleNamespace) -> None:
+    def with_errors(value: float, metadata: dict[bytes, bytes]) -> pa.Table:
+        table = synthetic.scores(0.7)
+        metadata = {**table.schema.metadata, **metadata}
+        return table.append_column("metric:errors", pa.array([value] * 200)).replace_schema_metadata(metadata)
+
+    for metadata, expected in (({}, "worse"), ({b"lower_is_better": b'["errors"]'}, "better")):
+        run = RunFiles(Path("trec/ab12"), base=with_errors(3.0, metadata), tuned=with_errors(1.0, metadata))
+        rows, _ = verdict.metric_table(run)
+        (row,) = (row for row in rows if row["name"] == "errors")
+        assert row["verdict"] == expected
 
 
 def test_an_unknown_base_or_test_is_said(synthetic: SimpleNamespace) -> None:

@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kamerton.config.targets import check_targets, metric_function
 from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.custom import with_own_metrics
-from kamerton.score.metrics import compute, example_scores
+from kamerton.score.metrics import LOWER_IS_BETTER, compute, example_scores, lower_is_better
 from kamerton.score.table import read_scores, scores_table, write_scores
 
 MINE = ["my_metrics."]
@@ -27,6 +28,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     code = """
 def length(table, most=100):
     return [min(most, len(text)) for text in table["prediction"].to_pylist()]
+length.higher_is_better = False
 def share(table):
     return table["prediction"].to_pylist().count("yes") / table.num_rows
 def short(table):
@@ -85,6 +87,25 @@ def test_a_number_that_some_resamples_do_not_have_is_kept_without_an_interval(mi
 def test_a_class_of_torchmetrics_is_its_value_over_the_texts() -> None:
     scored = with_own_metrics(table(["yes", "yas"] * 4), {"cer": {"_target_": "torchmetrics.text.CharErrorRate"}})
     assert compute(scored)["cer"] == pytest.approx(1 / 6)
+
+
+def test_less_is_better_where_the_metric_says_so(mine: ModuleType, tmp_path: Path) -> None:
+    nodes = {
+        "length": {"_target_": "my_metrics.length"},
+        "share": {"_target_": "my_metrics.share"},
+        "cer": {"_target_": "torchmetrics.text.CharErrorRate"},
+        "score": {"_target_": "torchmetrics.text.BLEUScore"},
+    }
+    write_scores(with_own_metrics(table(["yes", "no"] * 4), nodes, MINE), tmp_path / "t.parquet")
+    assert lower_is_better(read_scores(tmp_path / "t.parquet"), None) == LOWER_IS_BETTER | {"length", "cer"}
+
+
+def test_joined_folds_have_metrics_of_the_whole_not_of_the_first(mine: ModuleType) -> None:
+    nodes = {"share": {"_target_": "my_metrics.share"}, "length": {"_target_": "my_metrics.length"}}
+    first, second = (with_own_metrics(table(texts), nodes, MINE) for texts in (["yes"] * 5, ["no"] * 15))
+    whole = with_own_metrics(pa.concat_tables([first, second]), nodes, MINE)
+    assert compute(whole)["share"] == 0.25
+    assert compute(whole)["length"] == pytest.approx((5 * 3 + 15 * 2) / 20)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,10 @@ def test_calibration_error_is_the_mean_gap_over_fifteen_bins(rows: list[dict[str
         bins.setdefault(min(int(confidence * 15), 14), []).append((confidence, right))
     gaps = [abs(sum(c for c, _ in part) - sum(r for _, r in part)) for part in bins.values()]
     assert compute(table(rows))["ece"] == pytest.approx(sum(gaps) / len(rows), abs=1e-9)
+    every = [pair for part in bins.values() for pair in part]
+    confidences = torch.tensor([confidence for confidence, _ in every], dtype=torch.float64)
+    peer = tm.binary_calibration_error(confidences, torch.tensor([int(right) for _, right in every]), n_bins=15)
+    assert compute(table(rows))["ece"] == pytest.approx(float(peer), abs=1e-6)
 
 
 @given(tables(), st.randoms(use_true_random=False))

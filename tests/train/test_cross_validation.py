@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from torchmetrics.text import CharErrorRate
 
 from kamerton.cli import main
 from kamerton.score.metrics import compute
@@ -75,7 +76,7 @@ def test_every_example_is_scored_once_by_a_fold_that_is_an_ordinary_run(
 
 
 def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
-    run = train(*SHORT, "base=false")
+    run = train(*SHORT, "base=false", "metrics.cer._target_=torchmetrics.text.CharErrorRate")
     losses = [record(run / "folds" / str(number))["metrics"]["test"]["loss"] for number in range(3)]
     summary = json.loads((run / "cross_validation.json").read_text())
     spread = summary["spread"]["loss"]
@@ -85,6 +86,9 @@ def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
     assert spread["low"] < spread["mean"] < spread["high"]
     assert "Nadeau and Bengio" in summary["method"]
     assert [fold["examples"]["test"] for fold in summary["folds"]] == [40, 40, 40]
+    rows = out_of_fold(run)
+    whole = CharErrorRate()([row["prediction"] for row in rows], [row["target"] for row in rows])
+    assert record(run)["metrics"]["out_of_fold"]["cer"] == pytest.approx(float(whole))  # not the first fold's
 
 
 def test_an_interrupted_one_goes_on_with_the_same_command_to_the_same_scores(

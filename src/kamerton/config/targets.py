@@ -103,12 +103,14 @@ def metric_function(node: Mapping[str, Any], allowed: Sequence[str] = ()) -> Cal
     """The function of a scores table that a node below `metrics` names, its other keys as arguments.
 
     Functions are found in packages of `allowed` alone, which the user trusts by name; of a class below
-    `torchmetrics.text` it is the value over predictions and targets. Raises `UserError` for any other name.
+    `torchmetrics.text` it is the value over predictions and targets. Where what is named says `higher_is_better`, as
+    torchmetrics' classes do, so does the function. Raises `UserError` for any other name.
     """
     name = node["_target_"]
     arguments = {key: value for key, value in node.items() if key not in _RESERVED}
     if is_allowed(name, allowed):
-        return partial(_locate_function(name), **arguments)
+        located = _locate_function(name)
+        return _with_direction(partial(located, **arguments), located)
     if not is_allowed(name, (_TEXT_METRICS,)):
         message, fix = f"{name!r} may not be used as a metric", f"if you trust that code, add allow_targets=[{name}]"
         raise UserError([Fault("config.target", message, fix, column="metrics")])
@@ -119,7 +121,12 @@ def metric_function(node: Mapping[str, Any], allowed: Sequence[str] = ()) -> Cal
         metric.update([text or "" for text in table["prediction"].to_pylist()], table["target"].to_pylist())
         return metric.compute()
 
-    return of_texts
+    return _with_direction(of_texts, metric)
+
+
+def _with_direction(function: Any, named: Any) -> Callable[[Any], Any]:
+    function.higher_is_better = getattr(named, "higher_is_better", None)
+    return function  # type: ignore[no-any-return]
 
 
 _METRICS = "metrics."

@@ -17,6 +17,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from kamerton.decide.calibration import ECE, cut, difference_bounds, error_bounds, overestimate
 from kamerton.decide.compare import Difference, Estimate, Side, Verdict
 from kamerton.decide.notices import PER_TOKEN, same_tokens
 from kamerton.decide.outcomes import Ratio, ratios
@@ -27,6 +28,7 @@ from kamerton.decide.significance import (
     PERMUTATIONS,
     ROUNDING,
     Runs,
+    Spread,
     Test,
     cohen_g,
     holm,
@@ -36,7 +38,7 @@ from kamerton.decide.significance import (
     swaps,
 )
 from kamerton.decide.statistics import RESAMPLES, Values, percentiles, resample, swapped
-from kamerton.score.metrics import LOWER_IS_BETTER, compute
+from kamerton.score.metrics import calibration_counts, compute, lower_is_better
 
 Flips = Iterable[NDArray[np.uint8]]
 ONE_SIDED = 1 - 2 * LEVEL  # the interval whose either bound holds with 95 % confidence
@@ -57,6 +59,11 @@ class Measured:
     def examples(self) -> int:
         return int(self.group.first.num_rows)
 
+    @property
+    def lower(self) -> frozenset[str]:
+        """The metrics of which less is better."""
+        return lower_is_better(*(run.table for run in self.group.runs))
+
     def right(self, metric: str) -> NDArray[np.bool_] | None:
         """Of a single run whose answers are right or wrong in this metric: which of those that count are right."""
         found = self.shares[0].get(metric) if len(self.shares) == 1 else None
@@ -74,6 +81,10 @@ class Measured:
         """The mean over the runs."""
         values = [value for point in self.points if (value := point.get(metric)) is not None]
         return float(np.mean(values)) if len(values) == len(self.points) else None
+
+    def excess(self) -> float:
+        """By how much the mean calibration error is too high at most."""
+        return float(np.mean([overestimate(calibration_counts(run.table)) for run in self.group.runs]))
 
 
 def measure(groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = 0) -> list[Measured]:
@@ -114,10 +125,13 @@ def _estimate(side: Measured, metric: str) -> Estimate:
     by_run = tuple(point.get(metric) for point in side.points)
     if value is None or runs is None:
         return Estimate(value, by_run=by_run)
+    sample = runs.resamples[0]
     if len(by_run) == 1:
-        low, high = percentiles(runs.resamples[0]) or (None, None)
+        bounds = error_bounds(value, sample, side.excess()) if metric == ECE else percentiles(sample)
+        low, high = bounds or (None, None)
         return Estimate(value, low, high, by_run)
     low, high = over_seeds_and_examples([runs], side.examples).bounds(value)
+    low, high = cut((low - side.excess(), high)) if metric == ECE else (low, high)
     return Estimate(value, low, high, by_run, float(np.std(runs.values, ddof=1)))
 
 
@@ -136,18 +150,18 @@ def differences(
         family = list(same)
         for index, p in zip(family, holm([found[i].p for i in family]), strict=True):
             found[index] = replace(
-                found[index], p_holm=p, verdict=verdict(found[index].metric, found[index].difference, p)
+                found[index], p_holm=p, verdict=verdict(found[index].difference, p, lower=found[index].lower_is_better)
             )
     return found
 
 
-def verdict(metric: str, difference: float | None, p: float | None) -> Verdict:
-    """better or worse where the corrected p-value is below 5 %."""
+def verdict(difference: float | None, p: float | None, *, lower: bool) -> Verdict:
+    """better or worse where the corrected p-value is below 5 %; `lower` where less is better."""
     if p is None or difference is None:
         return "not tested"
     if p >= LEVEL or difference == 0:
         return "no difference shown"
-    return "better" if (difference > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (difference > 0) != lower else "worse"
 
 
 def _against(base: Measured, side: Measured, metrics: Sequence[str], flips: Flips) -> list[Difference]:
@@ -159,7 +173,7 @@ def _against(base: Measured, side: Measured, metrics: Sequence[str], flips: Flip
 def _difference(base: Measured, side: Measured, metric: str, permuted: Values) -> Difference:
     before, after = base.value(metric), side.value(metric)
     change = after - before if before is not None and after is not None else None
-    lower = metric in LOWER_IS_BETTER
+    lower = metric in base.lower | side.lower
     plain = Difference(side.group.name, metric, before, after, change, lower_is_better=lower)
     old, new = base.runs(metric), side.runs(metric)
     unlike = metric in PER_TOKEN and not same_tokens(base.group, side.group)
@@ -167,6 +181,8 @@ def _difference(base: Measured, side: Measured, metric: str, permuted: Values) -
         return plain
     examples = base.examples
     spread = over_seeds_and_examples([old, new], examples)
+    if metric == ECE:
+        return _calibration(plain, base, side, spread)
     error = float(np.std(new.resamples.mean(axis=0) - old.resamples.mean(axis=0), ddof=1))
     standardised = change / (error * math.sqrt(examples)) if error > ROUNDING else None
     floor = _least(base, side, metric)
@@ -175,18 +191,32 @@ def _difference(base: Measured, side: Measured, metric: str, permuted: Values) -
     if len(base.points) == len(side.points) == 1:
         resamples = new.resamples[0] - old.resamples[0]
         low, high = percentiles(resamples) or (None, None)
-        sure = sure_drop(metric, percentiles(resamples, ONE_SIDED))
+        sure = sure_drop(percentiles(resamples, ONE_SIDED), lower=lower)
         return _one_against_one(replace(plain, low=low, high=high, sure_drop=sure), base, side, permuted)
     low, high = spread.bounds(change)
-    sure = sure_drop(metric, spread.bounds(change, ONE_SIDED))
+    sure = sure_drop(spread.bounds(change, ONE_SIDED), lower=lower)
     return _tested(replace(plain, low=low, high=high, sure_drop=sure), spread.test(change))
 
 
-def sure_drop(metric: str, bounds: tuple[float, float] | None) -> float | None:
+def _calibration(plain: Difference, base: Measured, side: Measured, spread: Spread) -> Difference:
+    """The interval, and no test: of two models that are as well calibrated, the less certain one looks worse."""
+    old, new, change = base.runs(ECE), side.runs(ECE), plain.difference
+    if old is None or new is None or change is None:
+        return plain
+    excess, base_excess = side.excess(), base.excess()
+    if len(base.points) == len(side.points) == 1:
+        bounds = difference_bounds(change, new.resamples[0] - old.resamples[0], base_excess, excess)
+    else:
+        low, high = spread.bounds(change)
+        bounds = low - excess, high + base_excess
+    return replace(plain, low=bounds[0], high=bounds[1]) if bounds else plain
+
+
+def sure_drop(bounds: tuple[float, float] | None, *, lower: bool) -> float | None:
     """By how much the candidate is worse at least, from the two-sided 90 % interval of the difference."""
     if bounds is None:
         return None
-    return bounds[0] if metric in LOWER_IS_BETTER else -bounds[1]
+    return bounds[0] if lower else -bounds[1]
 
 
 def _least(base: Measured, side: Measured, metric: str) -> float:
@@ -199,7 +229,7 @@ def _least(base: Measured, side: Measured, metric: str) -> float:
 def _one_against_one(plain: Difference, base: Measured, side: Measured, permuted: Values) -> Difference:
     """The test of two single runs: McNemar's where answers are right or wrong, else by permutation."""
     before, after = base.right(plain.metric), side.right(plain.metric)
-    if before is not None and after is not None and len(before) == len(after):
+    if before is not None and after is not None and _same_count(base, side, plain.metric):
         fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
         plain = replace(plain, fixed=fixed, broken=broken, odds_ratio=fixed / broken if broken else None)
         plain = replace(plain, effect=cohen_g(fixed, broken), effect_name=COHEN_G)
@@ -208,6 +238,11 @@ def _one_against_one(plain: Difference, base: Measured, side: Measured, permuted
     if values is None or plain.difference is None or not np.isfinite(values).all():
         return plain
     return _tested(plain, permutation_test(plain.difference, values, exact=base.examples <= EXACT_UP_TO))
+
+
+def _same_count(base: Measured, side: Measured, metric: str) -> bool:
+    """Whether the same examples have a value on both sides: a metric of one's own may leave some out."""
+    return np.array_equal(base.shares[0][metric].bottom, side.shares[0][metric].bottom)
 
 
 def _tested(plain: Difference, test: Test) -> Difference:

@@ -112,6 +112,7 @@ class Slice:
     p: float | None
     p_worse: float | None = None
     sure_drop: float | None = None
+    lower_is_better: bool = False
     verdict: Verdict = "no difference shown"
 
 

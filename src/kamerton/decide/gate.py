@@ -15,7 +15,6 @@ from kamerton.decide.options import GateOptions
 from kamerton.decide.significance import LEVEL
 from kamerton.decide.verdict import number
 from kamerton.errors import Fault
-from kamerton.score.metrics import LOWER_IS_BETTER
 from kamerton.words import did_you_mean
 
 
@@ -50,7 +49,7 @@ def hold(
 def _check(one: Difference | Slice, allowed: float) -> GateCheck:
     drop = None
     if one.difference is not None:
-        drop = one.difference if one.metric in LOWER_IS_BETTER else -one.difference
+        drop = one.difference if one.lower_is_better else -one.difference
     passed, reason = _judge(one, drop, allowed)
     where = (one.field, one.group) if isinstance(one, Slice) else (None, None)
     return GateCheck(one.candidate, one.metric, drop, allowed, one.p_worse, passed, reason, *where)

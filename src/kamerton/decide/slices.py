@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from kamerton.decide.fields import Groups
 from kamerton.decide.outcomes import Ratio
 from kamerton.decide.significance import LEVEL, Runs, Spread, Test, holm, mcnemar, over_seeds_and_examples, sign_flip
 from kamerton.decide.statistics import percentiles
-from kamerton.score.metrics import LOWER_IS_BETTER, finite
+from kamerton.score.metrics import finite
 
 RESAMPLES = 1000
 PERMUTATIONS = 1999
@@ -64,7 +65,8 @@ def slice_by(sides: Sequence[Measured], fields: Mapping[str, Groups], metric: st
     for field, names in fields.items():
         parts = list(_parts(sides, metric, names, seed))
         for at, side in enumerate(sides[1:], 1):
-            rows = [_slice(side.group.name, field, name, metric, each[0], each[at]) for name, each in parts]
+            asked = partial(_slice, side.group.name, field, metric, metric in sides[0].lower | side.lower)
+            rows = [asked(name, each[0], each[at]) for name, each in parts]
             found += _corrected(rows)
     return found
 
@@ -110,12 +112,12 @@ def _shares(weights: Floats, tops: Floats, bottoms: Floats) -> Floats:
     return np.asarray((weights @ tops.T) / (weights @ bottoms.T))
 
 
-def _slice(candidate: str, field: str, name: str, metric: str, base: _Part, side: _Part) -> Slice:
+def _slice(candidate: str, field: str, metric: str, lower: bool, name: str, base: _Part, side: _Part) -> Slice:
     examples = len(base.inside[0].top)
     low, high = _interval(side, examples)
     change = side.value - base.value
     (bounds, inner), test = _against(base, side, change, examples)
-    worse = test.p_higher if metric in LOWER_IS_BETTER else test.p_lower
+    worse = test.p_higher if lower else test.p_lower
     return Slice(
         candidate=candidate,
         field=field,
@@ -132,7 +134,8 @@ def _slice(candidate: str, field: str, name: str, metric: str, base: _Part, side
         p_rest=finite(_against_rest(side)),
         p=finite(test.p),
         p_worse=finite(worse),
-        sure_drop=sure_drop(metric, inner),
+        sure_drop=sure_drop(inner, lower=lower),
+        lower_is_better=lower,
     )
 
 
@@ -160,7 +163,7 @@ def _against(base: _Part, side: _Part, change: float, examples: int) -> tuple[tu
     before, after = base.inside[0], side.inside[0]
     resamples = side.runs.resamples[0] - base.runs.resamples[0]
     bounds = percentiles(resamples) or UNKNOWN, percentiles(resamples, ONE_SIDED)
-    if base.is_simple and side.is_simple:
+    if base.is_simple and side.is_simple and np.array_equal(before.bottom, after.bottom):
         return bounds, mcnemar(int((after.top > before.top).sum()), int((after.top < before.top).sum()))
     moved = after.top / max(after.bottom.sum(), 1) - before.top / max(before.bottom.sum(), 1)
     return bounds, sign_flip(moved, permutations=PERMUTATIONS)
@@ -203,6 +206,6 @@ def _corrected(rows: list[Slice]) -> list[Slice]:
     """The slices of one field and candidate with their p-values corrected, and the verdicts that follow."""
     columns = [holm([getattr(row, name) for row in rows]) for name in ("p", "p_rest", "p_worse")]
     return [
-        replace(row, p=p, p_rest=rest, p_worse=worse, verdict=verdict(row.metric, row.difference, p))
+        replace(row, p=p, p_rest=rest, p_worse=worse, verdict=verdict(row.difference, p, lower=row.lower_is_better))
         for row, p, rest, worse in zip(rows, *columns, strict=True)
     ]

@@ -5,8 +5,8 @@ the percentiles of these values. Source: Efron and Tibshirani, An Introduction t
 chapters 13 (percentile interval) and 10.3 and 16 (paired samples are resampled as pairs).
 
 Two limits to know. With fewer than about 30 examples the interval is too narrow, and a metric at its bound
-(every answer right) has an interval of no width. `ece` has none: its plug-in estimate is biased, which
-resampling doubles.
+(every answer right) has an interval of no width. The calibration error has an interval of its own (`calibration`): its
+estimate is biased, which resampling doubles.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kamerton.decide.calibration import ECE, difference_bounds, error_bounds, overestimate
 from kamerton.errors import Fault, UserError
 from kamerton.score.metrics import (
+    calibration_counts,
+    calibration_error,
     is_labelled,
     label_indices,
     label_metrics,
@@ -45,13 +48,17 @@ class Difference(TypedDict):
 def intervals(
     table: pa.Table, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap interval (low, high) of every metric of `metrics.compute` but `ece`.
+    """Bootstrap interval (low, high) of every metric of `metrics.compute`: percentiles, of `ece` see `calibration`.
 
     A metric that is undefined on the table or on a resample has no interval. Deterministic in `seed`. A metric of
     one's own that is a number of the whole table has the 95 % interval that was computed with it.
     """
     values = resample([table], resamples, seed)[0]
     found = {name: bounds for name, sample in values.items() if (bounds := percentiles(sample, level))}
+    if ECE in found:
+        counts = calibration_counts(table)
+        error = float(calibration_error(counts.sum(axis=0)))
+        found[ECE] = error_bounds(error, values[ECE], overestimate(counts), level) or found[ECE]
     return found | {
         name: (own["low"], own["high"])
         for name, own in own_of_whole(table).items()
@@ -68,8 +75,12 @@ def paired_differences(
     base_values, tuned_values = resample([base, tuned], resamples, seed)
     result: dict[str, Difference] = {}
     for name in [name for name in base_values if name in tuned_values]:
-        if bounds := percentiles(tuned_values[name] - base_values[name], level):
-            difference = float(tuned_point[name] - base_point[name])
+        difference, sample = float(tuned_point[name] - base_point[name]), tuned_values[name] - base_values[name]
+        bounds = percentiles(sample, level)
+        if bounds and name == ECE:
+            before, after = (overestimate(calibration_counts(table)) for table in (base, tuned))
+            bounds = difference_bounds(difference, sample, before, after, level)
+        if bounds:
             result[name] = {"difference": difference, "low": bounds[0], "high": bounds[1]}
     return result
 
@@ -140,11 +151,15 @@ def _draws(rows: int, resamples: int, chunk: int, seed: int) -> Iterator[NDArray
 
 
 class Sampler:
-    """One table's per-row counts, ready to be summed over many draws of its rows."""
+    """One table's per-row counts, ready to be summed over many draws of its rows.
 
-    def __init__(self, table: pa.Table) -> None:
+    Without `calibrated` there is no calibration error: rows of two tables may have log-probabilities of other labels.
+    """
+
+    def __init__(self, table: pa.Table, *, calibrated: bool = True) -> None:
         self.counts, self.formulas = summed_counts(table)
         self.labels = len(labels_of(table)) if is_labelled(table) else 0
+        self.gaps = calibration_counts(table) if self.labels and calibrated else None
         self.cells = self.labels * (self.labels + 1) + 1
         truth, guess = label_indices(table)
         cell = truth * (self.labels + 1) + np.where(guess < 0, self.labels, guess)
@@ -152,20 +167,22 @@ class Sampler:
 
     def values(self, draws: NDArray[np.int64]) -> Values:
         """Metrics of each draw; draws `[draws, rows]`."""
-        values = self.formulas(_sums(self.counts, draws))
+        times = _times(draws, len(self.counts))
+        values = self.formulas(times @ self.counts)
         if self.labels:
             flat = self.cell[draws] + np.arange(len(draws))[:, None] * self.cells
             counts = np.bincount(flat.ravel(), minlength=len(draws) * self.cells).reshape(len(draws), -1)
             values |= label_metrics(counts[:, :-1].reshape(-1, self.labels, self.labels + 1))
+        if self.gaps is not None:
+            values[ECE] = calibration_error(times @ self.gaps)
         return values
 
 
-def _sums(counts: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sums of the drawn rows' counts, `[draws, counts]`: how often each row was drawn times what it counts."""
-    rows = len(counts)
+def _times(draws: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """How often each row was drawn, `[draws, rows]`."""
     flat = draws + np.arange(len(draws))[:, None] * rows
     times = np.bincount(flat.ravel(), minlength=len(draws) * rows).reshape(len(draws), rows)
-    return np.asarray(times.astype(np.float64) @ counts)
+    return np.asarray(times.astype(np.float64))
 
 
 def points(table: pa.Table) -> Values:
@@ -190,7 +207,7 @@ def swapped(base: pa.Table, tuned: pa.Table, flips: Iterable[NDArray[np.uint8]])
     tested so. Source: Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989 (approximate randomization).
     """
     rows = base.num_rows
-    sampler = Sampler(pa.concat_tables([base, tuned], promote_options="default"))
+    sampler = Sampler(pa.concat_tables([base, tuned], promote_options="default"), calibrated=False)
     step = max(1, _CELLS_AT_ONCE // max(rows, sampler.cells))
     parts = []
     for chunk in (flip[start : start + step] for flip in flips for start in range(0, len(flip), step)):

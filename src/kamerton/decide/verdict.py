@@ -12,7 +12,7 @@ from kamerton.decide.baselines import SOURCE
 from kamerton.decide.run_files import RunFiles
 from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
-from kamerton.score.metrics import LOWER_IS_BETTER, compute, is_labelled
+from kamerton.score.metrics import compute, is_labelled, lower_is_better
 
 TITLES = {
     "accuracy": "Accuracy",
@@ -47,8 +47,8 @@ def title(metric: str) -> str:
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
     """One row per metric of the test split, and remarks.
 
-    A row is `{name, title, base, tuned, base_interval, tuned_interval, change, verdict}`. Numbers come from
-    the score tables, else from run.json (then without intervals); where the two disagree, a remark says so.
+    A row is `{name, title, base, tuned, base_interval, tuned_interval, change, verdict, lower_is_better}`. Numbers
+    come from the score tables, else from run.json (then without intervals); where the two disagree, a remark says so.
     """
     remarks: list[str] = []
     recorded = run.record.get("metrics") or {}
@@ -65,7 +65,8 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
             remarks.append(f"No difference can be given: {reasons}.")
     named = dict.fromkeys([*TITLES, *(name for side in sides.values() for name in side["point"])])
     known = [name for name in named if any(_is_number(side["point"].get(name)) for side in sides.values())]
-    return [_row(name, sides, changes.get(name)) for name in known], remarks
+    lower = lower_is_better(run.base, run.tuned)
+    return [_row(name, sides, changes.get(name), lower=name in lower) for name in known], remarks
 
 
 def _side(table: pa.Table | None, recorded: Any, split: str, remarks: list[str]) -> Row:
@@ -86,14 +87,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _row(name: str, sides: dict[str, Row], change: Any) -> Row:
-    row = {"name": name, "title": TITLES.get(name, name), "change": change, "verdict": _verdict(name, change)}
+def _row(name: str, sides: dict[str, Row], change: Any, *, lower: bool) -> Row:
+    row = {"name": name, "title": TITLES.get(name, name), "change": change, "verdict": _verdict(change, lower=lower)}
+    row["lower_is_better"] = lower
     for side, values in sides.items():
         row |= {side: values["point"].get(name), f"{side}_interval": values["intervals"].get(name)}
     return row
 
 
-def _verdict(name: str, change: Any) -> str | None:
+def _verdict(change: Any, *, lower: bool) -> str | None:
     """better, worse, same (on every example), or unclear when the interval holds zero."""
     if change is None:
         return None
@@ -101,7 +103,7 @@ def _verdict(name: str, change: Any) -> str | None:
         return "same"
     if change["low"] <= 0 <= change["high"]:
         return "unclear"
-    return "better" if (change["low"] > 0) != (name in LOWER_IS_BETTER) else "worse"
+    return "better" if (change["low"] > 0) != lower else "worse"
 
 
 def baseline_table(run: RunFiles) -> list[Row]:
@@ -130,7 +132,7 @@ def _against(name: str, table: pa.Table, tuned: pa.Table, metric: str) -> Row:
         "title": title,
         "metrics": compute(table),
         "change": change,
-        "verdict": _verdict(metric, change),
+        "verdict": _verdict(change, lower=metric in lower_is_better(table, tuned)),
     }
 
 

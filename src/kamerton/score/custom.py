@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kamerton.config.targets import metric_function
 from kamerton.errors import Fault, RunFailed
-from kamerton.score.metrics import OWN, OWN_WHOLE, compute, finite
+from kamerton.score.metrics import OWN, OWN_LOWER, OWN_WHOLE, compute, finite
 
 RESAMPLES = 200  # of a metric that has to be computed anew for each draw; enough for two digits of an interval
 
@@ -27,11 +27,15 @@ RESAMPLES = 200  # of a metric that has to be computed anew for each draw; enoug
 def with_own_metrics(
     table: pa.Table, metrics: Mapping[str, Mapping[str, Any] | None], allowed: Sequence[str] = ()
 ) -> pa.Table:
-    """The table with the value of each metric; more is taken to be better.
+    """The table with the value of each metric; what it had of such metrics goes.
+
+    More is better, unless the function (or torchmetrics' class) has the attribute `higher_is_better = False`.
 
     Raises `RunFailed` naming the metric that raised, returned something else, or has the name of another.
     """
+    table = _without(table)
     whole: dict[str, dict[str, float | None]] = {}
+    lower: list[str] = []
     taken = set(compute(table))
     for name, node in metrics.items():
         if node is None:
@@ -40,13 +44,21 @@ def with_own_metrics(
             raise _failed(name, f"metrics.{name} has the name of a metric that is there already", "rename it")
         function = metric_function(node, allowed)
         values = _called(name, function, table)
+        if getattr(function, "higher_is_better", None) is False:
+            lower.append(name)
         if isinstance(values, float):
             whole[name] = {"value": finite(values), **_interval(name, function, table)}
         else:
             table = table.append_column(pa.field(f"{OWN}{name}", pa.float64()), pa.array(values, from_pandas=True))
-    if not whole:
-        return table
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), OWN_WHOLE: json.dumps(whole)})
+    said = {key: json.dumps(value) for key, value in ((OWN_WHOLE, whole), (OWN_LOWER, lower)) if value}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **said}) if said else table
+
+
+def _without(table: pa.Table) -> pa.Table:
+    """The table without metrics of one's own: of folds that were joined, those of the whole would be the first's."""
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key not in (OWN_WHOLE, OWN_LOWER)}
+    bare = table.drop_columns([name for name in table.column_names if name.startswith(OWN)])
+    return bare.replace_schema_metadata(metadata)
 
 
 def _called(name: str, function: Callable[[pa.Table], Any], table: pa.Table) -> float | NDArray[np.float64]:

@@ -30,7 +30,8 @@ NO_LABEL = "(no label)"
 ECE_BINS = 15
 OWN = "metric:"  # before the name of a column that holds a metric of one's own
 OWN_WHOLE = b"metrics"  # the schema metadata of metrics of the whole table, JSON: {name: {value, low, high}}
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece"})
+OWN_LOWER = b"lower_is_better"  # the schema metadata of metrics of one's own of which less is better, JSON: [name, …]
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece"})  # of the metrics that are here; of all see `lower_is_better`
 
 
 def compute(table: pa.Table) -> dict[str, float | None]:
@@ -96,6 +97,12 @@ def _own_part(
 def own_of_whole(table: pa.Table) -> dict[str, dict[str, float | None]]:
     """Metrics of one's own that are numbers of the whole table: `{value, low, high}` by name."""
     return dict(json.loads((table.schema.metadata or {}).get(OWN_WHOLE, b"{}")))
+
+
+def lower_is_better(*tables: pa.Table | None) -> frozenset[str]:
+    """The metrics of which less is better, with those of one's own that one of the tables says so of."""
+    known = [table.schema.metadata or {} for table in tables if table is not None]
+    return LOWER_IS_BETTER.union(*(json.loads(metadata.get(OWN_LOWER, b"[]")) for metadata in known))
 
 
 def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.float64]]:
@@ -170,22 +177,30 @@ def expected_calibration_error(table: pa.Table) -> float | None:
     prediction or log-probabilities are left out. Source: Guo et al., On Calibration of Modern Neural
     Networks, 2017.
     """
-    import torch
-    from torchmetrics.functional.classification import binary_calibration_error
+    return finite(calibration_error(calibration_counts(table).sum(axis=0)))
 
+
+def calibration_counts(table: pa.Table) -> NDArray[np.float64]:
+    """Of each example, confidence minus 1 if right, in the column of its bin; last, whether it counts.
+
+    `[rows, bins + 1]`. A row without label, prediction or log-probabilities is all zero.
+    """
     truth, guess = label_indices(table)
     probabilities = label_probabilities(table)
+    counts = np.zeros((table.num_rows, ECE_BINS + 1))
     rows = np.flatnonzero((truth >= 0) & (guess >= 0) & (guess < probabilities.shape[1]))
+    rows = rows[np.isfinite(probabilities[rows, guess[rows]])]
     confidence = probabilities[rows, guess[rows]]
-    known = np.isfinite(confidence)
-    if not known.any():
-        return None
-    # torchmetrics has a bin of its own for a confidence of exactly 1; just below, it falls into the last of
-    # 15.
-    confidence = np.minimum(confidence[known], np.nextafter(1.0, 0.0))
-    correct = (truth[rows] == guess[rows])[known].astype(np.int64)
-    error = binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), n_bins=ECE_BINS)
-    return float(error)
+    edges = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
+    counts[rows, np.searchsorted(edges, confidence, side="right")] = confidence - (truth[rows] == guess[rows])
+    counts[rows, -1] = 1
+    return counts
+
+
+def calibration_error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The calibration error of sums of `calibration_counts`, `[..., bins + 1]`; NaN where no example counts."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
 
 
 def is_labelled(table: pa.Table) -> bool:

@@ -31,6 +31,7 @@ from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.output import plain_console
+from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute, is_labelled
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.build import begin_wandb, wandb_run
@@ -177,9 +178,11 @@ def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Sp
     tables = _joined(folders, "test")
     assert tables is not None  # every fold is done
     _check_cover(config, tables, prepared)
+    tables = with_own_metrics(tables, config.metrics, config.allow_targets)
     write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
     metrics = {OUT_OF_FOLD: compute(tables)}
     if (base := _joined(folders, "base")) is not None:
+        base = with_own_metrics(base, config.metrics, config.allow_targets)
         write_scores(base, run.path / "scores" / "base.parquet")
         metrics["base"] = compute(base)
     if config.baselines:
