@@ -145,6 +145,18 @@ def test_what_is_refused_is_a_fault_with_its_fix(
     assert len(endpoint.files) == 2
 
 
+def test_a_key_that_a_server_here_asks_for_and_nobody_set_is_not_called_wrong(
+    endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a server of this machine wants one is known when it has been asked."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    endpoint.before = lambda kind, number: failing(401, message="Incorrect API key provided.")
+    with pytest.raises(UserError, match="the environment variable OPENAI_API_KEY is not set") as error:
+        hosted()
+    assert error.value.faults[0].fix.startswith("export OPENAI_API_KEY=")
+    assert not endpoint.files
+
+
 def test_a_job_that_failed_says_why_and_the_next_command_begins_another(endpoint: Imitation, hosted: Hosted) -> None:
     endpoint.fate = "failed"
     with pytest.raises(RunFailed, match="the file is no good"):

@@ -86,6 +86,19 @@ def test_everything_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch:
     assert "OPENAI_API_KEY" in next(fault.fix for fault in found if fault.code == "hosted.key")
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_key_that_is_not_set_is_said_before_anything_is_written(
+    command: str, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert main([command, *HOSTED, f"data.path={animals}", f"paths.outputs={tmp_path / 'outputs'}"]) == 2
+    said = capsys.readouterr().err
+    assert "the environment variable OPENAI_API_KEY is not set" in said
+    assert "fix: export OPENAI_API_KEY=" in said
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_the_key_is_sent_to_no_address_that_only_a_folder_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert untrusted(None) is None

@@ -132,6 +132,10 @@ def said(error: Any, endpoint: Endpoint) -> str:
 
 def _refusal(error: Any, message: str, endpoint: Endpoint) -> Fault:
     status = getattr(error, "status_code", None)
+    if status == 401 and not endpoint.secret:  # of this machine, or it would not have been asked
+        message = f"the environment variable {endpoint.key} is not set, and {message}"
+        fix = f"export {endpoint.key}=… (of kamerton serve: a token of its --tokens), or serve with --no-auth"
+        return Fault("hosted.key", message, fix, column="model.key")
     if status in (401, 403):
         fix = f"correct the key in the environment variable {endpoint.key}, or its project's rights"
         return Fault("hosted.key", message, fix, column="model.key")

@@ -71,7 +71,8 @@ def run_evaluation(
     """
     subject = find_subject(options, values, named, defaults)
     options = dataclasses.replace(options, engine=engine_for(subject.config.model, options.engine))
-    faults = {"local": list, "hosted": check_hosted, "vllm": check_vllm}[options.engine.kind]()
+    kind = options.engine.kind
+    faults = check_hosted(options.engine) if kind == "hosted" else check_vllm() if kind == "vllm" else []
     if faults:
         raise UserError(faults)
     if options.threads is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kamerton.data.example import DataExample
 from kamerton.decide.mask import mask_text
 from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.providers.endpoint import OPENAI
 from kamerton.score.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -31,12 +32,16 @@ _LONGEST_PAUSE = 60.0
 _LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"  # OpenAI's reasoning models refuse the first
 
 
-def check_hosted() -> list[Fault]:
-    """What is missing for requests."""
-    if importlib.util.find_spec("httpx") is not None:
-        return []
-    message = "engine=hosted needs the package httpx, which is not installed"
-    return [Fault("engine.package", message, "pip install 'kamerton[hosted]'", column="engine.kind")]
+def check_hosted(engine: EngineOptions) -> list[Fault]:
+    """What is missing for requests: a package, or the key without which OpenAI answers nobody (others may)."""
+    faults = []
+    if importlib.util.find_spec("httpx") is None:
+        message = "engine=hosted needs the package httpx, which is not installed"
+        faults.append(Fault("engine.package", message, "pip install 'kamerton[hosted]'", column="engine.kind"))
+    if engine.url.rstrip("/") == OPENAI and not (os.environ.get(engine.key) or "").strip():
+        message = f"the environment variable {engine.key} is not set: it should hold the key of {OPENAI}"
+        faults.append(Fault("engine.key", message, f"export {engine.key}=…", column="engine.key"))
+    return faults
 
 
 def hosted_answers(
@@ -184,7 +189,6 @@ def _refused(status: int, reason: str, engine: EngineOptions) -> Fault:
     message = f"{mask_text(engine.url)} refuses the request: {mask_text(reason)}"
     if status in (401, 403):
         there = "holds" if os.environ.get(engine.key) else "is not set: it should hold"
-        return Fault(
-            "engine.key", message, f"the environment variable {engine.key} {there} the key", column="engine.key"
-        )
+        fix = f"the environment variable {engine.key} {there} the key"
+        return Fault("engine.key", message, fix, column="engine.key")
     return Fault("engine.refused", message, "correct model.name, engine.url or the options of score", column="engine")
