@@ -11,19 +11,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
+from local_server import Asked, LocalServer, Said
+
 STEPS = 4
-Said = tuple[int, dict[str, str], Any]
 
 
-class Imitation:
+class Imitation(LocalServer):
     """Serves while it is entered. `before` and `after` are told of each request by its kind and number among its kind:
     what `before` returns is answered instead, and None from `after` hangs up without an answer."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.files: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
@@ -36,23 +36,19 @@ class Imitation:
         self.mute: set[str] = set()  # models that do not chat
         self.before: Callable[[str, int], Said | None] = lambda kind, number: None
         self.after: Callable[[str, int], bool] = lambda kind, number: True
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients are killed
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Imitation:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def respond(self, asked: Asked) -> Said | None:
+        path, _, query = asked.path.partition("?")
+        routes = ((kind, re.fullmatch(route, path)) for method, route, kind in _ROUTES if method == asked.method)
+        kind, found = next((pair for pair in routes if pair[1]), ("unknown", None))
+        name = found[1] if found and found.groups() else ""
+        with self._lock:
+            self.keys.add(asked.headers.get("Authorization"))
+            self.counts[kind] += 1
+            number = self.counts[kind]
+            said = self.before(kind, number) or self.answer(kind, name, query, asked.body)
+            return said if self.after(kind, number) else None
 
     def events(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         looks, job_id = self.looks[job["id"]], job["id"]
@@ -77,7 +73,7 @@ class Imitation:
                     job["error"] = {"code": "bad_data", "message": "the file is no good", "param": "training_file"}
         return job
 
-    def respond(self, kind: str, name: str, query: str, body: bytes) -> Said:
+    def answer(self, kind: str, name: str, query: str, body: bytes) -> Said:
         if kind == "upload":
             return self._upload(body)
         if kind == "create":
@@ -155,45 +151,6 @@ _ROUTES = (
     ("POST", r"/v1/fine_tuning/jobs/([^/]+)/resume", "resume"),
     ("POST", r"/v1/chat/completions", "chat"),
 )
-
-
-def _handler(imitation: Imitation) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # headers and body in one packet: no waiting for an acknowledgement
-
-        def _serve(self) -> None:
-            path, _, query = self.path.partition("?")
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            routes = ((kind, re.fullmatch(route, path)) for method, route, kind in _ROUTES if method == self.command)
-            kind, found = next((pair for pair in routes if pair[1]), ("unknown", None))
-            name = found[1] if found and found.groups() else ""
-            with lock:
-                imitation.keys.add(self.headers.get("Authorization"))
-                imitation.counts[kind] += 1
-                number = imitation.counts[kind]
-                said = imitation.before(kind, number) or imitation.respond(kind, name, query, body)
-                answers = imitation.after(kind, number)
-            if not answers:
-                self.close_connection = True
-                return
-            status, headers, value = said
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            for header, text in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(header, text)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = _serve  # noqa: N815
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            del format, arguments
-
-    return Handler
 
 
 def _page(items: list[dict[str, Any]], query: str) -> Said:

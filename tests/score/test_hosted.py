@@ -124,7 +124,7 @@ def test_what_goes_on_failing_ends_the_evaluation_and_keeps_the_key_to_itself(mo
     [
         ((401, {}, {"error": {"message": "bad key"}}), "engine.key", "MY_KEY is not set"),
         ((404, {}, {"error": {"message": "no model my-model"}}), "engine.refused", "no model my-model"),
-        ((200, {}, "<html>"), "engine.protocol", "not a chat completion"),
+        ((200, {}, b"<html>"), "engine.protocol", "not a chat completion"),
     ],
 )
 def test_what_will_never_work_is_said_at_once(answer: Answer, code: str, words: str) -> None:
