@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ WINDOW = 100  # steps
 FIRST = 10  # steps that count as the beginning
 
 Floats = NDArray[np.float64]
+Row = tuple[int, dict[str, float]]  # an optimizer step, and what was logged at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +119,55 @@ def spread(values: Floats) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def read_rows(file: Path) -> list[tuple[int, dict[str, float]]]:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a `metrics.csv` was read: its header, the last line that was read, and the byte at which that ends."""
+
+    head: bytes = b""
+    last: bytes = b""
+    end: int = 0
+
+
+def read_rows(file: Path) -> list[Row]:
     """The rows of a `metrics.csv` as `(step, values)`, without empty cells; none where there is no file.
 
     The file may be written to meanwhile: a last line that is half written is left out.
     """
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        text, newline, _ = lines.read().rpartition("\n")
-    return list(rows_of(csv.DictReader((text + newline).splitlines())))
+    return read_on(file, Mark())[0]
 
 
-def rows_of(rows: Iterable[Mapping[str, str]]) -> Iterable[tuple[int, dict[str, float]]]:
+def read_on(file: Path, mark: Mark) -> tuple[list[Row], Mark, bool]:
+    """The rows after `mark`, the mark after them, and whether they are all that the file has.
+
+    It is all of them where the file was written anew since: that happens when metrics are new, and when a run goes on.
+    """
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return [], Mark(), True
+    with stream:
+        head = stream.readline()
+        if not head.endswith(b"\n"):
+            return [], Mark(), True
+        anew = head != mark.head or not _goes_on(stream, mark)
+        if anew:
+            mark = Mark(head, head, len(head))
+            stream.seek(mark.end)
+        whole, newline, _ = stream.read().rpartition(b"\n")
+    lines = whole.decode("utf-8").split("\n") if newline else []
+    columns = next(csv.reader([head.decode("utf-8")]))
+    if lines:
+        mark = Mark(head, lines[-1].encode() + newline, mark.end + len(whole) + len(newline))
+    return list(rows_of(csv.DictReader(lines, columns))), mark, anew
+
+
+def _goes_on(stream: BinaryIO, mark: Mark) -> bool:
+    """Whether the last line that was read is still where it was; leaves the stream at its end."""
+    stream.seek(mark.end - len(mark.last))
+    return stream.read(len(mark.last)) == mark.last
+
+
+def rows_of(rows: Iterable[Mapping[str, str]]) -> Iterable[Row]:
     """Rows of `metrics.csv` as `(step, values)`; empty cells are left out."""
     for row in rows:
         values = {key: float(value) for key, value in row.items() if value not in ("", None) and key != "step"}

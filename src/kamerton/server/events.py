@@ -1,29 +1,27 @@
-"""A job's events in OpenAI's shape: what its run noted, the metrics of its steps, and how it ended."""
+"""A job's events in OpenAI's shape: what its run noted, the metrics of its steps, and how it ended.
+
+They are listed a page at a time, and no more than the page is built: a job may have a hundred thousand steps.
+"""
 
 from __future__ import annotations
 
-import csv
-import time
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kamerton.jobs.store import ENDED, read_events, record_of, settle
+from kamerton.jobs.store import read_events, record_of, settle
+from kamerton.server.pages import unknown
 from kamerton.server.settings import Settings
+from kamerton.server.steps import Step, steps_of
 from kamerton.server.texts import readable
 from kamerton.server.view import name_in, seconds
 
-# The columns of metrics.csv that a client is shown, under OpenAI's names.
-_NAMES = {
-    "train/loss": "train_loss",
-    "train/token_accuracy": "train_mean_token_accuracy",
-    "val/loss": "full_valid_loss",
-    "val/token_accuracy": "full_valid_mean_token_accuracy",
-    "lr": "learning_rate",
-}
-Steps = tuple[tuple[int, Mapping[str, float]], ...]
+Place = tuple[int, int]  # when it was, and its number among all: the order of events
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,15 @@ class Event:
     message: str
     kind: str = "message"
     data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An event that is built when it is shown."""
+
+    id: str
+    time: int
+    build: Callable[[str, int], Event]
 
 
 def show_event(event: Event) -> dict[str, Any]:
@@ -51,75 +58,100 @@ def show_event(event: Event) -> dict[str, Any]:
     }
 
 
-def events_of(settings: Settings, path: Path) -> list[Event]:
-    """All events of a job, the newest first. An id always names the same one."""
+def events_page(settings: Settings, path: Path, after: str | None, limit: int) -> tuple[list[Event], bool]:
+    """At most `limit` events of a job, the newest first, and whether there are more.
+
+    They begin after the one with the id `after`; an id always names the same event. Raises `ApiError` where there is
+    none.
+    """
     settle(path)
     record = record_of(path)
-    found = [*_stations(path, record), *_noted(settings, path, record), *_measured(path, record)]
-    return sorted(found, key=lambda event: event.time)[::-1]
+    drafts, steps = [*_stations(path, record), *_noted(settings, path, record)], steps_of(path / "metrics.csv")
+    time_of = _clock(record)
+
+    def place(at: int) -> Place:  # of a step: behind what else was in the same second
+        return time_of(steps[at].number), len(drafts) + at
+
+    others = [(draft.time, at) for at, draft in enumerate(drafts)]
+    older = len(steps)
+    if after is not None:
+        at = _find(path, after, drafts, steps)
+        end = others[at] if at < len(drafts) else place(at - len(drafts))
+        others, older = [one for one in others if one < end], bisect_left(range(older), end, key=place)
+    newest_first = merge(sorted(others, reverse=True), map(place, reversed(range(older))), reverse=True)
+    chosen = list(islice(newest_first, limit + 1))
+
+    def event(time: int, at: int) -> Event:
+        if at >= len(drafts):
+            return _measured(path, record, steps[at - len(drafts)], time)
+        return drafts[at].build(drafts[at].id, time)
+
+    return [event(*one) for one in chosen[:limit]], len(chosen) > limit
+
+
+def _find(path: Path, event_id: str, drafts: Sequence[_Draft], steps: Sequence[Step]) -> int:
+    """The number of an event among all: first those that are drafted, then the steps."""
+    number = event_id.removeprefix(_id(path, "step-"))
+    if number.isdecimal() and len(number) < 20:
+        at = bisect_left(steps, int(number), key=lambda step: step.number)
+        if at < len(steps) and _id(path, f"step-{steps[at].number}") == event_id:
+            return len(drafts) + at
+    for at, draft in enumerate(drafts):
+        if draft.id == event_id:
+            return at
+    raise unknown(event_id)
 
 
 def _id(path: Path, name: object) -> str:
     return f"ftevent-{path.name.removeprefix('ftjob-')}-{name}"
 
 
-def _stations(path: Path, record: Mapping[str, Any]) -> Iterator[Event]:
+def _stations(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
     """What a run's record tells: created, started, succeeded."""
     asked, times, progress = record["request"], record.get("times") or {}, record.get("progress") or {}
-    yield Event(_id(path, "created"), int(asked["created"]), "info", f"Created fine-tuning job: {path.name}")
+
+    def draft(name: str, time: int, message: str) -> _Draft:
+        return _Draft(_id(path, name), time, partial(Event, level="info", message=message))
+
+    yield draft("created", int(asked["created"]), f"Created fine-tuning job: {path.name}")
     started, finished = seconds(times.get("started")), seconds(times.get("finished"))
     if started is not None:
-        yield Event(_id(path, "started"), started, "info", "Fine-tuning job started")
+        yield draft("started", started, "Fine-tuning job started")
     if record.get("state") == "succeeded" and finished is not None:
         step, steps = progress.get("step"), progress.get("steps")
         if step is not None and steps is not None and step < steps:
             message = f"Training ended early, at step {step} of {steps}: the validation loss no longer improved"
-            yield Event(_id(path, "early"), finished, "info", message)
-        yield Event(_id(path, "model"), finished, "info", f"New fine-tuned model created: {name_in(path, asked)}")
-        yield Event(_id(path, "succeeded"), finished, "info", "The job has successfully completed")
+            yield draft("early", finished, message)
+        yield draft("model", finished, f"New fine-tuned model created: {name_in(path, asked)}")
+        yield draft("succeeded", finished, "The job has successfully completed")
 
 
-def _noted(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[Event]:
+def _noted(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
     """The lines of `events.jsonl`."""
     asked, (lines, _) = record["request"], read_events(path)
-    for number, line in enumerate(lines):
+
+    def build(line: dict[str, Any], event_id: str, time: int) -> Event:
         line = readable(settings, path, asked, line)
         data = {"code": line["code"], "evidence": line["evidence"], "advice": line["advice"]}
-        time = seconds(line["time"]) or int(asked["created"])
-        yield Event(_id(path, number), time, line["level"], line["message"], data=data)
+        return Event(event_id, time, line["level"], line["message"], data=data)
+
+    for number, line in enumerate(lines):
+        yield _Draft(_id(path, number), seconds(line["time"]) or int(asked["created"]), partial(build, line))
 
 
-def _measured(path: Path, record: Mapping[str, Any]) -> Iterator[Event]:
-    """The steps of `metrics.csv`, as if all had taken the same time: it holds none."""
-    file, progress = path / "metrics.csv", record.get("progress") or {}
-    if not file.exists():
-        return
+def _clock(record: Mapping[str, Any]) -> Callable[[int], int]:
+    """When a step was, as if all had taken the same time: `metrics.csv` does not say."""
+    progress = record.get("progress") or {}
     since = seconds((record.get("times") or {}).get("started")) or int(record["request"]["created"])
     pace = progress.get("seconds", 0.0) / max(1, progress.get("step") or 1)
-    for step, values in read_steps(file, _version(file, record)):
-        losses = {"training": values.get("train_loss"), "validation": values.get("full_valid_loss")}
-        said = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
-        data = {"step": step, "total_steps": progress.get("steps"), **values}
-        message = f"Step {step}/{progress.get('steps')}: {said}"
-        yield Event(_id(path, f"step-{step}"), since + int(pace * step), "info", message, "metrics", data)
+    return lambda step: since + int(pace * step)
 
 
-def _version(file: Path, record: Mapping[str, Any]) -> int:
-    """What changes with the file: of one that is being written, once a second."""
-    return file.stat().st_mtime_ns if record.get("state") in ENDED else int(time.time())
-
-
-@lru_cache(maxsize=64)
-def read_steps(file: Path, version: int) -> Steps:
-    """What `metrics.csv` says of each step; read again when it has changed, and not for every client that asks."""
-    del version
-    steps: dict[int, dict[str, float]] = {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = csv.reader(lines)
-        columns = {index: _NAMES[name] for index, name in enumerate(next(rows, [])) if name in _NAMES}
-        for row in rows:
-            if not row or not row[0].isdecimal():  # torn by a kill
-                continue
-            found = {name: float(row[index]) for index, name in columns.items() if index < len(row) and row[index]}
-            steps.setdefault(int(row[0]), {}).update(found)
-    return tuple(steps.items())
+def _measured(path: Path, record: Mapping[str, Any], step: Step, time: int) -> Event:
+    """The metrics of a step."""
+    steps = (record.get("progress") or {}).get("steps")
+    losses = {"training": step.values.get("train_loss"), "validation": step.values.get("full_valid_loss")}
+    said = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
+    data = {"step": step.number, "total_steps": steps, **step.values}
+    message = f"Step {step.number}/{steps}: {said}"
+    return Event(_id(path, f"step-{step.number}"), time, "info", message, "metrics", data)

@@ -15,8 +15,8 @@ from kamerton.jobs import control
 from kamerton.server.asked import JobRequest
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
-from kamerton.server.events import events_of, show_event
-from kamerton.server.pages import After, Limit, only, page
+from kamerton.server.events import events_page, show_event
+from kamerton.server.pages import After, Limit, listed, only, page
 from kamerton.server.places import file_path, job_path
 from kamerton.server.settings import Settings
 from kamerton.server.start import start_job
@@ -63,9 +63,8 @@ def jobs_router(settings: Settings) -> APIRouter:
         request: Request, job_id: str, tenant: Tenant, after: After = None, limit: Limit = 20
     ) -> dict[str, Any]:
         only(request, ("after", "limit"))
-        path = job_path(settings, tenant, job_id)
-        found = events_of(settings, path)
-        return page(found, show_event, lambda event: event.id, after, limit)
+        events, has_more = events_page(settings, job_path(settings, tenant, job_id), after, limit)
+        return listed([show_event(event) for event in events], has_more=has_more)
 
     @router.get("/{job_id}/checkpoints")
     def list_checkpoints(

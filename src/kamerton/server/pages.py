@@ -29,11 +29,21 @@ def page(
     if after is not None:
         start = next((number for number, item in enumerate(items, start=1) if id_of(item) == after), -1)
         if start < 0:
-            raise ApiError(400, f"after: nothing here has the id {after}", "after", "invalid_value")
+            raise unknown(after)
     shown = [show(item) for item in items[start : start + limit]]
+    return listed(shown, has_more=start + limit < len(items))
+
+
+def listed(shown: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page of what is shown already."""
     ids = [one["id"] for one in shown]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
-    return {"object": "list", "data": shown, "has_more": start + limit < len(items), **ends}
+    return {"object": "list", "data": shown, "has_more": has_more, **ends}
+
+
+def unknown(after: str) -> ApiError:
+    """The error of a page that would come after what is not there."""
+    return ApiError(400, f"after: nothing here has the id {after}", "after", "invalid_value")
 
 
 def only(request: Request, known: Collection[str]) -> None:
