@@ -24,6 +24,7 @@ from kamerton.locks import holder
 
 CAT: Any = [{"role": "user", "content": "the cat number 3"}]
 ASKED: dict[str, Any] = {"messages": CAT, "max_tokens": 8, "temperature": 0}
+BEGUN = ("queued", "validating_files")
 HOW = {"n_epochs": 20, "batch_size": 8, "learning_rate_multiplier": 50}
 
 
@@ -49,11 +50,11 @@ def tuned(server: Server) -> Any:
         metadata={"purpose": "proof"},
         seed=7,
     )
-    assert (job.status, job.fine_tuned_model, job.finished_at) == ("queued", None, None)
+    assert (job.status in BEGUN, job.fine_tuned_model, job.finished_at) == (True, None, None)
     until(client, job.id, "running", "failed")
     resting = jobs.pause(job.id)
     assert (str(resting.status), resting.error, resting.finished_at) == ("paused", None, None)
-    assert jobs.resume(job.id).status == "queued"
+    assert jobs.resume(job.id).status in BEGUN
     until(client, job.id, "running", "failed")
     with pytest.raises(openai.ConflictError, match="is running"):
         jobs.resume(job.id)
@@ -185,16 +186,30 @@ def is_asked_to_end(pid: int) -> bool:
     return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def test_a_server_that_is_asked_to_end_ends_in_order_and_alone(server: Server) -> None:
+    client = server.client()
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=upload(client, chats()))
+    path = server.root / "ann" / job.id
+    wait_for(lambda: bool(training_of(path)), "nobody trains")
+    assert server.end(signal.SIGTERM) == 0
+    assert training_of(path)
+    assert "Traceback" not in server.log.read_text()
+    server.start()
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
 def test_a_broken_file_fails_the_job_and_names_the_line(server: Server, tuned: Any) -> None:
     client = server.client()
-    jobs, file_id = client.fine_tuning.jobs, upload(client, chats(3) + b'{"messages": [\n', "broken.jsonl")
+    lines = b'{"messages": [\n', '{"prompt": "café", "completion": "x"}\n'.encode("latin-1"), b'{"messages": []}\n'
+    jobs, file_id = client.fine_tuning.jobs, upload(client, chats(3) + b"".join(lines), "broken.jsonl")
     job = jobs.create(model="tiny", training_file=file_id, metadata={"purpose": "broken"})
     with pytest.raises(openai.ConflictError, match=f"Job {job.id} still needs"):
         client.files.delete(file_id)
     failed = until(client, job.id, "failed", "succeeded")
     assert failed.error.param == "training_file"
     assert failed.error.code == "invalid_training_file"
-    assert "broken.jsonl:7: not JSON" in failed.error.message
+    for said in ("broken.jsonl:7: not JSON", "broken.jsonl:8: byte 0xe9", "broken.jsonl:9:messages: messages is not"):
+        assert said in failed.error.message
     assert failed.fine_tuned_model is None
     events = list(client.fine_tuning.jobs.list_events(job.id))
     assert "error" in [event.level for event in events]

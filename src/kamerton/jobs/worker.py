@@ -27,6 +27,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.jobs.queue import turn
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
 from kamerton.locks import hold, name_holder
+from kamerton.train.opening import LOCK
 from kamerton.train.rundir import RunDirectory
 
 _children: list[subprocess.Popen[bytes]] = []  # kept to be waited for, or they would stay as zombies
@@ -120,9 +121,18 @@ def _train(path: Path, stopper: Stopper) -> int:
     job = record_of(path)["job"]
     config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     with _turn(path, job, config) as mine:
+        _say_begun(path)
         environment = {**os.environ, **mine.environment}
         options: dict[str, Any] = {"cwd": job["cwd"], "env": environment, "pass_fds": mine.locks}
         return stopper.run(command(job), stdin=subprocess.DEVNULL, **options)
+
+
+def _say_begun(path: Path) -> None:
+    """It waits no longer: what is checked first are its data."""
+    lock = hold(path / LOCK)
+    if lock is not None:
+        with lock:
+            RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
 
 
 def _turn(path: Path, job: Mapping[str, Any], config: Mapping[str, Any]) -> AbstractContextManager[Gpus]:

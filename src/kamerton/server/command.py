@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,17 @@ def serve_command(arguments: Sequence[str]) -> int:
 
 
 def _serve(settings: Settings, host: str, port: int) -> int:
+    """Answer requests until SIGTERM or Ctrl-C, which end the server alone, in order: 0."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises it again at its end
+    try:
+        return _answer(settings, host, port)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _answer(settings: Settings, host: str, port: int) -> int:
     import uvicorn
 
     from kamerton.server.app import create_app
@@ -63,10 +75,7 @@ def _serve(settings: Settings, host: str, port: int) -> int:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(options)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        return 0
+    server.run()
     return 0 if server.started else 1
 
 
