@@ -156,8 +156,9 @@ def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
     examples: that of the mean over runs when examples are resampled, less what runs of one side answer differently by
     chance, which the first part holds already. Degrees of freedom after Satterthwaite. Where no example is special to a
     side this is Student's t on the runs' values; where seeds do not matter, the paired bootstrap's standard error. With
-    no variance over seeds to be had, only the examples count. Runs that agree more closely than their own chance allows
-    do so by luck: that chance then counts for the degrees of freedom, else two seeds or three would seem sure of it.
+    no variance over seeds to be had, only the examples count. Where a single seed borrows, runs that agree more closely
+    than their own chance allows do so by luck: for the degrees of freedom that chance counts, else a few seeds of one
+    side would seem sure of both.
 
     Resampling the seeds as well (the plain hierarchical bootstrap) finds among 3 seeds two thirds of their variance,
     and has a normal tail: it claims too much where seeds matter (`scripts/bench/claims.py` measures both).
@@ -174,7 +175,8 @@ def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
     residuals = [side.resamples - side.resamples.mean(axis=0) for side in several]
     chance = share * sum(float(np.var(one, axis=1, ddof=1).sum()) for one in residuals) / freedom
     special = max(by_examples - chance, 0.0)
-    variance, expected = special + by_seeds, max(by_seeds, chance)
+    borrowed = any(side.trained and len(side.values) == 1 for side in sides)
+    variance, expected = special + by_seeds, max(by_seeds, chance) if borrowed else by_seeds
     spent = special**2 / max(examples - 1, 1) + expected**2 / freedom
     if variance < ROUNDING:
         return Spread(0.0, freedom)
