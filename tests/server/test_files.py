@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -53,6 +54,25 @@ def test_lists_come_in_pages(served: Served) -> None:
         client.files.list(after="file-0")
     with pytest.raises(openai.BadRequestError, match="color is not known"):
         client.files.list(extra_query={"color": "red"})
+
+
+def test_a_file_that_is_deleted_while_files_are_listed_breaks_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = served.client("ben")
+    kept, gone = (upload(client, chats(1), name) for name in ("kept.jsonl", "gone.jsonl"))
+    read = files._read
+
+    def read_late(path: Path) -> dict[str, Any]:
+        if path.name == gone:
+            (path / places.META).unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(files, "_read", read_late)
+    listed = [file.id for file in client.files.list()]
+    assert kept in listed
+    assert gone not in listed
+    assert upload(client, chats(1))
 
 
 def test_another_tenants_file_is_unknown(served: Served) -> None:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -82,8 +82,7 @@ def files_router(settings: Settings) -> APIRouter:
         purpose: str | None = None,
     ) -> dict[str, Any]:
         only(request, ("after", "limit", "order", "purpose"))
-        found = [_read(path) for path in _folders(settings, tenant)]
-        found = [meta for meta in found if purpose in (None, meta["purpose"])]
+        found = [meta for meta in _files(settings, tenant) if purpose in (None, meta["purpose"])]
         found.sort(key=lambda meta: (meta["created"], meta["id"]), reverse=order == "desc")
         return page(found, _shown, lambda meta: str(meta["id"]), after, limit)
 
@@ -184,7 +183,7 @@ def _label(filename: str) -> str:
 
 
 def _check_room(settings: Settings, tenant: str, size: int) -> None:
-    sizes = [_read(path)["bytes"] for path in _folders(settings, tenant)]
+    sizes = [meta["bytes"] for meta in _files(settings, tenant)]
     most = KEPT * settings.max_upload
     if len(sizes) >= MAX_FILES or sum(sizes) + size > most:
         limit = f"{MAX_FILES:,} files and {most / MIB:,.0f} MiB"
@@ -202,9 +201,12 @@ def _there(path: Path) -> Path:
     return path if path.exists() else _there(path.parent)
 
 
-def _folders(settings: Settings, tenant: str) -> list[Path]:
+def _files(settings: Settings, tenant: str) -> Iterator[dict[str, Any]]:
+    """What is known of each file of a tenant; one that is deleted meanwhile is left out."""
     folder = files_of(settings, tenant)
-    return [path for path in folder.iterdir() if (path / META).is_file()] if folder.is_dir() else []
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield _read(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
