@@ -19,6 +19,7 @@ from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.locks import last_holder
 from kamerton.train.opening import LOCK
+from ports import free_port
 
 START = """
 import asyncio, sys
@@ -96,6 +97,34 @@ async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
         assert record(job.path)["times"]["finished"] is not None
         assert (await job.stop()).state == "cancelled"  # once more changes nothing
         assert (await job.wait(1)).is_finished
+
+
+async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
+    start: Callable[..., Awaitable[TrainingJob]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    endless = [*SMALL, "trainer.max_epochs=10000", "trainer.max_steps=-1", "eval.every=500", *SAVES]
+    job = await start(*endless, "trainer=ddp", "trainer.devices=2")
+    await at_step(job, 3)
+    assert (await job.pause()).state == "paused"
+    paused_at = job.status.step or 0
+    await job.resume()
+    await at_step(job, paused_at + 3)
+    first = last_holder(job.path / LOCK).pid
+    (second,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    os.kill(first or 0, signal.SIGKILL)
+    assert (await job.wait(60)).state == "failed"
+    async with asyncio.timeout(600):
+        while is_alive(second):
+            await asyncio.sleep(0.02)
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_what_goes_wrong_before_training_is_the_reason_of_the_failure(
