@@ -58,6 +58,38 @@ def test_a_fault_of_a_sweep_names_its_key(override: str, column: str, part: str)
     assert any(part in str(fault) for fault in found), found
 
 
+@pytest.mark.parametrize(
+    ("typed", "key", "fix"),
+    [
+        ("hydra.sweeper.n_trails=3", "hydra.sweeper.n_trails", "did you mean 'n_trials'?"),
+        ("hydra.sweeper.param.x=3", "hydra.sweeper.param", "did you mean 'params'?"),
+        (
+            "hydra.sweeper.sampler.n_startup_trails=3",
+            "hydra.sweeper.sampler.n_startup_trails",
+            "did you mean 'n_startup_trials'?; a new one is added with +hydra.sweeper.sampler.n_startup_trails=…",
+        ),
+    ],
+)
+def test_a_misspelt_key_of_the_sweeper_names_the_nearest_one(typed: str, key: str, fix: str) -> None:
+    (fault,) = faults("sweep=lr_batch", typed)
+    assert (fault.code, fault.file, fault.column) == ("config.key", "command line", key)
+    assert fault.fix == fix
+
+
+def test_a_misspelt_key_of_the_sweeper_in_a_file_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    text = "# @package _global_\ndefaults: [default]\nhydra:\n  sweeper:\n    n_trails: 3\n"
+    (tmp_path / "sweep" / "mine.yaml").write_text(text)
+    (fault,) = check_overrides(["model=tiny", "data=jsonl", "data.path=x", "sweep=mine"], str(tmp_path))
+    assert (fault.file, fault.column) == ("sweep/mine.yaml", "hydra.sweeper.n_trails")
+    assert fault.fix == "did you mean 'n_trials'?"
+
+
+def test_a_key_of_a_sweep_without_a_sweep_says_so() -> None:
+    (fault,) = faults("hydra.sweeper.n_trials=3")
+    assert fault.fix.startswith("add sweep=lr_batch")
+
+
 def test_all_are_said_at_once() -> None:
     found = faults("sweep=lr_batch", "optimizer.lr=interval(0, 1)", "batch.size=choice(0,-1)", "seed=1,2", "data.pth=x")
     assert {"optimizer.lr", "batch.size", "seed", "data.pth"} <= {fault.column for fault in found}

@@ -18,7 +18,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
@@ -237,6 +238,9 @@ def _bad_yaml(error: MarkedYAMLError) -> Fault:
 
 
 def _not_composed(error: Exception, loader: ConfigLoaderImpl) -> Fault:
+    behind = error.__cause__ or error.__context__
+    if isinstance(behind, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(behind, _named_file(error))
     text = f"{error} {error.__cause__ or ''}"
     reason = " ".join(text.split()) or type(error).__name__
     group = re.search(r"Could not override '/?([^'@]+)", text)
@@ -246,6 +250,18 @@ def _not_composed(error: Exception, loader: ConfigLoaderImpl) -> Fault:
     key = re.search(r"full_key: (\S+)", text)
     place = _named_file(error) or (None if key and not key[1].startswith("object_type") else COMMAND_LINE)
     return Fault("config.compose", reason, fix, place, column=key[1] if key and place is None else None)
+
+
+def _unknown_key(error: ConfigKeyError | ConfigAttributeError, file: str | None) -> Fault:
+    """A key that one of Hydra's own sections does not have; Hydra itself would have it added."""
+    key, section = str(error.full_key), error.parent_node
+    known = [str(name) for name in section] if isinstance(section, DictConfig) else []
+    fix = did_you_mean(str(error.key), known)
+    if error.object_type_str == "BasicSweeperConf":
+        fix = f"add sweep=lr_batch or another sweep if {error.key} is one of its keys"
+    elif error.object_type is dict:  # arguments of a class, of which not all are listed
+        fix += f"; a new one is added with +{key}=…"
+    return Fault("config.key", f"unknown configuration key {key!r}", fix, file, column=key)
 
 
 def _named_file(error: Exception) -> str | None:
