@@ -19,7 +19,8 @@ import pytest
 
 from kamerton.cli import main
 from kamerton.errors import Fault, RunFailed
-from kamerton.locks import hold
+from kamerton.locks import hold, holder
+from kamerton.sweep.report import write_sweep_report
 
 Sweep = Callable[..., Path]
 SMALL = ["sweep=default", "model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "baselines=false", "base=false"]
@@ -309,6 +310,21 @@ def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(words: 
     assert [row["outcome"] for row in trials(found)] == ["complete"] * 4
     assert scored(found) == [str(best(found)["number"])]
     assert sum("Test split" in text for text in said) == 1, said
+
+
+def test_workers_that_end_together_write_the_report_one_after_the_other(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def write(*arguments: Any) -> Path:
+        held.append(holder(tmp_path / "o" / "jsonl" / "s" / ".lock"))
+        return write_sweep_report(*arguments)
+
+    monkeypatch.setattr("kamerton.sweep.end.write_sweep_report", write)
+    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert [one and one.pid for one in held] == [os.getpid()]
+    assert holder(found / ".lock") is None
 
 
 def test_trials_are_not_trained_with_other_data_than_those_before(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -12,15 +13,19 @@ from kamerton.config.check import to_config
 from kamerton.config.command import Compose
 from kamerton.config.schema import Config
 from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.locks import hold
 from kamerton.output import plain_console
 from kamerton.sweep.final import score_winner, winner
 from kamerton.sweep.pieces import own_words, pieces
 from kamerton.sweep.report import again, write_sweep_report
 from kamerton.sweep.tidy import tidy
 from kamerton.sweep.trial import TRIALS
+from kamerton.train.opening import LOCK
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Best, Finished
+
+_PATIENCE = 120.0  # seconds for another worker's report
 
 
 def end_sweep(end: Finished, compose: Compose, console: Console | None = None, search: Sequence[str] = ()) -> None:
@@ -53,13 +58,23 @@ def end_sweep(end: Finished, compose: Compose, console: Console | None = None, s
                 if config.sweep.final and not end.running:
                     _score(config, end, best, named, console)
         finally:  # the trials are worth their report whatever became of the best one
-            page = write_sweep_report(study, end, commands)
+            page = _report(study, end, commands)
             for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         if end.outcomes and not end.running and set(end.outcomes) <= {"failed", "killed", "diverged"}:
             raise RunFailed(_nothing(study, end))
     finally:
         storage.remove_session()
+
+
+def _report(study: optuna.Study, end: Finished, commands: Sequence[str]) -> Path:
+    """Write the report; of workers that end together one after the other."""
+    lock = hold(end.directory / LOCK, patience=_PATIENCE)
+    try:
+        return write_sweep_report(study, end, commands)
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 def _nothing(study: optuna.Study, end: Finished) -> Fault:
