@@ -240,6 +240,39 @@ def test_a_function_may_suggest_what_depends_on_another_choice(
         assert began["x"] == trial.params.get("x", 0.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.space", "No module named 'nowhere'"),
+        ("broken_space.space", "ZeroDivisionError"),
+        ("json.nothing", "has no attribute 'nothing'"),
+        ("json.__doc__", "no function but a str"),
+    ],
+)
+def test_a_function_that_cannot_be_used_is_said_before_anything_is_written(
+    sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    (tmp_path / "broken_space.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SweepError, match=rf"(?s)custom_search_space={name} cannot be used: .*{reason}.*fix: name"):
+        sweep("y=1,2", f"hydra.sweeper.custom_search_space={name}")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_key_that_nothing_reads_is_refused(sweep: Run, tmp_path: Path) -> None:
+    """Hydra itself advises to write `+` before a key that it does not know."""
+    with pytest.raises(SweepError, match=r"(?s)unknown key hydra.sweeper.n_trails\n.*did you mean 'n_trials'"):
+        sweep("y=1,2", "+hydra.sweeper.n_trails=3")
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("times", [(15, 15), (15, 10), (0, 60)])
+def test_times_by_which_a_running_trial_is_taken_for_dead_are_refused(sweep: Run, times: tuple[int, int]) -> None:
+    asked = (f"hydra.sweeper.heartbeat_interval={times[0]}", f"hydra.sweeper.grace_period={times[1]}")
+    with pytest.raises(SweepError, match=rf"(?s)grace_period is {times[1]}, heartbeat_interval {times[0]}: .*fix"):
+        sweep("y=1,2", *asked)
+
+
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga3"])
 def test_every_sampler_can_be_chosen(sweep: Run, sampler: str) -> None:
     asked = (f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=4", "x=interval(-2,2)", "y=interval(0,1)")
@@ -304,6 +337,38 @@ def test_a_study_in_a_journal_file_or_behind_a_proxy(sweep: Run, tmp_path: Path,
             assert end.outcomes == {"complete": total}
     finally:
         server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("url", "check"),
+    [
+        ("postgresql://me:s3cr3t@127.0.0.1:{port}/db", "the server runs and can be reached"),
+        ("grpc://127.0.0.1:{port}", "the proxy"),
+        ("grpc://127.0.0.1:port", "grpc://host:port"),
+        ("sqlite:///{folder}/file/study.db", "{folder}/file is a folder"),
+        ("sqlite:///{folder}/file", "{folder} is a folder"),
+        ("journal://{folder}/file/log", "{folder}/file is a folder"),
+        ("elsewhere", "postgresql://"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named_with_what_to_check(
+    sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, check: str
+) -> None:
+    if url.startswith("postgresql"):
+        pytest.importorskip("psycopg", reason="pip install 'kamerton[postgres]'")
+    monkeypatch.setattr("hydra_plugins.kamerton._storage._PROXY_WAIT", 0.2)
+    (tmp_path / "file").write_text("no database, and no folder\n" * 100)
+    with socket.socket() as port:  # bound, but it does not listen: nothing answers there
+        port.bind(("127.0.0.1", 0))
+        place = {"folder": tmp_path, "port": port.getsockname()[1]}
+        given = url.format(**place)
+        with pytest.raises(SweepError) as raised:
+            sweep("x=1,2", f"hydra.sweeper.storage='{given}'")
+    said, _, fix = str(raised.value).partition("\n  fix: ")
+    assert f"the storage {given.replace('s3cr3t', MASK)} cannot be opened: " in said
+    assert check.format(**place) in fix
+    assert "s3cr3t" not in str(raised.value)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_an_error_may_say_that_the_job_diverged(sweep: Run, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

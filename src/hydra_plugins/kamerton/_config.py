@@ -1,17 +1,54 @@
-"""What a sweep keeps and shows of its configuration, without the secrets in it."""
+"""A sweep's configuration: what of it cannot be used, and what is kept and shown of it, without the secrets in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pkgutil import resolve_name
+from typing import Any, cast
 
 import yaml
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
+from hydra_plugins.kamerton._overrides import SweepError
+from hydra_plugins.kamerton.optuna_sweeper import OptunaSweeperConf
 from kamerton.decide import mask
+from kamerton.words import did_you_mean
+
+
+def refuse(options: Mapping[str, Any]) -> None:
+    """Raise `SweepError` for what `hydra.sweeper` may not be: keys that nothing reads, as `+hydra.sweeper.n_trails=40`
+    adds one, and times by which a trial that runs would be taken for dead.
+    """
+    known = [one.name for one in fields(OptunaSweeperConf)]
+    unknown = [key for key in options if key not in known and not key.startswith("_")]  # _convert_ and such are Hydra's
+    if unknown:
+        advice = ", ".join(dict.fromkeys(did_you_mean(key, known) for key in unknown))
+        raise SweepError(f"unknown key hydra.sweeper.{', hydra.sweeper.'.join(unknown)}\n  fix: {advice}")
+    beat, grace = options["heartbeat_interval"], options["grace_period"]
+    if not 0 < beat < grace:
+        message = f"hydra.sweeper.grace_period is {grace}, heartbeat_interval {beat}: what runs would be taken for dead"
+        fix = "give heartbeat_interval seconds above 0, and grace_period at least twice as many"
+        raise SweepError(f"{message}\n  fix: {fix}")
+
+
+def space_function(path: str | None) -> Callable[..., Any] | None:
+    """What `custom_search_space` names; raises `SweepError` where that cannot be called."""
+    if not path:
+        return None
+    try:
+        found = resolve_name(path)
+    except Exception as error:  # whatever the user's module raises when it is imported
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        if callable(found):
+            return cast("Callable[..., Any]", found)
+        reason = f"it is no function but a {type(found).__name__}"
+    fix = "name a function as module.function, of a module that Python finds: PYTHONPATH=FOLDER where it is no package"
+    raise SweepError(f"hydra.sweeper.custom_search_space={path} cannot be used: {reason}\n  fix: {fix}")
 
 
 def shown(config: DictConfig) -> str:

@@ -18,13 +18,14 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from hydra_plugins.kamerton._space import SweepError
 from kamerton.decide.mask import MASK, URL_HEAD, mask_text
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _WAIT = 60.0  # seconds for another worker's transaction
+_PROXY_WAIT = 20.0  # seconds for a gRPC proxy to answer
 _ATTEMPTS = 6
 _PASSWORD = re.compile(rf"({URL_HEAD})(?:[^\s/]*|[^\s@]*)(?=@)|(?<=password=)[^\s&]+", re.IGNORECASE)
 
@@ -34,16 +35,27 @@ def open_storage(url: str, heartbeat_interval: int | None = None, grace_period: 
     seconds without which a trial counts as killed. Raises `SweepError` where it cannot be opened.
     """
     scheme, _, rest = url.partition("://")
-    if scheme == "journal":
-        Path(rest).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(rest))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if scheme == "grpc":
-            host, _, port = rest.partition(":")
-            return GrpcStorageProxy(host=host or "localhost", port=int(port or 13000))
-        name = f"{_DRIVERS.get(scheme, scheme)}://{rest}"
-        return get_storage(_database(url, lambda: _rdb(name, heartbeat_interval, grace_period)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            if scheme == "journal":
+                Path(rest).parent.mkdir(parents=True, exist_ok=True)
+                return JournalStorage(JournalFileBackend(rest))
+            if scheme == "grpc":
+                return _proxy(rest)
+            name = f"{_DRIVERS.get(scheme, scheme)}://{rest}"
+            return get_storage(_database(url, lambda: _rdb(name, heartbeat_interval, grace_period)))
+    except OSError as error:
+        raise _unusable(url, error) from None
+
+
+def _proxy(place: str) -> GrpcStorageProxy:
+    host, _, port = place.partition(":")
+    if not (port or "0").isdecimal():
+        raise OSError(f"its port is {port}, no number")
+    proxy = GrpcStorageProxy(host=host or "localhost", port=int(port or 13000))
+    proxy.wait_server_ready(timeout=_PROXY_WAIT)
+    return proxy
 
 
 def absolute(url: str) -> str:
@@ -114,16 +126,34 @@ def _database(url: str, connect: Callable[[], RDBStorage]) -> RDBStorage:
             return connect()
         except ImportError as error:
             fix = "pip install 'psycopg[binary]'" if "postgres" in url else "install the database's driver"
-            raise SweepError(f"{masked(url)} cannot be opened: {error}\n  fix: {fix}") from None
+            raise SweepError(f"the storage {masked(url)} cannot be opened: {error}\n  fix: {fix}") from None
         except (SQLAlchemyError, StorageInternalError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             together = isinstance(cause, IntegrityError | ProgrammingError) or "already exists" in str(cause)
             if not together or attempt == _ATTEMPTS - 1:
-                raise SweepError(f"{masked(url)} cannot be opened: {_reason(cause)}") from None
+                raise _unusable(url, cause) from None
             time.sleep(random.random() * 0.2 * (attempt + 1))
     raise AssertionError
 
 
-def _reason(error: BaseException | None) -> str:
-    text = str(error.orig) if isinstance(error, OperationalError) and error.orig else str(error)
-    return masked(text.strip())
+def _unusable(url: str, error: BaseException | None) -> SweepError:
+    """Why a storage cannot be opened, and what to check."""
+    text = str(error.orig) if isinstance(error, DBAPIError) and error.orig else str(error)
+    return SweepError(
+        f"the storage {masked(url)} cannot be opened: {masked(text.strip())}\n  fix: {_to_check(url, error)}"
+    )
+
+
+def _to_check(url: str, error: BaseException | None) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme in ("sqlite", "journal"):
+        folder = Path(rest.removeprefix("/") if scheme == "sqlite" else rest).parent
+        return f"check that {folder} is a folder that you may write to, or name another place in hydra.sweeper.storage"
+    if scheme == "grpc":
+        return "check that the proxy (run_grpc_proxy_server) runs, and hydra.sweeper.storage=grpc://host:port"
+    if isinstance(error, ArgumentError):
+        return "give hydra.sweeper.storage as sqlite:///file, postgresql://…, journal://file or grpc://host:port"
+    return (
+        "check that the server runs and can be reached from this machine, and the host, port, user, password and "
+        "database in hydra.sweeper.storage"
+    )

@@ -17,14 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from hydra_plugins.kamerton import _jobs
-from hydra_plugins.kamerton._config import application, flat, shown
+from hydra_plugins.kamerton._config import application, flat, refuse, shown, space_function
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
 from hydra_plugins.kamerton._process import signals_passed_on
@@ -62,6 +61,8 @@ class Sweep:
         self.options: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
         if not self.space.dimensions and not self.options["custom_search_space"]:
             raise SweepError("nothing is varied\n  fix: give a key a sweep, as in lr=interval(0.001,0.1)")
+        refuse(self.options)
+        self.function = space_function(self.options["custom_search_space"])
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
@@ -195,9 +196,10 @@ class Sweep:
 
     def _suggest(self) -> Any:
         """`custom_search_space` with the configuration that all trials share, as a function of a trial."""
-        if not self.options["custom_search_space"]:
+        function = self.function
+        if function is None:
             return None
-        function, shared = get_method(self.options["custom_search_space"]), self._application()
+        shared = self._application()
         return lambda trial: function(shared, trial)
 
     def _application(self) -> DictConfig:
