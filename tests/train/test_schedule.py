@@ -1,4 +1,4 @@
-"""The learning rate of every step, as written down by hand."""
+"""The learning rate of every step, as written down by hand and as transformers computes it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import get_scheduler
 
 from kamerton.train.schedule import schedule
 
@@ -52,3 +53,25 @@ def test_the_warm_up_is_a_number_or_a_share_of_steps_or_ten() -> None:
     assert share == curve(40, name="linear", warmup_steps=4)
     assert curve(40, name="linear") == curve(40, name="linear", warmup_steps=10)
     assert curve(41, name="linear", warmup_ratio=0.1) == curve(41, name="linear", warmup_steps=5)  # rounded up
+
+
+OF_TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear": ("linear", {}),
+    "constant": ("constant_with_warmup", {}),
+    "cosine": ("cosine_with_min_lr", {"min_lr_rate": 0.1}),
+    "wsd": ("warmup_stable_decay", {"num_decay_steps": 7, "decay_type": "linear", "min_lr_ratio": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+@pytest.mark.parametrize("warmup", [0, 1, 5])
+def test_the_curves_are_those_of_transformers(name: str, warmup: int) -> None:
+    theirs, more = OF_TRANSFORMERS[name]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler, rates = get_scheduler(theirs, optimizer, warmup, 23, scheduler_specific_kwargs=more), []
+    for _ in range(24):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    ours = curve(23, name=name, warmup_steps=warmup, min_ratio=0.1, decay_ratio=0.3)
+    assert ours == pytest.approx(rates, rel=1e-12, abs=1e-15)

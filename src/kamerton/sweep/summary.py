@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hydra_plugins.kamerton._results import best_trials
 from hydra_plugins.kamerton._tickets import outcome, superseded
 from hydra_plugins.kamerton.trial import original_number
+from kamerton.sweep.trial import STEPS
 
-STEPS = "steps"  # the trial's attribute with its optimizer steps: done, and of its whole training
 EDGE = 0.02  # of an interval: nearer to its end, a best value may lie beyond it
 FEWEST = 10  # completed trials, to say what mattered
 

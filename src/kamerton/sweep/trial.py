@@ -17,7 +17,6 @@ from kamerton.output import plain_console
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
 from kamerton.sweep.pruning import PRUNED, Pruning, report
-from kamerton.sweep.summary import STEPS
 from kamerton.sweep.tidy import tidy
 from kamerton.train.opening import LOCK
 from kamerton.train.ranks import part_ways
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 TRIALS = "trials"
+STEPS = "steps"  # the trial's attribute with its optimizer steps: done, and of its whole training
 DATA = "data"  # the study's attribute with the fingerprints of the data that its first trial was trained with
 
 
