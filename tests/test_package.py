@@ -70,3 +70,20 @@ assert not loaded, loaded
     assert done.returncode == 0, done.stderr
     assert "Usage: kamerton" in done.stdout
     assert "optimizer:" in done.stdout
+
+
+def test_a_run_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """Optuna is for sweeps, peft and bitsandbytes are for adapters: they cost a second and 90 MB."""
+    code = """
+import sys
+from kamerton.cli import main
+assert main(["train", "model=tiny", "adapter=full", "trainer.max_steps=1", "paths.outputs=outputs", *sys.argv[1:]]) == 0
+loaded = {"optuna", "sqlalchemy", "peft", "bitsandbytes"} & sys.modules.keys()
+assert not loaded, loaded
+"""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "What is {n}?", "completion": "{n % 2}"}}\n' for n in range(40)))
+    quick = ["base=false", "baselines=false", "data=jsonl", f"data.path={rows}", "logger=csv"]
+    command = [sys.executable, "-c", code, *quick]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
