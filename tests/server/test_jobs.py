@@ -25,7 +25,7 @@ from kamerton.locks import holder
 CAT: Any = [{"role": "user", "content": "the cat number 3"}]
 ASKED: dict[str, Any] = {"messages": CAT, "max_tokens": 8, "temperature": 0}
 BEGUN = ("queued", "validating_files")
-HOW = {"n_epochs": 20, "batch_size": 8, "learning_rate_multiplier": 50}
+HOW = {"n_epochs": 50, "batch_size": 8, "learning_rate_multiplier": 50}
 
 
 @pytest.fixture(scope="module")
