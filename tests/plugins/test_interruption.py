@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from workers import await_that, ended, notes, worker
@@ -23,6 +27,15 @@ def begun(folder: Path, number: int) -> bool:
 
 def reported(folder: Path) -> bool:
     return begun(folder, 0) and len(trials(folder)[0].intermediate_values) == 2
+
+
+def pause(process: subprocess.Popen[str], folder: Path) -> None:
+    """Stop a worker at a moment when it has no lock of the database: with one, no other could ever write."""
+    with closing(sqlite3.connect(folder / "sweep/study.db", timeout=600, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        process.send_signal(signal.SIGSTOP)
+        await_that(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        database.execute("ROLLBACK")
 
 
 def test_a_killed_trial_is_found_dead_and_runs_again_in_its_own_directory(tmp_path: Path) -> None:
@@ -72,7 +85,7 @@ def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tmp_path
         await_that(lambda: begun(tmp_path, 0) and begun(tmp_path, 1))
         is_first = notes(tmp_path / "sweep/trials/0")[0]["pid"] == paused.pid
         number = 0 if is_first else 1
-        paused.send_signal(signal.SIGSTOP)
+        pause(paused, tmp_path)
         (tmp_path / "gate").unlink()
         ended(other)
         paused.send_signal(signal.SIGCONT)
