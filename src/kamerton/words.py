@@ -11,3 +11,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(options) or 'nothing'}"
+
+
+def span(seconds: float) -> str:
+    """A time in its two largest units: 1 h 5 min, 5 min 3 s, 3 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

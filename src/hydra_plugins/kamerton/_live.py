@@ -23,6 +23,7 @@ from hydra_plugins.kamerton._results import Finished, best_trials
 from hydra_plugins.kamerton._storage import masked
 from hydra_plugins.kamerton._tickets import outcome, superseded
 from hydra_plugins.kamerton._trial import original_number
+from kamerton.words import span
 
 _ROWS = 16  # of the live table
 _AGE = 2.0  # seconds for which what was read from the storage is shown
@@ -114,7 +115,7 @@ class Terminal:
         seconds = [trial.duration.total_seconds() for trial in trials if trial.duration]
         if self.total and seconds and done < self.total:
             left = (self.total - done) * sum(seconds) / len(seconds) / max(1, counts["running"])
-            parts.append(f"about {_span(left)} left")
+            parts.append(f"about {span(left)} left")
         return ", ".join([*parts, *([self._waits_for] if self._waits_for else [])])
 
 
@@ -159,9 +160,3 @@ def _short(value: object) -> str:
 
 def _listed(numbers: Sequence[int]) -> str:
     return f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -19,6 +19,7 @@ from kamerton.decide.pages import plain, write_pages
 from kamerton.sweep import charts
 from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
 from kamerton.train.rundir import read_record
+from kamerton.words import span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -132,7 +133,7 @@ def _key_facts(found: Sequence[Row], asked: dict[str, Any], pruner: Any) -> list
         "pruner": str((pruner or {}).get("_target_", "")).rpartition(".")[2],
         "optimizer steps": f"{done:,} of {whole:,}" if spared else f"{done:,}" if done else "",
         "saved by pruning": f"{spared / whole:.0%}" if spared else "",
-        "time in trials": _span(sum(row.seconds or 0 for row in found)),
+        "time in trials": span(sum(row.seconds or 0 for row in found)),
     }
     return [(name, value) for name, value in facts.items() if value]
 
@@ -172,12 +173,6 @@ def _shown(row: Row) -> dict[str, Any]:
 
 def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else plain(value) if isinstance(value, int) else str(value)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def again(words: Sequence[str], search: Sequence[str] = ()) -> str:
