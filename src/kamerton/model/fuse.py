@@ -34,9 +34,8 @@ def fuse(model: nn.Module) -> list[str]:
         if fused is not None:
             module.__class__ = fused
     rotated = {name for name in {kind.__module__ for kind in checked} if _fuse_rotary(name)}
-    tied = _fuse_tied(model)
-    classes = [kind.__name__ for kind, fused in checked.items() if fused is not None] + ([tied] if tied else [])
-    return sorted(classes) + sorted(rotated)
+    classes = [kind.__name__ for kind, fused in checked.items() if fused is not None]
+    return sorted([*classes, *_fuse_tied(model), *_fuse_trained(model)]) + sorted(rotated)
 
 
 def restore(model: nn.Module) -> None:
@@ -71,6 +70,13 @@ class _FusedLoRA(nn.Module):
         return project(x, to)
 
 
+class FusedLinear(nn.Linear):
+    """Of a weight that is trained: its gradient can be computed in place (`gradients`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return project(x, Projection(self.weight)) if _plain(x) else super().forward(x)
+
+
 class _FusedEmbedding(nn.Embedding):
     """Of a weight that is the head's as well: its few rows of gradient are added to the head's matrix.
 
@@ -83,18 +89,30 @@ class _FusedEmbedding(nn.Embedding):
         return F.embedding(ids, self.weight, self.padding_idx, sparse=True)
 
 
-def _fuse_tied(model: nn.Module) -> str | None:
+def _fuse_trained(model: nn.Module) -> list[str]:
+    """Replace the class of linear layers that are trained themselves; those of an adapter have their kernel."""
+    linear = [
+        module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and module.bias is None and module.weight.requires_grad and ".lora_" not in name
+    ]
+    for module in linear:
+        module.__class__ = FusedLinear
+    return ["Linear"] if linear else []
+
+
+def _fuse_tied(model: nn.Module) -> list[str]:
     """Replace the class of an input embedding that the head shares; the gradient of both together is dense."""
     inner = base_of(model)
     if not isinstance(inner, PreTrainedModel):
-        return None
+        return []
     embedding, head = inner.get_input_embeddings(), inner.get_output_embeddings()
     if type(embedding) is not nn.Embedding or type(head) is not nn.Linear or embedding.weight is not head.weight:
-        return None
+        return []
     if embedding.max_norm is not None or embedding.scale_grad_by_freq or not embedding.weight.requires_grad:
-        return None
+        return []
     embedding.__class__ = _FusedEmbedding
-    return "Embedding"
+    return ["Embedding"]
 
 
 def _replacement(module: nn.Module) -> type | None:
@@ -174,7 +192,7 @@ def _plain(x: Tensor) -> bool:
 
 def _projection(layer: Any, training: bool) -> Projection | None:
     """The layer's weights if it is a matrix product with at most one adapter on it, else None."""
-    if type(layer) is nn.Linear:
+    if type(layer) in (nn.Linear, FusedLinear):
         return Projection(layer.weight) if layer.bias is None else None
     if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) is not nn.Linear:
         return None

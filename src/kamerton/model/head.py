@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from kamerton.model.attention import ATTENTION
+from kamerton.model.fuse import FusedLinear
 from kamerton.model.parts import base_of
 
 
@@ -35,7 +36,7 @@ class Head:
     def linear(self) -> nn.Linear | None:
         """The projection; None where it is more than a matrix product, such as one with an adapter on it."""
         layer = self.inner.get_output_embeddings()
-        return layer if type(layer) is nn.Linear else None
+        return layer if type(layer) in (nn.Linear, FusedLinear) else None
 
     def hidden(self, **inputs: Any) -> Tensor:
         """The backbone's last hidden states."""

@@ -15,12 +15,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from kamerton.model.gradients import weight_gradient
+
 Grads = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """`x W' + scale * (x A') B'`; `a` and `b` are None without LoRA."""
+    """`x W' + scale * (x A') B'`; `a` and `b` are None without LoRA.
+
+    Its tensors are parameters, which a kernel keeps as they are: what is saved for the backward pass may come back as
+    another tensor, and theirs is where a gradient belongs.
+    """
 
     weight: Tensor  # (out, in)
     a: Tensor | None = None  # (rank, in)
@@ -49,7 +55,7 @@ def _project_back(
     of_x = None
     if needs[0]:
         of_x = grad @ to.weight if into is None else into.addmm_(grad, to.weight)
-    of_weight = grad.t() @ x if needs[1] else None
+    of_weight = weight_gradient(to.weight, grad, x) if needs[1] else None
     if to.a is None or to.b is None or low is None:
         return of_x, (of_weight, None, None)
     of_low = (grad @ to.b).mul_(to.scale)
@@ -64,37 +70,35 @@ def _project_back(
 class _Project(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor | None, b: Tensor | None, scale: float) -> Tensor:
-        ctx.scale = scale
+        ctx.to = Projection(weight, a, b, scale)
         flat = x.reshape(-1, x.shape[-1])
-        out, low = _project(flat, Projection(weight, a, b, scale))
-        ctx.save_for_backward(flat, low, weight, a, b)
+        out, low = _project(flat, ctx.to)
+        ctx.save_for_backward(flat, low)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Grads:
-        x, low, weight, a, b = ctx.saved_tensors
+        x, low = ctx.saved_tensors
         flat = grad.reshape(-1, grad.shape[-1])
-        to = Projection(weight, a, b, ctx.scale)
-        of_x, others = _project_back(flat, x, low, to, ctx.needs_input_grad[:4], None)
+        of_x, others = _project_back(flat, x, low, ctx.to, ctx.needs_input_grad[:4], None)
         return None if of_x is None else of_x.view(*grad.shape[:-1], -1), *others, None
 
 
 class _GatedMLP(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Tensor | None) -> Tensor:
-        gate_to, up_to, down_to = _projections(tensors, scales)
+        ctx.to = gate_to, up_to, down_to = _projections(tensors, scales)
         flat = x.reshape(-1, x.shape[-1])
         gate, gate_low = _project(flat, gate_to)
         up, up_low = _project(flat, up_to)
         out, down_low = _project(F.silu(gate).mul_(up), down_to)
-        ctx.scales = scales
-        ctx.save_for_backward(flat, gate, up, gate_low, up_low, down_low, *tensors)
+        ctx.save_for_backward(flat, gate, up, gate_low, up_low, down_low)
         return out.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Grads:
-        x, gate, up, gate_low, up_low, down_low, *tensors = ctx.saved_tensors
-        gate_to, up_to, down_to = _projections(tensors, ctx.scales)
+        x, gate, up, gate_low, up_low, down_low = ctx.saved_tensors
+        gate_to, up_to, down_to = ctx.to
         needs = ctx.needs_input_grad
         active = F.silu(gate)
         flat = grad.reshape(-1, grad.shape[-1])
@@ -181,7 +185,7 @@ def _projections(tensors: Any, scales: tuple[float, ...]) -> list[Projection]:
 
 
 def project(x: Tensor, to: Projection) -> Tensor:
-    """A linear layer with LoRA; saves x and its low-rank image alone."""
+    """A linear layer, with LoRA or without; saves x and its low-rank image alone."""
     return _Project.apply(x, *to.tensors, to.scale)  # type: ignore[no-any-return, no-untyped-call]
 
 

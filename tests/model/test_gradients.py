@@ -1,0 +1,75 @@
+"""Gradients computed where they stay are those that autograd would have added up."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kamerton.model.fuse import fuse
+from kamerton.model.gradients import keep_gradients, release_gradients, weight_gradient
+from kamerton.model.switches import checkpoint_layers
+
+_spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
+assert _spec is not None
+assert _spec.loader is not None
+families = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(families)
+
+PASSES = [torch.arange(first, first + 28).view(2, 14) * 7 % 101 for first in (0, 3, 50)]
+
+
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    return [weight for weight in model.parameters() if weight.ndim == 2]
+
+
+def gradient(model: nn.Module, passes: list[Tensor]) -> Tensor:
+    """Of a step of some passes."""
+    model.zero_grad()
+    for ids in passes:
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_steps_of_any_passes_have_the_gradient_of_the_own_modules(family: str, checkpointing: bool) -> None:
+    torch.manual_seed(0)
+    plain = families.build(family).train()
+    kept = copy.deepcopy(plain)
+    fuse(kept)
+    if checkpointing:
+        checkpoint_layers(kept)
+    keep_gradients(matrices(kept))
+    for passes in (PASSES, PASSES[:1], PASSES[1:]):  # no step has anything of the one before
+        expected = gradient(plain, passes)
+        assert torch.linalg.norm(gradient(kept, passes) - expected) <= 1e-5 * torch.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_next_step_uses_the_memory_of_the_last_one(checkpointing: bool) -> None:
+    model = families.build("llama").train()
+    fuse(model)
+    if checkpointing:
+        checkpoint_layers(model)
+    keep_gradients(matrices(model))
+    inner = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    gradient(model, PASSES)
+    before = [weight.grad.data_ptr() for weight in inner if weight.grad is not None]
+    gradient(model, PASSES[:1])
+    assert [weight.grad.data_ptr() for weight in inner if weight.grad is not None] == before
+    assert len(before) == len(inner)
+
+
+def test_released_weights_are_autograds_again() -> None:
+    weight, grad, x = nn.Parameter(torch.zeros(3, 2)), torch.ones(4, 3), torch.ones(4, 2)
+    keep_gradients([weight])
+    assert weight_gradient(weight, grad, x) is None
+    assert weight.grad is not None
+    release_gradients([weight])
+    torch.testing.assert_close(weight_gradient(weight, grad, x), torch.full((3, 2), 4.0))
+    torch.testing.assert_close(weight.grad, torch.full((3, 2), 4.0))  # as it was
