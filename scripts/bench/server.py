@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import openai
-from server_clients import Answers, polls, report, step_times, streams, take_turns
+from server_clients import Answers, connections, polls, report, step_times, streams, take_turns
 from server_fuzz import Known, Tally, described, raw, refused
 
 from kamerton.jobs.store import WORKER, run_directories
@@ -131,10 +131,12 @@ def clients(asked: argparse.Namespace) -> int:
         hello: Any = {"role": "user", "content": "hello"}
         client.chat.completions.create(model=asked.model, messages=[hello], max_tokens=2)
 
+        open_ = connections(asked.clients, url, token)
+
         def begin() -> list[asyncio.Task[None]]:
             count = asked.clients - asked.streams
-            polling = [polls(url, token, job.id, number / count, answers) for number in range(count)]
-            reading = [streams(url, token, asked.model, number, answers) for number in range(asked.streams)]
+            polling = [polls(open_[number], job.id, number / count, answers) for number in range(count)]
+            reading = [streams(open_[count + n], asked.model, n, answers) for n in range(asked.streams)]
             return [asyncio.create_task(one) for one in (*polling, *reading)]
 
         with step_times(Path(folder) / "bench" / job.id / "metrics.csv") as times:

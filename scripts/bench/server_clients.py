@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import statistics
 import time
@@ -14,7 +15,6 @@ from pathlib import Path
 from threading import Event, Thread
 
 import httpx
-import openai
 
 _EVENTS_EVERY = 5  # status calls of a client
 _POLL_S = 0.002
@@ -100,45 +100,58 @@ async def take_turns(
     return found
 
 
-async def polls(url: str, token: str, job: str, after: float, answers: Answers) -> None:
-    """A client that asks for the job's status every second, and for its events now and then."""
+def connections(count: int, url: str, token: str) -> list[httpx.AsyncClient]:
+    """One for each client. To make one takes a tenth of a second if it looks for certificates: they do not."""
+    headers = {"Authorization": f"Bearer {token}"}
+    return [httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False) for _ in range(count)]
+
+
+async def polls(client: httpx.AsyncClient, job: str, after: float, answers: Answers) -> None:
+    """A client that asks for the job's status every second, and for its events now and then.
+
+    `after`, from 0 to 1, is when in a second it asks, and which of its calls are for events: not all at the same time.
+    """
     path = f"/v1/fine_tuning/jobs/{job}"
-    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
-        await asyncio.sleep(after)
-        number = 0
-        while True:
-            number += 1
-            asked, kept = (path, answers.status) if number % _EVENTS_EVERY else (f"{path}/events", answers.events)
-            begun = time.perf_counter()
-            try:
-                answer = await client.get(asked)
-                kept.append(time.perf_counter() - begun)
-                if answer.status_code != 200:
-                    answers.errors.append(f"{asked}: {answer.status_code} {answer.text[:200]}")
-            except httpx.HTTPError as error:
-                answers.errors.append(f"{asked}: {error!r}")
-            await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - begun)))
+    number = int(after * _EVENTS_EVERY**2)
+    await asyncio.sleep(after)
+    while True:
+        number += 1
+        asked, kept = (path, answers.status) if number % _EVENTS_EVERY else (f"{path}/events", answers.events)
+        begun = time.perf_counter()
+        try:
+            answer = await client.get(asked)
+            kept.append(time.perf_counter() - begun)
+            if answer.status_code != 200:
+                answers.errors.append(f"{asked}: {answer.status_code} {answer.text[:200]}")
+        except httpx.HTTPError as error:
+            answers.errors.append(f"{asked}: {error!r}")
+        await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - begun)))
 
 
-async def streams(url: str, token: str, model: str, number: int, answers: Answers) -> None:
+async def streams(client: httpx.AsyncClient, model: str, number: int, answers: Answers) -> None:
     """A client that reads one streamed answer after the other."""
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0, timeout=60) as client:
-        while True:
-            begun, first = time.perf_counter(), True
-            turns = [{"role": "user", "content": f"Tell me of tuning fork {number}."}]
-            try:
-                stream = await client.chat.completions.create(  # type: ignore[call-overload]
-                    model=model, messages=turns, max_tokens=48, stream=True
-                )
-                async for chunk in stream:
-                    if chunk.choices[0].delta.content:
+    turns = [{"role": "user", "content": f"Tell me of tuning fork {number}."}]
+    asked = {"model": model, "messages": turns, "max_tokens": 48, "stream": True}
+    while True:
+        begun, first = time.perf_counter(), True
+        try:
+            async with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+                async for line in stream.aiter_lines():
+                    if not line.startswith("data: {"):
+                        continue
+                    event = json.loads(line.removeprefix("data: "))
+                    if "error" in event:
+                        answers.errors.append(f"stream: {event['error']}")
+                    elif event["choices"][0]["delta"].get("content"):
                         answers.tokens += 1
                         if first:
                             answers.first.append(time.perf_counter() - begun)
                         first = False
-            except openai.OpenAIError as error:
-                answers.errors.append(f"stream: {error!r}")
-                await asyncio.sleep(1)
+                if stream.status_code != 200:
+                    answers.errors.append(f"stream: {stream.status_code}")
+        except httpx.HTTPError as error:
+            answers.errors.append(f"stream: {error!r}")
+            await asyncio.sleep(1)
 
 
 def steps_of(window: Window, times: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.model.fuse import fuse
-from kamerton.model.gradients import keep_gradients, release_gradients, weight_gradient
+from kamerton.model.gradients import add_in_place, leave_to_autograd, weight_gradient
 from kamerton.model.switches import checkpoint_layers
 
 _spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
@@ -44,32 +44,17 @@ def test_steps_of_any_passes_have_the_gradient_of_the_own_modules(family: str, c
     fuse(kept)
     if checkpointing:
         checkpoint_layers(kept)
-    keep_gradients(matrices(kept))
+    add_in_place(matrices(kept))
     for passes in (PASSES, PASSES[:1], PASSES[1:]):  # no step has anything of the one before
         expected = gradient(plain, passes)
         assert torch.linalg.norm(gradient(kept, passes) - expected) <= 1e-5 * torch.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_next_step_uses_the_memory_of_the_last_one(checkpointing: bool) -> None:
-    model = families.build("llama").train()
-    fuse(model)
-    if checkpointing:
-        checkpoint_layers(model)
-    keep_gradients(matrices(model))
-    inner = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
-    gradient(model, PASSES)
-    before = [weight.grad.data_ptr() for weight in inner if weight.grad is not None]
-    gradient(model, PASSES[:1])
-    assert [weight.grad.data_ptr() for weight in inner if weight.grad is not None] == before
-    assert len(before) == len(inner)
-
-
-def test_released_weights_are_autograds_again() -> None:
+def test_weights_can_be_left_to_autograd_again() -> None:
     weight, grad, x = nn.Parameter(torch.zeros(3, 2)), torch.ones(4, 3), torch.ones(4, 2)
-    keep_gradients([weight])
+    add_in_place([weight])
     assert weight_gradient(weight, grad, x) is None
     assert weight.grad is not None
-    release_gradients([weight])
+    leave_to_autograd([weight])
     torch.testing.assert_close(weight_gradient(weight, grad, x), torch.full((3, 2), 4.0))
     torch.testing.assert_close(weight.grad, torch.full((3, 2), 4.0))  # as it was

@@ -1,46 +1,44 @@
-"""Gradients of weights that stay in one place: each pass computes its share straight into it.
+"""Gradients of weights to which every further pass of a step adds its share where they are.
 
-By default every backward pass makes new matrices, and from a step's second pass on adds each to the first one's: a
-temporary as large as the weight, and one more trip over both. Freed after every step, they also leave a heap full of
-holes that what comes next does not fit into.
+By default a pass makes a new matrix, and autograd adds it to the one of the passes before: a temporary as large as the
+weight, and one more trip over both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # weight → the memory of its gradient, None before the first
+_in_place: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # as a set of weights
 
 
-def keep_gradients(weights: Iterable[Tensor]) -> None:
-    """From now on the kernels set `weight.grad` themselves, in memory that outlives `weight.grad = None`.
+def add_in_place(weights: Iterable[Tensor]) -> None:
+    """From now on the kernels set and add to `weight.grad` themselves.
 
     Nothing that waits for a gradient to arrive (hooks, DDP, `torch.autograd.grad`) sees those of such weights.
     """
     for weight in weights:
-        _kept[weight] = None
+        _in_place[weight] = True
 
 
-def release_gradients(weights: Iterable[Tensor]) -> None:
-    """Undo `keep_gradients`."""
+def leave_to_autograd(weights: Iterable[Tensor]) -> None:
+    """Undo `add_in_place`."""
     for weight in weights:
-        _kept.pop(weight, None)
+        if weight in _in_place:
+            del _in_place[weight]
 
 
 def weight_gradient(weight: Tensor, grad: Tensor, x: Tensor) -> Tensor | None:
     """The gradient of `weight` (out, in) in `x W'`, from that of the output (T, out) and x (T, in).
 
-    None for a weight whose gradient is kept: it is in `weight.grad` already.
+    None where the kernels add in place: then it is in `weight.grad` already.
     """
-    if weight not in _kept:
+    if weight not in _in_place:
         return grad.t() @ x
     if weight.grad is None:
-        weight.grad = torch.mm(grad.t(), x, out=_kept[weight])
-        _kept[weight] = weight.grad
+        weight.grad = grad.t() @ x
     else:
         weight.grad.addmm_(grad.t(), x)
     return None

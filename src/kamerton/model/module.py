@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 
 from kamerton.data.module import EvalBatch, Layout, StepBatch
 from kamerton.model.adapter import trainable_state
-from kamerton.model.gradients import keep_gradients
+from kamerton.model.gradients import add_in_place
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
@@ -82,7 +82,7 @@ class FineTuneModule(pl.LightningModule):
         if stage == "fit" and alone and self.trainer.strategy.root_device.type == "cpu":
             keep_memory()
             if isinstance(self.trainer.strategy, SingleDeviceStrategy):  # others wait for gradients to arrive
-                keep_gradients(weight for weight in self._trained() if weight.ndim == 2)
+                add_in_place(weight for weight in self._trained() if weight.ndim == 2)
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and not is_sharded(self.model):

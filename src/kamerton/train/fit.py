@@ -11,7 +11,7 @@ import torch
 from kamerton.config.schema import Config
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Interrupted
-from kamerton.model.gradients import release_gradients
+from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import give_back
 from kamerton.model.module import FineTuneModule
 from kamerton.sweep.pruning import Pruning
@@ -76,7 +76,7 @@ def _let_go(trainer: pl.Trainer, module: FineTuneModule) -> None:
         if isinstance(optimizer, torch.optim.Optimizer):  # DeepSpeed's own are parts of its engine
             optimizer.state.clear()
             optimizer.param_groups.clear()
-    release_gradients(module.model.parameters())
+    leave_to_autograd(module.model.parameters())
     del module.model
     give_back()
 
