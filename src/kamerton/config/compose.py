@@ -70,4 +70,4 @@ def is_plain_value(override: Override, loader: ConfigLoaderImpl) -> bool:
 
 def options_of(override: Override, loader: ConfigLoaderImpl) -> list[str]:
     """The options of the group that an override chooses from; none if its key is no group."""
-    return list(loader.get_group_options(override.key_or_group))
+    return list(loader.repository.get_group_options(override.key_or_group))

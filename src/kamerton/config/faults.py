@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ class _Composed:
     overrides: list[str]
 
 
+_Compose = Callable[..., _Composed | Fault]
+
+
 def check_overrides(
     overrides: Sequence[str], config_dir: str | None = None, deeper: Deeper | None = None, *, sweeps: bool = True
 ) -> list[Fault]:
@@ -93,10 +97,12 @@ def _find(
     loader = config_loader(config_dir)
     yield from faults
     kept = yield from _sound(parsed, loader)
-    forms, searched = yield from _points(kept, config_dir, loader, root, sweeps)
+    # The first values of all are asked for twice.
+    composed = cache(lambda *texts: _compose(list(texts), config_dir, loader, root.name))
+    forms, searched = yield from _points(kept, composed, loader, sweeps)
     good = []
     for selection in _alternatives(forms):
-        found = _compose(selection, config_dir, loader, root.name)
+        found = composed(*selection)
         if isinstance(found, Fault):
             yield found
             continue
@@ -105,7 +111,7 @@ def _find(
         given = {one.key_or_group for one in kept}
         from_file = [key for key in searched or () if key not in given]
         locate = in_space(locator(found.overrides, loader, root.name), from_file)
-        removed = _check_removed(found, config_dir, loader, root.name)
+        removed = _check_removed(found, composed, loader)
         faults = [*root.check(found.values), *removed, *untrusted, *check_sweep(found.values, found.hydra, searched)]
         yield from map(locate, faults)
         if not untrusted:  # a deeper look would import what the file names
@@ -116,12 +122,12 @@ def _find(
         yield from map(locate, faults)
 
 
-def _check_removed(found: _Composed, config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> list[Fault]:
+def _check_removed(found: _Composed, composed: _Compose, loader: ConfigLoaderImpl) -> list[Fault]:
     """Entries set to null that no file has: most often the misspelt name of one that stays."""
     faults = []
     for group in ("callbacks", "logger", "metrics"):
         empty = [name for name, node in mapping_at(found.values, group).items() if node is None]
-        known = _entries(group, found, config_dir, loader, root) if empty else set()
+        known = _entries(group, found, composed, loader) if empty else set()
         faults += [
             Fault(
                 "config.key",
@@ -135,22 +141,22 @@ def _check_removed(found: _Composed, config_dir: str | None, loader: ConfigLoade
     return faults
 
 
-def _entries(group: str, found: _Composed, config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> set[str]:
+def _entries(group: str, found: _Composed, composed: _Compose, loader: ConfigLoaderImpl) -> set[str]:
     """What could be removed from a group: all that its files have, and the chosen ones before values were typed."""
     files = [loader.repository.load_config(f"{group}/{option}") for option in loader.get_group_options(group)]
     chosen = [text for text in found.overrides if not text.startswith("++")]
-    before = _compose(chosen, config_dir, loader, root)
+    before = composed(*chosen)
     entries = mapping_at(before.values if isinstance(before, _Composed) else found.values, group)
     named = {str(name) for name, node in entries.items() if node is not None}
     return named.union(*(map(str, file.config) for file in files if file is not None))
 
 
 def _points(
-    kept: Sequence[Override], config_dir: str | None, loader: ConfigLoaderImpl, root: Root, sweeps: bool
+    kept: Sequence[Override], composed: _Compose, loader: ConfigLoaderImpl, sweeps: bool
 ) -> Generator[Fault, None, tuple[list[list[str]], list[str] | None]]:
     """The texts to compose, one list for each override, several where it is a sweep; and what a study searches over."""
     forms = [_forms(one, loader) for one in kept]
-    first = _compose([each[0] for each in forms if each], config_dir, loader, root.name)
+    first = composed(*(each[0] for each in forms if each))
     hydra = first.hydra if isinstance(first, _Composed) else {}
     if begins_sweep(hydra):
         space, faults = search_space(hydra, [str(one.input_line) for one in kept], loader)
