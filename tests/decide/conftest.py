@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from kamerton.decide.report import write_report
 from kamerton.score.table import scores_table
 
 sys.path.insert(0, str(Path(__file__).parent))  # chrome.py
+
+from chrome import Chrome, chrome
 
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
 
@@ -140,27 +143,41 @@ EVENTS = [
 ]
 
 
+def write_run(outputs: Path, **changes: Any) -> Path:
+    run = outputs / "trec" / "ab12cd34"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(record(**changes)))
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    config = {
+        "model": {"name": "smollm2"},
+        "optimizer": {"lr": 0.001},
+        "batch": {"size": 8, "max_tokens": 2048},
+    }
+    write_config(run, config, ["optimizer.lr=0.001", "seed=0"])
+    write_curves(run)
+    write_scores(run, "test", scores(0.9, seed=1))
+    write_scores(run, "base", scores(0.1, seed=2))
+    return run
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a complete run directory; keyword arguments replace entries of run.json."""
 
-    def make(**changes: Any) -> Path:
-        run = tmp_path / "trec" / "ab12cd34"
-        run.mkdir(parents=True)
-        (run / "run.json").write_text(json.dumps(record(**changes)))
-        (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
-        config = {
-            "model": {"name": "smollm2"},
-            "optimizer": {"lr": 0.001},
-            "batch": {"size": 8, "max_tokens": 2048},
-        }
-        write_config(run, config, ["optimizer.lr=0.001", "seed=0"])
-        write_curves(run)
-        write_scores(run, "test", scores(0.9, seed=1))
-        write_scores(run, "base", scores(0.1, seed=2))
-        return run
+    return lambda **changes: write_run(tmp_path, **changes)
 
-    return make
+
+@pytest.fixture(scope="module")
+def shown_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a complete run, for tests that only look at it."""
+    return write_report(write_run(tmp_path_factory.mktemp("outputs")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """One browser for the tests of a file."""
+    with chrome() as page:
+        yield page
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from chrome import BINARY, Chrome, chrome
+from chrome import BINARY, Chrome
 
 from kamerton.decide.compare import (
     Changed,
@@ -172,15 +172,17 @@ def test_an_unfinished_one_says_so(crossed: Path, read_page: ReadPage) -> None:
 
 @pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_both_open_in_a_browser_without_complaint_and_fit(folder: Path, crossed: Path, width: int, dark: bool) -> None:
-    with chrome() as browser:
-        for page in (write_comparison(folder), write_cross_report(crossed)):
-            browser.open(page, width, dark=dark)
-            assert browser.complaints == []
-            assert browser.run("document.title") != "taken"
-            wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert browser.run(wider) == 0, page
-            assert _sorts(browser)
+def test_both_open_in_a_browser_without_complaint_and_fit(
+    browser: Chrome, folder: Path, crossed: Path, width: int, dark: bool
+) -> None:
+    browser.complaints.clear()
+    for page in (write_comparison(folder), write_cross_report(crossed)):
+        browser.open(page, width, dark=dark)
+        assert browser.complaints == []
+        assert browser.run("document.title") != "taken"
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.run(wider) == 0, page
+        assert _sorts(browser)
 
 
 def _sorts(browser: Chrome) -> bool:

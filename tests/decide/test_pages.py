@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from chrome import BINARY, Chrome, chrome
+from chrome import BINARY, Chrome
 
 from kamerton.decide.report import write_report
 
@@ -16,12 +16,6 @@ MakeRun = Callable[..., Path]
 pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
 
 HOSTILE = """</script><script>document.title = "taken"</script><img src=x onerror="document.title='taken'">'"`${1}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chrome() as page:
-        yield page
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
@@ -33,16 +27,16 @@ def overflow(browser: Chrome) -> int:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_a_run_opens_without_complaint_and_fits(browser: Chrome, make_run: MakeRun, width: int, dark: bool) -> None:
+def test_a_run_opens_without_complaint_and_fits(browser: Chrome, shown_run: Path, width: int, dark: bool) -> None:
     browser.complaints.clear()
-    browser.open(write_report(make_run()), width, dark=dark)
+    browser.open(shown_run, width, dark=dark)
     assert browser.complaints == []
     assert overflow(browser) == 0
     assert browser.run("document.querySelectorAll('.js-plotly-plot .main-svg').length") >= 3
 
 
-def test_tables_sort_by_number_and_by_text(browser: Chrome, make_run: MakeRun) -> None:
-    browser.open(write_report(make_run()))
+def test_tables_sort_by_number_and_by_text(browser: Chrome, shown_run: Path) -> None:
+    browser.open(shown_run)
     column = "#classes tbody td:nth-child(3)"
     before = texts(browser, column)
     browser.run("document.querySelectorAll('#classes th button')[2].click()")
@@ -54,8 +48,8 @@ def test_tables_sort_by_number_and_by_text(browser: Chrome, make_run: MakeRun) -
     assert names == sorted(names)
 
 
-def test_examples_are_found_by_text_answer_and_kind(browser: Chrome, make_run: MakeRun) -> None:
-    browser.open(write_report(make_run()))
+def test_examples_are_found_by_text_answer_and_kind(browser: Chrome, shown_run: Path) -> None:
+    browser.open(shown_run)
     everything = browser.run("document.querySelectorAll('.browser li').length")
     assert everything == 200
 
@@ -93,17 +87,17 @@ def test_what_a_model_wrote_runs_nowhere(browser: Chrome, make_run: MakeRun, syn
     assert HOSTILE in texts(browser, ".browser .prompt")[0]
 
 
-def test_a_table_that_is_cut_shows_that_it_scrolls(browser: Chrome, make_run: MakeRun) -> None:
-    browser.open(write_report(make_run()), 390)
+def test_a_table_that_is_cut_shows_that_it_scrolls(browser: Chrome, shown_run: Path) -> None:
+    browser.open(shown_run, 390)
     cut = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth)"
     assert browser.run(f"{cut}.length")
     for kind in ("local", "scroll"):  # a cover that moves with the table, over a shadow that stays
         assert browser.run(f"{cut}.every(one => getComputedStyle(one).backgroundAttachment.includes('{kind}'))")
 
 
-def test_on_paper_everything_is_unfolded_but_the_long_list(browser: Chrome, make_run: MakeRun, tmp_path: Path) -> None:
+def test_on_paper_everything_is_unfolded_but_the_long_list(browser: Chrome, shown_run: Path, tmp_path: Path) -> None:
     browser.complaints.clear()
-    browser.open(write_report(make_run()))
+    browser.open(shown_run)
     browser.run("dispatchEvent(new Event('beforeprint'))")
     assert browser.run("document.querySelectorAll('details:not([open], .browser)').length") == 0
     assert not browser.run("document.querySelector('.browser').open")
