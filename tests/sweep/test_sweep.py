@@ -163,8 +163,30 @@ def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, caps
     assert "there is no validation split" in said
     assert "max_failures" in said
     assert "Traceback" not in said
+    assert f"see {found}/report.html" in said
+    assert [row["outcome"] for row in json.loads((found / "report.json").read_text())["trials"]] == ["failed"]
     assert scored(found) == []
     assert "progress" not in record(found / "trials" / "0")  # nothing was trained first
+
+
+def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has_gone_on_to_its_end(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_once.py").write_text(
+        "def space(cfg, trial):\n"
+        "    if trial.number == 1:\n"
+        "        raise ValueError('nowhere')\n"
+        "    trial.suggest_float('optimizer.lr', 1e-4, 1e-2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
+    found = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
+    assert [row["outcome"] for row in trials(found)] == ["complete", "failed"]
+    assert [one["number"] for one in json.loads((found / "report.json").read_text())["best"]] == [0]
+    assert scored(found) == []
+    sweep(*asked, "hydra.sweeper.max_failures=1")
+    assert [row["outcome"] for row in trials(found)] == ["complete", "failed", "complete"]
+    assert scored(found) == [str(best(found)["number"])]
 
 
 def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Sweep) -> None:

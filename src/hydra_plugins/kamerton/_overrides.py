@@ -18,8 +18,10 @@ class SweepError(CompactHydraException):
     """A sweep that cannot begin or go on; the message says what to do."""
 
 
-class NoneCompleted(SweepError):  # noqa: N818 (it says how a sweep ended)
-    """Every trial of a sweep failed. `_results.finished` has the sweep all the same, and its files are written."""
+class SweepFailed(SweepError):  # noqa: N818 (it says how a sweep ended)
+    """Every trial of a sweep failed, or as many of a worker's as `max_failures` allows. `_results.finished` has the
+    sweep all the same, and its files are written.
+    """
 
 
 def override(key: str, value: Any) -> str:

@@ -41,8 +41,8 @@ class Best:
 class Finished:
     """A sweep at its end. `best` is the best trial, with several directions the Pareto front; empty where no trial
     completed. `outcomes` counts trials; those that another one went on with are left out. `running` are the trials that
-    other workers had in hand when `best` was read: only the worker that sees none knows the best one. `storage` may
-    hold a password.
+    other workers had in hand when `best` was read: only the worker that sees none knows the best one. `gave_up`: this
+    worker ended because as many of its trials failed as `max_failures` allows. `storage` may hold a password.
     """
 
     study_name: str
@@ -52,14 +52,15 @@ class Finished:
     outcomes: Mapping[str, int]
     running: tuple[int, ...]
     storage: str = field(repr=False)
+    gave_up: bool = False
 
 
 finished: list[Finished] = []
 """The sweeps that ended in this process, the last one last: to be read after `hydra.main` has returned."""
 
 
-def result(study: Study, space: Space, directory: Path, storage: str) -> Finished:
-    """The sweep as it stands in the study."""
+def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up: bool = False) -> Finished:
+    """The sweep as it stands in the study, for a worker that `gave_up` or not."""
     trials = study.get_trials(deepcopy=False)  # before the best one: what ends in between is still running here
     gone = superseded(trials)
     outcomes = Counter(str(outcome(trial)) for trial in trials if outcome(trial) and trial.number not in gone)
@@ -71,6 +72,7 @@ def result(study: Study, space: Space, directory: Path, storage: str) -> Finishe
         {name: outcomes[name] for name in OUTCOMES if outcomes[name]},
         tuple(trial.number for trial in trials if trial.state == TrialState.RUNNING),
         storage,
+        gave_up,
     )
 
 

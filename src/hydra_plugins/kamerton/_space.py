@@ -18,9 +18,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hydra_plugins.kamerton._overrides import NoneCompleted, SweepError, override, override_value
+from hydra_plugins.kamerton._overrides import SweepError, SweepFailed, override, override_value
 
-__all__ = ["Dimension", "NoneCompleted", "Space", "SweepError", "override", "override_value", "parse_space"]
+__all__ = ["Dimension", "Space", "SweepError", "SweepFailed", "override", "override_value", "parse_space"]
 
 
 @dataclass(frozen=True, slots=True)

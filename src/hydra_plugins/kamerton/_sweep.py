@@ -28,7 +28,7 @@ from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
 from hydra_plugins.kamerton._process import signals_passed_on
 from hydra_plugins.kamerton._results import Finished, finished, params_of_best, replace, result, write_files
-from hydra_plugins.kamerton._space import NoneCompleted, SweepError, override, parse_space
+from hydra_plugins.kamerton._space import SweepError, SweepFailed, override, parse_space
 from hydra_plugins.kamerton._storage import absolute, close, has_password, open_storage
 from hydra_plugins.kamerton._study import (
     Asked,
@@ -94,18 +94,19 @@ class Sweep:
             _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
             replace(self.directory / "multirun.yaml", shown(self.config))
             limits.deadline = time.monotonic() + options["timeout"] if options["timeout"] else None
+            too_many = ""
             try:
                 with terminal, _stoppable(), signals_passed_on():
-                    self._optimize(study, limits, terminal)
+                    too_many = self._optimize(study, limits, terminal)
             finally:
-                end = result(study, self.space, self.directory, self.storage)
+                end = result(study, self.space, self.directory, self.storage, gave_up=bool(too_many))
                 write_files(end, study, study.user_attrs["sweep"])
                 say_end(terminal.console, end)
-                reasons = _reasons(study, end)
+                reasons = too_many or _reasons(study, end)
                 close(study._storage)
                 finished.append(end)
         if reasons:
-            raise NoneCompleted(reasons)
+            raise SweepFailed(reasons)
         return end
 
     def _asked(self) -> Asked:
@@ -166,15 +167,17 @@ class Sweep:
             raise SweepError(f"hydra.sweeper.enqueue has {', '.join(unknown)}; the space has {', '.join(known)}")
         return {str(key): known[key].stored(one) if key in known else one for key, one in params.items()}
 
-    def _optimize(self, study: SweepStudy, limits: Limits, terminal: Terminal) -> None:
+    def _optimize(self, study: SweepStudy, limits: Limits, terminal: Terminal) -> str:
+        """Run trials until none is left; of the failed ones too many, if it ended for that."""
         failures: list[str] = []
+        most = self.options["max_failures"]
         run = objective(self.space, self._launch, self._suggest(), len(self.asked.directions))
 
         def ended(study: Study, trial: FrozenTrial) -> None:
             terminal.ended(study, trial)
             if outcome(trial) == "failed":
                 failures.append(f"trial {trial.number}: {trial.user_attrs.get('error', 'failed')}")
-            if self.options["max_failures"] is not None and len(failures) >= self.options["max_failures"]:
+            if most is not None and len(failures) >= most:
                 study.stop()
 
         while True:
@@ -187,12 +190,7 @@ class Sweep:
                 break
             except TakenOver:
                 continue
-        if self.options["max_failures"] is not None and len(failures) >= self.options["max_failures"]:
-            raise SweepError(
-                f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n"
-                + "\n".join(f"  {text}" for text in failures[-3:])
-                + "\n  fix: mend what fails, then run the same command again: it goes on from here"
-            )
+        return _too_many(failures) if most is not None and len(failures) >= most else ""
 
     def _suggest(self) -> Any:
         """`custom_search_space` with the configuration that all trials share, as a function of a trial."""
@@ -226,6 +224,15 @@ class Sweep:
             return str(config.hydra.sweep.subdir)
         finally:
             HydraConfig.instance().cfg = before
+
+
+def _too_many(failures: Sequence[str]) -> str:
+    """Why a worker has ended, as many of whose trials failed as may."""
+    return (
+        f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n"
+        + "\n".join(f"  {text}" for text in failures[-3:])
+        + "\n  fix: mend what fails, then run the same command again: it goes on from here"
+    )
 
 
 def _reasons(study: Study, end: Finished) -> str:

@@ -23,7 +23,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
-from hydra_plugins.kamerton._overrides import NoneCompleted
+from hydra_plugins.kamerton._overrides import SweepFailed
 from kamerton.config.compose import VERSION_BASE, conf_dir, force, plain
 from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
 from kamerton.config.secrets import named
@@ -101,7 +101,7 @@ def run_command(
             overrides = force(overrides, flags.config_dir)
         try:
             _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points, root.name)
-        except NoneCompleted:
+        except SweepFailed:
             if finish is None:  # otherwise it says so, after its report
                 raise
         if ended := _studies()[known:]:
@@ -265,7 +265,7 @@ def _run_hydra(arguments: Sequence[str], job: Job, config_dir: str | None, point
     try:
         with typed(arguments):
             hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(run)()
-    except NoneCompleted:
+    except SweepFailed:
         raise
     except Exception as error:
         if points or _jobs.finished:

@@ -29,10 +29,11 @@ _PATIENCE = 120.0  # seconds for another worker's report
 
 
 def end_sweep(end: Finished, compose: Compose, console: Console | None = None, search: Sequence[str] = ()) -> None:
-    """Score the best trial of a sweep, unless other workers still train, and write the sweep's report.
+    """Score the best trial of a sweep, unless other workers still train or this one gave up; write the sweep's report.
 
     `compose` gives the values of a job by its overrides, and those that name the environment. `search`
-    are the words that say where the user's own configuration files are.
+    are the words that say where the user's own configuration files are. Raises `RunFailed` after the report where too
+    many trials failed.
     """
     from hydra_plugins.kamerton._storage import open_storage
 
@@ -55,14 +56,15 @@ def end_sweep(end: Finished, compose: Compose, console: Console | None = None, s
                     again([*best.overrides, *own_words(config, piece)], search)
                     for piece in pieces(config, end.directory, best.original)
                 ]
-                if config.sweep.final and not end.running:
+                if config.sweep.final and not end.running and not end.gave_up:
                     _score(config, end, best, named, console)
         finally:  # the trials are worth their report whatever became of the best one
             page = _report(study, end, commands)
             for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
-        if end.outcomes and not end.running and set(end.outcomes) <= {"failed", "killed", "diverged"}:
-            raise RunFailed(_nothing(study, end))
+        hopeless = end.outcomes and not end.running and set(end.outcomes) <= {"failed", "killed", "diverged"}
+        if end.gave_up or hopeless:
+            raise RunFailed(_failed(study, end, page))
     finally:
         storage.remove_session()
 
@@ -77,13 +79,17 @@ def _report(study: optuna.Study, end: Finished, commands: Sequence[str]) -> Path
             lock.close()
 
 
-def _nothing(study: optuna.Study, end: Finished) -> Fault:
-    """No trial completed or was pruned: the reasons that were given, the last ones last."""
+def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:
+    """Too many trials failed, or all of them: the reasons that were given, the last ones last."""
     counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
     reasons = [
         str(trial.user_attrs["error"]) for trial in study.get_trials(deepcopy=False) if "error" in trial.user_attrs
     ]
     said = "".join(f"; {reason}" for reason in dict.fromkeys(reasons[-3:]))
+    if end.gave_up:
+        message = f"as many trials failed as hydra.sweeper.max_failures allows ({counts}){said}"
+        fix = "mend what fails, then run the same command again: it goes on, and scores the best trial at its end"
+        return Fault("sweep.failures", message, f"{fix}; until then see {page}", str(end.directory))
     fix = "mend what failed, or narrow the space; with a larger hydra.sweeper.n_trials the same command goes on"
     return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){said}", fix, str(end.directory))
 
