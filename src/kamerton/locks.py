@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # Windows: two processes there are not kept from sharing a run
     fcntl = None  # type: ignore[assignment]
+
+_PATIENCE = 120.0  # seconds for those whose turn comes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,19 @@ def hold(path: Path, patience: float = 0.3, *, named: bool = True) -> IO[str] | 
     else:
         file.truncate(0)
     return file
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock at `path` meanwhile: those that write the same files do so one after the other. What is written is
+    to be read within the turn, so that the last one writes the newest. After two minutes it is nobody's turn.
+    """
+    lock = hold(path, _PATIENCE)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 def name_holder(file: IO[str], pid: int) -> None:

@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from hydra_plugins.kamerton._results import Best, Finished, best_trials
+from hydra_plugins.kamerton._space import Space
 from kamerton.sweep.report import write_sweep_report
 from kamerton.sweep.summary import at_the_edge, rows, saved
 
@@ -57,7 +58,9 @@ def made(tmp_path: Path) -> Made:
 
         study.optimize(objective, n_trials=30, catch=(RuntimeError,))
         best = tuple(Best(t.number, t.number, tuple(t.values), t.params, ("a=1",)) for t in best_trials(study))
-        return study, Finished("s", tmp_path / "jsonl" / "s", directions, best, {"complete": 30}, (), "sqlite://")
+        return study, Finished(
+            "s", tmp_path / "jsonl" / "s", directions, best, {"complete": 30}, (), "sqlite://", Space({})
+        )
 
     (tmp_path / "jsonl" / "s").mkdir(parents=True)
     return make
@@ -111,7 +114,7 @@ def test_attempts_that_another_one_went_on_with_are_left_out() -> None:
 @pytest.mark.parametrize("directions", [("minimize",), ("minimize", "minimize")])
 def test_a_study_without_a_completed_trial_has_a_report(tmp_path: Path, directions: tuple[str, ...]) -> None:
     study = optuna.create_study(directions=list(directions))
-    page = write_sweep_report(study, Finished("s", tmp_path, directions, (), {}, (), ""))
+    page = write_sweep_report(study, Finished("s", tmp_path, directions, (), {}, (), "", Space({})))
     assert "No trial is done" in page.read_text()
 
 

@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import optuna
 import pytest
 
 from kamerton.cli import main
@@ -347,6 +348,37 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
     found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
     assert [one and one.pid for one in held] == [os.getpid()]
     assert holder(found / ".lock") is None
+
+
+def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker's trial ends while this one waits to write; it is better each time."""
+
+    def hold_late(path: Path, *patience: float) -> IO[str] | None:
+        lock = hold(path, *patience)
+        if path.parent.name == "s":
+            study = optuna.load_study(study_name="s", storage=f"sqlite:///{path.parent}/study.db")
+            first = study.trials[0]
+            attributes = {"outcome": "complete", "objective": ["loss"]}
+            study.add_trial(
+                optuna.create_trial(
+                    params={"optimizer.lr": 0.001 * len(study.trials)},
+                    distributions=first.distributions,
+                    value=first.values[0] / 2 ** len(study.trials),
+                    user_attrs=attributes,
+                )
+            )
+        return lock
+
+    monkeypatch.setattr("kamerton.locks.hold", hold_late)
+    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert best(found)["number"] == 1
+    assert [row["number"] for row in trials(found)] == ["0", "1"]
+    report = json.loads((found / "report.json").read_text())
+    assert [one["number"] for one in report["best"]] == [2]
+    assert report["headline"].startswith("Trial 2 is the best of 3 trials")
+    assert "optimizer.lr=0.002" in report["commands"][0]
 
 
 def test_trials_are_not_trained_with_other_data_than_those_before(

@@ -42,7 +42,8 @@ class Finished:
     """A sweep at its end. `best` is the best trial, with several directions the Pareto front; empty where no trial
     completed. `outcomes` counts trials; those that another one went on with are left out. `running` are the trials that
     other workers had in hand when `best` was read: only the worker that sees none knows the best one. `gave_up`: this
-    worker ended because as many of its trials failed as `max_failures` allows. `storage` may hold a password.
+    worker ended because as many of its trials failed as `max_failures` allows. `storage` may hold a password. `space`
+    is what made its trials.
     """
 
     study_name: str
@@ -52,6 +53,7 @@ class Finished:
     outcomes: Mapping[str, int]
     running: tuple[int, ...]
     storage: str = field(repr=False)
+    space: Space = field(repr=False)
     gave_up: bool = False
 
 
@@ -72,8 +74,14 @@ def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up
         {name: outcomes[name] for name in OUTCOMES if outcomes[name]},
         tuple(trial.number for trial in trials if trial.state == TrialState.RUNNING),
         storage,
+        space,
         gave_up,
     )
+
+
+def later(end: Finished, study: Study) -> Finished:
+    """The same sweep as it stands by now: other workers may have ended since."""
+    return result(study, end.space, end.directory, end.storage, gave_up=end.gave_up)
 
 
 def best_trials(study: Study) -> list[FrozenTrial]:

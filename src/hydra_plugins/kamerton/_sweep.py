@@ -43,6 +43,9 @@ from hydra_plugins.kamerton._study import (
 )
 from hydra_plugins.kamerton._tickets import outcome
 from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
+from kamerton.locks import turn
+
+LOCK = ".lock"  # in the sweep's directory: of the worker that writes its files
 
 
 class Sweep:
@@ -99,8 +102,9 @@ class Sweep:
                 with terminal, _stoppable(), signals_passed_on():
                     too_many = self._optimize(study, limits, terminal)
             finally:
-                end = result(study, self.space, self.directory, self.storage, gave_up=bool(too_many))
-                write_files(end, study, study.user_attrs["sweep"])
+                with turn(self.directory / LOCK):
+                    end = result(study, self.space, self.directory, self.storage, gave_up=bool(too_many))
+                    write_files(end, study, study.user_attrs["sweep"])
                 say_end(terminal.console, end)
                 reasons = too_many or _reasons(study, end)
                 close(study._storage)

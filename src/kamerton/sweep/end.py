@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from rich.console import Console
 
 from kamerton.config.check import to_config
 from kamerton.config.command import Compose
-from kamerton.config.schema import Config
 from kamerton.errors import Fault, RunFailed, UserError
-from kamerton.locks import hold
+from kamerton.locks import turn
 from kamerton.output import plain_console
 from kamerton.sweep.final import score_winner, winner
 from kamerton.sweep.pieces import own_words, pieces
@@ -23,9 +22,7 @@ from kamerton.sweep.trial import TRIALS
 from kamerton.train.opening import LOCK
 
 if TYPE_CHECKING:
-    from hydra_plugins.kamerton._results import Best, Finished
-
-_PATIENCE = 120.0  # seconds for another worker's report
+    from hydra_plugins.kamerton._results import Finished
 
 
 def end_sweep(end: Finished, compose: Compose, console: Console | None = None, search: Sequence[str] = ()) -> None:
@@ -46,20 +43,11 @@ def end_sweep(end: Finished, compose: Compose, console: Console | None = None, s
             numbers = ", ".join(map(str, end.running))
             text = f"not scored yet: other workers train trials {numbers}; the one that ends last scores the best"
             console.print(text, highlight=False, soft_wrap=True)
-        commands: list[str] = []
         try:
-            if end.best:
-                best = winner(end)
-                values, named = compose(best.overrides)
-                config = to_config(values)
-                commands += [
-                    again([*best.overrides, *own_words(config, piece)], search)
-                    for piece in pieces(config, end.directory, best.original)
-                ]
-                if config.sweep.final and not end.running and not end.gave_up:
-                    _score(config, end, best, named, console)
+            if end.best and not end.running and not end.gave_up:
+                _score(end, compose, console)
         finally:  # the trials are worth their report whatever became of the best one
-            page = _report(study, end, commands)
+            page, commands = _report(study, end, compose, search)
             for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         hopeless = end.outcomes and not end.running and set(end.outcomes) <= {"failed", "killed", "diverged"}
@@ -69,14 +57,27 @@ def end_sweep(end: Finished, compose: Compose, console: Console | None = None, s
         storage.remove_session()
 
 
-def _report(study: optuna.Study, end: Finished, commands: Sequence[str]) -> Path:
-    """Write the report; of workers that end together one after the other."""
-    lock = hold(end.directory / LOCK, patience=_PATIENCE)
-    try:
-        return write_sweep_report(study, end, commands)
-    finally:
-        if lock is not None:
-            lock.close()
+def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequence[str]) -> tuple[Path, list[str]]:
+    """Write the report of the sweep as it stands by now, with the commands that run the best trial again.
+
+    Workers that end together do so one after the other: the last one has the newest view.
+    """
+    from hydra_plugins.kamerton._results import later
+
+    with turn(end.directory / LOCK):
+        end = later(end, study)
+        commands = _commands(end, compose, search)
+        return write_sweep_report(study, end, commands), commands
+
+
+def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:
+    """What runs the best trial again, one command for each of its runs."""
+    if not end.best:
+        return []
+    best = winner(end)
+    config = to_config(compose(best.overrides)[0])
+    runs = pieces(config, end.directory, best.original)
+    return [again([*best.overrides, *own_words(config, piece)], search) for piece in runs]
 
 
 def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:
@@ -94,7 +95,13 @@ def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:
     return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){said}", fix, str(end.directory))
 
 
-def _score(config: Config, end: Finished, best: Best, named: Mapping[str, Any], console: Console) -> None:
+def _score(end: Finished, compose: Compose, console: Console) -> None:
+    """Score the best trial, if the sweep is to."""
+    best = winner(end)
+    values, named = compose(best.overrides)
+    config = to_config(values)
+    if not config.sweep.final:
+        return
     there = "" if best.original == best.number else f"; its directory is {TRIALS}/{best.original}"
     console.print(f"[bold]trial {best.number}[/bold] is the best one{there}", highlight=False)
     try:
