@@ -140,6 +140,12 @@ def test_what_is_refused_is_a_fault_with_its_fix(
     assert error.value.faults[0].code == code
     assert KEY not in str(error.value)
     assert record(tmp_path / "outputs" / "jsonl" / "one")["state"] == "failed"
+
+
+def test_what_was_refused_goes_on_when_that_is_mended(endpoint: Imitation, hosted: Hosted) -> None:
+    endpoint.before = lambda kind, number: failing(429, "insufficient_quota") if kind == "create" else None
+    with pytest.raises(UserError):
+        hosted()
     endpoint.before = lambda kind, number: None
     assert hosted("base=false", "baselines=false").state == "succeeded"
     assert len(endpoint.files) == 2
