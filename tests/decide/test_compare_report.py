@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,14 +172,12 @@ def test_an_unfinished_one_says_so(crossed: Path, read_page: ReadPage) -> None:
 
 
 @pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_both_open_in_a_browser_without_complaint_and_fit(
-    browser: Chrome, folder: Path, crossed: Path, width: int, dark: bool
-) -> None:
+def test_both_open_in_a_browser_without_complaint_and_fit(browser: Chrome, folder: Path, crossed: Path) -> None:
     browser.complaints.clear()
-    for page in (write_comparison(folder), write_cross_report(crossed)):
+    pages = write_comparison(folder), write_cross_report(crossed)
+    for page, (width, dark) in product(pages, [(1200, False), (390, True)]):
         browser.open(page, width, dark=dark)
-        assert browser.complaints == []
+        assert browser.complaints == [], page
         assert browser.run("document.title") != "taken"
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.run(wider) == 0, page
