@@ -13,10 +13,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # serving.py, tuned.py
 
 from serving import Served, serving
+from tuned import train_tuned
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
 from kamerton.train.opening import LOCK
+
+
+@pytest.fixture(scope="session")
+def tuned_run(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    """A run that has learnt a few texts, for tests that only read it: `OUTPUTS/local/JOB`."""
+    return train_tuned(tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="session")

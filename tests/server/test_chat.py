@@ -17,13 +17,12 @@ import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from tuned import answers_of, train_tuned
+from tuned import JOB, answers_of
 
 from kamerton.server.app import create_app
 from kamerton.server.generation import Generator
 from kamerton.server.settings import Settings
 
-JOB = "ftjob-0123456789abcdef01234567"
 TUNED = f"ft:tiny:local::{JOB}"
 BASE: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 12}
 
@@ -39,17 +38,16 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    root = tmp_path_factory.mktemp("outputs")
-    run = train_tuned(root, "local", JOB)
-    app = create_app(Settings(root, models=("tiny",)), Generator(yields=False))  # other tests are at work beside it
+def served(tuned_run: Path) -> Iterator[Served]:
+    generator = Generator(yields=False)  # other tests are at work beside it
+    app = create_app(Settings(tuned_run.parents[1], models=("tiny",)), generator)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        yield Served(app, run, openai.OpenAI(base_url=url, api_key="none", max_retries=0), url)
+        yield Served(app, tuned_run, openai.OpenAI(base_url=url, api_key="none", max_retries=0), url)
         server.should_exit = True
         thread.join()
     assert app.state.generator.pid is None  # nothing is left behind

@@ -6,18 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuned import answers_of, train_tuned
+from tuned import answers_of
 
 from kamerton.server.engine import Engine
 from kamerton.server.loaded import Models
 
 Said = dict[str, Any]
 PROMPTS = ["a", "the cat 1", "who? " * 30, "🐈", "one two three", "x" * 200, "the owl", "Is it so?"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_tuned(tmp_path_factory.mktemp("outputs"), "local", "ab12")
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +49,11 @@ def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Said]:
     return asked.text("it"), asked.of("it")[-1]
 
 
-def test_a_run_answers_what_its_evaluation_says(models: Models, run: Path) -> None:
+def test_a_run_answers_what_its_evaluation_says(models: Models, tuned_run: Path) -> None:
     asked = Asked(models)
-    expected = answers_of(run)
+    expected = answers_of(tuned_run)
     for prompt in expected:
-        asked.ask(prompt, prompt, run, max_tokens=40)
+        asked.ask(prompt, prompt, tuned_run, max_tokens=40)
     asked.finish()
     found = {prompt: (asked.text(prompt), asked.of(prompt)[-1]["finish"]) for prompt in expected}
     assert found == expected
@@ -66,10 +61,10 @@ def test_a_run_answers_what_its_evaluation_says(models: Models, run: Path) -> No
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_answers_do_not_depend_on_what_else_runs(models: Models, run: Path, temperature: float) -> None:
+def test_answers_do_not_depend_on_what_else_runs(models: Models, tuned_run: Path, temperature: float) -> None:
     asked = Asked(models, most=5)
     how = [{"temperature": temperature, "seed": i, "max_tokens": 5 + 7 * (i % 4)} for i in range(len(PROMPTS))]
-    sources = ["tiny" if i % 3 else run for i in range(len(PROMPTS))]
+    sources = ["tiny" if i % 3 else tuned_run for i in range(len(PROMPTS))]
     for i, prompt in enumerate(PROMPTS):
         asked.ask(str(i), prompt, sources[i], **how[i])
         for _ in range(i % 3):  # they come while others are answered
@@ -116,7 +111,7 @@ def test_a_cancelled_answer_makes_room_for_the_next(models: Models) -> None:
     assert (len(asked.of("first")), asked.of("third")) == (so_far, [])
 
 
-def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, tuned_run: Path, tmp_path: Path) -> None:
     asked = Asked(models)
     asked.ask("fine", "hi", max_tokens=4)
     asked.ask("too long", "x" * 2000)
@@ -142,22 +137,22 @@ def test_an_answer_fills_the_context_where_no_length_is_asked_for(models: Models
     assert accepted["prompt_tokens"] + last["tokens"] == 60 or last["finish"] == "stop"
 
 
-def test_a_run_that_lets_code_run_does_not_answer(models: Models, run: Path, tmp_path: Path) -> None:
+def test_a_run_that_lets_code_run_does_not_answer(models: Models, tuned_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "local" / "cd34"
     copy.mkdir(parents=True)
-    text = (run / "config.yaml").read_text()
+    text = (tuned_run / "config.yaml").read_text()
     (copy / "config.yaml").write_text(text.replace("trust_remote_code: false", "trust_remote_code: true"))
-    (copy / "run.json").write_text((run / "run.json").read_text())
+    (copy / "run.json").write_text((tuned_run / "run.json").read_text())
     assert alone(models, "hi", source=copy)[1]["error"]["code"] == "model_not_loaded"
 
 
-def test_lora_runs_share_the_weights_of_their_base(run: Path) -> None:
+def test_lora_runs_share_the_weights_of_their_base(tuned_run: Path) -> None:
     models = Models(most=2, context=64)
-    tuned, base = models.get(str(run), ()), models.get("tiny", ())
+    tuned, base = models.get(str(tuned_run), ()), models.get("tiny", ())
     weights = [model.get_input_embeddings().weight.data_ptr() for model in (tuned.model, base.model)]
     assert weights[0] == weights[1]
-    assert models.get(str(run), ()) is tuned
+    assert models.get(str(tuned_run), ()) is tuned
     smaller = Models(most=1, context=64)
     first = smaller.get("tiny", ())
-    assert smaller.get(str(run), {"tiny"}).key != first.key
+    assert smaller.get(str(tuned_run), {"tiny"}).key != first.key
     assert smaller.get("tiny", ()) is first  # it was in use, and stayed
