@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
@@ -24,7 +23,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
-from kamerton.config.compose import VERSION_BASE, conf_dir, force, plain
+from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain
 from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
 from kamerton.config.secrets import named
 from kamerton.config.sweep import begins_sweep
@@ -143,8 +142,7 @@ def _composed(overrides: Sequence[str], flags: argparse.Namespace, root: str) ->
     search = [text for text in flags.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
     if flags.config_dir and not search:
         search = [f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"]
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        config = compose(root, overrides=[*search, *overrides])
+    config = compose_config([*search, *overrides], root)
     return plain(config), named(config)
 
 
@@ -158,14 +156,14 @@ class _Stopped(BaseException):
 
 
 def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callable[[Any], float | list[float] | None]:
-    def run(composed: Any) -> float | list[float] | None:
+    def run(config: Any) -> float | list[float] | None:
         task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as typed: ${oc.env:NAME} stays
         assert isinstance(task, list)
         overrides = tuple(str(text).removeprefix("++") for text in task)
         point = Point(overrides)
         points.append(point)
         try:
-            point.done = job(plain(composed), Asked(overrides, config_dir, named(composed)))
+            point.done = job(plain(config), Asked(overrides, config_dir, named(config)))
         except Interrupted as error:
             point.error, point.code = "interrupted", 130
             raise _Stopped from error

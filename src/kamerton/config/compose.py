@@ -13,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 VERSION_BASE = "1.3"
 ROOT = "train"
@@ -32,10 +32,15 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "hydra"}
 
 
+def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:
+    """What Hydra makes of `conf/ROOT.yaml` and overrides in its own words (`force`), with or without its section."""
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        return compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
+
+
 def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
     """The plain values behind a list of overrides, as `kamerton train` (or another command) would compose them."""
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return plain(compose(root, overrides=force(overrides)))
+    return plain(compose_config(force(overrides), root))
 
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
@@ -24,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
-from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, config_loader, forced, options_of, plain
+from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain
 from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
 from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
@@ -200,8 +199,7 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
 def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> _Composed | Fault:
     search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            config = compose(root, overrides=[*search, *overrides], return_hydra_config=True)
+        config = compose_config([*search, *overrides], root, with_hydra=True)
         hydra = OmegaConf.to_container(config.hydra)
         assert isinstance(hydra, dict)
         with open_dict(config):

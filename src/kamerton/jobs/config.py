@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hydra import compose, initialize_config_dir
-
 from kamerton.config.check import to_config
-from kamerton.config.compose import ROOT, VERSION_BASE, conf_dir, config_loader, force, plain
+from kamerton.config.compose import compose_config, config_loader, force, plain
 from kamerton.config.faults import find_faults
 from kamerton.config.origin import key_of
 from kamerton.config.secrets import named, writable
@@ -124,9 +122,8 @@ def checked(overrides: Sequence[str], *, deep: bool = True) -> dict[str, Any]:
     faults += [] if faults else find_faults(overrides, None, deep_faults if deep else None, sweeps=False)
     if errors := [fault for fault in faults if fault.severity == "error"]:
         raise UserError(errors)
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        composed = compose(ROOT, overrides=force(overrides))
-        return writable(asdict(to_config(plain(composed))), named(composed))
+    config = compose_config(force(overrides))
+    return writable(asdict(to_config(plain(config))), named(config))
 
 
 def _sweep(text: str) -> Fault:
