@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from kamerton.decide.baseline import choose_baseline
-from kamerton.decide.sides import Group, Scored, find, group, same_examples, told_apart
+from kamerton.decide.same_examples import same_examples
+from kamerton.decide.sides import Group, Scored, find, group, told_apart
 from kamerton.errors import UserError
 
 Write = Callable[..., Path]

@@ -14,7 +14,8 @@ from kamerton.decide.golden import check_golden, read_golden
 from kamerton.decide.leakage import SEEN, all_training, leaks, seen
 from kamerton.decide.notices import about_sides
 from kamerton.decide.options import CompareOptions, GateOptions, name_of
-from kamerton.decide.sides import Group, find, group, same_examples, told_apart
+from kamerton.decide.same_examples import same_examples
+from kamerton.decide.sides import Group, find, group, told_apart
 from kamerton.decide.slices import slice_by, slice_metrics
 from kamerton.decide.words import FIRST, sentence
 from kamerton.errors import Fault, UserError
