@@ -17,7 +17,8 @@ from kamerton.decide.baselines import majority, previous, tfidf, write_baselines
 from kamerton.decide.report import write_report
 from kamerton.decide.statistics import paired_difference
 from kamerton.decide.verdict import number, signed, span
-from kamerton.score.metrics import compute, label_probabilities
+from kamerton.score.columns import label_probabilities
+from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 
 LABELS = ["no", "yes", "maybe"]

@@ -14,7 +14,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification as tm
 
-from kamerton.score.metrics import NO_LABEL, compute, confusion, label_probabilities, labels_of, per_class
+from kamerton.score.columns import label_probabilities, labels_of
+from kamerton.score.metrics import NO_LABEL, compute, confusion, per_class
 from kamerton.score.table import scores_table
 
 LABELS = ["yes", "no", "perhaps", "never"]

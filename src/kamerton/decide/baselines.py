@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from kamerton.data.example import DataExample
 from kamerton.errors import UserError
-from kamerton.score.metrics import compute, is_labelled
+from kamerton.score.columns import is_labelled
+from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 
 NAMES = ("majority", "tfidf", "previous")

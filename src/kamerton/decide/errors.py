@@ -7,7 +7,8 @@ from collections import Counter
 from kamerton.decide.compare import Changed, ConfusionPair
 from kamerton.decide.examples import SHOWN, changed, moved
 from kamerton.decide.sides import Group
-from kamerton.score.metrics import NO_LABEL, is_labelled
+from kamerton.score.columns import is_labelled
+from kamerton.score.metrics import NO_LABEL
 
 MOST_PAIRS = 20
 

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kamerton.score.metrics import example_scores, is_labelled, label_indices, label_probabilities
+from kamerton.score.columns import is_labelled, label_indices, label_probabilities
+from kamerton.score.metrics import example_scores
 
 SHOWN = 10
 BROWSED = 200

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kamerton.score.metrics import OWN, example_scores, is_generated, is_labelled, label_indices, token_counts
+from kamerton.score.columns import is_generated, is_labelled, label_indices, token_counts
+from kamerton.score.metrics import OWN, example_scores
 from kamerton.score.text import EXAMPLE_MEANS
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,8 @@ from kamerton.decide.pages import moment, plain, sentence, write_pages
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
-from kamerton.score.metrics import confusion, is_labelled, per_class
+from kamerton.score.columns import is_labelled
+from kamerton.score.metrics import confusion, per_class
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -20,16 +20,8 @@ from numpy.typing import NDArray
 
 from kamerton.decide.calibration import ECE, difference_bounds, error_bounds, overestimate
 from kamerton.errors import Fault, UserError
-from kamerton.score.metrics import (
-    calibration_counts,
-    calibration_error,
-    is_labelled,
-    label_indices,
-    label_metrics,
-    labels_of,
-    own_of_whole,
-    summed_counts,
-)
+from kamerton.score.columns import is_labelled, label_indices, labels_of
+from kamerton.score.metrics import calibration_counts, calibration_error, label_metrics, own_of_whole, summed_counts
 
 RESAMPLES = 2000
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of one chunk of resamples to about 100 MB

@@ -12,7 +12,8 @@ from kamerton.decide.baselines import SOURCE
 from kamerton.decide.run_files import RunFiles
 from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
-from kamerton.score.metrics import compute, is_labelled, lower_is_better
+from kamerton.score.columns import is_labelled
+from kamerton.score.metrics import compute, lower_is_better
 
 TITLES = {
     "accuracy": "Accuracy",

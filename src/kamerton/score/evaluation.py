@@ -28,10 +28,11 @@ from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
 from kamerton.providers.answer import engine_for
 from kamerton.score.answers import make_prompts
+from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table
 from kamerton.score.hosted import check_hosted, hosted_answers
-from kamerton.score.metrics import compute, is_labelled, per_class
+from kamerton.score.metrics import compute, per_class
 from kamerton.score.options import EvaluateOptions
 from kamerton.score.split import choose_mode, decoding_of, passes, score_split
 from kamerton.score.subject import Loaded, Subject, find_subject, slug

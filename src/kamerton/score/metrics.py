@@ -1,9 +1,6 @@
-"""Metrics of a scores table: what a model's answers on one set of examples are worth.
+"""Metrics of a scores table (`kamerton.score.columns`): what a model's answers on one set of examples are worth.
 
-A scores table has one row per example (`example_id, prompt, target, prediction, label, predicted_label,
-label_logprobs, nll, target_tokens, correct_tokens, metadata, finish_reason`); its schema metadata may name
-the task's labels under `b"labels"` (a JSON list, the order of `label_logprobs`). Everything is float64; what
-is undefined is None, never NaN.
+Everything is float64; what is undefined is None, never NaN.
 
 Counts of labels come from torchmetrics, those of texts from `kamerton.score.text`. The ratios are taken here
 because torchmetrics divides in float32, and because the bootstrap (`kamerton.decide.statistics`) needs the very
@@ -20,9 +17,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kamerton.score.columns import (
+    is_generated,
+    is_labelled,
+    label_indices,
+    label_probabilities,
+    labels_of,
+    token_counts,
+)
 from kamerton.score.text import text_counts, text_metrics, text_scores
 
 NO_LABEL = "(no label)"
@@ -203,59 +207,6 @@ def calibration_error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
 
 
-def is_labelled(table: pa.Table) -> bool:
-    """Whether the table holds a classification: some row has a label, though no answer may be one."""
-    return any(table[name].null_count < table.num_rows for name in ("predicted_label", "label"))
-
-
-def is_generated(table: pa.Table) -> bool:
-    """Whether the table holds texts to be compared with their references: predictions, and no labels."""
-    return not is_labelled(table) and bool(table["prediction"].null_count < table.num_rows)
-
-
-def labels_of(table: pa.Table) -> list[str]:
-    """The task's labels: those of the schema metadata in their order, then any other in the rows, sorted."""
-    named = _named_labels(table)
-    columns = (pc.unique(_strings(table, name)).to_pylist() for name in ("label", "predicted_label"))
-    found = {label for column in columns for label in column if label is not None}
-    return list(dict.fromkeys([*named, *sorted(found)]))
-
-
-def label_indices(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each row's true and predicted label as positions in `labels_of(table)`; -1 where there is none."""
-    values = pa.array(labels_of(table), pa.string())
-    columns = (pc.index_in(_strings(table, name), values) for name in ("label", "predicted_label"))
-    truth, guess = (pc.fill_null(column, -1).to_numpy().astype(np.int64) for column in columns)
-    return truth, guess
-
-
-def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
-    """Softmax over each row's `label_logprobs`, `[rows, labels]`; NaN where a row has none.
-
-    The columns are the labels that the schema metadata names, in their order. Raises ValueError when a row does not
-    have one log-probability for each of them.
-    """
-    rows = table["label_logprobs"].to_pylist()
-    widths = {len(row) for row in rows if row is not None}
-    expected = len(_named_labels(table) or labels_of(table))
-    if widths - {expected}:
-        raise ValueError(
-            f"label_logprobs has rows of length {sorted(widths)} for {expected} labels; "
-            "write one log-probability per label, in the order of the schema metadata"
-        )
-    unknown = [math.nan] * expected
-    logprobs = np.array([unknown if row is None else row for row in rows], np.float64).reshape(-1, expected)
-    with np.errstate(invalid="ignore"):
-        weights = np.exp(logprobs - logprobs.max(axis=1, keepdims=True, initial=-math.inf))
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-def token_counts(table: pa.Table) -> tuple[NDArray[np.float64], ...]:
-    """Per example: summed negative log-likelihood (nats), target tokens, correct target tokens; NaN where null."""
-    names = ("nll", "target_tokens", "correct_tokens")
-    return tuple(table[name].to_numpy().astype(np.float64) for name in names)
-
-
 def _confusion_counts(table: pa.Table) -> NDArray[np.int64]:
     """Counts `[labels, labels + 1]`, true by predicted; the last column counts answers that are no label."""
     import torch
@@ -273,14 +224,6 @@ def _confusion_counts(table: pa.Table) -> NDArray[np.int64]:
 
 def _class_ratios(hits: Any, support: Any, predicted: Any) -> dict[str, Any]:
     return {"f1": 2 * hits / (support + predicted), "precision": hits / predicted, "recall": hits / support}
-
-
-def _named_labels(table: pa.Table) -> list[str]:
-    return list(json.loads((table.schema.metadata or {}).get(b"labels", b"[]")))
-
-
-def _strings(table: pa.Table, name: str) -> pa.Array:
-    return table[name].combine_chunks().cast(pa.string())
 
 
 def finite(value: Any) -> float | None:

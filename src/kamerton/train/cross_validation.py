@@ -31,8 +31,9 @@ from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.output import plain_console
+from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
-from kamerton.score.metrics import compute, is_labelled
+from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.build import begin_wandb, wandb_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
