@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.decide.report import plain, write_report
+from kamerton.decide.report import duration, plain, write_report
 from kamerton.decide.statistics import intervals
 from kamerton.decide.verdict import number
 from kamerton.errors import UserError
@@ -49,6 +49,10 @@ def test_the_header_answers_how_good_it_became(make_run: MakeRun, read_page: Rea
     assert "trec · ab12cd34 Better than the base model: accuracy" in header
     assert "460,800 (0.34%)" in header
     assert "5 min 12 s" in header
+
+
+def test_a_short_run_took_seconds_and_no_minutes() -> None:
+    assert duration("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:12+00:00") == "12 s"
 
 
 def test_sections_hold_what_the_run_recorded(make_run: MakeRun, read_page: ReadPage) -> None:

@@ -24,6 +24,7 @@ from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import confusion, per_class
+from kamerton.words import span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -219,6 +220,4 @@ def duration(start: Any, end: Any) -> str | None:
         passed = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
     except (ValueError, TypeError):
         return None
-    seconds = round(passed.total_seconds())
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+    return span(passed.total_seconds())

@@ -16,6 +16,7 @@ from rich.table import Table
 from kamerton.decide.mask import mask_text
 from kamerton.jobs.store import JobStatus, read_events, read_status
 from kamerton.output import plain_console
+from kamerton.words import span
 
 EVENTS = 5  # the last ones, on the live screen
 REFRESH_S = 0.5
@@ -128,13 +129,4 @@ def _metrics(job: JobStatus, split: str) -> str:
 
 def seconds(value: float | None) -> str:
     """A time that is left, such as `3 min 5 s`."""
-    if value is None:
-        return ""
-    minutes, rest = divmod(round(value), 60)
-    return (
-        f"{minutes // 60} h {minutes % 60} min"
-        if minutes >= 60
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{rest} s"
-    )
+    return "" if value is None else span(value)
