@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from kamerton.cli import main
+
 SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "base=false", "baselines=false", "model.export=null"]
-QUIET = ["logger=null", "callbacks.progress_bar=null", "callbacks.model_summary=null", "trainer.max_steps=2"]
+QUIET = ["logger=null", "callbacks.progress_bar=null", "callbacks.model_summary=null"]
+QUIET += ["trainer.max_steps=2", "trainer.accelerator=cpu"]
 
 
 Run = Callable[..., list[dict[str, Any]]]
+Here = Callable[[str], dict[str, Any]]
 pytestmark = pytest.mark.slow
 
 
@@ -25,9 +29,9 @@ def run(animals: Path, tmp_path: Path) -> Run:
     """Runs the command; returns the records of all runs that it made."""
 
     def records(name: str, *arguments: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "kamerton", "train", *arguments, *SMALL, *QUIET, f"data.path={animals}"]
+        asked = ["train", *arguments, *SMALL, *QUIET, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
         done = subprocess.run(
-            [*command, f"paths.outputs={tmp_path / name}", "trainer.accelerator=cpu"],
+            [sys.executable, "-m", "kamerton", *asked],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -40,21 +44,33 @@ def run(animals: Path, tmp_path: Path) -> Run:
     return records
 
 
-def test_each_point_starts_its_own_processes(run: Run) -> None:
+@pytest.fixture
+def here(animals: Path, tmp_path: Path) -> Here:
+    """The same point in this process alone; returns its record."""
+
+    def record(override: str) -> dict[str, Any]:
+        assert main(["train", override, *SMALL, *QUIET, f"data.path={animals}", f"paths.outputs={tmp_path}/here"]) == 0
+        (path,) = (tmp_path / "here").rglob("run.json")
+        return json.loads(path.read_text())
+
+    return record
+
+
+def test_each_point_starts_its_own_processes(run: Run, here: Here) -> None:
     """Twice in one command; the second point gives what it gives in one process."""
     points = run("sweep", "-m", "trainer=ddp", "seed=1,2")
     assert sorted((record["seed"], record["state"]) for record in points) == [(1, "succeeded"), (2, "succeeded")]
     (second,) = (record for record in points if record["seed"] == 2)
-    (alone,) = run("alone", "seed=2")
+    alone = here("seed=2")
     assert second["metrics"]["test"]["loss"] == pytest.approx(alone["metrics"]["test"]["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize(("launcher", "count"), [("warm", 2), ("process", 1)])
-def test_a_trial_trains_over_two_processes(run: Run, launcher: str, count: int) -> None:
+def test_a_trial_trains_over_two_processes(run: Run, here: Here, launcher: str, count: int) -> None:
     asked = ["sweep=default", "optimizer.lr=tag(log,interval(1e-3,1e-2))", f"hydra.sweeper.n_trials={count}"]
     trials = run("study", *asked, "trainer=ddp", f"launcher={launcher}", "sweep.final=null")
     assert [record["state"] for record in trials] == ["succeeded"] * count
     assert sorted(record["trial"]["number"] for record in trials) == [*range(count)]
-    (alone,) = run("alone", f"optimizer.lr={trials[0]['trial']['params']['optimizer.lr']}")
+    alone = here(f"optimizer.lr={trials[0]['trial']['params']['optimizer.lr']}")
     best, expected = (record["metrics"]["best"]["loss"] for record in (trials[0], alone))
     assert best == pytest.approx(expected, rel=1e-4)
