@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from kamerton.cli import main
 from ports import free_port
 
 STOP = """
@@ -74,12 +75,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path) -> Iterator[Start]:
-    """Starts the command with `prefix` (such as torchrun) before it; none is left behind."""
+def options(folder: Path) -> list[str]:
+    """What all of them are asked."""
     options = ["model=tiny", "data=jsonl", f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
     options += ["batch.size=8", "logger=csv", "base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
     options += ["callbacks.progress_bar=null", "callbacks.model_summary=null", "eval.strategy=steps", "eval.every=3"]
-    options += ["allow_targets=[stopping.,zero_cpu.]"]
+    return [*options, "allow_targets=[stopping.,zero_cpu.]"]
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path, options: list[str]) -> Iterator[Start]:
+    """Starts the command with `prefix` (such as torchrun) before it; none is left behind."""
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     started: list[subprocess.Popen[str]] = []
 
@@ -113,9 +119,11 @@ def run(start: Start, folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def one(run: Run) -> dict[str, Path]:
+def one(folder: Path, options: list[str]) -> dict[str, Path]:
     """What one process makes of it, by adapter."""
-    return {adapter: run(f"one-{adapter}", f"adapter={adapter}") for adapter in ("lora", "full")}
+    for adapter in ("lora", "full"):
+        assert main(["train", *options, f"adapter={adapter}", f"run_id=one-{adapter}"]) == 0
+    return {adapter: folder / "jsonl" / f"one-{adapter}" for adapter in ("lora", "full")}
 
 
 def others(folder: Path, known: set[str]) -> list[Path]:
