@@ -125,7 +125,7 @@ def kill_until_finished(options: list[str], run: Path, most: int) -> int:
                 return kills if (run / "report.html").exists() else sys.exit((run.parents[1] / "log.txt").read_text())
             if deadline is None and state(run) == ("running", child):
                 deadline = time.monotonic() + wait
-            time.sleep(0.001)
+            time.sleep(0.01)  # when the wait begins; how long it is decides the moment
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print(f"{run.name}, kill {kills + 1}: {moment(run)}", flush=True)

@@ -172,22 +172,20 @@ STOPS = {1: signal.SIGINT, 4: signal.SIGTERM, 11: signal.SIGTERM, 13: signal.SIG
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stops in the first step, in a validating one, at an epoch's end, after it, and in the last."""
+    """Stopped again and again: in the first step, in a validating one, at an epoch's end, after it, and in the last."""
     needed = {"schedule-free": "schedulefree", "8 bit": "bitsandbytes"}
     if variant in needed:
         pytest.importorskip(needed[variant])
     options = [*STATEFUL[variant], "trainer.max_epochs=2", "eval.strategy=steps", "eval.every=4"]
     straight = train(*options, "run_id=straight")
     for stop_after in STOPS if variant in ("lora", "full") else (4, 13):
-        number = STOPS[stop_after]
-        name = f"stopped{stop_after}"
         with monkeypatch.context() as patch:
-            _signal_in(patch, "training_step", stop_after - 1, number)
-            stopped = train(*options, f"run_id={name}", code=130)
+            _signal_in(patch, "training_step", stop_after - 1, STOPS[stop_after])
+            stopped = train(*options, "run_id=stopped", code=130)
         assert record(stopped)["state"] == "paused"
         assert record(stopped)["progress"]["step"] == saved_step(stopped) == stop_after
-        assert train(*options, f"run_id={name}") == stopped
-        assert same_result(stopped, straight)
+    assert train(*options, "run_id=stopped") == stopped
+    assert same_result(stopped, straight)
 
 
 @pytest.mark.parametrize(("step", "average"), [(4, "ema_decay=0.8"), (11, "ema_decay=null"), (22, "ema_decay=0.8")])
