@@ -474,24 +474,6 @@ def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loa
     assert not list(outputs.glob("*/*"))
 
 
-def test_two_processes_train_like_one(animals: Path, outputs: Path) -> None:
-    """Real DDP over gloo: the same losses and weights as one process, up to rounding."""
-
-    def run(name: str, *extra: str) -> Path:
-        options = [f"data.path={animals}", f"paths.outputs={outputs}", f"run_id={name}"]
-        options += ["trainer.max_steps=5", "base=false"]
-        command = [sys.executable, "-m", "kamerton.cli", "train", *SMALL, *options, *extra]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return outputs / "jsonl" / name
-
-    one, two = run("one"), run("two", "trainer=ddp", "trainer.accelerator=cpu")
-    assert record(two)["state"] == "succeeded"
-    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
-    for name, weight in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], weight, rtol=1e-4, atol=1e-6)
-
-
 def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.train.restore
 
