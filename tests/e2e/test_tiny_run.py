@@ -322,10 +322,11 @@ def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypat
 def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when_it_stops(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["run_id=x", "base=false", "optimizer.lr=10", "eval.strategy=steps", "eval.every=1"]
+    options = ["run_id=x", "base=false", "optimizer.lr=0.003", "eval.strategy=steps", "eval.every=1"]
     options += ["callbacks.early_stopping.patience=3", "trainer.max_steps=9"]
+    options += ["+optimizer.maximize=true"]  # the loss rises at every step, whatever is rounded: the first is the best
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 5, signal.SIGINT)
+        _signal_in(patch, "training_step", 2, signal.SIGINT)
         train(*options, code=130)
     moved = outputs.with_name("moved")
     outputs.rename(moved)
@@ -336,7 +337,7 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
     run = moved / "jsonl" / "x"
     assert record(run)["progress"]["step"] == 9
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
-    assert best == record(run)["metrics"]["best"]["step"] == 5
+    assert best == record(run)["metrics"]["best"]["step"] == 1
 
 
 def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(

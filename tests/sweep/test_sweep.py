@@ -254,6 +254,11 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
     assert "is not on this machine, so it was not scored; give" in capsys.readouterr().out
     assert (found / "report.json").exists()
 
+    (found / "report.json").unlink()
+    monkeypatch.setattr("kamerton.sweep.end.pieces", fail)  # what runs it again cannot be said
+    sweep(*one, code=1)
+    assert json.loads((found / "report.json").read_text())["commands"] == []
+
 
 def test_the_best_trial_may_be_trained_anew(sweep: Sweep) -> None:
     found = sweep(LR, "sweep.final=retrain")

@@ -66,8 +66,12 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
 
     with turn(end.directory / LOCK):
         end = later(end, study)
-        commands = _commands(end, compose, search)
-        return write_sweep_report(study, end, commands), commands
+        commands: list[str] = []
+        try:
+            commands += _commands(end, compose, search)
+        finally:  # the trials are worth their report without them, too
+            page = write_sweep_report(study, end, commands)
+    return page, commands
 
 
 def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:
