@@ -136,6 +136,7 @@ async def streams(client: httpx.AsyncClient, model: str, number: int, answers: A
         begun, first = time.perf_counter(), True
         try:
             async with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+                stream.raise_for_status()
                 async for line in stream.aiter_lines():
                     if not line.startswith("data: {"):
                         continue
@@ -147,8 +148,6 @@ async def streams(client: httpx.AsyncClient, model: str, number: int, answers: A
                         if first:
                             answers.first.append(time.perf_counter() - begun)
                         first = False
-                if stream.status_code != 200:
-                    answers.errors.append(f"stream: {stream.status_code}")
         except httpx.HTTPError as error:
             answers.errors.append(f"stream: {error!r}")
             await asyncio.sleep(1)

@@ -25,6 +25,7 @@ from hydra_plugins.kamerton.trial import current_trial
 from kamerton.decide.mask import MASK
 
 Run = Callable[..., Any]
+Module = Callable[[str, str], None]
 
 
 def trials(end: Any) -> list[optuna.trial.FrozenTrial]:
@@ -224,15 +225,13 @@ def test_an_override_that_cannot_be_composed_is_said_before_any_job(sweep: Run, 
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_function_may_suggest_what_depends_on_another_choice(
-    sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "plugin_space.py").write_text(
+def test_a_function_may_suggest_what_depends_on_another_choice(sweep: Run, module: Module, tmp_path: Path) -> None:
+    module(
+        "plugin_space",
         "def suggest(cfg, trial):\n"
         "    if trial.params['y'] == 1 and cfg.steps == 0:\n"
-        "        trial.suggest_float('x', 3, 4)\n"
+        "        trial.suggest_float('x', 3, 4)\n",
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
     end = sweep("y=1,2", "hydra.sweeper.n_trials=6", "hydra.sweeper.custom_search_space=plugin_space.suggest")
     for trial in trials(end):
         began = notes(tmp_path / f"sweep/trials/{trial.number}")[0]
@@ -250,10 +249,9 @@ def test_a_function_may_suggest_what_depends_on_another_choice(
     ],
 )
 def test_a_function_that_cannot_be_used_is_said_before_anything_is_written(
-    sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+    sweep: Run, module: Module, tmp_path: Path, name: str, reason: str
 ) -> None:
-    (tmp_path / "broken_space.py").write_text("1 / 0\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    module("broken_space", "1 / 0\n")
     with pytest.raises(SweepError, match=rf"(?s)custom_search_space={name} cannot be used: .*{reason}.*fix: name"):
         sweep("y=1,2", f"hydra.sweeper.custom_search_space={name}")
     assert not (tmp_path / "sweep").exists()

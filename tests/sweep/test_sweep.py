@@ -24,6 +24,7 @@ from kamerton.locks import hold, holder
 from kamerton.sweep.report import write_sweep_report
 
 Sweep = Callable[..., Path]
+Module = Callable[[str, str], None]
 SMALL = ["sweep=default", "model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "baselines=false", "base=false"]
 STUDY = ["hydra.sweeper.study_name=s", "hydra.sweeper.n_trials=2"]
 LR = "optimizer.lr=tag(log, interval(1e-4, 1e-2))"
@@ -171,15 +172,15 @@ def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, caps
 
 
 def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has_gone_on_to_its_end(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, module: Module
 ) -> None:
-    (tmp_path / "failing_once.py").write_text(
+    module(
+        "failing_once",
         "def space(cfg, trial):\n"
         "    if trial.number == 1:\n"
         "        raise ValueError('nowhere')\n"
-        "    trial.suggest_float('optimizer.lr', 1e-4, 1e-2)\n"
+        "    trial.suggest_float('optimizer.lr', 1e-4, 1e-2)\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     asked = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
     found = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
     assert [row["outcome"] for row in trials(found)] == ["complete", "failed"]
@@ -417,17 +418,15 @@ def _curve(folder: Path) -> list[tuple[str, str, str]]:
         return [(row["step"], row["train/loss"], row["val/loss"]) for row in csv.DictReader(file)]
 
 
-def test_a_function_may_make_a_space_with_conditions(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "branching_space.py").write_text(
+def test_a_function_may_make_a_space_with_conditions(sweep: Sweep, module: Module) -> None:
+    module(
+        "branching_space",
         "def space(cfg, trial):\n"
         "    if trial.suggest_categorical('adapter', ['lora', 'full']) == 'lora':\n"
         "        trial.suggest_int('adapter.r', 4, 64, log=True)\n"
         "    else:\n"
-        "        trial.suggest_float('label_smoothing', 0.1, 0.2)\n"
+        "        trial.suggest_float('label_smoothing', 0.1, 0.2)\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     tries = "hydra.sweeper.enqueue=[{adapter: lora}, {adapter: full}]"
     found = sweep("hydra.sweeper.custom_search_space=branching_space.space", tries, "sweep.final=null")
     params = [record(found / "trials" / number)["trial"]["params"] for number in "01"]
@@ -455,10 +454,9 @@ def test_a_sweep_none_of_whose_trials_completed_has_failed(sweep: Sweep, capsys:
 
 
 def test_a_sweep_all_of_whose_trials_failed_says_so_once(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep, module: Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "no_space.py").write_text("def space(cfg, trial):\n    raise ValueError('nowhere')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    module("no_space", "def space(cfg, trial):\n    raise ValueError('nowhere')\n")
     found = sweep("hydra.sweeper.custom_search_space=no_space.space", "hydra.sweeper.n_trials=2", code=1)
     said = capsys.readouterr().err
     assert said.count("no trial of s completed (2 failed); ValueError: nowhere") == 1

@@ -23,6 +23,8 @@ from hydra_plugins.kamerton._storage import masked
 from hydra_plugins.kamerton._tickets import OUTCOMES, outcome, superseded
 from hydra_plugins.kamerton._trial import original_number
 
+LOCK = ".lock"  # in the sweep's directory: of the worker that writes its files
+
 
 @dataclass(frozen=True, slots=True)
 class Best:

@@ -27,7 +27,7 @@ from hydra_plugins.kamerton._config import application, flat, refuse, shown, spa
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
 from hydra_plugins.kamerton._process import signals_passed_on
-from hydra_plugins.kamerton._results import Finished, finished, params_of_best, replace, result, write_files
+from hydra_plugins.kamerton._results import LOCK, Finished, finished, params_of_best, replace, result, write_files
 from hydra_plugins.kamerton._space import SweepError, SweepFailed, override, parse_space
 from hydra_plugins.kamerton._storage import absolute, close, has_password, open_storage
 from hydra_plugins.kamerton._study import (
@@ -44,8 +44,6 @@ from hydra_plugins.kamerton._study import (
 from hydra_plugins.kamerton._tickets import outcome
 from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
 from kamerton.locks import turn
-
-LOCK = ".lock"  # in the sweep's directory: of the worker that writes its files
 
 
 class Sweep:

@@ -19,7 +19,6 @@ from kamerton.sweep.pieces import own_words, pieces
 from kamerton.sweep.report import again, write_sweep_report
 from kamerton.sweep.tidy import tidy
 from kamerton.sweep.trial import TRIALS
-from kamerton.train.opening import LOCK
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
@@ -62,7 +61,7 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
 
     Workers that end together do so one after the other: the last one has the newest view.
     """
-    from hydra_plugins.kamerton._results import later
+    from hydra_plugins.kamerton._results import LOCK, later
 
     with turn(end.directory / LOCK):
         end = later(end, study)
