@@ -31,6 +31,18 @@ def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str
     assert "did you mean 'train'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "prepare", "evaluate", "compare", "runs", "serve"])
+def test_a_deleted_folder_is_a_fault(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert main([command]) == 2
+    assert "the current folder no longer exists [folder.gone]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

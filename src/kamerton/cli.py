@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from hydra_plugins.kamerton import _jobs
-from kamerton.output import drop_output, outlive_reader
+from kamerton.output import drop_output, echo, outlive_reader, replace_unencodable
 
 HELP = """\
 kamerton: fine-tune a language model, and say with numbers how good it became.
@@ -53,6 +53,7 @@ Exit codes: 0 done, 1 failed, 2 bad configuration or data, 3 regression gate fai
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    replace_unencodable()
     if command == "runs":  # shows what goes on elsewhere: without a reader there is nothing to do
         return _runs(rest)
     outlive_reader()
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"kamerton {__version__}")
         return 0
+    if not _in_a_folder():
+        return 2
     if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
@@ -91,7 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _unknown(command)
 
 
+def _in_a_folder() -> bool:
+    """Whether the current folder is there; reports it if not, since every relative path needs it."""
+    try:
+        os.getcwd()
+    except OSError:
+        fault = "error: the current folder no longer exists [folder.gone]\n    fix: cd to a folder that does"
+        echo(fault, err=True)
+        return False
+    return True
+
+
 def _runs(arguments: Sequence[str]) -> int:
+    if not _in_a_folder():
+        return 2
     from kamerton.jobs.command import runs_command
 
     try:

@@ -1,24 +1,55 @@
-"""What goes to the terminal: streams that outlive their reader, and a console that prints text as it is."""
+"""What goes to the terminal: text without terminal control sequences, on streams that outlive their reader.
+
+Data, file names and run directories may come from a stranger. A control sequence in them could rename the terminal's
+window, hide lines or print forged ones, so everything that is printed passes through `printable`.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+import traceback
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _NO_READER = (errno.EPIPE, errno.EIO)  # a closed pipe, a terminal that is gone
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1 but for tab and line feed
+
+
+def printable(text: str) -> str:
+    """The text with each control character replaced by its picture (ESC by ␛), but for tab and line feed."""
+    return _CONTROL.sub(_picture, text)
+
+
+def _picture(control: re.Match[str]) -> str:
+    code = ord(control[0])
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"
+
+
+def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:
+    """Print to standard output, or with `err` to standard error, at once, as `printable` text."""
+    stream: TextIO = sys.stderr if err else sys.stdout
+    print(printable(str(text)), file=stream, end=end, flush=True)
+
+
+def echo_traceback(error: BaseException) -> None:
+    """Print the traceback of an exception, whose message may quote data."""
+    echo("".join(traceback.format_exception(error)), err=True, end="")
 
 
 def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
-    """A console that leaves `:label:` in a path or a prompt as it is: rich's own makes an emoji of it."""
-    from rich.console import Console
+    """A console whose texts are `printable`, and which leaves `:label:` in a path or a prompt as it is.
 
-    return Console(emoji=False, quiet=quiet, stderr=stderr)
+    Rich's own console makes an emoji of the latter.
+    """
+    from kamerton.console import PlainConsole
+
+    return PlainConsole(emoji=False, quiet=quiet, stderr=stderr)
 
 
 def outlive_reader() -> None:
@@ -27,10 +58,24 @@ def outlive_reader() -> None:
     Python would raise, and a long run end, because somebody closed `| head` or the terminal. Streams that something
     has replaced, as a test does, stay as they are.
     """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
-            setattr(sys, name, _outliving(stream))
+    for name, stream in _own_streams():
+        setattr(sys, name, _outliving(stream))
+
+
+def replace_unencodable() -> None:
+    """From now on, a character that the terminal's encoding lacks is printed as `?` instead of raising."""
+    for _, stream in _own_streams():
+        stream.reconfigure(errors="replace")
+
+
+def _own_streams() -> list[tuple[str, io.TextIOWrapper]]:
+    """Standard output and error, unless something replaced them."""
+    streams = [(name, getattr(sys, name)) for name in ("stdout", "stderr")]
+    return [
+        (name, stream)
+        for name, stream in streams
+        if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper)
+    ]
 
 
 def drop_output() -> None:

@@ -44,6 +44,7 @@ from hydra_plugins.kamerton._study import (
 from hydra_plugins.kamerton._tickets import outcome
 from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
 from kamerton.locks import turn
+from kamerton.output import plain_console
 
 
 class Sweep:
@@ -89,7 +90,7 @@ class Sweep:
         limits = Limits(options["n_trials"], points=points)
         with quiet():
             study = self._open(limits)
-            terminal = Terminal(Console(emoji=False), study, _total(limits))
+            terminal = Terminal(plain_console(), study, _total(limits))
             limits.waits = terminal.waits
             _say_cut(limits, terminal.console)
             _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
 from kamerton.config.secrets import named
 from kamerton.config.sweep import begins_sweep
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
+from kamerton.output import echo, echo_traceback
 
 Values = dict[str, Any]
 
@@ -111,17 +111,17 @@ def run_command(
         say_faults(error.faults)
         return 2
     except (RunFailed, CompactHydraException) as error:  # after a sweep; the sweeper's own words
-        print(f"\nerror: {error}", file=sys.stderr)
+        echo(f"\nerror: {error}", err=True)
         return 1
     except (_Stopped, KeyboardInterrupt, Interrupted) as stopped:
-        print(f"\n{stopped.__cause__ or 'interrupted before anything was saved'}", file=sys.stderr)
+        echo(f"\n{stopped.__cause__ or 'interrupted before anything was saved'}", err=True)
         return 130
     except SystemExit as exit:  # after help, a version, or what Hydra shows
         return exit.code if isinstance(exit.code, int) else 1
     except Exception as error:
         passed_on = isinstance(error, _jobs.JobFailed) or any(point.raised is error for point in points)
         if not passed_on:
-            traceback.print_exc()
+            echo_traceback(error)
             return 1
     finally:
         if terminate is not None:
@@ -193,9 +193,9 @@ def _say(error: Exception) -> None:
     if isinstance(error, UserError):
         say_faults(error.faults)
     elif isinstance(error, RunFailed):
-        print(f"\n{error}", file=sys.stderr)
+        echo(f"\n{error}", err=True)
     elif not isinstance(error.__cause__, Cancelled):
-        traceback.print_exception(error)
+        echo_traceback(error)
 
 
 def _fail_other_sweepers(error: Exception) -> None:
@@ -217,7 +217,7 @@ def _as_point(job: _jobs.Job) -> Point:
         done = job.facts["done"]
         return Point(overrides, Done(job.value, done["metrics"], Path(done["path"])) if done else None)
     if not job.facts:
-        print(f"\n{job.error}", file=sys.stderr)
+        echo(f"\n{job.error}", err=True)
     error = str(job.facts.get("error") or job.error).splitlines()[0]
     return Point(overrides, None, error, job.code if job.code in (2, 130) else 1)
 
@@ -291,10 +291,10 @@ def say_faults(faults: Iterable[Fault]) -> int:
         faults = sorted(faults, key=lambda fault: fault.severity)
     for fault in faults:
         count[fault.severity] += 1
-        print(f"{fault.severity}: {fault}", file=sys.stderr, flush=True)
+        echo(f"{fault.severity}: {fault}", err=True)
     words = [f"{number} {kind}{'s' if number != 1 else ''}" for kind, number in count.items() if number]
     if words:
-        print(f"\n{', '.join(words)}{'; nothing was done' if count['error'] else ''}", file=sys.stderr)
+        echo(f"\n{', '.join(words)}{'; nothing was done' if count['error'] else ''}", err=True)
     return count["error"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from kamerton.config.schema import ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
-from kamerton.output import plain_console
+from kamerton.output import echo, plain_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +69,7 @@ def prepare_command(arguments: Sequence[str]) -> int:
     code = run_command(others, job, deeper)
     for page in refusals:
         for line in _files(page):
-            print(line, file=sys.stderr)
+            echo(line, err=True)
     return code
 
 

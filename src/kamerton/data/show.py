@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from kamerton.data.encode import Encoded
+from kamerton.output import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,5 +26,5 @@ def _shown(encoded: Encoded, tokenizer: Any, i: int) -> Text:
     marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
     for target, run in groupby(marked, key=lambda pair: pair[1]):
         piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
-        text.append(piece, style=TARGET if target else READ)
+        text.append(printable(piece), style=TARGET if target else READ)
     return text

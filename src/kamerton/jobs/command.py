@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from kamerton.config.command import refuse, say_faults
 from kamerton.errors import UserError
 from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
-from kamerton.output import plain_console
+from kamerton.output import echo, plain_console
 
 OUTPUTS = "outputs"
 WHERE = "the folder of the runs (outputs)"
@@ -81,7 +80,7 @@ def _list(asked: argparse.Namespace) -> int:
     if jobs:
         plain_console().print(jobs_table(jobs))
     else:
-        print(f"no runs in {asked.outputs}")
+        echo(f"no runs in {asked.outputs}")
     return 0
 
 
@@ -121,7 +120,7 @@ def _resume(asked: argparse.Namespace) -> int:
 
     path = _path(asked)
     resume(path, trust=asked.trust)
-    print(f"queued; kamerton runs watch {path}")
+    echo(f"queued; kamerton runs watch {path}")
     return 0
 
 
@@ -129,14 +128,14 @@ def _say(status: JobStatus) -> JobStatus:
     """One line about where a run stands."""
     step = f" at step {status.step:,} of {status.steps:,}" if status.step is not None and status.steps else ""
     reason = f": {status.error['message']}" if status.error else ""
-    print(f"{status.path.parent.name}/{status.id} {status.state}{step}{reason}")
+    echo(f"{status.path.parent.name}/{status.id} {status.state}{step}{reason}")
     return status
 
 
 def _logs(asked: argparse.Namespace) -> int:
     path = _path(asked)
     if not (path / LOG).exists():
-        print(f"{path.name} printed to a terminal: it is no job", file=sys.stderr)
+        echo(f"{path.name} printed to a terminal: it is no job", err=True)
         return 1
     asyncio.run(_print_log(path, follow=asked.follow))
     return 0
@@ -148,7 +147,7 @@ async def _print_log(path: Path, *, follow: bool) -> None:
     with (path / LOG).open(encoding="utf-8", errors="replace") as file:
         while True:
             active = follow and read_status(path).is_active  # before reading: nothing is missed
-            print(file.read(), end="", flush=True)
+            echo(file.read(), end="")
             if not active:
                 return
             await asyncio.sleep(POLL_S)

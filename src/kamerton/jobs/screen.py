@@ -15,7 +15,7 @@ from rich.table import Table
 
 from kamerton.decide.mask import mask_text
 from kamerton.jobs.store import JobStatus, read_events, read_status
-from kamerton.output import plain_console
+from kamerton.output import echo, plain_console
 from kamerton.words import span
 
 EVENTS = 5  # the last ones, on the live screen
@@ -84,7 +84,7 @@ async def watch(path: Path) -> JobStatus:
                 live.update(live_screen(path, status), refresh=True)
             elif (line := _line(status)) != said:
                 said = line
-                print(line, flush=True)
+                echo(line)
             if not status.is_active:
                 return status
             await asyncio.sleep(REFRESH_S)

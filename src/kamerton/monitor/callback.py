@@ -20,6 +20,7 @@ from kamerton.data.module import StepBatch
 from kamerton.monitor.detect import EVERY, Watch
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Setting, read_rows
+from kamerton.output import echo
 from kamerton.train.rundir import RunDirectory
 
 _GROUPS = ("train/", "perf/", "lr")
@@ -98,7 +99,7 @@ class Monitor(pl.Callback):
             evidence = {"step": issue.step, **issue.evidence}
             self._run.event(issue.severity, issue.code, issue.message, evidence=evidence, advice=issue.advice)
             if not self._run.record.get("trial"):  # a sweep's terminal shows its trials
-                print(f"\n{issue.severity}: {issue.message} [{issue.code}]\n    try: {issue.advice}", file=sys.stderr)
+                echo(f"\n{issue.severity}: {issue.message} [{issue.code}]\n    try: {issue.advice}", err=True)
             _alert(issue)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kamerton.config.command import refuse, say_faults
 from kamerton.config.compose import config_loader
 from kamerton.errors import Fault, UserError
+from kamerton.output import echo
 from kamerton.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
     from kamerton.server.protocol import Protocol
 
     tenants = ", ".join(sorted({tenant for tenant, _ in settings.tokens})) or "no token is needed"
-    print(f"runs in {settings.root}; models: {', '.join(settings.models)}; tenants: {tenants}", flush=True)
+    echo(f"runs in {settings.root}; models: {', '.join(settings.models)}; tenants: {tenants}")
     remove_remains(settings)
     temporary = settings.root / ".files" / ".incoming"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
