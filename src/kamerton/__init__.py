@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kamerton.decide.predictions import validate_results
     from kamerton.jobs.config import FineTuningConfig
     from kamerton.jobs.data import DataParts, ProcessedData
-    from kamerton.jobs.evaluate import EvaluationResult, Ranking
+    from kamerton.jobs.evaluate import EvaluationMetrics, EvaluationResult, Ranking
     from kamerton.jobs.job import TrainingJob
     from kamerton.jobs.manager import FineTuningManager
     from kamerton.jobs.monitor import TrainingMetrics, TrainingMonitor
@@ -34,6 +34,7 @@ __all__ = [
     "DataExample",
     "DataOptions",
     "DataParts",
+    "EvaluationMetrics",
     "EvaluationResult",
     "FineTuningConfig",
     "FineTuningManager",
@@ -55,6 +56,7 @@ __all__ = [
 
 _ROOMS = dict.fromkeys(__all__, "kamerton.data") | {
     "DataParts": "kamerton.jobs.data",
+    "EvaluationMetrics": "kamerton.jobs.evaluate",
     "EvaluationResult": "kamerton.jobs.evaluate",
     "FineTuningConfig": "kamerton.jobs.config",
     "FineTuningManager": "kamerton.jobs.manager",
@@ -76,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from kamerton import FineTuningManager, TrainingMonitor
+from kamerton import EvaluationMetrics, FineTuningManager, TrainingMonitor
 from kamerton.errors import UserError
+from kamerton.score.custom import with_own_metrics
 from kamerton.score.table import scores_table, write_scores
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +87,36 @@ async def test_answers_are_checked_wherever_they_are(manager: FineTuningManager,
         table(40).column_names.index("predicted_label"), "predicted_label", pa.array(["yes"] * 40)
     )
     assert [fault.code for fault in monitor.validate_results(collapsed).errors] == ["results.collapsed"]
+
+
+async def test_an_evaluation_has_the_usual_names(
+    manager: FineTuningManager, module: Callable[[str, str], None]
+) -> None:
+    module(
+        "tests_own", "def short(table): return [1.0] * table.num_rows\ndef rows(table): return float(table.num_rows)\n"
+    )
+    path = manager.root / "animals" / "named"
+    (path / "scores").mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"state": "succeeded"}))
+    own = {"short": {"_target_": "tests_own.short"}, "rows": {"_target_": "tests_own.rows"}}
+    write_scores(with_own_metrics(table(30), own, ["tests_own."]), path / "scores" / "test.parquet")
+    result = await manager.evaluate_model("named")
+    assert isinstance(result, EvaluationMetrics)
+    assert result.f1_score == result.f1 == result.metrics["f1"]
+    assert result.custom_metrics == {"short": 1.0, "rows": 40.0}
+
+
+async def test_a_file_is_evaluated_whole(manager: FineTuningManager, animals: Path) -> None:
+    for data in (str(animals), animals, [json.loads(line) for line in animals.read_text().splitlines()]):
+        result = await manager.evaluate_model("tiny", data)
+        assert result.scores.num_rows == 120
+    with pytest.raises(UserError, match="no such file"):
+        await manager.evaluate_model("tiny", "nowhere.jsonl")
+
+
+async def test_a_job_shows_its_directory_and_state(manager: FineTuningManager) -> None:
+    scored(manager.root, "animals/a", 10)
+    job = await manager.get_job("a")
+    assert repr(job) == f"TrainingJob('{manager.root}/animals/a', state='succeeded')"
+    (job.path / "run.json").unlink()
+    assert repr(job) == f"TrainingJob('{manager.root}/animals/a', state='unreadable')"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kamerton.config.meant import nearest_key
 from kamerton.config.origin import PRESETS
 from kamerton.config.places import check_places
 from kamerton.config.schema import Config
@@ -118,7 +119,7 @@ def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _fault(detail: Any, values: Mapping[str, Any], schema: Any) -> Fault:
     path = tuple(str(part) for part in detail["loc"])
     if detail["type"] == "unexpected_keyword_argument":
-        fix = did_you_mean(path[-1], _keys_at(path[:-1], schema))
+        fix = nearest_key(path[-1], _keys_at(path[:-1], schema), detail["input"], top=len(path) == 1)
         if len(path) == 1 and path[0] in PRESETS:  # Hydra put the content of the file below its group's name
             fix = "begin the file with the line: # @package _global_"
         key = ".".join(path)

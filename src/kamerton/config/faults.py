@@ -24,6 +24,7 @@ from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
 from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain
+from kamerton.config.meant import option_meant
 from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
 from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
@@ -298,7 +299,7 @@ def _check_group(override: Override, loader: ConfigLoaderImpl) -> list[Fault]:
         Fault(
             "config.option",
             f"{key} has no option {name!r}",
-            did_you_mean(name, options),
+            option_meant(key, name, options),
             file="command line",
             column=key,
         )

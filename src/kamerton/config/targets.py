@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from kamerton.config.meant import nearest_key
 from kamerton.errors import Fault, UserError
-from kamerton.words import did_you_mean
 
 ALLOWED = (
     "bitsandbytes.optim.",
@@ -225,7 +225,9 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
             faults += _check_type(f"{key}.{name}", value, parameters[name].annotation)
         elif not open_ended:
             message = f"unknown configuration key '{key}.{name}': {node['_target_']} has no such argument"
-            faults.append(Fault("config.key", message, did_you_mean(str(name), known), column=f"{key}.{name}"))
+            faults.append(
+                Fault("config.key", message, nearest_key(str(name), known, top=False), column=f"{key}.{name}")
+            )
     refused = [name for name in GIVEN.get(key, ()) if name not in parameters and not open_ended]
     if refused:
         message = f"{node['_target_']} cannot stand at {key}: it takes no {refused[0]}"

@@ -73,12 +73,19 @@ def process(raw: Raw, root: Path) -> ProcessedData:
 
     Faults of the rows are not raised: `ProcessedData.validation` has all of them.
     """
-    options = raw if isinstance(raw, DataOptions) else _of_files(raw) if isinstance(raw, str | Path) else None
-    if options is None:
-        options = DataOptions(path=str(_written(raw, root)))  # type: ignore[arg-type]
+    options = data_options(raw, root)
     faults = check_data_options(options)  # before a download
     found = ValidationResult(faults, [], {}) if faults else validate(local_data(options), cache=_cache())
     return ProcessedData(options, found)
+
+
+def data_options(raw: Raw, root: Path) -> DataOptions:
+    """The options of data as they are given: options, a path, or rows, which are written below `root`."""
+    if isinstance(raw, DataOptions):
+        return raw
+    if isinstance(raw, str | Path):
+        return _of_files(raw)
+    return DataOptions(path=str(_written(raw, root)))
 
 
 def _cache() -> Path:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from hydra_plugins.kamerton._overrides import override
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
 from kamerton.jobs.config import composing, data_overrides, model_overrides
-from kamerton.jobs.data import DataParts, ProcessedData
+from kamerton.jobs.data import DataParts, ProcessedData, Raw, data_options
 from kamerton.jobs.store import find
 from kamerton.output import plain_console
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from kamerton.decide.compare import Comparison
 
-Data = DataParts | ProcessedData
+Data = DataParts | ProcessedData | Raw
 TABLES = ("test", "out_of_fold")  # the second is a cross-validation's: every example by a model that never saw it
 
 
@@ -51,6 +52,11 @@ class EvaluationResult:
         return self.metrics.get("f1")
 
     @property
+    def f1_score(self) -> float | None:
+        """Another name of `f1`."""
+        return self.f1
+
+    @property
     def precision(self) -> float | None:
         """The mean of the classes' precisions."""
         return self.metrics.get("precision")
@@ -59,6 +65,17 @@ class EvaluationResult:
     def recall(self) -> float | None:
         """The mean of the classes' recalls."""
         return self.metrics.get("recall")
+
+    @property
+    def custom_metrics(self) -> dict[str, float]:
+        """The metrics that the configuration adds (`metrics.NAME`), by their names."""
+        from kamerton.score.metrics import example_metrics, own_of_whole
+
+        names = [*example_metrics(self.scores), *own_of_whole(self.scores)]
+        return {name: self.metrics[name] for name in names if name in self.metrics}
+
+
+EvaluationMetrics = EvaluationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,10 @@ class Ranking:
 
 
 def evaluate(root: Path, model_id: str, data: Data | None) -> EvaluationResult:
-    """The model's scores on the test part of `data`; without, on the test split that its run was scored on."""
+    """The model's scores on the test part of `data`, or on all of it if it is a file, a folder or rows.
+
+    Without `data`, on the test split that its run was scored on.
+    """
     run = _run(root, model_id)
     if run is not None and data is None and _table(run).exists():
         return _of_table(model_id, run)
@@ -94,7 +114,7 @@ def evaluate(root: Path, model_id: str, data: Data | None) -> EvaluationResult:
         fix = f"evaluate one of them, such as {run / 'folds' / '0'}, or wait for its end and give no data"
         raise UserError([Fault("evaluate.folds", "a cross-validation has a model for each fold", fix, file=str(run))])
     asked = [override("run", str(run))] if run else model_overrides(model_id)
-    return _of_table(model_id, _evaluated(root, [*asked, *(_overrides_of(data) if data else [])]))
+    return _of_table(model_id, _evaluated(root, [*asked, *([] if data is None else _overrides_of(data, root))]))
 
 
 def _run(root: Path, model_id: str) -> Path | None:
@@ -107,9 +127,15 @@ def _run(root: Path, model_id: str) -> Path | None:
         return None
 
 
-def _overrides_of(data: Data) -> list[str]:
-    parts = data.split() if isinstance(data, ProcessedData) else data
-    return data_overrides(parts.data, parts.split)
+def _overrides_of(data: Data, root: Path) -> list[str]:
+    if isinstance(data, ProcessedData):
+        data = data.split()
+    if isinstance(data, DataParts):
+        return data_overrides(data.data, data.split)
+    options = data_options(data, root)
+    if not isinstance(data, DataOptions):  # no split of its own: all of it is the test set
+        options = replace(options, path=None, test=options.path)
+    return data_overrides(options, SplitOptions())
 
 
 def _table(path: Path) -> Path:
@@ -166,7 +192,7 @@ def compare(root: Path, model_ids: Sequence[str], data: Data | None) -> Ranking:
         raise UserError([Fault("compare.few", "there is nothing to compare", "name at least two different models")])
     first = next((run for run in runs.values() if run is not None), None)
     results = {
-        one: evaluate(root, one, data) if run or data or first is None else _beside(root, one, first)
+        one: evaluate(root, one, data) if run or data is not None or first is None else _beside(root, one, first)
         for one, run in runs.items()
     }
     baseline = next((one for one, run in runs.items() if run is None), model_ids[0])

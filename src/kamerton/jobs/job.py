@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from kamerton.errors import UserError
 from kamerton.jobs import control
 from kamerton.jobs.store import JobStatus, read_events, read_status
 
@@ -20,6 +21,13 @@ class TrainingJob:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def __repr__(self) -> str:
+        try:
+            state = self.status.state
+        except UserError:  # such as a directory that was deleted
+            state = "unreadable"
+        return f"TrainingJob({str(self.path)!r}, state={state!r})"
 
     @property
     def id(self) -> str:

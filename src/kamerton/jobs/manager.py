@@ -19,7 +19,7 @@ from kamerton.data.validation import ValidationResult
 from kamerton.jobs.config import FineTuningConfig, checked, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
 from kamerton.jobs.data import DataParts, ProcessedData, Raw, process
-from kamerton.jobs.evaluate import EvaluationResult, Ranking, compare, evaluate
+from kamerton.jobs.evaluate import Data, EvaluationResult, Ranking, compare, evaluate
 from kamerton.jobs.job import TrainingJob
 from kamerton.jobs.store import JobStatus, find, list_jobs, read_status
 from kamerton.jobs.worker import start_worker
@@ -74,18 +74,20 @@ class FineTuningManager:
         """Every run below the root, the newest first."""
         return list_jobs(self.root)
 
-    async def evaluate_model(self, model_id: str, data: DataParts | ProcessedData | None = None) -> EvaluationResult:
+    async def evaluate_model(self, model_id: str, data: Data | None = None) -> EvaluationResult:
         """How good a model is: `accuracy`, `f1`, `precision`, `recall`, custom metrics, with intervals.
 
         `model_id` is a job's (or its id), an option of the group `model`, a name of the hub, or a folder. Without
-        `data` it is the test split of what the job was trained on, else their test part.
+        `data` it is the test split of what the job was trained on, else the test part of `data`, or every row of a
+        file, a folder or rows: `data="rows.jsonl"`.
         """
         return await asyncio.to_thread(evaluate, self.root, model_id, data)
 
-    async def compare_models(self, model_ids: Sequence[str], data: DataParts | ProcessedData | None = None) -> Ranking:
+    async def compare_models(self, model_ids: Sequence[str], data: Data | None = None) -> Ranking:
         """The models from the best to the worst on one test set, each with a tested verdict.
 
-        `data` default to those of the first job among them. The report is in `<root>/comparisons/`.
+        `data` is as in `evaluate_model`; by default that of the first job among them. The report is in
+        `<root>/comparisons/`.
         """
         return await asyncio.to_thread(compare, self.root, model_ids, data)
 

@@ -33,16 +33,18 @@ Row = tuple[int, Mapping[str, float]]
 class TrainingMetrics:
     """A job's metrics at one moment. What was not logged yet is None.
 
-    `loss` (nats a target token), `perplexity` and `accuracy` (the share of target tokens that are right) are those of
-    the latest optimizer step; `validation` holds the latest of the validation split. `epoch_progress` counts epochs
-    (1.5: in the middle of the second), `examples` is `{processed, total}` of the whole run. `rows` are all steps.
+    `loss` (nats a target token), `perplexity` and `token_accuracy` (the share of target tokens that are right; also
+    called `accuracy`) are those of the latest optimizer step; `validation` holds the latest of the validation split.
+    The accuracy of labels is known when the test split is scored: `EvaluationMetrics.accuracy`. `epoch_progress` counts
+    epochs (1.5: in the middle of the second), `examples` is `{processed, total}` of the whole run. `rows`
+    are all steps.
     """
 
     job_id: str
     state: str
     step: int
     loss: float | None = None
-    accuracy: float | None = None
+    token_accuracy: float | None = None
     perplexity: float | None = None
     learning_rate: float | None = None
     epoch_progress: float | None = None
@@ -51,6 +53,11 @@ class TrainingMetrics:
     tokens_per_s: float | None = None
     rows: tuple[Row, ...] = field(default=(), repr=False)
     setting: Setting | None = field(default=None, repr=False)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy of the latest step's target tokens, not of labels: another name of `token_accuracy`."""
+        return self.token_accuracy
 
 
 class TrainingMonitor:
@@ -121,7 +128,7 @@ def _read(path: Path, status: JobStatus) -> TrainingMetrics:
         state=status.state,
         step=max((step for step, _ in rows), default=status.step or 0),
         loss=latest.get("train/loss"),
-        accuracy=latest.get("train/token_accuracy"),
+        token_accuracy=latest.get("train/token_accuracy"),
         perplexity=latest.get("train/perplexity"),
         learning_rate=lr,
         epoch_progress=status.epoch,

@@ -76,8 +76,12 @@ def summed_counts(
 def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
     """Text metrics of generated answers and metrics of one's own, each for each example alone: `[rows]`."""
     found = text_scores(_text_counts(table)) if is_generated(table) else {}
-    own = {name.removeprefix(OWN): table[name].to_numpy() for name in table.column_names if name.startswith(OWN)}
-    return {**found, **own}
+    return {**found, **{name: table[f"{OWN}{name}"].to_numpy() for name in example_metrics(table)}}
+
+
+def example_metrics(table: pa.Table) -> list[str]:
+    """The names of the custom metrics that have a value for each example."""
+    return [name.removeprefix(OWN) for name in table.column_names if name.startswith(OWN)]
 
 
 def _text_counts(table: pa.Table) -> NDArray[np.float64]:
