@@ -17,6 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
     writer at a time.
     """
     partial = path.with_name(f".{path.name}.partial")
+    if partial.is_symlink():  # a folder from elsewhere may hold one to any file
+        partial.unlink()
     try:
         yield partial
         flush(partial)
@@ -39,3 +41,13 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def at_once(path: str, flags: int) -> int:
+    """For `open(…, opener=at_once)`: does not wait where a pipe lies."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def own_file(path: str, flags: int) -> int:
+    """For `open(…, opener=own_file)`: also follows no link, which a folder from elsewhere may hold to any file."""
+    return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))

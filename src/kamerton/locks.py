@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kamerton.files import at_once, own_file
+
 try:
     import fcntl
 except ImportError:  # Windows: two processes there are not kept from sharing a run
     fcntl = None  # type: ignore[assignment]
 
+_LONGEST = 300  # characters: a number and a name
 _PATIENCE = 120.0  # seconds for those whose turn comes first
 
 
@@ -42,7 +45,7 @@ def hold(path: Path, patience: float = 0.3, *, named: bool = True) -> IO[str] | 
     `patience`, in seconds, outlasts those who only look whether it is held (`holder`). One that is not `named` will be
     handed to a child, which says who it is (`name_holder`).
     """
-    file = path.open("a", encoding="utf-8")
+    file = open(path, "a", encoding="utf-8", opener=own_file)  # noqa: SIM115 (closed by whoever holds it)
     end = time.monotonic() + patience
     while fcntl is not None:
         try:
@@ -84,7 +87,7 @@ def holder(path: Path) -> Holder | None:
     """Who holds the lock at `path`; None where nobody does. Looking keeps nobody from taking it."""
     if fcntl is None or not path.exists():
         return None
-    with path.open(encoding="utf-8") as file:
+    with open(path, encoding="utf-8", opener=at_once) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -94,5 +97,8 @@ def holder(path: Path) -> Holder | None:
 
 def last_holder(path: Path) -> Holder:
     """Who held the lock at `path` last, or holds it."""
-    pid, _, host = path.read_text(encoding="utf-8").partition(" ") if path.exists() else ("", "", "")
+    if not path.exists():
+        return Holder(None, "")
+    with open(path, encoding="utf-8", errors="replace", opener=at_once) as file:
+        pid, _, host = file.read(_LONGEST).partition(" ")
     return Holder(int(pid) if pid.isdecimal() else None, host)

@@ -101,7 +101,7 @@ def test_a_damaged_record_does_not_hide_the_other_runs(tmp_path: Path, capsys: p
     assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
     said = capsys.readouterr().out
     assert "succeeded" in said
-    assert "unknown" in said
+    assert "unreadable" in said
 
 
 def test_stop_of_what_has_ended_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

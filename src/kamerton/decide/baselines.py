@@ -25,6 +25,7 @@ from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
+from kamerton.train.rundir import read_record
 
 NAMES = ("majority", "tfidf", "previous")
 MOST_ROWS = 50_000  # of the training split, for TF-IDF: it is to take seconds
@@ -117,10 +118,10 @@ def _finished(run: Path, name: str) -> Iterator[Path]:
 def _rank(path: Path, name: str, labelled: bool) -> tuple[float, str]:
     """Higher is better; of equals the later name. A run that is not finished or lacks the metric comes last."""
     try:
-        record = json.loads((path / "run.json").read_text("utf-8"))
+        record = read_record(path) or {}
         value = record["metrics"][name]["accuracy" if labelled else "loss"]
         return (value if labelled else -value) if record["state"] == "succeeded" else -np.inf, path.name
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return -np.inf, path.name
 
 

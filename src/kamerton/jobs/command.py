@@ -1,14 +1,15 @@
-"""`kamerton runs`: the jobs of a folder of outputs, listed, watched, stopped, paused and resumed."""
+"""`kamerton runs`: the jobs of a folder of outputs, listed, watched, stopped, paused and resumed.
+
+What a list does not need is imported where it is used: it is there in less time than Hydra takes to import.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from kamerton.config.command import refuse, say_faults
 from kamerton.errors import UserError
 from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
 from kamerton.output import echo, plain_console
@@ -24,6 +25,8 @@ def runs_command(arguments: Sequence[str]) -> int:
         action: Callable[[argparse.Namespace], int] = asked.action
         return action(asked)
     except UserError as error:
+        from kamerton.config.command import say_faults
+
         say_faults(error.faults)
         return 2
     except SystemExit as exit:  # after help
@@ -62,11 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     logs = add("logs", _logs, "what a job printed")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     for each in (parser, *actions.choices.values()):
-        each.error = partial(refuse, command="runs")  # type: ignore[method-assign]
+        each.error = _refuse  # type: ignore[method-assign]
     return parser
 
 
 _Parser = argparse.ArgumentParser
+
+
+def _refuse(message: str) -> NoReturn:
+    from kamerton.config.command import refuse
+
+    refuse(message, "runs")
 
 
 def _path(asked: argparse.Namespace) -> Path:
@@ -78,7 +87,7 @@ def _list(asked: argparse.Namespace) -> int:
 
     jobs = list_jobs(asked.outputs.absolute())
     if jobs:
-        plain_console().print(jobs_table(jobs))
+        plain_console().print(jobs_table(jobs), soft_wrap=True, end="")
     else:
         echo(f"no runs in {asked.outputs}")
     return 0
@@ -92,6 +101,8 @@ def _show(asked: argparse.Namespace) -> int:
 
 
 def _watch(asked: argparse.Namespace) -> int:
+    import asyncio
+
     from kamerton.jobs.screen import watch
 
     return 0 if _say(asyncio.run(watch(_path(asked)))).state in ("succeeded", "paused", "cancelled") else 1
@@ -107,6 +118,8 @@ def _pause(asked: argparse.Namespace) -> int:
 
 def _end(asked: argparse.Namespace, state: str) -> int:
     """0 if the run is in the state that was asked for now."""
+    import asyncio
+
     from kamerton.jobs.control import GRACE_S
     from kamerton.jobs.job import TrainingJob
 
@@ -133,6 +146,8 @@ def _say(status: JobStatus) -> JobStatus:
 
 
 def _logs(asked: argparse.Namespace) -> int:
+    import asyncio
+
     path = _path(asked)
     if not (path / LOG).exists():
         echo(f"{path.name} printed to a terminal: it is no job", err=True)
@@ -142,6 +157,8 @@ def _logs(asked: argparse.Namespace) -> int:
 
 
 async def _print_log(path: Path, *, follow: bool) -> None:
+    import asyncio
+
     from kamerton.jobs.control import POLL_S
 
     with (path / LOG).open(encoding="utf-8", errors="replace") as file:

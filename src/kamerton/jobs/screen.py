@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from kamerton.decide.mask import mask_text
 from kamerton.jobs.store import JobStatus, read_events, read_status
@@ -23,59 +22,68 @@ REFRESH_S = 0.5
 _STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "yellow"}
 
 
-def jobs_table(jobs: Sequence[JobStatus]) -> Group:
-    """A line a job, and below why some failed."""
-    table = Table("run", "state", box=SIMPLE_HEAD, show_edge=False)
-    for name in ("step", "left", "loss", "val loss", "test"):
-        table.add_column(name, justify="right")
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for job in jobs:
-        test = job.metrics.get("test") or {}
-        table.add_row(
-            _name(job),
-            _state(job),
-            f"{job.step or 0:,}/{job.steps:,}" if job.steps else "",
-            seconds(job.eta_s) if job.state == "running" else "",
-            _number(job, "train", "loss"),
-            _number(job, "validation", "loss"),
-            f"{test['accuracy']:.3f}" if "accuracy" in test else _number(job, "test", "loss"),
-        )
-    return Group(table, *(f"{_name(job)}: {escape(_reason(job))}" for job in jobs if job.error))
+def jobs_table(jobs: Sequence[JobStatus]) -> Text:
+    """A line a job, and below why some failed. Put together by hand: a table of rich takes seconds for thousands."""
+    rows = [("run", "state", "step", "left", "loss", "val loss", "test"), *map(_cells, jobs)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    styles = ["bold", *(_STYLES.get(job.state, "") for job in jobs)]
+    parts: list[tuple[str, str]] = []
+    for (name, state, *numbers), style in zip(rows, styles, strict=True):
+        left = [set_cell_size(text, width) for text, width in zip((name, state), widths, strict=False)]
+        right = [" " * (width - len(text)) + text for text, width in zip(numbers, widths[2:], strict=True)]
+        parts += [(f" {left[0]}  ", ""), (left[1], style), (f"  {'  '.join(right)}".rstrip() + "\n", "")]
+    parts += [(f"{_name(job)}: {_reason(job)}\n", "") for job in jobs if job.error]
+    return Text.assemble(*parts, end="")
+
+
+def _cells(job: JobStatus) -> tuple[str, ...]:
+    test = job.metrics.get("test") or {}
+    return (
+        _name(job),
+        job.state,
+        f"{job.step or 0:,}/{job.steps:,}" if job.steps else "",
+        seconds(job.eta_s) if job.state == "running" else "",
+        _number(job, "train", "loss"),
+        _number(job, "validation", "loss"),
+        _number(job, "test", "accuracy" if "accuracy" in test else "loss"),
+    )
 
 
 def _name(job: JobStatus) -> str:
-    return escape(f"{job.path.parent.name}/{job.id}")
+    return f"{job.path.parent.name}/{job.id}"
 
 
 def job_facts(job: JobStatus) -> Table:
     """Everything that is known of a job; what is not known is left out."""
     table = Table.grid(padding=(0, 2))
+    examples = job.examples
     facts = {
         "run": _name(job),
-        "state": _state(job),
-        "reason": escape(_reason(job)),
-        "model": escape(job.model or ""),
+        "state": job.state,
+        "reason": _reason(job),
+        "model": job.model,
         "step": f"{job.step or 0:,} of {job.steps:,}" if job.steps else "",
         "epoch": f"{job.epoch:.2f}" if job.epoch is not None else "",
-        "examples": f"{job.examples['processed']:,} of {job.examples['total']:,}" if job.examples else "",
+        "examples": f"{examples.get('processed', 0):,} of {examples.get('total', 0):,}" if examples else "",
         "tokens": f"{job.tokens:,}" if job.tokens else "",
         "tokens/s": f"{job.tokens_per_s:,.0f}" if job.tokens_per_s else "",
         "left": seconds(job.eta_s) if job.state == "running" else "",
-        **{name: escape(_metrics(job, name)) for name in ("train", "validation", "best", "base", "test")},
-        "created": job.created or "",
-        "started": job.started or "",
-        "finished": job.finished or "",
-        "directory": escape(str(job.path)),
+        **{name: _metrics(job, name) for name in ("train", "validation", "best", "base", "test")},
+        "created": job.created,
+        "started": job.started,
+        "finished": job.finished,
+        "directory": str(job.path),
     }
     for name, value in facts.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, Text(value, style=_STYLES.get(job.state, "") if name == "state" else ""))
     return table
 
 
 async def watch(path: Path) -> JobStatus:
     """Show a job until it ends or is paused; where there is no terminal, a line whenever something changes."""
+    import asyncio  # a list does not need it
+
     console = plain_console()
     status, said = read_status(path), ""
     with Live(live_screen(path, status), console=console, auto_refresh=False, transient=False) as live:
@@ -96,8 +104,8 @@ def live_screen(path: Path, job: JobStatus) -> Group:
     events = read_events(path)[0][-EVENTS:]
     table = Table.grid(padding=(0, 2))
     for event in events:
-        text = mask_text(str(event.get("message")))
-        table.add_row(str(event.get("time"))[11:19], str(event.get("level")), escape(text))
+        time, level, message = (str(event.get(key)) for key in ("time", "level", "message"))
+        table.add_row(Text(time[11:19]), Text(level), Text(mask_text(message)))
     bar = Table.grid(expand=True)  # the bar alone ends no line
     bar.add_row(ProgressBar(total=1.0, completed=job.progress))
     return Group(job_facts(job), bar, table)
@@ -106,11 +114,6 @@ def live_screen(path: Path, job: JobStatus) -> Group:
 def _line(job: JobStatus) -> str:
     loss = f", loss {_number(job, 'train', 'loss')}" if job.metrics.get("train") else ""
     return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}"
-
-
-def _state(job: JobStatus) -> str:
-    style = _STYLES.get(job.state, "")
-    return f"[{style}]{job.state}[/{style}]" if style else job.state
 
 
 def _reason(job: JobStatus) -> str:
@@ -124,7 +127,7 @@ def _number(job: JobStatus, split: str, metric: str) -> str:
 
 def _metrics(job: JobStatus, split: str) -> str:
     found = job.metrics.get(split) or {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
 
 
 def seconds(value: float | None) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from typing import Any
 from kamerton.errors import Fault, UserError
 from kamerton.locks import Holder, hold, holder, last_holder
 from kamerton.train.opening import LOCK
-from kamerton.train.rundir import RunDirectory, State, read_record
+from kamerton.train.record import State
+from kamerton.train.rundir import RunDirectory, read_record
 from kamerton.words import did_you_mean
 
 WORKER = ".worker"  # the lock of the process that waits for a job's turn and watches its training
@@ -23,6 +26,7 @@ CANCEL = ".cancel"  # beside it: the job is to be cancelled, though whoever aske
 LOG = "log.txt"
 ACTIVE = ("queued", "validating_files", "running")  # somebody must be at work
 ENDED = ("succeeded", "failed", "cancelled")
+UNREADABLE = "unreadable"  # in a list, the state of a run whose files cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,20 @@ class JobStatus:
 def read_status(path: Path) -> JobStatus:
     """What the run directory at `path` says; raises `UserError` where there is no run."""
     settle(path)
+    return _seen(path)
+
+
+def _seen(path: Path) -> JobStatus:
+    """What a run directory says, written to by nobody here: a run whose process is gone is shown as failed."""
     record = record_of(path)
+    lost = _lost(path, record)
+    if lost is not None and _work(record_of(path)) == _work(record):  # nobody took it up or ended it in between
+        record = {**record, "state": "failed", "error": lost}
     progress, times = record.get("progress") or {}, record.get("times") or {}
     return JobStatus(
         id=path.name,
         path=path,
-        state=str(record.get("state") or "queued"),
+        state=record.get("state") or "queued",
         epoch=progress.get("epoch"),
         step=progress.get("step"),
         steps=progress.get("steps"),
@@ -105,17 +117,17 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def find(root: Path, name: str) -> Path:
     """The run directory of a job: by its id, `experiment/id`, or its path. Raises `UserError` for none or several."""
-    if (Path(name) / "run.json").is_file():
+    if os.path.lexists(Path(name) / "run.json"):
         return Path(name).absolute()
-    pattern = name if "/" in name else f"*/{name}"
-    found = [path for path in root.glob(pattern) if (path / "run.json").is_file()] if is_name(name) else []
+    runs = run_directories(root) if is_name(name) else []
+    found = [path for path in runs if name in (path.name, f"{path.parent.name}/{path.name}")]
     if len(found) == 1:
-        return found[0].absolute()
+        return found[0]
     if found:
         names = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in found))
         fault = Fault("job.several", f"several runs are called {name!r}: {names}", "give one of these names")
     else:
-        fix = did_you_mean(name, [path.name for path in run_directories(root)])
+        fix = did_you_mean(name, [path.name for path in runs])
         fault = Fault("job.unknown", f"there is no run {name!r} in {root}", fix)
     raise UserError([fault])
 
@@ -127,21 +139,57 @@ def is_name(text: str) -> bool:
 
 
 def run_directories(root: Path) -> list[Path]:
-    """Every run directory below a folder of outputs."""
-    return [file.parent.absolute() for file in root.glob("*/*/run.json") if not file.parent.parent.name.startswith(".")]
+    """Every run directory below a folder of outputs; with them a folder of runs that may not be looked into.
+
+    Raises `UserError` where `root` itself may not.
+    """
+    try:
+        homes = _folders(root.absolute())
+    except OSError as error:
+        fix = "give another folder: --outputs DIR"
+        raise UserError([Fault("job.outputs", f"cannot look into {root}: {error.strerror}", fix)]) from error
+    found = []
+    for home in homes:
+        try:
+            found += [path for path in _folders(home) if _has_record(path)]
+        except OSError:
+            found.append(home)
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in one, but for hidden ones; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / each.name for each in entries if not each.name.startswith(".") and each.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _has_record(path: Path) -> bool:
+    try:
+        os.lstat(path / "run.json")
+    except FileNotFoundError:
+        return False
+    except OSError:  # whether it has may not be known: reading it says why
+        return True
+    return True
 
 
 def list_jobs(root: Path) -> list[JobStatus]:
-    """Every run below a folder of outputs, the newest first; one whose record cannot be read is `unknown`."""
+    """Every run below a folder of outputs, the newest first; one whose files cannot be read is `unreadable`.
+
+    Writes nothing, and says of a run whose process is gone that it failed.
+    """
     return sorted(map(_status, run_directories(root)), key=lambda job: (job.created or "", job.id), reverse=True)
 
 
 def _status(path: Path) -> JobStatus:
     try:
-        return read_status(path)
+        return _seen(path)
     except UserError as error:
         fault = error.faults[0]
-        return JobStatus(path.name, path, "unknown", error={"code": fault.code, "message": fault.message})
+        return JobStatus(path.name, path, UNREADABLE, error={"code": fault.code, "message": fault.message})
 
 
 def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -158,9 +206,11 @@ def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
 def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
     for line in lines.splitlines():
         try:
-            yield json.loads(line)
-        except ValueError:  # torn by a kill
+            event = json.loads(line)
+        except (ValueError, RecursionError):  # torn by a kill, or no event
             continue
+        if isinstance(event, dict):
+            yield event
 
 
 def owner(path: Path) -> Holder | None:
@@ -168,15 +218,32 @@ def owner(path: Path) -> Holder | None:
     return holder(path / WORKER) or holder(path / LOCK)
 
 
+def _work(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What every process changes that takes a run up or ends it."""
+    return tuple(record.get(key) for key in ("state", "heartbeat", "pid", "job"))
+
+
 def settle(path: Path) -> None:
-    """Mark a run failed whose process ended without a word, such as one that was killed."""
+    """Mark a run failed whose process ended without a word, such as one that was killed, if that can be written."""
     record = read_record(path)
-    if record is None or record.get("state") not in ACTIVE or owner(path) is not None:
-        return
-    last = last_holder(path / LOCK)
-    if last.is_here:  # of another machine's processes the locks may say nothing
-        message = f"its process ({last.pid or record.get('pid')}) ended without a word: it was killed, or the machine"
-        mark(path, "failed", error=_error("job.lost", f"{message} went down; it can be resumed"))
+    if record is not None and (error := _lost(path, record)) is not None:
+        with suppress(OSError):  # another user's folder, or a full disk
+            mark(path, "failed", error=error)
+
+
+def _lost(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The error of a run that is said to be at work, and whose process is gone; None for every other one."""
+    if record.get("state") not in (*ACTIVE, None):
+        return None
+    try:
+        last = last_holder(path / LOCK) if owner(path) is None else None
+    except OSError as error:
+        message = f"cannot tell whether it is at work: {error.filename}: {error.strerror}"
+        raise UserError([Fault("run.damaged", message, "let the file be read", file=str(path))]) from error
+    if last is None or not last.is_here:  # of another machine's processes the locks may say nothing
+        return None
+    message = f"its process ({last.pid or record.get('pid')}) ended without a word: it was killed, or the machine"
+    return _error("job.lost", f"{message} went down; it can be resumed")
 
 
 def killed(signal_name: str) -> dict[str, Any]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import yaml
+import orjson
 
 from kamerton.errors import Fault, UserError
-from kamerton.files import write_text
+from kamerton.files import own_file, write_text
+from kamerton.train.record import State, misshapen
 
-State = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+_LARGEST = 32 * 2**20  # bytes; a record or a configuration has some thousands
 
 
 class RunDirectory:
@@ -95,7 +97,7 @@ class RunDirectory:
             "evidence": evidence,
             "advice": advice,
         }
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+        with open(self.path / "events.jsonl", "a", encoding="utf-8", opener=own_file) as file:
             file.write(json.dumps(line, default=str, ensure_ascii=False) + "\n")
 
 
@@ -105,18 +107,49 @@ def now() -> str:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """`run.json` of a run directory, or None where there is no run; raises `UserError` for a damaged one."""
-    return read_mapping(path / "run.json", json.loads) if (path / "run.json").exists() else None
+    """`run.json` of a run directory, or None where there is no run.
+
+    Raises `UserError` for a damaged one, or one whose fields are not what a run's are (`train.record`).
+    """
+    file = path / "run.json"
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        pass  # reading it fails for the same reason
+    record = read_mapping(file, _json)
+    if (wrong := misshapen(record)) is not None:
+        raise UserError([_damaged(file, wrong)])
+    return record
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)  # three times as fast, but without NaN
+    except ValueError:
+        return json.loads(text)
 
 
 def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """The mapping that a file of a run holds; raises `UserError` for a damaged one."""
     try:
+        there = file.stat()
+        if not stat.S_ISREG(there.st_mode):
+            raise OSError("it is not a regular file")  # a pipe would be waited for
+        if there.st_size > _LARGEST:
+            raise OSError(f"it has {there.st_size:,} bytes, more than {_LARGEST:,}")
         found = parse(file.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             return found
         reason = "it holds no mapping"
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:  # parsers raise all kinds for text from anywhere, RecursionError among them
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    raise UserError([_damaged(file, reason)])
+
+
+def _damaged(file: Path, reason: str) -> Fault:
     fix = "restore the file, or give another run_id for a new run"
-    raise UserError([Fault("run.damaged", f"cannot read {file.name}: {reason}", fix, file=str(file))])
+    return Fault("run.damaged", f"cannot read {file.name}: {reason}", fix, file=str(file))
