@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pkgutil import resolve_name
@@ -13,10 +14,34 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
+from hydra_plugins.kamerton._environment import environment_by_name
 from hydra_plugins.kamerton._overrides import SweepError
 from hydra_plugins.kamerton.optuna_sweeper import OptunaSweeperConf
 from kamerton.decide import mask
 from kamerton.words import did_you_mean
+
+
+def typed(config: DictConfig, kind: str) -> list[str]:
+    """The overrides of a `kind` (task, hydra) as they were typed: their interpolations are for a job to resolve."""
+    texts = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    assert isinstance(texts, list)
+    return [str(text) for text in texts]
+
+
+def params(config: DictConfig) -> dict[str, Any]:
+    """`hydra.sweeper.params`, resolved but for what comes from the environment: a trial's overrides are in files.
+
+    Only the ends of an interval or a range, which must be numbers, are taken from there.
+    """
+    with environment_by_name(defaults=True):
+        named = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+    return dict(_without_numbers(named, OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)))
+
+
+def _without_numbers(named: Any, value: Any) -> Any:
+    if isinstance(named, dict):
+        return {str(key): _without_numbers(one, value[key]) for key, one in named.items()}
+    return value if isinstance(named, str) and re.search(r"\b(interval|range)\(.*\$", named) else named
 
 
 def refuse(options: Mapping[str, Any]) -> None:

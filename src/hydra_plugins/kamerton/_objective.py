@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rich.text import Text
 
 from hydra_plugins.kamerton._space import Space, SweepError
-from hydra_plugins.kamerton._storage import masked
+from hydra_plugins.kamerton._storage import StorageLost, lost, masked
 from hydra_plugins.kamerton._trial import running
 
 _log = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ def _told(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[floa
     except UpdateFinishedTrialError:
         raise
     except Exception as error:
+        if lost(error):
+            raise StorageLost from error
         outcome = _outcome(trial, error)
         if outcome == "failed":
             if _log.hasHandlers():  # an application that logs nothing prints its own tracebacks

@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hydra._internal.grammar import grammar_functions
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import CompactHydraException
 
 _WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_WORDS = {"true", "false", "null", "nan", "inf"}
 _SPECIAL = re.compile(r"[\\()\[\]{}:=, \t]")
+
+# Hydra's grammar reads `a=null,1`, but refuses null as an argument: its annotations say what a function takes.
+for _function in (grammar_functions.choice, grammar_functions.shuffle):
+    _function.__annotations__["args"] = _function.__annotations__["args"] | None
 
 
 class SweepError(CompactHydraException):

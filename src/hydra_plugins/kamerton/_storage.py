@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"
 _WAIT = 60.0  # seconds for another worker's transaction
 _PROXY_WAIT = 20.0  # seconds for a gRPC proxy to answer
 _ATTEMPTS = 6
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+_AGAIN = "then type the same command again: it goes on where it stopped"
 _PASSWORD = re.compile(rf"({URL_HEAD})(?:[^\s/]*|[^\s@]*)(?=@)|(?<=password=)[^\s&]+", re.IGNORECASE)
 
 
@@ -84,12 +87,20 @@ def _without_password(text: str) -> str:
     return _PASSWORD.sub(lambda found: f"{found[1] or ''}{MASK}", text)
 
 
+class _Database(RDBStorage):
+    """Leaves out a beat that cannot be written: its thread has nobody to tell, and the sweep's own finds out too."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
 def _rdb(url: str, heartbeat_interval: int | None, grace_period: int | None) -> RDBStorage:
     is_sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": _WAIT}} if is_sqlite else {"pool_pre_ping": True}
     if is_sqlite and (path := make_url(url).database):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=heartbeat_interval, grace_period=grace_period)
+    storage = _Database(url, engine_kwargs=options, heartbeat_interval=heartbeat_interval, grace_period=grace_period)
     if is_sqlite:
         _share(storage.engine)
     return storage
@@ -136,18 +147,61 @@ def _database(url: str, connect: Callable[[], RDBStorage]) -> RDBStorage:
     raise AssertionError
 
 
-def _unusable(url: str, error: BaseException | None) -> SweepError:
-    """Why a storage cannot be opened, and what to check."""
+class StorageLost(BaseException):
+    """The storage stopped answering while a trial ran: neither the trial nor Optuna may take that for a result."""
+
+
+def lost(error: BaseException | None) -> bool:
+    """Whether `error`, or what it came of, is that a storage did not answer."""
+    while error is not None and not isinstance(error, StorageInternalError | DBAPIError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Inside, a storage that stops answering (locked, disk full, server gone) raises `SweepError` with its name, and a
+    file that cannot be written one with the file's.
+    """
+    try:
+        yield
+    except SweepError:
+        raise
+    except (StorageLost, Exception) as error:
+        root = _root(error)
+        if lost(error) or (isinstance(root, OSError) and url == f"journal://{root.filename}"):
+            raise _unusable(url, root, "stopped answering") from error
+        if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
+            raise
+        message = f"{error.filename or 'a file of the sweep'} cannot be written: {error.strerror}"
+        raise SweepError(f"{message}\n  fix: free space, or give back the right to write there, {_AGAIN}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error began with: the words of the database or of the operating system."""
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    return next((one for one in reversed(chain) if isinstance(one, DBAPIError | OSError)), chain[-1])
+
+
+def _unusable(url: str, error: BaseException | None, how: str = "cannot be opened") -> SweepError:
+    """Why a storage is of no use, and what to do."""
     text = str(error.orig) if isinstance(error, DBAPIError) and error.orig else str(error)
-    return SweepError(
-        f"the storage {masked(url)} cannot be opened: {masked(text.strip())}\n  fix: {_to_check(url, error)}"
-    )
+    return SweepError(f"the storage {masked(url)} {how}: {masked(text.strip())}\n  fix: {_to_do(url, error, text)}")
 
 
-def _to_check(url: str, error: BaseException | None) -> str:
+def _to_do(url: str, error: BaseException | None, text: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme in ("sqlite", "journal"):
-        folder = Path(rest.removeprefix("/") if scheme == "sqlite" else rest).parent
+        path = Path(rest.removeprefix("/") if scheme == "sqlite" else rest)
+        folder = path.parent
+        if "locked" in text:
+            return f"end the program that has held the lock for over {_WAIT:g} s (fuser {path} shows it), {_AGAIN}"
+        if "full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return f"free space on the disk of {folder} (df {folder}), {_AGAIN}"
+        if "malformed" in text or "not a database" in text:
+            return f"put back a copy of {path}, or begin anew with another hydra.sweeper.storage: it cannot be read"
         return f"check that {folder} is a folder that you may write to, or name another place in hydra.sweeper.storage"
     if scheme == "grpc":
         return "check that the proxy (run_grpc_proxy_server) runs, and hydra.sweeper.storage=grpc://host:port"

@@ -23,13 +23,13 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from hydra_plugins.kamerton import _jobs
-from hydra_plugins.kamerton._config import application, flat, refuse, shown, space_function
+from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
 from hydra_plugins.kamerton._process import signals_passed_on
 from hydra_plugins.kamerton._results import LOCK, Finished, finished, params_of_best, replace, result, write_files
 from hydra_plugins.kamerton._space import SweepError, SweepFailed, override, parse_space
-from hydra_plugins.kamerton._storage import absolute, close, has_password, open_storage
+from hydra_plugins.kamerton._storage import absolute, answering, close, has_password, lost, open_storage
 from hydra_plugins.kamerton._study import (
     Asked,
     Limits,
@@ -52,10 +52,7 @@ class Sweep:
 
     def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = context, config
-        typed = [str(text) for text in config.hydra.overrides.task]
-        params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
-        assert isinstance(params, dict)
-        self.space = parse_space({str(key): one for key, one in params.items()}, typed, context.config_loader)
+        self.space = parse_space(params(config), typed(config, "task"), context.config_loader)
         self.asked = self._asked()
         self.name = self._settle_name()
         self.directory = Path(config.hydra.sweep.dir).absolute()
@@ -85,31 +82,43 @@ class Sweep:
 
     def run(self) -> Finished:
         """Run trials until none is left for this worker, then write what the study has become."""
-        options = self.options
-        points = grid_points(options["sampler"], options["seed"], self.space)
-        limits = Limits(options["n_trials"], points=points)
-        with quiet():
+        limits = Limits(
+            self.options["n_trials"], points=grid_points(self.options["sampler"], self.options["seed"], self.space)
+        )
+        with answering(self.storage), quiet():
             study = self._open(limits)
-            terminal = Terminal(plain_console(), study, _total(limits))
-            limits.waits = terminal.waits
-            _say_cut(limits, terminal.console)
-            _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
-            replace(self.directory / "multirun.yaml", shown(self.config))
-            limits.deadline = time.monotonic() + options["timeout"] if options["timeout"] else None
-            too_many = ""
             try:
-                with terminal, _stoppable(), signals_passed_on():
-                    too_many = self._optimize(study, limits, terminal)
+                return self._run(study, limits)
             finally:
-                with turn(self.directory / LOCK):
-                    end = result(study, self.space, self.directory, self.storage, gave_up=bool(too_many))
-                    write_files(end, study, study.user_attrs["sweep"])
-                say_end(terminal.console, end)
-                reasons = too_many or _reasons(study, end)
                 close(study._storage)
-                finished.append(end)
-        if reasons:
+
+    def _run(self, study: SweepStudy, limits: Limits) -> Finished:
+        terminal = Terminal(plain_console(), study, _total(limits))
+        limits.waits = terminal.waits
+        _say_cut(limits, terminal.console)
+        _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
+        replace(self.directory / "multirun.yaml", shown(self.config))
+        timeout, too_many = self.options["timeout"], ""
+        limits.deadline = time.monotonic() + timeout if timeout else None
+        try:
+            with terminal, _stoppable(), signals_passed_on():
+                too_many = self._optimize(study, limits, terminal)
+        except BaseException as error:
+            if not lost(error):  # of a storage that does not answer there is nothing to tell
+                self._end(study, terminal)
+            raise
+        end = self._end(study, terminal, gave_up=bool(too_many))
+        if reasons := too_many or _reasons(study, end):
             raise SweepFailed(reasons)
+        return end
+
+    def _end(self, study: SweepStudy, terminal: Terminal, *, gave_up: bool = False) -> Finished:
+        """Write and show what the study has become."""
+        with turn(self.directory / LOCK):
+            end = result(study, self.space, self.directory, self.storage, gave_up=gave_up)
+            write_files(end, study, study.user_attrs["sweep"])
+        say_end(terminal.console, end)
+        finished.append(end)
         return end
 
     def _asked(self) -> Asked:
@@ -133,9 +142,10 @@ class Sweep:
         return str(name)
 
     def _settle_storage(self) -> str:
-        """The storage's URL. One with a password is handed to jobs through the environment alone."""
-        url = absolute(self.config.hydra.sweeper.storage or f"sqlite:///{self.directory / 'study.db'}")
-        if has_password(url):
+        """The storage's URL. One with a password, or from the environment, is handed to jobs through it alone."""
+        sweeper = self.config.hydra.sweeper
+        url = absolute(sweeper.storage or f"sqlite:///{self.directory / 'study.db'}")
+        if has_password(url) or "${oc.env:" in str(OmegaConf.to_container(sweeper)["storage"]):  # type: ignore[call-overload,index]
             os.environ[STORAGE_VARIABLE] = url
             named = f"${{oc.env:{STORAGE_VARIABLE}}}"
             self._settle("storage", named, f"hydra.sweeper.storage={named}")
@@ -146,7 +156,7 @@ class Sweep:
     def _settle(self, key: str, value: str, text: str) -> None:
         """Set a key for this process, and for every job that composes its configuration anew."""
         hydra = self.config.hydra
-        others = [one for one in hydra.overrides.hydra if not str(one).lstrip("+").startswith(f"hydra.sweeper.{key}=")]
+        others = [one for one in typed(self.config, "hydra") if not one.lstrip("+").startswith(f"hydra.sweeper.{key}=")]
         with read_write(hydra), open_dict(hydra):
             hydra.sweeper[key] = value
             hydra.overrides.hydra = [*others, text]

@@ -13,6 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig
 
+from hydra_plugins.kamerton import _overrides as _overrides  # also for what is read before a sweep: choice(null,1)
+
 
 @dataclass
 class OptunaSweeperConf:

@@ -25,7 +25,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.kamerton import _jobs
+from hydra_plugins.kamerton import _config, _jobs
 from hydra_plugins.kamerton._gpus import free_gpus
 from hydra_plugins.kamerton._process import Ended, run, signals_passed_on
 from hydra_plugins.kamerton._trial import TRIAL_VARIABLE
@@ -97,7 +97,7 @@ class ProcessLauncher(Launcher):
 
     def _overrides(self, overrides: list[str], directory: Path, number: int) -> list[str]:
         """What is typed for the job: the overrides of the sweep, and those that make it a single run."""
-        shared = [text for text in self._config.hydra.overrides.hydra if _key(text) not in _OWN]
+        shared = [text for text in _config.typed(self._config, "hydra") if _key(text) not in _OWN]
         return [
             *shared,
             *overrides,

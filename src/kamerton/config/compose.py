@@ -15,6 +15,8 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.kamerton import _overrides as _overrides  # choice(null,1) is read from here on
+
 VERSION_BASE = "1.3"
 ROOT = "train"
 

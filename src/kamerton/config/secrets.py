@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.resolvers import oc
-
+from hydra_plugins.kamerton._environment import environment_by_name
 from kamerton.config.compose import plain
 from kamerton.decide.mask import masked
 
@@ -18,7 +15,7 @@ _PLACES = ("name", "run_id", "resume", "paths")  # they decide the run's directo
 
 def named(config: Any) -> Values:
     """The plain values of a composed configuration, with `${oc.env:NAME}` in place of what the environment holds."""
-    with _environment_by_name():
+    with environment_by_name():
         return plain(config)
 
 
@@ -26,20 +23,6 @@ def writable(values: Values, named: Mapping[str, Any]) -> Values:
     """`values` as they go into files: what `named` takes from the environment by name, secrets masked."""
     public = masked(_overlay(values, named))
     return {**public, **{key: values[key] for key in _PLACES if key in values}}
-
-
-@contextmanager
-def _environment_by_name() -> Iterator[None]:
-    OmegaConf.register_new_resolver("oc.env", _name, replace=True)
-    try:
-        yield
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-def _name(key: str, default: Any = None) -> str:
-    del default
-    return f"${{oc.env:{key}}}"
 
 
 def _overlay(value: Any, named: Any) -> Any:

@@ -31,9 +31,15 @@ def end_sweep(end: Finished, compose: Compose, console: Console | None = None, s
     are the words that say where the user's own configuration files are. Raises `RunFailed` after the report where too
     many trials failed.
     """
+    from hydra_plugins.kamerton._storage import answering
+
+    with answering(end.storage):
+        _end_sweep(end, compose, console or plain_console(), search)
+
+
+def _end_sweep(end: Finished, compose: Compose, console: Console, search: Sequence[str]) -> None:
     from hydra_plugins.kamerton._storage import open_storage
 
-    console = console or plain_console()
     storage = open_storage(end.storage)
     study = optuna.load_study(study_name=end.study_name, storage=storage)
     try:
