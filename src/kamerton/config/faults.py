@@ -29,6 +29,7 @@ from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
 from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
 from kamerton.config.sweep import begins_sweep, check_sweep
+from kamerton.config.syntax import syntax_fault
 from kamerton.config.trust import check_trust
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
@@ -190,10 +191,7 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
         try:
             parsed += OverridesParser.create().parse_overrides([text])
         except HydraException as error:
-            key, is_pair, value = text.partition("=")
-            fix = f"""write '{key}="{value}"'""" if is_pair else "write key=value"
-            reason = str(error).splitlines()[0].removeprefix("LexerNoViableAltException: ")
-            faults.append(Fault("config.syntax", f"cannot read {text!r}: {reason}", fix, COMMAND_LINE))
+            faults.append(syntax_fault(text, error))
     return parsed, faults
 
 

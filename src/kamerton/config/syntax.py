@@ -1,0 +1,71 @@
+"""An override that Hydra's grammar cannot read: what is wrong with it, and what to type in its place."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from kamerton.config.origin import COMMAND_LINE
+from kamerton.errors import Fault
+from kamerton.words import did_you_mean
+
+_KEY = re.compile(r"(\+\+|\+|~)?[\w./@:$-]+")
+_CALL = re.compile(r"(\w+)\s*\(")
+_USES = {
+    "choice": "choice(a,b,c)",
+    "interval": "interval(low,high), two numbers",
+    "range": "range(start,stop,step), numbers",
+    "tag": "tag(log, interval(low,high))",
+    "shuffle": "shuffle(a,b,c)",
+    "sort": "sort(a,b,c), values that have an order",
+    "glob": "glob(pattern)",
+    "int": "int(value)",
+    "float": "float(value)",
+    "str": "str(value)",
+    "bool": "bool(value)",
+}
+
+
+def syntax_fault(text: str, error: HydraException) -> Fault:
+    """The fault of an override that raised `error` when it was parsed."""
+    lines = str(error).removeprefix("LexerNoViableAltException: ").splitlines()
+    reason = lines[1] if lines[0].startswith("Error parsing override") else lines[0]
+    message = "a sign in it has a meaning of its own" if reason == text else reason
+    return Fault("config.syntax", f"cannot read {text!r}: {message}", _fix(text), COMMAND_LINE)
+
+
+def _fix(text: str) -> str:
+    key, is_pair, value = text.partition("=")
+    if not is_pair or not _KEY.fullmatch(key):
+        return "write key=value, in quotes of the shell where the value has spaces: 'key=a b'"
+    if call := _CALL.match(value):
+        return f"write {_USES[call[1]]}" if call[1] in _USES else did_you_mean(call[1], _USES)
+    if value.startswith("["):
+        return "write a list as [a,b], and quote a text with other signs in it: ['a=b',c]"
+    if value.startswith("{"):
+        return "write a mapping as {key: value}, and quote a text with other signs in it: {key: 'a=b'}"
+    if "${" in value:
+        return "write an interpolation as ${other.key} or ${oc.env:NAME}, in single quotes of the shell"
+    if value[:1] in ("'", '"'):
+        return f"end the text with the {value[0]} that it begins with"
+    if "," in value:
+        return f"write {key}=a,b for several values, or {_quoted(key, value)} for one text"
+    return f"write {_quoted(key, value)}"
+
+
+def _quoted(key: str, value: str) -> str:
+    """The value as one text, as a shell takes it."""
+    quotes = (Quote.double, Quote.single)
+    texts = [f"{key}={QuotedString(value, quote).with_quotes()}" for quote in quotes]
+    return min((shlex.quote(text) for text in texts if _reads(text, value)), key=len, default=f"{key}=TEXT")
+
+
+def _reads(text: str, value: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(text).value() == value)
+    except HydraException:
+        return False
