@@ -118,6 +118,24 @@ def test_each_fault_is_found_by_its_code_with_evidence_and_advice(code: str) -> 
     assert issue.message[0].islower() or issue.message[0].isdigit()
 
 
+def test_answers_that_are_alike_are_advised_by_what_the_run_shows() -> None:
+    def advice(change: Change, **shape: float) -> str:
+        found = find_issues(stream(change, **shape), Setting(STEPS))
+        return next(issue.advice for issue in found if issue.code == "prediction-collapse")
+
+    never_apart = since(1, "val/answer_entropy", lambda step, _: 0.0)
+    forgot = since(STEPS // 2, "val/answer_entropy", lambda step, _: 0.0)
+    assert "train longer (trainer.max_epochs)" in advice(never_apart)
+    worse = since(STEPS // 2, "val/loss", lambda step, loss: 3.0)
+
+    def forgets(step: int, row: dict[str, float]) -> None:
+        forgot(step, row)
+        worse(step, row)
+
+    assert advice(forgets).startswith("lower optimizer.lr: answers differed before")
+    assert all("score.normalization" in advice(change) for change in (never_apart, forgets))
+
+
 @pytest.mark.parametrize("code", FAULTS)
 def test_a_detector_that_is_off_says_nothing(code: str) -> None:
     change, shape = FAULTS[code]

@@ -16,6 +16,8 @@ from endpoint import Endpoint, completion
 import kamerton.score.answers
 import kamerton.score.evaluation
 from kamerton.cli import main
+from kamerton.score.columns import labels_of
+from kamerton.score.normalizations import answers_by_normalization
 from kamerton.score.table import read_scores
 
 SMALL = ["model=tiny", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=4"]
@@ -114,6 +116,16 @@ def test_an_adapter_folder_is_evaluated_with_its_base(labelled: Path, tmp_path: 
     base = json.loads((labelled / "run.json").read_text())["metrics"]["base"]["loss"]
     assert found["metrics"]["test"]["loss"] != pytest.approx(base, rel=1e-3)  # tiny's base has the weights of seed 0
     assert found["data"]["labels"] == own["data"]["labels"]
+
+
+def test_the_table_of_one_way_of_scoring_holds_the_answers_of_the_others(labelled: Path, tmp_path: Path) -> None:
+    given = read_scores(labelled / "scores" / "test.parquet")
+    answers = answers_by_normalization(given)
+    for name in ("token", "byte"):
+        command = ["evaluate", f"run={labelled}", f"score.normalization={name}", f"paths.outputs={tmp_path}"]
+        assert main([*command, f"name={name}"]) == 0
+        scored = read_scores(tmp_path / "evaluations" / name / "scores" / "test.parquet")
+        assert scored["predicted_label"].to_pylist() == [labels_of(given)[at] for at in answers[name]]
 
 
 def test_a_file_of_its_own_is_taken_whole_with_the_labels_of_the_run(labelled: Path, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ def about_sides(groups: Sequence[Group]) -> list[Notice]:
         message = f"only {examples} test examples: the intervals are too narrow to be trusted"
         found.append(Notice("examples.few", message, "score more"))
     for group in groups:
-        result = validate_results(group.first)
+        first = group.runs[0]
+        is_run = first.trained and (first.path / "run.json").exists()  # and no table of its base model, or alone
+        result = validate_results(first.table, first.path if is_run else None)
         found += [Notice(one.code, one.message, one.fix, group.name) for one in (*result.errors, *result.warnings)]
     for group in groups[1:]:
         if not same_tokens(groups[0], group):

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from scipy import stats  # type: ignore[import-untyped]
 
 from kamerton.data.validation import ValidationResult
+from kamerton.decide.otherwise import otherwise
 from kamerton.errors import Fault
 
 LEVEL = 0.001  # of the tests: a warning should be rare where nothing is wrong
@@ -26,18 +28,20 @@ ROUNDS = 4  # repeats in a row that make a loop
 LONGEST_ROUND = 30  # words
 
 
-def validate_results(table: pa.Table) -> ValidationResult:
+def validate_results(table: pa.Table, run: Path | None = None) -> ValidationResult:
     """Everything that is wrong with the answers of a score table; `report` has the counts, by code.
 
     A fault that concerns most answers is an error (the answers are of no use), any other one a warning. A table without
-    answers, such as one that holds the likelihood of references alone, has no faults.
+    answers, such as one that holds the likelihood of references alone, has no faults. Labels that are right by another
+    way of scoring are a warning; `run`, the run directory that the table is of, is for the command in its advice.
     """
     answers, references = _answers(table), table["target"].to_pylist()
     known = [text for text in answers if text is not None]
     report: dict[str, object] = {"examples": table.num_rows, "answers": len(known)}
     if not known:
         return ValidationResult([], [], report)
-    faults = [*_shares(table, answers, references), *_collapse(table), *_labels(table), *_lengths(table, references)]
+    of_labels = list(_otherwise(table, run)) or [*_collapse(table), *_labels(table)]
+    faults = [*_shares(table, answers, references), *of_labels, *_lengths(table, references)]
     for fault, count in faults:
         report[fault.code] = count
     found = [fault for fault, _ in faults]
@@ -89,6 +93,13 @@ def _fault(table: pa.Table, code: str, hit: Sequence[bool], what: str, fix: str)
     few = ", ".join(ids[:3]) + (", …" if count > 3 else "")
     message = f"{count:,} of {len(hit):,} answers {what} ({few})"
     yield Fault(code, message, fix, severity="error" if count * 2 > len(hit) else "warning"), count
+
+
+def _otherwise(table: pa.Table, run: Path | None) -> Found:
+    """Labels that another way of scoring gets right: then the way is at fault, and not data or training."""
+    found = otherwise(table)
+    if found is not None:
+        yield Fault("results.scoring", found.message, found.fix(run), severity="warning"), table.num_rows
 
 
 def _collapse(table: pa.Table) -> Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -14,6 +14,9 @@ from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute, lower_is_better
+
+if TYPE_CHECKING:
+    from kamerton.decide.otherwise import Otherwise
 
 TITLES = {
     "accuracy": "Accuracy",
@@ -145,7 +148,25 @@ def _title(name: str, table: pa.Table) -> str:
 
 
 def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
-    """The sentence that answers "how good did it become", and its tone: good, bad or open."""
+    """The sentence that answers "how good did it become", and its tone: good, bad or open.
+
+    Where the same score table gives far better answers by another way of scoring, a second sentence says so.
+    """
+    text, tone = _headline(run, rows)
+    other = _otherwise(run)
+    if other is None:
+        return text, tone
+    way, share = other.best, number(other.others[other.best])
+    return f"{text} On the same rows {way} gives accuracy {share}.", "good" if tone == "good" else "open"
+
+
+def _otherwise(run: RunFiles) -> Otherwise | None:
+    from kamerton.decide.otherwise import otherwise  # scipy takes half a second
+
+    return None if run.tuned is None else otherwise(run.tuned)
+
+
+def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     known = {row["name"]: row for row in rows if row["tuned"] is not None}
     row = known.get("accuracy") or known.get("loss")
     if row is None:
@@ -199,21 +220,22 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
             f"{number(min(1, 3 / count))} of all answers may still be wrong."
         )
     share = _majority(run.tuned)
-    if share is not None and accuracy and accuracy["tuned"] <= share[1]:
+    is_otherwise_right = _otherwise(run) is not None  # then these two speak of the way of scoring, not of the model
+    if share is not None and accuracy and accuracy["tuned"] <= share[1] and not is_otherwise_right:
         found.append("The model is no better than always giving the most frequent label.")
     answers = set(run.tuned["predicted_label"].to_pylist()) - {None}
-    if share is not None and share[1] < 1 and len(answers) == 1:
+    if share is not None and share[1] < 1 and len(answers) == 1 and not is_otherwise_right:
         found.append(f"The model gives every example the same answer: “{answers.pop()}”.")
     if accuracy.get("verdict") == "better" and loss.get("verdict") == "worse":
         found.append("More answers are right, but the loss of the references rose: check the calibration.")
-    return [*found, *_unsound(run.tuned)]
+    return [*found, *_unsound(run)]
 
 
-def _unsound(table: pa.Table) -> list[str]:
+def _unsound(run: RunFiles) -> list[str]:
     """What is wrong with the answers themselves; that all are the same has been said."""
     from kamerton.decide.predictions import validate_results  # scipy takes half a second
 
-    result = validate_results(table)
+    result = validate_results(run.tuned, run.path if run.scored == "test" else None)
     faults = [fault for fault in (*result.errors, *result.warnings) if fault.code != "results.collapsed"]
     return [f"{fault.message[:1].upper()}{fault.message[1:]}: {fault.fix}." for fault in faults]
 

@@ -103,7 +103,9 @@ class TrainingMonitor:
 
         if isinstance(predictions, str | Path):
             path = Path(predictions)
-            return validate_results(read_scores(path / "scores" / "test.parquet" if path.is_dir() else path))
+            if path.is_dir():
+                return validate_results(read_scores(path / "scores" / "test.parquet"), path)
+            return validate_results(read_scores(path))
         return validate_results(getattr(predictions, "scores", predictions))
 
     def generate_report(self, job_id: str) -> Path:

@@ -75,5 +75,11 @@ def collapse(series: Series) -> Issue | None:
         "nearly every answer begins alike, whatever the prompt",
         series.step,
         {"answer_entropy": predicted, "reference_entropy": wanted},
-        "check that prompts differ where labels do and that data.balance suits the labels; lower optimizer.lr",
+        f"{_FORGOT if lost else _APART if apart else _UNLEARNT}; labels may be right all the same when they are scored"
+        " by their probability: the end of the run says by which score.normalization",
     )
+
+
+_FORGOT = "lower optimizer.lr: answers differed before, and were better"
+_APART = "check that prompts differ where labels do, and that data.balance suits the labels"
+_UNLEARNT = "train longer (trainer.max_epochs) or raise optimizer.lr: the model does not tell prompts apart yet"

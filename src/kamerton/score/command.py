@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.config.command import Asked, Done, run_command
@@ -51,6 +52,16 @@ def _missing_packages(values: dict[str, Any]) -> list[Fault]:
     return check_harness()
 
 
+def _say_otherwise(console: Console, folder: Path) -> None:
+    """Where the same table is far better by another way of scoring."""
+    from kamerton.decide.otherwise import otherwise
+    from kamerton.score.table import read_scores
+
+    if (other := otherwise(read_scores(folder / "scores" / "test.parquet"))) is not None:
+        text = f"{other.message}: {other.fix(None)}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _say(console: Console, found: Evaluation) -> None:
     """The metrics table with intervals, the harness's results, and where everything is."""
     from rich.table import Table
@@ -63,6 +74,7 @@ def _say(console: Console, found: Evaluation) -> None:
         for name, value in found.metrics.items():
             table.add_row(name, number(value) + span(found.intervals.get(name)).replace("[", "\\["))
         console.print(table)
+        _say_otherwise(console, found.path)
     for task, values in found.tasks.items():
         numbers = [f"{key.partition(',')[0]} {value:.4g}" for key, value in values.items() if isinstance(value, float)]
         console.print(f"lm_eval {task}: {', '.join(numbers)}", highlight=False)

@@ -16,6 +16,7 @@ from kamerton.data.example import DataExample
 from kamerton.plan.cut import Cut
 from kamerton.score.labels import Answer, Mode, Question, label_row, reference_row, score
 from kamerton.score.labels_tokens import LabelTokens, Normalization, calibrated
+from kamerton.score.normalizations import LABEL_TOKENS
 from kamerton.score.table import scores_table
 
 
@@ -54,7 +55,16 @@ def evaluate(
         _row(example, example_id, answer, labels)
         for example, example_id, answer in zip(examples, data.ids.to_pylist(), answers, strict=True)
     ]
-    return scores_table(rows, labels)
+    table = scores_table(rows, labels)
+    return table if tokens is None else _with_lengths(table, questions)
+
+
+def _with_lengths(table: pa.Table, questions: Sequence[Question]) -> pa.Table:
+    """The table with the number of tokens of each label, where that is the same after every prompt."""
+    sizes = {tuple(map(len, question.candidates.trie.labels)) for question in questions if question.candidates}
+    if len(sizes) != 1:
+        return table
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_TOKENS: json.dumps(sizes.pop())})
 
 
 def example_row(example: DataExample, example_id: str) -> dict[str, Any]:
