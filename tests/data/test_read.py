@@ -7,16 +7,19 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_rows import pairs, question
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.options import Columns
+from kamerton.data.gate import prepare
+from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.read import read_rows
 from kamerton.data.sources import DataFile
-from kamerton.errors import Fault
+from kamerton.errors import Fault, UserError
 
 ROWS = [{"prompt": 'a, "b"\nc', "completion": "é"}, {"prompt": "d", "completion": "日本"}]
 
@@ -196,3 +199,114 @@ def test_utf_16_is_said_once(tmp_path: Path, format: str, encoding: str) -> None
     path = tmp_path / f"rows.{format}"
     path.write_bytes(("\ufeff" + (jsonl(ROWS) if format == "jsonl" else as_csv(ROWS)).decode()).encode(encoding))
     assert read(path, format) == [(0, "unreadable-file")]
+
+
+REPEATED = [
+    r'{"prompt":"x","completion":"y","\u0070rompt":"HIDDEN"}',
+    '{"prompt" :"x","completion":"y","prompt":"HIDDEN"}',
+    r'{"prompt\\":"x","completion":"y","completion":"HIDDEN"}',
+    r'{"prompt":"x","completion":": y","messages":[{"role":"user","content":"a","cont\u0065nt":"HIDDEN"}]}',
+    '{"prompt":"x","completion":"y","metadata":{"a":{"b":1,"b":2}}}',
+    '{"prompt":"x","n":1.5,"m":2,"prompt":"HIDDEN"}',
+    '{"prompt":"x",' + ",".join(f'"k{i}":1' for i in range(60)) + ',"k7":2}',
+]
+ONCE = [
+    r'{"prompt":"say \"prompt\": now","completion":"{\"prompt\": 1, \"prompt\": 2}"}',
+    r'{"prompt":": prompt \\","completion":"\\\":\\","a\\":1}',
+    '{"prompt":{"prompt":[{"prompt":1},{"prompt":2}]},"completion":"prompt"}',
+    "{}",
+]
+
+
+@pytest.mark.parametrize("line", REPEATED)
+def test_a_repeated_key_is_found_behind_an_escape_and_within_what_a_row_holds(tmp_path: Path, line: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    assert [code for _, code in read(tmp_path / "rows.jsonl", "jsonl")] == ["repeated-key"]
+
+
+@pytest.mark.parametrize("line", ONCE)
+def test_keys_that_only_look_repeated(tmp_path: Path, line: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    assert read(tmp_path / "rows.jsonl", "jsonl") == [(1, json.loads(line))]
+
+
+class Pairs(list):  # type: ignore[type-arg]
+    """An object as pairs, so that a key can be in it twice."""
+
+
+keys = st.text('ab\\":é ', min_size=1, max_size=3)
+values = st.recursive(
+    st.text('ab\\":{} ', max_size=6) | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(keys, inner), max_size=4).map(Pairs),
+    max_leaves=12,
+)
+
+
+def as_json(value: object, escape: bool) -> tuple[str, bool]:
+    """The value as JSON, and whether an object in it repeats a key."""
+    if isinstance(value, Pairs):
+        parts = [(json.dumps(name, ensure_ascii=escape), *as_json(item, escape)) for name, item in value]
+        names = [name for name, _ in value]
+        text = "{" + ", ".join(f"{name}{' ' * escape}: {item}" for name, item, _ in parts) + "}"
+        return text, len(set(names)) < len(names) or any(twice for *_, twice in parts)
+    if isinstance(value, list):
+        found = [as_json(item, escape) for item in value]
+        return f"[{', '.join(text for text, _ in found)}]", any(twice for _, twice in found)
+    return json.dumps(value, ensure_ascii=escape), False
+
+
+@given(st.lists(st.tuples(keys, values), max_size=4).map(Pairs), st.booleans())
+def test_a_line_repeats_a_key_if_and_only_if_an_object_in_it_does(row: Pairs, escape: bool) -> None:
+    from kamerton.data.read import _json_object
+
+    line, twice = as_json(row, escape)
+    found = _json_object(line, "rows.jsonl")
+    assert (isinstance(found, Fault) and found.code == "repeated-key") == twice
+
+
+def test_nan_in_parquet_is_null_at_any_depth(tmp_path: Path) -> None:
+    nan = float("nan")
+    columns = {
+        "double": pa.array([1.0, nan, None]),
+        "float": pa.array([1.0, nan, None], pa.float32()),
+        "half": pa.array([np.float16(1), np.float16("nan"), None], pa.float16()),
+        "list": pa.array([[1.0, nan], [], None]),
+        "object": pa.array([{"a": nan, "b": "x"}, {"a": 2.0, "b": None}, None]),
+        "words": pa.array(["a", "b", "a"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    (_, one), (_, two), (_, three) = read(tmp_path / "rows.parquet", "parquet")
+    assert one == {"double": 1, "float": 1, "half": 1, "list": [1, None], "object": {"a": None, "b": "x"}, "words": "a"}
+    assert two == {
+        "double": None,
+        "float": None,
+        "half": None,
+        "list": [],
+        "object": {"a": 2, "b": None},
+        "words": "b",
+    }
+    assert three == {"double": None, "float": None, "half": None, "list": None, "object": None, "words": "a"}
+
+
+def test_a_label_that_is_nan_is_missing_and_no_class(tmp_path: Path) -> None:
+    labels = [[0.0, 1.0, float("nan")][i % 3] for i in range(60)]
+    table = {"prompt": [question(i) for i in range(60)], "label": labels}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    policy: dict[str, str | None] = {"not-a-string": "fix"}
+    options = DataOptions(path=str(tmp_path / "rows.parquet"), format="parquet", policy=policy)
+    with pytest.raises(UserError) as caught:
+        prepare(options)
+    assert {fault.code for fault in caught.value.faults if fault.severity == "error"} == {"missing-field"}
+    policy["missing-field"] = "drop"
+    assert prepare(options).labels == ["0.0", "1.0"]
+
+
+@pytest.mark.parametrize("split", [SplitOptions(group="author"), SplitOptions(time="author")])
+def test_a_key_that_is_nan_is_missing(tmp_path: Path, split: SplitOptions) -> None:
+    table = pa.table({**{name: [row[name] for row in pairs(60)] for name in ("prompt", "completion")}})
+    authors = pa.array([float("nan") if i in (3, 9) else i // 4 for i in range(60)], pa.float64())
+    pq.write_table(table.append_column("author", authors), tmp_path / "rows.parquet")
+    with pytest.raises(UserError) as caught:
+        prepare(DataOptions(path=str(tmp_path / "rows.parquet"), format="parquet"), split)
+    errors = [(fault.code, fault.row) for fault in caught.value.faults if fault.severity == "error"]
+    assert errors == [("missing-metadata", 4), ("missing-metadata", 10)]

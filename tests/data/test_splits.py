@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
 from kamerton.data.splits import assign, assign_by_time, fold, split, unit_numbers
+from kamerton.errors import UserError
 
 RATIOS = [0.7, 0.15, 0.15]
 keys = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200).map(lambda values: np.array(values, np.uint64))
@@ -132,3 +133,10 @@ def test_the_streaming_split_takes_endless_input_but_not_options_that_need_all()
     assert next(iter(split(endless())))[1].prompt == "a"  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prepare"):
         next(iter(split([], SplitOptions(stratify="label"))))
+
+
+@pytest.mark.parametrize("missing", [None, "", "  ", float("nan")])
+def test_the_streaming_split_refuses_an_example_without_its_group(missing: object) -> None:
+    rows = [*examples(3), DataExample("question", "answer", {"book": missing})]
+    with pytest.raises(UserError, match="missing-metadata"):
+        list(split(rows, SplitOptions(group="book")))

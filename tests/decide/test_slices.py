@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,17 @@ def test_fields_are_labels_lengths_and_usable_metadata(synthetic: SimpleNamespac
     assert sorted(set(fields["year"])) == ["1,900 to 1,949", "1,950 to 1,999", "2,000 to 2,049", "2,050 to 2,099"]
     assert set(fields["flag"]) == {"true", "false"}
     assert ["name" in notice.message for notice in notices] == [True]
+
+
+def test_a_field_that_is_nan_or_blank_in_some_rows_still_makes_slices(synthetic: SimpleNamespace) -> None:
+    rows = [
+        {"year": math.nan if i % 5 == 0 else 1900 + i, "place": " " if i % 5 == 1 else "ab"[i % 2]} for i in range(200)
+    ]
+    fields, notices = fields_of(with_metadata(synthetic.scores(0.8), rows))
+    assert not notices
+    assert [fields["year"].count(None), fields["place"].count(None)] == [40, 40]
+    assert len(set(fields["year"])) == 5
+    assert set(fields["place"]) == {None, "a", "b"}
 
 
 def test_quartiles_hold_a_quarter_each_and_leave_out_the_unknown() -> None:

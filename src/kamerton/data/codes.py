@@ -36,6 +36,7 @@ CODES: dict[str, Code] = {
     "wrong-extension": Code(_REFUSE, "a file name that does not fit its format"),
     "no-permission": Code(_REFUSE, "a file that may not be read"),
     "unreadable-file": Code(_REFUSE, "a file that is not what its name says, or breaks off (packed files, Parquet)"),
+    "file-changed": Code(_REFUSE, "a file that is written to while it is read"),
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
     "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
@@ -79,14 +80,17 @@ CODES: dict[str, Code] = {
     "outlying-format": Code(_DOUBTFUL, "another form of completion (JSON, number, ...) than nearly all other rows"),
     # fields that splits use
     "missing-metadata": Code(
-        _REFUSE, "a row without the metadata field that the split groups, stratifies or orders by"
+        _REFUSE, "a row with nothing in the metadata field that the split groups, stratifies or orders by"
     ),
     "bad-time": Code(
-        _REFUSE, "a value that is neither a number nor an ISO date in the field that orders a split by time"
+        _REFUSE, "neither a number nor an ISO date, or both in one column, in the field that orders a split by time"
     ),
     # labels
     "unknown-label": Code(_UNUSABLE, "a completion that is not among the given labels"),
-    "label-spelling": Code(("error", "fix", "warn"), "a label spelt two ways (fix: the more frequent spelling)"),
+    "label-spelling": Code(
+        ("error", "fix", "warn"),
+        "a label spelt two ways: other case, spaces or Unicode form (fix: the more frequent spelling)",
+    ),
     "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
     "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
     "label-missing": Code(("warn", "error"), "a label that a split does not have"),

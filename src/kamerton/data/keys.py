@@ -1,20 +1,17 @@
-"""Columns of numbers that rows are grouped, stratified and ordered by: the prompt, the label, or a metadata field."""
+"""Columns of numbers that rows are grouped and stratified by: the prompt, the label, or a metadata field."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
 from array import array
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.splits import Keys, field_key
+from kamerton.data.splits import Keys, field_key, known_value
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 
@@ -28,44 +25,13 @@ def group_keys(store: Store, rows: Index, name: str | None, log: FaultLog) -> Ke
         found: Keys = store.column(column)[rows]
         return found
     result = np.zeros(len(rows), np.uint64)
-    for place, row, value in _values(store, rows, str(name), log):
+    for place, row, value in field_values(store, rows, str(name), log):
         result[place] = field_key(value) if value is not None else row
     return result
 
 
-def times(store: Store, rows: Index, name: str, log: FaultLog) -> npt.NDArray[np.float64]:
-    """A metadata field as a time: a number, or an ISO date; the fault of a row that has none goes to `log`: [rows]."""
-    result = np.zeros(len(rows), np.float64)
-    for place, row, value in _values(store, rows, name, log):
-        moment = _time(value)
-        if moment is None and value is not None:
-            file, number = store.place(row)
-            message = f"{name} is {value!r}, which is no number and no ISO date"
-            log.add(Fault("bad-time", message, "write 2026-01-31 or 2026-01-31T12:00:00Z", file, number, name))
-        result[place] = moment or 0.0
-    return result
-
-
-def _time(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else None
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return _number(value)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tuple[int, int, object]]:
-    """`(position in rows, row, value)` of a metadata field; rows without it are faults and come with None."""
+def field_values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tuple[int, int, object]]:
+    """`(position in rows, row, value)` of a metadata field; a row in which it is missing is a fault and has None."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     start = 0
@@ -76,7 +42,7 @@ def _values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tup
         for i, text in enumerate(texts, int(low)):
             fields = json.loads(text) if text else {}
             row = int(ordered[i])
-            value = fields.get(name)
+            value = known_value(fields.get(name))
             if value is None:
                 missing.append(row)
                 if len(missing) <= LOOKED_AT:
@@ -98,5 +64,6 @@ def _missing(store: Store, rows: Sequence[int], name: str, present: list[str], *
         return
     for row in rows:
         file, number = store.place(row)
-        message = f"the row has no metadata field {name!r}, which split uses"
-        yield Fault("missing-metadata", message, f"add {name}, or choose another field", file, number, name)
+        message = f"the row has nothing in the metadata field {name!r}, which split uses"
+        fix = f"fill in {name}, remove the row, or choose another field"
+        yield Fault("missing-metadata", message, fix, file, number, name)

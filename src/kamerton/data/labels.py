@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -46,20 +47,20 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
 
 
 def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:
-    """For labels that differ only in case, spacing and punctuation: the rarer spelling → the most frequent one.
+    """For labels that are spellings of one (`_spelling`): the rarer → the most frequent one.
 
     Empty unless the policy is to fix them.
     """
     best: dict[str, str] = {}
     for label in sorted(counts, key=lambda name: (-counts[name], name)):
-        best.setdefault(_bare(label), label)
-    relabel = {label: best[_bare(label)] for label in counts if best[_bare(label)] != label}
+        best.setdefault(_spelling(label), label)
+    relabel = {label: best[_spelling(label)] for label in counts if best[_spelling(label)] != label}
     keys = store.column("completion_key")[rows] if relabel else np.empty(0, np.uint64)
     for label, other in relabel.items():
         file, row = store.place(int(rows[np.argmax(keys == np.uint64(hash64(label.encode())))]))
         message = f"the label {label!r} ({counts[label]} rows) is also spelt {other!r} ({counts[other]} rows)"
-        fix = 'spell it one way, or set data.policy.label-spelling to "fix"'
-        log.add(Fault("label-spelling", message, fix, file, row, "label"))
+        fix = f"spell it one way: data.policy.label-spelling=fix writes {other!r}; if they are two labels: "
+        log.add(Fault("label-spelling", message, f"{fix}data.policy.label-spelling=warn", file, row, "label"))
     return relabel if log.action("label-spelling") == "fix" else {}
 
 
@@ -72,9 +73,20 @@ def mend_spellings(store: Store, rows: Index, relabel: dict[str, str], log: Faul
         log.mend(*store.place(row), "label-spelling", label=label, now=relabel[label])
 
 
-def _bare(label: str) -> str:
-    kept = "".join(character for character in label.casefold() if character.isalnum())
-    return kept or label
+def _spelling(label: str) -> str:
+    """Equal for labels that differ in case, spaces and Unicode form only: every other sign may tell classes apart.
+
+    Of Unicode's forms, composed and decomposed characters and full and half widths are equal. Compatibility forms in
+    general are not (`m²` is not `m2`), nor is what only full case folding makes equal (`Maße`, `Masse`).
+    """
+    narrow = "".join(
+        unicodedata.normalize("NFKC", character) if unicodedata.east_asian_width(character) in "FH" else character
+        for character in label
+    )
+    return unicodedata.normalize("NFC", "".join(narrow.lower().translate(_INVISIBLE).split()))
+
+
+_INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF))  # spaces of no width
 
 
 def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, log: FaultLog) -> Index:

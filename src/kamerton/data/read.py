@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it u
 BOM = b"\xef\xbb\xbf"
 UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
 LONGEST_LINE = 64 * 2**20  # bytes
-MANY_KEYS = 50  # too many to look for each in the line
+KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
 
 
 def read_rows(file: DataFile) -> Iterator[Row]:
@@ -129,11 +130,24 @@ def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
         message = f"not JSON: {error.msg} (character {error.colno})"
         return Fault("bad-json", message, "write one JSON object per line", file)
     if isinstance(value, dict):
-        if len(value) > MANY_KEYS or any(line.count(f'"{key}"') > 1 for key in value):
-            return _repeated_key(line, file) or value
-        return value
+        return (_repeated_key(line, file) if _may_repeat(line, value) else None) or value
     message = f"the line is JSON, but {_json_type(value)} where an object is needed"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} on each line', file)
+
+
+def _may_repeat(line: str, value: dict[str, Any]) -> bool:
+    """Whether the line may name more keys than `value` has, in it or in what it holds; False is certain.
+
+    A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash hides which.
+    """
+    keys, nested = 0, [value]
+    while nested:
+        container = nested.pop()
+        if isinstance(container, dict):
+            keys += len(container)
+            container = container.values()
+        nested += [item for item in container if type(item) in (dict, list)]
+    return '\\\\"' in line or len(KEY_END.findall(line)) != keys
 
 
 def _repeated_key(line: str, file: str) -> Fault | None:
@@ -145,9 +159,9 @@ def _repeated_key(line: str, file: str) -> Fault | None:
         twice.extend(name for name, count in counts.items() if count > 1)
 
     try:
-        json.loads(line, object_pairs_hook=look)
-    except (ValueError, RecursionError):
-        return None  # read already, by a parser that nests deeper
+        json.loads(line, object_pairs_hook=look, parse_int=len, parse_float=len)  # what a number is does not matter
+    except RecursionError:
+        return Fault("bad-json", "the line nests too deeply to look for repeated keys", "nest less deeply", file)
     if not twice:
         return None
     return Fault("repeated-key", f"the key {twice[0]!r} is there twice", "keep one of them", file, column=twice[0])
@@ -184,12 +198,28 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """A column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text."""
+    """A column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text; NaN is null."""
     try:
         values: list[Any] = _without_pandas(column).to_pylist()
     except (ValueError, OverflowError, ImportError):
         values = column.cast(pa.string()).to_pylist()
-    return values
+    return values if _without_floats(column.type) else [_without_nan(value) for value in values]
+
+
+def _without_floats(kind: pa.DataType) -> bool:
+    """Whether no value of this type is or holds a floating-point number."""
+    if pa.types.is_dictionary(kind):
+        return _without_floats(kind.value_type)
+    return not pa.types.is_floating(kind) and all(_without_floats(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN, also within lists and objects, as None: it is how pandas and numpy write that a number is missing."""
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    return None if value != value else value
 
 
 def _without_pandas(column: pa.Array) -> pa.Array:

@@ -17,25 +17,67 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.ingest import Reading, ingest
 from kamerton.data.sources import DataFile
 from kamerton.data.store import Store, StoreWriter, hash64
+from kamerton.errors import Fault, UserError
 
-VERSION = "4"  # of the stored rows; change it when the same files give other rows or faults
+VERSION = "5"  # of the stored rows; change it when the same files give other rows or faults
+READINGS = 3  # of files that change while they are read
+Contents = list[list[Any]]  # for each file its digest and all else that shapes its rows
 LOGS = ("faults.jsonl", "rejects.jsonl")
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """The store, its folder, and what reading found: rows per file and the schemas by number, as (source, schema)."""
+    """The store, its folder, and what reading found: rows per file and the schemas by number, as (source, schema).
+
+    `contents` is what was in the files when they were read.
+    """
 
     store: Store
     folder: Path
     reading: Reading
+    contents: Contents
+
+
+class _Changed(Exception):  # noqa: N818 (it names what happened)
+    """A file was written to while it was read."""
 
 
 def stored_rows(
-    files: list[DataFile], cache: Path, log: FaultLog, relabel: Mapping[str, str], keep_alive: object = None
+    files: list[DataFile],
+    cache: Path,
+    log: FaultLog,
+    relabel: Mapping[str, str],
+    keep_alive: object = None,
+    contents: Contents | None = None,
 ) -> StoredRows:
-    """Rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`."""
-    key = digest([VERSION, [_file_key(file) for file in files], log.policy, dict(relabel)])
+    """Rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`.
+
+    Rows are kept under the digest of the content that they were read from: if a file changes meanwhile it is read
+    again. Raises `UserError` if it keeps changing, or is not what `contents` says it was.
+    """
+    for _ in range(READINGS):
+        found = [_file_key(file) for file in files]
+        if contents is not None and found != contents:
+            break
+        try:
+            return _stored(files, found, cache, log, relabel, keep_alive)
+        except _Changed:
+            pass
+    message = "a file of the data changed while it was read"
+    changed = [str(file.path) for file, old in zip(files, contents or found, strict=True) if _file_key(file) != old]
+    fix = "wait until nothing writes to it, or use a copy"
+    raise UserError([Fault("file-changed", message, fix, changed[0] if changed else str(files[0].path))])
+
+
+def _stored(
+    files: list[DataFile],
+    contents: Contents,
+    cache: Path,
+    log: FaultLog,
+    relabel: Mapping[str, str],
+    keep_alive: object,
+) -> StoredRows:
+    key = digest([VERSION, contents, log.policy, dict(relabel)])
     folder = cache / "rows" / key
 
     def build(part: Path) -> None:
@@ -43,8 +85,11 @@ def stored_rows(
         reading = Reading()
         writer = StoreWriter(part / "rows.arrow", [str(file.path) for file in files])
         try:
+            before = [_state(file) for file in files]
             for values in ingest(files, own, reading, relabel):
                 writer.add(values)
+            if [_file_key(file) for file in files] != contents or [_state(file) for file in files] != before:
+                raise _Changed
         finally:
             writer.close()
             own.flush()
@@ -58,7 +103,7 @@ def stored_rows(
             if log.folder is not None and (written / name).exists():
                 shutil.copyfile(written / name, log.folder / name)
     reading = Reading(manifest["reading"]["rows"], [(a, b) for a, b in manifest["reading"]["schemas"]])
-    return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading)
+    return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading, contents)
 
 
 @contextmanager
@@ -104,3 +149,9 @@ def _file_key(file: DataFile) -> list[Any]:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
     place = [str(file.path), file.split, file.source]
     return [content, *place, file.format, file.encoding, asdict(file.columns)]
+
+
+def _state(file: DataFile) -> tuple[int, int, int, int]:
+    """What changes with a file whenever it is written to, also if it is restored afterwards."""
+    found = os.stat(file.path)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,7 @@ import numpy.typing as npt
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
 from kamerton.data.store import hash64, prompt_key, stored_prompt
+from kamerton.errors import Fault, UserError
 
 Keys = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int8]
@@ -75,7 +79,7 @@ def _ranked(
     return result
 
 
-def assign_by_time(times: npt.NDArray[np.float64], ratios: Sequence[float]) -> Places:
+def assign_by_time(times: npt.NDArray[Any], ratios: Sequence[float]) -> Places:
     """The split of each row when the oldest train and the newest test."""
     ranks = np.searchsorted(np.sort(times), times, side="left")  # equal times have equal ranks
     return np.searchsorted(_cuts(ratios), (ranks + 0.5) / max(len(times), 1), side="right").astype(np.int8)
@@ -109,7 +113,19 @@ def _group_key(example: DataExample, group: str | None) -> int:
         return int(example.id, 16)
     if group == "prompt":
         return prompt_key(stored_prompt(example.prompt) or example.completion)
-    return field_key(example.metadata.get(group))
+    value = known_value(example.metadata.get(group))
+    if value is None:
+        message = f"example {example.id} has nothing in the metadata field {group!r}, which split.group names"
+        fix = f"fill in {group}, or leave the example out"
+        raise UserError([Fault("missing-metadata", message, fix, column=group)])
+    return field_key(value)
+
+
+def known_value(value: object) -> object | None:
+    """The value of a metadata field, or None if it is missing: null, NaN, or a text with nothing but spaces."""
+    if isinstance(value, str):
+        return value if value.strip() else None
+    return None if isinstance(value, Real | datetime) and value != value else value  # NaN; pandas' NaT is a datetime
 
 
 def field_key(value: object) -> int:

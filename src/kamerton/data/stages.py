@@ -10,12 +10,13 @@ from kamerton.data.balance import balanced, mixed
 from kamerton.data.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
 from kamerton.data.faults import FaultLog
 from kamerton.data.folds import even_folds, units
-from kamerton.data.keys import group_keys, times
+from kamerton.data.keys import group_keys
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.rows import StoredRows
 from kamerton.data.sources import SPLITS, DataFile
 from kamerton.data.splits import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
 from kamerton.data.store import Index, Store
+from kamerton.data.times import times
 from kamerton.errors import Fault
 
 FEW = 20  # rows in a split

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kamerton.data.splits import known_value
 from kamerton.decide.compare import Notice
 from kamerton.decide.verdict import number
 
@@ -28,7 +29,7 @@ def fields_of(table: pa.Table) -> tuple[dict[str, Groups], list[Notice]]:
     notices = []
     rows = [json.loads(text) for text in table["metadata"].to_pylist()]
     for name in dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row):
-        values = [row.get(name) for row in rows]
+        values = [known_value(row.get(name)) for row in rows]
         groups = _grouped(values)
         if groups is None:
             message = f"metadata field {name!r} makes no slices: {len(set(map(str, values))):,} different values"
