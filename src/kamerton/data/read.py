@@ -140,14 +140,33 @@ def _may_repeat(line: str, value: dict[str, Any]) -> bool:
 
     A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash hides which.
     """
-    keys, nested = 0, [value]
-    while nested:
-        container = nested.pop()
-        if isinstance(container, dict):
-            keys += len(container)
-            container = container.values()
-        nested += [item for item in container if type(item) in (dict, list)]
-    return '\\\\"' in line or len(KEY_END.findall(line)) != keys
+    if '\\\\"' in line:
+        return True
+    ends = line.count('":') - line.count('\\":')
+    if " :" in line or "\t:" in line or "\r:" in line:
+        ends = len(KEY_END.findall(line))
+    keys = 0
+    objects: list[dict[str, Any]] = [value]
+    while objects:
+        one = objects.pop()
+        keys += len(one)
+        for item in one.values():
+            if item.__class__ is dict:
+                objects.append(item)
+            elif item.__class__ is list:
+                objects += _objects(item)
+    return ends != keys
+
+
+def _objects(items: list[Any]) -> Iterator[dict[str, Any]]:
+    """The objects in a list, and in lists in it."""
+    lists = [items]
+    while lists:
+        for item in lists.pop():
+            if item.__class__ is dict:
+                yield item
+            elif item.__class__ is list:
+                lists.append(item)
 
 
 def _repeated_key(line: str, file: str) -> Fault | None:
