@@ -23,7 +23,7 @@ from kamerton.providers.cost import (
     over_limit,
     too_long,
 )
-from kamerton.providers.endpoint import Endpoint, endpoint_faults, find_endpoint
+from kamerton.providers.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,11 +70,24 @@ def make_plan(config: Config) -> Plan:
         models=2 if config.base else 1,
         answer=config.score.max_new_tokens,
     )
+    faults += _closing(endpoint)
     faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
     faults += [one for one in (too_long(splits["train"], model.name, encode), over_limit(found, model.max_cost)) if one]
     if any(fault.severity == "error" for fault in faults):
         raise UserError(faults)
     return Plan(endpoint, prepared, files, job_request(config), found, tuple(faults))
+
+
+def _closing(endpoint: Endpoint) -> list[Fault]:
+    """OpenAI's own end of fine-tuning, as it announced it in May 2026."""
+    if endpoint.url != OPENAI:
+        return []
+    message = (
+        "OpenAI takes fine-tuning jobs of earlier users alone (since 2026-05-07), and of nobody from 2027-01-06;"
+        " gpt-3.5-turbo is shut down since 2026-10-23"
+    )
+    fix = "train at another endpoint: OPENAI_BASE_URL=http://127.0.0.1:8000/v1 is kamerton serve (docs/hosted.md)"
+    return [Fault("hosted.closing", message, fix, column="model", severity="warning")]
 
 
 def job_request(config: Config) -> dict[str, Any]:

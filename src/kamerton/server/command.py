@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -59,7 +60,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
     from kamerton.server.protocol import Protocol
 
     tenants = ", ".join(sorted({tenant for tenant, _ in settings.tokens})) or "no token is needed"
-    echo(f"runs in {settings.root}; models: {', '.join(settings.models)}; tenants: {tenants}")
+    echo(f"runs in {settings.root}; models: {', '.join(settings.names)}; tenants: {tenants}")
     remove_remains(settings)
     temporary = settings.root / ".files" / ".incoming"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=Path, metavar="FILE", help="lines `tenant token`; else KAMERTON_TOKENS")
     parser.add_argument("--no-auth", action="store_true", help="ask for no token; on this machine alone")
     parser.add_argument("--models", default="smollm2", help="base models, options of the group model (smollm2)")
+    parser.add_argument(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL",
+        help="another name of a base model, such as gpt-3.5-turbo=smollm2, for programs that ask for that one",
+    )
     parser.add_argument("--max-upload-mb", type=int, default=512, metavar="N", help="the largest file, in MiB (512)")
     parser.add_argument(
         "--max-running", type=int, metavar="N", help="jobs that train at once (one for each GPU, or one)"
@@ -107,7 +115,8 @@ def to_settings(asked: argparse.Namespace) -> Settings:
 
     models = tuple(dict.fromkeys(name for name in asked.models.split(",") if name))
     root = asked.root.expanduser().absolute()
-    faults = [*_wrong_models(models), *_wrong_numbers(asked), *_wrong_root(root)]
+    aliases = tuple(dict(_pair(text) for text in asked.alias).items())
+    faults = [*_wrong_models(models), *_wrong_aliases(aliases, models), *_wrong_numbers(asked), *_wrong_root(root)]
     tokens: tuple[tuple[str, str], ...] = ()
     try:
         tokens = _tokens(asked)
@@ -115,7 +124,7 @@ def to_settings(asked: argparse.Namespace) -> Settings:
         faults += error.faults
     if faults:
         raise UserError(faults)
-    return Settings(root, tokens, models, asked.max_upload_mb * MIB, asked.max_running)
+    return Settings(root, tokens, models, aliases, asked.max_upload_mb * MIB, asked.max_running)
 
 
 def _tokens(asked: argparse.Namespace) -> tuple[tuple[str, str], ...]:
@@ -164,6 +173,22 @@ def _wrong_models(models: Sequence[str]) -> Iterator[Fault]:
         yield Fault(
             "serve.models", "no model is named", f"name some of {', '.join(known)}", COMMAND_LINE, column="--models"
         )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, model = text.partition("=")
+    return name, model
+
+
+def _wrong_aliases(aliases: Sequence[tuple[str, str]], models: Sequence[str]) -> Iterator[Fault]:
+    for name, model in aliases:
+        place = {"file": COMMAND_LINE, "column": "--alias"}
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in models:
+            fix = "give it as NAME=MODEL, a NAME of letters, digits, dots and dashes that is no base model's"
+            yield Fault("serve.alias", f"{name!r} cannot be another name of a model", fix, **place)
+        if model not in models:
+            fix = did_you_mean(model, models)
+            yield Fault("serve.alias", f"--alias {name}={model}: {model!r} is not in --models", fix, **place)
 
 
 def _wrong_numbers(asked: argparse.Namespace) -> Iterator[Fault]:

@@ -30,8 +30,8 @@ def resolve(settings: Settings, tenant: str, model_id: str) -> Path | str:
 
     Raises `ApiError` 404 for any other, whether it is another tenant's, not trained yet, deleted, or none at all.
     """
-    if model_id in settings.models:
-        return model_id
+    if (base := settings.base(model_id)) is not None:
+        return base
     asked = _TUNED.fullmatch(model_id)
     try:
         path = job_path(settings, tenant, asked["job"] if asked else "")
@@ -66,7 +66,7 @@ def models_router(settings: Settings) -> APIRouter:
     @router.get("")
     def list_models(tenant: Tenant) -> dict[str, Any]:
         tuned = [(path, name) for path in job_paths(settings, tenant) if (name := name_of(path))]
-        found = [_base(name) for name in settings.models] + [_tuned(path, name) for path, name in tuned]
+        found = [_base(name) for name in settings.names] + [_tuned(path, name) for path, name in tuned]
         return {"object": "list", "data": found}
 
     @router.get("/{model}")

@@ -44,8 +44,8 @@ def start_job(settings: Settings, tenant: str, asked: JobRequest) -> Path:
 
 
 def _check(settings: Settings, asked: JobRequest) -> None:
-    if asked.model not in settings.models:
-        known = ", ".join(settings.models)
+    if settings.base(asked.model) is None:
+        known = ", ".join(settings.names)
         raise ApiError(
             400, f"The model `{asked.model}` cannot be fine-tuned; these can: {known}.", "model", "model_not_available"
         )
@@ -70,9 +70,10 @@ def _configured(
     settings: Settings, tenant: str, asked: JobRequest, data: DataOptions, job_id: str
 ) -> tuple[list[str], dict[str, Any]]:
     """The overrides of `kamerton train` that make the job, and the configuration behind them."""
-    chosen = asked.chosen
+    chosen, base = asked.chosen, settings.base(asked.model)
+    assert base is not None  # checked before
     config = FineTuningConfig(
-        model=asked.model,
+        model=base,
         epochs=number(chosen.n_epochs) or EPOCHS,
         batch_size=number(chosen.batch_size),
         seed=asked.seed,
