@@ -12,8 +12,8 @@ MIB = 2**20
 class Settings:
     """`root` is the folder of the run directories, absolute. `tokens` are pairs of tenant and token, several of a
     tenant if need be; none: no token is asked for, and everyone is the tenant `local`. `models` are the options of the
-    group `model` that may be tuned and asked, `aliases` pairs of another name and one of these. `max_upload` is the size of a file in bytes; `max_running` how many jobs
-    train at once on this machine (None: one for each GPU, or one).
+    group `model` that may be tuned and asked, `aliases` pairs of another name and one of these. `max_upload` is the
+    size of a file in bytes; `max_running` how many jobs train at once on this machine (None: one for each GPU, or one).
     """
 
     root: Path
