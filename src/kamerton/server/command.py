@@ -181,14 +181,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _wrong_aliases(aliases: Sequence[tuple[str, str]], models: Sequence[str]) -> Iterator[Fault]:
+    def fault(message: str, fix: str) -> Fault:
+        return Fault("serve.alias", message, fix, COMMAND_LINE, column="--alias")
+
     for name, model in aliases:
-        place = {"file": COMMAND_LINE, "column": "--alias"}
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in models:
             fix = "give it as NAME=MODEL, a NAME of letters, digits, dots and dashes that is no base model's"
-            yield Fault("serve.alias", f"{name!r} cannot be another name of a model", fix, **place)
+            yield fault(f"{name!r} cannot be another name of a model", fix)
         if model not in models:
-            fix = did_you_mean(model, models)
-            yield Fault("serve.alias", f"--alias {name}={model}: {model!r} is not in --models", fix, **place)
+            yield fault(f"--alias {name}={model}: {model!r} is not in --models", did_you_mean(model, models))
 
 
 def _wrong_numbers(asked: argparse.Namespace) -> Iterator[Fault]:
