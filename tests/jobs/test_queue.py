@@ -81,3 +81,59 @@ def test_a_job_gets_free_gpus_and_hands_its_locks_on(tmp_path: Path, monkeypatch
         assert len(slots) == 2
         assert all(holder(slot) for slot in slots)
         assert hold(slots[0], patience=0) is None
+
+
+def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) -> None:
+    order, go = list[str](), threading.Event()
+
+    def job(number: int, owner: str) -> None:
+        with turn(tmp_path, number, 1, None, owner):
+            order.append(f"{owner}{number}")
+            go.wait(300)
+
+    first = threading.Thread(target=job, args=(0, "ann-x"))
+    first.start()
+    while not order:
+        go.wait(0.01)
+    queued = [(1, "ann-x"), (2, "ann-x"), (3, "ann-x"), (4, "ben"), (5, "ben"), (6, "")]
+    later = [threading.Thread(target=job, args=one) for one in queued]
+    for thread in later:
+        thread.start()
+    wait_for(tmp_path, len(queued), threading.Event())
+    go.set()
+    for thread in (first, *later):
+        thread.join(300)
+    assert order == ["ann-x0", "ben4", "6", "ann-x1", "ben5", "ann-x2", "ann-x3"]
+
+
+def test_the_owner_with_fewer_running_jobs_is_next(tmp_path: Path) -> None:
+    begun, free = list[str](), {name: threading.Event() for name in ("ann0", "ann1", "ben2", "ann3", "ben4")}
+
+    def job(name: str) -> None:
+        with turn(tmp_path, int(name[3]), 2, None, name[:3]):
+            begun.append(name)
+            free[name].wait(300)
+
+    threads = {name: threading.Thread(target=job, args=(name,)) for name in free}
+
+    def start(name: str, count: int) -> None:
+        threads[name].start()
+        while len(begun) + len(waiting(tmp_path)) != count or len(begun) < min(2, count):
+            threads[name].join(0.01)
+
+    start("ann0", 1)
+    start("ann1", 2)
+    start("ben2", 3)
+    free["ann0"].set()
+    while len(begun) < 3:
+        threads["ann0"].join(0.01)
+    start("ann3", 4)
+    start("ben4", 5)
+    free["ben2"].set()  # ann has one that runs, ben has none
+    while len(begun) < 4:
+        threads["ben2"].join(0.01)
+    for event in free.values():
+        event.set()
+    for thread in threads.values():
+        thread.join(300)
+    assert begun == ["ann0", "ann1", "ben2", "ben4", "ann3"]

@@ -74,8 +74,10 @@ def test_a_server_without_tokens_answers_no_web_page(tmp_path: Path) -> None:
                 response = client.get("/v1/models")
             assert response.status_code == 403
             assert error(response)["code"] == "not_local"
-        with local.http(None, Origin="http://localhost:3000") as client:
-            assert client.get("/v1/models").status_code == 200
+        port = httpx.URL(local.url).port or 0
+        for origin, status in ((port, 200), (port + 1, 403), ("", 403)):  # its own; another local server's; port 80
+            with local.http(None, Origin=f"http://localhost:{origin}") as client:
+                assert client.get("/v1/models").status_code == status
 
 
 def test_a_body_that_stops_coming_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,11 @@ def work(path: Path) -> int:
 
 
 def _train(path: Path, stopper: Stopper) -> int:
-    job = record_of(path)["job"]
+    record = record_of(path)
+    job = record["job"]
     config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    with _turn(path, job, config) as mine:
+    owner = path.parent.name if "request" in record else ""  # a tenant of the server
+    with _turn(path, job, config, owner) as mine:
         _say_begun(path)
         environment = {**os.environ, **mine.environment}
         options: dict[str, Any] = {"cwd": job["cwd"], "env": environment, "pass_fds": mine.locks}
@@ -135,11 +137,11 @@ def _say_begun(path: Path) -> None:
             RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
 
 
-def _turn(path: Path, job: Mapping[str, Any], config: Mapping[str, Any]) -> AbstractContextManager[Gpus]:
+def _turn(path: Path, job: Mapping[str, Any], config: Mapping[str, Any], owner: str) -> AbstractContextManager[Gpus]:
     """A place on this machine; what is trained elsewhere needs none."""
     if (config.get("model") or {}).get("provider"):
         return nullcontext(Gpus({}))
-    return turn(path.parent.parent, job["queued"], job["limit"], _gpus(config))
+    return turn(path.parent.parent, job["queued"], job["limit"], _gpus(config), owner)
 
 
 def _gpus(config: Mapping[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 
 from kamerton import __version__
 from kamerton.server.chat import chat_router
+from kamerton.server.connections import quiet_accept
 from kamerton.server.errors import DESCRIBED, handle_errors
 from kamerton.server.files import files_router
 from kamerton.server.generation import Generator
@@ -27,6 +29,7 @@ def create_app(settings: Settings, generator: Generator | None = None) -> FastAP
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(quiet_accept())
         yield
         await generator.close()
 

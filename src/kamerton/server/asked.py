@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Auto = Literal["auto"]
 Key = Annotated[str, Field(max_length=64)]
 Value = Annotated[str, Field(max_length=512)]
+Name = Annotated[str, Field(max_length=512)]  # longer than any; refusals repeat it
 Number = TypeVar("Number", int, float)
 EPOCHS = 3  # where their number is left to the server
-MAX_EPOCHS, MAX_BATCH = 1000, 4096
+MAX_EPOCHS, MAX_BATCH, MAX_METADATA = 1000, 4096, 16
 
 
 class _Asked(BaseModel):
@@ -53,14 +54,14 @@ class Method(_Asked):
 class JobRequest(_Asked):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
-    model: str
-    training_file: str
-    validation_file: str | None = None
+    model: Name
+    training_file: Name
+    validation_file: Name | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metadata: Annotated[dict[Key, Value], Field(max_length=16)] | None = None
+    metadata: Annotated[dict[Key, Value], Field(max_length=MAX_METADATA)] | None = None
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @property

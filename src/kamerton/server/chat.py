@@ -20,7 +20,8 @@ from kamerton.server.auth import tenant_of
 from kamerton.server.chat_request import ChatRequest, CompletionRequest
 from kamerton.server.chat_shape import Shape
 from kamerton.server.errors import ApiError, response_to
-from kamerton.server.generation import GenerationRequest, Generator, Piece
+from kamerton.server.generation import Generator, Piece
+from kamerton.server.json_body import JsonRoute
 from kamerton.server.models import resolve
 from kamerton.server.settings import Settings
 
@@ -30,14 +31,14 @@ Tenant = Annotated[str, Depends(tenant_of)]
 
 def chat_router(settings: Settings, generator: Generator) -> APIRouter:
     """`/v1/chat/completions` and `/v1/completions`."""
-    router = APIRouter(prefix="/v1", tags=["chat"])
+    router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
     async def answer(body: ChatRequest | CompletionRequest, tenant: str, request: Request, shape: Shape) -> Response:
         with_usage = body.with_usage
         asked = body.generation(await run_in_threadpool(resolve, settings, tenant, body.model))
         if not body.stream:
-            return JSONResponse(shape.whole(await _unless_gone(request, _collect(generator, asked))))
-        pieces = generator.stream(asked)
+            return JSONResponse(shape.whole(await _unless_gone(request, _collect(generator.stream(asked, tenant)))))
+        pieces = generator.stream(asked, tenant)
         first = await _unless_gone(request, anext(pieces))
         return StreamingResponse(_events(shape, first, pieces, with_usage), media_type="text/event-stream")
 
@@ -52,10 +53,10 @@ def chat_router(settings: Settings, generator: Generator) -> APIRouter:
     return router
 
 
-async def _collect(generator: Generator, asked: GenerationRequest) -> Piece:
+async def _collect(answer: AsyncGenerator[Piece, None]) -> Piece:
     """The whole answer as one piece."""
     text = ""
-    async with aclosing(generator.stream(asked)) as pieces:
+    async with aclosing(answer) as pieces:
         async for piece in pieces:
             text += piece.text
     return Piece(text, piece.tokens, piece.finish_reason, piece.prompt_tokens, piece.fingerprint)

@@ -63,6 +63,7 @@ Stops = Annotated[
     list[Annotated[Text, Field(min_length=1, max_length=256)]], Field(max_length=4), BeforeValidator(_listed)
 ]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+Name = Annotated[str, Field(max_length=512)]  # long enough for any; refusals repeat it
 
 
 class _Strict(BaseModel):
@@ -97,7 +98,7 @@ class TextFormat(_Strict):
 
 
 class _Common(_Strict):
-    model: Text
+    model: Annotated[Text, Field(max_length=512)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Count | None = None
@@ -109,7 +110,7 @@ class _Common(_Strict):
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     logit_bias: Unsupported = None
-    user: str | None = None
+    user: Name | None = None
 
     @property
     def with_usage(self) -> bool:
@@ -132,16 +133,16 @@ class _Common(_Strict):
 class ChatRequest(_Common):
     """The body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS)]
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS, fail_fast=True)]
     max_completion_tokens: Count | None = None
     response_format: TextFormat | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    safety_identifier: Name | None = None
+    prompt_cache_key: Name | None = None
     audio: Unsupported = None
     function_call: Unsupported = None
     functions: Unsupported = None

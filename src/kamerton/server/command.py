@@ -56,6 +56,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
     import uvicorn
 
     from kamerton.server.app import create_app
+    from kamerton.server.connections import most_connections
     from kamerton.server.files import remove_remains
     from kamerton.server.protocol import Protocol
 
@@ -70,6 +71,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
         host=host,
         port=port,
         http=Protocol,
+        backlog=most_connections() // 4,  # asyncio accepts as many at once, before any is closed
         ws="none",
         server_header=False,
         access_log=False,

@@ -9,7 +9,7 @@ made so far), or `{"id", "error"}`.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,14 +19,14 @@ from torch import Tensor
 from kamerton.data.render import RenderError
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.sampling import Decoding
+from kamerton.server.chat_limits import CHARACTERS
 from kamerton.server.decode import Batch, Reading, Row, begun, can_join, join, keep, pick, read, step
 from kamerton.server.loaded import Models, Served
 from kamerton.server.text_stream import TextStream
 
-Job = Mapping[str, Any]  # id, source, turns or text, max_tokens, temperature, top_p, seed, stop
+Job = Mapping[str, Any]  # id, tenant, source, turns or text, max_tokens, temperature, top_p, seed, stop
 Say = Callable[[dict[str, Any]], None]
 _CHUNK, _CHUNK_ALONE = 128, 512  # prompt tokens a step, while others wait for their next token or nobody does
-_CHARACTERS = 256  # more of them for each token of the context are not even tokenised
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -44,19 +44,25 @@ class Refused(Exception):  # noqa: N818 (it names what happened)
 class _Answer:
     """One request on its way."""
 
+    tenant: str
     served: Served
     text: TextStream
     room: int
 
 
 class Engine:
-    """At most `most` answers at a time, the other requests in the order they came; `say` takes what comes of them."""
+    """At most `most` answers at a time; `say` takes what comes of them.
+
+    The next request is of the tenant with the fewest answers, among several the one admitted longest ago; those of one
+    tenant keep their order. A tenant without any answer does not wait for others to end: it is admitted beyond
+    `most`, up to twice as many.
+    """
 
     def __init__(self, models: Models, say: Say, most: int) -> None:
         self._models = models
         self._say = say
         self._most = most
-        self._waiting: deque[Job] = deque()
+        self._waiting: dict[str, deque[Job]] = {}  # by tenant, the one that was admitted last at the end
         self._answers: dict[str, _Answer] = {}
         self._reading: deque[Reading] = deque()
         self._batches: list[Batch] = []
@@ -68,24 +74,39 @@ class Engine:
 
     def add(self, job: Job) -> None:
         """Take a request."""
-        self._waiting.append(job)
+        self._waiting.setdefault(job.get("tenant", ""), deque()).append(job)
 
     def cancel(self, key: str) -> None:
         """Forget a request; nothing more is said of it."""
-        self._waiting = deque(job for job in self._waiting if job["id"] != key)
+        left = {tenant: deque(job for job in jobs if job["id"] != key) for tenant, jobs in self._waiting.items()}
+        self._waiting = {tenant: jobs for tenant, jobs in left.items() if jobs}
         self._answers.pop(key, None)
         self._drop_ended()
 
     def step(self) -> None:
         """Admit one request, read a chunk of one prompt, and give each answer a token."""
-        if self._waiting and len(self._answers) < self._most:
-            self._admit(self._waiting.popleft())
+        if (job := self._next()) is not None:
+            self._admit(job)
         if self._reading:
             reading = self._reading.popleft()
             self._guarded([reading.row], self._read, reading)
         for batch in self._batches:
             self._guarded(batch.rows, self._advance, batch)
         self._drop_ended()
+
+    def _next(self) -> Job | None:
+        """The request whose turn it is; None where none waits or there is no room for it."""
+        if not self._waiting:
+            return None
+        answers = Counter(answer.tenant for answer in self._answers.values())
+        tenant = min(self._waiting, key=answers.__getitem__)
+        if len(self._answers) >= (2 * self._most if answers[tenant] == 0 else self._most):
+            return None
+        jobs = self._waiting.pop(tenant)
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[tenant] = jobs
+        return job
 
     def _admit(self, job: Job) -> None:
         key = job["id"]
@@ -105,7 +126,7 @@ class Engine:
         else:
             cleans = bool(getattr(served.tokenizer, "clean_up_tokenization_spaces", False))
             text = TextStream(served.decode, job["stop"], cleans=cleans)
-            self._answers[key] = _Answer(served, text, room)
+            self._answers[key] = _Answer(job.get("tenant", ""), served, text, room)
             decoding = Decoding(room, job["temperature"], job["top_p"], job["seed"])
             self._reading.append(Reading(Row(key, prompt, decoding)))
             self._say({"id": key, "prompt_tokens": len(prompt), "fingerprint": served.fingerprint})
@@ -178,7 +199,7 @@ def _finish(answer: _Answer, token: int) -> str | None:
 def _prompt(served: Served, job: Job) -> list[int]:
     """The tokens of what is asked."""
     texts = [job["text"]] if job["turns"] is None else [content for _, content in job["turns"]]
-    if sum(map(len, texts)) > _CHARACTERS * served.context:
+    if sum(map(len, texts)) > CHARACTERS * served.context:
         raise _too_long(served, job, "far more tokens")
     if job["turns"] is None:
         tokens = served.text_tokens(job["text"])

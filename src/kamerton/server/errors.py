@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,13 +16,19 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 INVALID = "invalid_request_error"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "invalid_request", 404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
+_SHOWN = 5  # faults of one request
+_LONGEST = 64  # characters of a name that a client made up
 _FAULTS = {
     "missing": ("missing_required_parameter", "is required"),
     "extra_forbidden": ("unknown_parameter", "is not known here"),
     "json_invalid": ("invalid_json", "is not JSON"),
 }
+
+
+log = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
@@ -76,10 +84,22 @@ def handle_errors(app: FastAPI) -> None:
         del request
         return response_to(_first(error.errors()))
 
+    @app.exception_handler(OSError)
+    async def full(request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in _FULL:
+            raise error
+        log.error("%s %s: %s", request.method, request.url.path[:_LONGEST], error.strerror)
+        return response_to(disk_full())
+
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
         del request, error  # the server's log has it
         return response_to(ApiError(500, "The server had an error while processing the request.", code="internal"))
+
+
+def disk_full() -> ApiError:
+    """The error where there is no space left for what a request would keep."""
+    return ApiError(507, "The server's disk is nearly full.", code="insufficient_storage")
 
 
 def _named(request: Request, error: HTTPException) -> ApiError:
@@ -91,15 +111,17 @@ def _named(request: Request, error: HTTPException) -> ApiError:
 
 
 def _first(faults: Any) -> ApiError:
-    """Every fault of a request in one message, the first one as parameter and code. Values are not repeated."""
-    said = [_fault(fault) for fault in faults]
-    return ApiError(400, "; ".join(dict.fromkeys(text for text, _, _ in said)), said[0][1], said[0][2])
+    """The first faults of a request in one message, the first one as parameter and code. Values are not repeated."""
+    said = [_fault(fault) for fault in faults[:_SHOWN]]
+    more = [f"and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
+    return ApiError(400, "; ".join([*dict.fromkeys(text for text, _, _ in said), *more]), said[0][1], said[0][2])
 
 
 def _fault(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:
     place, *path = fault["loc"]
     kind = fault["type"]
-    param = ".".join(str(part) for part in path if isinstance(part, str) or place != "body" or len(path) > 1) or None
+    parts = (str(part) for part in path if isinstance(part, str) or place != "body" or len(path) > 1)
+    param = ".".join(f"{part[:_LONGEST]}…" if len(part) > _LONGEST else part for part in parts) or None
     if kind == "json_invalid":
         return f"the body is not JSON: {fault['ctx']['error']}", None, "invalid_json"
     code, words = _FAULTS.get(kind, ("invalid_type" if kind.endswith("_type") else "invalid_value", None))

@@ -5,6 +5,7 @@ What a client calls a file is kept for people; no path is made of it. A file tha
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -22,10 +24,11 @@ from starlette.datastructures import FormData, UploadFile
 
 from kamerton.files import flush, replacing, write_text
 from kamerton.server.auth import tenant_of
-from kamerton.server.errors import ApiError
+from kamerton.server.errors import ApiError, disk_full
 from kamerton.server.guard import too_large
 from kamerton.server.pages import After, Limit, only, page
 from kamerton.server.places import CONTENT, META, file_path, files_of, new_file_id, users_of
+from kamerton.server.reserve import Reserve
 from kamerton.server.settings import MIB, Settings
 
 PURPOSE = "fine-tune"
@@ -60,17 +63,22 @@ def files_router(settings: Settings) -> APIRouter:
     """`/v1/files`: create, list, retrieve, content, delete."""
     router = APIRouter(prefix="/v1/files", tags=["files"])
     uploads: Counter[str] = Counter()
+    keeping: dict[str, asyncio.Lock] = {}
+    reserve = Reserve(partial(check_disk, settings))
 
     @router.post("", openapi_extra=_FORM)
     async def create_file(request: Request, tenant: Tenant) -> dict[str, Any]:
+        announced = _announced(request)
         with _one_of(uploads, tenant):
-            await run_in_threadpool(_check_room, settings, tenant, _announced(request))
-            form = await _form(request)
-            try:
-                upload = _upload(form)
-                return await run_in_threadpool(_keep, settings, tenant, upload.file, upload.filename or "")
-            finally:
-                await form.close()
+            await run_in_threadpool(_check_quota, settings, tenant, announced)
+            with reserve.upload(request.receive, announced) as receive:
+                form = await _form(Request(request.scope, receive))
+                try:
+                    upload = _upload(form)
+                    async with keeping.setdefault(tenant, asyncio.Lock()):  # or several would pass the quota at once
+                        return await run_in_threadpool(_keep, settings, tenant, upload.file, upload.filename or "")
+                finally:
+                    await form.close()
 
     @router.get("")
     def list_files(
@@ -160,7 +168,7 @@ def _keep(settings: Settings, tenant: str, source: BinaryIO, filename: str) -> d
     size = source.seek(0, os.SEEK_END)
     if size > settings.max_upload:
         raise too_large(settings.max_upload)
-    _check_room(settings, tenant, size)
+    _check_quota(settings, tenant, size)
     source.seek(0)
     path = files_of(settings, tenant) / new_file_id()
     meta = {"id": path.name, "bytes": size, "created": time.time(), "filename": _label(filename), "purpose": PURPOSE}
@@ -182,19 +190,18 @@ def _label(filename: str) -> str:
     return name.strip()[-_NAME:] or "file.jsonl"
 
 
-def _check_room(settings: Settings, tenant: str, size: int) -> None:
+def _check_quota(settings: Settings, tenant: str, size: int) -> None:
     sizes = [meta["bytes"] for meta in _files(settings, tenant)]
     most = KEPT * settings.max_upload
     if len(sizes) >= MAX_FILES or sum(sizes) + size > most:
         limit = f"{MAX_FILES:,} files and {most / MIB:,.0f} MiB"
         raise ApiError(403, f"Your files would be more than {limit}: delete some.", "file", "storage_exceeded")
-    check_disk(settings, size)
 
 
 def check_disk(settings: Settings, size: int = 0) -> None:
     """Raises `ApiError` where the disk would have too little space left after `size` bytes more."""
     if shutil.disk_usage(_there(settings.root)).free - size < SPARE:
-        raise ApiError(507, "The server's disk is nearly full.", code="insufficient_storage")
+        raise disk_full()
 
 
 def _there(path: Path) -> Path:

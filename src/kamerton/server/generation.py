@@ -14,18 +14,19 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kamerton.server.chat_limits import CHARACTERS, CONTEXT
 from kamerton.server.errors import ApiError
 
-CONTEXT = 4096  # tokens of a prompt and its answer together, however many positions a model has
 ANSWERS = 8  # given at a time
 MODELS = 4  # kept loaded
-_WAITING = 56  # requests beyond those
+_WAITING = 56  # requests of a tenant beyond those
 _DEATHS, _PAUSE_S = 3, 30.0  # after so many deaths without an answer between them, and for so long, none is started
 _GRACE_S = 5.0
 _LINE = 2**24
@@ -75,7 +76,7 @@ class _Child:
 
 
 class Generator:
-    """Answers requests through one child process; `most` is how many may be under way, waiting ones included.
+    """Answers requests through one child process; `most` of a tenant may be under way, waiting ones included.
 
     `threads` are those the child computes with (None: half of the processors); with `yields` it runs at the lowest
     priority, so that training beside it is not slowed.
@@ -102,34 +103,35 @@ class Generator:
         self._clock = clock
         self._child: _Child | None = None
         self._starting = asyncio.Lock()
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
         self._deaths: list[float] = []
 
     @property
     def under_way(self) -> int:
         """How many requests are answered or wait."""
-        return self._under_way
+        return self._under_way.total()
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None where none runs."""
         return None if self._child is None else self._child.process.pid
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
-        """The answer piece by piece; closing the iterator ends the work on it.
+    async def stream(self, request: GenerationRequest, tenant: str = "") -> AsyncGenerator[Piece, None]:
+        """The answer to a tenant piece by piece; closing the iterator ends the work on it.
 
         Raises `ApiError`: 400 for what cannot be answered, 429 where too many wait, 500 and 503 for trouble here.
         """
-        if self._under_way >= self._most:
+        _check_length(request, CHARACTERS * self._options["context"])
+        if self._under_way[tenant] >= self._most:
             raise _later(ApiError(429, "Too many requests wait for an answer. Try again later.", None, "queue_full"), 1)
         key = uuid4().hex
-        self._under_way += 1
+        self._under_way[tenant] += 1
         child: _Child | None = None
         finished = False
         try:
             child = await self._running()
             inbox = child.inbox[key] = asyncio.Queue()
-            await _send(child, _job(key, request))
+            await _send(child, _job(key, request, tenant))
             accepted: dict[str, Any] = {}
             while not finished:
                 said = await inbox.get()
@@ -140,7 +142,7 @@ class Generator:
                 yield _piece(said, accepted)
             self._deaths.clear()
         finally:
-            self._under_way -= 1
+            self._under_way[tenant] -= 1
             if child is not None:
                 child.inbox.pop(key, None)
                 if not finished:
@@ -199,8 +201,18 @@ class Generator:
             waiting.put_nowait({"error": {"status": 503, "message": message, "param": None, "code": "engine_ended"}})
 
 
-def _job(key: str, request: GenerationRequest) -> dict[str, Any]:
-    return {"id": key, **asdict(request), "source": str(request.source)}
+def _job(key: str, request: GenerationRequest, tenant: str) -> dict[str, Any]:
+    return {"id": key, "tenant": tenant, **asdict(request), "source": str(request.source)}
+
+
+def _check_length(request: GenerationRequest, most: int) -> None:
+    """Raises `ApiError` for a prompt that no model here could read, so that the others do not wait for its tokens."""
+    texts = [request.text or ""] if request.turns is None else [content for _, content in request.turns]
+    length = sum(map(len, texts))
+    if length > most:
+        param = "prompt" if request.turns is None else "messages"
+        message = f"The prompt has {length:,} characters, and models here read at most {most:,}."
+        raise ApiError(400, message, param, "context_length_exceeded")
 
 
 async def _send(child: _Child, value: dict[str, Any]) -> None:

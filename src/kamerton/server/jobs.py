@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from kamerton.errors import UserError
 from kamerton.jobs import control
-from kamerton.server.asked import JobRequest
+from kamerton.jobs.store import ACTIVE
+from kamerton.server.asked import MAX_METADATA, JobRequest
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
 from kamerton.server.events import events_page, show_event
+from kamerton.server.json_body import JsonRoute
 from kamerton.server.pages import After, Limit, listed, only, page
 from kamerton.server.places import file_path, job_path
 from kamerton.server.settings import Settings
-from kamerton.server.start import start_job
+from kamerton.server.start import check_room, start_job
 from kamerton.server.texts import readable
 from kamerton.server.view import checkpoints_of, records_of, show_job
 
+T = TypeVar("T")
 Tenant = Annotated[str, Depends(tenant_of)]
 
 
 def jobs_router(settings: Settings) -> APIRouter:
     """The routes of fine-tuning jobs."""
-    router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+    router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=JsonRoute)
+
+    queueing = Queueing()
 
     @router.post("")
-    def create_job(asked: JobRequest, tenant: Tenant) -> dict[str, Any]:
-        return show_job(settings, start_job(settings, tenant, asked))
+    async def create_job(asked: JobRequest, tenant: Tenant) -> dict[str, Any]:
+        def create() -> dict[str, Any]:
+            return show_job(settings, start_job(settings, tenant, asked))
+
+        return await queueing.one(tenant, create)
 
     @router.get("")
     def list_jobs(request: Request, tenant: Tenant, after: After = None, limit: Limit = 20) -> dict[str, Any]:
@@ -53,10 +61,13 @@ def jobs_router(settings: Settings) -> APIRouter:
         return await _end(settings, tenant, job_id, "paused")
 
     @router.post("/{job_id}/resume")
-    def resume_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
-        path = job_path(settings, tenant, job_id)
-        _resume(settings, tenant, path)
-        return show_job(settings, path)
+    async def resume_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
+        def resume() -> dict[str, Any]:
+            path = job_path(settings, tenant, job_id)
+            _resume(settings, tenant, path)
+            return show_job(settings, path)
+
+        return await queueing.one(tenant, resume)
 
     @router.get("/{job_id}/events")
     def list_events(
@@ -77,14 +88,32 @@ def jobs_router(settings: Settings) -> APIRouter:
     return router
 
 
+class Queueing:
+    """What queues a job: one of a tenant at a time, so that the limit of its jobs is exact, and one of all.
+
+    So the tenants take turns. It takes seconds of a thread; those who wait take none.
+    """
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, asyncio.Lock] = {}
+        self._all = asyncio.Lock()
+
+    async def one(self, tenant: str, work: Callable[[], T]) -> T:
+        """What `work` comes to; it blocks, and may raise."""
+        async with self._tenants.setdefault(tenant, asyncio.Lock()), self._all:
+            return await run_in_threadpool(work)
+
+
 def _metadata(request: Request) -> dict[str, str]:
     """The `metadata[key]=value` of a query."""
     given = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
+    if len(given) > MAX_METADATA:
+        raise ApiError(400, f"metadata holds more than {MAX_METADATA} keys", "metadata", "invalid_value")
     only(request, ("after", "limit", *given))
     return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in given.items()}
 
 
-def _has(record: dict[str, Any], wanted: dict[str, str]) -> bool:
+def _has(record: Mapping[str, Any], wanted: dict[str, str]) -> bool:
     metadata = record["request"]["metadata"] or {}
     return all(metadata.get(key) == value for key, value in wanted.items())
 
@@ -114,6 +143,8 @@ async def _to_its_end(work: Coroutine[Any, Any, Any]) -> None:
 
 def _resume(settings: Settings, tenant: str, path: Path) -> None:
     shown = show_job(settings, path)
+    if shown["status"] not in ACTIVE:
+        check_room(settings, tenant)
     for param in ("training_file", "validation_file"):
         if shown[param] is not None:
             file_path(settings, tenant, shown[param], param)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,27 @@ def job_path(settings: Settings, tenant: str, job_id: str) -> Path:
     raise ApiError(404, message, "fine_tuning_job_id", "resource_not_found")
 
 
-def job_record(path: Path) -> dict[str, Any]:
-    """A run's record; empty where there is none, or it is damaged: one job must not hide the others."""
+def job_record(path: Path) -> Mapping[str, Any]:
+    """What lists need of a run's record; empty where there is none, or it is damaged: one job must not hide the others.
+
+    It is read again only when the file has changed: a tenant's jobs are never deleted, and each list looks at all.
+    """
     try:
-        return read_record(path) or {}
+        file = (path / "run.json").stat()
+    except OSError:
+        return {}
+    return _record(path, (file.st_ino, file.st_mtime_ns, file.st_size))
+
+
+@lru_cache(maxsize=20_000)
+def _record(path: Path, version: tuple[int, int, int]) -> Mapping[str, Any]:
+    del version  # tells one state of the file from another
+    try:
+        record = read_record(path) or {}
     except UserError as error:
         log.error("%s", error)
         return {}
+    return {key: record[key] for key in ("request", "state", "metrics", "progress") if key in record}
 
 
 def job_paths(settings: Settings, tenant: str) -> list[Path]:
@@ -78,4 +94,4 @@ def users_of(settings: Settings, tenant: str, file_id: str) -> list[str]:
 def _uses(path: Path, file_id: str) -> bool:
     asked = job_record(path).get("request") or {}
     is_named = file_id in (asked.get("training_file"), asked.get("validation_file"))
-    return is_named and read_status(path).state not in ENDED
+    return is_named and job_record(path).get("state") not in ENDED and read_status(path).state not in ENDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
 from kamerton.jobs.config import FineTuningConfig, checked, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
-from kamerton.jobs.store import read_status
+from kamerton.jobs.store import ENDED, read_status
 from kamerton.jobs.worker import start_worker
 from kamerton.server.asked import EPOCHS, Hyperparameters, JobRequest, number
 from kamerton.server.errors import ApiError
@@ -27,19 +28,25 @@ _FIXED = ("base=false", "baselines=false", "logger=csv")  # whoever wants compar
 def start_job(settings: Settings, tenant: str, asked: JobRequest) -> Path:
     """Queue a job, and return its run directory; its process outlives this one.
 
-    Its data are checked by the job itself. Raises `ApiError` for what cannot be trained.
+    Its data are checked by the job itself. For one job of a tenant at a time: the limit of its jobs is checked first.
+    Raises `ApiError` for what cannot be trained.
     """
     _check(settings, asked)
     training = _content(settings, tenant, asked.training_file, "training_file")
     given = asked.validation_file
     validation = None if given is None else str(_content(settings, tenant, given, "validation_file"))
-    _check_room(settings, tenant)
+    check_room(settings, tenant)
     data = DataOptions(name=PURPOSE, train=str(training), validation=validation, labels=None)
     job_id = new_job_id()
     overrides, values = _configured(settings, tenant, asked, data, job_id)
     run = claim_run(values, settings.root / tenant)
-    run.update(request=_kept(asked, values))
-    start_worker(run, as_job(overrides, run.path), str(settings.root), settings.max_running)
+    try:
+        run.update(request=_kept(asked, values))
+        start_worker(run, as_job(overrides, run.path), str(settings.root), settings.max_running)
+    except OSError:  # the disk is full: no half of a job is left
+        run.release()
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run.path
 
 
@@ -58,9 +65,11 @@ def _content(settings: Settings, tenant: str, file_id: str, param: str) -> Path:
     return file_path(settings, tenant, file_id, param) / CONTENT
 
 
-def _check_room(settings: Settings, tenant: str) -> None:
+def check_room(settings: Settings, tenant: str) -> None:
+    """Raises `ApiError` where the tenant may not have one more job that waits or trains."""
     check_disk(settings)
-    paths = [path for path in job_paths(settings, tenant) if "request" in job_record(path)]
+    records = [(path, job_record(path)) for path in job_paths(settings, tenant)]
+    paths = [path for path, record in records if "request" in record and record.get("state") not in ENDED]
     active = sum(read_status(path).is_active for path in paths)
     if active >= MAX_ACTIVE:
         raise ApiError(429, f"You have {active} unfinished jobs: wait for one, or cancel it.", code="too_many_jobs")

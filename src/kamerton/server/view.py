@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from kamerton.server.settings import Settings
 from kamerton.server.texts import error_of
 
 
-def records_of(settings: Settings, tenant: str) -> list[tuple[Path, dict[str, Any]]]:
+def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Mapping[str, Any]]]:
     """The tenant's jobs, the newest first, each with its run directory."""
     found = [(path, job_record(path)) for path in job_paths(settings, tenant)]
     jobs = [(path, record) for path, record in found if "request" in record]
