@@ -97,6 +97,9 @@ CODES: dict[str, Code] = {
     "few-rows": Code(("warn", "error"), "a split with fewer than 20 rows"),
     # tokens
     "template-error": Code(_UNUSABLE, "a chat that the tokenizer's template refuses"),
+    "special-tokens": Code(
+        _DOUBTFUL, "the string of a control token, such as `<|im_end|>`, in a text: read as text (data.control_tokens)"
+    ),
     "no-targets": Code(_UNUSABLE, "a row of which not one token is trained on"),
     "too-long": Code(_REFUSE, "more tokens than data.max_length; see data.overlong"),
     "lost-targets": Code(("warn", "error"), "target tokens cut off by data.max_length"),

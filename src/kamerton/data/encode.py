@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kamerton.data.control import TEXT, Held
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
 from kamerton.data.render import generation_prompt_differs
@@ -27,7 +28,7 @@ from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_exam
 from kamerton.data.tokenize import StretchTokenizer, TokenChunk
 from kamerton.errors import Fault
 
-VERSION = "3"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "4"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
 Mask = npt.NDArray[np.bool_]
 
@@ -36,13 +37,15 @@ Mask = npt.NDArray[np.bool_]
 class Encoded:
     """Token sequences, one for each example of a split, as views of shared flat arrays.
 
-    `examples` are those that are left; `lengths` and `target_counts` are [examples] int32.
+    `examples` are those that are left; `lengths` and `target_counts` are [examples] int32. `control_tokens` says how
+    their texts were tokenised (`StretchTokenizer`).
     """
 
     examples: Examples
     lengths: npt.NDArray[np.int32]
     target_counts: npt.NDArray[np.int32]
     fingerprint: str
+    control_tokens: str
     report: dict[str, Any]
     _tokens: npt.NDArray[np.int32]
     _targets: npt.NDArray[np.bool_]
@@ -90,16 +93,17 @@ def encode(
     overlong: str,
     cache: Path | None,
     name: str,
+    control_tokens: str = TEXT,
     log: FaultLog | None = None,
 ) -> Encoded:
     """Token ids and targets of `examples`, from the cache if they are there.
 
     `overlong` says what becomes of rows with more than `max_length` tokens: "error", "drop", or "truncate" (the
     prompt loses its beginning; a completion that is itself too long loses its end). `name` is that of the split, for
-    messages. Faults go to `log`, which carries the policy for them; without it, `UserError` is raised with every row
-    that cannot be used.
+    messages; `control_tokens` says what the string of a control token is in a text (`StretchTokenizer`). Faults go to
+    `log`, which carries the policy for them; without it, `UserError` is raised with every row that cannot be used.
     """
-    stretches = StretchTokenizer(tokenizer)
+    stretches = StretchTokenizer(tokenizer, control_tokens)
     keep_alive = None
     if cache is None:
         keep_alive = TemporaryFolder()
@@ -109,7 +113,7 @@ def encode(
     folder = build_once(cache / "tokens" / key, lambda part: _write(part, examples.store, pool, stretches))
     note = generation_prompt_differs(tokenizer)
     limits = Limits(max_length, overlong, FaultLog() if log is None else log)
-    result = _view(examples, _Arrays(folder), limits, name, stretches.fingerprint, note, keep_alive)
+    result = _view(examples, _Arrays(folder), limits, name, stretches, note, keep_alive)
     if log is None:
         limits.log.raise_errors()
     return result
@@ -138,8 +142,9 @@ class _Arrays:
         self.targets: npt.NDArray[np.bool_] = _mapped(folder / "targets.bin", np.bool_)
         self.offsets: Index = np.load(folder / "offsets.npy")
         self.counts: npt.NDArray[np.int32] = np.load(folder / "counts.npy")
-        failed = json.loads((folder / "done.json").read_text())["failed"]
-        self.failed: dict[int, str] = {int(position): reason for position, reason in failed.items()}
+        done = json.loads((folder / "done.json").read_text())
+        self.failed: dict[int, str] = {int(position): reason for position, reason in done["failed"].items()}
+        self.held = {int(position): [Held(**one) for one in held] for position, held in done["held"].items()}
 
 
 def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
@@ -152,7 +157,8 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     """Renders one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
-    failed: dict[int, str] = {}  # by position in the pool
+    failed: dict[int, str] = {}  # by position in the pool, as is `held`
+    held: dict[int, list[dict[str, Any]]] = {}
     with (
         open(part / "tokens.bin", "wb") as tokens_file,
         open(part / "targets.bin", "wb") as targets_file,
@@ -168,6 +174,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
             targets = np.r_[0, np.cumsum(chunk.targets, dtype=np.int64)]
             counts.append((targets[ends] - targets[ends - chunk.lengths]).astype(np.int32))
             failed.update({begun + i: reason for i, reason in chunk.failed.items()})
+            held.update({begun + i: [asdict(one) for one in found] for i, found in chunk.held.items()})
 
         running: Future[TokenChunk] | None = None
         for examples in _chunks(store, pool):
@@ -180,7 +187,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     none = [np.empty(0, np.int32)]
     np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
-    (part / "done.json").write_text(json.dumps({"failed": failed}))
+    (part / "done.json").write_text(json.dumps({"failed": failed, "held": held}))
 
 
 def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
@@ -196,7 +203,13 @@ def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
 
 
 def _view(
-    examples: Examples, arrays: _Arrays, limits: Limits, name: str, tokens_of: str, note: bool, keep_alive: object
+    examples: Examples,
+    arrays: _Arrays,
+    limits: Limits,
+    name: str,
+    stretches: StretchTokenizer,
+    note: bool,
+    keep_alive: object,
 ) -> Encoded:
     """The examples' rows of the arrays, within the limits."""
     place = np.searchsorted(examples.pool, examples.rows)
@@ -227,13 +240,14 @@ def _view(
         )
     chosen = examples.select(examples.rows[keep])
     view = hashlib.blake2b(
-        f"{tokens_of} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8
+        f"{stretches.fingerprint} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8
     )
     return Encoded(
         chosen,
         lengths[keep],
         counts[keep],
         view.hexdigest(),
+        stretches.control_tokens,
         report,
         arrays.tokens,
         arrays.targets,
@@ -305,9 +319,14 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
 
 
 def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
-    """Which rows the template could render and have something to train on."""
+    """Which rows the template could render, have something to train on, and may hold what they hold."""
     keep = counts > 0
-    for i in np.flatnonzero(~keep & _once(examples.rows)).tolist():
+    once = _once(examples.rows)
+    for i in np.flatnonzero(np.isin(place, list(arrays.held))).tolist():
+        file, row = examples.store.place(int(examples.rows[i]))
+        faults = [held.fault(file, row) for held in arrays.held[int(place[i])]]
+        keep[i] &= log.row(faults) if once[i] else log.action("special-tokens") == "warn"
+    for i in np.flatnonzero((counts == 0) & once).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
         reason = arrays.failed.get(int(place[i]))
         if reason is None:

@@ -55,13 +55,17 @@ def encode_splits(
     from kamerton.data.gate import DataError
     from kamerton.data.rows import LOGS, digest, log_files
 
-    limits = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong])
+    limits = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
     folder = prepared.folder.with_name(f"{prepared.folder.name}-{limits}")
     with log_files(folder) as part:
         for name in LOGS:
             shutil.copyfile(prepared.folder / name, part / name)
         log = FaultLog(data.policy, part, folder / LOGS[0])
-        limit: dict[str, Any] = {"max_length": data.max_length, "overlong": data.overlong}
+        limit: dict[str, Any] = {
+            "max_length": data.max_length,
+            "overlong": data.overlong,
+            "control_tokens": data.control_tokens,
+        }
         encoded = {
             name: encode(examples, tokenizer, **limit, cache=cache, name=name, log=log)
             for name, examples in prepared.splits.items()

@@ -13,6 +13,7 @@ from kamerton.data.codes import check_policy
 from kamerton.errors import Fault
 
 FORMATS = ("jsonl", "csv", "parquet", "trec")
+CONTROL_TOKENS = ("text", "parse")
 OVERLONG = ("error", "truncate", "drop")
 BALANCE = ("none", "over", "under", "weights")
 
@@ -64,6 +65,7 @@ class DataOptions:
     balance: str = "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
     max_length: int = 1024
     overlong: str = "error"
+    control_tokens: str = "text"  # the string of a control token in a text: text, or parse: the control token
 
 
 @dataclass
@@ -92,6 +94,11 @@ def check_data_options(options: DataOptions) -> list[Fault]:
     """Values of `data.*` that cannot be used; looks at no file."""
     checks = [
         (options.overlong in OVERLONG, "overlong", f"must be one of {', '.join(OVERLONG)}"),
+        (
+            options.control_tokens in CONTROL_TOKENS,
+            "control_tokens",
+            f"must be one of {', '.join(CONTROL_TOKENS)}",
+        ),
         (options.balance in BALANCE, "balance", f"must be one of {', '.join(BALANCE)}"),
         (options.max_length >= 2, "max_length", "must be at least 2 tokens"),
         (

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from kamerton.data.control import ControlTokens, Held
 from kamerton.data.example import DataExample, Message
 from kamerton.data.skeleton import Roles, Skeleton, Skeletons, cut_points
 
@@ -24,17 +26,44 @@ class RenderError(Exception):
     """The chat template (or its absence) cannot express this example."""
 
 
-class Renderer:
-    """Renders examples for one tokenizer; `special` matches the special tokens at which texts are cut into pieces."""
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Stretches of an example whose texts hold control tokens as text: written as `ControlTokens.shown` does."""
 
-    def __init__(self, tokenizer: Any, special: re.Pattern[str] | None) -> None:
+    stretches: list[Stretch]
+    held: list[Held]
+
+
+class Renderer:
+    """Renders examples for one tokenizer; `special` matches the special tokens at which texts are cut into pieces.
+
+    Texts hold no tokens of `control` but as text; with None the tokenizer finds in them what it finds.
+    """
+
+    def __init__(self, tokenizer: Any, special: re.Pattern[str] | None, control: ControlTokens | None = None) -> None:
         self.tokenizer = tokenizer
         self._special = special
+        self._control = control
         self._skeletons = Skeletons(tokenizer)
         self._filled: dict[Roles, _Filler | None] = {}
 
-    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | RenderError]:
+    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Literal | RenderError]:
         """The stretches of each example, or why there are none."""
+        control = self._control
+        held = {} if control is None else {i: e for i, e in enumerate(examples) if control.holds(e)}
+        if control is None or not held:
+            return [*self._render(examples)]
+        hidden = [control.hidden(example) if i in held else example for i, example in enumerate(examples)]
+        result: list[list[Stretch] | Literal | RenderError] = [*self._render(hidden)]
+        for i, example in held.items():
+            found = result[i]
+            if isinstance(found, RenderError):
+                result[i] = RenderError(control.restored(str(found)))
+            elif not isinstance(found, Literal):
+                result[i] = Literal([(control.shown(text), t) for text, t in found], control.held(example))
+        return result
+
+    def _render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | RenderError]:
         result: list[list[Stretch] | RenderError | None] = [self._fill(example) for example in examples]
         rest = [i for i, found in enumerate(result) if found is None]
         for i, found in zip(rest, self.by_template([examples[i] for i in rest]), strict=True):

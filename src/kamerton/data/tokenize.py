@@ -10,52 +10,68 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kamerton.data.control import TEXT, Held, find_control_tokens
+from kamerton.data.definition import backend_of, parsed, same, special_tokens, with_names, without_prefix
 from kamerton.data.example import DataExample, Message
-from kamerton.data.render import Renderer, RenderError, Stretch
+from kamerton.data.render import Literal, Renderer, RenderError, Stretch
 
-Rendered = list[list[Stretch] | RenderError]
+Rendered = list[list[Stretch] | Literal | RenderError]
 Encoder = Callable[[list[str]], list[list[int]]]
 Prompt = str | tuple[Message, ...]
+Piece = tuple[str, bool, bool]  # a text, whether it begins the example, whether control tokens have other names in it
+_FRAME: tuple[Piece, Piece] = (("\0before", True, False), ("\0after", True, False))
 
 
 @dataclass(frozen=True)
 class TokenChunk:
-    """Some examples as tokens: `tokens` and `targets` of all of them end to end, `lengths` [examples], and failures."""
+    """Some examples as tokens: `tokens` and `targets` of all of them end to end, `lengths` [examples], and failures.
+
+    `held` has the control tokens' strings that are in texts of an example, by its position.
+    """
 
     tokens: npt.NDArray[np.int32]
     targets: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
     failed: dict[int, str]
+    held: dict[int, list[Held]]
 
 
 class StretchTokenizer:
-    """Token ids of examples, with one tokenizer."""
+    """Token ids of examples, with one tokenizer.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    `control_tokens` says what the string of a control token (`<|im_end|>`) is in a text: "text" as any other, or
+    "parse": the control token. What the template writes is a control token either way.
+    """
+
+    def __init__(self, tokenizer: Any, control_tokens: str = TEXT) -> None:
+        self.tokenizer, self.control_tokens = tokenizer, control_tokens
         backend = getattr(tokenizer, "backend_tokenizer", None)
         definition = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         self._encode_first: Encoder = self._encode_slowly
         self._encode_later: Encoder = self._encode_slowly
         special: re.Pattern[str] | None = None
         if backend is not None:
-            first, later = _parsed(definition), _without_prefix(_parsed(definition))
+            first, later = parsed(definition), without_prefix(parsed(definition))
             plain = first["truncation"] is None and first["padding"] is None
-            self._encode_first = _encoder(backend if plain else _backend(first))
-            self._encode_later = self._encode_first if _same(first, later) else _encoder(_backend(later))
-            special = _special_tokens(first) if _same(first, later) else None
-        self._renderer = Renderer(tokenizer, special)
+            self._encode_first = _encoder(backend if plain else backend_of(first))
+            self._encode_later = self._encode_first if same(first, later) else _encoder(backend_of(later))
+            special = special_tokens(first) if same(first, later) else None
+        self._definition = None if backend is None else parsed(definition)
         # A template may write the date: what it writes is part of what it is.
-        probe = str(self._renderer.by_template([DataExample("question", "answer")]))
-        parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map), probe]
+        (rendering,) = Renderer(tokenizer, special).by_template([DataExample("question", "answer")])
+        probe = str([rendering])
+        begin = "" if isinstance(rendering, RenderError) else "".join(text for text, _ in rendering)
+        self._control = find_control_tokens(tokenizer, self._definition, begin) if control_tokens == TEXT else None
+        self._renderer = Renderer(tokenizer, special, self._control)
+        parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map), probe, control_tokens]
         self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
         self._before = self._special_prefix()
         self._after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -89,35 +105,78 @@ class StretchTokenizer:
     def tokenize(self, examples: Sequence[DataExample], rendered: Rendered) -> TokenChunk:
         """The part of `encode` that runs outside Python."""
         plain = self.tokenizer.chat_template is None
-        pieces: dict[tuple[str, bool], int] = {("\0before", True): 0, ("\0after", True): 1}
+        pieces: dict[Piece, int] = {piece: i for i, piece in enumerate(_FRAME)}
         sequence: list[int] = []  # numbers of the pieces of all examples, end to end
         marks: list[bool] = []
         counts: list[int] = []  # pieces of each example
         failed: dict[int, str] = {}
+        held: dict[int, list[Held]] = {}
         for i, (example, stretches) in enumerate(zip(examples, rendered, strict=True)):
             begun = len(sequence)
             if isinstance(stretches, RenderError):
                 failed[i] = str(stretches)
                 stretches = []
-            framed = not isinstance(stretches, RenderError) and i not in failed and (plain or example.prompt == ())
+            literal = isinstance(stretches, Literal)
+            if isinstance(stretches, Literal):
+                held[i] = stretches.held
+                stretches = stretches.stretches
+            framed = i not in failed and (plain or example.prompt == ())
             if framed:
                 sequence.append(0)
                 marks.append(False)
             for k, (text, target) in enumerate(stretches):
-                sequence.append(pieces.setdefault((text, k == 0), len(pieces)))
+                sequence.append(pieces.setdefault((text, k == 0, literal), len(pieces)))
                 marks.append(target)
             if framed:
                 sequence.append(1)
                 marks.append(True)
             counts.append(len(sequence) - begun)
-        return _assembled(self._tokens(list(pieces)), sequence, marks, counts, failed)
+        return TokenChunk(*_assembled(self._tokens(list(pieces)), sequence, marks, counts), failed, held)
 
-    def _tokens(self, pieces: list[tuple[str, bool]]) -> list[list[int]]:
+    def text(self, text: str) -> list[int]:
+        """Token ids of a text that is to be continued, without any template, after what the tokenizer begins with."""
+        literal = self._control is not None
+        hidden = text if self._control is None else self._control.shown(self._control.hide(text))
+        return [*self._before, *self._tokens([*_FRAME, (hidden, True, literal)])[2]]
+
+    def _tokens(self, pieces: list[Piece]) -> list[list[int]]:
         """Token ids of each piece; the first two are what stands before and after a text without a template."""
-        first = [text for text, is_first in pieces[2:] if is_first]
-        later = [text for text, is_first in pieces[2:] if not is_first]
-        found = {True: iter(self._encode_first(first)), False: iter(self._encode_later(later))}
-        return [self._before, self._after, *(next(found[is_first]) for _, is_first in pieces[2:])]
+        kinds = {(is_first, literal) for _, is_first, literal in pieces[2:]}
+        found = {}
+        for is_first, literal in kinds:
+            texts = [text for text, *kind in pieces[2:] if kind == [is_first, literal]]
+            found[is_first, literal] = iter(self._encoder(is_first, literal)(texts))
+        return [self._before, self._after, *(next(found[is_first, literal]) for _, is_first, literal in pieces[2:])]
+
+    def _encoder(self, is_first: bool, literal: bool) -> Encoder:
+        first, later = self._literal_encoders if literal else (self._encode_first, self._encode_later)
+        return first if is_first else later
+
+    @cached_property
+    def _literal_encoders(self) -> tuple[Encoder, Encoder]:
+        """As the others, for texts in which control tokens have the names that `ControlTokens` gives them."""
+        assert self._control is not None
+        if self._definition is None:
+            return self._encode_slowly_as_text, self._encode_slowly_as_text
+        named = with_names(self._definition, self._control.renamed)
+        first, later = backend_of(named), backend_of(without_prefix(named))
+        return _encoder(first), _encoder(later)
+
+    def _encode_slowly_as_text(self, texts: list[str]) -> list[list[int]]:
+        return [[token for ids in self._ids_of_pieces(text) for token in ids] for text in texts]
+
+    def _ids_of_pieces(self, text: str) -> Iterator[list[int]]:
+        """Token ids of the control tokens in a text, and of what stands between them."""
+        assert self._control is not None
+        flags = {str(token): token for token in self.tokenizer.added_tokens_decoder.values()}
+        pieces = self._control.pieces(text)
+        for before, (piece, is_control), after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
+            if is_control:
+                yield [self.tokenizer.convert_tokens_to_ids(piece)]
+                continue
+            piece = piece.lstrip() if before is not None and flags[before[0]].rstrip else piece
+            piece = piece.rstrip() if after is not None and flags[after[0]].lstrip else piece
+            yield self.tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
 
     def _encode_slowly(self, texts: list[str]) -> list[list[int]]:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -131,9 +190,9 @@ class StretchTokenizer:
 
 
 def _assembled(
-    tokens: list[list[int]], sequence: list[int], marks: list[bool], counts: list[int], failed: dict[int, str]
-) -> TokenChunk:
-    """The pieces' tokens in the order of the examples, without a loop over them."""
+    tokens: list[list[int]], sequence: list[int], marks: list[bool], counts: list[int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+    """The pieces' tokens, targets and lengths in the order of the examples, without a loop over them."""
     sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
     flat = np.fromiter((token for piece in tokens for token in piece), np.int32, int(sizes.sum()))
     starts = np.cumsum(sizes) - sizes
@@ -145,70 +204,23 @@ def _assembled(
     lengths = np.diff(row_ends, prepend=0).astype(np.int32)
     targets = np.repeat(np.array(marks, np.bool_), sizes[order])
     targets[(row_ends - lengths)[lengths > 0]] = False  # nothing predicts a first token
-    return TokenChunk(flat[taken], targets, lengths, failed)
+    return flat[taken], targets, lengths
 
 
 def _encoder(backend: Any) -> Encoder:
     return lambda texts: [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _backend(definition: dict[str, Any]) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_str(json.dumps(definition | {"truncation": None, "padding": None}))
-
-
-@lru_cache(maxsize=1)
-def _parsed(definition: str) -> dict[str, Any]:
-    """A tokenizer's definition; parsing it takes longer than a thousand rows, and all splits have the same."""
-    parsed: dict[str, Any] = json.loads(definition)
-    return parsed
-
-
-def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return all(a.get(key) == b.get(key) for key in ("normalizer", "pre_tokenizer"))
-
-
-def _without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer for text that continues another: it puts no space before it."""
-    changed = {key: _no_prefix(definition.get(key)) for key in ("normalizer", "pre_tokenizer")}
-    return definition | changed
-
-
-def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    if part is None or part["type"] == "Prepend":
-        return None
-    if part["type"] == "Metaspace":
-        return part | {"prepend_scheme": "never"}
-    if part["type"] == "ByteLevel":
-        return part | {"add_prefix_space": False}
-    if part["type"] == "Sequence":
-        key = "normalizers" if "normalizers" in part else "pretokenizers"
-        return part | {key: [kept for child in part[key] if (kept := _no_prefix(child)) is not None]}
-    return part
-
-
-def _special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
-    """Matches the special tokens at which the tokenizer cuts every text before it does anything else."""
-    added = definition.get("added_tokens") or []
-    flags = ("normalized", "lstrip", "rstrip", "single_word")
-    simple = [token["content"] for token in added if not any(token[flag] for flag in flags)]
-    others = [token["content"] for token in added if any(token[flag] for flag in flags)]
-    simple = [text for text in simple if text and not any(text in other for other in others)]
-    if not simple:
-        return None
-    return re.compile(f"({'|'.join(re.escape(text) for text in sorted(simple, key=len, reverse=True))})")
-
-
 PromptRenderer = Callable[[Prompt, str], tuple[list[int], list[int]]]
 
 
-def renderer(tokenizer: Any) -> PromptRenderer:
+def renderer(tokenizer: Any, control_tokens: str = TEXT) -> PromptRenderer:
     """A function from prompt and completion to the token ids of the two parts, exactly as `encode` lays them out.
 
-    Earlier turns count as prompt. Raises `RenderError` if the template refuses the chat.
+    Earlier turns count as prompt; `control_tokens` is that of `StretchTokenizer`. Raises `RenderError` if the template
+    refuses the chat.
     """
-    stretches = StretchTokenizer(tokenizer)
+    stretches = StretchTokenizer(tokenizer, control_tokens)
 
     def split(prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
         ((before, after),) = stretches.completions(prompt, [completion])

@@ -84,7 +84,7 @@ def make_prompts(
     model: Any, tokenizer: Any, data: Encoded, labels: Sequence[str] | None
 ) -> tuple[list[Prompt], frozenset[int]]:
     """Every example's tokens up to its last turn, as training laid them out; and the tokens that end a turn."""
-    render = renderer(tokenizer)
+    render = renderer(tokenizer, data.control_tokens)
     ends: frozenset[int] = frozenset()
     prompts = []
     for at, (example, key) in enumerate(zip(data.examples, data.ids.to_pylist(), strict=True)):

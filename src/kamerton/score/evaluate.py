@@ -41,7 +41,7 @@ def evaluate(
     any case; with `mode` argmax, which finds the predicted label alone, there are none.
     """
     examples = list(data.examples)
-    tokens = None if labels is None else LabelTokens(tokenizer, labels, normalization)
+    tokens = None if labels is None else LabelTokens(tokenizer, labels, normalization, data.control_tokens)
     questions = [
         Question(data.tokens(index), data.targets(index), None if tokens is None else tokens(example.prompt))
         for index, example in enumerate(examples)

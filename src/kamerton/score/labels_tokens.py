@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from kamerton.data.control import TEXT
 from kamerton.data.example import Message
 from kamerton.data.tokenize import StretchTokenizer
 from kamerton.score.labels_question import Answer, Question
@@ -22,12 +23,18 @@ class LabelTokens:
     """The candidates for any prompt: one object for all prompts after which the labels have the same tokens.
 
     `normalization` divides a label's log-probability by its number of tokens or of UTF-8 bytes before labels are
-    compared (as lm-evaluation-harness does for acc_norm); "sum" leaves it.
+    compared (as lm-evaluation-harness does for acc_norm); "sum" leaves it. `control_tokens`: see `StretchTokenizer`.
     """
 
-    def __init__(self, tokenizer: Any, labels: Sequence[str], normalization: Normalization = "sum") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        labels: Sequence[str],
+        normalization: Normalization = "sum",
+        control_tokens: str = TEXT,
+    ) -> None:
         self.labels, self.normalization = list(labels), normalization
-        self._stretches, self._end = StretchTokenizer(tokenizer), tokenizer.eos_token_id
+        self._stretches, self._end = StretchTokenizer(tokenizer, control_tokens), tokenizer.eos_token_id
         self._known: dict[tuple[bytes, ...], Candidates] = {}
         self._of_shape: dict[Any, Candidates] = {}
 

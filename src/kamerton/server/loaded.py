@@ -24,7 +24,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.example import Message
-from kamerton.data.tokenize import PromptRenderer, renderer
+from kamerton.data.tokenize import Prompt, StretchTokenizer
 from kamerton.model.load import load_tokenizer
 from kamerton.model.parts import base_of
 from kamerton.score.generate import end_tokens
@@ -40,13 +40,15 @@ _ANSWER = "answer"  # stands for what is not known yet
 class Served:
     """A model that answers: how texts become its tokens, which of them end a turn, how many it reads and writes.
 
+    `stretches` lays out texts as training did, with the run's `data.control_tokens`.
+
     `fingerprint` names the weights and the versions of what computes with them. `base` keeps shared weights alive.
     """
 
     key: str
     model: Any
     tokenizer: Any
-    render: PromptRenderer
+    stretches: StretchTokenizer
     ends: frozenset[int]
     context: int
     device: torch.device
@@ -59,14 +61,16 @@ class Served:
         Without a chat template one turn of the user is a plain text. Raises `RenderError` where the template refuses.
         """
         if self.tokenizer.chat_template is None and [role for role, _ in turns] == ["user"]:
-            return self.render(turns[0][1], _ANSWER)[0]
-        return self.render(tuple(Message(role, content) for role, content in turns), _ANSWER)[0]
+            return self._before(turns[0][1])
+        return self._before(tuple(Message(role, content) for role, content in turns))
+
+    def _before(self, prompt: Prompt) -> list[int]:
+        ((before, _),) = self.stretches.completions(prompt, [_ANSWER])
+        return before
 
     def text_tokens(self, text: str) -> list[int]:
         """The tokens of a text that is to be continued, without any template."""
-        if self.tokenizer.chat_template is None:
-            return self.render(text, _ANSWER)[0]
-        return list(self.tokenizer.encode(text))
+        return self.stretches.text(text)
 
     def decode(self, tokens: list[int]) -> str:
         """The text of an answer, as a score table holds it."""
@@ -107,12 +111,12 @@ class Models:
         loaded = loaded or load_named(config, "auto", share)
         options = config.model
         tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
-        render = renderer(tokenizer)
-        ends = end_tokens(loaded.model, tokenizer, _ending(render))
+        stretches = StretchTokenizer(tokenizer, config.data.control_tokens)
+        ends = end_tokens(loaded.model, tokenizer, _ending(stretches))
         positions = getattr(base_of(loaded.model).config, "max_position_embeddings", None) or self._context
         context = min(positions, self._context)
         print_of = _fingerprint(key)
-        return Served(key, loaded.model, tokenizer, render, ends, context, loaded.device, print_of, base)
+        return Served(key, loaded.model, tokenizer, stretches, ends, context, loaded.device, print_of, base)
 
     def _base(self, config: Config) -> tuple[nn.Module | None, Callable[[Config], Any]]:
         """The base weights that models share, and what makes a model over them; None where it needs its own."""
@@ -141,9 +145,10 @@ def _to_answer(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, compile=False))
 
 
-def _ending(render: PromptRenderer) -> list[int]:
+def _ending(stretches: StretchTokenizer) -> list[int]:
     """The tokens of a completion with what the template writes after it."""
-    return render("question", _ANSWER)[1]
+    ((_, after),) = stretches.completions("question", [_ANSWER])
+    return after
 
 
 def _fingerprint(key: str) -> str:
