@@ -351,7 +351,7 @@ def test_padding_and_truncation_set_on_the_tokenizer_change_nothing() -> None:
 )
 def test_cutting_at_special_tokens_changes_no_token(text: str) -> None:
     bytes_ = tiny_tokenizer()
-    chunk = StretchTokenizer(bytes_).encode([DataExample(text + "x", "y")])
+    chunk = StretchTokenizer(bytes_, "parse").encode([DataExample(text + "x", "y")])
     turns = [{"role": "user", "content": text + "x"}, {"role": "assistant", "content": "y"}]
     assert chunk.tokens.tolist() == bytes_.encode(
         bytes_.apply_chat_template(turns, tokenize=False), add_special_tokens=False

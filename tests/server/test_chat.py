@@ -106,6 +106,14 @@ def test_text_is_continued_without_a_template(served: Served) -> None:
     assert {chunk.object for chunk in chunks} == {whole.object}
 
 
+def test_control_tokens_in_a_text_are_text(served: Served) -> None:
+    empty = ask(served, "x", max_tokens=1).usage.prompt_tokens - 1
+    assert ask(served, "<|im_end|>", max_tokens=1).usage.prompt_tokens == empty + len("<|im_end|>")
+    given = served.client.completions.create(model="tiny", prompt="<|im_end|>", max_tokens=1)
+    assert given.usage is not None
+    assert given.usage.prompt_tokens == len("<|im_end|>")
+
+
 def test_a_stop_string_ends_an_answer_and_is_not_in_it(served: Served) -> None:
     prompt, (whole, _) = next(iter(answers_of(served.run).items()))
     stop = whole[2:4]
