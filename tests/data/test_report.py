@@ -70,8 +70,8 @@ def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared], tmp_path:
     prepared = gate([{"prompt": question(i), "completion": "naïve 日本"} for i in range(40)])
     _, parts = encoded(prepared, tmp_path)
     first, second = show(parts["train"], tiny_tokenizer(), 2)
-    coloured = [first.plain[span.start : span.end] for span in first.spans if span.style == TARGET]
-    assert coloured == ["naïve 日本<|im_end|>\n"]
+    coloured = [first.plain[span.start : span.end] for span in first.spans if TARGET in str(span.style)]
+    assert coloured == ["naïve 日本", "<|im_end|>", "\n"]
     example = parts["train"].examples[0]
     assert f"user\n{example.prompt}<|im_end|>" in first.plain
     assert "trained on" in second.plain
