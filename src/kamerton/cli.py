@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not _in_a_folder():
         return 2
+    _quiet_frameworks()
     if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
@@ -94,6 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _unknown(command)
 
 
+def _quiet_frameworks() -> None:
+    from kamerton.quiet import quiet_frameworks  # not for --help: logging takes time to import
+
+    quiet_frameworks()
+
+
 def _in_a_folder() -> bool:
     """Whether the current folder is there; reports it if not, since every relative path needs it."""
     try:
@@ -108,6 +115,7 @@ def _in_a_folder() -> bool:
 def _runs(arguments: Sequence[str]) -> int:
     if not _in_a_folder():
         return 2
+    _quiet_frameworks()
     from kamerton.jobs.command import runs_command
 
     try:

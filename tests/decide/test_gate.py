@@ -166,3 +166,12 @@ def test_a_slice_too_small_to_test_passes_and_says_so(synthetic: SimpleNamespace
     assert checks["few"].drop == 1.0
     assert checks["few"].passed
     assert "3 examples are too few to test" in checks["few"].reason
+
+
+def test_a_metric_of_which_less_is_better_rises(synthetic: SimpleNamespace) -> None:
+    base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
+    found = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
+    reasons = {one.metric: one.reason for one in hold(GateOptions({"loss": 0.01, "accuracy": 0.01}), found, []).checks}
+    assert "a rise of " in reasons["loss"]
+    assert "drop" not in reasons["loss"]
+    assert "a drop of " in reasons["accuracy"]

@@ -51,6 +51,25 @@ def test_the_header_answers_how_good_it_became(make_run: MakeRun, read_page: Rea
     assert "5 min 12 s" in header
 
 
+def test_what_is_empty_makes_no_table(make_run: MakeRun) -> None:
+    run = make_run()
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["report"] |= {"leakage": {"exact": {}, "near": {}}, "fixed": {}}
+    record["data"]["report"]["split"] = {
+        "ratios": [0.7, 0.15, 0.15],
+        "folds": None,
+        "fold": 0,
+        "held_out": "validation",
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    page = write_report(run).read_text()
+    section = page[page.index('<section id="data">') :].partition("</section>")[0]
+    assert not [word for word in ("leakage", "fixed", "folds", "held out") if f">{word}<" in section]
+    assert "ratios" in section
+    notes = re.findall(r"<p class=\"note\">The same test examples.*?</p>", page)
+    assert not [note for note in notes if "best run before" in note]  # there is no such row
+
+
 def test_a_short_run_took_seconds_and_no_minutes() -> None:
     assert duration("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:12+00:00") == "12 s"
 

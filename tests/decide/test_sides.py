@@ -42,7 +42,9 @@ def faults(work: Callable[[], object]) -> list[str]:
     return [str(fault) for fault in raised.value.faults]
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_side(write: Write, synthetic: SimpleNamespace) -> None:
+def test_runs_that_differ_in_the_seed_alone_are_one_side(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
     table = synthetic.scores(0.9, rows=20)
     for name, seed, kind in (("a", 2, "lora"), ("b", 1, "lora"), ("c", 1, "full")):
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
@@ -50,7 +52,9 @@ def test_runs_that_differ_in_the_seed_alone_are_one_side(write: Write, synthetic
     groups, notices = group(runs)
     found = {one.name: [run.seed for run in one.runs] for one in groups}
     assert found == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
-    assert ["is left out" in notice.message for notice in notices] == [True]  # b and d are the same run
+    (notice,) = notices  # b and d are the same run
+    folder = tmp_path / "trec"
+    assert notice.message == f"{folder / 'd'} is left out: {folder / 'b'} has this configuration and seed already"
 
 
 def test_seeds_of_one_configuration_alone_are_named_by_their_folder(
@@ -140,6 +144,19 @@ def test_the_seeds_that_are_the_baseline_are_no_candidates(
     assert side.name == "adapter.kind=lora"
     assert [run.path.name for run in side.runs] == ["lora1", "lora2"]
     assert [one.name for one in candidates] == ["adapter.kind=full"]
+
+
+def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(
+    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    table, short, long = synthetic.scores(0.9, rows=20), {"path": "a.csv"}, {"path": "another/folder/with/rows.parquet"}
+    for seed in (1, 2):
+        for kind in ("lora", "full"):
+            write(f"{kind}{seed}", table, seed=seed, data=short, adapter={"kind": kind}, note="first try")
+    odd = {"data": long, "adapter": {"kind": "qlora"}, "note": "a stranger from elsewhere, with much to say"}
+    write("stranger", table, seed=1, **odd)
+    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    assert {one.name for one in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
 
 
 def test_a_setting_that_earlier_runs_did_not_have_names_no_side(

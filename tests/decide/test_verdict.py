@@ -94,6 +94,25 @@ def test_a_record_that_disagrees_with_the_table_is_reported(synthetic: SimpleNam
     assert remarks[0].startswith("run.json says test accuracy 0.99")
 
 
+def test_there_is_one_majority_and_it_is_that_of_training(synthetic: SimpleNamespace) -> None:
+    tuned = synthetic.scores(0.9)
+    place = tuned.schema.get_field_index("predicted_label")
+    majority = tuned.set_column(place, "predicted_label", pa.array(["LOC"] * 200))  # of training; in test it is another
+    accuracy = compute(majority)["accuracy"]
+    for baselines, whose in (({"majority": majority}, "training"), ({}, "this test split")):
+        run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines=baselines)
+        rows, _ = verdict.metric_table(run)
+        said = verdict.comparison(run, rows) or ""
+        assert f"the most frequent label of {whose}" in said
+        assert (
+            f"always answering “LOC”, the most frequent label of {whose}, would reach accuracy {accuracy:.3f}" in said
+        ) == bool(baselines)
+    run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines={"majority": majority})
+    assert f"accuracy {verdict.baseline_table(run)[0]['metrics']['accuracy']:.3f}." in str(
+        verdict.comparison(run, rows)
+    )
+
+
 def test_cautions_name_small_tests_perfect_scores_and_collapse(synthetic: SimpleNamespace) -> None:
     perfect = synthetic.scores(1.0, rows=20)
     cautions = judged(None, perfect)[2]

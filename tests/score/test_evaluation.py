@@ -128,6 +128,16 @@ def test_the_table_of_one_way_of_scoring_holds_the_answers_of_the_others(labelle
         assert scored["predicted_label"].to_pylist() == [labels_of(given)[at] for at in answers[name]]
 
 
+def test_a_run_is_named_by_its_id_below_the_folder_of_outputs(labelled: Path, tmp_path: Path, capsys: Any) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(labelled, outputs / "mine" / "k9")
+    for name in ("k9", "mine/k9"):
+        assert main(["evaluate", f"run={name}", f"paths.outputs={outputs}", f"name={name[-2:]}", "limit=4"]) == 0
+    shutil.copytree(labelled, outputs / "yours" / "k9")
+    assert main(["evaluate", "run=k9", f"paths.outputs={outputs}"]) == 2
+    assert f"run={outputs / 'mine' / 'k9'}" in capsys.readouterr().err
+
+
 def test_a_file_of_its_own_is_taken_whole_with_the_labels_of_the_run(labelled: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"a new cat {number}", "completion": "yes"} for number in range(7)]
     file = write(tmp_path / "new.jsonl", rows)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.errors import UserError
+from kamerton.model.ends import end_tokens
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
-from kamerton.score.generate import Answer, Prompt, end_tokens, generate, plan_batches
+from kamerton.score.generate import Answer, Prompt, generate, plan_batches
 from kamerton.score.partial import Partial
 from kamerton.score.sampling import Decoding, uniform
 

@@ -16,6 +16,7 @@ from kamerton.decide.compare import Comparison, Slice
 from kamerton.decide.interval_charts import Mark
 from kamerton.decide.mask import masked
 from kamerton.decide.pages import moment, write_pages
+from kamerton.decide.words import verdict_word
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,6 +36,11 @@ def write_comparison(folder: Path) -> Path:
 def contents(comparison: Comparison) -> dict[str, Any]:
     """Everything the templates show, as plain values without secrets."""
     values: dict[str, Any] = masked(asdict(comparison), prose=True)
+    for one in values["differences"]:
+        one["word"] = verdict_word(one["verdict"], one["difference"], one["low"], one["high"])
+    for one in values["slices"]:
+        low, high = one["difference_low"], one["difference_high"]
+        one["word"] = verdict_word(one["verdict"], one["difference"], low, high)
     headline, tone = _headline(comparison)
     return {
         "title": comparison.name,

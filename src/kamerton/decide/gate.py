@@ -58,15 +58,17 @@ def _check(one: Difference | Slice, allowed: float) -> GateCheck:
 def _judge(one: Difference | Slice, drop: float | None, allowed: float) -> tuple[bool, str]:
     place = f" where {one.field} is {one.group} ({one.examples:,} examples)" if isinstance(one, Slice) else ""
     said = f"{one.candidate}: {one.metric} {number(one.baseline_value)} → {number(one.value)}{place}"
+    what = "rise" if one.lower_is_better else "drop"
     if drop is None:
         return False, f"{said}: there is no value to hold"
     if drop <= allowed:
-        return True, f"{said}: {'a drop of ' + number(drop) if drop > 0 else 'no drop'}, {number(allowed)} is allowed"
-    said = f"{said}: a drop of {number(drop)}, {number(allowed)} is allowed"
+        change = f"a {what} of {number(drop)}" if drop > 0 else f"no {what}"
+        return True, f"{said}: {change}, {number(allowed)} is allowed"
+    said = f"{said}: a {what} of {number(drop)}, {number(allowed)} is allowed"
     if one.p_worse is None:
         if isinstance(one, Slice):
             return True, f"{said}, but {one.examples:,} examples are too few to test"
-        return False, f"{said} (no test for this metric: the drop decides)"
+        return False, f"{said} (no test for this metric: the {what} decides)"
     p = "p < 0.001" if one.p_worse < 0.001 else f"p = {one.p_worse:.3f}"
     if one.p_worse < LEVEL and one.sure_drop is not None and one.sure_drop > allowed:
         return False, f"{said}, and at least {number(one.sure_drop)} is sure ({p})"
@@ -74,5 +76,5 @@ def _judge(one: Difference | Slice, drop: float | None, allowed: float) -> tuple
         return True, f"{said}, but no more than {number(max(one.sure_drop, 0.0))} is sure ({p})"
     blind = ""
     if isinstance(one, Difference) and one.detectable:
-        blind = f"; drops of {number(one.detectable)} or more would show"
+        blind = f"; {what}s of {number(one.detectable)} or more would show"
     return True, f"{said}, but it may be chance ({p}{blind})"

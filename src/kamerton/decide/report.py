@@ -72,6 +72,7 @@ def common_contents(
     return {
         "run": {"absent": run.absent, "events": run.events},
         "record": run.record,
+        "data": _told(run.record.get("data")),
         "title": title_of(run),
         "state": state_sentence(run),
         "headline": headline[0],
@@ -86,6 +87,15 @@ def common_contents(
         **configuration(run),
         "many_labels": charts.MOST_COUNTS,
     }
+
+
+def _told(value: Any) -> Any:
+    """What was recorded without what is empty; of the folds only a cross-validation has something to tell."""
+    if not isinstance(value, dict):
+        return value
+    plain = {"folds", "fold", "held_out"} if "folds" in value and value["folds"] is None else set()
+    told = {key: _told(inner) for key, inner in value.items() if key not in plain}
+    return {key: inner for key, inner in told.items() if inner not in (None, {}, [])}
 
 
 def configuration(run: RunFiles) -> dict[str, str | None]:

@@ -13,17 +13,37 @@ _LONGEST_NAME = 60
 def side_names(paths: Sequence[Sequence[Path]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each side, from where its runs are and how they are set up.
 
-    `adapter.kind=lora` where few settings tell the sides apart, else where the runs are; no name twice.
+    All settings that differ, such as `adapter.kind=lora`, where they are few; else the fewest that tell every side
+    apart; else where the runs are. No name twice.
 
     A setting that some sides do not have at all (runs of an earlier version) names none.
     """
     shared = set.intersection(*(set(one) for one in settings if one)) if any(settings) else set()
     keys = sorted(shared)
     varied = [key for key in keys if len({json.dumps(one.get(key), default=str) for one in settings if one}) > 1]
-    said = [" ".join(f"{key}={one.get(key)}" for key in varied) if one else "" for one in settings]
+    said = _said(varied, settings)
+    if any(len(text) > _LONGEST_NAME for text in said):
+        said = _said(_fewest(varied, [one for one in settings if one]), settings)
     places = _places(paths)
     names = [text if text and len(text) <= _LONGEST_NAME else place for text, place in zip(said, places, strict=True)]
     return [f"{name} ({place})" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+
+
+def _said(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [" ".join(f"{key}={one.get(key)}" for key in keys) if one else "" for one in settings]
+
+
+def _fewest(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that tell all sides apart, one after the other the one that tells most apart, of those the shortest."""
+    chosen: list[str] = []
+    while len(set(_said(chosen, settings))) < len(set(_said(keys, settings))):
+        chosen.append(max(keys, key=lambda key: _tells([*chosen, key], settings)))
+    return chosen
+
+
+def _tells(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    said = _said(keys, settings)
+    return len(set(said)), -max(map(len, said))
 
 
 def _places(sides: Sequence[Sequence[Path]]) -> list[str]:

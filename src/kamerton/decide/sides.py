@@ -187,8 +187,9 @@ def group(runs: Sequence[Scored]) -> tuple[list[Group], list[Notice]]:
     notices = []
     for run in runs:
         members = groups.setdefault(_key(run), [])
-        if run.seed is not None and any(run.seed == other.seed for other in members):
-            message = f"{run.path} is left out: {members[0].path.parent.name} has this configuration and seed already"
+        same = next((other for other in members if run.seed is not None and run.seed == other.seed), None)
+        if same is not None:
+            message = f"{run.path} is left out: {same.path} has this configuration and seed already"
             notices.append(Notice("runs.repeated", message, "a run repeated with the same seed tells nothing new"))
         else:
             members.append(run)

@@ -10,11 +10,10 @@ from rich.table import Table
 from kamerton.decide.assess import COHEN_G
 from kamerton.decide.compare import Comparison, Difference, Estimate, Gate, Side
 from kamerton.decide.verdict import number, signed, span
-from kamerton.decide.words import chief
+from kamerton.decide.words import chief, verdict_word
 
 MOST_LINES = 8
 
-_SHORT = {"no difference shown": "unclear", "not tested": "–"}
 _STYLES = {"better": "bold green", "worse": "bold red", "no difference shown": "", "not tested": "dim"}
 
 
@@ -97,7 +96,7 @@ def _cells(one: Difference, before: Estimate | None, after: Estimate | None, *, 
     p = "" if one.p_holm is None else "<0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
     effect = "" if one.effect is None else f"{'g' if one.effect_name == COHEN_G else 'd'} {signed(one.effect)}"
     power = number(one.detectable) if one.detectable else ""
-    style, word = _STYLES[one.verdict], one.verdict if wide else _SHORT.get(one.verdict, one.verdict)
+    style, word = _STYLES[one.verdict], verdict_word(one.verdict, one.difference, one.low, one.high)
     said = f"[{style}]{word}[/{style}]" if style else word
     values = [_value(each, spread=wide) for each in (before, after)]
     return [*values, change, p, *((effect, power) if wide else ()), said]

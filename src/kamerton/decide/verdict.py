@@ -199,10 +199,12 @@ def _without_test(run: RunFiles) -> str:
 
 def comparison(run: RunFiles, rows: list[Row]) -> str | None:
     """What always giving the most frequent label would reach; None without labels."""
-    share = _majority(run.tuned)
+    share = _majority(run)
     if share is None or all(row["name"] != "accuracy" for row in rows):
         return None
-    return f"For comparison: always answering “{share[0]}” would reach accuracy {number(share[1])}."
+    whose = "training" if "majority" in run.baselines else "this test split"
+    text = f"always answering “{share[0]}”, the most frequent label of {whose}, would reach accuracy"
+    return f"For comparison: {text} {number(share[1])}."
 
 
 def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
@@ -219,12 +221,13 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
             "Every answer is right, so the interval has no width; by the rule of three, up to about "
             f"{number(min(1, 3 / count))} of all answers may still be wrong."
         )
-    share = _majority(run.tuned)
+    share = _majority(run)
     is_otherwise_right = _otherwise(run) is not None  # then these two speak of the way of scoring, not of the model
     if share is not None and accuracy and accuracy["tuned"] <= share[1] and not is_otherwise_right:
         found.append("The model is no better than always giving the most frequent label.")
     answers = set(run.tuned["predicted_label"].to_pylist()) - {None}
-    if share is not None and share[1] < 1 and len(answers) == 1 and not is_otherwise_right:
+    has_labels = len(set(run.tuned["label"].to_pylist()) - {None}) > 1
+    if has_labels and len(answers) == 1 and not is_otherwise_right:
         found.append(f"The model gives every example the same answer: “{answers.pop()}”.")
     if accuracy.get("verdict") == "better" and loss.get("verdict") == "worse":
         found.append("More answers are right, but the loss of the references rose: check the calibration.")
@@ -240,11 +243,15 @@ def _unsound(run: RunFiles) -> list[str]:
     return [f"{fault.message[:1].upper()}{fault.message[1:]}: {fault.fix}." for fault in faults]
 
 
-def _majority(table: pa.Table | None) -> tuple[str, float] | None:
-    """The most frequent label and its share."""
-    if table is None or not is_labelled(table):
+def _majority(run: RunFiles) -> tuple[str, float] | None:
+    """The most frequent label and the accuracy of always giving it: the run's baseline, which knows the training split;
+    without one, the most frequent label of the test split."""
+    kept = run.baselines.get("majority")
+    if kept is not None and (accuracy := compute(kept).get("accuracy")) is not None:
+        return kept["predicted_label"][0].as_py(), accuracy
+    if run.tuned is None or not is_labelled(run.tuned):
         return None
-    labels = Counter(label for label in table["label"].to_pylist() if label is not None)
+    labels = Counter(label for label in run.tuned["label"].to_pylist() if label is not None)
     if not labels:
         return None
     label, count = labels.most_common(1)[0]

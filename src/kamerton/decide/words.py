@@ -36,6 +36,15 @@ def sentence(side: Side, baseline: Side, found: Sequence[Difference], examples: 
     return f"{side.name}: no difference from {baseline.name} shown: {values}; {chance}{blind}."
 
 
+def verdict_word(verdict: str, difference: float | None, low: float | None, high: float | None) -> str:
+    """A verdict in the words of a run's report: better, worse, same (on every example), unclear; – if not tested."""
+    if verdict == "not tested":
+        return "–"
+    if verdict == "no difference shown":
+        return "same" if difference == low == high == 0 else "unclear"
+    return verdict
+
+
 def p_value(p: float | None) -> str:
     """`= 0.012`, or `< 0.001`."""
     if p is None:

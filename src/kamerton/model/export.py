@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from kamerton.model.card import write_card
+from kamerton.model.ends import answer_ending, end_tokens
+from kamerton.model.parts import base_of
 from kamerton.model.pissa import as_plain_lora, initial_state
+from kamerton.quiet import quiet
+
+BASE = "kamerton.json"  # beside an adapter whose base transformers does not know: what Kamerton calls it
 
 
-def export(model: Any, tokenizer: Any, folder: Path, *, merge: bool) -> None:
-    """Write `model` in Hugging Face format (safetensors) with its tokenizer and chat template.
+def export(model: Any, tokenizer: Any, folder: Path, *, merge: bool, base: Path | None = None) -> None:
+    """Write `model` in Hugging Face format (safetensors) with its tokenizer, chat template and a README.
 
     A LoRA model is written as an adapter of its base model (PiSSA as an ordinary LoRA of twice the rank), or with
     `merge` as a plain model with the adapter added to its weights; the one in memory then changes by rounding alone.
+    `base` is a folder with the base model, for one whose name transformers does not know (`load.local_base`).
+
+    `generation_config.json` lists every token that ends an answer here, so that plain transformers stops as well.
     """
-    if not hasattr(model, "peft_config"):
-        model.save_pretrained(folder)
-    elif merge:
-        _export_merged(model, folder)
-    else:
-        _export_adapter(model, folder)
-    tokenizer.save_pretrained(folder)
+    is_adapter = hasattr(model, "peft_config") and not merge
+    with quiet():
+        if is_adapter:
+            _export_adapter(model, folder, base)
+        elif merge and hasattr(model, "peft_config"):
+            _export_merged(model, folder)
+        else:
+            model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    _write_generation(model, tokenizer, folder)
+    write_card(folder, _name_of_base(model) if is_adapter else None, base, chat=bool(tokenizer.chat_template))
 
 
-def _export_adapter(model: Any, folder: Path) -> None:
+def _name_of_base(model: Any) -> str:
+    return str(model.peft_config["default"].base_model_name_or_path)
+
+
+def _write_generation(model: Any, tokenizer: Any, folder: Path) -> None:
+    """The model's own settings of generating, with the end tokens and the padding that training used."""
+    own = getattr(base_of(model), "generation_config", None)
+    if own is None:
+        return
+    # As JSON: transformers refuses to save settings of sampling that contradict each other, once one is changed.
+    settings = json.loads(own.to_json_string())
+    ends = sorted(end_tokens(model, tokenizer, answer_ending(tokenizer)))
+    settings |= {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
+    settings |= {} if tokenizer.pad_token_id is None else {"pad_token_id": tokenizer.pad_token_id}
+    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _export_adapter(model: Any, folder: Path, base: Path | None) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -39,6 +70,9 @@ def _export_adapter(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     alone = {name: weight.detach().cpu().contiguous().clone() for name, weight in state.items()}
     save_file(alone, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    if base is not None:
+        (folder / BASE).write_text(json.dumps({"base": config.base_model_name_or_path}) + "\n", encoding="utf-8")
+        config.base_model_name_or_path = str(base)
     config.save_pretrained(folder)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.assets import cache_dir, fetch, is_address
 from kamerton.errors import Fault
+from kamerton.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -78,7 +77,7 @@ def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, h
     from transformers import AutoConfig
 
     try:
-        with _quiet():
+        with quiet():
             AutoConfig.from_pretrained(
                 name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=here
             )
@@ -100,7 +99,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
         return tiny_tokenizer()
     folder, revision = _folder(name, revision)
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -128,7 +127,7 @@ def load_model(
         return _load_tiny(dtype, quantize, seed)
     folder, revision = _folder(name, revision)
     more = {"quantization_config": _four_bits(dtype)} if quantize else {}
-    with _quiet():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code, **more
         )
@@ -148,7 +147,7 @@ def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: 
         with torch.device("meta"):
             return tiny_model()
     folder, revision = _folder(name, revision)  # may convert weights: not on that device
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
@@ -172,7 +171,7 @@ def _load_tiny(dtype: str, quantize: bool, seed: int) -> PreTrainedModel:
     model = tiny_model(seed)
     if quantize:  # weights are quantized while they are read
         with tempfile.TemporaryDirectory(prefix="kamerton-") as folder:
-            with _quiet():
+            with quiet():
                 model.save_pretrained(folder)
             model = load_model(folder, dtype=dtype, quantize=True)
     model.name_or_path = TINY
@@ -187,15 +186,38 @@ def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
     return (str(path), None) if path.is_dir() else (name, revision)
 
 
+def local_base(name: str, seed: int) -> Path | None:
+    """The folder of this machine's cache with the model that Kamerton calls `name`; None where transformers knows it.
+
+    `seed` makes the weights of the tiny model.
+    """
+    if name == TINY:
+        return _made_once(f"tiny-{seed}", lambda folder: _save_tiny(seed, folder))
+    return convert_gguf(fetch(name)) if is_address(name) else None
+
+
+def _save_tiny(seed: int, folder: Path) -> None:
+    from kamerton.model.tiny import tiny_model, tiny_tokenizer
+
+    with quiet():
+        tiny_model(seed).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+
+
 def convert_gguf(file: Path) -> Path:
     """The GGUF model as float32 safetensors with its tokenizer and chat template, converted once and cached."""
-    target = cache_dir() / "models" / f"{file.parent.name}-{file.stem}"
+    return _made_once(f"{file.parent.name}-{file.stem}", lambda folder: _dequantize(file, folder))
+
+
+def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """A model's folder in the cache, which `make` fills; it appears whole or not at all."""
+    target = cache_dir() / "models" / name
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        _dequantize(file, partial)
+        make(partial)
         partial.rename(target)
     except OSError:
         if not target.is_dir():  # otherwise another process finished first, with the same content
@@ -210,7 +232,7 @@ def _dequantize(file: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": file.name}
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         quantized = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
         config = AutoConfig.from_pretrained(file.parent, **source)
@@ -219,23 +241,3 @@ def _dequantize(file: Path, folder: Path) -> None:
         model.load_state_dict(quantized.state_dict())
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress bars, retries and advice of transformers and its hub: the caller reports."""
-    from huggingface_hub.utils import logging as hub
-    from transformers.utils import logging
-
-    level, bars, of_hub = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.get_verbosity()
-    logging.set_verbosity_error()
-    hub.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        hub.set_verbosity(of_hub)
-        if bars:
-            logging.enable_progress_bar()

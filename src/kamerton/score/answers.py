@@ -14,7 +14,8 @@ from torch import nn
 
 from kamerton.data.encode import Encoded
 from kamerton.data.tokenize import renderer
-from kamerton.score.generate import Answer, Prompt, end_tokens, generate, plan_batches
+from kamerton.model.ends import end_tokens
+from kamerton.score.generate import Answer, Prompt, generate, plan_batches
 from kamerton.score.partial import Partial
 from kamerton.score.sampling import Decoding
 from kamerton.score.table import scores_table

@@ -106,16 +106,6 @@ def generate(
             yield {row.prompt: _answer(row) for row in rows}
 
 
-def end_tokens(model: Any, tokenizer: Any, ending: Sequence[int]) -> frozenset[int]:
-    """Tokens that end a turn: the model's and the tokenizer's, and the first special one that the template writes
-    after an answer (`ending` are the tokens of a completion)."""
-    settings = getattr(base_of(model), "generation_config", None)
-    configured = getattr(settings, "eos_token_id", None)
-    ends = configured if isinstance(configured, list) else [configured]
-    special = next((token for token in ending if token in tokenizer.all_special_ids), None)
-    return frozenset(token for token in (*ends, tokenizer.eos_token_id, special) if token is not None)
-
-
 def _rooms(model: Any, prompts: Sequence[Prompt], most: int) -> list[int]:
     """How many tokens each answer may have; a choice may always end."""
     wanted = [max(map(len, prompt.choices), default=most) for prompt in prompts]

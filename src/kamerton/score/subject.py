@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from kamerton.config.schema import Config
 from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
 from kamerton.errors import Fault, UserError
+from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
 from kamerton.providers.endpoint import untrusted
 from kamerton.score.options import EvaluateOptions
@@ -66,8 +69,22 @@ def find_subject(
         elsewhere = options.engine.kind == "hosted" or bool(options.model and options.model.provider)
         return _model(values, named, defaults, is_here=not elsewhere)
     checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
-    path = Path(options.run) if options.run is not None else Path(options.checkpoint or "").parent.parent
+    path = Path(options.checkpoint or "").parent.parent
+    if options.run is not None:
+        path = _run_directory(options.run, Path(options.paths.outputs))
     return _run(path, checkpoint, values, named)
+
+
+def _run_directory(run: str, outputs: Path) -> Path:
+    """A run by its directory, or by its id or `name/id` below the folder of outputs."""
+    if (Path(run) / "run.json").is_file() or Path(run).is_absolute() or run.count("/") > 1:
+        return Path(run)
+    matched = sorted(outputs.glob(f"{'' if '/' in run else '*/'}{glob.escape(run)}/run.json"))
+    if len(matched) > 1:
+        paths = [str(file.parent) for file in matched]
+        message, fix = f"several runs are called {run!r}: {', '.join(paths)}", f"name one of them: run={paths[0]}"
+        raise UserError([Fault("evaluate.several", message, fix, column="run")])
+    return matched[0].parent if matched else Path(run)
 
 
 def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
@@ -224,7 +241,7 @@ def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] |
     from kamerton.train.restore import load_base
 
     adapter = _adapter_file(config.model.name)
-    model = (base or load_base)(_with_name(config, _base_of_adapter(adapter)) if adapter.is_file() else config)
+    model = (base or load_base)(_with_name(config, base_of_adapter(adapter)) if adapter.is_file() else config)
     device = _prepare(model, config, accelerator)
     cut = _lay_out(model, config, None)
     if adapter.is_file():
@@ -243,9 +260,13 @@ def _adapter_file(name: str) -> Path:
     return Path(name).expanduser() / "adapter_config.json"
 
 
-def _base_of_adapter(file: Path) -> str:
-    found: str = yaml.safe_load(file.read_text("utf-8"))["base_model_name_or_path"]
-    return found
+def base_of_adapter(file: Path) -> str:
+    """The base that the adapter's configuration names; where that was a folder of a cache that is gone, by what
+    Kamerton makes it from."""
+    name, known = json.loads(file.read_text("utf-8"))["base_model_name_or_path"], file.with_name(BASE)
+    if known.is_file() and not Path(name).is_dir():
+        return str(json.loads(known.read_text("utf-8"))["base"])
+    return str(name)
 
 
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:

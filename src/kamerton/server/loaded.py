@@ -25,9 +25,9 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.example import Message
 from kamerton.data.tokenize import Prompt, StretchTokenizer
+from kamerton.model.ends import end_tokens
 from kamerton.model.load import load_tokenizer
 from kamerton.model.parts import base_of
-from kamerton.score.generate import end_tokens
 from kamerton.score.subject import load_named, load_run, run_config
 from kamerton.train.restore import load_base
 from kamerton.train.warm import base_key, sharing_weights

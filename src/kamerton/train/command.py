@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from kamerton import quiet
 from kamerton.config.check import section, to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
 from kamerton.config.schema import CvOptions
@@ -173,11 +173,10 @@ def _ranks_rerun_this(asked: Asked) -> Iterator[None]:
 
 
 def quiet_frameworks() -> None:
-    """Frameworks say little: what a user must know, Kamerton says."""
+    """`kamerton.quiet.quiet_frameworks`, and Lightning as well."""
+    quiet.quiet_frameworks()
     import pytorch_lightning  # noqa: F401 (sets its loggers' levels when it is imported)
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

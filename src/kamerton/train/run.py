@@ -31,6 +31,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import count_parameters
 from kamerton.model.export import export
 from kamerton.model.fuse import fuse, restore
+from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
 from kamerton.output import plain_console
 from kamerton.score.custom import with_own_metrics
@@ -265,7 +266,8 @@ def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> No
     folder, partial = run.path / "model", run.path / ".model"
     for left_over in (partial, folder):
         shutil.rmtree(left_over, ignore_errors=True)
-    export(model, tokenizer, partial, merge=config.model.export == "merged")
+    base = local_base(config.model.name, config.seed) if hasattr(model, "peft_config") else None
+    export(model, tokenizer, partial, merge=config.model.export == "merged", base=base)
     partial.rename(folder)
 
 

@@ -106,7 +106,7 @@ def say_result(console: Console, run: RunDirectory) -> None:
 
 
 def say_files(console: Console, run: RunDirectory) -> None:
-    """Where everything is."""
+    """Where everything is, and how the model is loaded."""
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
@@ -116,6 +116,11 @@ def say_files(console: Console, run: RunDirectory) -> None:
     ):
         if (run.path / name).exists():
             console.print(f"{what:<7}{run.path / name}", highlight=False, markup=False, soft_wrap=True)
+        if name == "model" and (run.path / name / "README.md").exists():
+            kind = "a LoRA adapter" if (run.path / name / "adapter_config.json").exists() else "the whole model"
+            console.print(
+                f"       {kind}; README.md there has the code to load it in plain transformers", highlight=False
+            )
 
 
 def _table(rows: list[Row], examples: int) -> Table:

@@ -1,0 +1,28 @@
+"""The tokens that end an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kamerton.data.render import RenderError
+from kamerton.data.tokenize import render
+from kamerton.model.parts import base_of
+
+
+def end_tokens(model: Any, tokenizer: Any, ending: Sequence[int]) -> frozenset[int]:
+    """Tokens that end a turn: the model's and the tokenizer's, and the first special one that the template writes
+    after an answer (`ending` are the tokens of a completion)."""
+    settings = getattr(base_of(model), "generation_config", None)
+    configured = getattr(settings, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured]
+    special = next((token for token in ending if token in tokenizer.all_special_ids), None)
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id, special) if token is not None)
+
+
+def answer_ending(tokenizer: Any) -> list[int]:
+    """The tokens of some answer with what the template writes after it; none where it refuses a single question."""
+    try:
+        return render(tokenizer, "question", "answer")[1]
+    except RenderError:
+        return []
