@@ -27,10 +27,12 @@ _NOISY = ("transformers", "huggingface_hub", "peft", "bitsandbytes")
 def quiet_frameworks() -> None:
     """No progress bars, notices and warnings of frameworks from now on, nor in processes that this one starts.
 
-    What the user's environment asks for in their own variables is kept.
+    What the user's environment asks for in their own variables is kept: `TRANSFORMERS_VERBOSITY=info` shows notices.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if os.environ["TRANSFORMERS_VERBOSITY"] != "error":
+        return
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}\b")

