@@ -106,7 +106,7 @@ def test_a_rise_is_a_drop_where_less_is_better(synthetic: SimpleNamespace) -> No
     found = differences(measure(groups, resamples=200), ["loss", "ece"], permutations=499)
     checks = hold(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
     assert [(check.metric, check.passed) for check in checks] == [("loss", False), ("ece", False)]
-    assert "the drop decides" in checks[1].reason
+    assert "the rise decides" in checks[1].reason
 
 
 def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise(synthetic: SimpleNamespace) -> None:
