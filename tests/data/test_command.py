@@ -88,10 +88,10 @@ def test_too_long_rows_of_all_splits_are_told_together_and_reported(
     assert main(["prepare", *options, "data.max_length=4"]) == 2
     said = capsys.readouterr().err
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()
-    assert "120 in all" in said
-    assert f"all are listed in {folder}/faults.jsonl" in said
-    assert f"all are listed in {folder}/faults.jsonl" in (folder / "data_report.json").read_text()
-    assert len((folder / "faults.jsonl").read_text().splitlines()) >= 120
+    assert said.count("[too-long]") == 1
+    assert "120 of 120 rows have more tokens than data.max_length (4)" in said
+    assert "120 of 120 rows" in (folder / "data_report.json").read_text()
+    assert len((folder / "rejects.jsonl").read_text().splitlines()) == 120
 
 
 def test_the_terminal_says_what_was_left_out_mended_and_cut(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
+from kamerton.config.schema import ModelOptions
 from kamerton.data.encode import Encoded, encode
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
@@ -219,7 +220,7 @@ def test_training_scores_and_answers_agree(gate: Gate, control_tokens: str) -> N
 
 def outcome(gate: Gate, rows: list[Any], tmp_path: Path, **options: Any) -> Any:
     data = DataOptions(path="", **options)
-    return encode_splits(gate(rows, ALL_TRAIN), tiny_tokenizer(), data, tmp_path)
+    return encode_splits(gate(rows, ALL_TRAIN), tiny_tokenizer(), data, ModelOptions(name="tiny"), tmp_path)
 
 
 def test_the_gate_names_the_row_the_text_and_the_token(gate: Gate, tmp_path: Path) -> None:

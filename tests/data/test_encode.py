@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kamerton.data.render import RenderError
 from kamerton.data.skeleton import is_opaque
 from kamerton.data.tokenize import StretchTokenizer, render, renderer
 from kamerton.errors import UserError
+from kamerton.model.limits import ModelLimits
 from kamerton.model.tiny import tiny_tokenizer
 
 Gate = Callable[..., Prepared]
@@ -166,10 +168,55 @@ def long_rows() -> list[dict[str, str]]:
     return [*pairs(30), {"prompt": "long " * 100, "completion": "yes"}, {"prompt": "b", "completion": "c" * 400}]
 
 
-def test_overlong_rows_are_all_named(gate: Gate) -> None:
+def test_overlong_rows_are_one_fault_with_the_lengths_and_both_ways_on(gate: Gate) -> None:
+    prepared = gate(long_rows(), ALL_TRAIN, labels=None)
     with pytest.raises(UserError) as caught:
-        encoded(gate(long_rows(), ALL_TRAIN, labels=None), max_length=200)
-    assert sorted((fault.code, fault.row) for fault in caught.value.faults) == [("too-long", 31), ("too-long", 32)]
+        encoded(prepared, max_length=200)
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.row) == ("too-long", 31)
+    longest = encoded(prepared, max_length=10_000).lengths
+    assert f"2 of 32 rows have more tokens than data.max_length (200): the longest has {max(longest)}" in fault.message
+    assert f"95 % have at most {int(np.ceil(np.quantile(longest, 0.95)))}" in fault.message
+    ways = re.findall(r"data\.(\w+)=(\w+)", fault.fix)
+    assert ways == [("overlong", "truncate"), ("overlong", "drop"), ("max_length", str(max(longest)))]
+    for name, value in ways:
+        limit: Any = {"max_length": int(value)} if name == "max_length" else {"max_length": 200, name: value}
+        assert len(encoded(prepared, **limit)) == (30 if value == "drop" else 32)
+
+
+def test_rows_beyond_the_models_positions_are_too_long_whatever_max_length_is(gate: Gate) -> None:
+    prepared = gate(long_rows(), ALL_TRAIN, labels=None)
+    with pytest.raises(UserError, match=r"2 of 32 rows have more tokens than the model's positions \(200\)") as caught:
+        encoded(prepared, max_length=10_000, model=ModelLimits(positions=200))
+    assert "data.max_length" not in caught.value.faults[0].fix
+    cut = encoded(prepared, max_length=10_000, overlong="truncate", model=ModelLimits(positions=200))
+    assert (len(cut), cut.lengths.max()) == (32, 200)
+    assert len(encoded(prepared, max_length=10_000, overlong="drop", model=ModelLimits(positions=200))) == 30
+    with pytest.raises(UserError, match=r"data.max_length=\d+"):
+        encoded(prepared, max_length=200, model=ModelLimits(positions=10_000))
+
+
+def test_a_token_that_the_embedding_has_no_row_for_is_one_fault(gate: Gate) -> None:
+    longer = tokenizer()
+    longer.add_tokens(["<tool>", "<pad>"])
+
+    def fed(prepared: Prepared) -> Encoded:
+        limit = ModelLimits(tokens=259)
+        train = prepared.splits["train"]
+        return encode(train, longer, max_length=999, overlong="error", cache=None, name="train", model=limit)
+
+    prepared = gate([*pairs(30), {"prompt": "<tool> a", "completion": "b"}], ALL_TRAIN, labels=None)
+    with pytest.raises(UserError) as caught:
+        fed(prepared)
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.row) == ("unknown-token", 31)
+    assert "the tokenizer has 261 tokens and the model's embedding 259 rows" in fault.message
+    assert "'<tool>' (259)" in fault.message
+    unused = gate(pairs(30), ALL_TRAIN, labels=None)
+    assert len(fed(unused)) == 30
+    longer.pad_token = "<pad>"
+    with pytest.raises(UserError, match="its pad token '<pad>' is 260"):
+        fed(unused)
 
 
 def test_overlong_rows_are_dropped_and_counted(gate: Gate) -> None:

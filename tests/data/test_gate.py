@@ -428,19 +428,16 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fix"),
     [
-        ("e2e.csv", "mr,ref\n", "data.columns.prompt=mr data.columns.completion=ref;"),
-        ("half.csv", "prompt,ref\n", "data.columns.completion=ref;"),
+        ("e2e.csv", "mr,ref\n", "data.columns.prompt=mr data.columns.completion=ref "),
+        ("half.csv", "prompt,ref\n", "data.columns.completion=ref "),
         ("headerless.csv", "what is it?,a thing\n", "write a header above it"),
-        ("semicolon.csv", "prompt;completion\n", "with commas"),
         ("e2e.jsonl", "", "data.columns.prompt=mr data.columns.completion=ref"),
     ],
 )
 def test_what_no_row_has_is_said_once(tmp_path: Path, name: str, content: str, fix: str) -> None:
     path = tmp_path / name
-    lines = (
-        ['{"mr": "a", "ref": "b"}\n'] if name.endswith("jsonl") else ["one;two\n" if ";" in content else "one,two\n"]
-    )
-    path.write_text(content + "".join(lines) * 30)
+    line = '{"mr": "a", "ref": "b"}\n' if name.endswith("jsonl") else "one,two\n"
+    path.write_text(content + line * 30)
     options = DataOptions(path=str(path), format=path.suffix[1:])
     (fault,) = errors(options)
     assert (fault.code, fault.row) == ("missing-field", None)

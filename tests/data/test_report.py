@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from data_rows import pairs, question
 
+from kamerton.config.schema import ModelOptions
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
@@ -30,7 +31,7 @@ def prepared(gate: Callable[..., Prepared]) -> Prepared:
 
 
 def encoded(prepared: Prepared, folder: Path) -> tuple[Prepared, dict[str, Encoded]]:
-    return encode_splits(prepared, tiny_tokenizer(), DataOptions(max_length=512), folder)
+    return encode_splits(prepared, tiny_tokenizer(), DataOptions(max_length=512), ModelOptions(name="tiny"), folder)
 
 
 def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def chat_fields(value: object, column: str, action: Action) -> tuple[tuple[str, 
         return None, [*faults, Fault("bad-messages", "no turn stands before the assistant's", fix, column=column)]
     if last < len(good) - 1:
         message = f"turns after {column}[{last}] are there, but nothing learns from them"
-        fix = 'remove them, or set data.policy.trailing-turns to "fix"'
+        fix = "remove them, or set data.policy.trailing-turns=fix"
         faults.append(Fault("trailing-turns", message, fix, column=column))
     before = json.dumps([list(turn) for turn in good[:last]], ensure_ascii=False, separators=(",", ":"))
     return (before, good[last][1]), faults

@@ -101,7 +101,8 @@ CODES: dict[str, Code] = {
         _DOUBTFUL, "the string of a control token, such as `<|im_end|>`, in a text: read as text (data.control_tokens)"
     ),
     "no-targets": Code(_UNUSABLE, "a row of which not one token is trained on"),
-    "too-long": Code(_REFUSE, "more tokens than data.max_length; see data.overlong"),
+    "too-long": Code(_REFUSE, "more tokens than data.max_length or the model's positions; see data.overlong"),
+    "unknown-token": Code(_REFUSE, "a token of the tokenizer that the model's embedding has no row for"),
     "lost-targets": Code(("warn", "error"), "target tokens cut off by data.max_length"),
 }
 

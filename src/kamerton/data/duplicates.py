@@ -119,7 +119,7 @@ def drop_near(store: Store, rows: Index, clusters: Index, split: npt.NDArray[np.
         log,
         "near-duplicate",
         "nearly the same words as {other}",
-        'keep one of them, or set data.policy.near-duplicate to "drop"',
+        "keep one of them, or set data.policy.near-duplicate=drop",
         rows[first[again]].tolist(),
     )
     return ~again if dropped else np.ones(len(rows), bool)

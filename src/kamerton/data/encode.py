@@ -22,11 +22,13 @@ import pyarrow as pa
 from kamerton.data.control import TEXT, Held
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
+from kamerton.data.limits import Limits
 from kamerton.data.render import generation_prompt_differs
 from kamerton.data.rows import build_once
 from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_example
 from kamerton.data.tokenize import StretchTokenizer, TokenChunk
 from kamerton.errors import Fault
+from kamerton.model.limits import ModelLimits
 
 VERSION = "4"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
@@ -95,13 +97,29 @@ def encode(
     name: str,
     control_tokens: str = TEXT,
     log: FaultLog | None = None,
+    model: ModelLimits | None = None,
 ) -> Encoded:
-    """Token ids and targets of `examples`, from the cache if they are there.
+    """Token ids and targets of one split; see `encode_within`.
 
-    `overlong` says what becomes of rows with more than `max_length` tokens: "error", "drop", or "truncate" (the
-    prompt loses its beginning; a completion that is itself too long loses its end). `name` is that of the split, for
-    messages; `control_tokens` says what the string of a control token is in a text (`StretchTokenizer`). Faults go to
-    `log`, which carries the policy for them; without it, `UserError` is raised with every row that cannot be used.
+    `overlong` says what becomes of rows with more than `max_length` tokens, or more than the `model` has positions:
+    "error", "drop", or "truncate" (the prompt loses its beginning; a completion that is itself too long loses its
+    end). `control_tokens` says what the string of a control token is in a text (`StretchTokenizer`). Faults go to
+    `log`, which carries the policy for them; without it, `UserError` is raised with all of them.
+    """
+    limits = Limits(max_length, overlong, FaultLog() if log is None else log, model or ModelLimits())
+    result = encode_within(limits, examples, tokenizer, control_tokens, cache=cache, name=name)
+    limits.report(tokenizer)
+    if log is None:
+        limits.log.raise_errors()
+    return result
+
+
+def encode_within(
+    limits: Limits, examples: Examples, tokenizer: Any, control_tokens: str, *, cache: Path | None, name: str
+) -> Encoded:
+    """Token ids and targets of `examples`, from the cache if they are there; `name` is that of the split.
+
+    What the limits do not allow is noted in them; `limits.report` tells of it.
     """
     stretches = StretchTokenizer(tokenizer, control_tokens)
     keep_alive = None
@@ -112,20 +130,7 @@ def encode(
     key = _key(examples.store.column("id")[pool], stretches.fingerprint)
     folder = build_once(cache / "tokens" / key, lambda part: _write(part, examples.store, pool, stretches))
     note = generation_prompt_differs(tokenizer)
-    limits = Limits(max_length, overlong, FaultLog() if log is None else log)
-    result = _view(examples, _Arrays(folder), limits, name, stretches, note, keep_alive)
-    if log is None:
-        limits.log.raise_errors()
-    return result
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may become of rows, and where it is said."""
-
-    max_length: int
-    overlong: str
-    log: FaultLog
+    return _view(examples, _Arrays(folder), limits, name, stretches, note, keep_alive)
 
 
 def _key(ids: npt.NDArray[np.uint64], tokenizer: str) -> str:
@@ -135,7 +140,10 @@ def _key(ids: npt.NDArray[np.uint64], tokenizer: str) -> str:
 
 
 class _Arrays:
-    """The files of one cache folder: tokens and targets [all tokens], offsets [rows + 1], counts [rows], failed."""
+    """The files of one cache folder: tokens and targets [all tokens], offsets [rows + 1], counts [rows].
+
+    `failed` are the rows that could not be rendered, with the reason; `largest` is the largest token id.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.tokens: npt.NDArray[np.int32] = _mapped(folder / "tokens.bin", np.int32)
@@ -145,6 +153,7 @@ class _Arrays:
         done = json.loads((folder / "done.json").read_text())
         self.failed: dict[int, str] = {int(position): reason for position, reason in done["failed"].items()}
         self.held = {int(position): [Held(**one) for one in held] for position, held in done["held"].items()}
+        self.largest: int = done["largest"]
 
 
 def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
@@ -159,6 +168,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     counts: list[npt.NDArray[np.int32]] = []
     failed: dict[int, str] = {}  # by position in the pool, as is `held`
     held: dict[int, list[dict[str, Any]]] = {}
+    largest = -1
     with (
         open(part / "tokens.bin", "wb") as tokens_file,
         open(part / "targets.bin", "wb") as targets_file,
@@ -166,7 +176,9 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     ):
 
         def take(chunk: TokenChunk) -> None:
+            nonlocal largest
             begun = sum(map(len, lengths))
+            largest = max(largest, int(chunk.tokens.max(initial=-1)))
             chunk.tokens.tofile(tokens_file)
             chunk.targets.tofile(targets_file)
             lengths.append(chunk.lengths)
@@ -187,7 +199,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     none = [np.empty(0, np.int32)]
     np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
-    (part / "done.json").write_text(json.dumps({"failed": failed, "held": held}))
+    (part / "done.json").write_text(json.dumps({"failed": failed, "held": held, "largest": largest}))
 
 
 def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
@@ -217,7 +229,10 @@ def _view(
     lengths = (arrays.offsets[place + 1] - begins).astype(np.int32)
     counts = arrays.counts[place].copy()
     wanted = int(counts.sum(dtype=np.int64))
-    keep = _fit(examples, arrays, begins, lengths, counts, limits)
+    once = _once(examples.rows)
+    if limits.tokens is not None and arrays.largest >= limits.tokens:
+        _note_unknown(examples, arrays, begins, lengths, once, limits)
+    keep = _fit(examples, arrays, begins, lengths, counts, once, limits)
     keep &= _usable(examples, arrays, place, counts, limits.log)
     kept = int(counts[keep].sum(dtype=np.int64))
     report: dict[str, Any] = {
@@ -234,14 +249,13 @@ def _view(
     if limits.overlong == "truncate":
         _say_lost(examples, arrays.counts[place] - counts, report, limits)
     if len(keep) and not keep.any():
-        fix = f"raise data.max_length (now {limits.max_length})"
+        fix = f"raise data.max_length (now {limits.configured})"
         limits.log.add(
             Fault("too-few-rows", f"no row of the {name} split is left to use", fix, column="data.max_length")
         )
     chosen = examples.select(examples.rows[keep])
-    view = hashlib.blake2b(
-        f"{stretches.fingerprint} {limits.max_length} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8
-    )
+    tokens_of = stretches.fingerprint
+    view = hashlib.blake2b(f"{tokens_of} {limits.most} {limits.overlong} {chosen.fingerprint}".encode(), digest_size=8)
     return Encoded(
         chosen,
         lengths[keep],
@@ -262,33 +276,33 @@ def _fit(
     begins: Index,
     lengths: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int32],
+    once: Mask,
     limits: Limits,
 ) -> Mask:
     """Cuts or leaves out rows that are too long (changing begins, lengths and counts); which rows stay."""
     keep = np.ones(len(lengths), bool)
-    once = _once(examples.rows)
-    for i in np.flatnonzero(lengths > limits.max_length).tolist():
-        length = int(lengths[i])
-        if limits.overlong == "truncate":
-            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), length, limits.max_length)
-        elif limits.overlong == "drop":
-            keep[i] = False
-        if once[i]:
-            _say_long(*examples.store.place(int(examples.rows[i])), length, limits)
+    long = limits.long_rows(examples, once, lengths)
+    if limits.overlong == "truncate":
+        for i in long.tolist():
+            begins[i], lengths[i], counts[i] = _cut(arrays, int(begins[i]), int(lengths[i]), limits.most)
+    elif limits.overlong == "drop":
+        keep[long] = False
     return keep
 
 
-def _say_long(file: str, row: int, length: int, limits: Limits) -> None:
-    """That a row is too long, and what becomes of it."""
-    message = f"the row has {length} tokens and data.max_length is {limits.max_length}"
-    fix = f"set data.max_length={length} or more, or data.overlong=truncate (keeps the completion) or drop"
-    if limits.overlong == "truncate":
-        limits.log.truncate(file, row, "too-long", tokens=length, kept=limits.max_length)
-    elif limits.overlong == "drop":
-        limits.log.warn(Fault("too-long", f"{message}: left out", fix, file, row))
-        limits.log.reject(file, row, "too-long", tokens=length)
-    else:
-        limits.log.add(Fault("too-long", message, fix, file, row))
+def _note_unknown(
+    examples: Examples,
+    arrays: _Arrays,
+    begins: Index,
+    lengths: npt.NDArray[np.int32],
+    once: Mask,
+    limits: Limits,
+) -> None:
+    """Shows `limits` the rows that hold tokens the model has no embedding for."""
+    for i in np.flatnonzero(once).tolist():
+        largest = int(arrays.tokens[begins[i] : begins[i] + lengths[i]].max(initial=-1))
+        if largest >= (limits.tokens or 0):
+            limits.unknown_tokens(*examples.store.place(int(examples.rows[i])), largest)
 
 
 def _once(rows: Index) -> Mask:
@@ -314,7 +328,7 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
         file, row = examples.store.place(int(examples.rows[i]))
         share = report["lost_target_percent"]
         message = f"{lost[i]} target tokens of the row are cut off ({share:.2g} % of all target tokens are)"
-        fix = f"raise data.max_length (now {limits.max_length}) or shorten the row"
+        fix = f"raise data.max_length (now {limits.configured}) or shorten the row"
         limits.log.add(Fault("lost-targets", message, fix, file, row))
 
 

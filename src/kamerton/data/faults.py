@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kamerton.data.codes import action
+from kamerton.data.codes import CODES, action
 from kamerton.errors import Fault, UserError
 
 KEPT = 1000  # faults of one code kept in memory and in the report
@@ -45,7 +45,11 @@ class FaultLog:
         """Records a fault with the severity its code's policy gives it; returns the action."""
         done = self.action(fault.code)
         message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
-        self._record(replace(fault, message=message, severity="error" if done == "error" else "warning"))
+        fix = fault.fix
+        if done == "error" and fault.row is not None and "drop" in CODES[fault.code].actions:
+            drop = f"data.policy.{fault.code}=drop"
+            fix += "" if drop in fix else f" or, to leave such rows out, {drop}"
+        self._record(replace(fault, message=message, fix=fix, severity="error" if done == "error" else "warning"))
         return done
 
     def warn(self, fault: Fault) -> None:

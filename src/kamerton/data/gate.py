@@ -212,7 +212,7 @@ def _distinct(
         labels = {label: labels.get(label, 0) for label in options.labels}
     if labels is None and options.balance != "none":
         message = f"data.balance={options.balance} needs labels, and these completions are free text"
-        fix = "set data.balance=none, or name the labels in data.labels"
+        fix = "set data.balance=none or name the labels in data.labels"
         log.add(Fault("bad-value", message, fix, column="data.balance"))
     return rows, labels
 

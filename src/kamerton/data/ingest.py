@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.read import read_rows
+from kamerton.data.read import open_bytes, read_rows
 from kamerton.data.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
+from kamerton.data.sniff import no_row
 from kamerton.data.sources import SPLITS, DataFile
 from kamerton.data.store import hash64, prompt_key, row_id
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]
+HELD = 1000  # rows none of which can be read, for a file to be given up
+FEW = 2  # such rows are told of one by one
 
 
 @dataclass
@@ -49,26 +52,65 @@ class _FileReader:
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.waiting: dict[Names, array[int]] = {}
+        self.undecodable: list[Fault] = []  # the first
+        self.undecodable_rows = 0
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, whole = 0, True
+        held: list[tuple[int, Fault]] | None = []  # the first rows, as long as none of them can be read
         for row, record in read_rows(self.file):
             if row == 0:
                 whole = False
                 self.log.add(cast(Fault, record))
                 continue
             count += 1
+            if held is not None:
+                if isinstance(record, Fault):
+                    held.append((row, record))
+                    if len(held) == HELD:
+                        break
+                    continue
+                self._unreadable(held)
+                held = None
             values = self._values(row, record)
             if values is not None:
                 yield values
+        if held and whole and len(held) > FEW:
+            self._none_readable(held)
+        else:
+            self._unreadable(held or [])
+        if self.undecodable:
+            fault = self.undecodable[0]
+            message = f"{self.undecodable_rows:,} of {count:,} rows are not {self.file.encoding}: {fault.message}"
+            self.log.add(replace(fault, message=message))
         self.reading.rows[self.name] = count
         if count == 0 and whole:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
         self._settle()
 
+    def _unreadable(self, rows: list[tuple[int, Fault]]) -> None:
+        """Tells of rows that could not be read; those in another encoding are one fault at the end of the file."""
+        for row, fault in rows:
+            if fault.code != "undecodable-byte":
+                self.log.row([replace(fault, row=row)])
+                continue
+            self.undecodable_rows += 1
+            self.log.reject(self.name, row, fault.code)
+            if not self.undecodable:
+                self.undecodable.append(replace(fault, row=row))
+
+    def _none_readable(self, rows: list[tuple[int, Fault]]) -> None:
+        """Tells of a file of which no row can be read."""
+        with open_bytes(self.file.path) as stream:
+            first = stream.readline(10_000).decode(self.file.encoding, "replace").strip()
+        for fault in no_row([fault for _, fault in rows], first, self.file, all_read=len(rows) < HELD):
+            self.log.add(fault)
+        for row, fault in rows:
+            self.log.reject(self.name, row, fault.code)
+
     def _values(self, row: int, record: Mapping[str, Any] | Fault) -> tuple[Any, ...] | None:
         if isinstance(record, Fault):
-            self.log.row([replace(record, row=row)])
+            self._unreadable([(row, record)])
             return None
         layout, schema = self._layout(tuple(record), record)
         if isinstance(layout, Fault):

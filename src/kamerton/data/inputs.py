@@ -42,35 +42,39 @@ def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions, tok
     prepared = prepare(local_data(data), split, cache=cache)
     if tokenizer is None:
         tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    prepared, encoded = encode_splits(prepared, tokenizer, data, cache)
+    prepared, encoded = encode_splits(prepared, tokenizer, data, model, cache)
     return Inputs(prepared, tokenizer, encoded)
 
 
 def encode_splits(
-    prepared: Prepared, tokenizer: Any, data: DataOptions, cache: Path
+    prepared: Prepared, tokenizer: Any, data: DataOptions, model: ModelOptions, cache: Path
 ) -> tuple[Prepared, dict[str, Encoded]]:
-    """The splits that are not empty, encoded; and `prepared` with what that found added to its report and lists."""
-    from kamerton.data.encode import encode
+    """The splits that are not empty, encoded; and `prepared` with what that found added to its report and lists.
+
+    Raises `DataError` with every fault of that: rows longer than allowed or than the model has positions, tokens that
+    the model has no embedding for.
+    """
+    from kamerton.data.encode import encode_within
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import DataError
+    from kamerton.data.limits import Limits
     from kamerton.data.rows import LOGS, digest, log_files
+    from kamerton.model.limits import load_limits
 
-    limits = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
-    folder = prepared.folder.with_name(f"{prepared.folder.name}-{limits}")
+    own = load_limits(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    asked = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
+    folder = prepared.folder.with_name(f"{prepared.folder.name}-{asked}")
     with log_files(folder) as part:
         for name in LOGS:
             shutil.copyfile(prepared.folder / name, part / name)
         log = FaultLog(data.policy, part, folder / LOGS[0])
-        limit: dict[str, Any] = {
-            "max_length": data.max_length,
-            "overlong": data.overlong,
-            "control_tokens": data.control_tokens,
-        }
+        limits = Limits(data.max_length, data.overlong, log, own)
         encoded = {
-            name: encode(examples, tokenizer, **limit, cache=cache, name=name, log=log)
+            name: encode_within(limits, examples, tokenizer, data.control_tokens, cache=cache, name=name)
             for name, examples in prepared.splits.items()
             if len(examples)
         }
+        limits.report(tokenizer)
         log.flush()
     report = _with_encoding(prepared.report, encoded, log)
     if log.errors:

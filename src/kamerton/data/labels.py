@@ -97,8 +97,8 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
     texts = Examples(store, rows).completions
     bad: npt.NDArray[np.bool_] = np.asarray(pc.is_in(texts, value_set=pa.array(unknown, pa.string())))
     fix = (
-        "correct it, leave such rows out (data.policy.unknown-label=drop), add it to data.labels, or take all answers"
-        " for free text (data.labels=null)"
+        "correct it, add it to data.labels, or set data.policy.unknown-label=drop (leaves such rows out) or"
+        " data.labels=null (takes all answers for free text)"
     )
     for row in rows[bad].tolist():
         file, number = store.place(row)
@@ -117,7 +117,7 @@ def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: F
         if missing:
             shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
             message = f"the {name} split has no row with {len(missing)} of {len(labels)} labels: {shown}"
-            fix = "add rows, set split.stratify=label, or choose another split.seed"
+            fix = "set split.stratify=label or another split.seed, or add rows"
             log.add(Fault("label-missing", message, fix, file, column="label"))
     for label in labels:
         if 0 < train[label] < RARE:
@@ -126,5 +126,5 @@ def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: F
     present = [(count, label) for label, count in train.items() if count]
     if present and max(present)[0] > IMBALANCE * min(present)[0]:
         message = f"{max(present)[1]!r} has {max(present)[0]} training rows and {min(present)[1]!r} {min(present)[0]}"
-        fix = "set data.balance to weights, over or under, or add rows"
+        fix = "data.balance=weights (or over, or under), or add rows"
         log.add(Fault("label-imbalance", message, fix, file, column="label"))

@@ -131,7 +131,7 @@ def _report(
     drop = log.action(code) in ("drop", "error")
     for i in np.flatnonzero(odd).tolist():
         file, number = store.place(int(rows[i]))
-        log.add(Fault(code, message(i), f'look at the row, or set data.policy.{code} to "drop"', file, number))
+        log.add(Fault(code, message(i), f"look at the row, or set data.policy.{code}=drop", file, number))
         if drop:
             log.reject(file, number, code)
     return odd if drop else np.zeros(len(rows), bool)

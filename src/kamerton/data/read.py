@@ -8,13 +8,15 @@ a whole.
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +24,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kamerton.data.commands import comma_separated, reading, renamed, target
 from kamerton.data.csv_rows import csv_rows
+from kamerton.data.encodings import encoding_advice
+from kamerton.data.json_file import LARGEST, json_file, records, whole_value
+from kamerton.data.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
+from kamerton.data.sniff import HEAD, foreign, other_table
 from kamerton.data.sources import PACKED, DataFile
 from kamerton.data.trec import trec_rows
 from kamerton.errors import Fault
@@ -31,6 +38,8 @@ Row = tuple[int, dict[str, Any] | Fault]
 Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it unusable
 BOM = b"\xef\xbb\xbf"
 UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
+MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+LOOKED_AT = 4 * 2**20  # bytes of a file with another encoding
 LONGEST_LINE = 64 * 2**20  # bytes
 KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
 
@@ -43,22 +52,46 @@ def read_rows(file: DataFile) -> Iterator[Row]:
             yield from _parquet_rows(file.path)
             return
         with open_bytes(file.path) as stream:
-            lines = decoded_lines(stream, name, file.encoding)
+            fault = foreign(stream.peek(HEAD)[:HEAD], file)
+            if fault is not None:
+                yield 0, fault
+                return
+            lines = decoded_lines(stream, name, file.encoding, partial(_advice, file))
             if file.format == "jsonl":
-                yield from _json_rows(lines, name)
+                yield from _json_rows(lines, file)
             elif file.format == "csv":
-                yield from csv_rows(lines, name, "\t" if ".tsv" in file.path.suffixes else ",")
+                yield from _table_rows(lines, file)
             else:
                 yield from trec_rows(lines, name)
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-        what = (str(error) or type(error).__name__).splitlines()[0]
-        yield 0, Fault("unreadable-file", f"the file breaks off or is damaged: {what}", "write it again", name)
+        yield 0, _damaged(file, (str(error) or type(error).__name__).splitlines()[0])
     except UnicodeError as error:
         fix = f"save the file as {file.encoding}, or set data.encoding to what it is"
         yield 0, Fault("unreadable-file", f"the file is not {file.encoding}: {error}", fix, name)
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def _damaged(file: DataFile, why: str) -> Fault:
+    """The fault of a file that cannot be opened as what its name says: it is something else, or broken."""
+    path, packing = file.path, MAGIC.get(file.path.suffix.lower())
+    with open(path, "rb") as stream:
+        head = stream.read(HEAD)
+    if not head.startswith(packing or b"PAR1"):
+        fault = foreign(head, file)
+        if fault is not None:
+            return fault
+        if packing:
+            message, fix = f"the file is named {path.suffix} and is not packed", renamed(path, path.stem, file.split)
+            return Fault("unreadable-file", message, fix, str(path))
+    return Fault("unreadable-file", f"the file breaks off or is damaged: {why}", "write it again", str(path))
+
+
+def _advice(file: DataFile) -> str:
+    """What to do about bytes of this file that are not in its encoding."""
+    with open_bytes(file.path) as stream:
+        return encoding_advice(stream.read(LOOKED_AT).split(b"\n"), file.encoding)
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
     """A file to read, unpacked on the way if its name ends in .gz or .zst."""
     if path.suffix.lower() in PACKED:
         kind = "gzip" if path.suffix.lower() == ".gz" else "zstd"
@@ -66,17 +99,19 @@ def open_bytes(path: Path) -> IO[bytes]:
     return open(path, "rb")
 
 
-def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[Line]:
+def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[[], str]) -> Iterator[Line]:
     """Each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row.
+
+    `advise` is asked once what to do about such bytes.
 
     Raises UnicodeError where the whole file is in another encoding.
     """
     if "\n".encode(encoding) != b"\n" and encoding.lower() not in UTF8:
-        for text in io.TextIOWrapper(stream, encoding, newline="\n"):  # lines of UTF-16 and the like
-            yield text, None
+        for number, text in enumerate(io.TextIOWrapper(stream, encoding, newline="\n")):  # lines of UTF-16 and the like
+            yield text if number else text.removeprefix("\ufeff"), None
         return
     codec = "utf-8" if encoding.lower() in UTF8 else encoding
-    offset = 0
+    offset, fix = 0, ""
     while line := stream.readline(LONGEST_LINE):
         start, offset = offset, offset + len(line)
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
@@ -86,12 +121,11 @@ def decoded_lines(stream: IO[bytes], file: str, encoding: str) -> Iterator[Line]
             continue
         if start == 0 and codec == "utf-8" and line.startswith(BOM):
             line, start = line[len(BOM) :], len(BOM)
-        elif start == 0 and codec == "utf-8" and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UnicodeError("it begins with the byte order mark of utf-16")
         try:
             yield line.decode(codec), None
         except UnicodeDecodeError as error:
-            yield line.decode(codec, "replace"), _undecodable(error, file, codec, start)
+            fix = fix or advise()
+            yield line.decode(codec, "replace"), _undecodable(error, file, codec, start, fix)
 
 
 def _skip_line(stream: IO[bytes]) -> int:
@@ -104,23 +138,66 @@ def _skip_line(stream: IO[bytes]) -> int:
     return size
 
 
-def _undecodable(error: UnicodeDecodeError, file: str, encoding: str, start: int) -> Fault:
+def _undecodable(error: UnicodeDecodeError, file: str, encoding: str, start: int, fix: str) -> Fault:
     byte = error.object[error.start]
     message = f"byte 0x{byte:02x} at offset {start + error.start:,} of the file is not {encoding}"
-    fix = f"save the file as {encoding}, or set data.encoding to what it is (often latin-1 or cp1252)"
     return Fault("undecodable-byte", message, fix, file)
 
 
-def _json_rows(lines: Iterator[Line], file: str) -> Iterator[Row]:
-    for number, (line, fault) in enumerate(lines, 1):
-        if fault is not None:
-            yield number, fault
-        elif line and not line.isspace():
-            record = _json_object(line, file)
-            if isinstance(record, Fault) and number == 1 and line.lstrip().startswith("[") and not _ended(line):
-                yield 0, _json_array(file)
-                return
-            yield number, record
+def _table_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
+    """Rows of a table, whose header must be separated as the file's ending says."""
+    delimiter = "\t" if ".tsv" in file.path.suffixes else ","
+    header = next(lines, None)
+    fault = None if header is None else other_table(header[0], file, delimiter)
+    if fault is not None:
+        yield 0, fault
+    elif header is not None:
+        unquoted = ""
+        if delimiter == "\t":
+            unquoted = comma_separated(file.path, delimiter, file.encoding, quotes=False)
+            unquoted += f", then {reading(target(file.path, '.csv'), file.split)}"
+        yield from csv_rows(chain([header], lines), str(file.path), delimiter, unquoted)
+
+
+def _json_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
+    name = str(file.path)
+    numbered = (
+        (number, line, fault) for number, (line, fault) in enumerate(lines, 1) if fault or (line and not line.isspace())
+    )
+    first = next(numbered, None)
+    if first is None:
+        return
+    second = next(numbered, None)
+    fault = _one_value(first[1], file, alone=second is None)
+    if fault is not None:
+        yield 0, replace(fault, fix=f"{fault.fix}, then {reading(target(file.path, '.jsonl'), file.split)}")
+        return
+    for number, line, fault in chain([first], [] if second is None else [second], numbered):
+        yield number, fault or _json_object(line, name)
+
+
+def _one_value(first: str, file: DataFile, *, alone: bool) -> Fault | None:
+    """The fault of a file that is not an object on each line but one value, or values over many lines."""
+    if not first.lstrip("\ufeff \t").startswith(("{", "[")):
+        return None
+    try:
+        value = orjson.loads(first)
+    except orjson.JSONDecodeError:
+        if alone:
+            return None
+        with open_bytes(file.path) as stream:
+            return json_file(stream.read(LARGEST).decode(file.encoding, "replace"), file.path)
+    if not alone or not value:
+        return None
+    if isinstance(value, list):
+        return whole_value(value, file.path) if isinstance(value[0], dict) else None
+    known = (
+        *PROMPT_NAMES,
+        *COMPLETION_NAMES,
+        *CHAT_NAMES,
+        *(name for name in asdict(file.columns).values() if isinstance(name, str)),
+    )
+    return whole_value(value, file.path) if records(value) and not any(name in value for name in known) else None
 
 
 def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
@@ -184,15 +261,6 @@ def _repeated_key(line: str, file: str) -> Fault | None:
     if not twice:
         return None
     return Fault("repeated-key", f"the key {twice[0]!r} is there twice", "keep one of them", file, column=twice[0])
-
-
-def _ended(line: str) -> bool:
-    return line.rstrip().endswith("]")
-
-
-def _json_array(file: str) -> Fault:
-    message = "the file is one JSON array over many lines, not one object per line"
-    return Fault("unreadable-file", message, f"convert it: jq -c '.[]' {file} > rows.jsonl", file)
 
 
 def _json_type(value: object) -> str:

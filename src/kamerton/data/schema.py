@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.chat import chat_fields
+from kamerton.data.commands import setting
 from kamerton.data.options import Columns
 from kamerton.data.text import Action, checked
 from kamerton.errors import Fault
@@ -86,33 +86,31 @@ def _find(present: list[str], columns: Columns) -> Layout | Fault:
 def unknown_column(name: str, present: list[str], key: str) -> Fault:
     """A column that the user named and the row has not, with the nearest that it has."""
     near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
-    fix = f"set {key}={near[0]}" if near else f"set {key} to one of them"
+    fix = f"set {setting(key, near[0])}" if near else f"set {key} to one of them"
     return Fault("unknown-column", f"there is no column {name!r} ({listed(present)})", fix, column=name)
 
 
 def _missing(what: str, present: list[str]) -> Fault:
     message = f"the row has no {what} ({listed(present)})"
     fix = f"add the field {what}, or name the column that holds it: data.columns.{what}=NAME"
-    if len(present) == 1 and any(sign in present[0] for sign in ";|\t"):
-        fix = "separate the columns of a .csv file with commas, those of a .tsv file with tabs"
     return Fault("missing-field", message, fix, column=what)
 
 
 def nowhere(fault: Fault, names: Sequence[str], columns: Columns, format: str) -> Fault:
     """What no row of a file has, said once for all of them: most have the columns `names`, and the fix uses them."""
-    if fault.code != "missing-field" or fault.fix.startswith("separate"):
+    if fault.code != "missing-field":
         return fault
     fix = fault.fix
     prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, list(names))
     completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
     free = [name for name in names if name not in (prompt, completion)]
     lacking = [what for what, name in (("prompt", prompt), ("completion", completion)) if name is None]
-    if len(free) == len(lacking) and all(re.fullmatch(r"[\w.-]+", name) for name in free):
+    if len(free) == len(lacking):
         fix = "name the columns: " + " ".join(
-            f"data.columns.{what}={name}" for what, name in zip(lacking, free, strict=True)
+            setting(f"data.columns.{what}", name) for what, name in zip(lacking, free, strict=True)
         )
     if format == "csv":
-        fix += "; or, if the first line is data, write a header above it: prompt,completion"
+        fix += " or, if the first line is data, write a header above it: prompt,completion"
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 

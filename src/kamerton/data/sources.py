@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kamerton.data.commands import parquet_of, renamed, setting
 from kamerton.data.options import FORMATS, Columns, DataOptions, Source
+from kamerton.data.sniff import HEAD, foreign
+from kamerton.data.trec import is_trec
 from kamerton.errors import Fault
 
 ENDINGS = {
@@ -43,8 +47,8 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
             paths, missing = _expand(pattern, key, source.format)
             faults += missing
             for path in paths:
-                faults += _check_file(path, source.format)
                 files.append(DataFile(path, split, name, source.format, source.encoding, source.columns))
+                faults += _check_file(files[-1])
     return files, faults + _twice(files)
 
 
@@ -88,10 +92,11 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
 def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
     """The directory's files of this format, but hidden ones; and a warning of others that hold data."""
     here = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    found = [p for p in here if p.is_file() and _has_ending(p, format)]
+    saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+    found = [p for p in here if p.is_file() and _has_ending(p, format) and not saved]
     if not found:
         message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
-        return [], [Fault("missing-file", message, f"point {key} at the files", str(path), column=key)]
+        return [], [Fault("missing-file", *_other_files(path, key, message), str(path), column=key)]
     formats = [name for name in ENDINGS if name != format]
     others = [p.name + "/" * p.is_dir() for p in here if p.is_dir() or any(_has_ending(p, name) for name in formats)]
     if not others:
@@ -99,6 +104,21 @@ def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[F
     shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
     fix = f"nothing, if that is meant; else give them to {key} as well, or make them data.sources"
     return found, [Fault("not-read", f"of this directory {shown} is not read", fix, str(path), severity="warning")]
+
+
+def _other_files(path: Path, key: str, message: str) -> tuple[str, str]:
+    """What a directory without files of the format holds instead, and what to do."""
+    arrow: dict[str, list[Path]] = {}
+    for file in sorted([*path.glob("*.arrow"), *path.glob("*/*.arrow")]):
+        arrow.setdefault("rows" if file.parent == path else file.parent.name, []).append(file)
+    if arrow:
+        what = "it is one of datasets' save_to_disk, with Arrow files"
+        return f"{message}; {what}", parquet_of(arrow)
+    for folder in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
+        for format in FORMATS[:3]:
+            if any(_has_ending(p, format) for p in folder.iterdir() if p.is_file()):
+                return message, f"for the {format} files: data={format} {setting(key, str(folder))}"
+    return message, f"point {key} at the files"
 
 
 def _missing(path: Path, key: str) -> Fault:
@@ -117,19 +137,37 @@ def _has_ending(path: Path, format: str) -> bool:
     return name.endswith(ENDINGS[format])
 
 
-def _check_file(path: Path, format: str) -> list[Fault]:
-    if not _has_ending(path, format):
-        message = f"a {format} file ends in {' or '.join(ENDINGS[format])}"
-        others = [name for name in ENDINGS if name != format and _has_ending(path, name)]
-        fix = f"set data={others[0]}" if others else "rename the file, or set data to its format"
-        return [Fault("wrong-extension", message, fix, str(path))]
+def _check_file(file: DataFile) -> list[Fault]:
+    path = file.path
     if not path.is_file():
         return [Fault("unreadable-file", "this is not a regular file", "point to a file", str(path))]
     if not os.access(path, os.R_OK):
-        return [Fault("no-permission", "the file cannot be read", f"allow it: chmod u+r {path}", str(path))]
+        fix = f"allow it: chmod u+r {shlex.quote(str(path))}"
+        return [Fault("no-permission", "the file cannot be read", fix, str(path))]
     if path.stat().st_size == 0:
         return [Fault("empty-file", "the file is empty", "point to a file with rows", str(path))]
-    return []
+    return [] if _has_ending(path, file.format) else [_wrong_ending(file)]
+
+
+def _wrong_ending(file: DataFile) -> Fault:
+    """What a file is whose ending is not one of its format's."""
+    path = file.path
+    with open(path, "rb") as stream:
+        head = stream.read(HEAD)
+    others = [name for name in ENDINGS if name not in (file.format, "trec") and _has_ending(path, name)]
+    fault = foreign(head, file)
+    if fault is not None and not others:
+        return fault
+    message = f"a {file.format} file ends in {' or '.join(ENDINGS[file.format])}"
+    if others:
+        fix = f"set data={others[0]}"
+    elif is_trec(head.decode("latin-1").partition("\n")[0]):
+        fix = "set data=trec"
+    elif head.lstrip().startswith((b"{", b"[")):
+        fix = f"if each line is a JSON object: {renamed(path, f'{path.stem}.jsonl', file.split)}"
+    else:
+        fix = 'write its texts as CSV with a header, or as JSON Lines: {"text": ...} on each line'
+    return Fault("wrong-extension", message, fix, str(path))
 
 
 def _twice(files: list[DataFile]) -> list[Fault]:

@@ -62,7 +62,7 @@ def _not_a_string(value: object, column: str) -> Fault:
     kind = KINDS.get(type(value), f"a {type(value).__name__}")
     message, fix = f"{column} is {kind}, not a string", f"write {column} as a text"
     if isinstance(value, int | float):
-        return Fault("not-a-string", message, f'{fix}, or set data.policy.not-a-string to "fix"', column=column)
+        return Fault("not-a-string", message, f"{fix}, or set data.policy.not-a-string=fix", column=column)
     return Fault("not-text", message, fix, column=column)
 
 
@@ -103,18 +103,18 @@ def _outer_whitespace(text: str) -> str | None:
 
 
 CHECKS = (
-    Check("mojibake", _mojibake, _repaired, 'repair the encoding, or set data.policy.mojibake to "fix"'),
+    Check("mojibake", _mojibake, _repaired, "repair the encoding, or set data.policy.mojibake=fix"),
     Check(
         "control-characters",
         _controls,
         lambda text: CONTROLS.sub("", text),
-        'remove it, or set data.policy.control-characters to "fix"',
+        "remove it, or set data.policy.control-characters=fix",
     ),
     Check(
         "not-nfc",
         _not_nfc,
         lambda text: unicodedata.normalize("NFC", text),
-        'normalise it, or set data.policy.not-nfc to "fix"',
+        "normalise it, or set data.policy.not-nfc=fix",
     ),
-    Check("outer-whitespace", _outer_whitespace, str.strip, 'strip it, or set data.policy.outer-whitespace to "fix"'),
+    Check("outer-whitespace", _outer_whitespace, str.strip, "strip it, or set data.policy.outer-whitespace=fix"),
 )

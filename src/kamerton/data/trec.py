@@ -35,6 +35,11 @@ def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[
         yield number, item if isinstance(item, Fault) else _row(item, fine)
 
 
+def is_trec(line: str) -> bool:
+    """Whether a line is one of such a file."""
+    return not isinstance(_parse(line, ""), Fault)
+
+
 def _parse(line: str, file: str) -> tuple[str, str, str] | Fault:
     """`("NUM", "NUM:count", "How many ... ?")`."""
     label, _, question = line.strip().partition(" ")

@@ -106,6 +106,19 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     return tokenizer
 
 
+def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The model's configuration alone."""
+    from transformers import AutoConfig
+
+    if name == TINY:
+        from kamerton.model.tiny import tiny_config
+
+        return tiny_config()
+    folder, revision = _folder(name, revision)
+    with quiet():
+        return AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
+
+
 def load_model(
     name: str,
     *,

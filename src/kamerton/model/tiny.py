@@ -31,9 +31,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(seed: int = 0) -> LlamaForCausalLM:
-    """About 0.1 million parameters; the weights depend on `seed` alone."""
-    config = LlamaConfig(
+def tiny_config() -> LlamaConfig:
+    """The shape of the model, with a row of the embedding for each token of `tiny_tokenizer`."""
+    return LlamaConfig(
         vocab_size=len(_SPECIAL) + 256,
         hidden_size=64,
         intermediate_size=128,
@@ -47,6 +47,10 @@ def tiny_model(seed: int = 0) -> LlamaForCausalLM:
         tie_word_embeddings=True,
         dtype="float32",
     )
+
+
+def tiny_model(seed: int = 0) -> LlamaForCausalLM:
+    """About 0.1 million parameters; the weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return LlamaForCausalLM(tiny_config())

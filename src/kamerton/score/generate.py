@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
+from kamerton.model.limits import positions_of
 from kamerton.model.parts import base_of
 from kamerton.plan.cut import MicroBatch, cut_examples
 from kamerton.score.sampling import Decoding, choose, only
@@ -109,7 +110,7 @@ def generate(
 def _rooms(model: Any, prompts: Sequence[Prompt], most: int) -> list[int]:
     """How many tokens each answer may have; a choice may always end."""
     wanted = [max(map(len, prompt.choices), default=most) for prompt in prompts]
-    positions = getattr(base_of(model).config, "max_position_embeddings", None)
+    positions = positions_of(base_of(model).config)
     if positions is None:
         return wanted
     rooms = [min(room, positions - len(prompt.tokens)) for prompt, room in zip(prompts, wanted, strict=True)]

@@ -58,7 +58,7 @@ def load_test_set(subject: Subject, limit: int | None, *, tokenised: bool) -> Te
         chosen = examples if limit is None else examples[:limit]
         return TestSet(chosen, prepared.labels, prepared.fingerprint, prepared.report)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
-    prepared, encoded = encode_splits(_only(prepared, key) if alone else prepared, tokenizer, data, cache)
+    prepared, encoded = encode_splits(_only(prepared, key) if alone else prepared, tokenizer, data, options, cache)
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, prepared.report, tokenizer, split)
 

@@ -26,6 +26,7 @@ from kamerton.config.schema import Config
 from kamerton.data.example import Message
 from kamerton.data.tokenize import Prompt, StretchTokenizer
 from kamerton.model.ends import end_tokens
+from kamerton.model.limits import positions_of
 from kamerton.model.load import load_tokenizer
 from kamerton.model.parts import base_of
 from kamerton.score.subject import load_named, load_run, run_config
@@ -113,8 +114,7 @@ class Models:
         tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
         stretches = StretchTokenizer(tokenizer, config.data.control_tokens)
         ends = end_tokens(loaded.model, tokenizer, _ending(stretches))
-        positions = getattr(base_of(loaded.model).config, "max_position_embeddings", None) or self._context
-        context = min(positions, self._context)
+        context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
         print_of = _fingerprint(key)
         return Served(key, loaded.model, tokenizer, stretches, ends, context, loaded.device, print_of, base)
 

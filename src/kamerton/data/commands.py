@@ -1,0 +1,91 @@
+"""Commands that make a readable file of one that is not: printed in faults, to be pasted into a shell."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+
+def setting(key: str, value: str) -> str:
+    """`key=value` as it is typed: quoted for Hydra if it would read another value, and for the shell."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    typed = f"{key}={value}"
+    try:
+        plain = OverridesParser.create().parse_override(typed).value() == value and value.strip() == value
+    except HydraException:
+        plain = False
+    if not plain or " " in value:
+        escaped = re.sub(r'(\\+)?("|$)', lambda found: (found[1] or "") * 2 + ('\\"' if found[2] else ""), value)
+        typed = f'{key}="{escaped}"'
+    return shlex.quote(typed)
+
+
+def python(code: str) -> str:
+    """A command that runs some code; data are printed, or written to the file that the code names."""
+    return f"python -c {shlex.quote(code)}"
+
+
+def json_lines(path: Path, key: str | None = None) -> str:
+    """Writes each record of a JSON array, or of the array below a key, on a line."""
+    below = "" if key is None else f"[{json.dumps(key)}]"
+    rows = f"json.load(pyarrow.input_stream({json.dumps(str(path))})){below}"
+    code = f"import json, pyarrow; print(*map(json.dumps, {rows}), sep={json.dumps(chr(10))})"
+    return f"{python(code)} > {target(path, '.jsonl')}"
+
+
+def joined_objects(path: Path) -> str:
+    """Writes each of several JSON objects that stand one after the other on a line."""
+    text = f'pyarrow.input_stream({json.dumps(str(path))}).read().decode("utf-8-sig")'
+    parts = f'(json.dumps(json.loads(part)) for part in re.split(r"(?<=}})\\s*\\n\\s*(?={{)", {text}))'
+    code = f"import json, pyarrow, re; print(*{parts}, sep={json.dumps(chr(10))})"
+    return f"{python(code)} > {target(path, '.jsonl')}"
+
+
+def python_objects(path: Path) -> str:
+    """Writes lines of Python dictionaries as JSON."""
+    lines = f'open({json.dumps(str(path))}, encoding="utf-8")'
+    code = f"import ast, json; [print(json.dumps(ast.literal_eval(line))) for line in {lines} if line.strip()]"
+    return f"{python(code)} > {target(path, '.jsonl')}"
+
+
+def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool = True, skip: int = 0) -> str:
+    """Writes a table with another delimiter, or one without quoting, as CSV."""
+    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    read = f"open({json.dumps(str(path))}, newline={json.dumps('')}, encoding={json.dumps(encoding)})"
+    if skip:
+        read = f"itertools.islice({read}, {skip}, None)"
+    how = f"delimiter={json.dumps(delimiter)}" + ("" if quotes else ", quoting=csv.QUOTE_NONE")
+    write = f'open({json.dumps(target(path, ".csv"))}, "w", newline="", encoding="utf-8")'
+    return python(f"import csv, itertools; csv.writer({write}).writerows(csv.reader({read}, {how}))")
+
+
+def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
+    """Writes the Arrow files of each split as `SPLIT.parquet`, and names the settings that read those."""
+    given = json.dumps({name: [str(path) for path in paths] for name, paths in files.items()})
+    tables = f"pa.concat_tables([pa.ipc.open_{'stream' if stream else 'file'}(f).read_all() for f in files])"
+    write = f'[pq.write_table({tables}, name + ".parquet") for name, files in {given}.items()]'
+    splits = {"train", "validation", "test"}
+    keys = {name: f"data.{name}" if set(files) <= splits and "train" in files else "data.path" for name in files}
+    read = " ".join(setting(key, f"{name}.parquet") for name, key in keys.items())
+    return f"{python(f'import pyarrow as pa, pyarrow.parquet as pq; {write}')}, then data=parquet {read}"
+
+
+def renamed(path: Path, name: str, split: str | None) -> str:
+    """Gives the file another name, and the setting that reads it."""
+    new = path.with_name(name)
+    return f"{shlex.join(['mv', str(path), str(new)])}, then {reading(new, split)}"
+
+
+def reading(path: Path | str, split: str | None) -> str:
+    """The setting that reads a file: `data.path`, or that of the split that it is."""
+    return setting(f"data.{split or 'path'}", str(path))
+
+
+def target(path: Path, ending: str) -> str:
+    """The name of a new file in the current folder that is not that of the old one."""
+    stem = re.sub(r"[^\w.-]", "_", path.name.split(".")[0]) or "rows"
+    return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"

@@ -1,0 +1,90 @@
+"""What of the encoded rows the limits on their length, and the model, do not allow: said once for all splits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kamerton.data.faults import FaultLog
+from kamerton.data.store import Examples, Index
+from kamerton.errors import Fault
+from kamerton.model.limits import ModelLimits
+
+Lengths = npt.NDArray[np.int32]
+
+
+class Limits:
+    """How long rows may be, what becomes of longer ones, and which tokens the model has.
+
+    Each split is shown to `long_rows` and `unknown_tokens`; `report` then puts what they met into `log`.
+    """
+
+    def __init__(self, max_length: int, overlong: str, log: FaultLog, model: ModelLimits) -> None:
+        self.overlong, self.log, self.tokens = overlong, log, model.tokens
+        self.positions = model.positions
+        self.configured = max_length
+        self.most = min(max_length, model.positions or max_length)
+        self._lengths: list[Lengths] = []  # of all rows that were looked at
+        self._first_long: tuple[str, int] | None = None
+        self._first_unknown: tuple[str, int, int] | None = None
+        self._unknown = 0
+
+    def long_rows(self, examples: Examples, once: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
+        """Positions of the rows that are too long; `once` marks where a row comes first. Each is written down."""
+        self._lengths.append(lengths[once])
+        found: Index = np.flatnonzero(lengths > self.most)
+        for i in found[once[found]].tolist():
+            file, row = place = examples.store.place(int(examples.rows[i]))
+            self._first_long = min(self._first_long or place, place)
+            if self.overlong == "truncate":
+                self.log.truncate(file, row, "too-long", tokens=int(lengths[i]), kept=self.most)
+            else:
+                self.log.reject(file, row, "too-long", tokens=int(lengths[i]))
+        return found
+
+    def unknown_tokens(self, file: str, row: int, token: int) -> None:
+        """Counts a row with a token that the model's embedding has no row for."""
+        self._unknown += 1
+        self._first_unknown = min(self._first_unknown or (file, row, token), (file, row, token))
+
+    def report(self, tokenizer: Any) -> None:
+        """The faults of all splits together."""
+        if self._first_long is not None and self.overlong != "truncate":
+            fault = self._too_long(np.concatenate(self._lengths), *self._first_long)
+            (self.log.warn if self.overlong == "drop" else self.log.add)(fault)
+        if self._first_unknown is not None:
+            file, row, token = self._first_unknown
+            name = tokenizer.convert_ids_to_tokens(token)
+            rows = f"{self._unknown:,} row{'s hold' if self._unknown > 1 else ' holds'} such tokens, here {name!r}"
+            message = f"{self._mismatch(tokenizer)}: {rows} ({token})"
+            self.log.add(Fault("unknown-token", message, _resize(tokenizer), file, row))
+        elif self.tokens is not None and (tokenizer.pad_token_id or 0) >= self.tokens:
+            message = f"{self._mismatch(tokenizer)}: its pad token {tokenizer.pad_token!r} is {tokenizer.pad_token_id}"
+            self.log.add(Fault("unknown-token", message, _resize(tokenizer), column="model.name"))
+
+    def _too_long(self, lengths: Lengths, file: str, row: int) -> Fault:
+        longest, upper = int(lengths.max()), int(np.ceil(np.quantile(lengths, 0.95)))
+        count = int((lengths > self.most).sum())
+        limit = "data.max_length" if self.configured <= self.most else "the model's positions"
+        message = (
+            f"{count:,} of {len(lengths):,} rows have more tokens than {limit} ({self.most:,}):"
+            f" the longest has {longest:,}, 95 % have at most {upper:,}"
+        )
+        cut = "data.overlong=truncate (the prompt loses its beginning)"
+        if self.overlong == "drop":
+            message, cut = f"{message}; they are left out", "nothing, if that is meant; else data.overlong=truncate"
+        else:
+            cut += " or data.overlong=drop (leaves them out)"
+        raised = self.positions is None or longest <= self.positions
+        longer = f"data.max_length={longest}" if raised else f"a model with at least {longest:,} positions"
+        return Fault("too-long", message, f"{cut}, or {longer}", file, row)
+
+    def _mismatch(self, tokenizer: Any) -> str:
+        return f"the tokenizer has {len(tokenizer):,} tokens and the model's embedding {self.tokens:,} rows"
+
+
+def _resize(tokenizer: Any) -> str:
+    resized = f"model.resize_token_embeddings({len(tokenizer)})"
+    return f"use the tokenizer that the model was saved with, or resize the embedding ({resized}) and save the model"
