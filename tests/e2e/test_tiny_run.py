@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
 from kamerton.cli import main
@@ -517,8 +518,10 @@ def test_averaged_weights_are_what_is_exported_and_scored(train: Train, options:
     assert test == pytest.approx(validation, rel=0.2)
 
 
-def test_a_plain_lora_of_the_base_is_exported_from_pissa(train: Train) -> None:
+def test_a_plain_lora_of_the_base_is_exported_from_pissa(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     run = train("adapter.init=pissa", "adapter.r=4", "trainer.max_steps=4", "base=false")
+    assert "a LoRA adapter; README.md there has the code to load it" in capsys.readouterr().out
+    assert AutoPeftModelForCausalLM.from_pretrained(run / "model").peft_config["default"].r == 8  # by its folder alone
     assert json.loads((run / "model" / "adapter_config.json").read_text())["r"] == 8
     assert "pissa" not in (run / "model" / "adapter_config.json").read_text()
 
