@@ -160,6 +160,7 @@ def test_settings_of_generating_keep_what_the_model_had(tmp_path: Path) -> None:
         settings = json.loads((tmp_path / name / "generation_config.json").read_text())
         assert settings["eos_token_id"] == [0, 1, 7]  # the tokenizer's, the template's end of turn, the model's own
         assert settings["pad_token_id"] == tokenizer.pad_token_id
+        assert "_from_model_config" not in settings
         assert (settings["max_new_tokens"], settings["temperature"]) == (99, 0.6)
 
 

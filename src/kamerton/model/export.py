@@ -51,6 +51,7 @@ def _write_generation(model: Any, tokenizer: Any, folder: Path) -> None:
         return
     # As JSON: transformers refuses to save settings of sampling that contradict each other, once one is changed.
     settings = json.loads(own.to_json_string())
+    settings.pop("_from_model_config", None)  # transformers may make such settings anew from config.json
     ends = sorted(end_tokens(model, tokenizer, answer_ending(tokenizer)))
     settings |= {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
     settings |= {} if tokenizer.pad_token_id is None else {"pad_token_id": tokenizer.pad_token_id}
