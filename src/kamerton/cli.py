@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hydra_plugins.kamerton import _jobs
 from kamerton.output import drop_output, echo, outlive_reader, replace_unencodable
@@ -52,6 +53,9 @@ Exit codes: 0 done, 1 failed, 2 bad configuration or data, 3 regression gate fai
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
+    if arguments is None:
+        with suppress(FileNotFoundError):  # the current folder has been deleted
+            _keep_the_folder_out()
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     replace_unencodable()
     if command == "runs":  # shows what goes on elsewhere: without a reader there is nothing to do
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
-    _jobs.command[:] = [sys.executable, "-m", "kamerton", command]  # what hydra/launcher=process starts for each job
+    _jobs.command[:] = [sys.executable, "-P", "-m", "kamerton", command]  # what hydra/launcher=process starts
     if command == "train":
         from kamerton.train.command import train_command
 
@@ -110,6 +114,16 @@ def _in_a_folder() -> bool:
         echo(fault, err=True)
         return False
     return True
+
+
+def _keep_the_folder_out() -> None:
+    """Where this process imports nothing from the current folder, no process below it does: ranks, launchers, workers.
+
+    A folder may hold files that were downloaded, and Python would take its modules before installed ones.
+    """
+    here = os.path.realpath("")
+    if not any(os.path.realpath(entry) == here for entry in sys.path):
+        os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _runs(arguments: Sequence[str]) -> int:

@@ -114,9 +114,10 @@ def start() -> list[str]:
     if _jobs.command:
         return list(_jobs.command)
     module = getattr(sys.modules["__main__"], "__spec__", None)
+    safe = ["-P"] if sys.flags.safe_path else []  # as this process, without modules of the current folder
     if module is not None:
-        return [sys.executable, "-m", module.name.removesuffix(".__main__")]
-    return [sys.executable, os.path.abspath(sys.argv[0])]
+        return [sys.executable, *safe, "-m", module.name.removesuffix(".__main__")]
+    return [sys.executable, *safe, os.path.abspath(sys.argv[0])]
 
 
 def _flags() -> list[str]:

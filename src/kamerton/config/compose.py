@@ -13,7 +13,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton import _overrides as _overrides  # choice(null,1) is read from here on
 
@@ -32,6 +33,22 @@ def plain(config: Any) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "hydra"}
+
+
+def resolved(config: Any) -> Any:
+    """Plain values of a section with every interpolation that can be resolved now; the others stay as text."""
+    if not isinstance(config, DictConfig | ListConfig):
+        return config
+    keys = list(config) if isinstance(config, DictConfig) else range(len(config))
+    values = {key: _resolved_at(config, key) for key in keys}
+    return list(values.values()) if isinstance(config, ListConfig) else {str(key): one for key, one in values.items()}
+
+
+def _resolved_at(config: Any, key: Any) -> Any:
+    try:
+        return resolved(config[key])
+    except OmegaConfBaseException:  # not there yet, as ${hydra.job.num}, or not set
+        return config._get_node(key)._value()
 
 
 def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:

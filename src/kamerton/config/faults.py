@@ -23,15 +23,18 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
-from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain
+from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved
+from kamerton.config.foreign import Setting, foreign_settings, typed_paths
 from kamerton.config.meant import option_meant
-from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
+from kamerton.config.origin import COMMAND_LINE, in_space, locator
+from kamerton.config.secrets import named
 from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
 from kamerton.config.sweep import begins_sweep, check_sweep
 from kamerton.config.syntax import syntax_fault
-from kamerton.config.trust import check_trust
+from kamerton.config.trust import Judged, check_trust
 from kamerton.errors import Fault
+from kamerton.providers.endpoint import is_loopback
 from kamerton.words import did_you_mean
 
 Deeper = Callable[[dict[str, Any]], list[Fault]]
@@ -50,14 +53,29 @@ TRAIN = Root(ROOT, check_values)
 
 @dataclass(frozen=True, slots=True)
 class _Composed:
-    """A configuration as plain values, Hydra's own section unresolved, and what was typed for it."""
+    """A configuration as plain values, Hydra's own section unresolved, and what was typed for it.
+
+    `resolved` is that section with what can be resolved, `foreign` what files of others set, `named` the values with
+    the environment's by name.
+    """
 
     values: dict[str, Any]
     hydra: dict[str, Any]
     overrides: list[str]
+    resolved: dict[str, Any]
+    foreign: list[Setting]
+    named: dict[str, Any]
+
+    def judged(self, typed: Sequence[Override], loader: ConfigLoaderImpl) -> Judged:
+        """What `check_trust` looks at, where `typed` was typed."""
+        choices = {one.key_or_group for one in typed if one.package is None and options_of(one, loader)}
+        variables = _VARIABLE.findall(" ".join(str(one.input_line) for one in typed))
+        paths = typed_paths(typed, loader)
+        return Judged(self.values, self.resolved, self.foreign, self.named, paths, choices, variables)
 
 
 _Compose = Callable[..., _Composed | Fault]
+_VARIABLE = re.compile(r"\boc\.env:\s*([^,}\s]+)")
 
 
 def check_overrides(
@@ -107,8 +125,7 @@ def _find(
         if isinstance(found, Fault):
             yield found
             continue
-        typed = [key_of(text) for text in found.overrides]
-        untrusted = check_trust(found.values, found.hydra, typed)
+        untrusted = check_trust(found.judged(kept, loader))
         given = {one.key_or_group for one in kept}
         from_file = [key for key in searched or () if key not in given]
         locate = in_space(locator(found.overrides, loader, root.name), from_file)
@@ -121,6 +138,22 @@ def _find(
         assert deeper is not None
         faults = sorted(deeper(found.values), key=lambda fault: fault.severity)  # "error" before "warning"
         yield from map(locate, faults)
+
+
+def untyped_faults(overrides: Sequence[str], config_dir: str | None = None) -> list[Fault]:
+    """Faults of overrides of `kamerton train` that nobody typed, such as those that a run directory keeps: what only
+    the command line may decide, or what keeps them from being composed. An endpoint on this machine and W&B's own
+    server are nothing that a stranger chose.
+    """
+    parsed, faults = _parse(overrides)
+    loader = config_loader(config_dir)
+    found = _compose([forced(one, str(one.input_line), loader) for one in parsed], config_dir, loader, ROOT)
+    if isinstance(found, Fault):
+        return [*faults, found]
+    harmless = {f"logger.{name}.mode" for name in mapping_at(found.values, "logger")}
+    harmless |= {"model.base_url"} if is_loopback(str(mapping_at(found.values, "model").get("base_url"))) else set()
+    untrusted = check_trust(Judged(found.values, found.resolved, found.foreign, found.named))
+    return [*faults, *(fault for fault in untrusted if fault.column not in harmless)]
 
 
 def _check_removed(found: _Composed, composed: _Compose, loader: ConfigLoaderImpl) -> list[Fault]:
@@ -199,13 +232,13 @@ def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderI
     search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
         config = compose_config([*search, *overrides], root, with_hydra=True)
-        hydra = OmegaConf.to_container(config.hydra)
+        hydra, settled = OmegaConf.to_container(config.hydra), resolved(config.hydra)
         assert isinstance(hydra, dict)
         with open_dict(config):
             del config["hydra"]  # a job does not see it either
-        if search and not any(key_of(text) == "hydra.searchpath" for text in overrides):
-            hydra.pop("searchpath")
-        return _Composed(plain(config), {str(key): value for key, value in hydra.items()}, overrides)
+        foreign = foreign_settings(overrides, loader, root)
+        own = {str(key): value for key, value in hydra.items()}
+        return _Composed(plain(config), own, overrides, settled, foreign, named(config))
     except MissingConfigException as error:
         return _missing_option(error, overrides, loader)
     except MarkedYAMLError as error:

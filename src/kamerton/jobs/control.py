@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 import yaml
 
+from kamerton.config.faults import untyped_faults
 from kamerton.config.origin import key_of
 from kamerton.decide.mask import MASK
 from kamerton.errors import Fault, UserError
+from kamerton.jobs.config import composing
 from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
 from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
-from kamerton.providers.endpoint import untrusted
 from kamerton.train.opening import FINISHED, LOCK, own
 from kamerton.train.rundir import RunDirectory
 
@@ -145,15 +146,24 @@ def _untrusted(path: Path, job: Mapping[str, Any]) -> Iterator[Fault]:
         message = f"it is read in the folder {job['cwd']}, whose files may let other people's code run"
         fix = "if you trust that folder, give --trust, or resume it from there"
         yield Fault("job.trust", message, fix, file=str(path), column="cwd")
-    for text in job["overrides"]:
+    fix = f"if you trust that run, give --trust, or go on with kamerton train … run_id={path.name}"
+    others = []
+    for text in map(str, job["overrides"]):
         key = key_of(text)
-        address = untrusted(text.partition("=")[2].strip("'\"")) if key == "model.base_url" else None
-        if address is not None:
-            yield replace(address, file=str(path), fix=f"{address.fix}, or give --trust")
-        if key in ("allow_targets", "model.trust_remote_code", "model.key") or key.startswith(("hydra", "-")):
-            message = f"its overrides hold {key}, which lets other people's code run, or sends them a secret"
-            fix = f"if you trust that run, give --trust, or go on with kamerton train … run_id={path.name}"
-            yield Fault("job.trust", message, fix, file=str(path), column=key)
+        if key.startswith(("hydra", "-")):
+            yield _not_typed(path, key, fix)
+        else:
+            others.append(text)
+    with composing:
+        faults = untyped_faults(others, job.get("config_dir"))
+    for fault in faults:
+        is_trust = fault.code in ("config.trust", "config.target")
+        yield _not_typed(path, fault.column or "", fix) if is_trust else replace(fault, file=str(path))
+
+
+def _not_typed(path: Path, key: str, fix: str) -> Fault:
+    message = f"its overrides hold {key}, which lets other people's code run, or sends them a secret"
+    return Fault("job.trust", message, fix, file=str(path), column=key)
 
 
 def _typed(path: Path) -> list[str]:

@@ -12,7 +12,15 @@ import yaml
 from kamerton.errors import Fault, UserError
 from kamerton.jobs.store import ENDED
 from kamerton.locks import hold
-from kamerton.providers.endpoint import Endpoint, connect, endpoint_faults, find_endpoint, translated, untrusted
+from kamerton.providers.endpoint import (
+    Endpoint,
+    connect,
+    endpoint_faults,
+    find_endpoint,
+    translated,
+    untrusted,
+    untrusted_key,
+)
 from kamerton.providers.remote import find_job
 from kamerton.train.opening import LOCK
 from kamerton.train.rundir import RunDirectory, read_record
@@ -33,7 +41,7 @@ def endpoint_of(path: Path) -> Endpoint:
     """The endpoint of a run; raises `UserError` where the key is missing or the address is nobody's here."""
     config: Mapping[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")).get("model") or {}
     written = config.get("base_url")
-    faults = [fault] if (fault := untrusted(written)) else []
+    faults = [fault for fault in (untrusted(written), untrusted_key(config.get("key"))) if fault]
     endpoint = find_endpoint(written, config.get("key"))
     begun = ((read_record(path) or {}).get("hosted") or {}).get("base_url")
     if begun not in (None, endpoint.shown):

@@ -80,14 +80,28 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def is_documented(url: object) -> bool:
+    """Whether an address is the one that is taken where none is given (None): of the environment, or OpenAI's."""
+    known = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
+    return url is None or str(url).strip().rstrip("/") in known
+
+
 def untrusted(url: str | None) -> Fault | None:
     """Why the key is not sent to an address that nobody typed but a run directory names: those come from anywhere."""
-    known = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
-    if url is None or url.rstrip("/") in known or is_loopback(url):
+    if is_documented(url) or is_loopback(str(url)):
         return None
-    message = f"the run names the endpoint {mask_text(url)}, and would be given your key"
-    fix = f"if you trust it: export {ADDRESS}={mask_text(url)}"
+    message = f"the run names the endpoint {mask_text(str(url))}, and would be given your key"
+    fix = f"if you trust it: export {ADDRESS}={mask_text(str(url))}"
     return Fault("hosted.trust", message, fix, column="model.base_url")
+
+
+def untrusted_key(key: str | None) -> Fault | None:
+    """Why the value of a variable is not sent that a run directory names, unless it is the key's own as well."""
+    if key in (None, KEY) or os.environ.get(str(key)) == os.environ.get(KEY):
+        return None
+    message = f"the run names the environment variable {key}, whose value would be sent"
+    fix = f'if that is the key of its endpoint: export {KEY}="${key}"'
+    return Fault("hosted.trust", message, fix, column="model.key")
 
 
 def connect(endpoint: Endpoint) -> OpenAI:

@@ -23,7 +23,7 @@ from kamerton.data.options import check_data_options
 from kamerton.errors import Fault, UserError
 from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
-from kamerton.providers.endpoint import untrusted
+from kamerton.providers.endpoint import untrusted, untrusted_key
 from kamerton.score.options import EvaluateOptions
 
 _TAKEN_OVER = ("data", "split", "batch", "score")
@@ -117,7 +117,7 @@ def _tuned(config: Config, record: Mapping[str, Any], path: Path) -> Config:
     if config.model.provider is None:
         return config
     name = (record.get("hosted") or {}).get("fine_tuned_model")
-    faults = [fault] if (fault := untrusted(config.model.base_url)) else []
+    faults = [one for one in (untrusted(config.model.base_url), untrusted_key(config.model.key)) if one]
     if not name:
         fix = f"go on with it: kamerton runs resume {path}"
         faults.append(Fault("evaluate.no-model", "its job has made no model", fix, file=str(path), column="run"))

@@ -8,6 +8,10 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+# A repository's own configuration can name commands, and a folder with data may hold one that was downloaded.
+_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_NO_HELPERS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+_STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
 _PACKAGES = ("kamerton", "torch", "transformers", "pytorch-lightning", "peft", "hydra-core", "torchmetrics")
 
 
@@ -27,10 +31,14 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> dict[str, Any] | None:
-    commit = _run("git", "rev-parse", "HEAD")
+    commit = _run(*_GIT, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_run("git", "status", "--porcelain", "--untracked-files=no"))}
+    known = _run(*_GIT, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.") or ""
+    scopes = [line.split(None, 1) for line in known.splitlines()]
+    own = [name for scope, name in scopes if scope not in ("system", "global")]
+    empty = [word for name in own for word in ("-c", f"{name}=")]  # a filter without a command changes nothing
+    return {"commit": commit, "dirty": bool(_run(*_GIT, *empty, *_STATUS))}
 
 
 def _machine() -> dict[str, Any]:
@@ -47,7 +55,8 @@ def _machine() -> dict[str, Any]:
 
 def _run(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        environment = {**os.environ, **_NO_HELPERS}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,93 @@
+"""What files set that are not Kamerton's own: an experiment, a sweep or an option in a folder that the user named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from kamerton.config.compose import options_of
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value as it is written, with its interpolations; `path` are the parts of its key, `file` is where it stands."""
+
+    path: Path
+    value: Any
+    file: str
+
+    @property
+    def key(self) -> str:
+        """The key as it is typed."""
+        return ".".join(self.path)
+
+
+def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[Setting]:
+    """Every value that foreign files of a composition set, wherever their packages put them."""
+    _, repository = loader._parse_overrides_and_create_caching_repo(root, list(overrides))
+    settings = []
+    for default in loader.compute_defaults_list(root, list(overrides), RunMode.RUN).defaults:
+        result = repository.load_config(default.config_path) if default.config_path else None
+        if result is not None and _is_foreign(result):
+            package = tuple(default.package.split(".")) if default.package else ()
+            content = OmegaConf.to_container(result.config)
+            file = f"{default.config_path}.yaml"
+            settings += [Setting(path, value, file) for path, value in leaves(content, package)]
+    return settings
+
+
+def _is_foreign(result: ConfigResult) -> bool:
+    """Whether a file is neither of `conf/` nor of an installed package that Hydra knows as a plugin."""
+    searched = result.provider.startswith("hydra.searchpath")
+    return result.provider != "main" and (searched or not result.path.startswith(("structured://", "pkg://")))
+
+
+def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[Path]:
+    """The keys whose values overrides give; a list is one value, and the choice of a group's option none."""
+    paths: set[Path] = set()
+    for override in overrides:
+        value = None if override.is_sweep_override() else override.value()
+        if override.is_delete() or (not isinstance(value, Mapping) and options_of(override, loader)):
+            continue
+        paths.update(path for path, _ in leaves(_plain(value), tuple(override.key_or_group.split(".")), into=Mapping))
+    return paths
+
+
+def override_settings(overrides: Iterable[Override], loader: ConfigLoaderImpl, file: str) -> list[Setting]:
+    """What overrides set that nobody typed, as if it stood in `file`."""
+    return [
+        Setting(path, value, file)
+        for override in overrides
+        if not override.is_delete() and (isinstance(override.value(), Mapping) or not options_of(override, loader))
+        for path, value in leaves(_plain(override.value()), tuple(override.key_or_group.split(".")))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """An override's value without Hydra's classes for quoted text."""
+    if isinstance(value, dict):
+        return {str(_plain(name)): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def leaves(value: Any, path: Path = (), into: Any = (Mapping, list)) -> Iterator[tuple[Path, Any]]:
+    """Every value with the parts of its key; what has no value inside (an empty list) is one itself."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from leaves(inner, (*path, str(name)), into)
+    elif isinstance(value, list) and value and isinstance(value, into):
+        for index, inner in enumerate(value):
+            yield from leaves(inner, (*path, str(index)), into)
+    else:
+        yield path, value
