@@ -8,7 +8,6 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -34,10 +33,12 @@ class Setting:
 def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[Setting]:
     """Every value that foreign files of a composition set, wherever their packages put them."""
     _, repository = loader._parse_overrides_and_create_caching_repo(root, list(overrides))
+    if not any(_is_foreign(source.provider, source.full_path()) for source in repository.get_sources()):
+        return []
     settings = []
     for default in loader.compute_defaults_list(root, list(overrides), RunMode.RUN).defaults:
         result = repository.load_config(default.config_path) if default.config_path else None
-        if result is not None and _is_foreign(result):
+        if result is not None and _is_foreign(result.provider, result.path):
             package = tuple(default.package.split(".")) if default.package else ()
             content = OmegaConf.to_container(result.config)
             file = f"{default.config_path}.yaml"
@@ -45,10 +46,10 @@ def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: s
     return settings
 
 
-def _is_foreign(result: ConfigResult) -> bool:
-    """Whether a file is neither of `conf/` nor of an installed package that Hydra knows as a plugin."""
-    searched = result.provider.startswith("hydra.searchpath")
-    return result.provider != "main" and (searched or not result.path.startswith(("structured://", "pkg://")))
+def _is_foreign(provider: str, path: str) -> bool:
+    """Whether a source of files is neither `conf/` nor an installed package that Hydra knows as a plugin."""
+    searched = provider.startswith("hydra.searchpath")
+    return provider != "main" and (searched or not path.startswith(("structured://", "pkg://")))
 
 
 def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[Path]:

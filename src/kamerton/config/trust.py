@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kamerton.config.foreign import Path, Setting, leaves
@@ -170,11 +170,12 @@ def check_trust(judged: Judged) -> list[Fault]:
         *_unpickled(judged),
     ]
     refused = {fault.column.rpartition(".")[0] for fault in faults if fault.code == "config.target" and fault.column}
+    files = {setting.key: setting.file for setting in judged.foreign}
     kept: dict[str | None, Fault] = {}
     for fault in faults:  # one for each key; of a node whose class is refused that alone
         inside = any((fault.column or "").startswith(f"{node}.") for node in refused)
         if fault.code == "config.target" or not inside:
-            kept.setdefault(fault.column, fault)
+            kept.setdefault(fault.column, replace(fault, file=fault.file or files.get(fault.column or "")))
     return list(kept.values())
 
 
@@ -282,13 +283,15 @@ def _hydra_settings(judged: Judged) -> Iterator[Fault]:
             if value not in _FOREIGN_HANDLERS:
                 yield _no_handler(setting.path, value, setting.file)
         elif not _is_allowed(path, value):
-            yield _fault(setting.key, value, _REASONS.get(path[:1], _REASON), setting.file)
+            yield _fault(setting.key, value, _reason(path), setting.file)
         elif path[:2] == ("sweeper", "params") and (reason := _not_searched(path[2:], judged)):
             yield _fault(setting.key, value, reason, setting.file)
 
 
-_REASON = "it may say whose code runs, or which files are written"
-_REASONS = {("job",): "it changes the environment or the folder of what runs"}
+def _reason(path: Path) -> str:
+    if path[:1] == ("job",):
+        return "it changes the environment or the folder of what runs"
+    return "it may say whose code runs, or which files are written"
 
 
 def _is_allowed(path: Path, value: Any) -> bool:

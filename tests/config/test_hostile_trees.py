@@ -1,0 +1,203 @@
+"""Whatever a foreign file puts below `hydra`, however it writes it, runs nothing: every place × every way of writing.
+
+Each tree is merged into the composed configuration as Hydra merges a file, and judged; a few of each kind go through
+the whole command, where a file that must not appear shows whether anything ran.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kamerton.cli import main
+from kamerton.config.compose import compose_config, config_loader, plain, resolved
+from kamerton.config.foreign import Setting, foreign_settings, leaves
+from kamerton.config.trust import Judged, check_trust
+
+Tree = dict[str, Any]
+
+TARGETS = (
+    *("os.system", "builtins.eval", "torch.hub.load", "subprocess.run", "hydra.utils.get_method"),
+    *("hydra_plugins.kamerton._process.run", "hydra_plugins.kamerton._results.replace"),
+    *("hydra_plugins.kamerton._study.build", "hydra_plugins.kamerton._config.space_function"),
+    *("hydra._internal.core_plugins.basic_launcher.os.system", "hydra.experimental.callbacks.Path"),
+    *("optuna.samplers._cmaes.pickle.loads", "optuna.samplers.TPESampler.sample_relative", "optuna.pruners.os"),
+    *("hydra_plugins.hydra_submitit_launcher.submitit_launcher.BaseSubmititLauncher", "my_package.Callback"),
+)
+PLACES = (
+    *("callbacks.x", "callbacks.x.inner", "callbacks.x.list.0", "launcher", "launcher.inner", "sweeper"),
+    *("sweeper.inner", "sweeper.sampler", "sweeper.sampler.inner", "sweeper.sampler.list.0", "sweeper.pruner"),
+    *("sweeper.pruner.wrapped_pruner", "help", "job.config", "runtime", "env", "output"),
+)
+LOGGING = ("job_logging.handlers.x", "job_logging.formatters.x", "hydra_logging.filters.x", "job_logging.root")
+
+
+def _node(target: str, harm: Path) -> Tree:
+    return {"_target_": target, "command": f"touch {harm}", "_args_": [f"touch {harm}"]}
+
+
+def _elsewhere(reference: str) -> Callable[[Tree], tuple[Any, Tree]]:
+    """The node in a place that is no part of `hydra`, with a reference to it."""
+    return lambda node: (reference, {"metrics": {"evil": node}, "debug_note": "evil"})
+
+
+def _text(node: Tree) -> str:
+    return json.dumps(node).replace('"', "")
+
+
+WAYS: dict[str, Callable[[Tree], tuple[Any, Tree]]] = {
+    "plain": lambda node: (node, {}),
+    "list": lambda node: ([node], {}),
+    "inner": lambda node: ({"deep": {"er": [node]}}, {}),
+    "partial": lambda node: ({**node, "_partial_": True, "_recursive_": True}, {}),
+    "interpolated": _elsewhere("${metrics.evil}"),
+    "nested": _elsewhere("${metrics.${debug_note}}"),
+    "selected": _elsewhere("${oc.select:metrics.evil}"),
+    "created": _elsewhere("${oc.create:${metrics.evil}}"),
+    "values": _elsewhere("${oc.dict.values:metrics}"),
+    "decoded": lambda node: (f"${{oc.decode:'{_text(node)}'}}", {}),
+    "decoded elsewhere": lambda node: ("${oc.decode:${debug_note}}", {"debug_note": _text(node)}),
+    "name": lambda node: ({**node, "_target_": "${debug_note}"}, {"debug_note": node["_target_"]}),
+    "pieces": lambda node: ({**node, "_target_": "${name}.${debug_note}"}, {"name": "os", "debug_note": "system"}),
+    "not yet": lambda node: ("${hydra:runtime.evil}", {}),
+}
+
+
+def _put(place: str, value: Any) -> Tree:
+    tree: Any = value
+    for part in reversed(f"hydra.{place}".split(".")):
+        tree = [tree] if part.isdecimal() else {part: tree}
+    return dict(tree)
+
+
+@cache
+def _composed(*overrides: str) -> Any:
+    config = compose_config(overrides, with_hydra=True)
+    return OmegaConf.create(OmegaConf.to_container(config))  # without the types of its sections
+
+
+def judge(tree: Tree, *overrides: str) -> list[str]:
+    """The codes of the faults of a file with this content; of one that cannot be composed that."""
+    kept = {"hydra", "name", "data", "paths", "metrics", "debug_note", *tree}
+    try:
+        config = OmegaConf.merge(OmegaConf.masked_copy(_composed(*overrides), list(kept)), tree)
+        hydra = resolved(config.hydra)
+        del config["hydra"]
+        values = plain(config)
+    except OmegaConfBaseException:
+        return ["config.compose"]
+    settings = [Setting(path, value, "experiment/evil.yaml") for path, value in leaves(tree)]
+    return [fault.code for fault in check_trust(Judged(values, hydra, settings))]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_class_stands_below_hydra_but_those_of_the_list(way: str, tmp_path: Path) -> None:
+    value, more = WAYS[way](_node("os.system", tmp_path / "harm"))
+    assert [place for place in PLACES if not judge({**_put(place, value), **more}, "sweep=lr_batch")] == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_function_and_no_stranger_is_on_the_list(target: str, tmp_path: Path) -> None:
+    node = _node(target, tmp_path / "harm")
+    places = ("callbacks.x", "launcher", "sweeper", "sweeper.sampler", "sweeper.pruner.wrapped_pruner")
+    assert [place for place in places if "config.target" not in judge(_put(place, node), "sweep=lr_batch")] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_factory_stands_in_a_section_of_logging(way: str, tmp_path: Path) -> None:
+    node = _node("logging.FileHandler", tmp_path / "harm")
+    for place, word in product(LOGGING, ("()", "class")):
+        written = {word if key == "_target_" else key: value for key, value in node.items()}
+        value, more = WAYS[way]({**written, "_target_": node["_target_"]} if way in ("name", "pieces") else written)
+        assert judge({**_put(place, value), **more}, "hydra/job_logging=default"), (place, word)
+
+
+WORDS = ["/home/me/.bashrc", "${paths.outputs}", "ext://antigravity"]
+KEYS = (
+    *("run.dir", "sweep.dir", "sweep.subdir", "output_subdir", "job.name", "job.env_set.PATH", "job.env_copy.0"),
+    *("job.chdir", "job.config.override_dirname.kv_sep", "searchpath.0", "sweeper.storage", "launcher.setup.0"),
+    *("sweeper.custom_search_space", "launcher.submitit_folder", "launcher.partition", "launcher.python"),
+    *("launcher.additional_parameters.x", "job_logging.handlers.file.filename", "job_logging.handlers.file.mode"),
+    *("runtime.output_dir", "sweeper.params.hydra/launcher", "sweeper.params.+hydra.callbacks.x", "callbacks", "help"),
+    *("sweeper.params.model@hydra.callbacks.x", "sweeper", "launcher", "job_logging", "hydra_logging", "sweeper.a.b"),
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_file_says_neither_where_files_go_nor_what_a_process_is_given(key: str) -> None:
+    for word in WORDS:
+        assert judge(_put(key, word), "sweep=lr_batch", "hydra/job_logging=default"), word
+
+
+SPACE = "tag(log, interval(1e-5, 1e-3))"
+HARMLESS: tuple[Tree, ...] = (
+    {"hydra": {"sweeper": {"n_trials": 30, "params": {"optimizer.lr": SPACE, "adapter": "choice(lora, full)"}}}},
+    {"hydra": {"sweeper": {"params": {"optimizer": {"lr": [1e-4, 1e-3]}}, "enqueue": [{"optimizer.lr": 1e-4}, "o/e"]}}},
+    {"hydra": {"sweeper": {"sampler": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}}}},
+    {"hydra": {"sweeper": {"pruner": {"wrapped_pruner": {"_target_": "optuna.pruners.MedianPruner"}}}}},
+    {"hydra": {"launcher": {"gpus": 2}, "mode": "MULTIRUN", "verbose": True}},
+    {"hydra": {"callbacks": {"log": {"_target_": "hydra.experimental.callbacks.LogJobReturnCallback"}}}},
+    {"hydra": {"job_logging": {"root": {"level": "DEBUG"}, "formatters": {"simple": {"format": "%(message)s"}}}}},
+    {"hydra": {"job_logging": {"handlers": {"console": {"class": "logging.StreamHandler"}}}}},
+    {"callbacks": {"early_stopping": {"patience": 5}}, "data": {"path": "${oc.env:HOME}/x.jsonl"}},
+    {"logger": {"wandb": {"project": "mine", "tags": ["a"], "notes": "see https://example.org", "mode": "disabled"}}},
+    {"model": {"base_url": None, "key": "OPENAI_API_KEY", "price": {"input": 1.0}}},
+)
+
+
+@pytest.mark.parametrize("tree", HARMLESS, ids=str)
+def test_what_does_no_harm_stays_possible(tree: Tree) -> None:
+    assert judge(tree, "sweep=lr_batch", "hydra/job_logging=default") == []
+
+
+@pytest.mark.parametrize("choice", ["basic", "process", "submitit_local", "submitit_slurm"])
+def test_any_launcher_may_be_chosen(choice: str) -> None:
+    assert judge({}, f"hydra/launcher={choice}") == []
+
+
+def _files(node: Tree) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+    """Files of a folder by name, each way to bring a node below `hydra` by where a file is put, and what is typed."""
+    chosen = ["experiment=evil"]
+    yield "package", {"experiment/evil.yaml": {"# @package hydra.callbacks": {"x": node}}}, chosen
+    group = {"defaults": [{"override /hydra/launcher": "evil"}]}
+    yield "group", {"experiment/evil.yaml": group, "hydra/launcher/evil.yaml": node}, chosen
+    moved = {"defaults": [{"/metrics@hydra.callbacks.x": "evil"}]}
+    yield "moved", {"experiment/evil.yaml": moved, "metrics/evil.yaml": node}, chosen
+    yield "shadow", {"hydra/launcher/basic.yaml": {"_target_": node["_target_"]}}, []
+    yield "typed choice", {"hydra/sweeper/evil.yaml": node}, ["hydra/sweeper=evil"]
+    ours = {"defaults": [{"/trainer@hydra.callbacks.x": "default"}]}
+    yield "ours", {"experiment/evil.yaml": ours}, chosen
+    yield "space", {"experiment/evil.yaml": _put("sweeper.params.+hydra.callbacks.x", _text(node))}, [*chosen, "-m"]
+
+
+def test_nothing_runs_by_whatever_file_it_comes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    harm = tmp_path / "harm"
+    node = {"_target_": "hydra_plugins.kamerton._process.run", "command": ["touch", str(harm)], "environment": {}}
+    for way, files, typed in _files(node):
+        folder = tmp_path / way
+        for name, content in files.items():
+            (package, inner), *_ = content.items()
+            header, body = (package, inner) if package.startswith("#") else ("# @package _global_", content)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{'' if name.startswith(('hydra', 'metrics')) else header}\n{yaml.dump(body)}")
+        assert main(["train", "--config-dir", str(folder), *typed, "model=tiny"]) == 2, way
+        assert "config.t" in capsys.readouterr().err, way
+    assert not harm.exists()
+
+
+def test_files_of_a_folder_that_is_searched_are_foreign(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "evil.yaml").write_text("# @package _global_\nhydra:\n  run:\n    dir: /evil\n")
+    typed = ["experiment=evil", f"hydra.searchpath=[file://{tmp_path}]"]
+    expected = [Setting(("hydra", "run", "dir"), "/evil", "experiment/evil.yaml")]
+    assert foreign_settings(typed, config_loader(), "train") == expected
+    assert foreign_settings(["experiment=trec_full", "hydra/launcher=process"], config_loader(), "train") == []
