@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from hydra_plugins.kamerton import _jobs
 from kamerton import __version__
+from kamerton.assets import fetch
 from kamerton.cli import main
+from kamerton.errors import UserError
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,3 +105,26 @@ def test_shell_completion_answers_for_the_command_that_is_typed() -> None:
     variables = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
     said = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True).stdout
     assert "optimizer.lr=" in said.split()
+
+
+HOSTILE = "open('harm', 'w').close()\n"
+
+
+def test_no_process_that_is_started_imports_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a sweep's, nor the ranks and workers below one, nor pip."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("KAMERTON_CACHE", str(tmp_path / "cache"))
+    for name in ("kamerton", "hydra_plugins", "hydra", "omegaconf", "yaml", "pip"):
+        (tmp_path / f"{name}.py").write_text(HOSTILE)
+    assert main(["train", "no-such-override"]) == 2
+    subprocess.run([*_jobs.command[:-1], "version"], check=True)
+    asked = "import os, sys; sys.path.remove(''); from kamerton.cli import main; main()"
+    asked = f"{asked}; print(os.environ['PYTHONSAFEPATH'])"
+    subprocess.run([sys.executable, "-c", asked, "version"], check=True)
+    assert capfd.readouterr().out.endswith("\n1\n")
+    with pytest.raises(UserError):
+        fetch(f"pypi://not-there==1/x#sha256={'0' * 64}")
+    assert not (tmp_path / "harm").exists()

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kamerton.files import write_text
+from kamerton.files import load_yaml, write_text
 
 
 def test_a_file_is_whole_on_the_disk_before_it_replaces_the_old_one(
@@ -25,3 +26,21 @@ def test_a_file_is_whole_on_the_disk_before_it_replaces_the_old_one(
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(path, "the new")
     assert seen == [(path.stat().st_ino, 7, "old")]
+
+
+TEN = range(1, 10)
+REPEATED = "a0: &a0 x\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in TEN)
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in TEN)
+
+
+@pytest.mark.parametrize("text", [REPEATED, MERGED, "a: &a [*a]", "[" * 10_000], ids=["lists", "merged", "own", "deep"])
+def test_yaml_that_nobody_can_hold_is_an_error_before_it_is_built(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"aliases stand for more than|nested too deeply"):
+        load_yaml(text)
+
+
+def test_ordinary_yaml_is_read_as_ever() -> None:
+    assert load_yaml("a: &x [1, {b: null}]\nc: *x\nd: {<<: {e: 1.5}}\n") == yaml.safe_load(
+        "a: [1, {b: null}]\nc: [1, {b: null}]\nd: {e: 1.5}"
+    )
+    assert load_yaml("") is None

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 1_000_000  # of a YAML file, with what its aliases repeat
 
 
 @contextmanager
@@ -51,3 +57,29 @@ def at_once(path: str, flags: int) -> int:
 def own_file(path: str, flags: int) -> int:
     """For `open(…, opener=own_file)`: also follows no link, which a folder from elsewhere may hold to any file."""
     return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def load_yaml(text: str) -> Any:
+    """The plain values of YAML; raises `yaml.YAMLError` where its aliases repeat so much that it cannot be held, or it
+    is nested too deeply to be read.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if _values(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        return None if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """How many values a node stands for, each alias counted again; infinite where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else []
+        parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]

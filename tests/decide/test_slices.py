@@ -16,6 +16,7 @@ from kamerton.decide.fields import fields_of, quartiles
 from kamerton.decide.sides import Group, Scored
 from kamerton.decide.significance import holm
 from kamerton.decide.slices import slice_by, slice_metrics
+from kamerton.errors import UserError
 from kamerton.score.metrics import compute
 
 
@@ -23,6 +24,15 @@ def with_metadata(table: pa.Table, rows: list[dict[str, object]]) -> pa.Table:
     return table.set_column(
         table.schema.get_field_index("metadata"), "metadata", pa.array([json.dumps(row) for row in rows])
     )
+
+
+def test_metadata_that_are_nested_without_end_are_a_fault(synthetic: SimpleNamespace) -> None:
+    table = with_metadata(synthetic.table, [{}] * synthetic.table.num_rows)
+    texts = ["{}"] * (table.num_rows - 1) + ["[" * 100_000]
+    table = table.set_column(table.schema.get_field_index("metadata"), "metadata", pa.array(texts))
+    with pytest.raises(UserError) as error:
+        fields_of(table)
+    assert [(fault.code, fault.row) for fault in error.value.faults] == [("scores.unreadable", table.num_rows)]
 
 
 def groups(*tables: pa.Table) -> list[Measured]:

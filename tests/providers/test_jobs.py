@@ -76,6 +76,10 @@ def test_a_stop_without_the_key_or_at_a_strange_address_stops_nothing(
     with pytest.raises(UserError) as error:
         asyncio.run(end(left, "cancelled"))
     assert "hosted.trust" in [fault.code for fault in error.value.faults]
+    (left / "config.yaml").write_text(text.replace("key: OPENAI_API_KEY", "key: HOME"))
+    with pytest.raises(UserError) as error:
+        asyncio.run(end(left, "cancelled"))
+    assert [fault.column for fault in error.value.faults] == ["model.key"]
     (left / "config.yaml").write_text(text)
     monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
     with pytest.raises(UserError) as error:

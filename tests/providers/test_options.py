@@ -10,7 +10,7 @@ from kamerton.cli import main
 from kamerton.config.faults import check_overrides
 from kamerton.errors import UserError
 from kamerton.jobs.config import checked, model_overrides
-from kamerton.providers.endpoint import Endpoint, endpoint_faults, untrusted
+from kamerton.providers.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.providers.options import unused
 from kamerton.train.command import deep_faults
 
@@ -108,6 +108,18 @@ def test_the_key_is_sent_to_no_address_that_only_a_folder_names(monkeypatch: pyt
     assert untrusted("http://127.0.0.1.evil.example/v1") is not None
     monkeypatch.setenv("OPENAI_BASE_URL", "https://mine.example/v1")
     assert untrusted("https://mine.example/v1") is None
+
+
+def test_no_variable_is_sent_that_only_a_folder_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert untrusted_key(None) is None
+    assert untrusted_key("OPENAI_API_KEY") is None
+    fault = untrusted_key("AWS_SECRET_ACCESS_KEY")
+    assert fault is not None
+    assert fault.fix.endswith('export OPENAI_API_KEY="$AWS_SECRET_ACCESS_KEY"')
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")  # as the fix says
+    assert untrusted_key("AWS_SECRET_ACCESS_KEY") is None
 
 
 @pytest.mark.parametrize(("url", "code"), [("host/v1", "hosted.url"), ("http://h:port/v1", "hosted.url")])

@@ -65,3 +65,10 @@ def test_a_file_that_is_no_scores_table_is_refused_by_name(tmp_path: Path) -> No
         with pytest.raises(UserError, match=message) as error:
             read_scores(tmp_path / f"{name}.parquet")
         assert error.value.faults[0].file == str(tmp_path / f"{name}.parquet")
+
+
+def test_a_schema_that_is_nested_without_end_is_a_fault(tmp_path: Path) -> None:
+    table = scores_table([ROW], ["yes", "no"]).replace_schema_metadata({"labels": "[" * 100_000})
+    pq.write_table(table, tmp_path / "test.parquet")
+    with pytest.raises(UserError, match="labels cannot be read"):
+        read_scores(tmp_path / "test.parquet")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from kamerton.data.splits import known_value
 from kamerton.decide.compare import Notice
 from kamerton.decide.verdict import number
+from kamerton.errors import Fault, UserError
 
 Groups = list[str | None]
 MOST_GROUPS = 100
@@ -27,7 +28,7 @@ def fields_of(table: pa.Table) -> tuple[dict[str, Groups], list[Notice]]:
     found: dict[str, Groups] = {"label": table["label"].to_pylist()}
     found["prompt_length"] = quartiles([len(text) for text in table["prompt"].to_pylist()], "characters")
     notices = []
-    rows = [json.loads(text) for text in table["metadata"].to_pylist()]
+    rows = [_metadata(text, row) for row, text in enumerate(table["metadata"].to_pylist(), 1)]
     for name in dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row):
         values = [known_value(row.get(name)) for row in rows]
         groups = _grouped(values)
@@ -37,6 +38,15 @@ def fields_of(table: pa.Table) -> tuple[dict[str, Groups], list[Notice]]:
         else:
             found[f"metadata.{name}" if name in found else name] = groups
     return {name: groups for name, groups in found.items() if len(set(groups) - {None}) > 1}, notices
+
+
+def _metadata(text: str, row: int) -> Any:
+    """The metadata of a row of a table, which may come from anywhere."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message, fix = f"metadata of row {row} cannot be read: {error}", "score the run again, or correct the table"
+        raise UserError([Fault("scores.unreadable", message, fix, row=row, column="metadata")]) from None
 
 
 def _grouped(values: Sequence[Any]) -> Groups | None:

@@ -168,5 +168,5 @@ def is_json(text: str) -> bool:
     loads: Callable[[str], object] = json.loads
     try:
         return text.strip()[:1] in ("{", "[") and isinstance(loads(text), dict | list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from kamerton.decide.baselines import NAMES, table_path
 from kamerton.decide.mask import masked
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.score.table import read_scores
 
 
@@ -99,11 +99,11 @@ def _mapping_json(file: Path) -> dict[str, Any]:
 
 
 def _mapping_yaml(file: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(file.read_text("utf-8")) or {})
+    return dict(load_yaml(file.read_text("utf-8")) or {})
 
 
 def _texts_yaml(file: Path) -> list[str]:
-    return [str(item) for item in yaml.safe_load(file.read_text("utf-8")) or []]
+    return [str(item) for item in load_yaml(file.read_text("utf-8")) or []]
 
 
 def _events(file: Path) -> tuple[list[dict[str, Any]], int]:

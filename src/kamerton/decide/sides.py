@@ -20,6 +20,7 @@ import yaml
 from kamerton.decide.compare import Notice
 from kamerton.decide.side_names import side_names
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.score.table import read_scores
 from kamerton.train.changes import flatten, is_free
 
@@ -175,7 +176,7 @@ def read_table(file: Path, one: Scored) -> Scored | Fault:
 def _mapping(file: Path) -> dict[str, Any]:
     """A JSON or YAML file's mapping; empty where there is none."""
     try:
-        found = (json.loads if file.suffix == ".json" else yaml.safe_load)(file.read_text("utf-8"))
+        found = (json.loads if file.suffix == ".json" else load_yaml)(file.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from kamerton.config.faults import untyped_faults
 from kamerton.config.origin import key_of
 from kamerton.decide.mask import MASK
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.jobs.config import composing
 from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
@@ -169,7 +168,7 @@ def _not_typed(path: Path, key: str, fix: str) -> Fault:
 def _typed(path: Path) -> list[str]:
     """What was typed for a run that was begun without a worker."""
     file = path / "overrides.yaml"
-    return [str(text) for text in yaml.safe_load(file.read_text(encoding="utf-8")) or []] if file.exists() else []
+    return [str(text) for text in load_yaml(file.read_text(encoding="utf-8")) or []] if file.exists() else []
 
 
 _OWN = ("run_id", "resume", "paths.outputs", "callbacks.progress_bar", "callbacks.model_summary")

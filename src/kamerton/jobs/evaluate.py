@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from hydra_plugins.kamerton._overrides import override
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.jobs.config import composing, data_overrides, model_overrides
 from kamerton.jobs.data import DataParts, ProcessedData, Raw, data_options
 from kamerton.jobs.store import find
@@ -210,7 +209,7 @@ def _beside(root: Path, model_id: str, run: Path) -> EvaluationResult:
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
 
-    config = to_config(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
+    config = to_config(load_yaml((run / "config.yaml").read_text(encoding="utf-8")))
     base = run / "scores" / "base.parquet"
     with composing:
         named = compose_values([*model_overrides(model_id), "data=jsonl"])["model"]

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from kamerton.files import load_yaml
 from kamerton.jobs.store import JobStatus, find, read_status
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def _setting(path: Path, steps: int | None) -> Setting | None:
 
     if not steps:
         return None
-    config: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     schedule = config.get("scheduler") or {}
     warmup = warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio"))
     return Setting(steps, config.get("clip_norm"), warmup)

@@ -20,10 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from hydra_plugins.kamerton._gpus import Gpus
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.jobs.queue import turn
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
 from kamerton.locks import hold, name_holder
@@ -120,7 +119,7 @@ def work(path: Path) -> int:
 def _train(path: Path, stopper: Stopper) -> int:
     record = record_of(path)
     job = record["job"]
-    config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     owner = path.parent.name if "request" in record else ""  # a tenant of the server
     with _turn(path, job, config, owner) as mine:
         _say_begun(path)

@@ -7,9 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.jobs.store import ENDED
 from kamerton.locks import hold
 from kamerton.providers.endpoint import (
@@ -39,7 +38,7 @@ def at_work_elsewhere(record: Mapping[str, Any]) -> bool:
 
 def endpoint_of(path: Path) -> Endpoint:
     """The endpoint of a run; raises `UserError` where the key is missing or the address is nobody's here."""
-    config: Mapping[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")).get("model") or {}
+    config: Mapping[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8")).get("model") or {}
     written = config.get("base_url")
     faults = [fault for fault in (untrusted(written), untrusted_key(config.get("key"))) if fault]
     endpoint = find_endpoint(written, config.get("key"))

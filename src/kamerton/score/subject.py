@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +20,7 @@ from kamerton.config.schema import Config
 from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
 from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
 from kamerton.providers.endpoint import untrusted, untrusted_key
@@ -88,14 +88,14 @@ def _run_directory(run: str, outputs: Path) -> Path:
 
 
 def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
-    from kamerton.train.rundir import read_record
+    from kamerton.train.rundir import read_mapping, read_record
 
     record = read_record(path)
     if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
         missing = checkpoint or path
         fix = "give a run directory, e.g. run=outputs/trec/ab12, or a checkpoint in one"
         raise UserError([Fault("evaluate.no-run", "there is no such run", fix, file=str(missing), column="run")])
-    written = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
+    written = read_mapping(path / "config.yaml", load_yaml)
     own = _plain(written)
     _check_trust(own, values, path)
     config = _tuned(_config(_merged(own, values)), record, path)
@@ -207,7 +207,7 @@ def run_config(path: Path) -> Config:
     """
     from kamerton.train.rundir import read_mapping
 
-    own = _plain(read_mapping(path / "config.yaml", yaml.safe_load))
+    own = _plain(read_mapping(path / "config.yaml", load_yaml))
     _check_trust(own, {}, path)
     return to_config(_merged(own, {}))
 

@@ -64,7 +64,19 @@ def read_scores(path: Path) -> pa.Table:
     if missing := sorted({field.name for field in _FIELDS} - set(table.column_names) - _LATER):
         message, fix = f"columns missing: {', '.join(missing)}", "name a scores table as `kamerton train` writes it"
         raise UserError([Fault("scores.columns", message, fix, file=str(path))])
+    for key, value in (table.schema.metadata or {}).items():
+        if value[:1] in (b"[", b"{"):
+            _check_json(key, value, path)
     for field in _FIELDS:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table
+
+
+def _check_json(key: bytes, value: bytes, path: Path) -> None:
+    """Raise `UserError` where a value of the schema cannot be read, such as one that is nested without end."""
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError) as error:
+        message, fix = f"its {key.decode(errors='replace')} cannot be read: {error}", "score the run again"
+        raise UserError([Fault("scores.unreadable", message, fix, file=str(path))]) from None

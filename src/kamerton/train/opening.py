@@ -15,7 +15,7 @@ import yaml
 from kamerton.config.places import NAME
 from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault, UserError
-from kamerton.files import write_text
+from kamerton.files import load_yaml, write_text
 from kamerton.locks import hold, holder
 from kamerton.train.changes import changed_faults, describe, differences, lasting_faults
 from kamerton.train.ranks import RUN_DIR, hear, place, tell
@@ -155,7 +155,7 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
-    changes = differences(read_mapping(path / "config.yaml", yaml.safe_load), values)
+    changes = differences(read_mapping(path / "config.yaml", load_yaml), values)
     if changes and values["resume"] != "force":
         raise UserError(changed_faults(path, changes))
     if lasting := lasting_faults(path, changes):
