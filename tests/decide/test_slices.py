@@ -27,7 +27,7 @@ def with_metadata(table: pa.Table, rows: list[dict[str, object]]) -> pa.Table:
 
 
 def test_metadata_that_are_nested_without_end_are_a_fault(synthetic: SimpleNamespace) -> None:
-    table = with_metadata(synthetic.table, [{}] * synthetic.table.num_rows)
+    table = synthetic.scores(0.8)
     texts = ["{}"] * (table.num_rows - 1) + ["[" * 100_000]
     table = table.set_column(table.schema.get_field_index("metadata"), "metadata", pa.array(texts))
     with pytest.raises(UserError) as error:
