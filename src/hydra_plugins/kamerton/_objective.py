@@ -51,6 +51,11 @@ def objective(
             raise TakenOver from error
 
     def _job(trial: Trial) -> Any:
+        strange = sorted(trial.params.keys() - space.dimensions.keys())  # of a study from elsewhere
+        if suggest is None and strange:
+            raise SweepError(
+                f"the study holds a trial with {', '.join(strange)}, which this sweep does not search over"
+            )
         for key, dimension in space.dimensions.items():
             trial._suggest(key, dimension.distribution)
         if suggest is not None:

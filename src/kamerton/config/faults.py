@@ -75,7 +75,7 @@ class _Composed:
 
 
 _Compose = Callable[..., _Composed | Fault]
-_VARIABLE = re.compile(r"\boc\.env:\s*([^,}\s]+)")
+_VARIABLE = re.compile(r"\boc\.env:\s*['\"]?([^,}\s'\"]+)")
 
 
 def check_overrides(

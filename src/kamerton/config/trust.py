@@ -156,6 +156,10 @@ class Judged:
         """Whether a value was typed, by itself or in a list or dictionary."""
         return any(path[: len(own)] == own for own in self.typed)
 
+    def shown(self, path: Path) -> Any:
+        """A value as it may be printed: what comes from the environment by its name."""
+        return _at(self.named or self.values, path)
+
 
 def check_trust(judged: Judged) -> list[Fault]:
     """Faults of what only the command line may decide."""
@@ -181,7 +185,7 @@ def check_trust(judged: Judged) -> list[Fault]:
 
 def _fault(key: str, value: Any, reason: str, file: str | None = None) -> Fault:
     fix = f"remove it there; if you trust it, give {key}=… on the command line"
-    return Fault("config.trust", f"{key} is {value!r}: a file may not set it, for {reason}", fix, file, column=key)
+    return Fault("config.trust", f"{key} is {value!r}: a file may not set it, because {reason}", fix, file, column=key)
 
 
 def _typed_only(judged: Judged) -> Iterator[Fault]:
@@ -189,7 +193,7 @@ def _typed_only(judged: Judged) -> Iterator[Fault]:
         path = tuple(key.split("."))
         value = _at(judged.values, path)
         if not (is_allowed(value) or judged.is_typed(path)):
-            yield _fault(key, value, reason)
+            yield _fault(key, judged.shown(path), reason)
 
 
 def _loggers(judged: Judged) -> Iterator[Fault]:
@@ -199,12 +203,13 @@ def _loggers(judged: Judged) -> Iterator[Fault]:
             continue
         typed_target = judged.is_typed((*path, "_target_"))
         if target not in _LOGGERS and not typed_target and not _is_unset(node["_target_"]):
-            yield _fault(".".join((*path, "_target_")), target, "it may send what is logged elsewhere")
+            yield _fault(".".join((*path, "_target_")), target, "it may send what is logged to another place")
             continue
         for name, value in node.items():
             inner = (*path, str(name))
             if str(name) not in _LOGGER_KEYS and not all(judged.is_typed(leaf) for leaf, _ in leaves(value, inner)):
-                yield _fault(".".join(inner), value, "it may say where what is logged is sent, or as whom")
+                reason = "it may say where what is logged is sent, or as whom"
+                yield _fault(".".join(inner), judged.shown(inner), reason)
         mode = (*path, "mode")
         if target == _WANDB and node.get("mode") not in _OFFLINE and not (judged.is_typed(mode) or typed_target):
             yield _fault(".".join(mode), node.get("mode"), "it sends what is logged over the network")
@@ -219,7 +224,7 @@ def _addresses(judged: Judged) -> Iterator[Fault]:
         for path, value in leaves(judged.values.get(group), (group,)):
             is_note = path[0] == "logger" and path[-1] in ("notes", "tags")
             if isinstance(value, str) and "://" in value and not (is_note or judged.is_typed(path)):
-                yield _fault(".".join(path), value, "files would be written to or read from there")
+                yield _fault(".".join(path), judged.shown(path), "files would be written to or read from there")
 
 
 def _environment(judged: Judged) -> Iterator[Fault]:
@@ -329,7 +334,10 @@ def _unpickled(judged: Judged) -> Iterator[Fault]:
 
 def _at(values: Any, path: Path) -> Any:
     for part in path:
-        values = values.get(part) if isinstance(values, Mapping) else None
+        if isinstance(values, list) and part.isdecimal():
+            values = values[int(part)]
+        else:
+            values = values.get(part) if isinstance(values, Mapping) else None
     return values
 
 
