@@ -122,6 +122,12 @@ def test_no_factory_stands_in_a_section_of_logging(way: str, tmp_path: Path) -> 
         assert judge({**_put(place, value), **more}, "hydra/job_logging=default"), (place, word)
 
 
+@pytest.mark.parametrize("name", ["FileHandler", "handlers.RotatingFileHandler", "handlers.SocketHandler"])
+def test_no_handler_of_a_file_or_a_socket_is_set(name: str) -> None:
+    node = {"class": f"logging.{name}", "formatter": "simple"}
+    assert judge(_put("job_logging.handlers.x", node), "hydra/job_logging=default") == ["config.target"]
+
+
 WORDS = ["/home/me/.bashrc", "${paths.outputs}", "ext://antigravity"]
 KEYS = (
     *("run.dir", "sweep.dir", "sweep.subdir", "output_subdir", "job.name", "job.env_set.PATH", "job.env_copy.0"),

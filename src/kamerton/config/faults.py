@@ -24,7 +24,7 @@ from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
 from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved
-from kamerton.config.foreign import Setting, foreign_settings, typed_paths
+from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
 from kamerton.config.meant import option_meant
 from kamerton.config.origin import COMMAND_LINE, in_space, locator
 from kamerton.config.secrets import named
@@ -152,7 +152,8 @@ def untyped_faults(overrides: Sequence[str], config_dir: str | None = None) -> l
         return [*faults, found]
     harmless = {f"logger.{name}.mode" for name in mapping_at(found.values, "logger")}
     harmless |= {"model.base_url"} if is_loopback(str(mapping_at(found.values, "model").get("base_url"))) else set()
-    untrusted = check_trust(Judged(found.values, found.resolved, found.foreign, found.named))
+    foreign = [*found.foreign, *override_settings(parsed, loader, COMMAND_LINE)]
+    untrusted = check_trust(Judged(found.values, found.resolved, foreign, found.named))
     return [*faults, *(fault for fault in untrusted if fault.column not in harmless)]
 
 
