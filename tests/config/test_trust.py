@@ -112,7 +112,7 @@ EVIL = "https://evil.example/v1"
         (["+allow_targets=[os.]"], "allow_targets"),
         (["logger.wandb={settings: {base_url: 'https://evil.example'}}"], "logger.wandb.settings"),
         (["+trainer@hydra.callbacks.x=default"], "hydra.callbacks.x._target_"),
-        ([" +hydra.job.env_set.PATH=/evil"], "hydra.job.env_set.PATH"),
+        (["hydra={job: {name: ../evil}}"], "hydra.job.name"),
     ],
 )
 def test_a_run_directory_vouches_for_nothing(overrides: list[str], column: str) -> None:
