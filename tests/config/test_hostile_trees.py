@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kamerton.cli import main
 from kamerton.config.compose import compose_config, config_loader, plain, resolved
+from kamerton.config.faults import check_overrides
 from kamerton.config.foreign import Setting, foreign_settings, leaves
 from kamerton.config.secrets import named
 from kamerton.config.trust import Judged, check_trust
@@ -214,6 +215,26 @@ def test_what_does_no_harm_stays_possible(tree: Tree) -> None:
 @pytest.mark.parametrize("choice", ["basic", "process", "submitit_local", "submitit_slurm"])
 def test_any_launcher_may_be_chosen(choice: str) -> None:
     assert judge({}, f"hydra/launcher={choice}") == []
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_everything_that_comes_with_kamerton_and_hydra_may_be_chosen(index: int, tmp_path: Path) -> None:
+    """Typed or by a foreign file, all groups at once: each time another option of each."""
+    loader, chosen = config_loader(), {}
+    hydra = ("launcher", "sweeper/sampler", "sweeper/pruner", "job_logging", "hydra_logging")
+    known = ("model", "adapter", "optimizer", "scheduler", "trainer", "logger", *(f"hydra/{name}" for name in hydra))
+    for group in known:
+        options = loader.get_group_options(group)
+        chosen[group] = options[index % len(options)]
+    named = [{f"override /{group}": option} for group, option in chosen.items()]
+    (tmp_path / "experiment").mkdir()
+    content = {"defaults": [{"override /hydra/sweeper": "optuna"}, *named]}
+    (tmp_path / "experiment" / "own.yaml").write_text(f"# @package _global_\n{yaml.dump(content)}")
+    typed = ["hydra/sweeper=optuna", *(f"{group}={option}" for group, option in chosen.items())]
+    for words, folder in ((typed, None), (["experiment=own"], str(tmp_path))):
+        faults = check_overrides([*words, "model.name=x", "data=jsonl", "data.path=x.jsonl"], folder)
+        found = {fault.column for fault in faults if fault.code in ("config.trust", "config.target")}
+        assert found <= ({"hydra.sweeper.sampler"} if chosen["hydra/sweeper/sampler"] == "cmaes" and folder else set())
 
 
 def _files(node: Tree) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
