@@ -22,8 +22,9 @@ from kamerton.cli import main
 from kamerton.config.compose import compose_config, config_loader, plain, resolved
 from kamerton.config.faults import check_overrides
 from kamerton.config.foreign import Setting, foreign_settings, leaves
+from kamerton.config.judged import Judged
 from kamerton.config.secrets import named
-from kamerton.config.trust import Judged, check_trust
+from kamerton.config.trust import check_trust
 
 Tree = dict[str, Any]
 

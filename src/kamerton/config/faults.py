@@ -25,6 +25,7 @@ from yaml import MarkedYAMLError
 from kamerton.config.check import check_values
 from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved
 from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
+from kamerton.config.judged import Judged
 from kamerton.config.meant import option_meant
 from kamerton.config.origin import COMMAND_LINE, in_space, locator
 from kamerton.config.secrets import named
@@ -32,7 +33,7 @@ from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
 from kamerton.config.sweep import begins_sweep, check_sweep
 from kamerton.config.syntax import syntax_fault
-from kamerton.config.trust import Judged, check_trust
+from kamerton.config.trust import check_trust
 from kamerton.errors import Fault
 from kamerton.providers.endpoint import is_loopback
 from kamerton.words import did_you_mean

@@ -1,0 +1,50 @@
+"""What is judged of a configuration that foreign files had a part in, and what a fault of theirs says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kamerton.config.foreign import Path, Setting
+from kamerton.errors import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is judged: the composed `values` and Hydra's section, resolved as far as that can be; `named` are the values
+    with `${oc.env:NAME}` for what the environment gave. `foreign` is what foreign files set, `typed` what the command
+    line did, `choices` the groups of which it chose an option, `variables` what it names of the environment.
+    """
+
+    values: Mapping[str, Any]
+    hydra: Mapping[str, Any]
+    foreign: Sequence[Setting] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
+    typed: Collection[Path] = ()
+    choices: Collection[str] = ()
+    variables: Collection[str] = ()
+
+    def is_typed(self, path: Path) -> bool:
+        """Whether a value was typed, by itself or in a list or dictionary."""
+        return any(path[: len(own)] == own for own in self.typed)
+
+    def shown(self, path: Path) -> Any:
+        """A value as it may be printed: what comes from the environment by its name."""
+        return value_at(self.named or self.values, path)
+
+
+def refused(key: str, value: Any, reason: str, file: str | None = None) -> Fault:
+    """The fault of a value that was not typed; `reason` says what it could do."""
+    fix = f"remove it there; if you trust it, give {key}=… on the command line"
+    return Fault("config.trust", f"{key} is {value!r}: a file may not set it, because {reason}", fix, file, column=key)
+
+
+def value_at(values: Any, path: Path) -> Any:
+    """The value at a path; None where there is none."""
+    for part in path:
+        if isinstance(values, list) and part.isdecimal():
+            values = values[int(part)]
+        else:
+            values = values.get(part) if isinstance(values, Mapping) else None
+    return values
