@@ -80,9 +80,8 @@ class _FileReader:
         else:
             self._unreadable(held or [])
         if self.undecodable:
-            fault = self.undecodable[0]
-            message = f"{self.undecodable_rows:,} of {count:,} rows are not {self.file.encoding}: {fault.message}"
-            self.log.add(replace(fault, message=message))
+            fault, several = self.undecodable[0], f" ({self.undecodable_rows:,} of {count:,} rows)"
+            self.log.add(replace(fault, message=fault.message + several * (self.undecodable_rows > 1)))
         self.reading.rows[self.name] = count
         if count == 0 and whole:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
