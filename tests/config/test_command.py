@@ -105,3 +105,14 @@ def test_trouble_after_a_failed_point_is_said(
     monkeypatch.setattr(command, "_run_hydra", run)
     assert run_command(["-m", "seed=1,2", f"paths.outputs={tmp_path}"], lambda *_: None, no_faults) == 1
     assert "the database is gone" in capsys.readouterr().err
+
+
+def test_the_groups_of_another_command_are_neither_listed_nor_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "\noptimizer: adamw," in shown
+    assert "\nengine:" not in shown
+    assert main(["train", "engine=vllm"]) == 2
+    said = capsys.readouterr().err
+    assert "kamerton train has no engine" in said
+    assert "did you mean" not in said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
-from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain
+from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain, unused_groups
 from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
 from kamerton.config.secrets import named
 from kamerton.config.sweep import begins_sweep
@@ -99,7 +100,8 @@ def run_command(
                 return 2
             overrides = force(overrides, flags.config_dir)
         try:
-            _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points, root.name)
+            with _only_groups_of(root.name) if flags.help else nullcontext():
+                _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points, root.name)
         except SweepFailed:
             if finish is None:  # otherwise it says so, after its report
                 raise
@@ -129,6 +131,18 @@ def run_command(
         if summary and len(points) > 1 and len(_studies()) == known:  # of a study, its sweeper has said it
             summary(points)
     return 1 if any(point.code == 1 for point in points) else max([0, *(point.code for point in points)])
+
+
+@contextmanager
+def _only_groups_of(root: str) -> Iterator[None]:
+    """Hydra's help lists every group in `conf/`: leave out those of other commands."""
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        unused = unused_groups(root)
+        print("\n".join(line for line in text.getvalue().splitlines() if line.partition(":")[0] not in unused))
 
 
 def _studies() -> list[Any]:

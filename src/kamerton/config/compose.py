@@ -86,6 +86,14 @@ def config_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
     return ConfigLoaderImpl(search)
 
 
+def unused_groups(root: str) -> set[str]:
+    """The groups in `conf/` that the configuration of a command does not choose from."""
+    loader = config_loader()
+    found = loader.repository.load_config(root)
+    chosen = {str(getattr(entry, "group", "")) for entry in (found.defaults_list if found else None) or []}
+    return set(loader.list_groups("")) - chosen - {"hydra"}
+
+
 def is_plain_value(override: Override, loader: ConfigLoaderImpl) -> bool:
     """Whether an override is `key=value` of a key that is no group."""
     simple = override.is_change() if hasattr(override, "is_change") else override.type.name == "CHANGE"

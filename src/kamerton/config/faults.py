@@ -23,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
-from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved
+from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved, unused_groups
 from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
 from kamerton.config.judged import Judged
 from kamerton.config.meant import option_meant
@@ -246,7 +246,7 @@ def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderI
     except MarkedYAMLError as error:
         return _bad_yaml(error)
     except Exception as error:  # composing only reads what the user wrote; Hydra raises all kinds of exceptions for it
-        return locator(overrides, loader, root)(_not_composed(error, loader))
+        return locator(overrides, loader, root)(_not_composed(error, loader, root))
 
 
 def _missing_option(error: MissingConfigException, overrides: list[str], loader: ConfigLoaderImpl) -> Fault:
@@ -275,7 +275,7 @@ def _bad_yaml(error: MarkedYAMLError) -> Fault:
     return Fault("config.yaml", f"not YAML: {error.problem or error.context}{place}", "correct that line", file)
 
 
-def _not_composed(error: Exception, loader: ConfigLoaderImpl) -> Fault:
+def _not_composed(error: Exception, loader: ConfigLoaderImpl, root: str) -> Fault:
     behind = error.__cause__ or error.__context__
     if isinstance(behind, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(behind, _named_file(error))
@@ -284,7 +284,10 @@ def _not_composed(error: Exception, loader: ConfigLoaderImpl) -> Fault:
     group = re.search(r"Could not override '/?([^'@]+)", text)
     fix = "correct the override or the file it names"
     if group:
-        fix = did_you_mean(group[1], loader.list_groups(""))
+        unused = unused_groups(root)
+        fix = did_you_mean(group[1], set(loader.list_groups("")) - unused)
+        if group[1] in unused:
+            reason, fix = f"kamerton {root} has no {group[1]}: another command chooses from it", "leave it out"
     key = re.search(r"full_key: (\S+)", text)
     place = _named_file(error) or (None if key and not key[1].startswith("object_type") else COMMAND_LINE)
     return Fault("config.compose", reason, fix, place, column=key[1] if key and place is None else None)

@@ -208,7 +208,11 @@ def _install(name: str, error: ModuleNotFoundError) -> str:
     package = missing or name.partition(".")[0]
     if package in EXTRAS and importlib.util.find_spec(package) is None:
         return f"pip install 'kamerton[{EXTRAS[package]}]'"
-    return f"pip install {missing}" if missing else "correct the name"
+    if missing:
+        return f"pip install {missing}"
+    if importlib.util.find_spec(package) is None:
+        return f"put the folder of {package} in PYTHONPATH (PYTHONPATH=. if it is the current one), or correct the name"
+    return "correct the name"
 
 
 def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fault]:

@@ -1,0 +1,107 @@
+"""The code blocks of README.md and docs/*.md, each with the mark before it that says how it is tested.
+
+A mark is a comment that no reader sees, `<!-- test: KIND; OTHER WORD -->`: KIND for the block's commands, OTHER for
+those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of its blocks without a mark. The kinds:
+
+- `check`: every key and value of a command is checked as it stands, in this process; scripts are there, with the flags.
+- `run`: the command runs, on the tiny model and small data (commands.py has the words that are added).
+- `output`: the command runs, and prints what the page shows, numbers aside.
+- `slow`: the same, as it stands, on the real model.
+- `python`: the block is executed. `file NAME`: the other blocks find it under that name.
+- `server`, `client`: run in two processes, the client's as it stands but for the server's address.
+- `none because …`: cannot run here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+KINDS = ("check", "run", "output", "slow", "python", "file", "server", "client", "none")
+_MARK = re.compile(r"<!-- test: (.+?) -->")
+_EVERY = "every block "
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a block: its line, its words, and what it sets in its environment."""
+
+    text: str
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block, where it begins, and its mark."""
+
+    page: str
+    line: int
+    text: str
+    mark: str | None
+
+    @property
+    def where(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def kind(self) -> str:
+        return (self.mark or "").split(";")[0].split(" ")[0]
+
+    @property
+    def rest(self) -> str:
+        """What stands after the kind: the name of a file, or a reason."""
+        return (self.mark or "").split(";")[0].partition(" ")[2]
+
+    def commands(self, kind: str) -> list[Command]:
+        """The commands of the block that are of this kind."""
+        exceptions = [one.strip().partition(" ")[::2] for one in (self.mark or "").split(";")[1:]]
+        return [
+            one
+            for one in _commands(self.text)
+            if next((other for other, word in exceptions if word in one.text), self.kind) == kind
+        ]
+
+
+def blocks() -> list[Block]:
+    """All blocks of all pages."""
+    return [block for page in PAGES for block in parse(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))]
+
+
+def parse(text: str, page: str) -> Iterator[Block]:
+    """Fenced blocks, and those that are indented by four spaces after an empty line."""
+    lines = text.splitlines()
+    default = next((mark[1].removeprefix(_EVERY) for mark in _MARK.finditer(text) if mark[1].startswith(_EVERY)), None)
+    mark: str | None = None
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        fenced = line.startswith("```")
+        if not fenced and not (line.startswith("    ") and (number == 0 or not lines[number - 1])):
+            given = _MARK.fullmatch(line)
+            mark = given[1] if given and not given[1].startswith(_EVERY) else mark if not line else None
+            number += 1
+            continue
+        end = number + 1
+        while end < len(lines) and (lines[end] != "```" if fenced else lines[end].startswith("    ") or not lines[end]):
+            end += 1
+        own = lines[number + 1 : end] if fenced else [one[4:] for one in lines[number:end]]
+        yield Block(page, number + 1, "\n".join(own).strip("\n"), mark or default)
+        mark, number = None, end + fenced
+
+
+def _commands(text: str) -> list[Command]:
+    return [_command(line) for line in text.replace("\\\n", " ").splitlines() if re.sub(r"^\s*#.*", "", line).strip()]
+
+
+def _command(line: str) -> Command:
+    text = re.sub(r"\s+# .*$", "", line.removeprefix("$ ").strip())
+    words = shlex.split(text)
+    given = [word.partition("=")[::2] for word in words]
+    count = next((at for at, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), len(words))
+    return Command(text, tuple(words[count:]), tuple(given[:count]))

@@ -1,0 +1,72 @@
+"""A folder with everything that the pages name: data files, runs, score tables, and the files that they show."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # blocks.py, commands.py
+
+from blocks import ROOT, blocks
+
+from kamerton.cli import main
+
+
+def rows(first: int, count: int) -> list[dict[str, object]]:
+    """Rows of two labels that a letter of the prompt decides; no two calls share one."""
+    return [
+        {"prompt": f"the {word} number {number}", "completion": label, "metadata": {"author": f"a{number % 7}"}}
+        for number in range(first, first + count)
+        for word, label in (("cat", "yes"), ("dog", "no"))
+    ]
+
+
+def write_csv(path: Path, given: Sequence[dict[str, object]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer"])
+        writer.writerows([row["prompt"], row["completion"]] for row in given)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("workshop")
+    names = ("questions", "my", "rows", "animals", "new", "train", "val", "test")
+    for at, name in enumerate(names):
+        text = "".join(json.dumps(row) + "\n" for row in rows(0 if at < 4 else 100 * at, 60 if at < 6 else 20))
+        (folder / f"{name}.jsonl").write_text(text)
+    for at, name in enumerate(("raw", "my", "train", "test")):
+        write_csv(folder / f"{name}.csv", rows(100 * at, 40))
+    for at, name in enumerate("abc"):
+        pq.write_table(pa.Table.from_pylist(rows(100 * at, 40)), folder / f"{name}.parquet")
+    for block in blocks():
+        if block.kind == "file":
+            path = folder / block.rest
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text + "\n")
+    _train(folder)
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    return folder
+
+
+def _train(folder: Path) -> None:
+    """The runs: one that is trained, and copies of it under the names that the pages use."""
+    options = ["model=tiny", "data=jsonl", f"data.path={folder}/questions.jsonl", "trainer.max_steps=4", "logger=null"]
+    where = ["name=trec", "run_id=ID", f"paths.outputs={folder}/outputs", "callbacks.progress_bar=null"]
+    assert main(["train", *options, *where, "scheduler.warmup_steps=1"]) == 0
+    run = folder / "outputs/trec/ID"
+    for place in ("outputs/trec/r66206e0", "outputs/trec/r07b12aa", "outputs/gsm8k/ID", "outputs/jsonl/candidate"):
+        shutil.copytree(run, folder / place)
+    for place in ("NEW", "OLD"):
+        shutil.copytree(run, folder / place)
+    (folder / "released").mkdir()
+    for place in ("new.parquet", "old.parquet", "released/test.parquet"):
+        shutil.copy(run / "scores/test.parquet", folder / place)
