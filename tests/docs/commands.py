@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -42,7 +43,7 @@ def check(command: Command) -> None:
     elif name == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[0] in targets, f"the Makefile has no {words[0]}"
-    elif name in ("python", "sh") or name.endswith(".sh"):
+    elif name == "sh" or name.endswith(("python", ".sh")):
         _check_script([name, *words] if name.endswith(".sh") else words)
     elif name == "pip":
         _check_extra(words)
@@ -72,6 +73,9 @@ def _check_kamerton(words: Sequence[str]) -> None:
 def _check_script(words: Sequence[str]) -> None:
     if words[0] == "-c":
         compile(words[1], "page", "exec")
+        return
+    if words[0] == "-m":
+        assert importlib.util.find_spec(words[1])
         return
     path = ROOT / words[0]
     assert path.is_file(), f"there is no {words[0]}"
