@@ -63,7 +63,13 @@ def _train(folder: Path) -> None:
     where = ["name=trec", "run_id=ID", f"paths.outputs={folder}/outputs", "callbacks.progress_bar=null"]
     assert main(["train", *options, *where, "scheduler.warmup_steps=1"]) == 0
     run = folder / "outputs/trec/ID"
-    for place in ("outputs/trec/r66206e0", "outputs/trec/r07b12aa", "outputs/gsm8k/ID", "outputs/jsonl/candidate"):
+    for place in (
+        "outputs/trec/r66206e0",
+        "outputs/trec/r07b12aa",
+        "outputs/gsm8k/ID",
+        "outputs/NAME/ID",
+        "outputs/jsonl/candidate",
+    ):
         shutil.copytree(run, folder / place)
     for place in ("NEW", "OLD"):
         shutil.copytree(run, folder / place)

@@ -43,6 +43,7 @@ def plain(text: str) -> list[str]:
 @pytest.fixture
 def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(workshop)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     return workshop
 
 
