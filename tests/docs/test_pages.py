@@ -171,7 +171,7 @@ def test_the_demo_prints_what_the_pages_show(
             env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         printed = _joined(capfd.readouterr().out)
-        assert [line for line in shown.splitlines() if line != "..." and _joined(line) not in printed] == [], (
+        assert [line for line in shown.splitlines() if line.strip() != "..." and _joined(line) not in printed] == [], (
             block.where
         )
 
