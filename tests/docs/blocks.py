@@ -9,6 +9,7 @@ those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of
 - `slow`: the same, as it stands, on the real model.
 - `python`: the block is executed. `file NAME`: the other blocks find it under that name.
 - `server`, `client`: run in two processes, the client's as it stands but for the server's address.
+- `shown by FILE`: part of an output that this test or script holds.
 - `none because …`: cannot run here.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-KINDS = ("check", "run", "output", "slow", "python", "file", "server", "client", "none")
+KINDS = ("check", "run", "output", "slow", "python", "file", "server", "client", "shown", "none")
 _MARK = re.compile(r"<!-- test: (.+?) -->")
 _EVERY = "every block "
 

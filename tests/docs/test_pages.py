@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from blocks import KINDS, Block, Command, blocks, parse
+from blocks import KINDS, ROOT, Block, Command, blocks, parse
 from commands import check, run
 
 from kamerton.config.faults import check_overrides
@@ -51,6 +51,7 @@ def test_every_block_has_a_mark() -> None:
     assert [one.where for one in BLOCKS if one.mark is None] == []
     assert [one.where for one in BLOCKS if one.kind not in KINDS] == []
     assert [one.where for one in BLOCKS if one.kind == "none" and not re.match(r"because \w", one.rest)] == []
+    assert [one.where for one in BLOCKS if one.kind == "shown" and not (ROOT / one.rest[3:]).is_file()] == []
     assert len(BLOCKS) > 60
 
 
