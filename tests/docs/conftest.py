@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # blocks.py, commands.py
 
-from blocks import ROOT, blocks
+from blocks import blocks
 
 from kamerton.cli import main
 
@@ -37,8 +37,9 @@ def write_csv(path: Path, given: Sequence[dict[str, object]]) -> None:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
-    folder = tmp_path_factory.mktemp("workshop")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data, and the files that pages show."""
+    folder = tmp_path_factory.mktemp("pages")
     names = ("questions", "my", "rows", "animals", "new", "train", "val", "test")
     for at, name in enumerate(names):
         text = "".join(json.dumps(row) + "\n" for row in rows(0 if at < 4 else 100 * at, 60 if at < 6 else 20))
@@ -52,13 +53,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
             path = folder / block.rest
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text + "\n")
-    _train(folder)
-    (folder / "scripts").symlink_to(ROOT / "scripts")
     return folder
 
 
-def _train(folder: Path) -> None:
-    """The runs: one that is trained, and copies of it under the names that the pages use."""
+@pytest.fixture(scope="session")
+def workshop(files: Path, own_cache: Path) -> Path:
+    """The same with runs: one that is trained, and copies of it under the names that the pages use."""
+    folder = files
     options = ["model=tiny", "data=jsonl", f"data.path={folder}/questions.jsonl", "trainer.max_steps=4", "logger=null"]
     where = ["name=trec", "run_id=ID", f"paths.outputs={folder}/outputs", "callbacks.progress_bar=null"]
     assert main(["train", *options, *where, "scheduler.warmup_steps=1"]) == 0
@@ -76,3 +77,4 @@ def _train(folder: Path) -> None:
     (folder / "released").mkdir()
     for place in ("new.parquet", "old.parquet", "released/test.parquet"):
         shutil.copy(run / "scores/test.parquet", folder / place)
+    return folder
