@@ -23,7 +23,16 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
 from kamerton.config.check import check_values
-from kamerton.config.compose import ROOT, compose_config, config_loader, forced, options_of, plain, resolved, unused_groups
+from kamerton.config.compose import (
+    ROOT,
+    compose_config,
+    config_loader,
+    forced,
+    options_of,
+    plain,
+    resolved,
+    unused_groups,
+)
 from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
 from kamerton.config.judged import Judged
 from kamerton.config.meant import option_meant
