@@ -100,6 +100,12 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
     "semicolons": ("my rows.csv", "csv", b"\xef\xbb\xbf" + table(";").encode(), "separated by semicolons"),
     "bars": ("rows.csv", "csv", table("|").encode(), "separated by vertical bars"),
     "quoted semicolons": ("rows.csv", "csv", table(";", quoting=csv.QUOTE_ALL).encode(), "semicolons"),
+    "packed semicolons": ("rows.csv.gz", "csv", gzip.compress(table(";").encode()), "semicolons"),
+    "packed tabs": ("rows.csv.gz", "csv", gzip.compress(table("\t").encode()), "separated by tabs"),
+    "packed json in a table": ("rows.csv.gz", "csv", gzip.compress(LINES.encode()), "are JSON, not a table"),
+    "json lines in a table": ("rows.csv", "csv", LINES.encode(), "are JSON, not a table"),
+    "an array in a table": ("rows.csv", "csv", json.dumps(ROWS, indent=1).encode(), "one JSON array"),
+    "json lines in parquet": ("rows.parquet", "parquet", LINES.encode(), "this is JSON, not Parquet"),
     "excel's note": ("rows.csv", "csv", b"sep=;\n" + table(";").encode(), "semicolons"),
     "tabs": ("rows.csv", "csv", table("\t").encode(), "separated by tabs"),
     "commas": ("rows.tsv", "csv", table().encode(), "separated by commas"),
@@ -254,6 +260,17 @@ def test_rows_in_another_encoding_are_one_fault_and_the_fix_that_reads_right_wor
     assert sum("Święty źródlany młyn" in str(prompt) for prompt in prompts) == 26
     dropped = gated(path, format="csv", policy={"undecodable-byte": "drop"})
     assert dropped.report["rejected"] == {"undecodable-byte": 26}
+
+
+def test_a_table_with_semicolons_in_another_encoding_has_one_fault_after_the_other(tmp_path: Path) -> None:
+    rows = [row | {"prompt": f"{row['prompt']}, źródlany"} for row in ROWS]
+    path = tmp_path / "rows.csv"
+    path.write_bytes(table(";", rows).encode("cp1250"))
+    fault = refused(path, format="csv")
+    with pytest.raises(UserError, match=r"data\.encoding=cp1250 reads 'źródlany'"):
+        followed(fault, tmp_path, path, "csv")
+    found = gated(tmp_path / "rows-new.csv", format="csv", encoding="cp1250").splits["train"]
+    assert {example.prompt for example in found} == {row["prompt"] for row in rows}
 
 
 def test_a_broken_byte_of_a_utf8_file_is_no_other_encoding(tmp_path: Path) -> None:

@@ -53,14 +53,16 @@ def python_objects(path: Path) -> str:
 
 
 def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool = True, skip: int = 0) -> str:
-    """Writes a table with another delimiter, or one without quoting, as CSV."""
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    read = f"open({json.dumps(str(path))}, newline={json.dumps('')}, encoding={json.dumps(encoding)})"
+    """Writes a table with another delimiter, or one without quoting, as CSV; in UTF-8, or byte for byte as it was."""
+    into = "latin-1" if encoding == "latin-1" else "utf-8"
+    stream = f"pyarrow.input_stream({json.dumps(str(path))})"
+    read = f"io.TextIOWrapper({stream}, {json.dumps(encoding)}, newline={json.dumps('')})"
     if skip:
         read = f"itertools.islice({read}, {skip}, None)"
     how = f"delimiter={json.dumps(delimiter)}" + ("" if quotes else ", quoting=csv.QUOTE_NONE")
-    write = f'open({json.dumps(target(path, ".csv"))}, "w", newline="", encoding="utf-8")'
-    return python(f"import csv, itertools; csv.writer({write}).writerows(csv.reader({read}, {how}))")
+    write = f'open({json.dumps(target(path, ".csv"))}, "w", newline="", encoding="{into}")'
+    code = f"csv.writer({write}).writerows(csv.reader({read}, {how}))"
+    return python(f"import csv, io, itertools, pyarrow; {code}")
 
 
 def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
@@ -78,6 +80,12 @@ def renamed(path: Path, name: str, split: str | None) -> str:
     """Gives the file another name, and the setting that reads it."""
     new = path.with_name(name)
     return f"{shlex.join(['mv', str(path), str(new)])}, then {reading(new, split)}"
+
+
+def name_as(path: Path, ending: str) -> str:
+    """The file's name with another ending; one that says that it is packed stays."""
+    packed = path.suffix if path.suffix.lower() in (".gz", ".zst") else ""
+    return Path(path.name.removesuffix(packed)).stem + ending + packed
 
 
 def reading(path: Path | str, split: str | None) -> str:

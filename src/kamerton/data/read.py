@@ -24,7 +24,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kamerton.data.commands import comma_separated, reading, renamed, target
+from kamerton.data.commands import comma_separated, name_as, reading, renamed, target
 from kamerton.data.csv_rows import csv_rows
 from kamerton.data.encodings import encoding_advice
 from kamerton.data.json_file import LARGEST, json_file, records, whole_value
@@ -82,6 +82,9 @@ def _damaged(file: DataFile, why: str) -> Fault:
         if packing:
             message, fix = f"the file is named {path.suffix} and is not packed", renamed(path, path.stem, file.split)
             return Fault("unreadable-file", message, fix, str(path))
+        if head.lstrip().startswith((b"{", b"[")):
+            fix = f"{renamed(path, name_as(path, '.jsonl'), file.split)} data=jsonl"
+            return Fault("unreadable-file", "this is JSON, not Parquet", fix, str(path))
     return Fault("unreadable-file", f"the file breaks off or is damaged: {why}", "write it again", str(path))
 
 
@@ -148,15 +151,48 @@ def _table_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
     """Rows of a table, whose header must be separated as the file's ending says."""
     delimiter = "\t" if ".tsv" in file.path.suffixes else ","
     header = next(lines, None)
-    fault = None if header is None else other_table(header[0], file, delimiter)
+    if header is None:
+        return
+    fault = _json_in_table(header[0], file)
+    if fault is None:
+        fault = other_table(header[0], file, delimiter, _codec(file))
     if fault is not None:
         yield 0, fault
-    elif header is not None:
-        unquoted = ""
-        if delimiter == "\t":
-            unquoted = comma_separated(file.path, delimiter, file.encoding, quotes=False)
-            unquoted += f", then {reading(target(file.path, '.csv'), file.split)}"
-        yield from csv_rows(chain([header], lines), str(file.path), delimiter, unquoted)
+        return
+    unquoted = ""
+    if delimiter == "\t":
+        unquoted = comma_separated(file.path, delimiter, _codec(file), quotes=False)
+        unquoted += f", then {reading(target(file.path, '.csv'), file.split)}"
+    yield from csv_rows(chain([header], lines), str(file.path), delimiter, unquoted)
+
+
+def _codec(file: DataFile) -> str:
+    """What a table can be read in by another program: its encoding, or one that keeps every byte as it is."""
+    with open_bytes(file.path) as stream:
+        lines = stream.read(LOOKED_AT).splitlines(keepends=True)
+    if file.encoding.lower() not in UTF8:
+        return file.encoding
+    try:
+        b"".join(lines[:-1] or lines).decode()  # the last one may break off
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8-sig"
+
+
+def _json_in_table(header: str, file: DataFile) -> Fault | None:
+    """The fault of a file that is named as a table and holds JSON."""
+    if not header.startswith(("{", "[")):
+        return None
+    fault = _one_value(header, file, alone=False)
+    if fault is not None:
+        fix = f"{fault.fix}, then {reading(target(file.path, '.jsonl'), file.split)} data=jsonl"
+        return replace(fault, fix=fix)
+    try:
+        orjson.loads(header)
+    except orjson.JSONDecodeError:
+        return None
+    fix = f"{renamed(file.path, name_as(file.path, '.jsonl'), file.split)} data=jsonl"
+    return Fault("unreadable-file", "the lines of this file are JSON, not a table", fix, str(file.path))
 
 
 def _json_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:

@@ -121,8 +121,11 @@ def _text(head: bytes, file: DataFile) -> tuple[str, str] | None:
     return None
 
 
-def other_table(line: str, file: DataFile, delimiter: str) -> Fault | None:
-    """The fault of a table whose header, `line`, is separated by something else than `delimiter`."""
+def other_table(line: str, file: DataFile, delimiter: str, codec: str) -> Fault | None:
+    """The fault of a table whose header, `line`, is separated by something else than `delimiter`.
+
+    `codec` is what its bytes can be read in.
+    """
     path, skip = file.path, 0
     if line.lower().startswith("sep=") and len(line.strip()) == 5:
         found, skip = line.strip()[4], 1  # Excel's own note
@@ -134,13 +137,13 @@ def other_table(line: str, file: DataFile, delimiter: str) -> Fault | None:
         if counts[delimiter] > 1 or counts[found] < 2:
             return None
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-    if found in ",\t" and not skip and path.suffix.lower() in (".csv", ".tsv"):
-        fix = commands.renamed(path, path.stem + (".tsv" if found == "\t" else ".csv"), file.split)
+    if found in ",\t" and not skip:
+        fix = commands.renamed(path, commands.name_as(path, ".tsv" if found == "\t" else ".csv"), file.split)
     else:
         new = commands.reading(commands.target(path, ".csv"), file.split)
-        fix = f"{commands.comma_separated(path, found, file.encoding, skip=skip)}, then {new}"
+        fix = f"{commands.comma_separated(path, found, codec, skip=skip)}, then {new}"
     what = names.get(found, repr(found))
-    message = f"its columns are separated by {what}, and those of a {path.suffix} file by {names[delimiter]}"
+    message = f"its columns are separated by {what}, where its name means {names[delimiter]}"
     return Fault("unreadable-file", message, fix, str(path))
 
 
@@ -171,6 +174,6 @@ def _guess(first: str, file: DataFile) -> str | None:
         new = commands.reading(commands.target(file.path, ".jsonl"), file.split)
         return f"these are Python dictionaries: {commands.python_objects(file.path)}, then {new}"
     if not first.startswith(("{", "[", '"')) and max(_fields(first, sign) for sign in ",;\t") > 1:
-        name = file.path.stem + (".tsv" if "\t" in first else ".csv")
+        name = commands.name_as(file.path, ".tsv" if "\t" in first else ".csv")
         return f"if this is a table: {commands.renamed(file.path, name, file.split)} data=csv"
     return None

@@ -7,10 +7,10 @@ import glob
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kamerton.data.commands import parquet_of, renamed, setting
+from kamerton.data.commands import name_as, parquet_of, renamed, setting
 from kamerton.data.options import FORMATS, Columns, DataOptions, Source
 from kamerton.data.sniff import HEAD, foreign
 from kamerton.data.trec import is_trec
@@ -155,8 +155,8 @@ def _wrong_ending(file: DataFile) -> Fault:
     with open(path, "rb") as stream:
         head = stream.read(HEAD)
     others = [name for name in ENDINGS if name not in (file.format, "trec") and _has_ending(path, name)]
-    fault = foreign(head, file)
-    if fault is not None and not others:
+    fault = foreign(head, replace(file, format=others[0]) if others else file)
+    if fault is not None:
         return fault
     message = f"a {file.format} file ends in {' or '.join(ENDINGS[file.format])}"
     if others:
@@ -164,7 +164,7 @@ def _wrong_ending(file: DataFile) -> Fault:
     elif is_trec(head.decode("latin-1").partition("\n")[0]):
         fix = "set data=trec"
     elif head.lstrip().startswith((b"{", b"[")):
-        fix = f"if each line is a JSON object: {renamed(path, f'{path.stem}.jsonl', file.split)}"
+        fix = f"if each line is a JSON object: {renamed(path, name_as(path, '.jsonl'), file.split)}"
     else:
         fix = 'write its texts as CSV with a header, or as JSON Lines: {"text": ...} on each line'
     return Fault("wrong-extension", message, fix, str(path))
