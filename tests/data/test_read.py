@@ -288,6 +288,13 @@ def test_nan_in_parquet_is_null_at_any_depth(tmp_path: Path) -> None:
     assert three == {"double": None, "float": None, "half": None, "list": None, "object": None, "words": "a"}
 
 
+def test_nan_in_json_lines_as_python_writes_it_is_null(tmp_path: Path) -> None:
+    rows = [{"prompt": "NaN", "score": float("nan"), "more": [float("nan"), {"a": 1}]}, {"score": float("inf")}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"a": NaN, "a": 1}\n')
+    found = [record for _, record in read(tmp_path / "rows.jsonl", "jsonl")]
+    assert found == [{"prompt": "NaN", "score": None, "more": [None, {"a": 1}]}, "bad-json", "repeated-key"]
+
+
 def test_a_label_that_is_nan_is_missing_and_no_class(tmp_path: Path) -> None:
     labels = [[0.0, 1.0, float("nan")][i % 3] for i in range(60)]
     table = {"prompt": [question(i) for i in range(60)], "label": labels}

@@ -63,3 +63,10 @@ def test_wrong_ratios_and_things_that_are_no_rows_are_refused(tmp_path: Path) ->
         process([ROWS[0], "text"], tmp_path)  # type: ignore[list-item]
     with pytest.raises(UserError, match="not JSON serializable"):
         process([{"prompt": object(), "completion": "x"}], tmp_path)
+
+
+def test_nan_in_rows_is_missing(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = [row | {"score": nan, "completion": nan if i == 3 else row["completion"]} for i, row in enumerate(ROWS)]
+    faults = process(rows, tmp_path).validation.errors
+    assert [(fault.code, fault.row) for fault in faults] == [("missing-field", 4)]

@@ -240,12 +240,22 @@ def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        message = f"not JSON: {error.msg} (character {error.colno})"
-        return Fault("bad-json", message, "write one JSON object per line", file)
+        value = _with_nan(line) if "NaN" in line else None
+        if value is None:
+            message = f"not JSON: {error.msg} (character {error.colno})"
+            return Fault("bad-json", message, "write one JSON object per line", file)
     if isinstance(value, dict):
         return (_repeated_key(line, file) if _may_repeat(line, value) else None) or value
     message = f"the line is JSON, but {_json_type(value)} where an object is needed"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} on each line', file)
+
+
+def _with_nan(line: str) -> Any:
+    """What Python's writer of JSON makes of values that are missing: `NaN`, which is null; None: it is not JSON."""
+    try:
+        return json.loads(line, parse_constant={"NaN": None}.__getitem__)
+    except (ValueError, KeyError, RecursionError):
+        return None
 
 
 def _may_repeat(line: str, value: dict[str, Any]) -> bool:
@@ -326,7 +336,7 @@ def _values(column: pa.Array) -> list[Any]:
         values: list[Any] = _without_pandas(column).to_pylist()
     except (ValueError, OverflowError, ImportError):
         values = column.cast(pa.string()).to_pylist()
-    return values if _without_floats(column.type) else [_without_nan(value) for value in values]
+    return values if _without_floats(column.type) else [without_nan(value) for value in values]
 
 
 def _without_floats(kind: pa.DataType) -> bool:
@@ -336,12 +346,12 @@ def _without_floats(kind: pa.DataType) -> bool:
     return not pa.types.is_floating(kind) and all(_without_floats(kind.field(i).type) for i in range(kind.num_fields))
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """NaN, also within lists and objects, as None: it is how pandas and numpy write that a number is missing."""
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: without_nan(item) for name, item in value.items()}
     return None if value != value else value
 
 

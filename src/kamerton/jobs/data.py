@@ -18,6 +18,7 @@ from kamerton.assets import cache_dir, local_data
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
 from kamerton.data.options import FORMATS, DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.read import without_nan
 from kamerton.data.store import Examples
 from kamerton.data.validation import ValidationResult, validate
 from kamerton.errors import Fault, UserError
@@ -118,7 +119,7 @@ def _line(row: object, number: int) -> str:
         row = _fields(row)
     try:
         if isinstance(row, Mapping):
-            return json.dumps(dict(row), ensure_ascii=False)
+            return json.dumps(without_nan(dict(row)), ensure_ascii=False)
         reason = f"a {type(row).__name__} is no row"
     except (TypeError, ValueError) as error:
         reason = str(error)
