@@ -88,7 +88,7 @@ def _stored(
             before = [_state(file) for file in files]
             for values in ingest(files, own, reading, relabel):
                 writer.add(values)
-            if [_file_key(file) for file in files] != contents or [_state(file) for file in files] != before:
+            if [_state(file) for file in files] != before or [_file_key(file) for file in files] != contents:
                 raise _Changed
         finally:
             writer.close()
