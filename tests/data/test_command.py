@@ -134,3 +134,48 @@ def test_a_policy_drops_what_would_be_refused(animals: Path, tmp_path: Path) -> 
     (line,) = rejects.read_text().splitlines()
     assert "bad-json" in line
     assert json.loads(line)["row"] == 121
+
+
+def model_folder(tmp_path: Path, config: str, tokenizer: str) -> Path:
+    """A folder that holds a model's description, and no weights."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    (folder / "tokenizer.json").write_text(tokenizer)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\n")
+    return folder
+
+
+OWN_CODE = '{"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoTokenizer": ["own.Config", null]}}'
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate"])
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "said"),
+    [
+        (OWN_CODE, "{}", "set model.trust_remote_code=true"),
+        ("[1]", "{}", "cannot find model"),
+        ("{", "{}", "cannot find model"),
+        ('{"model_type": "llama"}', "{", "cannot load the tokenizer"),
+        ('{"model_type": "llama"}', '{"model": 5}', "cannot load the tokenizer"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_a_fault(
+    animals: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    config: str,
+    tokenizer: str,
+    said: str,
+) -> None:
+    """Its own code does not run, and no command ends in a traceback."""
+    folder = model_folder(tmp_path, config, tokenizer)
+    data = f"data.test={animals}" if command == "evaluate" else f"data.path={animals}"
+    words = ["model=hub", f"model.name={folder}", "data=jsonl", data, f"paths.outputs={tmp_path}/out"]
+    assert main([command, *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "ran").exists()

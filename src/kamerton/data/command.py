@@ -64,7 +64,9 @@ def prepare_command(arguments: Sequence[str]) -> int:
         return relisted(refused.faults, refused.folder, pages[0].parent) if pages else list(refused.faults)
 
     def deeper(values: dict[str, Any]) -> list[Fault]:
-        return data_faults(values, lambda refused: reported(refused, values))
+        model = section(ModelOptions, values, "model")
+        unknown = [] if model is None or model.provider else model_faults(values)
+        return [*unknown, *data_faults(values, lambda refused: reported(refused, values))]
 
     code = run_command(others, job, deeper)
     for page in refusals:
@@ -112,20 +114,21 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if refuse is not None and isinstance(error, DataError):
             return refuse(error)
         return list(error.faults)
-    except (OSError, ValueError):
-        if model is None or not (faults := _tokenizer_faults(model)):
+    except Exception:  # a tokenizer's files may hold anything
+        if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults
     return []
 
 
-def _tokenizer_faults(model: ModelOptions) -> list[Fault]:
-    from kamerton.model.load import load_tokenizer
+def tokenizer_faults(model: ModelOptions) -> list[Fault]:
+    """Why the model's tokenizer cannot be loaded; none if it can."""
+    from kamerton.model.load import first_line, load_tokenizer
 
     try:
         load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
-        message = f"cannot load the tokenizer of {model.name!r}: {str(error).splitlines()[0]}"
+    except Exception as error:
+        message = f"cannot load the tokenizer of {model.name!r}: {first_line(error)}"
         fix = "give a folder or hub name that holds a tokenizer as well"
         return [Fault("model.tokenizer", message, fix, column="model.name")]
     return []

@@ -81,13 +81,18 @@ def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, h
             AutoConfig.from_pretrained(
                 name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=here
             )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # a config.json may hold anything, and transformers raises anything for it
+        reason = first_line(error)
         fix = "check the spelling, the network and HF_TOKEN; model=smollm2 needs no hub"
         if "trust_remote_code" in str(error):
             fix = "this model runs its own code: read it, then set model.trust_remote_code=true"
         return [Fault("model.name", f"cannot find model {name!r}: {reason}", fix, column="model.name")]
     return []
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, without one its type."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:

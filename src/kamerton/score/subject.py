@@ -25,6 +25,7 @@ from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
 from kamerton.providers.endpoint import untrusted, untrusted_key
 from kamerton.score.options import EvaluateOptions
+from kamerton.shell import command_line
 
 _TAKEN_OVER = ("data", "split", "batch", "score")
 _FILES = ("path", "train", "validation", "test", "sources")
@@ -93,7 +94,7 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
     record = read_record(path)
     if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
         missing = checkpoint or path
-        fix = "give a run directory, e.g. run=outputs/trec/ab12, or a checkpoint in one"
+        fix = "give a run's id or directory, e.g. run=outputs/trec/ab12, or a checkpoint; kamerton runs lists them"
         raise UserError([Fault("evaluate.no-run", "there is no such run", fix, file=str(missing), column="run")])
     written = read_mapping(path / "config.yaml", load_yaml)
     own = _plain(written)
@@ -119,7 +120,7 @@ def _tuned(config: Config, record: Mapping[str, Any], path: Path) -> Config:
     name = (record.get("hosted") or {}).get("fine_tuned_model")
     faults = [one for one in (untrusted(config.model.base_url), untrusted_key(config.model.key)) if one]
     if not name:
-        fix = f"go on with it: kamerton runs resume {path}"
+        fix = f"go on with it: {command_line('runs', 'resume', path)}"
         faults.append(Fault("evaluate.no-model", "its job has made no model", fix, file=str(path), column="run"))
     if faults:
         raise UserError(faults)
@@ -263,7 +264,13 @@ def _adapter_file(name: str) -> Path:
 def base_of_adapter(file: Path) -> str:
     """The base that the adapter's configuration names; where that was a folder of a cache that is gone, by what
     Kamerton makes it from."""
-    name, known = json.loads(file.read_text("utf-8"))["base_model_name_or_path"], file.with_name(BASE)
+    from kamerton.train.rundir import read_mapping
+
+    name, known = read_mapping(file, json.loads).get("base_model_name_or_path"), file.with_name(BASE)
+    if not isinstance(name, str):
+        message = "it does not name its base model (base_model_name_or_path)"
+        fix = "give the folder of a whole adapter, as peft writes it"
+        raise UserError([Fault("model.path", message, fix, file=str(file), column="model.name")])
     if known.is_file() and not Path(name).is_dir():
         return str(json.loads(known.read_text("utf-8"))["base"])
     return str(name)

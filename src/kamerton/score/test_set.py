@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kamerton.assets import cache_dir, local_data
+from kamerton.data.command import tokenizer_faults
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.inputs import encode_splits
@@ -57,6 +58,8 @@ def load_test_set(subject: Subject, limit: int | None, *, tokenised: bool) -> Te
         examples = prepared.splits[key]
         chosen = examples if limit is None else examples[:limit]
         return TestSet(chosen, prepared.labels, prepared.fingerprint, prepared.report)
+    if faults := tokenizer_faults(options):
+        raise UserError(faults)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
     prepared, encoded = encode_splits(_only(prepared, key) if alone else prepared, tokenizer, data, options, cache)
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
