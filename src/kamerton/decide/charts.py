@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kamerton.monitor.table import Rows
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -19,7 +21,7 @@ MOST_COUNTS = 20  # labels up to which the cells of the confusion matrix carry t
 MOST_POINTS = 2000  # of a curve; more steps are averaged, so that a long run's report stays small
 LONGEST_TICK = 16
 
-Curves = list[dict[str, float]]
+Curves = list[dict[str, float]] | Rows
 
 
 def loss_curves(curves: Curves) -> go.Figure | None:
@@ -27,7 +29,7 @@ def loss_curves(curves: Curves) -> go.Figure | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    steps, losses, together = thinned(*_series(curves, "train/loss"))
+    steps, losses, together = thinned(*series(curves, "train/loss"))
     if losses.size:
         name = "train" if together == 1 else f"train, means of {together} rows"
         faint = {"mode": "lines" if losses.size > 2 else "markers", "opacity": 0.45}
@@ -35,7 +37,7 @@ def loss_curves(curves: Curves) -> go.Figure | None:
     if losses.size > 2:
         line = {"color": BLUE, "width": 2.5}
         figure.add_scatter(x=steps, y=smoothed(losses), name="train, smoothed", mode="lines", line=line)
-    steps, losses, _ = thinned(*_series(curves, "val/loss"))
+    steps, losses, _ = thinned(*series(curves, "val/loss"))
     if losses.size:
         mode = "lines+markers" if losses.size <= MOST_MARKERS else "lines"
         style = {"line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
@@ -49,7 +51,7 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
     """The learning rate over optimizer steps; None when it was not logged."""
     import plotly.graph_objects as go
 
-    steps, rates, _ = thinned(*_series(curves, "lr"))
+    steps, rates, _ = thinned(*series(curves, "lr"))
     if not rates.size:
         return None
     mode = "lines" if rates.size > 2 else "lines+markers"
@@ -122,8 +124,15 @@ def to_html(figure: go.Figure, name: str) -> str:
     return str(plotly.io.to_html(figure, config=CONFIG, full_html=False, include_plotlyjs=False, div_id=name))
 
 
-def _series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def logged(curves: Curves) -> list[str]:
+    """The names of all that was logged."""
+    return sorted(curves.logged() if isinstance(curves, Rows) else {name for row in curves for name in row})
+
+
+def series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and values of the rows that hold `name`."""
+    if isinstance(curves, Rows):
+        return curves.series(name)
     points = [(row.get("step", float(i)), row[name]) for i, row in enumerate(curves) if name in row]
     steps, values = np.array(points, np.float64).reshape(-1, 2).T
     return steps, values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from kamerton.decide.baselines import NAMES, table_path
+from kamerton.decide.charts import Curves
 from kamerton.decide.mask import masked
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.monitor.series import read_table
 from kamerton.score.table import read_scores
 
 
@@ -34,7 +37,7 @@ class RunFiles:
     config: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    curves: list[dict[str, float]] = field(default_factory=list)
+    curves: Curves = field(default_factory=list)
     tuned: pa.Table | None = None
     base: pa.Table | None = None
     baselines: dict[str, pa.Table] = field(default_factory=dict)
@@ -117,8 +120,11 @@ def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
     return events, torn
 
 
-def _curves(file: Path) -> list[dict[str, float]]:
+def _curves(file: Path) -> Curves:
     """The rows of metrics.csv with the cells that are filled with numbers."""
+    with suppress(ValueError):  # other cells are there, too
+        if len(rows := read_table(file)):
+            return rows
     with file.open(newline="", encoding="utf-8") as lines:
         return [{key: float(cell) for key, cell in row.items() if _is_number(cell)} for row in csv.DictReader(lines)]
 

@@ -9,7 +9,7 @@ async for metrics in monitor.stream_metrics(job.id):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ class TrainingMetrics:
     examples: Mapping[str, int] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
     tokens_per_s: float | None = None
-    rows: tuple[Row, ...] = field(default=(), repr=False)
+    rows: Sequence[Row] = field(default=(), repr=False)
     setting: Setting | None = field(default=None, repr=False)
 
     @property
@@ -117,17 +117,16 @@ class TrainingMonitor:
 
 
 def _read(path: Path, status: JobStatus) -> TrainingMetrics:
-    from kamerton.monitor.series import read_rows
+    from kamerton.monitor.series import read_table
 
-    rows = tuple(read_rows(path / "metrics.csv"))
-    latest: dict[str, float] = {}
-    for _, row in rows:
-        latest |= row
+    file = path / "metrics.csv"
+    rows = read_table(file) if file.exists() else ()
+    latest = rows.latest() if rows else {}
     lr = latest.get("lr", next((value for key, value in reversed(latest.items()) if key.startswith("lr-")), None))
     return TrainingMetrics(
         job_id=status.id,
         state=status.state,
-        step=max((step for step, _ in rows), default=status.step or 0),
+        step=rows.last_step if rows else status.step or 0,
         loss=latest.get("train/loss"),
         token_accuracy=latest.get("train/token_accuracy"),
         perplexity=latest.get("train/perplexity"),

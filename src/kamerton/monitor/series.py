@@ -7,22 +7,23 @@ all kept.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+
+from kamerton.monitor.table import STEP, Row, Rows, parse
 
 WINDOW = 100  # steps
 FIRST = 10  # steps that count as the beginning
 
 Floats = NDArray[np.float64]
-Row = tuple[int, dict[str, float]]  # an optimizer step, and what was logged at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +155,22 @@ def read_on(file: Path, mark: Mark) -> tuple[list[Row], Mark, bool]:
             mark = Mark(head, head, len(head))
             stream.seek(mark.end)
         whole, newline, _ = stream.read().rpartition(b"\n")
-    lines = whole.decode("utf-8").split("\n") if newline else []
-    columns = next(csv.reader([head.decode("utf-8")]))
-    if lines:
-        mark = Mark(head, lines[-1].encode() + newline, mark.end + len(whole) + len(newline))
-    return list(rows_of(csv.DictReader(lines, columns))), mark, anew
+    rows = list(parse(head, whole + newline)) if newline else []
+    if newline:
+        last = whole[whole.rfind(b"\n") + 1 :] + newline
+        mark = Mark(head, last, mark.end + len(whole) + len(newline))
+    return rows, mark, anew
+
+
+def read_table(file: Path) -> Rows:
+    """The same rows, made one by one when they are asked for; raises `OSError` where there is no file."""
+    with file.open("rb") as stream:
+        head = stream.readline()
+        whole, newline, _ = stream.read().rpartition(b"\n")
+    return parse(head, whole + newline) if head.endswith(b"\n") else Rows(pa.table({STEP: pa.array([], pa.int64())}))
 
 
 def _goes_on(stream: BinaryIO, mark: Mark) -> bool:
     """Whether the last line that was read is still where it was; leaves the stream at its end."""
     stream.seek(mark.end - len(mark.last))
     return stream.read(len(mark.last)) == mark.last
-
-
-def rows_of(rows: Iterable[Mapping[str, str]]) -> Iterable[Row]:
-    """Rows of `metrics.csv` as `(step, values)`; empty cells are left out."""
-    for row in rows:
-        values = {key: float(value) for key, value in row.items() if value not in ("", None) and key != "step"}
-        yield int(row["step"]), values

@@ -6,9 +6,11 @@ The curves are those of transformers' `get_scheduler`, whose import takes a seco
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 WARMUP = 10  # steps, where neither a number nor a share of them is given
 
@@ -28,6 +30,8 @@ def schedule(
     `wsd` is warm-up, stable, decay (MiniCPM, arXiv 2404.06395): constant until the last `decay_ratio` of all steps,
     which fall linearly. `cosine` and `wsd` end at `min_ratio` of the learning rate, `linear` at zero.
     """
+    from torch.optim.lr_scheduler import LambdaLR  # who only asks for the length of a warm-up does without torch
+
     warmup = warmup_length(total, warmup_steps, warmup_ratio)
     decay = max(1, min(round(decay_ratio * total), total - warmup))  # steps of wsd that fall
 
