@@ -1,7 +1,7 @@
 """How long it takes to list many runs, and to read the metrics of a long one; beside an earlier checkout, in turns.
 
-    git worktree add /tmp/before COMMIT
-    python scripts/bench/reading.py [--runs 5000] [--rows 1000000] [--repeats 5] [--before /tmp/before]
+    git worktree add ../before COMMIT
+    python scripts/bench/reading.py [--runs 5000] [--rows 1000000] [--repeats 5] [--before ../before]
 
 Each measurement is a process of its own, from its start to its end. Prints a Markdown table: medians [least, most] of
 the seconds, and the median of the ratios of two neighbours.

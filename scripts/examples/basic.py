@@ -6,6 +6,7 @@ import argparse
 import asyncio
 
 from kamerton import FineTuningConfig, FineTuningManager, TrainingMonitor
+from kamerton.shell import command_line
 
 ROWS = [
     {"prompt": f"Is a {word} number {number} an animal?", "completion": answer}
@@ -35,9 +36,10 @@ async def main(raw: object, model: str, root: str) -> None:
         saving_strategy="epoch",
     )
     job = await manager.start_training(config, parts)
-    print(f"job {job.id}: kamerton runs watch {job.id}")
+    print(f"job {job.id}: {command_line('runs', 'watch', job.path)}")
     while (status := await manager.monitor_progress(job.id)).is_active:
-        print(f"{status.state}: step {status.step or 0} of {status.steps or '?'}, {status.eta_s or '?'} s left")
+        left = "" if status.eta_s is None else f", {status.eta_s:.0f} s left"
+        print(f"{status.state}: step {status.step or 0} of {status.steps or '?'}{left}")
         await asyncio.sleep(1)
     print(f"{status.state} {status.error or ''}")
 

@@ -18,30 +18,35 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
-from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain, unused_groups
+from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain, searching, unused_groups
 from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
+from kamerton.config.origin import key_of
+from kamerton.config.search import search_words, split_search
 from kamerton.config.secrets import named
 from kamerton.config.sweep import begins_sweep
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.output import echo, echo_traceback
+from kamerton.shell import command_line, train_line
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was typed for one job: its overrides (of a sweep, those of this point) and the user's own config folder.
+    """What was typed for one job: its overrides (of a sweep, those of this point), and the words that say where the
+    user's own configuration files are (`config.search`).
 
     `named` are the job's values with `${oc.env:NAME}` in place of what the environment holds.
     """
 
     overrides: tuple[str, ...]
-    config_dir: str | None
+    search: tuple[str, ...] = ()
     named: Values = field(default_factory=dict)
 
 
@@ -69,7 +74,7 @@ class Point:
 
 Job = Callable[[Values, Asked], Done | None]
 Compose = Callable[[Sequence[str]], tuple[Values, Values]]
-Finish = Callable[[Any, Compose, str | None], None]
+Finish = Callable[[Any, Compose, tuple[str, ...]], None]
 
 
 def run_command(
@@ -87,6 +92,7 @@ def run_command(
     a study has ended. Returns the exit code: 0, 1 failed, 2 faults (all printed), 130 stopped by the user.
     """
     points: list[Point] = []
+    flags = None
     known = len(_studies())
     terminate = signal.signal(signal.SIGTERM, signal.default_int_handler) if _is_main_thread() else None
     try:
@@ -99,16 +105,17 @@ def run_command(
             if say_faults(fault for fault in faults if not (asks and fault.code == "config.missing")):
                 return 2
             overrides = force(overrides, flags.config_dir)
+        search = tuple(search_words(flags.config_dir, flags.overrides))
         try:
             with _only_groups_of(root.name) if flags.help else nullcontext():
-                _run_hydra([*_given(flags), *overrides], job, flags.config_dir, points, root.name)
+                _run_hydra([*_given(flags), *overrides], job, search, points, root.name)
         except SweepFailed:
             if finish is None:  # otherwise it says so, after its report
                 raise
         if ended := _studies()[known:]:
             points.clear()  # how a study's trials ended, its sweeper has said
             if finish is not None:
-                finish(ended[-1], lambda words: _composed(words, flags, root.name), flags.config_dir)
+                finish(ended[-1], lambda words: _composed(words, flags, root.name), search)
     except UserError as error:
         say_faults(error.faults)
         return 2
@@ -117,6 +124,8 @@ def run_command(
         return 1
     except (_Stopped, KeyboardInterrupt, Interrupted) as stopped:
         echo(f"\n{stopped.__cause__ or 'interrupted before anything was saved'}", err=True)
+        if flags is not None and root is TRAIN and (line := _whole(flags)):
+            echo(f"all of it goes on, and what is finished stays, with:\n  {line}", err=True)
         return 130
     except SystemExit as exit:  # after help, a version, or what Hydra shows
         return exit.code if isinstance(exit.code, int) else 1
@@ -145,6 +154,22 @@ def _only_groups_of(root: str) -> Iterator[None]:
         print("\n".join(line for line in text.getvalue().splitlines() if line.partition(":")[0] not in unused))
 
 
+def _whole(flags: argparse.Namespace) -> str:
+    """The command that goes on with all of a grid or a sweep; empty for a single run."""
+    search, others = split_search(flags.overrides)
+    parsed = OverridesParser.create().parse_overrides(others)
+    single = [text for text, one in zip(others, parsed, strict=True) if not one.is_sweep_override()]
+    words = force([*search, *single], flags.config_dir)
+    config = compose_config(searching(flags.config_dir, words), with_hydra=True)
+    found = search_words(flags.config_dir, search) + ["-m"] * flags.multirun
+    if begins_sweep(config.hydra):  # its name follows from the words: they stay as they are
+        return command_line("train", *found, *others)
+    if not (flags.multirun or getattr(config.hydra.mode, "name", "") == "MULTIRUN"):
+        return ""
+    kept = [text for text in others if key_of(text) != "resume"]
+    return train_line(found, kept, config.paths.outputs, "resume=auto")
+
+
 def _studies() -> list[Any]:
     """The sweeps of studies that have ended in this process (`hydra_plugins.kamerton._results.Finished`)."""
     module = sys.modules.get("hydra_plugins.kamerton._results")
@@ -153,10 +178,8 @@ def _studies() -> list[Any]:
 
 def _composed(overrides: Sequence[str], flags: argparse.Namespace, root: str) -> tuple[Values, Values]:
     """The values of a job with these overrides, and what names the environment (as in `Asked`)."""
-    search = [text for text in flags.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-    if flags.config_dir and not search:
-        search = [f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"]
-    config = compose_config([*search, *overrides], root)
+    search, _ = split_search(flags.overrides)
+    config = compose_config(searching(flags.config_dir, [*search, *overrides]), root)
     return plain(config), named(config)
 
 
@@ -169,7 +192,7 @@ class _Stopped(BaseException):
     """The user asked to stop; no `Exception`, or a sweep would go on with its next point."""
 
 
-def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callable[[Any], float | list[float] | None]:
+def _hydra_job(job: Job, search: tuple[str, ...], points: list[Point]) -> Callable[[Any], float | list[float] | None]:
     def run(config: Any) -> float | list[float] | None:
         task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as typed: ${oc.env:NAME} stays
         assert isinstance(task, list)
@@ -177,7 +200,7 @@ def _hydra_job(job: Job, config_dir: str | None, points: list[Point]) -> Callabl
         point = Point(overrides)
         points.append(point)
         try:
-            point.done = job(plain(config), Asked(overrides, config_dir, named(config)))
+            point.done = job(plain(config), Asked(overrides, search, named(config)))
         except Interrupted as error:
             point.error, point.code = "interrupted", 130
             raise _Stopped from error
@@ -269,9 +292,9 @@ def _given(flags: argparse.Namespace) -> list[str]:
     ]
 
 
-def _run_hydra(arguments: Sequence[str], job: Job, config_dir: str | None, points: list[Point], root: str) -> None:
+def _run_hydra(arguments: Sequence[str], job: Job, search: tuple[str, ...], points: list[Point], root: str) -> None:
     """Hydra as if `arguments` had been typed. What it refuses before any job is raised as a `UserError`."""
-    run = _hydra_job(job, config_dir, points)
+    run = _hydra_job(job, search, points)
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -16,7 +16,9 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.kamerton import _overrides as _overrides  # choice(null,1) is read from here on
+from hydra_plugins.kamerton._overrides import override  # from here on choice(null,1) is read, too
+from kamerton.config.origin import key_of
+from kamerton.config.search import SEARCHPATH, places
 
 VERSION_BASE = "1.3"
 ROOT = "train"
@@ -64,7 +66,7 @@ def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str,
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
     """`key=value` as `++key=value` where the key is no group: the schema, not Hydra, says which keys exist."""
-    loader = config_loader(config_dir)
+    loader = config_loader(config_dir, overrides)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [forced(one, str(one.input_line), loader) for one in parsed]
 
@@ -77,12 +79,16 @@ def forced(override: Override, text: str, loader: ConfigLoaderImpl) -> str:
     return f"~{override.key_or_group}" if is_empty else text
 
 
-def config_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
-    """What finds groups and files: `conf/`, then the user's own folder."""
+def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) -> ConfigLoaderImpl:
+    """What finds groups and files: `conf/`, then the user's own places."""
     setup_globals()
     search = create_config_search_path(str(conf_dir()))
-    if config_dir:
-        search.append("command-line", f"file://{Path(config_dir).absolute()}")
+    schema = search.get_path().pop()  # Hydra wants it last
+    for place in places(config_dir, ()):
+        search.append("command-line", place)
+    for place in places(None, overrides):
+        search.append(f"{SEARCHPATH} in command-line", place)
+    search.append(schema.provider, schema.path)
     return ConfigLoaderImpl(search)
 
 
@@ -92,6 +98,14 @@ def unused_groups(root: str) -> set[str]:
     found = loader.repository.load_config(root)
     chosen = {str(getattr(entry, "group", "")) for entry in (found.defaults_list if found else None) or []}
     return set(loader.list_groups("")) - chosen - {"hydra"}
+
+
+def searching(config_dir: str | None, overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra composes them without a command line: `--config-dir` is one more place to search."""
+    if config_dir is None:
+        return list(overrides)
+    own = override(SEARCHPATH, places(config_dir, overrides))
+    return [own, *(text for text in overrides if key_of(text) != SEARCHPATH)]
 
 
 def is_plain_value(override: Override, loader: ConfigLoaderImpl) -> bool:

@@ -31,12 +31,14 @@ from kamerton.config.compose import (
     options_of,
     plain,
     resolved,
+    searching,
     unused_groups,
 )
 from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
 from kamerton.config.judged import Judged
 from kamerton.config.meant import option_meant
-from kamerton.config.origin import COMMAND_LINE, in_space, locator
+from kamerton.config.origin import COMMAND_LINE, in_space, key_of, locator
+from kamerton.config.search import SEARCHPATH, config_dir_of
 from kamerton.config.secrets import named
 from kamerton.config.sections import mapping_at
 from kamerton.config.space import search_space
@@ -123,7 +125,7 @@ def _find(
     overrides: Sequence[str], config_dir: str | None, deeper: Deeper | None, sweeps: bool, root: Root
 ) -> Iterator[Fault]:
     parsed, faults = _parse(overrides)
-    loader = config_loader(config_dir)
+    loader = config_loader(config_dir, overrides)
     yield from faults
     kept = yield from _sound(parsed, loader)
     # The first values of all are asked for twice.
@@ -150,14 +152,16 @@ def _find(
         yield from map(locate, faults)
 
 
-def untyped_faults(overrides: Sequence[str], config_dir: str | None = None) -> list[Fault]:
+def untyped_faults(overrides: Sequence[str], search: Sequence[str] = ()) -> list[Fault]:
     """Faults of overrides of `kamerton train` that nobody typed, such as those that a run directory keeps: what only
     the command line may decide, or what keeps them from being composed. An endpoint on this machine and W&B's own
-    server are nothing that a stranger chose.
+    server are nothing that a stranger chose. `search` are words that name places of files (`config.search`).
     """
     parsed, faults = _parse(overrides)
-    loader = config_loader(config_dir)
-    found = _compose([forced(one, str(one.input_line), loader) for one in parsed], config_dir, loader, ROOT)
+    config_dir, loader = config_dir_of(search), config_loader(config_dir_of(search), search)
+    places = [text for text in search if key_of(text) == SEARCHPATH]
+    texts = [*places, *(forced(one, str(one.input_line), loader) for one in parsed)]
+    found = _compose(texts, config_dir, loader, ROOT)
     if isinstance(found, Fault):
         return [*faults, found]
     harmless = {f"logger.{name}.mode" for name in mapping_at(found.values, "logger")}
@@ -240,9 +244,8 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
 
 
 def _compose(overrides: list[str], config_dir: str | None, loader: ConfigLoaderImpl, root: str) -> _Composed | Fault:
-    search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
-        config = compose_config([*search, *overrides], root, with_hydra=True)
+        config = compose_config(searching(config_dir, overrides), root, with_hydra=True)
         hydra, settled = OmegaConf.to_container(config.hydra), resolved(config.hydra)
         assert isinstance(hydra, dict)
         with open_dict(config):

@@ -7,7 +7,6 @@ Only the run directory is read, so a report can be written again at any time, an
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import confusion, per_class
+from kamerton.shell import command_line
 from kamerton.words import span
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def contents(run: RunFiles) -> dict[str, Any]:
         **common_contents(run, rows, remarks, verdict.headline(run, rows)),
         "comparison": verdict.comparison(run, rows),
         "splits": _splits(run),
-        "train_points": sum("train/loss" in row for row in run.curves),
-        "logged": sorted({name for row in run.curves for name in row}),
+        "train_points": len(charts.series(run.curves, "train/loss")[0]),
+        "logged": charts.logged(run.curves),
         "key_facts": _key_facts(run),
     }
 
@@ -101,7 +101,7 @@ def _told(value: Any) -> Any:
 def configuration(run: RunFiles) -> dict[str, str | None]:
     """The command and the resolved configuration as texts; None where they are unknown."""
     return {
-        "command": None if "overrides.yaml" in run.absent else shlex.join(["kamerton", "train", *run.overrides]),
+        "command": None if "overrides.yaml" in run.absent else command_line("train", *run.overrides),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
     }
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from kamerton.errors import UserError
 from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
 from kamerton.output import echo, plain_console
+from kamerton.shell import command_line
 
 OUTPUTS = "outputs"
 WHERE = "the folder of the runs (outputs)"
@@ -29,6 +30,11 @@ def runs_command(arguments: Sequence[str]) -> int:
 
         say_faults(error.faults)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        echo(f"error: {error.filename}: {error.strerror}", err=True)  # another user's folder, or a full disk
+        return 1
     except SystemExit as exit:  # after help
         return exit.code if isinstance(exit.code, int) else 1
     except KeyboardInterrupt:  # watching ends; the job goes on
@@ -133,7 +139,7 @@ def _resume(asked: argparse.Namespace) -> int:
 
     path = _path(asked)
     resume(path, trust=asked.trust)
-    echo(f"queued; kamerton runs watch {path}")
+    echo(f"queued; {command_line('runs', 'watch', path)}")
     return 0
 
 

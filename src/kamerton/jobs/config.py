@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from kamerton.config.check import to_config
-from kamerton.config.compose import compose_config, config_loader, force, plain
+from kamerton.config.compose import compose_config, config_loader, force, plain, searching
 from kamerton.config.faults import find_faults
 from kamerton.config.origin import key_of
 from kamerton.config.secrets import named, writable
@@ -32,6 +33,7 @@ class FineTuningConfig:
     `evaluation_strategy` and `saving_strategy` say whether to validate and save after every epoch, or after so many
     optimizer steps (`evaluation_steps`, `saving_steps`; None: ten times a run, at most 50 steps apart).
     `overrides` are any further `key=value` of `kamerton train`; `name` is the folder of the run directories.
+    `config_dir` is a folder with your own experiments and groups, as after `--config-dir`.
     """
 
     model: str = "smollm2"
@@ -47,6 +49,12 @@ class FineTuningConfig:
     seed: int | None = None
     name: str | None = None
     overrides: Sequence[str] = ()
+    config_dir: str | Path | None = None
+
+    @property
+    def folder(self) -> str | None:
+        """`config_dir` as text."""
+        return None if self.config_dir is None else str(self.config_dir)
 
 
 def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
@@ -64,12 +72,12 @@ def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> 
         "seed": config.seed,
         "name": config.name,
     }
-    return [*model_overrides(config.model), *_written(given), *config.overrides]
+    return [*model_overrides(config.model, config.folder), *_written(given), *config.overrides]
 
 
-def model_overrides(name: str) -> list[str]:
+def model_overrides(name: str, config_dir: str | None = None) -> list[str]:
     """A model by an option of its group, a hosted one by its name, else by its name on the hub or its folder."""
-    if name in config_loader().get_group_options("model"):
+    if name in config_loader(config_dir).get_group_options("model"):
         return [f"model={name}"]
     if (hosted := hosted_name(name)) is not None:
         return ["model=openai", *_written({"model.name": hosted})]
@@ -108,8 +116,8 @@ def _written(given: dict[str, Any], *, keep_none: bool = False) -> list[str]:
     return [override(key, value) for key, value in given.items() if keep_none or value is not None]
 
 
-def checked(overrides: Sequence[str], *, deep: bool = True) -> dict[str, Any]:
-    """The configuration behind overrides, as a run directory holds it.
+def checked(overrides: Sequence[str], config_dir: str | None = None, *, deep: bool = True) -> dict[str, Any]:
+    """The configuration behind overrides, as a run directory holds it; `config_dir` is the user's own folder.
 
     Raises `UserError` with everything that `kamerton train` would say (without `deep` nothing that only a look at the
     data and the model can tell), for sweeps, and for overrides that hold a secret: those of a job are kept in files.
@@ -119,10 +127,10 @@ def checked(overrides: Sequence[str], *, deep: bool = True) -> dict[str, Any]:
     faults = [_secret(text) for text in overrides if mask_text(text) != text]
     faults += [_dry_run() for text in overrides if key_of(text) == "model.dry_run" and not text.endswith("=false")]
     faults += [_sweep(text) for text in overrides if text.startswith("sweep=") and text != "sweep=null"]
-    faults += [] if faults else find_faults(overrides, None, deep_faults if deep else None, sweeps=False)
+    faults += [] if faults else find_faults(overrides, config_dir, deep_faults if deep else None, sweeps=False)
     if errors := [fault for fault in faults if fault.severity == "error"]:
         raise UserError(errors)
-    config = compose_config(force(overrides))
+    config = compose_config(searching(config_dir, force(overrides, config_dir)))
     return writable(asdict(to_config(plain(config))), named(config))
 
 

@@ -7,23 +7,25 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from kamerton.config.faults import untyped_faults
 from kamerton.config.origin import key_of
+from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, other_places, split_search
 from kamerton.decide.mask import MASK
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
-from kamerton.jobs.config import composing
+from kamerton.jobs.config import checked, composing
 from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
 from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
+from kamerton.train.changes import changed_faults, differences
 from kamerton.train.opening import FINISHED, LOCK, own
-from kamerton.train.rundir import RunDirectory
+from kamerton.train.rundir import RunDirectory, read_file, read_mapping
 
 POLL_S = 0.1  # how often a run's files are looked at
 GRACE_S = 120.0  # a step may take long, and a checkpoint must be written
@@ -104,22 +106,69 @@ async def _ended(path: Path, seconds: float) -> bool:
 def resume(path: Path, *, trust: bool = False) -> None:
     """Queue a run again that was paused, stopped or failed: it goes on from its last checkpoint, to the same result.
 
-    A run that `kamerton train` began is read in the current folder. Raises `UserError` for a run that is finished or at
-    work, that is a part of another one, whose overrides hold what is not kept, or (without `trust`) whose overrides or
-    folder let code of others run: a run directory may come from anywhere.
+    Everything is checked before, so that a run that cannot go on stays as it is. A run that `kamerton train` began is
+    read in the current folder, with `trust` in the one it was begun in. Raises `UserError` for a run that is finished
+    or at work, that is a part of another one, whose configuration cannot be composed again or has changed, whose
+    overrides hold what is not kept, or (without `trust`) whose overrides or folder let code of others run: a run
+    directory may come from anywhere.
     """
     lock = own(path)
     try:
         record = record_of(path)
-        job = record.get("job") or {"overrides": _typed(path), "cwd": os.getcwd()}
-        faults = [*_obstacles(path, record), *([] if trust else _untrusted(path, job))]
+        job = _job(path, record, trust)
+        faults = [*_obstacles(path, record), *_search_faults(path, job["search"], trust)]
+        if not (trust or faults):  # looking at what it composes would import the packages it names
+            faults += _untrusted(path, job)
         if faults:
             raise UserError(faults)
+        _check(path, job, record.get("cwd"))
     except BaseException:
         lock.close()
         raise
     run = RunDirectory(path, resuming=True, started=record, lock=lock)
-    start_worker(run, as_job(job["overrides"], path), job["cwd"], job.get("limit"))
+    start_worker(run, as_job(job["overrides"], path), job["cwd"], job.get("limit"), job["search"])
+
+
+def _job(path: Path, record: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    """What was asked for: as a job, else in a terminal."""
+    if record.get("job"):
+        search, others = split_search(record["job"].get("search") or [])
+        return {**record["job"], "search": search, "overrides": [*others, *record["job"]["overrides"]]}
+    search, overrides = split_search(_typed(path))
+    cwd = record.get("cwd") if trust else None
+    return {"overrides": overrides, "search": search, "cwd": cwd or os.getcwd()}
+
+
+def _search_faults(path: Path, search: Sequence[str], trust: bool) -> Iterator[Fault]:
+    """The user's own configuration files: folders that are gone, and packages, which would be imported."""
+    for folder in missing_folders(search):
+        message = f"it was composed with the files in {folder}, and there is no such folder"
+        fix = f"restore that folder, or go on with kamerton train --config-dir=FOLDER … run_id={path.name}"
+        yield Fault("job.config-dir", message, fix, file=str(path), column="--config-dir")
+    for place in [] if trust else other_places(search):
+        message = f"it was composed with {place}, which imports a package"
+        yield Fault("job.trust", message, "if you trust that package, give --trust", file=str(path), column=SEARCHPATH)
+
+
+def _check(path: Path, job: Mapping[str, Any], begun_in: str | None) -> None:
+    """Raise everything that would keep the job from going on: it would be found only when its turn comes."""
+    if not (path / "config.yaml").exists():  # it never began
+        return
+    overrides = [*(text for text in job["search"] if key_of(text) == SEARCHPATH), *as_job(job["overrides"], path)]
+    try:
+        with composing, chdir(job["cwd"]):
+            values = checked(overrides, config_dir_of(job["search"]))
+    except UserError as error:
+        if begun_in is None or Path(begun_in) == Path(job["cwd"]):
+            raise
+        message = f"it was begun in {begun_in}, and is read in {job['cwd']} now"
+        fix = "resume it from there, or give --trust if you trust what is in that folder"
+        raise UserError([*error.faults, Fault("job.folder", message, fix, file=str(path), column="cwd")]) from error
+    except OSError as error:
+        fault = Fault("job.folder", f"cannot go to {job['cwd']}: {error.strerror}", "restore that folder", str(path))
+        raise UserError([fault]) from error
+    if changes := differences(read_mapping(path / "config.yaml", load_yaml), values):
+        raise UserError(changed_faults(path, changes))
 
 
 def _obstacles(path: Path, record: Mapping[str, Any]) -> Iterator[Fault]:
@@ -154,7 +203,7 @@ def _untrusted(path: Path, job: Mapping[str, Any]) -> Iterator[Fault]:
         else:
             others.append(text)
     with composing:
-        faults = untyped_faults(others, job.get("config_dir"))
+        faults = untyped_faults(others, job["search"])
     for fault in faults:
         is_trust = fault.code in ("config.trust", "config.target")
         yield _not_typed(path, fault.column or "", fix) if is_trust else replace(fault, file=str(path))
@@ -168,7 +217,8 @@ def _not_typed(path: Path, key: str, fix: str) -> Fault:
 def _typed(path: Path) -> list[str]:
     """What was typed for a run that was begun without a worker."""
     file = path / "overrides.yaml"
-    return [str(text) for text in load_yaml(file.read_text(encoding="utf-8")) or []] if file.exists() else []
+    found = read_file(file, load_yaml) if file.exists() else []
+    return [str(text) for text in found] if isinstance(found, list) else []
 
 
 _OWN = ("run_id", "resume", "paths.outputs", "callbacks.progress_bar", "callbacks.model_summary")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra_plugins.kamerton._overrides import override
+from kamerton.config.search import search_words, split_search
 from kamerton.data.validation import ValidationResult
 from kamerton.jobs.config import FineTuningConfig, checked, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
@@ -96,7 +97,8 @@ class FineTuningManager:
         given = [] if parts is None else data_overrides(parts.data, parts.split)
         overrides = [*given, *to_overrides(config, None if parts is None else len(parts.train))]
         with composing:
-            values = checked([*overrides, override("paths.outputs", str(self.root))])
+            values = checked([*overrides, override("paths.outputs", str(self.root))], config.folder)
         run = claim_run(values, self.root / str(values["name"]))
-        start_worker(run, as_job(overrides, run.path), os.getcwd(), self.max_running)
+        search, others = split_search([*search_words(config.folder, overrides), *overrides])
+        start_worker(run, as_job(others, run.path), os.getcwd(), self.max_running, search)
         return TrainingJob(run.path)

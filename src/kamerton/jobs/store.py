@@ -16,6 +16,7 @@ from typing import Any
 
 from kamerton.errors import Fault, UserError
 from kamerton.locks import Holder, hold, holder, last_holder
+from kamerton.shell import command_line
 from kamerton.train.opening import LOCK
 from kamerton.train.record import State
 from kamerton.train.rundir import RunDirectory, read_record
@@ -110,7 +111,7 @@ def record_of(path: Path) -> dict[str, Any]:
     """`run.json`; raises `UserError` where there is none or it is damaged."""
     record = read_record(path)
     if record is None:
-        fix = "name a run directory, or a run's id: kamerton runs list"
+        fix = f"name a run directory, or a run's id: {command_line('runs', '--outputs', path.parent.parent)}"
         raise UserError([Fault("job.unknown", "there is no run", fix, file=str(path))])
     return record
 
@@ -273,7 +274,9 @@ def mark(path: Path, state: State, *, among: tuple[str, ...] = ACTIVE, error: Ma
         run = RunDirectory(path, resuming=True, started=record)
         run.set_state(state, **({"error": dict(error)} if error else {}))
         if error:
-            run.event("error", "failed", f"{error['code']}: {error['message']}", advice="kamerton runs resume")
+            run.event(
+                "error", "failed", f"{error['code']}: {error['message']}", advice=command_line("runs", "resume", path)
+            )
         else:
             run.event("info", state, f"the run is {state}")
     return True

@@ -26,27 +26,31 @@ from kamerton.files import load_yaml
 from kamerton.jobs.queue import turn
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
 from kamerton.locks import hold, name_holder
+from kamerton.shell import command_line
 from kamerton.train.opening import LOCK
 from kamerton.train.rundir import RunDirectory
 
 _children: list[subprocess.Popen[bytes]] = []  # kept to be waited for, or they would stay as zombies
 
 
-def start_worker(run: RunDirectory, overrides: Sequence[str], cwd: str, limit: int | None) -> None:
+def start_worker(
+    run: RunDirectory, overrides: Sequence[str], cwd: str, limit: int | None, search: Sequence[str] = ()
+) -> None:
     """Queue a run that this process owns, let go of it, and start its worker.
 
-    `overrides` are those of `kamerton train`, to be read in the folder `cwd`; `limit` is how many jobs may run at once
-    (None: one for each GPU, or one). Raises `UserError` where the run has a worker already.
+    `overrides` are those of `kamerton train`, to be read in the folder `cwd`, and `search` the words that say where the
+    user's own configuration files are; `limit` is how many jobs may run at once (None: one for each GPU, or one).
+    Raises `UserError` where the run has a worker already.
     """
     lock = hold(run.path / WORKER, named=False)
     if lock is None:
         run.release()
-        fix = f"wait for it, or stop it: kamerton runs stop {run.run_id}"
+        fix = f"wait for it, or stop it: {command_line('runs', 'stop', run.path)}"
         raise UserError([Fault("run.running", f"run {run.run_id} has a worker already", fix, file=str(run.path))])
     with lock, (run.path / LOG).open("ab") as log:
-        job = {"overrides": list(overrides), "cwd": cwd, "limit": limit, "queued": time.time_ns()}
+        job = {"overrides": list(overrides), "search": list(search), "cwd": cwd, "limit": limit}
         (run.path / CANCEL).unlink(missing_ok=True)
-        run.set_state("queued", error=None, job=job)
+        run.set_state("queued", error=None, job={**job, "queued": time.time_ns()})
         run.release()
         handle = lock.fileno()  # the child's from its first moment: at no time does the run look abandoned
         process = subprocess.Popen(
@@ -98,6 +102,7 @@ class Stopper:
 def work(path: Path) -> int:
     """Train the run at `path` when its turn comes; returns the exit code of the training."""
     stopper = Stopper()
+    before = (path / LOG).stat().st_size if (path / LOG).exists() else 0
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stopper)
@@ -112,7 +117,7 @@ def work(path: Path) -> int:
     elif code < 0:
         mark(path, "failed", error=killed(signal.Signals(-code).name))
     else:
-        mark(path, "failed", error=broken(code, _last_fault(path / LOG)))
+        mark(path, "failed", error=broken(code, _first_fault(path / LOG, before)))
     return code
 
 
@@ -152,13 +157,15 @@ def _gpus(config: Mapping[str, Any]) -> int | None:
 
 def command(job: Mapping[str, Any]) -> list[str]:
     """What trains the run of a job; -P: no module is taken from the folder that it is read in."""
-    return [sys.executable, "-P", "-m", "kamerton", "train", *job["overrides"]]
+    return [sys.executable, "-P", "-m", "kamerton", "train", *job.get("search", ()), *job["overrides"]]
 
 
-def _last_fault(log: Path) -> str:
-    """The last fault that was printed, on one line."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-50:]
-    return next((line for line in reversed(lines) if line.startswith("error: ")), "").removeprefix("error: ")
+def _first_fault(log: Path, start: int) -> str:
+    """The first fault that was printed from byte `start` on, on one line; what follows may be a consequence of it."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    return next((line for line in lines if line.startswith("error: ")), "").removeprefix("error: ")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from kamerton.config.schema import Config
+from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
 from kamerton.data.report import manifest
 from kamerton.decide.baselines import write_baselines
@@ -30,6 +31,7 @@ from kamerton.providers.follow import Follower, follow
 from kamerton.providers.options import unused
 from kamerton.providers.plan import Plan, ignored_words, make_plan, say_plan
 from kamerton.providers.remote import Sleep, create_job, upload
+from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.lifecycle import recorded
 from kamerton.train.opening import open_run
@@ -61,7 +63,7 @@ def train_hosted(
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         plan = make_plan(config)
         _begin(run, config, plan)
-        say_plan(console, plan, ignored := unused(overrides))
+        say_plan(console, plan, ignored := unused(split_search(overrides)[1]))
         if ignored and not run.resuming:
             run.event("warn", "hosted.unused", ignored_words(ignored), evidence=ignored)
         try:
@@ -89,7 +91,7 @@ def train_hosted(
 def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> Plan:
     """Everything up to the estimate; nothing is sent and no run directory made."""
     console, plan = console or plain_console(), make_plan(config)
-    say_plan(console, plan, unused(overrides))
+    say_plan(console, plan, unused(split_search(overrides)[1]))
     console.print("model.dry_run=true: nothing was sent", highlight=False)
     return plan
 
@@ -201,9 +203,10 @@ def _say_left(run: RunDirectory, console: Console) -> None:
     if job is None:
         return
     message = f"job {job} goes on at {run.record['hosted']['base_url']}"
-    advice = f"follow it again with run_id={run.run_id}, or cancel it: kamerton runs stop {run.path}"
+    stop = command_line("runs", "stop", run.path)
+    advice = f"follow it again with run_id={run.run_id}, or cancel it: {stop}"
     run.event("info", "hosted.left", message, advice=advice)
-    console.print(f"{message}; to cancel it: kamerton runs stop {run.path}", highlight=False, soft_wrap=True)
+    console.print(f"{message}; to cancel it: {stop}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _stoppable(stop: StopRequest, sleep: Sleep) -> Sleep:

@@ -50,7 +50,7 @@ def _end_sweep(end: Finished, compose: Compose, console: Console, search: Sequen
             console.print(text, highlight=False, soft_wrap=True)
         try:
             if end.best and not end.running and not end.gave_up:
-                _score(end, compose, console)
+                _score(end, compose, console, search)
         finally:  # the trials are worth their report whatever became of the best one
             page, commands = _report(study, end, compose, search)
             for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
@@ -104,7 +104,7 @@ def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:
     return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){said}", fix, str(end.directory))
 
 
-def _score(end: Finished, compose: Compose, console: Console) -> None:
+def _score(end: Finished, compose: Compose, console: Console, search: Sequence[str]) -> None:
     """Score the best trial, if the sweep is to."""
     best = winner(end)
     values, named = compose(best.overrides)
@@ -114,7 +114,7 @@ def _score(end: Finished, compose: Compose, console: Console) -> None:
     there = "" if best.original == best.number else f"; its directory is {TRIALS}/{best.original}"
     console.print(f"[bold]trial {best.number}[/bold] is the best one{there}", highlight=False)
     try:
-        score_winner(config, end, best, named, console)
+        score_winner(config, end, best, named, console, search)
     except UserError as error:
         fault = error.faults[0]
         if fault.code == "run.running":

@@ -8,7 +8,7 @@ later trial becomes the best one (`n_trials` was raised), it is scored too, and 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,12 @@ def winner(end: Finished) -> Best:
 
 
 def score_winner(
-    config: Config, end: Finished, best: Best, named: Mapping[str, Any] | None = None, console: Console | None = None
+    config: Config,
+    end: Finished,
+    best: Best,
+    named: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+    search: Sequence[str] = (),
 ) -> None:
     """Score on the test split what was not scored yet, as `config.sweep.final` says; `config` is the best trial's."""
     for piece, facts in _runs(config, end, best):
@@ -44,7 +49,7 @@ def score_winner(
             refuse_another(piece, named)
         if config.sweep.final == "score" and not record:
             raise UserError([_elsewhere(best.number, piece.folder)])
-        overrides = [mask_text(text.removeprefix("++")) for text in best.overrides]
+        overrides = [*search, *(mask_text(text.removeprefix("++")) for text in best.overrides)]
         try:
             train(piece.config, overrides, console, named, Part(piece.home, facts, reopens=True))
         except UserError as error:

@@ -5,7 +5,6 @@ study, run directories ──▶ contents (plain values) ──▶ report.html, 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from optuna import Study
 from kamerton.decide import verdict
 from kamerton.decide.mask import mask_text, masked
 from kamerton.decide.pages import plain, write_pages
+from kamerton.shell import command_line
 from kamerton.sweep import charts
 from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
 from kamerton.train.rundir import read_record
@@ -180,5 +180,4 @@ def again(words: Sequence[str], search: Sequence[str] = ()) -> str:
 
     `search` are the words that say where the user's own configuration files are.
     """
-    shown = [mask_text(text.removeprefix("++")) for text in words]
-    return shlex.join(["kamerton", "train", *search, *shown, "hydra.mode=RUN"])
+    return command_line("train", *search, *(text.removeprefix("++") for text in words), "hydra.mode=RUN")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,18 @@ from hydra.types import RunMode
 from kamerton import quiet
 from kamerton.config.check import section, to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
-from kamerton.config.schema import CvOptions
+from kamerton.config.origin import key_of
+from kamerton.config.schema import Config, CvOptions
+from kamerton.config.secrets import writable
 from kamerton.data.command import data_faults
 from kamerton.data.options import SplitOptions
 from kamerton.decide.mask import mask_text
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed
+from kamerton.output import echo
 from kamerton.providers.options import is_hosted
+from kamerton.shell import train_line
+from kamerton.train.opening import finished_run
+from kamerton.train.rundir import read_record
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
@@ -44,8 +49,11 @@ def train_command(arguments: Sequence[str]) -> int:
 
     def trained(values: dict[str, Any], asked: Asked) -> Done | None:
         quiet_frameworks()
+        in_grid = HydraConfig.get().mode is RunMode.MULTIRUN
+        if in_grid and values.get("resume") == "auto" and (done := _done_before(values, asked)):
+            return done
         if is_hosted(values):
-            return _hosted(values, asked, arguments)
+            return _hosted(values, asked)
         from kamerton.sweep.job import trial_job
         from kamerton.train.cross_validation import cross_validate
         from kamerton.train.ranks import part_ways
@@ -53,8 +61,8 @@ def train_command(arguments: Sequence[str]) -> int:
         from kamerton.train.warm import Warm
 
         config = to_config(values)
-        overrides = [mask_text(text) for text in asked.overrides]
-        kept = shared.setdefault("warm", Warm()) if HydraConfig.get().mode is RunMode.MULTIRUN else None
+        overrides = [*asked.search, *map(mask_text, asked.overrides)]
+        kept = shared.setdefault("warm", Warm()) if in_grid else None
         trial = trial_job(config, overrides, asked.named, kept)
         if trial is not None:
             with _ranks_rerun_this(asked):
@@ -64,37 +72,50 @@ def train_command(arguments: Sequence[str]) -> int:
             try:
                 result = fit(config, overrides, named=asked.named, warm=kept)
             except Interrupted as stopped:
-                raise Interrupted(f"interrupted; go on with:\n  {_again(asked, arguments, str(stopped))}") from stopped
+                raise Interrupted(_again(asked, config, str(stopped))) from stopped
             finally:
                 if kept is not None:
                     part_ways()
-        shown = result.metrics.get("test" if config.cv.folds is None else "mean", {})
-        return Done(result.metrics.get("best", {}).get("loss"), shown, result.path)
+        return _done(result.metrics, result.path)
 
-    def finish(end: Finished, compose: Compose, config_dir: str | None) -> None:
+    def finish(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
         quiet_frameworks()
         from kamerton.sweep.end import end_sweep
         from kamerton.sweep.final import winner
 
         words = (*winner(end).overrides, "hydra.mode=RUN") if end.best else ()
-        with _ranks_rerun_this(Asked(words, config_dir)):
-            end_sweep(end, compose, search=_search(config_dir, arguments))
+        with _ranks_rerun_this(Asked(words, search)):
+            end_sweep(end, compose, search=search)
 
     return run_command(arguments, job, deep_faults, _summary, finish=finish)
 
 
-def _hosted(values: dict[str, Any], asked: Asked, arguments: Sequence[str]) -> Done | None:
+def _done(metrics: Mapping[str, Any], path: Path) -> Done:
+    """A run that is finished, or a cross-validation, which has the mean of its folds."""
+    return Done(metrics.get("best", {}).get("loss"), metrics.get("test") or metrics.get("mean") or {}, path)
+
+
+def _done_before(values: dict[str, Any], asked: Asked) -> Done | None:
+    """A point of a grid that goes on, if its run is finished."""
+    path = finished_run(writable(dataclasses.asdict(to_config(values)), asked.named))
+    if path is None:
+        return None
+    echo(f"{path.parent.name}/{path.name} is finished already: {path / 'report.html'}")
+    return _done((read_record(path) or {}).get("metrics") or {}, path)
+
+
+def _hosted(values: dict[str, Any], asked: Asked) -> Done | None:
     """A model that is trained at an endpoint."""
     from kamerton.providers.openai import dry_run, train_hosted
 
-    config, overrides = to_config(values), [mask_text(text) for text in asked.overrides]
+    config, overrides = to_config(values), [*asked.search, *map(mask_text, asked.overrides)]
     if config.model.dry_run:
         dry_run(config, overrides)
         return None
     try:
         result = train_hosted(config, overrides, named=asked.named)
     except Interrupted as stopped:
-        raise Interrupted(f"interrupted; go on with:\n  {_again(asked, arguments, str(stopped))}") from stopped
+        raise Interrupted(_again(asked, config, str(stopped))) from stopped
     except Cancelled as cancelled:
         raise RunFailed(cancelled.fault) from cancelled
     return Done(None, result.metrics.get("test", {}), result.path)
@@ -113,16 +134,12 @@ def _stops_with_rank_0(stopped: BaseException) -> bool:
     return here.rank > 0 and here.launcher is None and isinstance(stopped, Interrupted)
 
 
-def _again(asked: Asked, arguments: Sequence[str], run_id: str) -> str:
-    """The command that goes on with this one run, also when it is a point of a sweep."""
-    words = [text for text in asked.overrides if not text.startswith("run_id=")]
-    return shlex.join(["kamerton", "train", *_search(asked.config_dir, arguments), *words, f"run_id={run_id}"])
-
-
-def _search(config_dir: str | None, arguments: Sequence[str]) -> list[str]:
-    """The words of a command that say where the user's own configuration files are."""
-    folder = [f"--config-dir={config_dir}"] if config_dir else []
-    return [*folder, *(text for text in arguments if text.lstrip("+").startswith("hydra.searchpath="))]
+def _again(asked: Asked, config: Config, run_id: str) -> str:
+    """How to go on with this one run, also when it is a point of a sweep."""
+    words = [text for text in asked.overrides if key_of(text) not in ("run_id", "resume")]
+    kept = [text for text in asked.overrides if key_of(text) == "resume" and config.resume == "force"]
+    line = train_line(asked.search, words, config.paths.outputs, *kept, f"run_id={run_id}")
+    return f"interrupted; go on with:\n  {line}"
 
 
 def _summary(points: Sequence[Point]) -> None:
@@ -162,10 +179,9 @@ def _ranks_rerun_this(asked: Asked) -> Iterator[None]:
     Lightning repeats `sys.argv`, and adds options of its own when it sees Hydra at work; so Hydra is hidden from it.
     """
     command = [] if Path(sys.argv[0]).name == "train.py" else ["train"]
-    folder = ["--config-dir", asked.config_dir] if asked.config_dir else []
     state: Any = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = None
-    with typed([*command, *folder, *asked.overrides, "hydra.mode=RUN"]):  # whatever sweep=… says
+    with typed([*command, *asked.search, *asked.overrides, "hydra.mode=RUN"]):  # whatever sweep=… says
         try:
             yield
         finally:

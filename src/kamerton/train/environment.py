@@ -16,8 +16,8 @@ _PACKAGES = ("kamerton", "torch", "transformers", "pytorch-lightning", "peft", "
 
 
 def environment() -> dict[str, Any]:
-    """`versions`, `git` (of the working directory; None outside a repository) and `machine`."""
-    return {"versions": _versions(), "git": _git(), "machine": _machine()}
+    """`versions`, `git` (of the working directory; None outside a repository), `machine`, and the working directory."""
+    return {"versions": _versions(), "git": _git(), "machine": _machine(), "cwd": os.getcwd()}
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.data.module import FineTuneData
@@ -14,6 +15,7 @@ from kamerton.errors import Interrupted
 from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import give_back
 from kamerton.model.module import FineTuneModule
+from kamerton.output import plain_console
 from kamerton.sweep.pruning import Pruning
 from kamerton.train.build import (
     build_callbacks,
@@ -35,6 +37,7 @@ def fit(
     model: Any,
     total_steps: int,
     pruning: Pruning | None = None,
+    console: Console | None = None,
 ) -> None:
     """Train from the newest whole checkpoint, or from the beginning; nothing where training had ended before.
 
@@ -51,6 +54,10 @@ def fit(
     )
     checkpoint = _go_on_from(run)
     finished, step = (False, 0) if checkpoint is None else _stand(checkpoint, pruning)
+    if run.resuming:
+        text = f"resumed from step {step:,} of {total_steps:,}" if step else "resumed, with nothing saved before"
+        run.event("info", "resumed.step", text)
+        (console or plain_console(quiet=True)).print(text, highlight=False)
     if finished:
         return pruning.check() if pruning else None
     loggers = build_loggers(config, run, step)

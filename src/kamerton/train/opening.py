@@ -54,6 +54,16 @@ def config_id(values: Mapping[str, Any]) -> str:
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
 
+def finished_run(values: Mapping[str, Any]) -> Path | None:
+    """The newest run that this configuration began without an id, if it is finished: a grid goes on without it."""
+    home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
+    newest, number = home / config_id(values), 1
+    while (later := home / f"{config_id(values)}-{number + 1}").exists():
+        newest, number = later, number + 1
+    is_finished = values["run_id"] is None and (read_record(newest) or {}).get("state") in FINISHED
+    return newest if is_finished else None
+
+
 def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
     """A run that was asked for by its id alone, and would begin anew: the unfinished one has another name."""
     name, run_id, outputs = (values.get(key) for key in ("name", "run_id", "paths"))

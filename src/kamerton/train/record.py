@@ -49,6 +49,7 @@ class _Throughput(_Part):
 
 class _Job(_Part):
     overrides: list[str]
+    search: list[str] = []
     cwd: str
     limit: _Count | None = None
     queued: _Count | None = None
@@ -63,6 +64,7 @@ class _Record(_Part):
     throughput: _Throughput | None = None
     metrics: dict[str, dict[str, float | None]] | None = None
     heartbeat: str | None = None
+    cwd: str | None = None
     job: _Job | None = None
     data: dict[str, Any] | None = None
     batch: dict[str, Any] | None = None

@@ -131,7 +131,7 @@ def train(
             stop.check()
         run.set_state("running")
         with wandb_run(config, run):
-            fit(config, run, stop, data, tuned, steps, part.pruning if part else None)
+            fit(config, run, stop, data, tuned, steps, part.pruning if part else None, console)
             if not run.writes:  # another rank scores and reports
                 return RunResult(run.run_id, run.path, "running", {})
             if not scored:

@@ -133,16 +133,21 @@ def _json(text: str) -> Any:
 
 def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """The mapping that a file of a run holds; raises `UserError` for a damaged one."""
+    found = read_file(file, parse)
+    if not isinstance(found, dict):
+        raise UserError([_damaged(file, "it holds no mapping")])
+    return found
+
+
+def read_file(file: Path, parse: Callable[[str], Any]) -> Any:
+    """What a file of a run holds; raises `UserError` for a damaged one."""
     try:
         there = file.stat()
         if not stat.S_ISREG(there.st_mode):
             raise OSError("it is not a regular file")  # a pipe would be waited for
         if there.st_size > _LARGEST:
             raise OSError(f"it has {there.st_size:,} bytes, more than {_LARGEST:,}")
-        found = parse(file.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-        reason = "it holds no mapping"
+        return parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:  # parsers raise all kinds for text from anywhere, RecursionError among them

@@ -1,0 +1,32 @@
+"""Commands that are printed to be pasted: quoted for a shell, secrets masked, right in any folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kamerton.decide.mask import mask_text
+
+
+def command_line(*words: str | Path) -> str:
+    """`kamerton` with these words, as a shell reads them."""
+    return shlex.join(["kamerton", *(mask_text(str(word)) for word in words)])
+
+
+def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | Path, *more: str) -> str:
+    """A `kamerton train` that writes below `outputs`, wherever it is pasted; `more` come last.
+
+    `search` names the user's own configuration files (`config.search`).
+    """
+    kept = [text for text in overrides if text.lstrip("+").partition("=")[0] != "paths.outputs"]
+    folder = f"paths.outputs={place(str(Path(outputs).absolute()))}"
+    return command_line("train", *search, *kept, folder, *more)
+
+
+def place(path: str) -> str:
+    """A path as Hydra's grammar reads it back, in quotes if it must be: a shell would need more around these."""
+    from hydra_plugins.kamerton._overrides import override_value
+
+    return path if re.fullmatch(r"(\w+://)?/?[A-Za-z_/][\w./-]*", path, re.ASCII) else override_value(path)
