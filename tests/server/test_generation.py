@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,34 @@ async def test_who_comes_when_too_many_wait_is_told_to_come_later() -> None:
     assert error.headers is not None
     assert int(error.headers["Retry-After"]) >= 1
     assert generator.pid is None  # nothing was started for it
+
+
+async def test_a_tenant_cannot_take_the_places_of_others() -> None:
+    generator = Generator(most=3)
+    generator._start = asyncio.Event().wait  # type: ignore[assignment,method-assign]  # it never gets ready
+    waiting = [asyncio.create_task(anext(generator.stream(ASKED, "ann"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="Too many requests"):
+        await anext(generator.stream(ASKED, "ann"))
+    other = asyncio.create_task(anext(generator.stream(ASKED, "ben")))
+    await asyncio.sleep(0)
+    assert generator.under_way == 4
+    for task in (*waiting, other):
+        task.cancel()
+    await asyncio.gather(*waiting, other, return_exceptions=True)
+    assert generator.under_way == 0
+
+
+@pytest.mark.parametrize("how", ["text", "turns"])
+async def test_a_prompt_that_no_model_could_read_reaches_none(how: str) -> None:
+    text = "x" * (16 * 100 + 1)
+    asked = {"text": text} if how == "text" else {"turns": (("user", text[:900]), ("user", text[900:]))}
+    generator = Generator(context=100)
+    with pytest.raises(ApiError) as refused:
+        await anext(generator.stream(GenerationRequest("tiny", **asked)))  # type: ignore[arg-type]
+    assert (refused.value.status_code, refused.value.code) == (400, "context_length_exceeded")
+    assert refused.value.param == ("prompt" if how == "text" else "messages")
+    assert generator.pid is None
 
 
 async def test_a_process_that_cannot_live_is_not_started_for_ever(

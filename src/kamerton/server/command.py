@@ -58,7 +58,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
     from kamerton.server.app import create_app
     from kamerton.server.connections import most_connections
     from kamerton.server.files import remove_remains
-    from kamerton.server.protocol import Protocol
+    from kamerton.server.protocol import Protocol, Server
 
     tenants = ", ".join(sorted({tenant for tenant, _ in settings.tokens})) or "no token is needed"
     echo(f"runs in {settings.root}; models: {', '.join(settings.names)}; tenants: {tenants}")
@@ -71,14 +71,14 @@ def _answer(settings: Settings, host: str, port: int) -> int:
         host=host,
         port=port,
         http=Protocol,
-        backlog=most_connections() // 4,  # asyncio accepts as many at once, before any is closed
+        backlog=min(32, most_connections() // 4),  # accepted at once, before any is closed
         ws="none",
         server_header=False,
         access_log=False,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
-    server = uvicorn.Server(options)
+    server = Server(options)
     server.run()
     return 0 if server.started else 1
 

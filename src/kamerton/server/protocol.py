@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import re
+import socket
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kamerton.server.connections import make_room
@@ -16,6 +19,7 @@ from kamerton.server.errors import ApiError, response_to
 
 REQUEST_S = 10.0  # from the start of a connection, or from the last answer, to a whole request line with its headers
 STALL_S = 60.0  # the longest time in which a client takes nothing of its answer
+_BACKLOG = 4096  # connections that the system keeps until they are accepted
 _LENIENT = re.compile(rb"(?<!\r)\n|\n[ \t]")  # a line that ends in a bare LF; a header that goes on in the next line
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _log = logging.getLogger("uvicorn.error.connections")
@@ -120,3 +124,15 @@ class Protocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that accepts few connections at once, as `uvicorn.Config(backlog=…)` says, and loses none of many."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; the system's own queue is longer than what is accepted at once, which asyncio takes for the same."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for shared in server.sockets:
+                with socket.socket(fileno=os.dup(shared.fileno())) as listening:
+                    listening.listen(_BACKLOG)

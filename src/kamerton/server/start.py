@@ -39,15 +39,15 @@ def start_job(settings: Settings, tenant: str, asked: JobRequest) -> Path:
     data = DataOptions(name=PURPOSE, train=str(training), validation=validation, labels=None)
     job_id = new_job_id()
     overrides, values = _configured(settings, tenant, asked, data, job_id)
-    run = claim_run(values, settings.root / tenant)
+    path = settings.root / tenant / job_id
     try:
+        run = claim_run(values, path.parent)
         run.update(request=_kept(asked, values))
-        start_worker(run, as_job(overrides, run.path), str(settings.root), settings.max_running)
-    except OSError:  # the disk is full: no half of a job is left
-        run.release()
-        shutil.rmtree(run.path, ignore_errors=True)
+        start_worker(run, as_job(overrides, path), str(settings.root), settings.max_running)
+    except OSError:  # such as a full disk: no half of a job is left
+        shutil.rmtree(path, ignore_errors=True)
         raise
-    return run.path
+    return path
 
 
 def _check(settings: Settings, asked: JobRequest) -> None:
