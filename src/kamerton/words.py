@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -18,3 +19,17 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def ending(ended: Mapping[str, Any]) -> str:
+    """How a training ended, from `ended` of `run.json`: ended early at step 6 of 56, early stopping: …"""
+    step, of = ended["step"], ended["of"]
+    return f"training ended {'early ' if step < of else ''}at step {step:,} of {of:,}, {ended['detail']}"
+
+
+def early_ending(ended: Any) -> str | None:
+    """The same where that was before the last step, else None; also of what says no such thing."""
+    try:
+        return ending(ended) if ended["step"] < ended["of"] else None
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -30,6 +30,10 @@ from kamerton.config.training import check_training
         (["trainer.strategy=fsdp"], "trainer.strategy", "fsdp"),
         (["callbacks.early_stopping.monitor=val/los"], "callbacks.early_stopping.monitor", "val/los"),
         (["callbacks.checkpoint_best.save_top_k=3"], "callbacks.checkpoint_best.save_top_k", "must be 1"),
+        *(
+            ([f"callbacks.checkpoint_best.filename={name}"], "callbacks.checkpoint_best.filename", repr(name))
+            for name in ("last", "previous", "../best", "/best", "a/../../best")
+        ),
         (
             ["+callbacks.x={_target_: pytorch_lightning.callbacks.LearningRateFinder}"],
             "callbacks.x",

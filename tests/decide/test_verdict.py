@@ -70,7 +70,7 @@ def test_a_metric_of_ones_own_is_better_where_it_says_so(synthetic: SimpleNamesp
 def test_an_unknown_base_or_test_is_said(synthetic: SimpleNamespace) -> None:
     assert judged(None, synthetic.scores(0.9))[0].endswith("the base model was not scored.")
     assert judged(None, None)[0].startswith("There is no test result, so nothing can be said")
-    assert "the best validation loss is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]
+    assert "the validation loss of the best weights is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]
 
 
 def test_without_tables_the_recorded_metrics_are_used_without_claims() -> None:

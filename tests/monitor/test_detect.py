@@ -15,6 +15,7 @@ from kamerton.monitor.codes import CODES
 from kamerton.monitor.detect import EACH_STEP, SOMETIMES, VALIDATIONS, Watch, find_issues
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Setting
+from kamerton.monitor.weights import NOTHING_LEARNT
 
 STEPS = 200
 Rows = list[tuple[int, dict[str, float]]]
@@ -92,6 +93,7 @@ FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
     "plateau": (since(1, "train/loss", lambda step, _: max(1.0, 4.0 - step / 10) + 0.01 * (step % 2)), {"end": 1.0}),
     "underfitting": (since(1, "train/loss", lambda step, _: 3.2 + 0.8 * math.exp(-step / 20)), {"end": 3.0}),
     "vanishing-gradient": (since(40, "train/grad_norm", lambda step, _: 1e-9), {"end": 1.0}),
+    "zero-gradient": (since(40, "train/grad_norm", lambda step, _: 0.0), {"end": 1.0}),
     "always-clipped": (since(1, "train/grad_norm", lambda step, _: 50.0), {}),
     "data-starvation": (since(1, "perf/data_wait", lambda step, _: 0.5), {}),
     "throughput-drop": (since(100, "perf/tokens_per_s", lambda step, _: 300.0), {}),
@@ -103,8 +105,8 @@ FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
 
 
 def test_every_detector_has_a_fault_here() -> None:
-    assert list(CODES) == [*EACH_STEP, *SOMETIMES, *VALIDATIONS]
-    assert set(FAULTS) == set(CODES)
+    assert list(CODES) == [*EACH_STEP, *SOMETIMES, *VALIDATIONS, NOTHING_LEARNT]
+    assert {*FAULTS, NOTHING_LEARNT} == set(CODES)
 
 
 @pytest.mark.parametrize("code", FAULTS)
@@ -141,6 +143,17 @@ def test_a_detector_that_is_off_says_nothing(code: str) -> None:
     change, shape = FAULTS[code]
     watch = Watch(Setting(STEPS, clip_norm=1.0), ignore=[code])
     assert code not in [issue.code for step, row in stream(change, **shape) for issue in watch.add(step, row)]
+
+
+def test_a_gradient_of_zero_is_one_problem_and_none_where_nothing_is_left_to_learn() -> None:
+    nothing = since(1, "train/grad_norm", lambda step, _: 0.0)
+    found = find_issues(stream(nothing, end=1.0), Setting(STEPS))
+    assert [(issue.code, issue.step) for issue in found if "gradient" in issue.code] == [("zero-gradient", 5)]
+
+    def learnt(step: int, row: dict[str, float]) -> None:
+        row.update({key: 0.0 for key in ("train/grad_norm", "train/loss") if key in row})
+
+    assert "zero-gradient" not in codes(stream(learnt))
 
 
 def test_a_problem_is_said_once_also_over_a_resume() -> None:

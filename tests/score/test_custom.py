@@ -13,9 +13,10 @@ import pytest
 
 from kamerton.config.targets import check_targets, metric_function
 from kamerton.decide.statistics import intervals, paired_differences
+from kamerton.direction import LOWER_IS_BETTER
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.custom import with_own_metrics
-from kamerton.score.metrics import LOWER_IS_BETTER, compute, example_scores, lower_is_better
+from kamerton.score.metrics import compute, example_scores, lower_is_better
 from kamerton.score.table import read_scores, scores_table, write_scores
 
 MINE = ["my_metrics."]

@@ -15,8 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from kamerton.errors import UserError
-from kamerton.train.checkpoints import LAST, PREVIOUS, damage, newest_checkpoint, read_checkpoint, write_checkpoint
+from kamerton.errors import RunFailed, UserError
+from kamerton.train.checkpoints import (
+    LAST,
+    PREVIOUS,
+    best_checkpoint,
+    damage,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 CALLS = ("fsync", "link", "replace", "unlink")
 
@@ -124,3 +132,34 @@ def test_numpy_scalars_of_a_callback_are_read_again_and_objects_are_named(tmp_pa
     assert (fault.code, fault.file) == ("checkpoint.objects", str(path))
     assert "pathlib" in fault.message
     assert "weights_only" not in fault.message
+
+
+def noting(folder: Path, name: str, **recorder: Any) -> dict[str, Any]:
+    """What `last.ckpt` says where a ModelCheckpoint's best is `name` in `folder`."""
+    noted = {"best_model_path": str(folder / name), "dirpath": str(folder), "best_model_score": torch.tensor(0.5)}
+    callbacks = {"Mine": {"best_model_path": str(folder / "mine.ckpt"), "dirpath": str(folder)}, "Best": noted}
+    return {**state(9), "callbacks": {**callbacks, "Recorder": {"best": None, **recorder}}}
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "epoch=7-val/loss=4.5.ckpt", "a/b/c=1.ckpt"])
+def test_the_best_weights_are_found_under_any_name_also_where_the_run_was_moved(tmp_path: Path, name: str) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    write_checkpoint(state(4), before / name)
+    write_checkpoint(state(2), before / "mine.ckpt")
+    write_checkpoint(noting(before, name, keeper={"key": "Best", "mode": "max"}), before / LAST)
+    before.rename(after)
+    kept = best_checkpoint(after)
+    assert (kept.path, kept.mode, kept.value) == (after / name, "max", 0.5)
+    kept.path.unlink()
+    with pytest.raises(RunFailed) as raised:
+        best_checkpoint(after)
+    assert (raised.value.fault.code, raised.value.fault.file) == ("checkpoint.missing", str(after / name))
+
+
+def test_without_a_checkpoint_that_chooses_the_last_weights_are_kept_and_an_older_run_is_read(tmp_path: Path) -> None:
+    for name, step in (("mine.ckpt", 2), ("best.ckpt", 4)):
+        write_checkpoint(state(step), tmp_path / name)
+    write_checkpoint(noting(tmp_path, "best.ckpt", keeper={}), tmp_path / LAST)
+    assert best_checkpoint(tmp_path).path == tmp_path / LAST
+    write_checkpoint(noting(tmp_path, "best.ckpt"), tmp_path / LAST)
+    assert best_checkpoint(tmp_path).path == tmp_path / "mine.ckpt"

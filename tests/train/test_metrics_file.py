@@ -82,3 +82,36 @@ def test_only_rank_0_touches_the_file_of_a_run_that_goes_on(
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     MetricsFile(str(tmp_path), step=step)
     assert list(rows(tmp_path) if file.exists() else {}) == list(range(1, step + 1))
+
+
+def test_a_last_line_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
+    text = "step,epoch,train/loss\n1,0,3.0\n2,0,2.0\n31,0,1.5\n"
+    for cut in range(len(text) - 9, len(text)):  # within the last line
+        (tmp_path / "metrics.csv").write_text(text[:cut])
+        log = MetricsFile(str(tmp_path), step=10)
+        assert list(rows(tmp_path)) == [1, 2]
+        assert log.damage is None
+
+
+@pytest.mark.parametrize(
+    ("damaged", "kept"),
+    [
+        (b"step,epoch,train/loss\n1,0,3.0\n\xff\xfe,0,2.0\n3,0,1.0\n", [1, 3]),
+        (b"step,epoch,train/loss\n1,0,3.0\n2\n3,0,1.0,9\nx,0,1.0\n4,0,1.0\n", [1, 4]),
+        (b"step,epoch,train/loss\n1,0,3.0\n\0\0\0\0\n", [1]),
+        (b"\xff\xfe\n1,0,3.0\n", []),
+        (b"loss,epoch\n1,0\n", []),
+        (b"step,step\n1,0\n", []),
+    ],
+)
+def test_lines_that_cannot_be_read_are_counted_and_the_run_goes_on(
+    tmp_path: Path, damaged: bytes, kept: list[int]
+) -> None:
+    (tmp_path / "metrics.csv").write_bytes(damaged)
+    log = MetricsFile(str(tmp_path), step=10)
+    assert log.damage is not None
+    assert (tmp_path / "metrics.damaged.csv").read_bytes() == damaged
+    log.log_metrics({"train/loss": 0.5}, 10)
+    log.finalize("success")
+    assert list(rows(tmp_path)) == [*kept, 11]
+    assert rows(tmp_path)[11] == {"train/loss": "0.5"}

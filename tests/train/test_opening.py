@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kamerton.errors import UserError
 from kamerton.train import opening
@@ -54,6 +55,15 @@ def test_a_named_unfinished_run_goes_on(values: dict[str, Any]) -> None:
     again = open_run({**values, "batch": {"size": 8, "max_tokens": 99}})
     assert again.resuming
     assert again.path == run.path
+
+
+def test_a_run_that_began_with_one_epoch_as_the_default_keeps_it_and_its_id(values: dict[str, Any]) -> None:
+    older, now = ({**values, "trainer": {"max_epochs": epochs, "max_steps": 150}} for epochs in (1, -1))
+    assert config_id(older) == config_id(now)
+    run = finish(open_run(older), "paused")
+    again = open_run({**now, "resume": "auto"})
+    assert again.path == run.path
+    assert yaml.safe_load((again.path / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
 
 
 def test_resume_auto_takes_the_unfinished_run_of_this_configuration(values: dict[str, Any]) -> None:

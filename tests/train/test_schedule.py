@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import get_scheduler
 
 from kamerton.train.schedule import schedule
@@ -48,11 +50,21 @@ def test_wsd_falls_at_once_where_warm_up_and_decay_fill_the_run() -> None:
     assert curve(4, name="wsd", warmup_steps=2, decay_ratio=1.0) == pytest.approx([0, 1, 2, 1, 0])
 
 
-def test_the_warm_up_is_a_number_or_a_share_of_steps_or_ten() -> None:
+def test_the_warm_up_is_a_number_or_a_share_of_steps_or_ten_but_at_most_a_tenth() -> None:
     share = curve(40, name="linear", warmup_ratio=0.1)
     assert share == curve(40, name="linear", warmup_steps=4)
-    assert curve(40, name="linear") == curve(40, name="linear", warmup_steps=10)
+    assert curve(100, name="linear") == curve(100, name="linear", warmup_steps=10)
+    assert curve(400, name="linear") == curve(400, name="linear", warmup_steps=10)
+    assert curve(40, name="linear") == curve(40, name="linear", warmup_steps=4)
     assert curve(41, name="linear", warmup_ratio=0.1) == curve(41, name="linear", warmup_steps=5)  # rounded up
+
+
+@pytest.mark.parametrize("name", ["linear", "constant", "cosine", "wsd"])
+@given(total=st.integers(1, 60), ratio=st.none() | st.floats(0, 0.999))
+def test_no_run_is_too_short_for_a_warm_up_that_nobody_counted_in_steps(
+    name: str, total: int, ratio: float | None
+) -> None:
+    assert max(curve(total, name=name, warmup_ratio=ratio)[:total]) == 2.0
 
 
 OF_TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {

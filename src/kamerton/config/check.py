@@ -211,7 +211,12 @@ def check_nodes(values: Mapping[str, Any]) -> list[Fault]:
     decay, limit = optimizer.get("weight_decay", 0), trainer.get("limit_train_batches")
     checks = [
         ("optimizer.weight_decay", decay, decay == 0 or _is_number(decay, above=0), "must be 0 or more"),
-        ("trainer.max_epochs", epochs, _is_count(epochs), "must be a whole number above 0"),
+        (
+            "trainer.max_epochs",
+            epochs,
+            _is_count(epochs) or (epochs == -1 and _is_count(steps)),
+            "must be a whole number above 0, or with trainer.max_steps also -1 for no limit",
+        ),
         (
             "trainer.max_steps",
             steps,

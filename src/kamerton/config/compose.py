@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton._overrides import override  # from here on choice(null,1) is read, too
+from kamerton.config.derived import fill_in
 from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, places
 
@@ -31,10 +32,10 @@ def conf_dir() -> Path:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A composed configuration as resolved plain values, without Hydra's own section."""
+    """A composed configuration as resolved plain values, without Hydra's own section; see `fill_in`."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "hydra"}
+    return fill_in({str(key): value for key, value in values.items() if key != "hydra"})
 
 
 def resolved(config: Any) -> Any:

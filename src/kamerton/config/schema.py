@@ -95,8 +95,9 @@ class BatchOptions:
 class SchedulerOptions:
     """Learning rate over optimizer steps: rises linearly, then follows `name`.
 
-    The rise takes `warmup_steps`, or `warmup_ratio` of all steps; 10 steps if neither is given. `decay_ratio` is the
-    share of all steps in which wsd falls (linearly); cosine and wsd end at `min_ratio` of the learning rate.
+    The rise takes `warmup_steps`, or `warmup_ratio` of all steps; if neither is given 10 steps, at most a tenth of all.
+    `decay_ratio` is the share of all steps in which wsd falls (linearly); cosine and wsd end at `min_ratio` of the
+    learning rate.
     """
 
     name: Literal["linear", "cosine", "constant", "wsd"] = "linear"

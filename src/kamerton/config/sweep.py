@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from kamerton.config.places import NAME, NAME_RULE
 from kamerton.config.schema import Objective, SweepOptions
 from kamerton.config.sections import mapping_at
+from kamerton.direction import higher_is_better
 from kamerton.errors import Fault
 from kamerton.providers.options import sweep_fault
 
 Values = Mapping[str, Any]
 
 DIRECTIONS: dict[Objective, str] = {
-    "loss": "minimize",
-    "perplexity": "minimize",
-    "token_accuracy": "maximize",
-    "seconds": "minimize",
-    "parameters": "minimize",
+    name: "maximize" if higher_is_better(name) else "minimize" for name in get_args(Objective)
 }
 _SWEEPER = "hydra_plugins.kamerton.optuna_sweeper."
 # What all trials share, with the reason: a best value over any of these would be luck, or no value of a run at all.

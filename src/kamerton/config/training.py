@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
+from kamerton.config.derived import watches
 from kamerton.config.sections import mapping_at
+from kamerton.direction import mode_of
 from kamerton.errors import Fault
 from kamerton.providers.options import check_hosted
 from kamerton.words import did_you_mean
@@ -99,22 +102,52 @@ _UNFIT = ("BatchSizeFinder", "LearningRateFinder", "GradientAccumulationSchedule
 
 
 def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
-    """What callbacks watch must be there, and the best weights must stay under the name that the run looks for."""
+    """What callbacks watch must be there, in the direction in which it is better; the best weights must be kept."""
     for name, node in callbacks.items():
         if not isinstance(node, Mapping):
             continue
         kind = str(node.get("_target_", "")).rpartition(".")[2]
         monitor = node.get("monitor")
+        yield from _direction(name, node, monitor)
         if kind in _UNFIT:
             message = f"callbacks.{name} is a {kind}, and a run lays its optimizer steps out itself"
             yield _fault(message, "leave it out; batch.size and batch.max_tokens set a step", f"callbacks.{name}")
         if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in _MONITORED:
             message = f"callbacks.{name}.monitor is {monitor!r}, which no validation logs"
             yield _fault(message, did_you_mean(monitor, _MONITORED), f"callbacks.{name}.monitor")
-    if mapping_at(callbacks, "checkpoint_best").get("save_top_k", 1) != 1:
-        message = "callbacks.checkpoint_best.save_top_k must be 1: the run scores and exports the best weights"
+    yield from _best_file(mapping_at(callbacks, "checkpoint_best"))
+
+
+def _direction(name: str, node: Mapping[str, Any], monitor: Any) -> Iterator[Fault]:
+    """Early stopping and checkpoints that would take the worst for the best."""
+    if not watches(node) or not isinstance(monitor, str):
+        return
+    key, mode, right = f"callbacks.{name}.mode", node.get("mode"), mode_of(monitor)
+    if mode is None and right is None and not monitor.startswith("val/"):  # those are all known
+        message = f"callbacks.{name} monitors {monitor!r}, and whether more or less of it is better is unknown"
+        yield _fault(message, f"set {key}=max or {key}=min", key)
+    elif right is not None and mode in ("min", "max") and mode != right:
+        better = "more" if right == "max" else "less"
+        message = f"{key} is {mode}, but {better} of {monitor} is better"
+        yield _fault(message, f"set {key}={right}, or leave it out: it follows from the metric", key)
+
+
+def _best_file(node: Mapping[str, Any]) -> Iterator[Fault]:
+    """Names under which the best weights would be lost."""
+    place, filename = "callbacks.checkpoint_best", node.get("filename")
+    if node.get("save_top_k", 1) != 1:
+        message = f"{place}.save_top_k must be 1: the run scores and exports the best weights"
         fix = "add a ModelCheckpoint of your own for further ones, with another name and filename"
-        yield _fault(message, fix, "callbacks.checkpoint_best.save_top_k")
+        yield _fault(message, fix, f"{place}.save_top_k")
+    if not isinstance(filename, str):
+        return
+    path = PurePath(filename)
+    if path.is_absolute() or ".." in path.parts:
+        message = f"{place}.filename is {filename!r}, which leads out of the run's checkpoints"
+        yield _fault(message, f"set {place}.filename=best", f"{place}.filename")
+    elif filename in ("last", "previous"):
+        message = f"{place}.filename is {filename!r}, the name of the checkpoint that a run goes on from"
+        yield _fault(message, f"set {place}.filename=best", f"{place}.filename")
 
 
 def _folds(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -24,7 +24,7 @@ from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import confusion, per_class
 from kamerton.shell import command_line
-from kamerton.words import span
+from kamerton.words import early_ending, span
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -77,7 +77,7 @@ def common_contents(
         "state": state_sentence(run),
         "headline": headline[0],
         "tone": headline[1],
-        "cautions": verdict.cautions(run, rows),
+        "cautions": [*remarks_on_training(run), *verdict.cautions(run, rows)],
         "rows": rows,
         "baselines": verdict.baseline_table(run),
         "remarks": remarks,
@@ -131,6 +131,13 @@ def state_sentence(run: RunFiles) -> str | None:
     return f"{text}{reason}. What follows is what it wrote until then."
 
 
+def remarks_on_training(run: RunFiles) -> list[str]:
+    """That it ended before its last step, and that it changed nothing."""
+    early = early_ending(run.record.get("ended")) if run.record.get("state") != "cancelled" else None  # said already
+    dead = [str(event.get("message")) for event in run.events if event.get("code") == "nothing-learnt"]
+    return [sentence(text) for text in (early, *dead[-1:]) if text]
+
+
 def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
     """The facts under the headline."""
     record = run.record
@@ -142,7 +149,7 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
         "model": model.get("name"),
         "parameters": plain(whole),
         "trained": f"{plain(trained)} ({trained / whole:.2%})" if trained and whole else plain(trained),
-        "steps": plain(progress.get("step")),
+        "steps": _steps(progress),
         "epochs": plain(progress.get("epoch")),
         "duration": duration(times.get("started"), times.get("finished")),
         "speed": f"{plain(speed['tokens_per_s'])} tokens/s" if speed.get("tokens_per_s") else None,
@@ -152,6 +159,12 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
         **_hosted_facts(record.get("hosted") or {}),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
+
+
+def _steps(progress: dict[str, Any]) -> str:
+    """Those that were made, and of how many where that were not all."""
+    step, steps = progress.get("step"), progress.get("steps")
+    return plain(step) if step is None or step == steps or steps is None else f"{plain(step)} of {plain(steps)}"
 
 
 def _hosted_facts(hosted: dict[str, Any]) -> dict[str, str | None]:

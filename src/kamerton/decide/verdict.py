@@ -190,7 +190,10 @@ def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
 
 def _without_test(run: RunFiles) -> str:
     metrics = run.record.get("metrics") or {}
-    for split, name in (("best", "the best validation loss"), ("validation", "the last validation loss")):
+    for split, name in (
+        ("best", "the validation loss of the best weights"),
+        ("validation", "the last validation loss"),
+    ):
         loss = (metrics.get(split) or {}).get("loss")
         if loss is not None:
             return f"There is no test result; {name} is {number(loss)}."

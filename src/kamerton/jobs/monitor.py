@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.files import load_yaml
-from kamerton.jobs.store import JobStatus, find, read_status
+from kamerton.jobs.store import JobStatus, find, read_status, record_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,7 +149,10 @@ def _setting(path: Path, steps: int | None) -> Setting | None:
         return None
     config: dict[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     schedule = config.get("scheduler") or {}
-    warmup = warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio"))
+    known = (record_of(path).get("schedule") or {}).get("warmup_steps")
+    warmup = (
+        warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio")) if known is None else known
+    )
     return Setting(steps, config.get("clip_norm"), warmup)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from kamerton.decide.mask import mask_text
 from kamerton.jobs.store import JobStatus, read_events, read_status
 from kamerton.output import echo, plain_console
-from kamerton.words import span
+from kamerton.words import early_ending, span
 
 EVENTS = 5  # the last ones, on the live screen
 REFRESH_S = 0.5
@@ -32,7 +32,7 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Text:
         left = [set_cell_size(text, width) for text, width in zip((name, state), widths, strict=False)]
         right = [" " * (width - len(text)) + text for text, width in zip(numbers, widths[2:], strict=True)]
         parts += [(f" {left[0]}  ", ""), (left[1], style), (f"  {'  '.join(right)}".rstrip() + "\n", "")]
-    parts += [(f"{_name(job)}: {_reason(job)}\n", "") for job in jobs if job.error]
+    parts += [(f"{_name(job)}: {why}\n", "") for job in jobs if (why := _reason(job) or _ending(job))]
     return Text.assemble(*parts, end="")
 
 
@@ -61,6 +61,7 @@ def job_facts(job: JobStatus) -> Table:
         "run": _name(job),
         "state": job.state,
         "reason": _reason(job),
+        "ended": _ending(job),
         "model": job.model,
         "step": f"{job.step or 0:,} of {job.steps:,}" if job.steps else "",
         "epoch": f"{job.epoch:.2f}" if job.epoch is not None else "",
@@ -113,11 +114,17 @@ def live_screen(path: Path, job: JobStatus) -> Group:
 
 def _line(job: JobStatus) -> str:
     loss = f", loss {_number(job, 'train', 'loss')}" if job.metrics.get("train") else ""
-    return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}"
+    ended = _ending(job) if job.is_finished else ""
+    return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}{f'; {ended}' if ended else ''}"
 
 
 def _reason(job: JobStatus) -> str:
     return mask_text(f"{job.error['code']}: {job.error['message']}") if job.error else ""
+
+
+def _ending(job: JobStatus) -> str:
+    """That the training ended before its last step, and why."""
+    return mask_text(early_ending(job.ended) or "")
 
 
 def _number(job: JobStatus, split: str, metric: str) -> str:

@@ -36,7 +36,8 @@ class JobStatus:
 
     `step` of `steps` optimizer steps are done, `examples` is `{processed, total}`, `eta_s` the seconds of training
     that are left, `metrics` the latest by split (`train`, `validation`, `best`, `test`, `base`). `error` is `{code,
-    message, param}`. Times are ISO 8601 in UTC. What is not known yet is None, or empty.
+    message, param}`, `ended` is by what the training ended: `{reason, step, of, detail, values}`. Times are ISO 8601 in
+    UTC. What is not known yet is None, or empty.
     """
 
     id: str
@@ -56,6 +57,7 @@ class JobStatus:
     finished: str | None = None
     heartbeat: str | None = None
     error: Mapping[str, Any] | None = None
+    ended: Mapping[str, Any] | None = None
 
     @property
     def is_active(self) -> bool:
@@ -104,6 +106,7 @@ def _seen(path: Path) -> JobStatus:
         finished=times.get("finished"),
         heartbeat=record.get("heartbeat"),
         error=record.get("error"),
+        ended=record.get("ended"),
     )
 
 

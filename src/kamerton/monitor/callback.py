@@ -20,6 +20,7 @@ from kamerton.data.module import StepBatch
 from kamerton.monitor.detect import EVERY, Watch
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Setting, read_rows
+from kamerton.monitor.weights import NOTHING_LEARNT, Marks, marks, nothing_learnt
 from kamerton.output import echo
 from kamerton.train.rundir import RunDirectory
 
@@ -36,21 +37,37 @@ class Monitor(pl.Callback):
         self._run, self._setting, self._ignore, self._stop_on = run, setting, ignore, frozenset(stop_on)
         self._watch = Watch(setting, ignore)
         self._stop = False
+        self.stopped_by: dict[str, Any] | None = None  # the problem of `stop_on` that ended the training
+        self._marks: Marks | None = None  # of the weights at the beginning of the run
         self._first = {"predicted": Counter[int](), "token": Counter[int]()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"said": sorted(self._watch.said), "stop": self._stop}
+        return {
+            "said": sorted(self._watch.said),
+            "stop": self._stop,
+            "stopped_by": self.stopped_by,
+            "marks": self._marks,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._watch = Watch(self._setting, self._ignore, state_dict["said"])
-        self._stop = state_dict["stop"]
+        self._stop, self.stopped_by = state_dict["stop"], state_dict.get("stopped_by")
+        self._marks = state_dict.get("marks")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that goes on is judged by all of its steps, not by those since it was taken up again."""
-        if trainer.global_step:
-            for step, row in read_rows(self._run.path / "metrics.csv"):
-                if step <= trainer.global_step:
-                    self._watch.series.add(step, row)
+        if not trainer.global_step:
+            self._marks = marks(pl_module)
+        for step, row in read_rows(self._run.path / "metrics.csv") if trainer.global_step else ():
+            if step <= trainer.global_step:
+                self._watch.series.add(step, row)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Nothing is learnt where no process's part of the weights has changed."""
+        same = self._marks is not None and trainer.global_step > 0 and marks(pl_module) == self._marks
+        same = trainer.strategy.reduce_boolean_decision(same, all=True)
+        if same and NOTHING_LEARNT not in {*self._ignore, *self._watch.said}:
+            self._say(trainer, [nothing_learnt(self._watch.series)])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
@@ -92,7 +109,8 @@ class Monitor(pl.Callback):
         for issue in issues:
             if issue.code in self._stop_on and not self._stop:
                 self._stop = True
-                self._run.update(stopped={"code": issue.code, "step": issue.step, "message": issue.message})
+                self.stopped_by = {"code": issue.code, "step": issue.step, "message": issue.message}
+                self._run.update(stopped=self.stopped_by)
         if not trainer.is_global_zero:
             return
         for issue in issues:

@@ -5,6 +5,7 @@ CODES = (
     "non-finite-gradient",
     "loss-spike",
     "no-targets",
+    "zero-gradient",
     "learning-rate-too-high",
     "divergence",
     "learning-rate-too-low",
@@ -18,4 +19,5 @@ CODES = (
     "overfitting",
     "suspicious-validation",
     "prediction-collapse",
+    "nothing-learnt",
 )

@@ -21,6 +21,7 @@ EACH_STEP: dict[str, Detector] = {
     "non-finite-gradient": gradient.non_finite_gradient,
     "loss-spike": loss.loss_spike,
     "no-targets": gradient.no_targets,
+    "zero-gradient": gradient.zero_gradient,
 }
 SOMETIMES: dict[str, Detector] = {
     "learning-rate-too-high": loss.learning_rate_too_high,

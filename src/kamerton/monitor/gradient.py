@@ -25,14 +25,14 @@ def non_finite_gradient(series: Series) -> Issue | None:
 
 
 def vanishing_gradient(series: Series) -> Issue | None:
-    """The last ten norms are below a thousandth of the first ten (or nothing at all), and the loss is not learnt."""
+    """The last ten norms are below a thousandth of the first ten, and the loss is not learnt."""
     values = series.recent("train/grad_norm", 10)
     start = series.start("train/grad_norm")
     loss = series.level("train/loss", 10)
     if len(values) < 10 or not math.isfinite(start) or not loss > LEARNT:
         return None
     bound = max(1e-3 * start, 1e-7)
-    if not values.max() < bound:
+    if not 0 < values.max() < bound:  # of nothing at all `zero_gradient` tells
         return None
     return Issue(
         "vanishing-gradient",
@@ -41,6 +41,21 @@ def vanishing_gradient(series: Series) -> Issue | None:
         series.step,
         {"grad_norm": float(values[-1]), "start": start, "loss": loss},
         "check what is trained (adapter.targets, adapter.freeze); in half precision use bf16 or 32-true",
+    )
+
+
+def zero_gradient(series: Series) -> Issue | None:
+    """The last five gradients are exactly 0, and the loss is not learnt: these steps change nothing."""
+    values, loss = series.recent("train/grad_norm", 5), series.level("train/loss", 5)
+    if len(values) < 5 or values.any() or not loss > LEARNT:
+        return None
+    return Issue(
+        "zero-gradient",
+        "error",
+        f"the gradient was 0 in the last {len(values)} steps, and the loss still {loss:.3g}",
+        series.step,
+        {"grad_norm": 0.0, "loss": loss},
+        "check what is trained (adapter.targets, adapter.freeze), and that completions have tokens to predict",
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kamerton.direction import LOWER_IS_BETTER
 from kamerton.score.columns import (
     is_generated,
     is_labelled,
@@ -35,7 +36,6 @@ ECE_BINS = 15
 OWN = "metric:"  # before the name of a column that holds a metric of one's own
 OWN_WHOLE = b"metrics"  # the schema metadata of metrics of the whole table, JSON: {name: {value, low, high}}
 OWN_LOWER = b"lower_is_better"  # the schema metadata of metrics of one's own of which less is better, JSON: [name, …]
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece"})  # of the metrics that are here; of all see `lower_is_better`
 
 
 def compute(table: pa.Table) -> dict[str, float | None]:

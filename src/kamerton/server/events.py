@@ -119,7 +119,7 @@ def _stations(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
         yield draft("started", started, "Fine-tuning job started")
     if record.get("state") == "succeeded" and finished is not None:
         step, steps = progress.get("step"), progress.get("steps")
-        if step is not None and steps is not None and step < steps:
+        if "ended" not in record and step is not None and steps is not None and step < steps:  # newer runs note it
             message = f"Training ended early, at step {step} of {steps}: the validation loss no longer improved"
             yield draft("early", finished, message)
         yield draft("model", finished, f"New fine-tuned model created: {name_in(path, asked)}")

@@ -27,29 +27,39 @@ class Pruning(pl.Callback):
         self._trial, self._metric = trial, metric
         self._count = 0
         self._pruned = False
+        self.values: dict[str, float] = {}  # of the metric, at the newest validation
+
+    @property
+    def pruned(self) -> str | None:
+        """Why the run ended, None where it was not pruned."""
+        if not self._pruned:
+            return None
+        values = "".join(f" ({name} {value:.4g})" for name, value in self.values.items())
+        return f"pruned at validation {self._count}{values}: unlikely to become the best trial"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self._count, "pruned": self._pruned}
+        return {"count": self._count, "pruned": self._pruned, "values": self.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._count, self._pruned = state_dict["count"], state_dict["pruned"]
+        self.values = state_dict.get("values", {})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
         self._count += 1
+        self.values = {self._metric: float(trainer.callback_metrics[self._metric])}
         prune = False
         if self._trial is not None:
-            report(self._trial, float(trainer.callback_metrics[self._metric]), self._count)
+            report(self._trial, self.values[self._metric], self._count)
             prune = not _ends_anyway(trainer) and bool(self._trial.should_prune())  # some pruners say it in numpy's
         self._pruned = trainer.strategy.broadcast(prune)
         trainer.should_stop |= self._pruned
 
     def check(self) -> None:
         """Raise `Cancelled` if the run was pruned; to be called after the fit."""
-        if self._pruned:
-            message = f"pruned at validation {self._count}: unlikely to become the best trial"
-            raise Cancelled(Fault(PRUNED, message, "hydra/sweeper/pruner=none trains every trial to its end"))
+        if self.pruned is not None:
+            raise Cancelled(Fault(PRUNED, self.pruned, "hydra/sweeper/pruner=none trains every trial to its end"))
 
 
 def report(trial: Trial, value: float, step: int) -> None:

@@ -34,11 +34,14 @@ from kamerton.train.averaging import AveragedWeights
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.configured import AsConfigured
+from kamerton.train.ending import Ending
 from kamerton.train.groups import parameter_groups, scale_rates
+from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.occasions import ValidateAt, occasions
 from kamerton.train.ranks import place
 from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule, warmup_length
+from kamerton.train.steps import binding
 from kamerton.train.wandb_report import log_report
 
 
@@ -102,6 +105,12 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
         for name, node in {"csv": METRICS_FILE, **config.logger}.items()
         if node is not None
     ]
+    for logger in loggers:
+        if isinstance(logger, MetricsFile) and logger.damage is not None:
+            message = f"metrics.csv is damaged: {logger.damage}; the run goes on without them"
+            run.event(
+                "warn", "metrics-damaged", message, advice=f"{DAMAGED} is the file as it was; no weight is affected"
+            )
     with typed([mask_text(argument) for argument in sys.argv[1:]]):  # W&B keeps what was typed when its run begins
         for logger in loggers:
             if isinstance(logger, WandbLogger):
@@ -187,17 +196,18 @@ def build_callbacks(
         "checkpoint_last": {"dirpath": folder, "every_n_train_steps": every},
         "throughput": {"run": run},
     }
-    callbacks = [
-        instantiate(node, config.allow_targets, **given.get(name, {}))
+    named = {
+        name: instantiate(node, config.allow_targets, **given.get(name, {}))
         for name, node in config.callbacks.items()
         if node is not None
-    ]
+    }
     if data.validation is None:
-        callbacks = [callback for callback in callbacks if not _needs_validation(callback)]
+        named = {name: callback for name, callback in named.items() if not _needs_validation(callback)}
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
+    callbacks = list(named.values())
     epochs, rest = divmod(total_steps, data.steps_per_epoch)  # an epoch's last step may be shorter than the others
     examples = epochs * len(data.train) + rest * data.train_batch_size
-    recorder = Recorder(run, total_steps, data.steps_per_epoch, examples)
+    recorder = Recorder(run, total_steps, data.steps_per_epoch, examples, _keeper(named))
     # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
     stopper = SaveAndStop(stop, run.checkpoints, total_steps)
     configured = AsConfigured(optimizer_factory(config), run.checkpoints)
@@ -205,7 +215,15 @@ def build_callbacks(
     warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
     setting = Setting(total_steps, config.clip_norm, warmup)
     monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
-    return [stopper, *shares, configured, *_averaging(config), *callbacks, monitor, recorder]
+    ending = Ending(run, total_steps, binding(config, data.steps_per_epoch))
+    return [ending, stopper, *shares, configured, *_averaging(config), *callbacks, monitor, recorder]
+
+
+def _keeper(callbacks: Mapping[str, Callback]) -> ModelCheckpoint | None:
+    """What chooses the weights that the run keeps: `checkpoint_best`, else the first one that monitors a metric."""
+    found = {name: one for name, one in callbacks.items() if isinstance(one, ModelCheckpoint)}
+    monitoring = (one for one in found.values() if one.monitor is not None)
+    return found.get("checkpoint_best") or next(monitoring, None)
 
 
 def _validate_at(every: float, steps_per_epoch: int, total_steps: int) -> list[Callback]:
@@ -251,6 +269,8 @@ def build_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
     node = trainer_node(config.trainer, callbacks)
+    if node["max_epochs"] == -1:  # max_steps decides: the epochs that it needs
+        node["max_epochs"] = -(-total_steps // steps_per_epoch)
     node.pop("limit_train_batches", None)  # the data are cut to it
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:

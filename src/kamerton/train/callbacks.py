@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichModelSummary, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichModelSummary, RichProgressBar
 from pytorch_lightning.loops.evaluation_loop import RestartStage
 from rich import get_console
 from rich.table import Table
@@ -192,8 +192,16 @@ class ModelSummary(RichModelSummary):
 class Recorder(pl.Callback):
     """Keeps `run.json` up to date: progress, ETA, metrics, heartbeat; at most once a second."""
 
-    def __init__(self, run: RunDirectory, total_steps: int, steps_per_epoch: int, examples: int) -> None:
-        self._run = run
+    def __init__(
+        self,
+        run: RunDirectory,
+        total_steps: int,
+        steps_per_epoch: int,
+        examples: int,
+        keeper: ModelCheckpoint | None = None,
+    ) -> None:
+        """`keeper` chooses the weights that the run keeps; without one they are the last."""
+        self._run, self._keeper = run, keeper
         self._total_steps, self._steps_per_epoch, self._examples = total_steps, steps_per_epoch, examples
         self._written = 0.0
         self._began = (0.0, 0)
@@ -201,7 +209,8 @@ class Recorder(pl.Callback):
         self._best: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "seconds": self._seconds()}
+        keeper = self._keeper and {"key": self._keeper.state_key, "mode": self._keeper.mode}
+        return {"best": self._best, "seconds": self._seconds(), "keeper": keeper or {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best, self._before = state_dict["best"], state_dict.get("seconds", 0.0)
@@ -228,9 +237,20 @@ class Recorder(pl.Callback):
             return
         found = {"step": trainer.global_step, **_group(trainer, "val")}
         _check_finite(trainer, found)
-        better = self._best is None or found["loss"] < self._best
-        self._best = found["loss"] if better else self._best
-        self._run.update(metrics={"validation": found, **({"best": found} if better else {})})
+        self._run.update(metrics={"validation": found, **({"best": found} if self._is_best(trainer) else {})})
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        """Whether the weights of this validation are the best so far, by the metric that chooses them."""
+        if self._keeper is None or self._keeper.monitor is None:
+            return True  # the last weights are kept
+        found = trainer.callback_metrics.get(self._keeper.monitor)
+        if found is None:
+            return False
+        value, sign = float(found), 1 if self._keeper.mode == "max" else -1
+        if self._best is not None and not sign * value > sign * self._best:
+            return False
+        self._best = value
+        return True
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, **known: float) -> None:
         progress, found = self._progress(trainer, module) | known, _group(trainer, "train")

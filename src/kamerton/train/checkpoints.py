@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from kamerton.errors import Fault, UserError
+from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.files import flush, replacing
 from kamerton.train.metrics_file import MetricsFile
 
@@ -137,12 +138,44 @@ def _reason(error: Exception) -> str:
     return found[0] if found else str(error).splitlines()[0]
 
 
-def best_checkpoint(folder: Path) -> Path:
-    """The weights with the best validation loss, as noted in `last.ckpt`; `last.ckpt` where nothing was validated."""
-    states = read_checkpoint(folder / LAST).get("callbacks", {}).values()
-    noted = (state.get("best_model_path") for state in states if isinstance(state, dict))
-    there = (folder / Path(path).name for path in noted if path)
-    return next((path for path in there if path.exists()), folder / LAST)
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The checkpoint whose weights a run scores and exports, and what it was chosen by.
+
+    `monitor`, `mode` and `value` are None where no metric chose it: the last weights are kept then.
+    """
+
+    path: Path
+    monitor: str | None = None
+    mode: str | None = None
+    value: float | None = None
+
+
+def best_checkpoint(folder: Path) -> Kept:
+    """The checkpoint that the run's ModelCheckpoint notes in `last.ckpt` as its best, else `last.ckpt` itself.
+
+    Raises `RunFailed` when a best one is noted and is not there: other weights would take its place without a word.
+    """
+    callbacks = read_checkpoint(folder / LAST).get("callbacks", {})
+    keeper: dict[str, Any] | None = callbacks.get("Recorder", {}).get("keeper")
+    if keeper is None:  # of an older run, which does not name it
+        keeper = {}
+        state: dict[str, Any] = next(filter(_notes_best, callbacks.values()), {})
+    else:
+        state = callbacks.get(keeper.get("key"), {})
+    if not _notes_best(state):
+        return Kept(folder / LAST)
+    noted, value = Path(state["best_model_path"]), state.get("best_model_score")
+    moved = folder / os.path.relpath(noted, state.get("dirpath") or noted.parent)  # the run's directory may be
+    path = next((path for path in (moved, noted) if path.exists()), None)
+    if path is None:
+        fix = "restore the file, or give another run_id to train anew"
+        raise RunFailed(Fault("checkpoint.missing", "the checkpoint with the best weights is gone", fix, str(moved)))
+    return Kept(path, state.get("monitor"), keeper.get("mode"), None if value is None else float(value))
+
+
+def _notes_best(state: Any) -> bool:
+    return isinstance(state, dict) and bool(state.get("best_model_path"))
 
 
 def save_last(trainer: pl.Trainer, folder: Path) -> None:

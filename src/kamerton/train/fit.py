@@ -17,6 +17,7 @@ from kamerton.model.memory import give_back
 from kamerton.model.module import FineTuneModule
 from kamerton.output import plain_console
 from kamerton.sweep.pruning import Pruning
+from kamerton.train.best import record_best
 from kamerton.train.build import (
     build_callbacks,
     build_loggers,
@@ -59,7 +60,8 @@ def fit(
         run.event("info", "resumed.step", text)
         (console or plain_console(quiet=True)).print(text, highlight=False)
     if finished:
-        return pruning.check() if pruning else None
+        _end(run, pruning)
+        return
     loggers = build_loggers(config, run, step)
     callbacks = [*build_callbacks(config, run, stop, data, total_steps), *([pruning] if pruning else [])]
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
@@ -71,7 +73,14 @@ def fit(
         raise
     finally:
         _let_go(trainer, module)
-    return pruning.check() if pruning else None
+    _end(run, pruning)
+
+
+def _end(run: RunDirectory, pruning: Pruning | None) -> None:
+    if run.writes:
+        record_best(run)
+    if pruning:
+        pruning.check()
 
 
 def _let_go(trainer: pl.Trainer, module: FineTuneModule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from kamerton.files import flush, write_text
 
+DAMAGED = "metrics.damaged.csv"
+
 
 class MetricsFile(Logger):
     """Writes `folder/metrics.csv`; rows after optimizer step `step`, left by an interrupted run, are dropped.
 
+    So are a last line that was cut off, and lines that cannot be read: `damage` says how many, None for a whole file,
+    and `DAMAGED` beside it is the file as it was.
     Lightning's own CSV logger deletes the file of the run that it resumes.
     """
 
@@ -25,12 +30,16 @@ class MetricsFile(Logger):
         self._path = Path(folder) / "metrics.csv"
         self._columns = ["step", "epoch"]
         self._row: dict[str, Any] = {}
+        self.damage: str | None = None
         self._drop_after(step)
 
     @rank_zero_only
     def _drop_after(self, step: int) -> None:
         """On one rank: two that write the file at once take it from each other, and one of them fails."""
-        kept = [row for row in _read(self._path) if int(row["step"]) <= step]
+        rows, self.damage = _whole_rows(self._path)
+        if self.damage is not None:
+            shutil.copyfile(self._path, self._path.with_name(DAMAGED))
+        kept = [row for row in rows if int(row["step"]) <= step]
         if kept:
             self._columns = list(dict.fromkeys(key for row in [dict.fromkeys(self._columns), *kept] for key in row))
             write_text(self._path, _text(kept, self._columns, header=True))
@@ -88,6 +97,30 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: value for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+
+
+def _whole_rows(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The rows that are whole, and what is wrong with the file."""
+    if not path.exists():
+        return [], None
+    head, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]  # what follows the last line's end was cut off
+    columns = _cells(head)
+    if "step" not in columns or len(set(columns)) < len(columns):
+        return [], "its first line names no columns"
+    rows = [dict(zip(columns, cells, strict=True)) for cells in map(_cells, lines) if len(cells) == len(columns)]
+    whole = [row for row in rows if row["step"].isdecimal()]
+    lost = len(lines) - len(whole)
+    damage = f"{lost:,} of its {len(lines):,} lines cannot be read" if lost else None
+    return [{key: value for key, value in row.items() if value != ""} for row in whole], damage
+
+
+def _cells(line: bytes) -> list[str]:
+    """The cells of a line; none of one that is no text."""
+    try:
+        text = line.decode("utf-8")
+        return next(csv.reader([text]), []) if "\0" not in text else []
+    except (UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _text(rows: list[dict[str, Any]], columns: list[str], *, header: bool) -> str:

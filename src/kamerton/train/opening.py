@@ -50,6 +50,8 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
 def config_id(values: Mapping[str, Any]) -> str:
     """A run id from what was asked: equal configurations have equal ids, however they were typed."""
     asked = {key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")}
+    if (trainer := mapping_at(asked, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
+        asked = {**asked, "trainer": {**trainer, "max_epochs": 1}}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
@@ -165,7 +167,9 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
-    changes = differences(read_mapping(path / "config.yaml", load_yaml), values)
+    before = read_mapping(path / "config.yaml", load_yaml)
+    values = _with_epochs_of(before, values)
+    changes = differences(before, values)
     if changes and values["resume"] != "force":
         raise UserError(changed_faults(path, changes))
     if lasting := lasting_faults(path, changes):
@@ -173,6 +177,14 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
     _write_config(path, values)
     has_begun = "job" not in record or "versions" in record  # a queued job has a record before it begins
     return RunDirectory(path, resuming=has_begun, started=record, changed=describe(changes), lock=lock)
+
+
+def _with_epochs_of(before: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with the one epoch that was the default when the run began, also beside `trainer.max_steps`."""
+    old, new = mapping_at(before, "trainer"), mapping_at(values, "trainer")
+    if (old.get("max_epochs"), new.get("max_epochs")) != (1, -1):
+        return values
+    return {**values, "trainer": {**new, "max_epochs": 1}}
 
 
 def own(path: Path) -> IO[str]:

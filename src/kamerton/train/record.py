@@ -33,6 +33,13 @@ class _Error(_Part):
     message: str
 
 
+class _Ended(_Part):
+    reason: str
+    step: _Count
+    of: _Count
+    detail: str
+
+
 class _Times(_Part):
     created: str | None = None
     started: str | None = None
@@ -59,6 +66,7 @@ class _Record(_Part):
     state: State | None = None
     progress: _Progress | None = None
     error: _Error | None = None
+    ended: _Ended | None = None
     times: _Times | None = None
     model: _Model | None = None
     throughput: _Throughput | None = None
@@ -68,6 +76,8 @@ class _Record(_Part):
     job: _Job | None = None
     data: dict[str, Any] | None = None
     batch: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
     hosted: dict[str, Any] | None = None
 
 

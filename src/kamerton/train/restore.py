@@ -34,14 +34,14 @@ def to_train(config: Config, model: Any) -> Any:
 
 
 def chosen_checkpoint(run: Path) -> Path:
-    """The one with the best validation loss; the last one where nothing was validated. Raises `RunFailed`."""
+    """The one that was best by the monitored metric, the last one where nothing was validated. Raises `RunFailed`."""
     checkpoints = run / "checkpoints"
     last = checkpoints / LAST
     if not last.exists():
         message, fix = "no step was trained", "look at trainer.max_time, and at callbacks that end a run"
         raise RunFailed(Fault("train.nothing", message, fix, file=str(run)))
     path, reason = last, damage(last)
-    if reason is None and (best := best_checkpoint(checkpoints)) != last:
+    if reason is None and (best := best_checkpoint(checkpoints).path) != last:
         path, reason = best, damage(best)
     if reason is not None:
         fix = f"delete {checkpoints} to start this run from its beginning, or give another run_id"

@@ -49,8 +49,8 @@ from kamerton.train.opening import open_run
 from kamerton.train.ranks import place
 from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.train.rundir import RunDirectory
-from kamerton.train.steps import limited, step_data, total_steps
-from kamerton.train.terminal import count_bar, say_plan, say_result
+from kamerton.train.steps import limited, step_data, total_steps, with_epochs, with_warmup
+from kamerton.train.terminal import count_bar, say_ending, say_plan, say_result
 from kamerton.train.warm import Warm
 
 
@@ -117,9 +117,11 @@ def train(
         config = settle(config, model, encoded["train"], run, console, warm)
         encoded["train"] = limited(config, encoded["train"], run, console)
         data = step_data(config, encoded, tokenizer, prepared.label_weights)
+        config = with_epochs(config, run)
         steps = total_steps(config, data.steps_per_epoch)
         _record_start(run, config, prepared, data, steps)
-        say_plan(console, run, prepared, data.plan(0), steps, int(config.batch.max_tokens))
+        config = with_warmup(config, run, steps, console)
+        say_plan(console, run, prepared, data, steps, config)
 
         score = _scorer(config, encoded.get("test"), prepared.labels, tokenizer, run, stop, console)
         if config.base and scored and run.writes:
@@ -134,6 +136,7 @@ def train(
             fit(config, run, stop, data, tuned, steps, part.pruning if part else None, console)
             if not run.writes:  # another rank scores and reports
                 return RunResult(run.run_id, run.path, "running", {})
+            say_ending(console, run)
             if not scored:
                 run.set_state("succeeded")
                 return RunResult(run.run_id, run.path, "succeeded", run.record["metrics"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,15 @@ import numpy.typing as npt
 from rich.console import Console
 
 from kamerton.config.schema import Config
+from kamerton.config.sections import mapping_at
 from kamerton.data.encode import Encoded
 from kamerton.data.module import FineTuneData
+from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
 from kamerton.plan.epoch import membership
-from kamerton.train.rundir import RunDirectory
+from kamerton.train.checkpoints import LAST
+from kamerton.train.rundir import RunDirectory, read_mapping
+from kamerton.train.schedule import WARMUP, curve, warmup_length
 
 
 def limited(config: Config, data: Encoded, run: RunDirectory, console: Console) -> Encoded:
@@ -55,6 +61,57 @@ def _weights(data: Encoded, label_weights: dict[str, float] | None) -> npt.NDArr
 
 def total_steps(config: Config, steps_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""
-    steps = int(config.trainer["max_epochs"]) * steps_per_epoch
-    most = int(config.trainer.get("max_steps", -1))
-    return steps if most == -1 else min(steps, most)
+    return min(_limits(config, steps_per_epoch).values())
+
+
+def with_epochs(config: Config, run: RunDirectory) -> Config:
+    """The configuration with the number of epochs that its run directory has: an older run keeps its one epoch."""
+    written = read_mapping(run.path / "config.yaml", load_yaml)
+    epochs = mapping_at(written, "trainer").get("max_epochs", config.trainer["max_epochs"])
+    return dataclasses.replace(config, trainer={**config.trainer, "max_epochs": epochs})
+
+
+def with_warmup(config: Config, run: RunDirectory, steps: int, console: Console) -> Config:
+    """The configuration with the number of steps in which the learning rate rises, also kept in `run.json`.
+
+    A run that goes on keeps the number that it began with. A warm-up as long as the run is reported; raises
+    `UserError` where the learning rate would be 0 at every step.
+    """
+    options = config.scheduler
+    warmup = warmup_length(steps, options.warmup_steps, options.warmup_ratio)
+    if options.warmup_steps is None and options.warmup_ratio is None and run.resuming:
+        before = (run.record.get("schedule") or {}).get("warmup_steps")
+        if before is None and (run.checkpoints / LAST).exists():
+            before = WARMUP  # what older runs had, whatever their length
+        warmup = warmup if before is None else before
+    options = dataclasses.replace(options, warmup_steps=warmup, warmup_ratio=None)
+    share = curve(steps, **dataclasses.asdict(options))
+    highest = max(share(step) for step in range(min(steps, warmup + 1)))
+    message = f"scheduler.warmup_steps is {warmup:,}, and the run has {steps:,} step{'s' if steps != 1 else ''}"
+    fix = "leave scheduler.warmup_steps out (a tenth of the steps, at most 10), make it shorter, or train longer"
+    if highest == 0:
+        message += ": the learning rate would be 0 throughout, and nothing would be learnt"
+        raise UserError([Fault("schedule.warmup", message, fix, column="scheduler.warmup_steps")])
+    if warmup >= steps:
+        message += f": the learning rate ends its rise at {highest:.0%} of optimizer.lr"
+        run.event("warn", "schedule.warmup", message, advice=fix)
+        console.print(f"note   {message}; {fix}", highlight=False)
+    run.update(schedule={"warmup_steps": warmup})
+    return dataclasses.replace(config, scheduler=options)
+
+
+def binding(config: Config, steps_per_epoch: int) -> tuple[str, str]:
+    """The limit that ends the run, `max_epochs` or `max_steps`, and a text that names it, and the other if there is."""
+    limits = _limits(config, steps_per_epoch)
+    name = min(limits, key=lambda key: limits[key])
+    shown = [f"trainer.{key}={config.trainer[key]}" for key in sorted(limits, key=lambda key: limits[key])]
+    return name, (" ends before " if len(set(limits.values())) > 1 else " and ").join(shown)
+
+
+def _limits(config: Config, steps_per_epoch: int) -> dict[str, int]:
+    """In optimizer steps, the limits that are set; at least one is."""
+    epochs, most = int(config.trainer["max_epochs"]), int(config.trainer.get("max_steps", -1))
+    return {
+        **({"max_epochs": epochs * steps_per_epoch} if epochs != -1 else {}),
+        **({"max_steps": most} if most != -1 else {}),
+    }

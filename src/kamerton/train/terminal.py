@@ -11,21 +11,25 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
+from kamerton.data.module import FineTuneData
 from kamerton.data.say import losses
 from kamerton.decide.folds import Spread
+from kamerton.decide.report import remarks_on_training
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table, number, signed, span
-from kamerton.plan.epoch import EpochPlan
 from kamerton.train.rundir import RunDirectory, read_record
+from kamerton.train.steps import binding
+from kamerton.words import early_ending
 
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
 
 def say_plan(
-    console: Console, run: RunDirectory, prepared: Prepared, plan: EpochPlan, total_steps: int, max_tokens: int
+    console: Console, run: RunDirectory, prepared: Prepared, data: FineTuneData, total_steps: int, config: Config
 ) -> None:
-    """Data counts, steps, and what the layout of the steps saves, before the first one."""
+    """Data counts, steps and what ends them, and what the layout of the steps saves, before the first one."""
     counts = prepared.report.get("counts", {})
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
     twice = (
@@ -41,13 +45,17 @@ def say_plan(
     rejected = {code: n for code, n in prepared.report["rejected"].items() if code != "exact-duplicate"}  # said above
     for name, text in losses(prepared.report | {"rejected": rejected}):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+    plan = data.plan(0)
     share, exact = plan.computed_share()
+    _, limit = binding(config, data.steps_per_epoch)
+    warmup = config.scheduler.warmup_steps
     console.print(
         f"plan   {total_steps:,} steps ({total_steps / len(plan):.2f} epochs); an epoch has"
         f" {plan.useful_tokens:,} tokens and computes {'' if exact else 'about '}{share:.0%} of them",
         highlight=False,
     )
-    console.print(f"       {max_tokens:,} tokens at most in one pass", highlight=False)
+    console.print(f"       {limit}; warm-up {warmup} step{'s' if warmup != 1 else ''}", highlight=False)
+    console.print(f"       {int(config.batch.max_tokens):,} tokens at most in one pass", highlight=False)
 
 
 @contextmanager
@@ -100,9 +108,15 @@ def say_result(console: Console, run: RunDirectory) -> None:
         _say_baselines(console, files)
         sentence, tone = headline(files, rows)
         console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
-        for caution in cautions(files, rows):
+        for caution in (*remarks_on_training(files), *cautions(files, rows)):
             console.print(caution, style="yellow", highlight=False, markup=False)
     say_files(console, run)
+
+
+def say_ending(console: Console, run: RunDirectory) -> None:
+    """Why the training ended, where that was before its last step."""
+    if text := early_ending(run.record.get("ended")):
+        console.print(f"note   {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def say_files(console: Console, run: RunDirectory) -> None:

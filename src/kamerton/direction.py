@@ -1,0 +1,26 @@
+"""Which way a metric is better: the one place that callbacks, sweeps, comparisons and the gate ask.
+
+A custom metric says it of itself (`higher_is_better`, docs/evaluation.md) and is not listed here.
+"""
+
+from __future__ import annotations
+
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters"})
+HIGHER_IS_BETTER = frozenset(
+    {"token_accuracy", "accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall"}
+    | {"exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf"}
+)
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Whether more of `metric` is better, None for an unknown one; `val/loss` and `train/loss` are `loss`."""
+    split, _, name = metric.rpartition("/")
+    if split not in ("", "train", "val"):
+        return None
+    return True if name in HIGHER_IS_BETTER else False if name in LOWER_IS_BETTER else None
+
+
+def mode_of(metric: str) -> str | None:
+    """`max` or `min`, as Lightning's callbacks name the direction; None for an unknown metric."""
+    higher = higher_is_better(metric)
+    return None if higher is None else "max" if higher else "min"
