@@ -1,0 +1,141 @@
+"""The code blocks of README.md and docs/*.md run, on the tiny model (blocks.py lists the kinds)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blocks import Block, blocks
+from commands import run
+
+from ports import await_server, free_port
+
+BLOCKS = blocks()
+ADDRESS = "http://127.0.0.1:8000"
+# A number, a run's id, and the room and lines that a table has for it.
+_CHANGES = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?|\br[0-9a-f]{7}\b|[─━┄]+")
+
+
+def of(*kinds: str, commands: bool = False) -> Any:
+    """The blocks of these kinds, or those with such a command."""
+    chosen = [one for one in BLOCKS if (any(map(one.commands, kinds)) if commands else one.kind in kinds)]
+    return pytest.mark.parametrize("block", chosen, ids=lambda block: block.where)
+
+
+def tiny(text: str) -> str:
+    """The text of a block with the tiny model where it names the default one."""
+    return text.replace("smollm2", "tiny")
+
+
+def plain(text: str) -> list[str]:
+    """Lines without what changes from run to run."""
+    return [" ".join(_CHANGES.sub("#", line).split()) for line in text.strip().splitlines()]
+
+
+@pytest.fixture
+def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(workshop)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return workshop
+
+
+@of("run", commands=True)
+def test_commands_run(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in block.commands("run"):
+        gate = any(word.startswith(("gate.", "golden=")) for word in command.words)
+        assert run(command, monkeypatch) in ((0, 3) if gate else (0,)), command.text
+
+
+@of("output")
+def test_a_page_shows_what_is_printed(
+    block: Block, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, _, shown = block.text.partition("\n")
+    if "my.jsonl" in first:  # with the faults that the page shows
+        monkeypatch.chdir(_broken(here))
+    (command,) = Block(block.page, block.line, first, "output").commands("output")
+    run(command, monkeypatch)
+    printed = capfd.readouterr()
+    expected = plain(shown)
+    assert plain(printed.out + printed.err)[: len(expected)] == expected
+
+
+def _broken(folder: Path) -> Path:
+    """A folder whose my.jsonl has two faults, in the rows that README names."""
+    lines = (folder / "my.jsonl").read_text().splitlines()
+    lines[16] = '{"prompt": "the cow number 1", "completion": 7}'
+    lines[39] = "{"
+    (folder / "broken").mkdir(exist_ok=True)
+    (folder / "broken/my.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "broken"
+
+
+@of("python")
+def test_python_runs(block: Block, here: Path) -> None:
+    exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
+
+
+@pytest.fixture(scope="module")
+def server(workshop: Path) -> Iterator[str]:
+    """The server of the page, with the tiny model, on a port that is free."""
+    (block,) = (one for one in BLOCKS if one.kind == "server")
+    (command,) = Block(block.page, block.line, tiny(block.text), "server").commands("server")
+    port = free_port()
+    words = [*command.words[1:], "--port", str(port), "--root", str(workshop / "served")]
+    with (workshop / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "kamerton", *words], cwd=workshop, stdout=log, stderr=log)
+        try:
+            await_server(process, port, workshop / "server.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted({one.page for one in BLOCKS if one.kind == "client"}))
+def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in (one for one in BLOCKS if one.kind == "client" and one.page == page):
+        text = tiny(block.text).replace(ADDRESS, server)
+        if "import " in text or "client." in text:
+            exec(compile(text, block.where, "exec"), names)
+            continue
+        for command in Block(block.page, block.line, text, "client").commands("client"):
+            if command.words[0] == "export":
+                monkeypatch.setenv(*command.words[1].split("=", 1))
+            else:
+                assert run(command, monkeypatch, as_it_stands=True) == 0, command.text
+
+
+@pytest.mark.slow
+def test_the_demo_prints_what_the_pages_show(
+    tmp_path: Path, user_cache: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("KAMERTON_CACHE") if user_cache is None else monkeypatch.setenv("KAMERTON_CACHE", user_cache)
+    for block in (one for one in BLOCKS if one.kind == "slow"):
+        first, _, shown = block.text.partition("\n")
+        words = "kamerton train" if first == "$ make demo" else first.removeprefix("$ ")
+        subprocess.run(
+            ["bash", "-c", words],
+            check=True,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
+        printed = _joined(capfd.readouterr().out)
+        assert [line for line in shown.splitlines() if line.strip() != "..." and _joined(line) not in printed] == [], (
+            block.where
+        )
+
+
+def _joined(text: str) -> str:
+    """The text without the breaks of lines, which a terminal's width decides, and without the run's id."""
+    return " ".join(re.sub(r"\br[0-9a-f]{7}\b|[─━┄┏┓┗┛┡┩╇╈┴┬┳]+", "", text).split())
