@@ -52,6 +52,32 @@ def test_a_failing_point_leaves_the_others(
     assert str(error).splitlines()[0] in capsys.readouterr().err
 
 
+HIDDEN = """# @package _global_
+model:
+  key: ${metrics.x.${name}.${debug_note}}
+metrics:
+  x: {_target_: torchmetrics.text.BLEUScore, a: {a: null, b: null}, b: {a: null, b: SECRET}}
+"""
+
+
+def test_a_secret_that_only_two_values_together_give_is_sent_by_no_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a sweep each of its values is checked alone, with the first of the others."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "evil.yaml").write_text(HIDDEN)
+    keys: list[str | None] = []
+
+    def job(values: dict[str, Any], asked: Asked) -> Done:
+        keys.append(values["model"]["key"])
+        return Done(0.5, {}, tmp_path)
+
+    words = ["-m", "name=a,b", "debug_note=a,b", "experiment=evil", "--config-dir", str(tmp_path)]
+    assert run_command([*words, f"paths.outputs={tmp_path}"], job, no_faults) == 2
+    assert keys == [None] * 3
+    assert "model.key is 'SECRET'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "compare", "runs", "serve"])
 def test_an_unknown_flag_points_to_the_help_of_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--nix"]) == 2

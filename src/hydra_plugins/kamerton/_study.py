@@ -151,6 +151,12 @@ def open_study(
             + "\n".join(f"  {change}" for change in changes)
             + "\n  fix: give the new sweep a name of its own with hydra.sweeper.study_name=…, or take back the change"
         )
+    params = {key for trial in study.get_trials(deepcopy=False) for key in trial.params}
+    if asked.function is None and (strange := sorted(params - asked.space.keys())):  # they would be typed for a job
+        raise SweepError(
+            f"the study {name!r} has trials with {', '.join(strange)}, which this sweep does not search over\n"
+            "  fix: give the new sweep a name of its own with hydra.sweeper.study_name=…"
+        )
     return study
 
 

@@ -20,12 +20,13 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
 from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain, searching, unused_groups
-from kamerton.config.faults import TRAIN, Deeper, Root, find_faults
+from kamerton.config.faults import TRAIN, Deeper, Root, find_faults, job_faults
 from kamerton.config.origin import key_of
 from kamerton.config.search import search_words, split_search
 from kamerton.config.secrets import named
@@ -108,7 +109,7 @@ def run_command(
         search = tuple(search_words(flags.config_dir, flags.overrides))
         try:
             with _only_groups_of(root.name) if flags.help else nullcontext():
-                _run_hydra([*_given(flags), *overrides], job, search, points, root.name)
+                _run_hydra([*_given(flags), *overrides], job, search, points, root.name, flags.overrides)
         except SweepFailed:
             if finish is None:  # otherwise it says so, after its report
                 raise
@@ -192,7 +193,9 @@ class _Stopped(BaseException):
     """The user asked to stop; no `Exception`, or a sweep would go on with its next point."""
 
 
-def _hydra_job(job: Job, search: tuple[str, ...], points: list[Point]) -> Callable[[Any], float | list[float] | None]:
+def _hydra_job(
+    job: Job, search: tuple[str, ...], points: list[Point], given: Sequence[str]
+) -> Callable[[Any], float | list[float] | None]:
     def run(config: Any) -> float | list[float] | None:
         task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as typed: ${oc.env:NAME} stays
         assert isinstance(task, list)
@@ -200,7 +203,11 @@ def _hydra_job(job: Job, search: tuple[str, ...], points: list[Point]) -> Callab
         point = Point(overrides)
         points.append(point)
         try:
-            point.done = job(plain(config), Asked(overrides, search, named(config)))
+            values, by_name = plain(config), named(config)
+            several = HydraConfig.get().mode is RunMode.MULTIRUN
+            if several and (faults := job_faults(values, by_name, given, search)):
+                raise UserError(faults)
+            point.done = job(values, Asked(overrides, search, by_name))
         except Interrupted as error:
             point.error, point.code = "interrupted", 130
             raise _Stopped from error
@@ -292,9 +299,18 @@ def _given(flags: argparse.Namespace) -> list[str]:
     ]
 
 
-def _run_hydra(arguments: Sequence[str], job: Job, search: tuple[str, ...], points: list[Point], root: str) -> None:
-    """Hydra as if `arguments` had been typed. What it refuses before any job is raised as a `UserError`."""
-    run = _hydra_job(job, search, points)
+def _run_hydra(
+    arguments: Sequence[str],
+    job: Job,
+    search: tuple[str, ...],
+    points: list[Point],
+    root: str,
+    given: Sequence[str],
+) -> None:
+    """Hydra as if `arguments` had been typed, the overrides `given` among them. What it refuses before any job is
+    raised as a `UserError`.
+    """
+    run = _hydra_job(job, search, points, given)
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -34,6 +34,7 @@ from kamerton.config.compose import (
     searching,
     unused_groups,
 )
+from kamerton.config.foreign import Path as Key
 from kamerton.config.foreign import Setting, foreign_settings, override_settings, typed_paths
 from kamerton.config.judged import Judged
 from kamerton.config.meant import option_meant
@@ -80,10 +81,7 @@ class _Composed:
 
     def judged(self, typed: Sequence[Override], loader: ConfigLoaderImpl) -> Judged:
         """What `check_trust` looks at, where `typed` was typed."""
-        choices = {one.key_or_group for one in typed if one.package is None and options_of(one, loader)}
-        variables = _VARIABLE.findall(" ".join(str(one.input_line) for one in typed))
-        paths = typed_paths(typed, loader)
-        return Judged(self.values, self.resolved, self.foreign, self.named, paths, choices, variables)
+        return Judged(self.values, self.resolved, self.foreign, self.named, *_typed(typed, loader))
 
 
 _Compose = Callable[..., _Composed | Fault]
@@ -150,6 +148,27 @@ def _find(
         assert deeper is not None
         faults = sorted(deeper(found.values), key=lambda fault: fault.severity)  # "error" before "warning"
         yield from map(locate, faults)
+
+
+def _typed(overrides: Sequence[Override], loader: ConfigLoaderImpl) -> tuple[set[Key], set[str], list[str]]:
+    """What overrides typed: keys, groups of which they chose an option, variables of the environment by name."""
+    choices = {one.key_or_group for one in overrides if one.package is None and options_of(one, loader)}
+    variables = _VARIABLE.findall(" ".join(str(one.input_line) for one in overrides))
+    return typed_paths(overrides, loader), choices, variables
+
+
+def job_faults(
+    values: dict[str, Any], named: dict[str, Any], overrides: Sequence[str], search: Sequence[str]
+) -> list[Fault]:
+    """Faults of what only the command line may decide in one job of a sweep, where `overrides` were typed, and
+    `search` names places of files.
+
+    Of a space every value was tried alone, not each with all others, and a file may combine them by interpolations.
+    """
+    parsed, faults = _parse(overrides)
+    loader = config_loader(config_dir_of(search), search)
+    judged = Judged(values, {}, (), named, *_typed(parsed, loader))
+    return [*faults, *check_trust(judged)]
 
 
 def untyped_faults(overrides: Sequence[str], search: Sequence[str] = ()) -> list[Fault]:
