@@ -14,7 +14,7 @@ import yaml
 from kamerton.errors import UserError
 from kamerton.train import opening
 from kamerton.train.opening import config_id, elsewhere_faults, open_run
-from kamerton.train.rundir import RunDirectory, read_record
+from kamerton.train.rundir import RunDirectory, read_config, read_record
 
 
 @pytest.fixture
@@ -64,6 +64,20 @@ def test_a_run_that_began_with_one_epoch_as_the_default_keeps_it_and_its_id(valu
     again = open_run({**now, "resume": "auto"})
     assert again.path == run.path
     assert yaml.safe_load((again.path / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
+
+
+def test_a_run_that_began_before_control_tokens_were_text_goes_on_as_it_began(values: dict[str, Any]) -> None:
+    older, now = (
+        {**values, "data": {"format": "jsonl"}},
+        {**values, "data": {"format": "jsonl", "control_tokens": "text"}},
+    )
+    assert config_id(older) == config_id(now)
+    run = finish(open_run(older), "paused")
+    again = open_run({**now, "resume": "auto"})
+    assert again.path == run.path
+    assert read_config(again.path)["data"]["control_tokens"] == "parse"
+    finish(again, "paused")
+    assert open_run({**now, "resume": "auto"}).path == run.path
 
 
 def test_resume_auto_takes_the_unfinished_run_of_this_configuration(values: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, 
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
 from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
-from kamerton.train.changes import changed_faults, differences
+from kamerton.train.changes import as_begun, changed_faults, differences
 from kamerton.train.opening import FINISHED, LOCK, own
 from kamerton.train.rundir import RunDirectory, read_file, read_mapping
 
@@ -167,7 +167,8 @@ def _check(path: Path, job: Mapping[str, Any], begun_in: str | None) -> None:
     except OSError as error:
         fault = Fault("job.folder", f"cannot go to {job['cwd']}: {error.strerror}", "restore that folder", str(path))
         raise UserError([fault]) from error
-    if changes := differences(read_mapping(path / "config.yaml", load_yaml), values):
+    before = read_mapping(path / "config.yaml", load_yaml)
+    if changes := differences(before, as_begun(before, values)):
         raise UserError(changed_faults(path, changes))
 
 

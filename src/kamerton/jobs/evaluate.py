@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from hydra_plugins.kamerton._overrides import override
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
-from kamerton.files import load_yaml
 from kamerton.jobs.config import composing, data_overrides, model_overrides
 from kamerton.jobs.data import DataParts, ProcessedData, Raw, data_options
 from kamerton.jobs.store import find
@@ -208,8 +207,9 @@ def _beside(root: Path, model_id: str, run: Path) -> EvaluationResult:
     """Another model on the test split of a run, scored as that was; the run's own base model was scored with it."""
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
+    from kamerton.train.rundir import read_config
 
-    config = to_config(load_yaml((run / "config.yaml").read_text(encoding="utf-8")))
+    config = to_config(read_config(run))
     base = run / "scores" / "base.parquet"
     with composing:
         named = compose_values([*model_overrides(model_id), "data=jsonl"])["model"]

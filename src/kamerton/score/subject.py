@@ -20,7 +20,6 @@ from kamerton.config.schema import Config
 from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
 from kamerton.errors import Fault, UserError
-from kamerton.files import load_yaml
 from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
 from kamerton.providers.endpoint import untrusted, untrusted_key
@@ -89,14 +88,14 @@ def _run_directory(run: str, outputs: Path) -> Path:
 
 
 def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
-    from kamerton.train.rundir import read_mapping, read_record
+    from kamerton.train.rundir import read_config, read_record
 
     record = read_record(path)
     if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
         missing = checkpoint or path
         fix = "give a run's id or directory, e.g. run=outputs/trec/ab12, or a checkpoint; kamerton runs lists them"
         raise UserError([Fault("evaluate.no-run", "there is no such run", fix, file=str(missing), column="run")])
-    written = read_mapping(path / "config.yaml", load_yaml)
+    written = read_config(path)
     own = _plain(written)
     _check_trust(own, values, path)
     config = _tuned(_config(_merged(own, values)), record, path)
@@ -206,9 +205,9 @@ def run_config(path: Path) -> Config:
 
     Raises `UserError` where it cannot be read, or lets its model's own code run.
     """
-    from kamerton.train.rundir import read_mapping
+    from kamerton.train.rundir import read_config
 
-    own = _plain(read_mapping(path / "config.yaml", load_yaml))
+    own = _plain(read_config(path))
     _check_trust(own, {}, path)
     return to_config(_merged(own, {}))
 

@@ -12,7 +12,7 @@ from kamerton.config.schema import Config, CvOptions, SweepOptions
 from kamerton.config.secrets import writable
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
-from kamerton.train.changes import describe, differences
+from kamerton.train.changes import as_begun, describe, differences
 from kamerton.train.cross_validation import crossed
 from kamerton.train.rundir import read_mapping
 
@@ -55,7 +55,7 @@ def refuse_another(piece: Piece, named: Mapping[str, Any] | None) -> None:
     `named` as in `train`.
     """
     before = read_mapping(piece.folder / "config.yaml", load_yaml)
-    changes = differences(before, writable(dataclasses.asdict(piece.config), named or {}))
+    changes = differences(before, as_begun(before, writable(dataclasses.asdict(piece.config), named or {})))
     if changes:
         message = (
             f"run {piece.config.run_id} is there already, of another configuration ({'; '.join(describe(changes))})"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -27,6 +28,20 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Cha
     old, new = flatten(before), flatten(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [(key, old.get(key), new.get(key)) for key in keys if not is_free(key)]
+
+
+def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that a run goes on with, with the defaults of when it began.
+
+    `before` is its configuration then. An older run has one epoch also beside `trainer.max_steps`, and no `data.control_tokens` (see `read_config`).
+    """
+    result = dict(values)
+    trainer, data = mapping_at(values, "trainer"), mapping_at(values, "data")
+    if (mapping_at(before, "trainer").get("max_epochs"), trainer.get("max_epochs")) == (1, -1):
+        result["trainer"] = {**trainer, "max_epochs": 1}
+    if "control_tokens" in data and "control_tokens" not in mapping_at(before, "data"):
+        result["data"] = {key: value for key, value in data.items() if key != "control_tokens"}
+    return result
 
 
 def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:

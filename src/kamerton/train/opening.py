@@ -17,7 +17,7 @@ from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import hold, holder
-from kamerton.train.changes import changed_faults, describe, differences, lasting_faults
+from kamerton.train.changes import as_begun, changed_faults, describe, differences, lasting_faults
 from kamerton.train.ranks import RUN_DIR, hear, place, tell
 from kamerton.train.rundir import RunDirectory, now, read_mapping, read_record
 
@@ -52,6 +52,8 @@ def config_id(values: Mapping[str, Any]) -> str:
     asked = {key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")}
     if (trainer := mapping_at(asked, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
         asked = {**asked, "trainer": {**trainer, "max_epochs": 1}}
+    if (data := mapping_at(asked, "data")).get("control_tokens") == "text":  # older runs have no such key
+        asked = {**asked, "data": {key: value for key, value in data.items() if key != "control_tokens"}}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
@@ -168,7 +170,7 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
     before = read_mapping(path / "config.yaml", load_yaml)
-    values = _with_epochs_of(before, values)
+    values = as_begun(before, values)
     changes = differences(before, values)
     if changes and values["resume"] != "force":
         raise UserError(changed_faults(path, changes))
@@ -177,14 +179,6 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
     _write_config(path, values)
     has_begun = "job" not in record or "versions" in record  # a queued job has a record before it begins
     return RunDirectory(path, resuming=has_begun, started=record, changed=describe(changes), lock=lock)
-
-
-def _with_epochs_of(before: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values with the one epoch that was the default when the run began, also beside `trainer.max_steps`."""
-    old, new = mapping_at(before, "trainer"), mapping_at(values, "trainer")
-    if (old.get("max_epochs"), new.get("max_epochs")) != (1, -1):
-        return values
-    return {**values, "trainer": {**new, "max_epochs": 1}}
 
 
 def own(path: Path) -> IO[str]:

@@ -49,7 +49,7 @@ from kamerton.train.opening import open_run
 from kamerton.train.ranks import place
 from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.train.rundir import RunDirectory
-from kamerton.train.steps import limited, step_data, total_steps, with_epochs, with_warmup
+from kamerton.train.steps import limited, step_data, total_steps, with_begun, with_warmup
 from kamerton.train.terminal import count_bar, say_ending, say_plan, say_result
 from kamerton.train.warm import Warm
 
@@ -102,6 +102,7 @@ def train(
     opened, report = open_run(values, home, reopens=reopens), write_report if scored else _no_report
     with stop_on_signal() as stop, recorded(opened, overrides, report) as run:
         run.update(**facts)
+        config = with_begun(config, run)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         pl.seed_everything(config.seed, verbose=False)
@@ -117,7 +118,6 @@ def train(
         config = settle(config, model, encoded["train"], run, console, warm)
         encoded["train"] = limited(config, encoded["train"], run, console)
         data = step_data(config, encoded, tokenizer, prepared.label_weights)
-        config = with_epochs(config, run)
         steps = total_steps(config, data.steps_per_epoch)
         _record_start(run, config, prepared, data, steps)
         config = with_warmup(config, run, steps, console)

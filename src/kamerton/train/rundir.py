@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 import orjson
 
 from kamerton.errors import Fault, UserError
-from kamerton.files import own_file, write_text
+from kamerton.files import load_yaml, own_file, write_text
 from kamerton.train.record import State, misshapen
 
 _LARGEST = 32 * 2**20  # bytes; a record or a configuration has some thousands
@@ -137,6 +137,16 @@ def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError([_damaged(file, "it holds no mapping")])
     return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of the run at `path`; raises `UserError` for a damaged one.
+
+    Versions that did not write `data.control_tokens` parsed those in texts.
+    """
+    values = read_mapping(path / "config.yaml", load_yaml)
+    data = values.get("data")
+    return {**values, "data": {"control_tokens": "parse", **data}} if isinstance(data, dict) else values
 
 
 def read_file(file: Path, parse: Callable[[str], Any]) -> Any:

@@ -14,10 +14,9 @@ from kamerton.config.sections import mapping_at
 from kamerton.data.encode import Encoded
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Fault, UserError
-from kamerton.files import load_yaml
 from kamerton.plan.epoch import membership
 from kamerton.train.checkpoints import LAST
-from kamerton.train.rundir import RunDirectory, read_mapping
+from kamerton.train.rundir import RunDirectory, read_config
 from kamerton.train.schedule import WARMUP, curve, warmup_length
 
 
@@ -64,11 +63,12 @@ def total_steps(config: Config, steps_per_epoch: int) -> int:
     return min(_limits(config, steps_per_epoch).values())
 
 
-def with_epochs(config: Config, run: RunDirectory) -> Config:
-    """The configuration with the number of epochs that its run directory has: an older run keeps its one epoch."""
-    written = read_mapping(run.path / "config.yaml", load_yaml)
+def with_begun(config: Config, run: RunDirectory) -> Config:
+    """The configuration with the defaults that its run directory has: those of when it began (`as_begun`)."""
+    written = read_config(run.path)
     epochs = mapping_at(written, "trainer").get("max_epochs", config.trainer["max_epochs"])
-    return dataclasses.replace(config, trainer={**config.trainer, "max_epochs": epochs})
+    data = dataclasses.replace(config.data, control_tokens=mapping_at(written, "data")["control_tokens"])
+    return dataclasses.replace(config, trainer={**config.trainer, "max_epochs": epochs}, data=data)
 
 
 def with_warmup(config: Config, run: RunDirectory, steps: int, console: Console) -> Config:
