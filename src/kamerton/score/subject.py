@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kamerton.config.check import check_values, to_config
-from kamerton.config.schema import Config
+from kamerton.config.schema import Config, ModelOptions
 from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
 from kamerton.errors import Fault, UserError
@@ -254,6 +254,12 @@ def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] |
 
 def _with_name(config: Config, name: str) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name, revision=None))
+
+
+def without_adapter(options: ModelOptions) -> ModelOptions:
+    """The model whose configuration tells what it can be fed: of an adapter's folder its base."""
+    adapter = _adapter_file(options.name)
+    return dataclasses.replace(options, name=base_of_adapter(adapter), revision=None) if adapter.is_file() else options
 
 
 def _adapter_file(name: str) -> Path:

@@ -16,7 +16,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
-from kamerton.score.subject import Subject
+from kamerton.score.subject import Subject, without_adapter
 
 SPLIT = "test"
 
@@ -61,7 +61,9 @@ def load_test_set(subject: Subject, limit: int | None, *, tokenised: bool) -> Te
     if faults := tokenizer_faults(options):
         raise UserError(faults)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
-    prepared, encoded = encode_splits(_only(prepared, key) if alone else prepared, tokenizer, data, options, cache)
+    prepared, encoded = encode_splits(
+        _only(prepared, key) if alone else prepared, tokenizer, data, without_adapter(options), cache
+    )
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, prepared.report, tokenizer, split)
 

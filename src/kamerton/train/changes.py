@@ -33,7 +33,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Cha
 def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that a run goes on with, with the defaults of when it began.
 
-    `before` is its configuration then. An older run has one epoch also beside `trainer.max_steps`, and no `data.control_tokens` (see `read_config`).
+    `before` is its configuration then. An older run has one epoch also beside `trainer.max_steps`, and no
+    `data.control_tokens` (see `read_config`).
     """
     result = dict(values)
     trainer, data = mapping_at(values, "trainer"), mapping_at(values, "data")
