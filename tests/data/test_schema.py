@@ -95,7 +95,7 @@ def turn(role: str = "user", content: object = "x", **more: object) -> dict[str,
         ([turn("assistant")], "bad-messages"),
         ([turn(), turn("assistant", None)], "missing-field"),
         ([turn(), turn("assistant", "")], "empty-field"),
-        ([turn(), turn("assistant", [{"type": "image_url"}])], "not-text"),
+        ([turn(), turn("assistant", [{"type": "image_url"}])], "empty-field"),
     ],
 )
 def test_chats_that_cannot_be_used(messages: object, code: str) -> None:

@@ -11,6 +11,11 @@ from kamerton.errors import Fault
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool")
+TOOL_ROLES = ("function_call", "tool_call", "function", "observation", "tool_response", "function_response")
+CONTENT = ("content", "value")
+TEXT_PARTS = ("text", "input_text", "output_text")
+WEIGHTS = ("weight", "loss_weight", "train")
+TURN_KEYS = ("role", "from", *CONTENT, *WEIGHTS)  # what is read of a turn
 
 Turn = tuple[str, str, float]  # role, content, weight
 
@@ -48,35 +53,64 @@ def _turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[
     if not isinstance(item, Mapping):
         fix = 'write {"role": ..., "content": ...}'
         return None, [Fault("bad-messages", "the turn is not an object", fix, column=column)]
-    role = item.get("role", item.get("from"))
+    role = _role(item)
     role = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
     faults = []
     if role not in ROLES:
         message = f"the turn's role is {role!r}"
         faults.append(Fault("bad-messages", message, f"use {', '.join(ROLES)}", column=f"{column}.role"))
-    weight = item.get("weight")
-    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
-        fix = "write 0 (only read) or 1 (trained on)"
-        faults.append(Fault("bad-messages", f"weight is {weight!r}", fix, column=f"{column}.weight"))
-    for key in ("tool_calls", "function_call"):
-        if item.get(key):
-            fix = "write what the model must say into content, or drop the row"
-            faults.append(
-                Fault("bad-messages", "a turn that calls tools is not supported", fix, column=f"{column}.{key}")
-            )
+    weight, found = _weight(item, column)
+    faults += found
     content, found = checked(_content(item), f"{column}.content", action)
     if faults or content is None:
         return None, faults + found
-    return (str(role), content, 1.0 if weight is None else float(weight)), found
+    return (str(role), content, weight), found
+
+
+def _role(item: Mapping[str, Any]) -> object:
+    return item.get("role", item.get("from"))
+
+
+def tool_role(item: Mapping[str, Any]) -> str | None:
+    """The role of a turn that is a call of a tool, or its result, in a format that has roles for them."""
+    role = _role(item)
+    return role if isinstance(role, str) and role in TOOL_ROLES else None
+
+
+def _weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
+    """OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train`: 0 or 1; 1 if there is none."""
+    given = {key: item[key] for key in WEIGHTS if item.get(key) is not None}
+    faults = []
+    for key, value in given.items():
+        if value not in (0, 1) or isinstance(value, bool) != (key == "train"):
+            fix = "write true or false" if key == "train" else "write 0 (only read) or 1 (trained on)"
+            faults.append(Fault("bad-messages", f"{key} is {value!r}", fix, column=f"{column}.{key}"))
+    if not faults and len(set(map(float, given.values()))) > 1:
+        message = f"{' and '.join(given)} contradict each other"
+        faults.append(Fault("bad-messages", message, "keep one of them", column=f"{column}.{next(iter(given))}"))
+    return (1.0, faults) if faults or not given else (float(next(iter(given.values()))), [])
 
 
 def _content(item: Mapping[str, Any]) -> object:
-    """A turn's text; OpenAI's list of text parts is joined."""
-    content = item.get("content", item.get("value"))
-    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
-        return "".join(part["text"] for part in content)
-    return content
+    """A turn's text; a list of parts is the text of those that are text."""
+    content = next((item[key] for key in CONTENT if item.get(key) is not None), None)
+    if not isinstance(content, list) or not content:
+        return content
+    texts = [text_of_part(part) for part in content]
+    if any(text is None and not part_type(part) for text, part in zip(texts, content, strict=True)):
+        return content
+    return "".join(text for text in texts if text is not None)
 
 
-def _is_text_part(part: object) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+def text_of_part(part: object) -> str | None:
+    """The text of a part of a turn's content, as OpenAI, Anthropic, Bedrock and LLaMA-Factory write it."""
+    if not isinstance(part, Mapping) or part.get("type", "text") not in TEXT_PARTS:
+        return None
+    text = part.get("text", part.get("value"))
+    return text if isinstance(text, str) else None
+
+
+def part_type(part: object) -> str:
+    """The type of a part that is no text."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return kind if isinstance(kind, str) and kind not in TEXT_PARTS else ""

@@ -62,6 +62,11 @@ CODES: dict[str, Code] = {
     "trailing-turns": Code(
         _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
     ),
+    "unused-field": Code(
+        _DOUBTFUL,
+        "a column or a field of turns that the model is not shown (an error by default if the row means something else "
+        "without it; drop: such rows)",
+    ),
     "mixed-schemas": Code(("error", "drop", "warn"), "rows of another schema than most of the file"),
     # texts
     "control-characters": Code(_CLEANABLE, "invisible or lost characters (fix: removed)"),

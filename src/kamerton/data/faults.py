@@ -41,9 +41,9 @@ class FaultLog:
     def action(self, code: str) -> str:
         return action(self.policy, code)
 
-    def add(self, fault: Fault) -> str:
-        """Records a fault with the severity its code's policy gives it; returns the action."""
-        done = self.action(fault.code)
+    def add(self, fault: Fault, done: str | None = None) -> str:
+        """Records a fault with the severity its code's policy gives it, or that of `done`; returns the action."""
+        done = done or self.action(fault.code)
         message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
         fix = fault.fix
         if done == "error" and fault.row is not None and "drop" in CODES[fault.code].actions:

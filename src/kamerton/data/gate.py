@@ -12,6 +12,7 @@ import numpy as np
 from kamerton.data.balance import label_weights
 from kamerton.data.duplicates import drop_contradictions, drop_exact
 from kamerton.data.faults import FaultLog
+from kamerton.data.ingest import report_unused
 from kamerton.data.labels import (
     Counts,
     check_labels,
@@ -105,6 +106,7 @@ def _nothing_yet(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
         "fingerprint": "",
         "files": {},
         "schemas": {},
+        "unused": {},
         "counts": {"rows read": 0},
         "lengths": {},
         "leakage": {},
@@ -130,7 +132,7 @@ def _stages(
 
     Rows that cannot be used end nothing at once: the others are looked at first, so that all faults are told together.
     """
-    stored, rows, labels = _distinct_rows(options, files, cache, log, report, keep_alive)
+    stored, rows, labels = _distinct_rows(options, split, files, cache, log, report, keep_alive)
     store = stored.store
     if labels:
         rows = drop_contradictions(store, rows, log)
@@ -162,6 +164,7 @@ def _stages(
 
 def _distinct_rows(
     options: DataOptions,
+    split: SplitOptions,
     files: list[DataFile],
     cache: Path,
     log: FaultLog,
@@ -172,6 +175,8 @@ def _distinct_rows(
     stored = stored_rows(files, cache, log, {}, keep_alive)
     report["files"] = stored.reading.rows
     report["counts"] = {"rows read": sum(stored.reading.rows.values())}
+    report["unused"] = {name: seen.rows for name, seen in stored.reading.unused.items()}
+    report_unused(stored.reading, (split.group, split.stratify, split.time), log)
     if not stored.store.rows:
         log.raise_errors()
     rows, labels = _distinct(stored, options, log, report)

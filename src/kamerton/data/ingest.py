@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from kamerton.data import unused
 from kamerton.data.faults import FaultLog
+from kamerton.data.formats import known_format
 from kamerton.data.read import open_bytes, read_rows
 from kamerton.data.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
 from kamerton.data.sniff import no_row
 from kamerton.data.sources import SPLITS, DataFile
 from kamerton.data.store import hash64, prompt_key, row_id
+from kamerton.data.unused import Unused
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]
@@ -22,10 +25,15 @@ FEW = 2  # such rows are told of one by one
 
 @dataclass
 class Reading:
-    """What a pass over the files found: rows per file, and the schemas as (source, schema) in order of appearance."""
+    """What a pass over the files found: rows per file, and the schemas as (source, schema) in order of appearance.
+
+    `unused` says of each field that the model is not shown what was seen of it; `text` is the column of plain text.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     schemas: list[tuple[str, str]] = field(default_factory=list)
+    unused: dict[str, Unused] = field(default_factory=dict)
+    text: str = ""
 
     def schema_number(self, source: str, schema: str) -> int:
         if (source, schema) not in self.schemas:
@@ -51,6 +59,7 @@ class _FileReader:
         self.name = str(file.path)
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
+        self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
         self.waiting: dict[Names, array[int]] = {}
         self.undecodable: list[Fault] = []  # the first
         self.undecodable_rows = 0
@@ -115,6 +124,9 @@ class _FileReader:
         if isinstance(layout, Fault):
             self.waiting.setdefault(tuple(record), array("q")).append(row)
             return None
+        if self._is_misleading(record, layout, row):
+            self.log.reject(self.name, row, unused.CODE, record=record)
+            return None
         fields, faults = to_fields(record, layout, self.log.action)
         if faults:
             placed = [replace(fault, file=self.name, row=row) for fault in faults]
@@ -123,11 +135,23 @@ class _FileReader:
         assert fields is not None, faults  # what cannot be used has a fault that lets no row stay
         return self._row(fields, schema, row)
 
+    def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
+        """Notes what of the row is not shown to the model; whether the row means something else without it."""
+        columns = self.file.columns
+        alone = layout.kind == "text" and columns.text is None
+        found = [*unused.unused_values(record, layout.unused, layout.shown, columns, alone=alone)]
+        for value in found:
+            unused.note(self.reading.unused, value, self.name, row)
+        if alone:
+            self.reading.text = layout.completion
+        return any(value.kind for value in found) and self.log.policy.get(unused.CODE) != "warn"
+
     def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
         """The layout of rows with these columns; columns that are null in a row do not say what it is."""
         found = self.layouts.get(names)
         if found is None:
-            layout = find_layout(names, self.file.columns)
+            layout = known_format(record, self.file.columns) or find_layout(names, self.file.columns)
+            self.samples[names] = record
             schema = -1
             if isinstance(layout, Layout):
                 schema = self.reading.schema_number(self.file.source, layout.schema)
@@ -165,10 +189,20 @@ class _FileReader:
             fault = self.layouts[names][0]
             if not isinstance(fault, Fault):
                 continue
+            if fault.code == unused.CODE:
+                message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
+                self.log.add(replace(fault, message=message, file=self.name, row=rows[0]), misleading(self.log.policy))
+                for row in rows:
+                    self.log.reject(self.name, row, fault.code)
+                continue
             if not good and (fault.code == "unknown-column" or sum(map(len, self.waiting.values())) > 1):
                 if fault.column not in told:
                     told.add(fault.column)
-                    self.log.add(replace(nowhere(fault, names, self.file.columns, self.file.format), file=self.name))
+                    self.log.add(
+                        replace(
+                            nowhere(fault, self.samples[names], self.file.columns, self.file.format), file=self.name
+                        )
+                    )
                 for row in rows:
                     self.log.reject(self.name, row, fault.code)
                 continue
@@ -186,3 +220,15 @@ class _FileReader:
         for name in self.file.columns.metadata or []:
             if name not in present:
                 self.log.add(replace(unknown_column(name, present, "data.columns.metadata"), file=self.name))
+
+
+def report_unused(reading: Reading, used: Sequence[str | None], log: FaultLog) -> None:
+    """Reports the fields that the model is not shown; `used` are metadata fields that the configuration names."""
+    total = sum(reading.rows.values())
+    for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, total):
+        log.add(fault, misleading(log.policy) if is_misleading else log.action(fault.code).replace("drop", "warn"))
+
+
+def misleading(policy: Mapping[str, str | None]) -> str:
+    """What is done about rows that mean something else than what would be learnt of them."""
+    return policy.get(unused.CODE) or "error"

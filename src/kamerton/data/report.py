@@ -13,6 +13,7 @@ from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.rows import LOGS
 from kamerton.data.say import split_words, where
+from kamerton.data.unused import listed
 from kamerton.errors import Fault
 
 SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text
@@ -79,6 +80,7 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
         "facts": [
             *((name, counts[name]) for name in splits),
             ("split", split_words(report)),
+            *([("not shown to the model", listed(report["unused"]))] if report["unused"] else []),
             *([("data", report["fingerprint"])] if report["fingerprint"] else []),
         ],
         "stages": [

@@ -17,6 +17,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.ingest import Reading, ingest
 from kamerton.data.sources import DataFile
 from kamerton.data.store import Store, StoreWriter, hash64
+from kamerton.data.unused import Unused
 from kamerton.errors import Fault, UserError
 
 VERSION = "6"  # of the stored rows; change it when the same files give other rows or faults
@@ -102,7 +103,9 @@ def _stored(
         for name in LOGS:
             if log.folder is not None and (written / name).exists():
                 shutil.copyfile(written / name, log.folder / name)
-    reading = Reading(manifest["reading"]["rows"], [(a, b) for a, b in manifest["reading"]["schemas"]])
+    found = manifest["reading"]
+    unused = {name: Unused(**seen) for name, seen in found["unused"].items()}
+    reading = Reading(found["rows"], [(a, b) for a, b in found["schemas"]], unused, found["text"])
     return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading, contents)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kamerton.data.unused import listed
 from kamerton.errors import Fault
 
 
@@ -21,13 +22,14 @@ def where(fault: Mapping[str, Any]) -> str:
 
 
 def schema_words(report: Mapping[str, Any]) -> str:
-    """What the columns were found to mean, of all rows."""
+    """What the columns were found to mean, of all rows, and which fields mean nothing to the model."""
     several = len(report["schemas"]) > 1
-    return "; ".join(
+    words = "; ".join(
         f"{source + ': ' if several else ''}{name}, {count:,} rows"
         for source, names in report["schemas"].items()
         for name, count in names.items()
     )
+    return f"{words}; not shown to the model: {listed(report['unused'])}" if report["unused"] else words
 
 
 def split_words(report: Mapping[str, Any]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.chat import chat_fields
 from kamerton.data.commands import setting
+from kamerton.data.kinds import may_be
 from kamerton.data.options import Columns
 from kamerton.data.text import Action, checked
 from kamerton.errors import Fault
@@ -33,6 +34,12 @@ class Layout:
     completion: str = ""
     context: str = ""  # alpaca: the second half of the prompt
     metadata: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()  # columns that are nothing of this, and that nobody named as metadata
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The columns that the model is shown."""
+        return tuple(name for name in (self.prompt, self.completion, self.context) if name)
 
     @property
     def schema(self) -> str:
@@ -61,9 +68,11 @@ def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
     found = _find(present, columns)
     if isinstance(found, Fault):
         return found
-    used = (found.prompt, found.completion, found.context)
-    metadata = columns.metadata if columns.metadata is not None else [n for n in present if n not in used]
-    return Layout(found.kind, found.prompt, found.completion, found.context, tuple(metadata))
+    rest = [name for name in present if name not in found.shown]
+    metadata = columns.metadata if columns.metadata is not None else rest
+    named = ["metadata", *(columns.metadata or [])]
+    unused = tuple(name for name in rest if name not in named)
+    return replace(found, metadata=tuple(metadata), unused=unused)
 
 
 def _find(present: list[str], columns: Columns) -> Layout | Fault:
@@ -96,15 +105,15 @@ def _missing(what: str, present: list[str]) -> Fault:
     return Fault("missing-field", message, fix, column=what)
 
 
-def nowhere(fault: Fault, names: Sequence[str], columns: Columns, format: str) -> Fault:
-    """What no row of a file has, said once for all of them: most have the columns `names`, and the fix uses them."""
+def nowhere(fault: Fault, sample: Mapping[str, Any], columns: Columns, format: str) -> Fault:
+    """What no row of a file has, said once for all of them: most are like `sample`, and the fix uses its columns."""
     if fault.code != "missing-field":
         return fault
-    fix = fault.fix
+    fix, names = fault.fix, list(sample)
     prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, list(names))
     completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
-    free = [name for name in names if name not in (prompt, completion)]
     lacking = [what for what, name in (("prompt", prompt), ("completion", completion)) if name is None]
+    free = [n for n in names if n not in (prompt, completion) and may_be(lacking[0], n, sample[n])]
     if len(free) == len(lacking):
         fix = "name the columns: " + " ".join(
             setting(f"data.columns.{what}", name) for what, name in zip(lacking, free, strict=True)
@@ -128,7 +137,7 @@ def _first(candidates: Iterable[str], present: list[str]) -> str | None:
 
 def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
     """The row's fields (None if they cannot be used), and everything that is wrong with them."""
-    prompt = record.get(layout.prompt)
+    prompt = turns_of(record.get(layout.prompt))
     if layout.kind == "chat" or (layout.kind == "pair" and isinstance(prompt, list)):
         return _from_chat(record, layout, action)
     faults: list[Fault] = []
@@ -148,7 +157,7 @@ def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tupl
 
 def _from_chat(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
     """A row of chat turns; in a pair of turn lists the completion's turns follow the prompt's."""
-    turns = record.get(layout.prompt)
+    turns = turns_of(record.get(layout.prompt))
     if layout.kind == "pair" and isinstance(turns, list):
         last = record.get(layout.completion)
         turns = turns + (last if isinstance(last, list) else [{"role": "assistant", "content": last}])
@@ -156,6 +165,11 @@ def _from_chat(record: Mapping[str, Any], layout: Layout, action: Action) -> tup
     if found is None:
         return None, faults
     return Fields(found[0], True, found[1], _metadata(record, layout)), faults
+
+
+def turns_of(value: object) -> object:
+    """The turns of OpenAI's `{"messages": [...]}`; any other value as it is."""
+    return value["messages"] if isinstance(value, Mapping) and isinstance(value.get("messages"), list) else value
 
 
 def _metadata(record: Mapping[str, Any], layout: Layout) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import DataError, prepare
-from kamerton.data.ingest import Reading, ingest
+from kamerton.data.ingest import Reading, ingest, report_unused
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.sources import find_files
 from kamerton.data.store import to_example
@@ -52,6 +52,8 @@ def read_examples(options: DataOptions) -> Iterator[DataExample]:
     for fault in faults:
         log.add(fault)
     log.raise_errors()
-    for _, prompt, chat, completion, metadata, *_ in ingest(files, log, Reading()):
+    reading = Reading()
+    for _, prompt, chat, completion, metadata, *_ in ingest(files, log, reading):
         yield to_example(prompt, chat, completion, metadata)
+    report_unused(reading, (), log)
     log.raise_errors()

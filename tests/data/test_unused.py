@@ -1,0 +1,255 @@
+"""Columns and turn fields that the model is not shown: listed, warned of, or refused, with a way on that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_rows import question, write_jsonl
+from omegaconf import OmegaConf
+
+from kamerton.data.gate import Prepared
+from kamerton.data.options import Columns, DataOptions, SplitOptions
+from kamerton.data.say import schema_words
+from kamerton.data.validation import ValidationResult, read_examples, validate
+from kamerton.errors import Fault, UserError
+
+Row = dict[str, Any]
+SENTENCE = "Record 3 of the parish counts 11 mills in 1700."
+TOOL = {"type": "function", "function": {"name": "count_mills"}}
+
+
+def pair(i: int, **more: Any) -> Row:
+    return {"question": question(i), "answer": f"{i} mills", **more}
+
+
+def chat(i: int, answer: Row | None = None, **more: Any) -> Row:
+    turns = [{"role": "user", "content": question(i)}, {"role": "assistant", "content": f"{i} mills", **(answer or {})}]
+    return {"messages": turns, **more}
+
+
+def result(tmp_path: Path, rows: list[Row], split: SplitOptions | None = None, **options: Any) -> ValidationResult:
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    return validate(DataOptions(path=str(path), near_duplicates=None, **options), split)
+
+
+def of_code(faults: list[Fault]) -> list[Fault]:
+    return [fault for fault in faults if fault.code == "unused-field"]
+
+
+MISLEADING: dict[str, Callable[[int], Row]] = {
+    "rejected": lambda i: {"prompt": question(i), "response": f"{i} mills", "rejected": "no"},
+    "label": lambda i: {"prompt": question(i), "completion": f"{i}", "label": i % 2 == 1},
+    "kto_tag": lambda i: chat(i, kto_tag="False"),
+    "images": lambda i: chat(i, images=["0.jpg"]),
+    "Videos": lambda i: pair(i, Videos=["0.mp4"]),
+    "audio": lambda i: pair(i, audio={"path": "a.wav", "bytes": None}),
+    "tools": lambda i: chat(i, tools=[TOOL]),
+    "functions": lambda i: chat(i, functions='[{"name": "f"}]'),
+    "messages[].tool_calls": lambda i: chat(i, {"content": None, "tool_calls": [TOOL]}),
+    "messages[].function_call": lambda i: chat(i, {"function_call": {"name": "f"}}),
+    "messages[].reasoning_content": lambda i: chat(i, {"reasoning_content": "because"}),
+    "messages[].thinking": lambda i: chat(i, {"thinking": "because"}),
+    "messages[].channel": lambda i: chat(i, {"channel": "analysis"}),
+    "reasoning": lambda i: pair(i, reasoning="because"),
+    "messages[].images": lambda i: chat(i, {"images": ["0.jpg"]}),
+    "messages[].content.image_url": lambda i: chat(
+        i, {"content": [{"type": "image_url"}, {"type": "text", "text": "a"}]}
+    ),
+    "messages[].content.thinking": lambda i: chat(
+        i, {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}
+    ),
+    "system": lambda i: chat(i, system="Answer in Latin."),
+    "system_prompt": lambda i: pair(i, system_prompt="Answer in Latin."),
+    "history": lambda i: pair(i, history=[["And?", "So."]]),
+    "train": lambda i: pair(i, train=False),
+    "sample_weight": lambda i: pair(i, sample_weight=0.5),
+    "sentiment": lambda i: {"text": question(i), "sentiment": "good"},
+    "labels": lambda i: {"text": question(i), "labels": i % 3},
+}
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_rows_that_mean_something_else_are_one_error_that_names_the_field(tmp_path: Path, name: str) -> None:
+    rows = [MISLEADING[name](i) for i in range(30)]
+    found = result(tmp_path, rows)
+    (fault,) = found.errors
+    count = 15 if name == "label" else 30
+    assert (fault.code, fault.column, fault.row) == ("unused-field", name, 1)
+    assert f"{name} ({count} rows)" in fault.message
+    assert found.report["unused"][name] == 30
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_some_of_these_rows_are_left_out_by_the_policy(tmp_path: Path, name: str) -> None:
+    plain = (
+        {"text": SENTENCE}
+        if name in ("sentiment", "labels")
+        else chat(99)
+        if "messages" in MISLEADING[name](0)
+        else None
+    )
+    rows = [MISLEADING[name](i) for i in range(30)]
+    clean = [plain or {k: v for k, v in MISLEADING[name](i).items() if k != name} for i in range(100, 101)]
+    found = result(tmp_path, [*rows, *clean], SplitOptions(ratios=[1, 0, 0]), policy={"unused-field": "drop"})
+    assert found.is_valid, found.errors
+    assert found.report["rejected"]["unused-field"] == (15 if name == "label" else 30)
+    refused = result(tmp_path, [*rows, *clean])
+    assert "data.policy.unused-field=drop" in of_code(refused.errors)[0].fix
+
+
+@pytest.mark.parametrize(
+    "name", ["rejected", "label", "images", "tools", "reasoning", "system", "history", "sentiment", "labels"]
+)
+def test_the_settings_of_a_fix_work(tmp_path: Path, name: str) -> None:
+    rows = [MISLEADING[name](i) for i in range(30)]
+    (fault,) = result(tmp_path, rows).errors
+    settings = [s for s in shlex.split(re.sub("[;,] ", " ", fault.fix)) if s.startswith("data.columns.")]
+    kept = [s for s in settings if "metadata" in s]
+    ways = [kept] if kept else [[settings[-1]]]
+    if name in ("sentiment", "labels"):
+        policy = [s for s in shlex.split(fault.fix) if s.startswith("data.policy.not")]
+        ways.append([*settings[:2], *policy])
+    for way in ways:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(way))["data"]  # type: ignore[index,call-overload]
+        found = result(tmp_path, rows, columns=Columns(**given["columns"]), policy=given.get("policy", {}))
+        assert found.is_valid, (way, found.errors)
+        assert not of_code(found.warnings)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda i: chat(
+            i, {"refusal": None, "tool_calls": None, "function_call": None, "reasoning_content": ""}, tools=[]
+        ),
+        lambda i: chat(i, images=[], history=[], system=" ", tools="[]"),
+        lambda i: pair(i, rejected=None, context="", images=[None], label=None),
+        lambda i: pair(i, label=True, train=True, loss_weight=1),
+        lambda i: pair(i, id=i, source="web", url="https://a.b/c", category="closed_qa", meta={"score": 1}, tags=["a"]),
+        lambda i: pair(i, metadata={"note": SENTENCE}),
+        lambda i: pair(i, text=f"### Q\n{question(i)}\n### A\n{i} mills"),
+        lambda i: chat(i, prompt=question(i)),
+        lambda i: {"instruction": question(i), "input": "", "output": f"{i} mills"},
+        lambda i: {
+            "text": question(i),
+            "url": "https://a.b",
+            "title": "A b",
+            "timestamp": "2026-01-01",
+            "language_score": 0.9,
+        },
+        lambda i: {
+            "conversations": [{"from": "human", "value": question(i)}, {"from": "gpt", "value": "b"}],
+            "id": f"{i}",
+        },
+    ],
+)
+def test_nothing_is_said_of_empty_shown_or_bookkeeping_fields(tmp_path: Path, row: Callable[[int], Row]) -> None:
+    found = result(tmp_path, [row(i) for i in range(30)])
+    assert not of_code(found.errors + found.warnings)
+    assert found.is_valid
+
+
+@pytest.mark.parametrize("name", ["context", "choices", "passage", "notes"])
+def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, name: str) -> None:
+    value: Any = ["11", "12"] if name == "choices" else SENTENCE
+    rows = [pair(i, id=i, **({name: value} if i % 2 else {name: None})) for i in range(30)]
+    found = result(tmp_path, rows)
+    (fault,) = of_code(found.warnings)
+    assert (fault.column, fault.row) == (name, 2)
+    assert f"{name} (15 rows)" in fault.message
+    assert f"'data.columns.metadata=[id,{name}]'" in fault.fix
+    assert f"not shown to the model: id (30 rows), {name} (15 rows)" in schema_words(found.report)
+    assert not of_code(result(tmp_path, rows, columns=Columns(metadata=["id", name])).warnings)
+    assert not of_code(result(tmp_path, rows, SplitOptions(stratify=None, group="id", time=None)).errors)
+
+
+def test_a_field_that_the_split_uses_is_not_warned_of(tmp_path: Path) -> None:
+    rows = [pair(i, notes=f"{SENTENCE} {i % 9}") for i in range(30)]
+    assert of_code(result(tmp_path, rows).warnings)
+    assert not of_code(result(tmp_path, rows, SplitOptions(group="notes")).warnings)
+
+
+PREFERENCES: dict[str, tuple[Row, str]] = {
+    "pair": (
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        "data.columns.prompt=prompt data.columns.completion=chosen",
+    ),
+    "texts": ({"chosen": "q a", "rejected": "q b"}, "data.columns.text=chosen"),
+    "chats": (
+        {
+            "prompt": "q",
+            "chosen": chat(1)["messages"],
+            "rejected": chat(2)["messages"],
+            "messages": chat(1)["messages"],
+        },
+        "data.columns.messages=chosen",
+    ),
+    "openai": (
+        {
+            "input": {"messages": [{"role": "user", "content": "q"}]},
+            "preferred_output": [{"role": "assistant", "content": "a"}],
+            "non_preferred_output": [{"role": "assistant", "content": "b"}],
+        },
+        "data.columns.prompt=input data.columns.completion=preferred_output",
+    ),
+    "rft": (
+        {"messages": [{"role": "user", "content": "q"}], "reference_answer": "a"},
+        "data.columns.prompt=messages data.columns.completion=reference_answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREFERENCES)
+def test_preferences_are_one_fault_whose_setting_trains_on_the_better_answers(
+    gate: Any, tmp_path: Path, name: str
+) -> None:
+    row, setting = PREFERENCES[name]
+    (fault,) = result(tmp_path, [row] * 30).errors
+    assert fault.code == "unused-field"
+    assert "(30 rows)" in fault.message
+    assert fault.fix.endswith(setting)
+    columns = Columns(**{part.split("=")[0].rpartition(".")[2]: part.split("=")[1] for part in setting.split()})
+    prepared: Prepared = gate([row], SplitOptions(ratios=[1, 0, 0]), columns=columns)
+    (example,) = prepared.splits["train"]
+    assert example.completion in ("a", "q a", "1 mills")
+    assert not [w for w in prepared.report["warnings"] if w["code"] == "unused-field"]
+
+
+def test_no_wrong_column_is_advised(tmp_path: Path) -> None:
+    rows = [{"id": "0", "context": SENTENCE, "question": "q", "answers": {"text": ["11"]}}] * 9
+    (fault,) = result(tmp_path, rows).errors
+    assert "context" not in fault.fix
+
+
+@pytest.mark.parametrize(("key", "value"), [("train", False), ("loss_weight", 0.0), ("weight", 0)])
+def test_a_turn_that_is_not_to_be_trained_on_is_only_read(gate: Any, key: str, value: object) -> None:
+    row = chat(1, {key: value})
+    row["messages"] += [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."}]
+    (example,) = gate([row], SplitOptions(ratios=[1, 0, 0])).splits["train"]
+    assert example.prompt[1].weight == 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"weight": 0.5}, {"loss_weight": 2}, {"train": "no"}, {"weight": True}, {"train": True, "weight": 0}]
+)
+def test_weights_that_mean_nothing_are_faults(tmp_path: Path, given: Row) -> None:
+    assert {fault.code for fault in result(tmp_path, [chat(1, given)] * 3).errors} == {"bad-messages"}
+
+
+def test_roles_of_tool_calls_are_one_fault(tmp_path: Path) -> None:
+    turns = [("human", "q"), ("function_call", "{}"), ("observation", "1"), ("gpt", "a")]
+    rows = [{"conversations": [{"from": role, "value": text} for role, text in turns]}] * 9
+    (fault,) = result(tmp_path, rows).errors
+    assert "role=function_call (9 rows)" in fault.message
+
+
+def test_reading_examples_one_by_one_reports_the_same(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [pair(i, system="Be brief.") for i in range(3)])
+    with pytest.raises(UserError) as caught:
+        list(read_examples(DataOptions(path=str(path))))
+    assert [fault.code for fault in caught.value.faults] == ["unused-field"]
