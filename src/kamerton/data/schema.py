@@ -113,7 +113,7 @@ def nowhere(fault: Fault, sample: Mapping[str, Any], columns: Columns, format: s
     prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, list(names))
     completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
     lacking = [what for what, name in (("prompt", prompt), ("completion", completion)) if name is None]
-    free = [n for n in names if n not in (prompt, completion) and may_be(lacking[0], n, sample[n])]
+    free = [n for n in names if n not in (prompt, completion) and may_be("".join(lacking[:1]), n, sample[n])]
     if len(free) == len(lacking):
         fix = "name the columns: " + " ".join(
             setting(f"data.columns.{what}", name) for what, name in zip(lacking, free, strict=True)
