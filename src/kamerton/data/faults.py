@@ -42,11 +42,15 @@ class FaultLog:
         return action(self.policy, code)
 
     def add(self, fault: Fault, done: str | None = None) -> str:
-        """Records a fault with the severity its code's policy gives it, or that of `done`; returns the action."""
+        """Records a fault with the severity its code's policy gives it; returns the action.
+
+        A fault that stands for many rows comes with what was `done`, and with a fix that says all there is to say.
+        """
+        of_row = done is None and fault.row is not None
         done = done or self.action(fault.code)
         message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
         fix = fault.fix
-        if done == "error" and fault.row is not None and "drop" in CODES[fault.code].actions:
+        if done == "error" and of_row and "drop" in CODES[fault.code].actions:
             drop = f"data.policy.{fault.code}=drop"
             fix += "" if drop in fix else f" or, to leave such rows out, {drop}"
         self._record(replace(fault, message=message, fix=fix, severity="error" if done == "error" else "warning"))
