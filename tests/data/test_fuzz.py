@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from kamerton.data.codes import CODES
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared, prepare
-from kamerton.data.ingest import Reading, ingest
+from kamerton.data.ingest import Reading, ingest, report_unused
 from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.sources import find_files
 from kamerton.errors import Fault, UserError
@@ -112,6 +112,7 @@ def faults_of_every_row(options: DataOptions) -> list[Fault]:
     if faults:
         return faults
     kept = sum(1 for _ in ingest(files, log, reading))
+    report_unused(reading, (), log)
     assert sum(reading.rows.values()) == kept + sum(log.rejected.values())
     assert kept or log.errors
     return log.kept
