@@ -111,6 +111,36 @@ def test_a_cancelled_answer_makes_room_for_the_next(models: Models) -> None:
     assert (len(asked.of("first")), asked.of("third")) == (so_far, [])
 
 
+def test_tenants_take_turns_and_one_without_an_answer_does_not_wait(models: Models) -> None:
+    asked = Asked(models, most=2)
+    for number in range(6):
+        asked.ask(f"ann{number}", "tell", max_tokens=8, tenant="ann")
+    for _ in range(2):
+        asked.engine.step()
+    asked.ask("ben0", "hi", max_tokens=3, tenant="ben")
+    asked.ask("ben1", "hi", max_tokens=3, tenant="ben")
+    asked.engine.step()
+    assert asked.of("ben0")  # beyond the two of ann
+    asked.ask("cid0", "hi", max_tokens=3, tenant="cid")
+    asked.finish()
+    order = [one["id"] for one in asked.said if "prompt_tokens" in one]
+    assert [key for key in order if key.startswith("ann")] == [f"ann{number}" for number in range(6)]
+    assert order[:4] == ["ann0", "ann1", "ben0", "cid0"]
+    assert order.index("ben1") < order.index("ann2")
+    assert asked.text("ann0") == asked.text("ann5")
+
+
+def test_no_more_than_twice_as_many_are_answered_at_once(models: Models) -> None:
+    asked = Asked(models, most=1)
+    for tenant in ("ann", "ben", "cid"):
+        asked.ask(tenant, "tell", max_tokens=50, tenant=tenant)
+    while not any(one.get("finish") for one in asked.said):
+        asked.engine.step()
+        assert not asked.of("cid")
+    asked.finish()
+    assert asked.of("cid")[-1]["finish"]
+
+
 def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, tuned_run: Path, tmp_path: Path) -> None:
     asked = Asked(models)
     asked.ask("fine", "hi", max_tokens=4)
