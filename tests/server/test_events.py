@@ -73,7 +73,7 @@ def test_pages_one_after_the_other_are_the_whole_list(
     whole = listed(root, path, 10_000)
     assert listed(root, path, limit) == whole
     ends = ["early", "model", "succeeded"] if state == "succeeded" else []
-    names = ["created", "started", *ends, *range(len(notes)), *(f"step-{step}" for step in steps)]
+    names = ["created", "started", *range(len(notes)), *ends, *(f"step-{step}" for step in steps)]
     oldest_first = [f"ftevent-{JOB.removeprefix('ftjob-')}-{name}" for name in names]
     assert sorted(event.id for event in whole) == sorted(oldest_first)
     order = {event_id: number for number, event_id in enumerate(oldest_first)}

@@ -20,7 +20,14 @@ def train_tuned(root: Path) -> Path:
     data.parent.mkdir(parents=True, exist_ok=True)
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = ["name=local", f"run_id={JOB}", f"paths.outputs={root}", f"data.path={data}"]
-    how = ["batch.size=8", "optimizer.lr=0.02", "trainer.max_epochs=6", "split.ratios=[0.7,0.1,0.2]", "base=false"]
+    how = [
+        "batch.size=8",
+        "optimizer.lr=0.02",
+        "scheduler.warmup_steps=10",
+        "trainer.max_epochs=6",
+        "split.ratios=[0.7,0.1,0.2]",
+        "base=false",
+    ]
     score = ["data.labels=null", "score.mode=generate", "score.max_new_tokens=40", "data.near_duplicates=null"]
     assert main(["train", "model=tiny", "data=jsonl", "callbacks.progress_bar=null", *own, *how, *score]) == 0
     path = root / "local" / JOB

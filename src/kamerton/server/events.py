@@ -66,7 +66,8 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
     """
     settle(path)
     record = record_of(path)
-    drafts, steps = [*_stations(path, record), *_noted(settings, path, record)], steps_of(path / "metrics.csv")
+    drafts = [*_begun(path, record), *_noted(settings, path, record), *_succeeded(path, record)]  # so within one second
+    steps = steps_of(path / "metrics.csv")
     time_of = _clock(record)
 
     def place(at: int) -> Place:  # of a step: behind what else was in the same second
@@ -106,24 +107,29 @@ def _id(path: Path, name: object) -> str:
     return f"ftevent-{path.name.removeprefix('ftjob-')}-{name}"
 
 
-def _stations(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
-    """What a run's record tells: created, started, succeeded."""
-    asked, times, progress = record["request"], record.get("times") or {}, record.get("progress") or {}
-
-    def draft(name: str, time: int, message: str) -> _Draft:
-        return _Draft(_id(path, name), time, partial(Event, level="info", message=message))
-
-    yield draft("created", int(asked["created"]), f"Created fine-tuning job: {path.name}")
-    started, finished = seconds(times.get("started")), seconds(times.get("finished"))
+def _begun(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+    """What a run's record tells of its beginning."""
+    yield _station(path, "created", int(record["request"]["created"]), f"Created fine-tuning job: {path.name}")
+    started = seconds((record.get("times") or {}).get("started"))
     if started is not None:
-        yield draft("started", started, "Fine-tuning job started")
+        yield _station(path, "started", started, "Fine-tuning job started")
+
+
+def _succeeded(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+    """What a run's record tells of its end."""
+    progress, finished = record.get("progress") or {}, seconds((record.get("times") or {}).get("finished"))
     if record.get("state") == "succeeded" and finished is not None:
         step, steps = progress.get("step"), progress.get("steps")
         if "ended" not in record and step is not None and steps is not None and step < steps:  # newer runs note it
             message = f"Training ended early, at step {step} of {steps}: the validation loss no longer improved"
-            yield draft("early", finished, message)
-        yield draft("model", finished, f"New fine-tuned model created: {name_in(path, asked)}")
-        yield draft("succeeded", finished, "The job has successfully completed")
+            yield _station(path, "early", finished, message)
+        model = f"New fine-tuned model created: {name_in(path, record['request'])}"
+        yield _station(path, "model", finished, model)
+        yield _station(path, "succeeded", finished, "The job has successfully completed")
+
+
+def _station(path: Path, name: str, time: int, message: str) -> _Draft:
+    return _Draft(_id(path, name), time, partial(Event, level="info", message=message))
 
 
 def _noted(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
