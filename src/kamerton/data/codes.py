@@ -105,6 +105,13 @@ CODES: dict[str, Code] = {
     "special-tokens": Code(
         _DOUBTFUL, "the string of a control token, such as `<|im_end|>`, in a text: read as text (data.control_tokens)"
     ),
+    "dropped-turn": Code(
+        ("error", "drop", "warn"),
+        "a turn whose text the tokenizer's chat template leaves out, as some do with `developer`",
+    ),
+    "untrained-turns": Code(
+        ("warn", "error"), "earlier assistant turns with a weight that are not targets, or not to their end"
+    ),
     "no-targets": Code(_UNUSABLE, "a row of which not one token is trained on"),
     "too-long": Code(_REFUSE, "more tokens than data.max_length or the model's positions; see data.overlong"),
     "unknown-token": Code(_REFUSE, "a token of the tokenizer that the model's embedding has no row for"),

@@ -27,10 +27,11 @@ from kamerton.data.render import generation_prompt_differs
 from kamerton.data.rows import build_once
 from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_example
 from kamerton.data.tokenize import StretchTokenizer, TokenChunk
+from kamerton.data.turns import DROPPED, TurnNote
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
 
-VERSION = "4"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "5"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
 Mask = npt.NDArray[np.bool_]
 
@@ -153,6 +154,7 @@ class _Arrays:
         done = json.loads((folder / "done.json").read_text())
         self.failed: dict[int, str] = {int(position): reason for position, reason in done["failed"].items()}
         self.held = {int(position): [Held(**one) for one in held] for position, held in done["held"].items()}
+        self.turns = {int(position): [TurnNote(**one) for one in notes] for position, notes in done["turns"].items()}
         self.largest: int = done["largest"]
 
 
@@ -166,8 +168,9 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     """Renders one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
-    failed: dict[int, str] = {}  # by position in the pool, as is `held`
+    failed: dict[int, str] = {}  # by position in the pool, as are `held` and `turns`
     held: dict[int, list[dict[str, Any]]] = {}
+    turns: dict[int, list[dict[str, Any]]] = {}
     largest = -1
     with (
         open(part / "tokens.bin", "wb") as tokens_file,
@@ -187,6 +190,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
             counts.append((targets[ends] - targets[ends - chunk.lengths]).astype(np.int32))
             failed.update({begun + i: reason for i, reason in chunk.failed.items()})
             held.update({begun + i: [asdict(one) for one in found] for i, found in chunk.held.items()})
+            turns.update({begun + i: [asdict(note) for note in notes] for i, notes in chunk.turns.items()})
 
         running: Future[TokenChunk] | None = None
         for examples in _chunks(store, pool):
@@ -199,7 +203,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
     none = [np.empty(0, np.int32)]
     np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
-    (part / "done.json").write_text(json.dumps({"failed": failed, "held": held, "largest": largest}))
+    (part / "done.json").write_text(json.dumps({"failed": failed, "held": held, "turns": turns, "largest": largest}))
 
 
 def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
@@ -233,7 +237,7 @@ def _view(
     if limits.tokens is not None and arrays.largest >= limits.tokens:
         _note_unknown(examples, arrays, begins, lengths, once, limits)
     keep = _fit(examples, arrays, begins, lengths, counts, once, limits)
-    keep &= _usable(examples, arrays, place, counts, limits.log)
+    keep &= _usable(examples, arrays, place, counts, limits)
     kept = int(counts[keep].sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
@@ -332,14 +336,19 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
         limits.log.add(Fault("lost-targets", message, fix, file, row))
 
 
-def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], log: FaultLog) -> Mask:
-    """Which rows the template could render, have something to train on, and may hold what they hold."""
+def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], limits: Limits) -> Mask:
+    """Which rows the template could render whole, have something to train on, and may hold what they hold."""
+    log = limits.log
     keep = counts > 0
     once = _once(examples.rows)
-    for i in np.flatnonzero(np.isin(place, list(arrays.held))).tolist():
+    for i in np.flatnonzero(np.isin(place, [*arrays.held, *arrays.turns])).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
-        faults = [held.fault(file, row) for held in arrays.held[int(place[i])]]
-        keep[i] &= log.row(faults) if once[i] else log.action("special-tokens") == "warn"
+        notes = arrays.turns.get(int(place[i]), [])
+        faults = [note.fault(file, row) for note in notes if note.kind == DROPPED]
+        faults += [held.fault(file, row) for held in arrays.held.get(int(place[i]), [])]
+        keep[i] &= log.row(faults) if once[i] else all(log.action(fault.code) == "warn" for fault in faults)
+        if once[i] and keep[i]:
+            limits.untrained.add(file, row, notes)
     for i in np.flatnonzero((counts == 0) & once).tolist():
         file, row = examples.store.place(int(examples.rows[i]))
         reason = arrays.failed.get(int(place[i]))

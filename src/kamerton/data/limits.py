@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.store import Examples, Index
+from kamerton.data.turns import UntrainedTurns
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
 
@@ -18,7 +19,7 @@ Lengths = npt.NDArray[np.int32]
 class Limits:
     """How long rows may be, what becomes of longer ones, and which tokens the model has.
 
-    Each split is shown to `long_rows` and `unknown_tokens`; `report` then puts what they met into `log`.
+    Each split is shown to `long_rows`, `unknown_tokens` and `untrained`; `report` then puts what they met into `log`.
     """
 
     def __init__(self, max_length: int, overlong: str, log: FaultLog, model: ModelLimits) -> None:
@@ -30,6 +31,7 @@ class Limits:
         self._first_long: tuple[str, int] | None = None
         self._first_unknown: tuple[str, int, int] | None = None
         self._unknown = 0
+        self.untrained = UntrainedTurns()
 
     def long_rows(self, examples: Examples, once: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
         """Positions of the rows that are too long; `once` marks where a row comes first. Each is written down."""
@@ -51,6 +53,8 @@ class Limits:
 
     def report(self, tokenizer: Any) -> None:
         """The faults of all splits together."""
+        if (untrained := self.untrained.fault()) is not None:
+            self.log.add(untrained)
         if self._first_long is not None and self.overlong != "truncate":
             fault = self._too_long(np.concatenate(self._lengths), *self._first_long)
             (self.log.warn if self.overlong == "drop" else self.log.add)(fault)

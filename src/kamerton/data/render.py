@@ -16,6 +16,7 @@ from typing import Any
 from kamerton.data.control import ControlTokens, Held
 from kamerton.data.example import DataExample, Message
 from kamerton.data.skeleton import Roles, Skeleton, Skeletons, cut_points
+from kamerton.data.turns import CHANGED, DROPPED, FIRST, UNENDED, TurnNote
 
 Stretch = tuple[str, bool]  # a text, and whether its tokens are targets
 _Filler = Callable[[tuple[str, ...], str], list[Stretch]]
@@ -27,11 +28,15 @@ class RenderError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
-    """Stretches of an example whose texts hold control tokens as text: written as `ControlTokens.shown` does."""
+class Noted:
+    """Stretches of an example of which there is something to report.
+
+    If its texts hold control tokens as text (`held`), the stretches are written as `ControlTokens.shown` does.
+    """
 
     stretches: list[Stretch]
     held: list[Held]
+    turns: list[TurnNote]
 
 
 class Renderer:
@@ -47,24 +52,25 @@ class Renderer:
         self._skeletons = Skeletons(tokenizer)
         self._filled: dict[Roles, _Filler | None] = {}
 
-    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Literal | RenderError]:
+    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
         """The stretches of each example, or why there are none."""
         control = self._control
         held = {} if control is None else {i: e for i, e in enumerate(examples) if control.holds(e)}
         if control is None or not held:
-            return [*self._render(examples)]
+            return self._render(examples)
         hidden = [control.hidden(example) if i in held else example for i, example in enumerate(examples)]
-        result: list[list[Stretch] | Literal | RenderError] = [*self._render(hidden)]
+        result = self._render(hidden)
         for i, example in held.items():
             found = result[i]
             if isinstance(found, RenderError):
                 result[i] = RenderError(control.restored(str(found)))
-            elif not isinstance(found, Literal):
-                result[i] = Literal([(control.shown(text), t) for text, t in found], control.held(example))
+                continue
+            stretches, turns = (found.stretches, found.turns) if isinstance(found, Noted) else (found, [])
+            result[i] = Noted([(control.shown(text), t) for text, t in stretches], control.held(example), turns)
         return result
 
-    def _render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | RenderError]:
-        result: list[list[Stretch] | RenderError | None] = [self._fill(example) for example in examples]
+    def _render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
+        result: list[list[Stretch] | Noted | RenderError | None] = [self._fill(example) for example in examples]
         rest = [i for i, found in enumerate(result) if found is None]
         for i, found in zip(rest, self.by_template([examples[i] for i in rest]), strict=True):
             result[i] = found
@@ -97,7 +103,7 @@ class Renderer:
         contents = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)
         return filler(contents, example.completion)
 
-    def by_template(self, examples: list[DataExample]) -> list[list[Stretch] | RenderError]:
+    def by_template(self, examples: list[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
         """By running the template, without which there are two stretches."""
         if self.tokenizer.chat_template is None:
             return [_without_template(example) for example in examples]
@@ -111,10 +117,28 @@ class Renderer:
             if len(examples) == 1:
                 return [RenderError(f"{type(error).__name__}: {error}")]
             return [self.by_template([example])[0] for example in examples]
-        return [
-            [piece for stretch in _stretches(text, targets) for piece in self._cut(stretch)]
-            for text, targets in zip(texts, spans, strict=True)
-        ]
+        result: list[list[Stretch] | Noted | RenderError] = []
+        for turns, text, (targets, untrained) in zip(whole, texts, spans, strict=True):
+            pieces = [piece for stretch in _stretches(text, targets) for piece in self._cut(stretch)]
+            notes = [*self._dropped(turns), *untrained]
+            result.append(Noted(pieces, [], notes) if notes else pieces)
+        return result
+
+    def _dropped(self, turns: Turns) -> list[TurnNote]:
+        """The turns with a text that the template does not write, and a role with which it does."""
+        roles = tuple(turn["role"] for turn in turns)
+        notes = []
+        for i in sorted(self._skeletons.dropped(roles) or ()):
+            if turns[i]["content"].strip():
+                place = f"turns[{i}]" if i < len(turns) - 1 else "completion"
+                better = next((role for role in ("system", "user") if self._writes(roles, i, role)), None)
+                notes.append(TurnNote(DROPPED, place, roles[i], better if i < len(turns) - 1 else None))
+        return notes
+
+    def _writes(self, roles: Roles, i: int, role: str) -> bool:
+        """Whether the template writes turn i if it has another role."""
+        dropped = self._skeletons.dropped((*roles[:i], role, *roles[i + 1 :]))
+        return dropped is not None and i not in dropped
 
     def _cut(self, stretch: Stretch) -> list[Stretch]:
         """A stretch cut at special tokens: the tokenizer cuts there too, and what repeats is then tokenised once."""
@@ -162,10 +186,13 @@ def _nonempty(stretches: list[Stretch]) -> list[Stretch]:
     return [stretch for stretch in stretches if stretch[0]]
 
 
-def _spans(tokenizer: Any, example: DataExample, prompt: str, text: str) -> list[tuple[int, int]]:
-    """Where the targets stand in the rendered text."""
+def _spans(
+    tokenizer: Any, example: DataExample, prompt: str, text: str
+) -> tuple[list[tuple[int, int]], list[TurnNote]]:
+    """Where the targets stand in the rendered text, and which turns are meant as targets and are none."""
     start = _seam(prompt, text)
-    return [*_earlier_targets(tokenizer, example, text[:start]), (start, len(text))]
+    spans, untrained = _earlier_targets(tokenizer, example, text[:start])
+    return [*spans, (start, len(text))], untrained
 
 
 def generation_prompt_differs(tokenizer: Any) -> bool:
@@ -215,25 +242,32 @@ def _seam(prompt: str, text: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text)))
 
 
-def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> list[tuple[int, int]]:
+def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> tuple[list[tuple[int, int]], list[TurnNote]]:
     """Where the earlier assistant turns with a weight stand in the rendered prompt.
 
     A turn ends where the rendering of the chat up to it ends; where a template renders earlier turns differently from
-    last ones (dropping their reasoning), the turn ends with its content.
+    last ones (dropping their reasoning), the turn ends with its content. A note tells of each turn that is not wholly
+    a target.
     """
     if isinstance(example.prompt, str):
-        return []
-    spans = []
+        return [], []
+    spans, notes = [], []
     for k, turn in enumerate(example.prompt):
-        if turn.role != "assistant" or turn.weight <= 0 or k == 0:
+        if turn.role != "assistant" or turn.weight <= 0:
+            continue
+        if k == 0:
+            notes.append(TurnNote(FIRST, f"turns[{k}]"))
             continue
         (prompt,) = _apply(tokenizer, [_turns(example.prompt[:k])], prompt=True)
         (ended,) = _apply(tokenizer, [_turns(example.prompt[: k + 1])], prompt=False)
         start = _seam(prompt, text)
-        end = len(ended) if text.startswith(ended) else _content_end(turn.content, text, start)
+        whole = text.startswith(ended)
+        end = len(ended) if whole else _content_end(turn.content, text, start)
         if end > start:
             spans.append((start, end))
-    return spans
+        if not whole or end <= start:
+            notes.append(TurnNote(UNENDED if end > start else CHANGED, f"turns[{k}]"))
+    return spans, notes
 
 
 def _content_end(content: str, text: str, start: int) -> int:

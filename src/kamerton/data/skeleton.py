@@ -37,6 +37,7 @@ class Skeletons:
         self._tokenizer = tokenizer
         self._opaque = isinstance(tokenizer.chat_template, str) and is_opaque(tokenizer.chat_template)
         self._known: dict[Roles, Skeleton | None] = {}
+        self._dropped: dict[Roles, frozenset[int] | None] = {}
 
     def get(self, roles: Roles) -> Skeleton | None:
         """The skeleton for turns with these roles before an assistant's completion; None: it must be rendered."""
@@ -47,6 +48,23 @@ class Skeletons:
                 self._known.clear()
             self._known[roles] = self._make(roles)
         return self._known[roles]
+
+    def dropped(self, roles: Roles) -> frozenset[int] | None:
+        """Which of the turns with these roles (the last one is the completion's) the template does not write.
+
+        None: it refuses them.
+        """
+        if roles not in self._dropped:
+            if len(self._dropped) >= _MOST:
+                self._dropped.clear()
+            marks = [f"kamerton-{i}-turn" for i in range(len(roles))]  # plain: a template may escape contents
+            turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+            try:
+                text = self._render(turns, prompt=False).casefold()
+                self._dropped[roles] = frozenset(i for i, mark in enumerate(marks) if mark not in text)
+            except Exception:  # a template is a program: a row that it refuses is reported as such
+                self._dropped[roles] = None
+        return self._dropped[roles]
 
     def _make(self, roles: Roles) -> Skeleton | None:
         marks = [_MARK.format(i) for i in range(len(roles) + 1)]

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from kamerton.data.control import TEXT, Held, find_control_tokens
 from kamerton.data.definition import backend_of, parsed, same, special_tokens, with_names, without_prefix
 from kamerton.data.example import DataExample, Message
-from kamerton.data.render import Literal, Renderer, RenderError, Stretch
+from kamerton.data.render import Noted, Renderer, RenderError, Stretch
+from kamerton.data.turns import TurnNote
 
-Rendered = list[list[Stretch] | Literal | RenderError]
+Rendered = list[list[Stretch] | Noted | RenderError]
 Encoder = Callable[[list[str]], list[list[int]]]
 Prompt = str | tuple[Message, ...]
 Piece = tuple[str, bool, bool]  # a text, whether it begins the example, whether control tokens have other names in it
@@ -34,7 +35,8 @@ _FRAME: tuple[Piece, Piece] = (("\0before", True, False), ("\0after", True, Fals
 class TokenChunk:
     """Some examples as tokens: `tokens` and `targets` of all of them end to end, `lengths` [examples], and failures.
 
-    `held` has the control tokens' strings that are in texts of an example, by its position.
+    `held` has the control tokens' strings that are in texts of an example, and `turns` what is to be reported of its
+    turns, by its position.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -42,6 +44,7 @@ class TokenChunk:
     lengths: npt.NDArray[np.int32]
     failed: dict[int, str]
     held: dict[int, list[Held]]
+    turns: dict[int, list[TurnNote]]
 
 
 class StretchTokenizer:
@@ -68,7 +71,7 @@ class StretchTokenizer:
         # A template may write the date: what it writes is part of what it is.
         (rendering,) = Renderer(tokenizer, special).by_template([DataExample("question", "answer")])
         probe = str([rendering])
-        begin = "" if isinstance(rendering, RenderError) else "".join(text for text, _ in rendering)
+        begin = "".join(text for text, _ in rendering) if isinstance(rendering, list) else ""
         self._control = find_control_tokens(tokenizer, self._definition, begin) if control_tokens == TEXT else None
         self._renderer = Renderer(tokenizer, special, self._control)
         parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map), probe, control_tokens]
@@ -111,15 +114,17 @@ class StretchTokenizer:
         counts: list[int] = []  # pieces of each example
         failed: dict[int, str] = {}
         held: dict[int, list[Held]] = {}
+        turns: dict[int, list[TurnNote]] = {}
         for i, (example, stretches) in enumerate(zip(examples, rendered, strict=True)):
             begun = len(sequence)
             if isinstance(stretches, RenderError):
                 failed[i] = str(stretches)
                 stretches = []
-            literal = isinstance(stretches, Literal)
-            if isinstance(stretches, Literal):
-                held[i] = stretches.held
+            if isinstance(stretches, Noted):
+                held |= {i: stretches.held} if stretches.held else {}
+                turns |= {i: stretches.turns} if stretches.turns else {}
                 stretches = stretches.stretches
+            literal = i in held
             framed = i not in failed and (plain or example.prompt == ())
             if framed:
                 sequence.append(0)
@@ -131,7 +136,7 @@ class StretchTokenizer:
                 sequence.append(1)
                 marks.append(True)
             counts.append(len(sequence) - begun)
-        return TokenChunk(*_assembled(self._tokens(list(pieces)), sequence, marks, counts), failed, held)
+        return TokenChunk(*_assembled(self._tokens(list(pieces)), sequence, marks, counts), failed, held, turns)
 
     def text(self, text: str) -> list[int]:
         """Token ids of a text that is to be continued, without any template, after what the tokenizer begins with."""

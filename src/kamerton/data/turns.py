@@ -1,0 +1,71 @@
+"""What a chat template does to single turns that a person should know: turns left out, and targets that are none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kamerton.errors import Fault
+
+DROPPED = "dropped"
+CHANGED, FIRST, UNENDED = "changed", "first", "unended"
+_WHY = {
+    CHANGED: "with no target because the chat template writes earlier turns differently",
+    FIRST: "with no target because no turn precedes them",
+    UNENDED: "without the end of the turn because the chat template writes earlier turns differently",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnNote:
+    """A turn that the template leaves out (`DROPPED`), or one with a weight that is not, or not wholly, a target.
+
+    `place` is prompt, completion or turns[i]; `better` is a role with which the template writes a dropped turn.
+    """
+
+    kind: str
+    place: str
+    role: str = ""
+    better: str | None = None
+
+    def fault(self, file: str, row: int) -> Fault:
+        """The fault of a dropped turn."""
+        message = f"the chat template leaves the text out: it writes no turn of role {self.role!r} here"
+        role = f'write its "role" as "{self.better}"' if self.better else "use a model whose template writes such turns"
+        fix = f"{role} (or, to train without the text, data.policy.dropped-turn=warn)"
+        return Fault("dropped-turn", message, fix, file, row, self.place)
+
+
+class UntrainedTurns:
+    """Counts the earlier assistant turns that are meant as targets and are not, or not wholly; of all splits."""
+
+    def __init__(self) -> None:
+        self._turns: Counter[str] = Counter()
+        self._rows = 0
+        self._first: dict[str, tuple[str, int, str]] = {}
+
+    def add(self, file: str, row: int, notes: Sequence[TurnNote]) -> None:
+        """Counts such turns of one row."""
+        untrained = [note for note in notes if note.kind != DROPPED]
+        self._rows += bool(untrained)
+        for note in untrained:
+            self._turns[note.kind] += 1
+            place = (file, row, note.place)
+            self._first[note.kind] = min(self._first.get(note.kind, place), place)
+
+    def fault(self) -> Fault | None:
+        """One fault for all of them."""
+        if not self._turns:
+            return None
+        kinds = [
+            f"{count:,} {_WHY[kind]}, first {':'.join(map(str, self._first[kind]))}"
+            for kind, count in sorted(self._turns.items())
+        ]
+        turns, rows = self._turns.total(), self._rows
+        message = (
+            f"{turns:,} earlier assistant turn{'s' if turns > 1 else ''} of {rows:,} row{'s' if rows > 1 else ''}"
+            f" should be trained on but {'are' if turns > 1 else 'is'} not, or not in full: {'; '.join(kinds)}"
+        )
+        fix = 'add a row that ends with each such turn, and give the turn "weight": 0 where it is an earlier one'
+        return Fault("untrained-turns", message, fix, *min(self._first.values()))
