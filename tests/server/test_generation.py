@@ -30,7 +30,9 @@ async def refused(generator: Generator) -> ApiError:
 
 def test_the_process_gives_way_to_training() -> None:
     code = "from kamerton.server.child import lower_priority; import os; lower_priority(); print(os.nice(0))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
+    )
     assert found.stdout.strip() == "19"
 
 
