@@ -275,3 +275,43 @@ def test_files_of_a_folder_that_is_searched_are_foreign(tmp_path: Path) -> None:
     expected = [Setting(("hydra", "run", "dir"), "/evil", "experiment/evil.yaml")]
     assert foreign_settings(typed, config_loader(), "train") == expected
     assert foreign_settings(["experiment=trec_full", "hydra/launcher=process"], config_loader(), "train") == []
+
+
+PACKAGES = ("hydra.job", "hydra[job]", "[hydra][job]", "[hydra].job", "_global_.hydra.job", "_global_.hydra[job]")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("way", ["header", "defaults", "header of an option", "dictionary"])
+def test_a_package_is_read_as_hydra_reads_it(package: str, way: str, tmp_path: Path) -> None:
+    content = "env_set: {PATH: /evil}\n"
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "evil").mkdir()
+    first, option = f"# @package {package}\n{content}", content
+    if way == "defaults":
+        first = f"# @package _global_\ndefaults: ['/evil@{package}: job']\n"
+    elif way == "header of an option":
+        first, option = "# @package _global_\ndefaults: ['/evil: job']\n", f"# @package {package}\n{content}"
+    elif way == "dictionary":
+        first = "# @package _global_\nhydra: {job: {env_set: {PATH: /evil}}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(first)
+    (tmp_path / "evil" / "job.yaml").write_text(option)
+    faults = check_overrides(["experiment=mine"], str(tmp_path))
+    assert [fault.code for fault in faults if fault.severity == "error"] != []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "callbacks: {x: {_target_: pytorch_lightning.callbacks.ModelCheckpoint, dirpath: PLACE, filename: x}}",
+        "trainer: {profiler: {_target_: pytorch_lightning.profilers.SimpleProfiler, dirpath: PLACE, filename: x}}",
+        "logger: {tb: {_target_: pytorch_lightning.loggers.CSVLogger, save_dir: PLACE, name: x}}",
+    ],
+)
+@pytest.mark.parametrize(
+    "place", ["/tmp/elsewhere", "~/elsewhere", "../elsewhere", "a/../../elsewhere", "s3://elsewhere"]
+)
+def test_a_file_writes_nowhere_but_below_the_run(text: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text.replace('PLACE', place)}\n")
+    (fault,) = [fault for fault in check_overrides(["experiment=mine"], str(tmp_path)) if fault.severity == "error"]
+    assert (fault.code, fault.file) == ("config.trust", "experiment/mine.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf._utils import split_key
 
 from kamerton.config.compose import options_of
 
 Path = tuple[str, ...]
+_PART = re.compile(r"[^\s.\[\]{}$:@]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,20 @@ def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: s
     for default in loader.compute_defaults_list(root, list(overrides), RunMode.RUN).defaults:
         result = repository.load_config(default.config_path) if default.config_path else None
         if result is not None and _is_foreign(result.provider, result.path):
-            package = tuple(default.package.split(".")) if default.package else ()
+            package = _parts(default.package) if default.package else ()
             content = OmegaConf.to_container(result.config)
             file = f"{default.config_path}.yaml"
             settings += [Setting(path, value, file) for path, value in leaves(content, package)]
     return settings
+
+
+def _parts(key: str) -> Path:
+    """The parts of a key or package, which OmegaConf also takes with brackets: `hydra[job]` is `hydra.job`.
+
+    What is written in another way is taken for a part of `hydra`, and so refused.
+    """
+    parts = tuple(part for part in split_key(key) if part != "_global_")
+    return parts if all(map(_PART.fullmatch, parts)) else ("hydra", key)
 
 
 def _is_foreign(provider: str, path: str) -> bool:
@@ -59,7 +71,7 @@ def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[
         value = None if override.is_sweep_override() else override.value()
         if override.is_delete() or (not isinstance(value, Mapping) and options_of(override, loader)):
             continue
-        paths.update(path for path, _ in leaves(_plain(value), tuple(override.key_or_group.split(".")), into=Mapping))
+        paths.update(path for path, _ in leaves(_plain(value), _parts(override.key_or_group), into=Mapping))
     return paths
 
 
@@ -69,7 +81,7 @@ def override_settings(overrides: Iterable[Override], loader: ConfigLoaderImpl, f
         Setting(path, value, file)
         for override in overrides
         if not override.is_delete() and (isinstance(override.value(), Mapping) or not options_of(override, loader))
-        for path, value in leaves(_plain(override.value()), tuple(override.key_or_group.split(".")))
+        for path, value in leaves(_plain(override.value()), _parts(override.key_or_group))
     ]
 
 

@@ -6,8 +6,8 @@ values, except for what follows, which counts only where it was typed on the com
 
 1. `_TYPED_ONLY`: keys whose values are the documented ones unless they are typed.
 2. Loggers: only `_LOGGERS`, only with `_LOGGER_KEYS`, and W&B offline.
-3. In a node that names a class, no address (`://`); in what is sent elsewhere, no environment variable that was not
-   typed by name.
+3. In a node that names a class, no address (`://`) and no path out of the run's folder; in what is sent elsewhere, no
+   environment variable that was not typed by name.
 4. Below `hydra`, `_KEYS` of `trust_hydra.py` alone, without interpolations, and classes by their full names
    (`_CLASSES` there).
 
@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from kamerton.config.foreign import Path, leaves
@@ -113,11 +114,20 @@ def _is_unset(value: Any) -> bool:
 
 
 def _addresses(judged: Judged) -> Iterator[Fault]:
+    written = {setting.path for setting in judged.foreign}
     for group in _WITH_CLASSES:
         for path, value in leaves(judged.values.get(group), (group,)):
             is_note = path[0] == "logger" and path[-1] in ("notes", "tags")
-            if isinstance(value, str) and "://" in value and not (is_note or judged.is_typed(path)):
+            if not isinstance(value, str) or is_note or judged.is_typed(path):
+                continue
+            if "://" in value or (path in written and _leads_out(value)):
                 yield refused(".".join(path), judged.shown(path), "files would be written to or read from there")
+
+
+def _leads_out(text: str) -> bool:
+    """Whether a text would, as a path, lead out of the folder that it is taken from."""
+    path = PurePath(text)
+    return path.is_absolute() or text.startswith("~") or ".." in path.parts
 
 
 def _environment(judged: Judged) -> Iterator[Fault]:
