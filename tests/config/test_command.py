@@ -124,7 +124,7 @@ def test_trouble_after_a_failed_point_is_said(
 ) -> None:
     from kamerton.config import command
 
-    def run(arguments: Any, job: Any, config_dir: Any, points: list[Point], root: Any) -> None:
+    def run(arguments: Any, job: Any, config_dir: Any, points: list[Point], *_: Any) -> None:
         points.append(Point(("seed=1",), error="pruned", code=1, raised=ValueError("said already")))
         raise OSError("the database is gone")
 
