@@ -176,7 +176,7 @@ def _say(console: Console, report: dict[str, Any]) -> None:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     for fault in report["warnings"]:
         place = f"{where(fault)}: " if where(fault) else ""
-        text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}"
+        text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}\n{'':<10} fix: {fault['fix']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -82,8 +82,9 @@ class Limits:
         else:
             cut += " or data.overlong=drop (leaves them out)"
         raised = self.positions is None or longest <= self.positions
-        longer = f"data.max_length={longest}" if raised else f"a model with at least {longest:,} positions"
-        return Fault("too-long", message, f"{cut}, or {longer}", file, row)
+        longer = [f"data.max_length={longest}"] if self.configured < longest else []
+        longer += [] if raised else [f"a model with at least {longest:,} positions"]
+        return Fault("too-long", message, f"{cut}, or {' and '.join(longer)}", file, row)
 
     def _mismatch(self, tokenizer: Any) -> str:
         return f"the tokenizer has {len(tokenizer):,} tokens and the model's embedding {self.tokens:,} rows"

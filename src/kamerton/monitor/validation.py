@@ -76,7 +76,7 @@ def collapse(series: Series) -> Issue | None:
         series.step,
         {"answer_entropy": predicted, "reference_entropy": wanted},
         f"{_FORGOT if lost else _APART if apart else _UNLEARNT}; labels may be right all the same when they are scored"
-        " by their probability: the end of the run says by which score.normalization",
+        " by their probability: the end of the run reports a score.normalization that gets them right",
     )
 
 

@@ -75,7 +75,7 @@ def _early_stopping(callback: EarlyStopping, trainer: pl.Trainer) -> Iterator[Re
         if callback.wait_count < callback.patience:
             return  # the run went on after that, and improved
         count = f"{callback.wait_count} validation{'s' if callback.wait_count != 1 else ''}"
-        text = f"{name} did not improve in {count} ({value:.4g}; the best was {best:.4g})"
+        text = f"{name} did not improve in {count} ({value:.6g}; the best was {best:.6g})"
     elif why is EarlyStoppingReason.NON_FINITE_METRIC:
         text = f"{name} is {value}"
     elif why is EarlyStoppingReason.STOPPING_THRESHOLD:

@@ -50,8 +50,8 @@ def say_plan(
     _, limit = binding(config, data.steps_per_epoch)
     warmup = config.scheduler.warmup_steps
     console.print(
-        f"plan   {total_steps:,} steps ({total_steps / len(plan):.2f} epochs); an epoch has"
-        f" {plan.useful_tokens:,} tokens and computes {'' if exact else 'about '}{share:.0%} of them",
+        f"plan   {total_steps:,} step{'s' if total_steps != 1 else ''} ({total_steps / len(plan):.2f} epochs); an epoch"
+        f" has {plan.useful_tokens:,} tokens and computes {'' if exact else 'about '}{share:.0%} of them",
         highlight=False,
     )
     console.print(f"       {limit}; warm-up {warmup} step{'s' if warmup != 1 else ''}", highlight=False)
