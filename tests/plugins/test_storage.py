@@ -130,3 +130,11 @@ def test_what_an_error_came_of_is_looked_at(wrapped: bool) -> None:
         error.__context__ = StorageInternalError("commit")
     assert _storage.lost(error)
     assert not _storage.lost(RuntimeError("something else"))
+
+
+def test_an_error_that_comes_of_itself_is_looked_through_once() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__context__, second.__context__ = second, first
+    assert not _storage.lost(first)
+    second.__context__ = StorageInternalError("locked")
+    assert _storage.lost(first)

@@ -153,9 +153,7 @@ class StorageLost(BaseException):
 
 def lost(error: BaseException | None) -> bool:
     """Whether `error`, or what it came of, is that a storage did not answer."""
-    while error is not None and not isinstance(error, StorageInternalError | DBAPIError):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    return any(isinstance(one, StorageInternalError | DBAPIError) for one in _chain(error))
 
 
 @contextmanager
@@ -179,10 +177,17 @@ def answering(url: str) -> Iterator[None]:
 
 def _root(error: BaseException) -> BaseException:
     """What an error began with: the words of the database or of the operating system."""
-    chain = [error]
-    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(before)
+    chain = _chain(error)
     return next((one for one in reversed(chain) if isinstance(one, DBAPIError | OSError)), chain[-1])
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what it came of, each once: an error that is raised again may come of itself."""
+    chain: list[BaseException] = []
+    while error is not None and not any(error is one for one in chain):
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
 
 
 def _unusable(url: str, error: BaseException | None, how: str = "cannot be opened") -> SweepError:
