@@ -39,5 +39,5 @@ def test_points_in_processes_of_their_own_end_in_the_same_table(
     (good,) = (path for path, record in records.items() if record["state"] == "succeeded")
     table = said.out[said.out.index("2 runs, test split") :]
     assert f"{records[good]['metrics']['test']['loss']:.4f}" in table
-    assert "at step 2: the training diverged" in " ".join(table.replace("│", " ").split())
+    assert "at step 1: the training diverged" in " ".join(table.replace("│", " ").split())
     assert "lower optimizer.lr" in said.out  # what the process said
