@@ -47,7 +47,16 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
 
     No machine is too fast for it: it has no last step before the shell gives it one.
     """
-    caller = [sys.executable, "-c", START, str(manager.root), str(animals), *ENDLESS, "scheduler=constant"]
+    caller = [
+        sys.executable,
+        "-c",
+        START,
+        str(manager.root),
+        str(animals),
+        *ENDLESS,
+        "scheduler=constant",
+        "scheduler.warmup_steps=10",
+    ]
     done = subprocess.run(caller, capture_output=True, text=True, check=True, timeout=600)
     path = Path(done.stdout.strip())
     job, other = await manager.get_job(path.name), await FineTuningManager(manager.root).get_job(str(path))

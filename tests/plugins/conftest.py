@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers.py
 APP = Path(__file__).parent / "app.py"
@@ -22,6 +23,12 @@ def _load() -> Any:
     sys.modules["sweep_app"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def outside_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application begins outside of Hydra's jobs, whatever an interrupted command of another test left."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture(scope="session")
