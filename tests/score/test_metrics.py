@@ -142,12 +142,17 @@ def test_calibration_error_is_the_mean_gap_over_fifteen_bins(rows: list[dict[str
 @settings(max_examples=30, deadline=None)
 def test_row_order_and_label_order_change_no_metric(rows: list[dict[str, Any]], random: Any) -> None:
     assume(off_the_edges(rows))
-    before = compute(table(rows))
+    before = known(table(rows))
     order = random.sample(range(4), 4)
     shuffled = [row | {"label_logprobs": [row["label_logprobs"][i] for i in order]} for row in rows]
     random.shuffle(shuffled)
-    after = compute(table(shuffled, [LABELS[i] for i in order]))
+    after = known(table(shuffled, [LABELS[i] for i in order]))
     assert after == pytest.approx(before, rel=1e-9)
+
+
+def known(scores: Any) -> dict[str, float]:
+    """The metrics that are defined: pytest compares no None approximately."""
+    return {name: value for name, value in compute(scores).items() if value is not None}
 
 
 def test_certain_answers_fall_into_the_last_bin() -> None:
