@@ -1,7 +1,7 @@
 """Below `hydra`: which classes may stand there, and which keys a foreign file may set (the rule: `trust.py`).
 
 Hydra builds the classes and logging handlers that its own section names before any job begins, hands environment
-variables to it, and writes where it is told.
+variables to it, and writes to the folders that its section names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Formats that are told apart by what their columns hold: preferences and answers in a column beside the turns.
 
-They have what is to be learnt, but not where it is looked for; what they are and the setting that reads them is said
-once for a file.
+They hold an answer to learn in another place than usual; one fault a file names the format and the setting that reads
+it.
 """
 
 from __future__ import annotations

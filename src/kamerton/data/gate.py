@@ -183,9 +183,8 @@ def _distinct_rows(
     relabel = find_spellings(stored.store, rows, labels, log) if labels and isinstance(options.labels, str) else {}
     if labels and relabel:
         mend_spellings(stored.store, rows, relabel, log)
-        stored = stored_rows(
-            files, cache, log, relabel, keep_alive, stored.contents
-        )  # the same rows at the same places
+        # The same rows at the same places.
+        stored = stored_rows(files, cache, log, relabel, keep_alive, stored.contents)
         usable = len(rows)
         rows = drop_exact(stored.store, rows, log)
         labels = count_completions(stored.store, rows)

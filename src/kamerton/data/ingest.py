@@ -20,7 +20,7 @@ from kamerton.errors import Fault
 
 Names = tuple[str, ...]
 HELD = 1000  # rows none of which can be read, for a file to be given up
-FEW = 2  # such rows are told of one by one
+FEW = 2  # such rows are reported one by one
 
 
 @dataclass

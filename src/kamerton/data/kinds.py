@@ -118,7 +118,7 @@ def _is_boolean(value: object, *, numbers: bool) -> bool:
 
 
 def _is_answer(name: str, value: object) -> bool:
-    """Whether a column beside a text may hold what is said of the text, and not how it is kept."""
+    """Whether a column beside a text may be its label or answer, and not bookkeeping."""
     words = set(snake(name).split("_"))
     return not words & BOOKKEEPING and isinstance(value, str | int | list)
 

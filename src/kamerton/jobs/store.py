@@ -175,7 +175,7 @@ def _has_record(path: Path) -> bool:
         os.lstat(path / "run.json")
     except FileNotFoundError:
         return False
-    except OSError:  # whether it has may not be known: reading it says why
+    except OSError:  # no right to look: reading it reports why
         return True
     return True
 
@@ -236,7 +236,7 @@ def settle(path: Path) -> None:
 
 
 def _lost(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The error of a run that is said to be at work, and whose process is gone; None for every other one."""
+    """The error of a run whose record has it at work and whose process is gone; None for every other one."""
     if record.get("state") not in (*ACTIVE, None):
         return None
     try:
