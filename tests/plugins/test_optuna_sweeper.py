@@ -17,6 +17,8 @@ import hydra
 import optuna
 import pytest
 import yaml
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 
 from hydra_plugins.kamerton._results import finished
 from hydra_plugins.kamerton._space import SweepError
@@ -392,6 +394,15 @@ def test_an_error_may_say_that_the_job_diverged(sweep: Run, app: Any, monkeypatc
 
 
 def test_several_trials_at_a_time_need_processes(sweep: Run) -> None:
+    with pytest.raises(SweepError, match=r"(?s)n_jobs=2.*hydra/launcher=process"):
+        sweep("x=interval(-2,2)", "hydra.sweeper.n_jobs=2")
+
+
+def test_several_trials_at_a_time_need_processes_also_after_plugins_were_scanned_again(
+    sweep: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Singleton, "_instances", dict(Singleton._instances))
+    del Singleton._instances[Plugins]  # what its next use scans again: launchers become new classes
     with pytest.raises(SweepError, match=r"(?s)n_jobs=2.*hydra/launcher=process"):
         sweep("x=interval(-2,2)", "hydra.sweeper.n_jobs=2")
 

@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -65,7 +64,8 @@ class Sweep:
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
-        if self.options["n_jobs"] != 1 and isinstance(self.launcher, BasicLauncher):
+        # by name: Hydra executes the modules of its own plugins anew whenever it scans them
+        if self.options["n_jobs"] != 1 and type(self.launcher).__name__ == "BasicLauncher":
             raise SweepError(
                 f"hydra.sweeper.n_jobs={self.options['n_jobs']}, but jobs run in this process, one at a time\n"
                 "  fix: hydra/launcher=process, or start the same command several times"
