@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kamerton.jobs.store import JobStatus
     from kamerton.monitor import Issue
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "DataExample",
     "DataOptions",
