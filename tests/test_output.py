@@ -16,13 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from kamerton.output import echo, plain_console, printable
-from kamerton.train.terminal import count_bar
+from kamerton.console import count_bar, plain_console
+from kamerton.output import echo, printable
 
 TALKS = """
 import sys
 from pathlib import Path
-from kamerton.output import outlive_reader, plain_console
+from kamerton.output import outlive_reader
+from kamerton.console import (plain_console)
 
 outlive_reader()
 for number in range(3):
@@ -118,7 +119,8 @@ def test_echo_prints_no_control_sequence(capsys: pytest.CaptureFixture[str]) -> 
 
 
 SPEAKS = """
-from kamerton.output import outlive_reader, plain_console, replace_unencodable
+from kamerton.output import outlive_reader, replace_unencodable
+from kamerton.console import (plain_console)
 
 replace_unencodable()
 outlive_reader()

@@ -34,8 +34,8 @@ from kamerton.errors import RunFailed
 from kamerton.monitor.codes import CODES
 from kamerton.monitor.detect import find_issues
 from kamerton.monitor.series import Setting, read_rows
+from kamerton.quiet import quiet_training
 from kamerton.train import build
-from kamerton.train.command import quiet_frameworks
 from kamerton.train.run import train
 
 STEPS, BEGIN = 160, 80
@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep the runs here")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(PLANTS)
-    quiet_frameworks()
+    quiet_training()
     with tempfile.TemporaryDirectory() as name:
         folder = options.work or Path(name)
         folder.mkdir(exist_ok=True)

@@ -12,10 +12,7 @@ import os
 import re
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any, TextIO
 
 _NO_READER = (errno.EPIPE, errno.EIO)  # a closed pipe, a terminal that is gone
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1 but for tab and line feed
@@ -40,16 +37,6 @@ def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:
 def echo_traceback(error: BaseException) -> None:
     """Print the traceback of an exception, whose message may quote data."""
     echo("".join(traceback.format_exception(error)), err=True, end="")
-
-
-def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
-    """A console whose texts are `printable`, and which leaves `:label:` in a path or a prompt as it is.
-
-    Rich's own console makes an emoji of the latter.
-    """
-    from kamerton.console import PlainConsole
-
-    return PlainConsole(emoji=False, quiet=quiet, stderr=stderr)
 
 
 def outlive_reader() -> None:

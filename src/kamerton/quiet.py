@@ -38,6 +38,17 @@ def quiet_frameworks() -> None:
         warnings.filterwarnings("ignore", module=rf"{name}\b")
 
 
+def quiet_training() -> None:
+    """`quiet_frameworks`, and Lightning as well."""
+    quiet_frameworks()
+    import pytorch_lightning  # noqa: F401 (sets its loggers' levels when it is imported)
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the progress bars, retries and advice of transformers and its hub: the caller reports."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from kamerton.decide.mask import mask_text
+from kamerton.mask import mask_text
 
 
 def command_line(*words: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(options) or 'nothing'}"
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time in its two largest units: 1 h 5 min, 5 min 3 s, 3 s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -33,3 +34,58 @@ def early_ending(ended: Any) -> str | None:
         return ending(ended) if ended["step"] < ended["of"] else None
     except (KeyError, TypeError, ValueError):
         return None
+
+
+TITLES = {
+    "accuracy": "Accuracy",
+    "f1": "F1 (macro)",
+    "precision": "Precision (macro)",
+    "recall": "Recall (macro)",
+    "f1_micro": "F1 (micro)",
+    "f1_weighted": "F1 (weighted)",
+    "exact_match": "Exact match",
+    "normalised_match": "Normalised match",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "loss": "Loss",
+    "perplexity": "Perplexity",
+    "token_accuracy": "Token accuracy",
+    "ece": "Calibration error",
+}
+
+
+def title(metric: str) -> str:
+    """A metric in words for a person."""
+    words = metric.replace("_", " ")
+    return TITLES.get(metric, words[:1].upper() + words[1:])
+
+
+def number(value: float | None) -> str:
+    """Three decimals below ten, else four significant digits with thousands separators; – for None."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    decimals = 3 if abs(value) < 10 else max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A probability; never rounded to certainty."""
+    if 0 < value < 0.001:
+        return "<0.001"
+    return ">0.999" if 0.999 < value < 1 else number(value)
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f"+{number(value)}" if value > 0 else number(value)
+
+
+def bounds_text(bounds: Any) -> str:
+    """` [low, high]`, empty for None."""
+    if bounds is None:
+        return ""
+    low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, dict) else bounds
+    return f" [{number(low)}, {number(high)}]"

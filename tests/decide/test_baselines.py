@@ -16,10 +16,10 @@ from kamerton.data.example import DataExample
 from kamerton.decide.baselines import majority, previous, tfidf, write_baselines
 from kamerton.decide.report import write_report
 from kamerton.decide.statistics import paired_difference
-from kamerton.decide.verdict import number, signed, span
 from kamerton.score.columns import label_probabilities
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
+from kamerton.words import bounds_text, number, signed
 
 LABELS = ["no", "yes", "maybe"]
 TRAIN = [DataExample(f"{word} number {i}", label) for i in range(40) for word, label in (("cat", "yes"), ("dog", "no"))]
@@ -103,7 +103,7 @@ def test_a_report_shows_baselines_with_the_paired_difference(
     change = paired_difference(simple, tuned, "accuracy")
     row = rows["TF-IDF, linear"]
     assert row[1] == number(compute(simple)["accuracy"])
-    assert row[-2:] == [f"{signed(change['difference'])}{span(change)}", "better"]
+    assert row[-2:] == [f"{signed(change['difference'])}{bounds_text(change)}", "better"]
     assert {"base model", "this run"} <= rows.keys()
     assert "| TF-IDF, linear |" in (run / "report.md").read_text()
     shown = {one["name"]: one for one in json.loads((run / "report.json").read_text())["baselines"]}

@@ -16,9 +16,9 @@ import pytest
 
 from kamerton.decide.report import duration, plain, write_report
 from kamerton.decide.statistics import intervals
-from kamerton.decide.verdict import number
 from kamerton.errors import UserError
 from kamerton.score.metrics import compute, per_class
+from kamerton.words import number
 
 MakeRun = Callable[..., Path]
 ReadPage = Callable[[Path], Any]

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from kamerton.cli import main
+from kamerton.console import plain_console
 from kamerton.errors import UserError
 from kamerton.jobs.screen import job_facts, jobs_table, live_screen
 from kamerton.jobs.store import list_jobs, read_events, read_status
 from kamerton.locks import holder
-from kamerton.output import plain_console
 from kamerton.train.opening import LOCK
 
 RECORD: dict[str, Any] = {

@@ -24,7 +24,7 @@ from hydra_plugins.kamerton._results import finished
 from hydra_plugins.kamerton._space import SweepError
 from hydra_plugins.kamerton._storage import has_password, masked
 from hydra_plugins.kamerton.trial import current_trial
-from kamerton.decide.mask import MASK
+from kamerton.mask import MASK
 
 Run = Callable[..., Any]
 Module = Callable[[str, str], None]

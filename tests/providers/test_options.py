@@ -8,9 +8,9 @@ import pytest
 
 from kamerton.cli import main
 from kamerton.config.faults import check_overrides
+from kamerton.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.errors import UserError
 from kamerton.jobs.config import checked, model_overrides
-from kamerton.providers.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.providers.options import unused
 from kamerton.train.command import deep_faults
 

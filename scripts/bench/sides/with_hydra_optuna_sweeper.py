@@ -20,7 +20,7 @@ from rich.console import Console
 
 import hydra_plugins
 from kamerton.config.check import to_config
-from kamerton.train.command import quiet_frameworks
+from kamerton.quiet import quiet_training
 from kamerton.train.run import Part, train
 from kamerton.train.warm import Warm
 
@@ -46,7 +46,7 @@ ConfigStore.instance().store(
 
 @hydra.main(version_base="1.3", config_name="config")
 def main(config: Any) -> float:
-    quiet_frameworks()
+    quiet_training()
     values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(config.typed))  # type: ignore[assignment]
     run = to_config(values)
     run = dataclasses.replace(

@@ -17,7 +17,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from hydra_plugins.kamerton._environment import environment_by_name
 from hydra_plugins.kamerton._overrides import SweepError
 from hydra_plugins.kamerton.optuna_sweeper import OptunaSweeperConf
-from kamerton.decide import mask
+from kamerton import mask
 from kamerton.words import did_you_mean
 
 

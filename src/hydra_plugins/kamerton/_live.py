@@ -23,7 +23,7 @@ from hydra_plugins.kamerton._results import Finished, best_trials
 from hydra_plugins.kamerton._storage import masked
 from hydra_plugins.kamerton._tickets import outcome, superseded
 from hydra_plugins.kamerton._trial import original_number
-from kamerton.words import span
+from kamerton.words import duration
 
 _ROWS = 16  # of the live table
 _AGE = 2.0  # seconds for which what was read from the storage is shown
@@ -115,7 +115,7 @@ class Terminal:
         seconds = [trial.duration.total_seconds() for trial in trials if trial.duration]
         if self.total and seconds and done < self.total:
             left = (self.total - done) * sum(seconds) / len(seconds) / max(1, counts["running"])
-            parts.append(f"about {span(left)} left")
+            parts.append(f"about {duration(left)} left")
         return ", ".join([*parts, *([self._waits_for] if self._waits_for else [])])
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from hydra_plugins.kamerton._space import SweepError
-from kamerton.decide.mask import MASK, URL_HEAD, mask_text
+from kamerton.mask import MASK, URL_HEAD, mask_text
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _WAIT = 60.0  # seconds for another worker's transaction

@@ -42,8 +42,8 @@ from hydra_plugins.kamerton._study import (
 )
 from hydra_plugins.kamerton._tickets import outcome
 from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
+from kamerton.console import plain_console
 from kamerton.locks import turn
-from kamerton.output import plain_console
 
 
 class Sweep:

@@ -46,8 +46,8 @@ from kamerton.config.space import search_space
 from kamerton.config.sweep import begins_sweep, check_sweep
 from kamerton.config.syntax import syntax_fault
 from kamerton.config.trust import check_trust
+from kamerton.endpoint import is_loopback
 from kamerton.errors import Fault
-from kamerton.providers.endpoint import is_loopback
 from kamerton.words import did_you_mean
 
 Deeper = Callable[[dict[str, Any]], list[Fault]]

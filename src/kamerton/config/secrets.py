@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra_plugins.kamerton._environment import environment_by_name
 from kamerton.config.compose import plain
-from kamerton.decide.mask import masked
+from kamerton.mask import masked
 
 Values = dict[str, Any]
 _PLACES = ("name", "run_id", "resume", "paths")  # they decide the run's directory, whose path shows them anyway

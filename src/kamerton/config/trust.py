@@ -27,8 +27,8 @@ from typing import Any
 from kamerton.config.foreign import Path, leaves
 from kamerton.config.judged import Judged, refused, value_at
 from kamerton.config.trust_hydra import check_hydra
+from kamerton.endpoint import KEY, is_documented
 from kamerton.errors import Fault
-from kamerton.providers.endpoint import KEY, is_documented
 
 Allowed = Callable[[Any], bool]
 

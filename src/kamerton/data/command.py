@@ -12,10 +12,11 @@ from kamerton.assets import cache_dir, local_data
 from kamerton.config.check import check_values, section, to_config
 from kamerton.config.command import Asked, refuse, run_command, say_faults
 from kamerton.config.schema import ModelOptions
+from kamerton.console import plain_console
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
-from kamerton.output import echo, plain_console
+from kamerton.output import echo
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from typing import Any
 
 from kamerton.config.command import Asked, run_command
 from kamerton.config.faults import Root
+from kamerton.console import plain_console
 from kamerton.decide.options import CompareOptions, check_compare
-from kamerton.output import plain_console
 
 ROOT = Root("compare", check_compare)
 GATE_FAILED = 3

@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.decide import compare, interval_charts, verdict
+from kamerton import words
+from kamerton.decide import compare, interval_charts
 from kamerton.decide.charts import shortened
 from kamerton.decide.compare import Comparison, Slice
 from kamerton.decide.interval_charts import Mark
-from kamerton.decide.mask import masked
 from kamerton.decide.pages import moment, write_pages
 from kamerton.decide.words import verdict_word
+from kamerton.mask import masked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,7 +83,7 @@ def _difference_figure(comparison: Comparison, metric: str) -> go.Figure | None:
         for one in comparison.differences
         if one.metric == metric and one.difference is not None
     ]
-    title = f"{verdict.TITLES.get(metric, metric)} against {shortened(comparison.baseline.name, LONGEST_TITLE)}"
+    title = f"{words.TITLES.get(metric, metric)} against {shortened(comparison.baseline.name, LONGEST_TITLE)}"
     lower = any(one.lower_is_better for one in comparison.differences if one.metric == metric)
     return interval_charts.differences(marks, title, "difference (lower is better)" if lower else "difference")
 
@@ -104,7 +105,7 @@ def _slice_figure(comparison: Comparison, candidate: str) -> go.Figure | None:
         )
         for one in _telling([one for one in slices if one.metric == metric])
     ]
-    title = f"{verdict.TITLES.get(metric or '', metric)}: {shortened(candidate, LONGEST_TITLE)}"
+    title = f"{words.TITLES.get(metric or '', metric)}: {shortened(candidate, LONGEST_TITLE)}"
     return interval_charts.differences(marks, title, "difference")
 
 
@@ -117,8 +118,8 @@ def _telling(slices: list[Slice]) -> list[Slice]:
 
 
 def _said(difference: float | None, low: float | None, high: float | None) -> str:
-    bounds = "" if low is None or high is None else verdict.span((low, high))
-    return "–" if difference is None else verdict.signed(difference) + bounds
+    bounds = "" if low is None or high is None else words.bounds_text((low, high))
+    return "–" if difference is None else words.signed(difference) + bounds
 
 
 def _headline(comparison: Comparison) -> tuple[str, str]:
@@ -150,7 +151,7 @@ def _key_facts(comparison: Comparison) -> list[tuple[str, str]]:
 def _metrics(comparison: Comparison) -> list[str]:
     """Every metric of any side, those with a title first and in their order."""
     found = list(dict.fromkeys(name for side in comparison.sides for name in side.metrics))
-    known = [name for name in verdict.TITLES if name in found]
+    known = [name for name in words.TITLES if name in found]
     return [*known, *(name for name in found if name not in known)]
 
 

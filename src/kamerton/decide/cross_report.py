@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kamerton import words
 from kamerton.decide import interval_charts, verdict
 from kamerton.decide.pages import moment, plain, write_pages
-from kamerton.decide.report import common_contents, confusion_figure, duration
+from kamerton.decide.report import common_contents, confusion_figure, elapsed
 from kamerton.decide.run_files import RunFiles, read_run
 
 FILE = "cross_validation.json"
@@ -39,7 +40,7 @@ def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
     return {
         **common_contents(run, rows, remarks, _headline(rows, summary)),
         "summary": summary,
-        "metrics": sorted(summary["spread"], key=list(dict.fromkeys([*verdict.TITLES, *summary["spread"]])).index),
+        "metrics": sorted(summary["spread"], key=list(dict.fromkeys([*words.TITLES, *summary["spread"]])).index),
         "key_facts": _key_facts(run, summary),
     }
 
@@ -58,10 +59,10 @@ def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, st
     if row is None:
         return "Not every fold is done, so nothing can be said about the whole.", "open"
     spread, count = row["spread"], len(summary["folds"])
-    text = f"{row['title']} {verdict.number(spread['mean'])} ± {verdict.number(spread['deviation'])} over {count} folds"
-    text += f", 95 % interval of the mean{verdict.span(spread)}"
+    text = f"{row['title']} {words.number(spread['mean'])} ± {words.number(spread['deviation'])} over {count} folds"
+    text += f", 95 % interval of the mean{words.bounds_text(spread)}"
     if row["base"] is not None:
-        text += f"; base model {verdict.number(row['base'])}"
+        text += f"; base model {words.number(row['base'])}"
     return f"{text}.", {"better": "good", "worse": "bad"}.get(row["verdict"] or "", "open")
 
 
@@ -72,7 +73,7 @@ def _key_facts(run: RunFiles, summary: dict[str, Any]) -> list[tuple[str, str]]:
         "examples": plain(sum(fold["examples"]["test"] for fold in summary["folds"]) or None),
         "stratified by": cv.get("stratify"),
         "kept together": cv.get("group"),
-        "duration": duration(times.get("started"), times.get("finished")),
+        "duration": elapsed(times.get("started"), times.get("finished")),
         "seed": plain(run.record.get("seed")),
         "started": moment(times.get("started")),
     }

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from kamerton.data.splits import known_value
 from kamerton.decide.compare import Notice
-from kamerton.decide.verdict import number
 from kamerton.errors import Fault, UserError
+from kamerton.words import number
 
 Groups = list[str | None]
 MOST_GROUPS = 100

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Sequence
 from kamerton.decide.compare import Difference, Gate, GateCheck, GoldenCheck, Slice
 from kamerton.decide.options import GateOptions
 from kamerton.decide.significance import LEVEL
-from kamerton.decide.verdict import number
 from kamerton.errors import Fault
-from kamerton.words import did_you_mean
+from kamerton.words import did_you_mean, number
 
 
 def gate_faults(

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from kamerton.decide import charts, verdict
+from kamerton import words
+from kamerton.decide import charts
 from kamerton.files import write_text
 
 if TYPE_CHECKING:
@@ -64,16 +65,16 @@ def _environment(**options: Any) -> jinja2.Environment:
     )
     environment.tests.update(branch=is_branch, grid=is_grid)
     environment.filters.update(
-        number=verdict.number,
-        signed=verdict.signed,
-        span=verdict.span,
-        probability=verdict.probability,
+        number=words.number,
+        signed=words.signed,
+        bounds_text=words.bounds_text,
+        probability=words.probability,
         plain=plain,
         moment=moment,
         words=lambda name: str(name).replace("_", " "),
         sentence=sentence,
         indented=_indented,
-        title_of=lambda metric: verdict.TITLES.get(metric, metric),
+        title_of=lambda metric: words.TITLES.get(metric, metric),
     )
     return environment
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from kamerton import words
 from kamerton.decide import charts, verdict
 from kamerton.decide.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.pages import moment, plain, sentence, write_pages
@@ -24,7 +25,7 @@ from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import confusion, per_class
 from kamerton.shell import command_line
-from kamerton.words import early_ending, span
+from kamerton.words import duration, early_ending
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -151,7 +152,7 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
         "trained": f"{plain(trained)} ({trained / whole:.2%})" if trained and whole else plain(trained),
         "steps": _steps(progress),
         "epochs": plain(progress.get("epoch")),
-        "duration": duration(times.get("started"), times.get("finished")),
+        "duration": elapsed(times.get("started"), times.get("finished")),
         "speed": f"{plain(speed['tokens_per_s'])} tokens/s" if speed.get("tokens_per_s") else None,
         "seed": plain(record.get("seed")),
         "started": moment(times.get("started")),
@@ -183,7 +184,7 @@ def _splits(run: RunFiles) -> dict[str, dict[str, float]]:
     """The metrics of training and validation as run.json has them, by split."""
     metrics = run.record.get("metrics") or {}
     named = {name: metrics[name] for name in ("train", "validation", "best") if metrics.get(name)}
-    return {name: {verdict.title(key): value for key, value in values.items()} for name, values in named.items()}
+    return {name: {words.title(key): value for key, value in values.items()} for name, values in named.items()}
 
 
 def class_table(run: RunFiles) -> dict[str, Any]:
@@ -237,10 +238,10 @@ def confusion_figure(table: pa.Table | None) -> go.Figure | None:
     return charts.confusion_heatmap(*confusion(table))
 
 
-def duration(start: Any, end: Any) -> str | None:
+def elapsed(start: Any, end: Any) -> str | None:
     """Time between two ISO 8601 times, such as `4 min 12 s`."""
     try:
         passed = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
     except (ValueError, TypeError):
         return None
-    return span(passed.total_seconds())
+    return duration(passed.total_seconds())

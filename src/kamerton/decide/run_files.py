@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from kamerton.decide.baselines import NAMES, table_path
 from kamerton.decide.charts import Curves
-from kamerton.decide.mask import masked
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.mask import masked
 from kamerton.monitor.series import read_table
 from kamerton.score.table import read_scores
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from kamerton.decide.assess import COHEN_G
 from kamerton.decide.compare import Comparison, Difference, Estimate, Gate, Side
-from kamerton.decide.verdict import number, signed, span
 from kamerton.decide.words import chief, verdict_word
+from kamerton.words import bounds_text, number, signed
 
 MOST_LINES = 8
 
@@ -91,7 +91,7 @@ def _table(comparison: Comparison, candidate: Side, *, wide: bool) -> Table:
 
 
 def _cells(one: Difference, before: Estimate | None, after: Estimate | None, *, wide: bool) -> list[str]:
-    bounds = escape(span((one.low, one.high))) if one.low is not None else ""
+    bounds = escape(bounds_text((one.low, one.high))) if one.low is not None else ""
     change = f"{signed(one.difference)}{bounds}" if one.difference is not None else ""
     p = "" if one.p_holm is None else "<0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
     effect = "" if one.effect is None else f"{'g' if one.effect_name == COHEN_G else 'd'} {signed(one.effect)}"

@@ -14,38 +14,14 @@ from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute, lower_is_better
+from kamerton.words import TITLES, bounds_text, number, signed
 
 if TYPE_CHECKING:
     from kamerton.decide.otherwise import Otherwise
 
-TITLES = {
-    "accuracy": "Accuracy",
-    "f1": "F1 (macro)",
-    "precision": "Precision (macro)",
-    "recall": "Recall (macro)",
-    "f1_micro": "F1 (micro)",
-    "f1_weighted": "F1 (weighted)",
-    "exact_match": "Exact match",
-    "normalised_match": "Normalised match",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "loss": "Loss",
-    "perplexity": "Perplexity",
-    "token_accuracy": "Token accuracy",
-    "ece": "Calibration error",
-}
 FEW_EXAMPLES = 30
 
 Row = dict[str, Any]
-
-
-def title(metric: str) -> str:
-    """A metric in words for a person."""
-    words = metric.replace("_", " ")
-    return TITLES.get(metric, words[:1].upper() + words[1:])
 
 
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
@@ -174,11 +150,11 @@ def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     count = f" on {run.tuned.num_rows:,} test examples" if run.tuned is not None else " on the test split"
     name, tuned = row["title"], number(row["tuned"])
     if row["base"] is None:
-        return f"{name} {tuned}{span(row['tuned_interval'])}{count}; the base model was not scored.", "open"
+        return f"{name} {tuned}{bounds_text(row['tuned_interval'])}{count}; the base model was not scored.", "open"
     values = f"{number(row['base'])} → {tuned}{count}"
     if row["change"] is None:
         return f"{name} {values}; whether the difference is chance cannot be said.", "open"
-    values = f"{name.lower()} {values}, difference {signed(row['change']['difference'])}{span(row['change'])}"
+    values = f"{name.lower()} {values}, difference {signed(row['change']['difference'])}{bounds_text(row['change'])}"
     if row["verdict"] == "better":
         return f"Better than the base model: {values}.", "good"
     if row["verdict"] == "worse":
@@ -259,31 +235,3 @@ def _majority(run: RunFiles) -> tuple[str, float] | None:
         return None
     label, count = labels.most_common(1)[0]
     return label, count / labels.total()
-
-
-def number(value: float | None) -> str:
-    """Three decimals below ten, else four significant digits with thousands separators; – for None."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    decimals = 3 if abs(value) < 10 else max(0, 3 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace("-", "−")
-
-
-def probability(value: float) -> str:
-    """A probability; never rounded to certainty."""
-    if 0 < value < 0.001:
-        return "<0.001"
-    return ">0.999" if 0.999 < value < 1 else number(value)
-
-
-def signed(value: float) -> str:
-    """A difference with its sign."""
-    return f"+{number(value)}" if value > 0 else number(value)
-
-
-def span(bounds: Any) -> str:
-    """` [low, high]`, empty for None."""
-    if bounds is None:
-        return ""
-    low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, dict) else bounds
-    return f" [{number(low)}, {number(high)}]"

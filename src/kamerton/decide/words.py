@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kamerton.decide.compare import Difference, Side
-from kamerton.decide.verdict import TITLES, number, signed, span
+from kamerton.words import TITLES, bounds_text, number, signed
 
 FIRST = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the metric that a verdict speaks of
 
@@ -28,7 +28,7 @@ def sentence(side: Side, baseline: Side, found: Sequence[Difference], examples: 
         return f"{side.name}: nothing can be tested against {baseline.name}; they have no metric in common."
     seeds = f", {len(side.runs)} seeds" if len(side.runs) > 1 else ""
     values = f"{title(one.metric)} {number(one.baseline_value)} → {number(one.value)} on {examples:,} examples{seeds}"
-    bounds = span((one.low, one.high)) if one.low is not None else ""
+    bounds = bounds_text((one.low, one.high)) if one.low is not None else ""
     chance = f"difference {signed(one.difference)}{bounds}, p {p_value(one.p_holm)} ({one.test})"
     if one.verdict in ("better", "worse"):
         return f"{side.name} is {one.verdict} than {baseline.name}: {values}; {chance}."

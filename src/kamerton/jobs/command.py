@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from kamerton.console import plain_console
 from kamerton.errors import UserError
 from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
-from kamerton.output import echo, plain_console
+from kamerton.output import echo
 from kamerton.shell import command_line
 
 OUTPUTS = "outputs"

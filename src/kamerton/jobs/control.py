@@ -15,13 +15,13 @@ from typing import Any, Literal
 from kamerton.config.faults import untyped_faults
 from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, other_places, split_search
-from kamerton.decide.mask import MASK
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.jobs.config import checked, composing
 from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
+from kamerton.mask import MASK
 from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
 from kamerton.train.changes import as_begun, changed_faults, differences
 from kamerton.train.opening import FINISHED, LOCK, own

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra_plugins.kamerton._overrides import override
+from kamerton.console import plain_console
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
 from kamerton.jobs.config import composing, data_overrides, model_overrides
 from kamerton.jobs.data import DataParts, ProcessedData, Raw, data_options
 from kamerton.jobs.store import find
-from kamerton.output import plain_console
 
 if TYPE_CHECKING:
     import pyarrow as pa

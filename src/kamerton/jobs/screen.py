@@ -12,10 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kamerton.decide.mask import mask_text
+from kamerton.console import plain_console
 from kamerton.jobs.store import JobStatus, read_events, read_status
-from kamerton.output import echo, plain_console
-from kamerton.words import early_ending, span
+from kamerton.mask import mask_text
+from kamerton.output import echo
+from kamerton.words import duration, early_ending
 
 EVENTS = 5  # the last ones, on the live screen
 REFRESH_S = 0.5
@@ -139,4 +140,4 @@ def _metrics(job: JobStatus, split: str) -> str:
 
 def seconds(value: float | None) -> str:
     """A time that is left, such as `3 min 5 s`."""
-    return "" if value is None else span(value)
+    return "" if value is None else duration(value)

@@ -7,8 +7,9 @@ import dataclasses
 from rich.console import Console
 
 from kamerton.config.schema import Config, ModelOptions
+from kamerton.console import count_bar
+from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault, UserError
-from kamerton.providers.endpoint import find_endpoint
 from kamerton.providers.plan import Plan
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table
@@ -19,7 +20,6 @@ from kamerton.score.split import decoding_of
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.callbacks import StopRequest
 from kamerton.train.rundir import RunDirectory
-from kamerton.train.terminal import count_bar
 
 
 def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:

@@ -7,11 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kamerton.errors import Fault, UserError
-from kamerton.files import load_yaml
-from kamerton.jobs.store import ENDED
-from kamerton.locks import hold
-from kamerton.providers.endpoint import (
+from kamerton.endpoint import (
     Endpoint,
     connect,
     endpoint_faults,
@@ -20,6 +16,10 @@ from kamerton.providers.endpoint import (
     untrusted,
     untrusted_key,
 )
+from kamerton.errors import Fault, UserError
+from kamerton.files import load_yaml
+from kamerton.jobs.store import ENDED
+from kamerton.locks import hold
 from kamerton.providers.remote import find_job
 from kamerton.train.opening import LOCK
 from kamerton.train.rundir import RunDirectory, read_record

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.example import DataExample, Message
+from kamerton.endpoint import OPENAI
 from kamerton.errors import Fault
-from kamerton.providers.endpoint import OPENAI
 
 PRICED = "June 2025"
 ROUGH = "UTF-8 bytes / 4"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from kamerton.endpoint import passes, said
 from kamerton.jobs.store import ENDED, read_events
 from kamerton.monitor.series import read_rows
-from kamerton.providers.endpoint import passes, said
 from kamerton.providers.plan import Plan
 from kamerton.providers.progress import Rows, latest, merge, metric_row, step_of, write_rows
 from kamerton.providers.remote import Sleep

@@ -19,14 +19,14 @@ from rich.console import Console
 from kamerton.config.schema import Config
 from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
+from kamerton.console import plain_console
 from kamerton.data.report import manifest
 from kamerton.decide.baselines import write_baselines
 from kamerton.decide.report import write_report
+from kamerton.endpoint import Endpoint, connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
-from kamerton.output import plain_console
 from kamerton.providers.answer import score_hosted
-from kamerton.providers.endpoint import Endpoint, connect, translated
 from kamerton.providers.follow import Follower, follow
 from kamerton.providers.options import unused
 from kamerton.providers.plan import Plan, ignored_words, make_plan, say_plan

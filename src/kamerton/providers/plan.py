@@ -11,6 +11,7 @@ from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, PriceOptions
 from kamerton.config.targets import check_targets
 from kamerton.data.gate import Prepared, prepare
+from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
 from kamerton.providers.convert import ChatFile, chat_file, check_chat
 from kamerton.providers.cost import (
@@ -23,7 +24,6 @@ from kamerton.providers.cost import (
     over_limit,
     too_long,
 )
-from kamerton.providers.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kamerton.endpoint import UPLOAD_S, passes
 from kamerton.providers.convert import ChatFile
-from kamerton.providers.endpoint import UPLOAD_S, passes
 
 if TYPE_CHECKING:
     from openai import OpenAI

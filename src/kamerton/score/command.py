@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kamerton.config.command import Asked, Done, run_command
 from kamerton.config.compose import compose_values
 from kamerton.config.faults import Root
+from kamerton.console import plain_console
 from kamerton.errors import Fault
-from kamerton.output import plain_console
 from kamerton.score.options import EvaluateOptions, check_evaluate, check_given
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
     def job(values: dict[str, Any], asked: Asked) -> Done:
         from kamerton.config.check import to_options
+        from kamerton.quiet import quiet_training
         from kamerton.score.evaluation import run_evaluation
-        from kamerton.train.command import quiet_frameworks
 
-        quiet_frameworks()
+        quiet_training()
         console = plain_console()
         found = run_evaluation(to_options(EvaluateOptions, values), values, asked.named, defaults, console)
         _say(console, found)
@@ -66,13 +66,13 @@ def _say(console: Console, found: Evaluation) -> None:
     """The metrics table with intervals, the harness's results, and where everything is."""
     from rich.table import Table
 
-    from kamerton.decide.verdict import number, span
+    from kamerton.words import bounds_text, number
 
     if found.metrics:
         table = Table("metric", title=f"Test split, {found.rows:,} examples; 95 % intervals")
         table.add_column("value", justify="right")
         for name, value in found.metrics.items():
-            table.add_row(name, number(value) + span(found.intervals.get(name)).replace("[", "\\["))
+            table.add_row(name, number(value) + bounds_text(found.intervals.get(name)).replace("[", "\\["))
         console.print(table)
         _say_otherwise(console, found.path)
     for task, values in found.tasks.items():

@@ -21,11 +21,12 @@ import torch
 from rich.console import Console
 
 from kamerton.config.secrets import writable
+from kamerton.console import count_bar
 from kamerton.data.example import DataExample
-from kamerton.decide.mask import mask_text, masked
 from kamerton.decide.statistics import intervals
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
+from kamerton.mask import mask_text, masked
 from kamerton.providers.answer import engine_for
 from kamerton.score.answers import make_prompts
 from kamerton.score.columns import is_labelled
@@ -41,7 +42,6 @@ from kamerton.score.test_set import SPLIT, TestSet, load_test_set
 from kamerton.score.vllm_engine import check_vllm, vllm_answers
 from kamerton.train.environment import environment
 from kamerton.train.rundir import now
-from kamerton.train.terminal import count_bar
 
 RECORD = "evaluation.json"
 

@@ -16,9 +16,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from kamerton.data.example import DataExample
-from kamerton.decide.mask import mask_text
+from kamerton.endpoint import OPENAI
 from kamerton.errors import Fault, RunFailed, UserError
-from kamerton.providers.endpoint import OPENAI
+from kamerton.mask import mask_text
 from kamerton.score.options import EngineOptions
 
 if TYPE_CHECKING:

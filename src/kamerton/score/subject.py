@@ -19,10 +19,10 @@ from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, ModelOptions
 from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
+from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError
 from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
-from kamerton.providers.endpoint import untrusted, untrusted_key
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
 

@@ -51,13 +51,13 @@ def main() -> None:
 
     import torch
 
+    from kamerton.quiet import quiet_training
     from kamerton.server.engine import Engine
     from kamerton.server.loaded import Models
-    from kamerton.train.command import quiet_frameworks
 
     if options["yields"]:
         lower_priority()
-    quiet_frameworks()
+    quiet_training()
     torch.set_num_threads(options["threads"])
     said: list[dict[str, Any]] = []
     engine = Engine(Models(options["models"], options["context"]), said.append, options["answers"])

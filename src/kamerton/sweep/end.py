@@ -11,9 +11,9 @@ from rich.console import Console
 
 from kamerton.config.check import to_config
 from kamerton.config.command import Compose
+from kamerton.console import plain_console
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.locks import turn
-from kamerton.output import plain_console
 from kamerton.sweep.final import score_winner, winner
 from kamerton.sweep.pieces import own_words, pieces
 from kamerton.sweep.report import again, write_sweep_report

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from kamerton.config.schema import Config, CvOptions, SweepOptions
-from kamerton.decide.mask import mask_text
 from kamerton.errors import Fault, UserError
+from kamerton.mask import mask_text
 from kamerton.sweep.pieces import Piece, pieces, refuse_another
 from kamerton.sweep.trial import TRIALS
 from kamerton.train.run import Part, train

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 
-from kamerton.decide import verdict
-from kamerton.decide.mask import mask_text, masked
+from kamerton import words
 from kamerton.decide.pages import plain, write_pages
+from kamerton.mask import mask_text, masked
 from kamerton.shell import command_line
 from kamerton.sweep import charts
 from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
 from kamerton.train.rundir import read_record
-from kamerton.words import span
+from kamerton.words import duration
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -91,7 +91,7 @@ def _slice_keys(keys: Sequence[str], shares: dict[str, float]) -> list[str]:
 
 def _title(name: str) -> str:
     more = {"seconds": "Seconds of training", "parameters": "Trained parameters"}
-    return more.get(name) or verdict.TITLES.get(name, name)
+    return more.get(name) or words.TITLES.get(name, name)
 
 
 def _headline(end: Finished, names: Sequence[str]) -> str:
@@ -133,7 +133,7 @@ def _key_facts(found: Sequence[Row], asked: dict[str, Any], pruner: Any) -> list
         "pruner": str((pruner or {}).get("_target_", "")).rpartition(".")[2],
         "optimizer steps": f"{done:,} of {whole:,}" if spared else f"{done:,}" if done else "",
         "saved by pruning": f"{spared / whole:.0%}" if spared else "",
-        "time in trials": span(sum(row.seconds or 0 for row in found)),
+        "time in trials": duration(sum(row.seconds or 0 for row in found)),
     }
     return [(name, value) for name, value in facts.items() if value]
 

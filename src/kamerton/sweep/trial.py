@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.config.schema import Config
+from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import holder
-from kamerton.output import plain_console
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
 from kamerton.sweep.pruning import PRUNED, Pruning, report

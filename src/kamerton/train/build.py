@@ -22,8 +22,8 @@ from kamerton.config.command import typed
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
-from kamerton.decide.mask import mask_text
 from kamerton.errors import Fault, UserError
+from kamerton.mask import mask_text
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory

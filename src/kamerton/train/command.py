@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from kamerton import quiet
 from kamerton.config.check import section, to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
 from kamerton.config.origin import key_of
@@ -22,10 +19,11 @@ from kamerton.config.schema import Config, CvOptions
 from kamerton.config.secrets import writable
 from kamerton.data.command import data_faults
 from kamerton.data.options import SplitOptions
-from kamerton.decide.mask import mask_text
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed
+from kamerton.mask import mask_text
 from kamerton.output import echo
 from kamerton.providers.options import is_hosted
+from kamerton.quiet import quiet_training
 from kamerton.shell import train_line
 from kamerton.train.opening import finished_run
 from kamerton.train.rundir import read_record
@@ -48,7 +46,7 @@ def train_command(arguments: Sequence[str]) -> int:
             raise
 
     def trained(values: dict[str, Any], asked: Asked) -> Done | None:
-        quiet_frameworks()
+        quiet_training()
         in_grid = HydraConfig.get().mode is RunMode.MULTIRUN
         if in_grid and values.get("resume") == "auto" and (done := _done_before(values, asked)):
             return done
@@ -79,7 +77,7 @@ def train_command(arguments: Sequence[str]) -> int:
         return _done(result.metrics, result.path)
 
     def finish(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
-        quiet_frameworks()
+        quiet_training()
         from kamerton.sweep.end import end_sweep
         from kamerton.sweep.final import winner
 
@@ -153,7 +151,7 @@ def deep_faults(values: dict[str, Any]) -> list[Fault]:
     from kamerton.train.check import build_faults
     from kamerton.train.opening import elsewhere_faults
 
-    quiet_frameworks()
+    quiet_training()
     elsewhere = elsewhere_faults(values)
     if is_hosted(values):
         from kamerton.providers.plan import plan_faults
@@ -186,14 +184,3 @@ def _ranks_rerun_this(asked: Asked) -> Iterator[None]:
             yield
         finally:
             HydraConfig.instance().cfg = state
-
-
-def quiet_frameworks() -> None:
-    """`kamerton.quiet.quiet_frameworks`, and Lightning as well."""
-    quiet.quiet_frameworks()
-    import pytorch_lightning  # noqa: F401 (sets its loggers' levels when it is imported)
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")

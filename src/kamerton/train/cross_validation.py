@@ -22,6 +22,7 @@ from rich.console import Console
 
 from kamerton.config.schema import Config, CvOptions
 from kamerton.config.secrets import writable
+from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
 from kamerton.data.report import manifest
@@ -30,7 +31,6 @@ from kamerton.decide.cross_report import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
-from kamerton.output import plain_console
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute

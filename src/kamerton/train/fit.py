@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 
 from kamerton.config.schema import Config
+from kamerton.console import plain_console
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Interrupted
 from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import give_back
 from kamerton.model.module import FineTuneModule
-from kamerton.output import plain_console
 from kamerton.sweep.pruning import Pruning
 from kamerton.train.best import record_best
 from kamerton.train.build import (

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from kamerton.config.command import Point
-from kamerton.decide.mask import mask_text
-from kamerton.output import plain_console
+from kamerton.console import plain_console
+from kamerton.mask import mask_text
 
 _METRICS = ("loss", "accuracy")
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.config.secrets import writable
+from kamerton.console import count_bar, plain_console
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
@@ -33,7 +34,6 @@ from kamerton.model.export import export
 from kamerton.model.fuse import fuse, restore
 from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
-from kamerton.output import plain_console
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.split import choose_mode, passes, score_split
@@ -50,7 +50,7 @@ from kamerton.train.ranks import place
 from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.train.rundir import RunDirectory
 from kamerton.train.steps import limited, step_data, total_steps, with_begun, with_warmup
-from kamerton.train.terminal import count_bar, say_ending, say_plan, say_result
+from kamerton.train.terminal import say_ending, say_plan, say_result
 from kamerton.train.warm import Warm
 
 

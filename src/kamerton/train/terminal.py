@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from kamerton.config.schema import Config
@@ -18,10 +16,10 @@ from kamerton.data.say import losses
 from kamerton.decide.folds import Spread
 from kamerton.decide.report import remarks_on_training
 from kamerton.decide.run_files import RunFiles, read_run
-from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table, number, signed, span
+from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table
 from kamerton.train.rundir import RunDirectory, read_record
 from kamerton.train.steps import binding
-from kamerton.words import early_ending
+from kamerton.words import bounds_text, early_ending, number, signed
 
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
@@ -58,15 +56,6 @@ def say_plan(
     console.print(f"       {int(config.batch.max_tokens):,} tokens at most in one pass", highlight=False)
 
 
-@contextmanager
-def count_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that is advanced by calling what it yields."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.advance(task, done)
-
-
 def say_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None:
     """What is about to be cross-validated, before the first fold."""
     console.print(f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}", end="")
@@ -92,7 +81,7 @@ def say_cross_validation(console: Console, run: RunDirectory, spread: Mapping[st
     metrics = run.record["metrics"]
     for name, one in spread.items():
         known = [number(metrics.get(part, {}).get(name)) for part in ("out_of_fold", "base")]
-        bounds = escape(span(one).strip())
+        bounds = escape(bounds_text(one).strip())
         table.add_row(name, number(one["mean"]), number(one["deviation"]), bounds, *known)
     console.print(table)
     _say_baselines(console, read_run(run.path, "out_of_fold"))
@@ -146,8 +135,8 @@ def _table(rows: list[Row], examples: int) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         change = row["change"]
-        tuned = number(row["tuned"]) + span(row["tuned_interval"])
-        changed = f"{signed(change['difference'])}{span(change)}" if change else ""
+        tuned = number(row["tuned"]) + bounds_text(row["tuned_interval"])
+        changed = f"{signed(change['difference'])}{bounds_text(change)}" if change else ""
         cells = [number(row["base"]), tuned, changed] if has_base else [tuned]
         table.add_row(row["name"], *(escape(cell) for cell in cells))
     return table
@@ -167,7 +156,7 @@ def _baselines(rows: list[Row]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         change = row["change"]
-        gain = f"{signed(change['difference'])}{span(change)}" if change else ""
+        gain = f"{signed(change['difference'])}{bounds_text(change)}" if change else ""
         cells = [row["title"], *(number(row["metrics"].get(name)) for name in metrics), gain]
         table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kamerton import words
 from kamerton.decide import interval_charts, verdict
 from kamerton.decide.cross_report import OUT_OF_FOLD, read_summary
 from kamerton.decide.examples import browsed
@@ -32,7 +33,7 @@ def log_report(folder: Path) -> None:
         )
     figures = {
         "report/confusion": confusion_figure(files.tuned),
-        "report/fold plot": interval_charts.folds(spread, verdict.TITLES) if spread else None,
+        "report/fold plot": interval_charts.folds(spread, words.TITLES) if spread else None,
     }
     wandb.run.log({**tables, **{name: figure for name, figure in figures.items() if figure}})
 

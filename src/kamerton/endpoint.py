@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kamerton.decide.mask import mask_text
 from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.mask import mask_text
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.decide.mask import MASK, is_secret, mask_text, masked
+from kamerton.mask import MASK, is_secret, mask_text, masked
 
 
 @pytest.mark.parametrize(
