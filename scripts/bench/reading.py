@@ -87,7 +87,7 @@ def main(options: argparse.Namespace) -> None:
         make_runs(many, options.runs)
         make_long(one, options.rows)
         commands = {
-            "start of Python and of the package": ["-c", "import kamerton.jobs.command"],
+            "start of Python and of the package": ["-c", "import kamerton.commands.runs"],
             f"`kamerton runs` over {options.runs:,} runs": ["-m", "kamerton", "runs", "--outputs", str(many)],
             f"`track_metrics` over {options.rows:,} rows": ["-c", TRACK, str(one), str(options.rows)],
             f"`generate_report` over {options.rows:,} rows": ["-c", REPORT, str(one)],

@@ -77,23 +77,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, rest = "train", ["-sc", *rest]
     _jobs.command[:] = [sys.executable, "-P", "-m", "kamerton", command]  # what hydra/launcher=process starts
     if command == "train":
-        from kamerton.train.command import train_command
+        from kamerton.commands.train import train_command
 
         return train_command(rest)
     if command == "prepare":
-        from kamerton.data.command import prepare_command
+        from kamerton.commands.prepare import prepare_command
 
         return prepare_command(rest)
     if command == "evaluate":
-        from kamerton.score.command import evaluate_command
+        from kamerton.commands.evaluate import evaluate_command
 
         return evaluate_command(rest)
     if command == "compare":
-        from kamerton.decide.command import compare_command
+        from kamerton.commands.compare import compare_command
 
         return compare_command(rest)
     if command == "serve":
-        from kamerton.server.command import serve_command
+        from kamerton.commands.serve import serve_command
 
         return serve_command(rest)
     return _unknown(command)
@@ -130,7 +130,7 @@ def _runs(arguments: Sequence[str]) -> int:
     if not _in_a_folder():
         return 2
     _quiet_frameworks()
-    from kamerton.jobs.command import runs_command
+    from kamerton.commands.runs import runs_command
 
     try:
         code = runs_command(arguments)

@@ -15,13 +15,13 @@ import pytest
 from blocks import ROOT, Command
 
 from kamerton.cli import main
+from kamerton.commands.compare import ROOT as COMPARE
+from kamerton.commands.evaluate import ROOT as EVALUATE
+from kamerton.commands.runs import _parser as runs_parser
+from kamerton.commands.serve import _parser as serve_parser
+from kamerton.commands.serve import to_settings
 from kamerton.config.command import _flags
 from kamerton.config.faults import TRAIN, find_faults
-from kamerton.decide.command import ROOT as COMPARE
-from kamerton.jobs.command import _parser as runs_parser
-from kamerton.score.command import ROOT as EVALUATE
-from kamerton.server.command import _parser as serve_parser
-from kamerton.server.command import to_settings
 
 ROOTS = {"train": TRAIN, "prepare": TRAIN, "evaluate": EVALUATE, "compare": COMPARE}
 # Added to a command that runs, whatever it is: a tiny model instead of the default one, few steps, small data.

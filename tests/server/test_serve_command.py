@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
-from kamerton.server.command import _parser, to_settings
+from kamerton.commands.serve import _parser, to_settings
 
 
 @pytest.mark.parametrize(

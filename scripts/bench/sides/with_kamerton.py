@@ -21,7 +21,7 @@ class Clock(pl.Callback):
 
 def main(job: dict[str, Any]) -> int:
     """The exit code of the command."""
-    from kamerton.train.command import train_command
+    from kamerton.commands.train import train_command
 
     out = Path(job["out"])
     return train_command(

@@ -157,10 +157,10 @@ def _of_table(model_id: str, path: Path) -> EvaluationResult:
 def _evaluated(root: Path, overrides: Sequence[str]) -> Path:
     """The directory of the evaluation that `kamerton evaluate` would make."""
 
+    from kamerton.commands.evaluate import ROOT
     from kamerton.config.check import to_options
     from kamerton.config.compose import compose_values
     from kamerton.config.faults import find_faults
-    from kamerton.score.command import ROOT
     from kamerton.score.evaluation import run_evaluation
     from kamerton.score.options import EvaluateOptions, check_given
 

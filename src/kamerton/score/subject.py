@@ -15,9 +15,9 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kamerton.commands.prepare import model_faults
 from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, ModelOptions
-from kamerton.data.command import model_faults
 from kamerton.data.options import check_data_options
 from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kamerton.assets import cache_dir, local_data
-from kamerton.data.command import tokenizer_faults
+from kamerton.commands.prepare import tokenizer_faults
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.inputs import encode_splits

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
+from kamerton.commands.prepare import model_faults
 from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions
 from kamerton.config.sections import mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
-from kamerton.data.command import model_faults
 from kamerton.errors import Fault, UserError
 
 Node = dict[str, Any]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from kamerton.commands.prepare import data_faults
 from kamerton.config.check import section, to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
 from kamerton.config.origin import key_of
 from kamerton.config.schema import Config, CvOptions
 from kamerton.config.secrets import writable
-from kamerton.data.command import data_faults
 from kamerton.data.options import SplitOptions
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed
 from kamerton.mask import mask_text
