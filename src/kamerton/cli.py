@@ -41,7 +41,7 @@ Commands
             kamerton runs watch ID                            a live screen
             kamerton runs resume ID                           go on in the background
   serve     an OpenAI-compatible API on this machine: files, fine-tuning jobs, models, chat
-            kamerton serve --tokens tokens.txt                (docs/server.md)
+            kamerton serve --tokens tokens.txt                (docs/how-to/server.md)
   version   print the version
 
 Shell completion of groups, options and keys:

@@ -20,6 +20,6 @@ def test_codes_in_the_source_are_those_of_the_table() -> None:
 
 
 def test_every_code_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/data.md").read_text()
     for code, rule in CODES.items():
         assert f"| `{code}` | {', '.join(f'`{a}`' if i else f'**{a}**' for i, a in enumerate(rule.actions))} |" in page

@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/*.md, each with the mark before it that says how it is tested.
+"""The code blocks of README.md, CONTRIBUTING.md and docs/, each with the mark before it that says how it is tested.
 
 A mark is a comment that no reader sees, `<!-- test: KIND; OTHER WORD -->`: KIND for the block's commands, OTHER for
 those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of its blocks without a mark. The kinds:
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "examples")
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *_PAGES)
 KINDS = ("check", "run", "output", "slow", "python", "file", "server", "client", "shown", "none")
 _MARK = re.compile(r"<!-- test: (.+?) -->")
 _EVERY = "every block "

@@ -18,7 +18,7 @@ from hydra_plugins.kamerton import _overrides as _overrides  # also for what is 
 
 @dataclass
 class OptunaSweeperConf:
-    """The keys of `hydra.sweeper`; docs/sweeps_plugin.md says what each does."""
+    """The keys of `hydra.sweeper`; docs/how-to/sweeps_plugin.md says what each does."""
 
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "median"}])
     _target_: str = "hydra_plugins.kamerton.optuna_sweeper.OptunaSweeper"

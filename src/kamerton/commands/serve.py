@@ -84,7 +84,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("kamerton serve", description=__doc__, epilog="more in docs/server.md")
+    parser = argparse.ArgumentParser("kamerton serve", description=__doc__, epilog="more in docs/how-to/server.md")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="(8000)")
     parser.add_argument("--root", type=Path, default=Path("outputs"), help="the folder of the runs (outputs)")

@@ -193,8 +193,8 @@ class SweepOptions:
 
 @dataclass
 class MonitorOptions:
-    """What a run is watched for, by codes (docs/monitor.md): those in `ignore` are not looked for, those in `stop_on`
-    end the training, as early stopping does.
+    """Problems that a run is watched for, by codes (docs/how-to/monitor.md): those in `ignore` are not reported, those
+    in `stop_on` end the training, as early stopping does.
     """
 
     ignore: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ def search_space(
     try:
         space = parse_space(params, typed, loader)
     except SweepError as error:
-        fix = "write choice(…), range(…), interval(…) or tag(log, interval(…)) (docs/sweeps.md)"
+        fix = "write choice(…), range(…), interval(…) or tag(log, interval(…)) (docs/how-to/sweeps.md)"
         lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         return [], [Fault("config.sweep", line, fix, column="hydra.sweeper.params") for line in lines]
     parser = OverridesParser.create()

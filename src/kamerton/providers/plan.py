@@ -86,7 +86,8 @@ def _closing(endpoint: Endpoint) -> list[Fault]:
         "OpenAI takes fine-tuning jobs of earlier users alone (since 2026-05-07), and of nobody from 2027-01-06;"
         " gpt-3.5-turbo is shut down since 2026-10-23"
     )
-    fix = "train at another endpoint: OPENAI_BASE_URL=http://127.0.0.1:8000/v1 is kamerton serve (docs/hosted.md)"
+    address = "OPENAI_BASE_URL=http://127.0.0.1:8000/v1"
+    fix = f"train at another endpoint: {address} is kamerton serve (docs/how-to/hosted.md)"
     return [Fault("hosted.closing", message, fix, column="model", severity="warning")]
 
 
