@@ -1,11 +1,14 @@
 # make setup   install into .venv (does nothing the second time)
 # make demo    fine-tune SmolLM2-135M on the TREC questions and report
-# make test    everything that must pass
+# make test    lint, types and the fast tests of every module
+# make test-slow   the other tests: several processes, kills, browsers, wheels, PostgreSQL
+# make stress  what repeats those tests by hundreds and thousands; not in CI
+# make coverage    the fast tests, and the share of lines that they run
 # make bench-train DATA=FOLDER   training next to TRL, LLaMA-Factory and LitGPT; writes docs/benchmarks.md
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint unit bench bench-train lock clean
+.PHONY: help setup demo test test-slow stress coverage lint unit bench bench-train lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -31,8 +34,21 @@ lint: setup
 	$(BIN)/mypy
 
 # A worker for each core, up to four, with one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+FAST := not slow and not browser and not package and not stress
+
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "$(FAST)"
+
+test-slow: setup
+	$(PYTEST) -m "(slow or browser or package) and not stress"
+
+stress: setup
+	$(PYTEST) -m stress
+	$(BIN)/python scripts/chaos.py --kills 200
+
+coverage: setup
+	$(PYTEST) -m "$(FAST)" --cov --cov-report=term:skip-covered
 
 bench: setup
 	$(BIN)/python scripts/bench/throughput.py

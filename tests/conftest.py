@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # ragged.py, ports.py
 # Started in the background, a shell has Ctrl-C ignored, also by what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # How fast the machine is decides no test.

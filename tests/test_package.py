@@ -32,6 +32,7 @@ def run(target: Path, code: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.package
 def test_the_wheel_composes_its_configuration_from_any_directory(installed: Path, tmp_path: Path) -> None:
     code = """
 import kamerton.config.compose as compose
@@ -43,6 +44,7 @@ print(compose.compose_values(["experiment=trec_full"])["name"])
     assert name == "trec_full"
 
 
+@pytest.mark.package
 def test_the_wheel_holds_every_configuration_file_and_the_type_marker(installed: Path) -> None:
     shipped = {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
     assert shipped

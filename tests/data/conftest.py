@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ import pytest
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from data_rows import write_jsonl
+from support.rows import write_jsonl
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_rows import pairs, question
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from kamerton.data.commands import setting
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
+from support.rows import pairs, question
 
 KEY = r"(?:data|split)(?:\.[\w-]+)*="
 TYPED = rf"(?:'{KEY}(?:[^']|'\"'\"')*'|{KEY}\S+)"

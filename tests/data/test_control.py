@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_rows import pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -26,6 +25,7 @@ from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
 from kamerton.score.answers import make_prompts
 from kamerton.score.labels_tokens import LabelTokens
+from support.rows import pairs
 
 Gate = Callable[..., Prepared]
 ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_rows import pairs, question
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -27,6 +26,7 @@ from kamerton.data.tokenize import StretchTokenizer, render, renderer
 from kamerton.errors import UserError
 from kamerton.model.limits import ModelLimits
 from kamerton.model.tiny import tiny_tokenizer
+from support.rows import pairs, question
 
 Gate = Callable[..., Prepared]
 ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_rows import pairs, question, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from kamerton.data.folds import even_folds, units
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions, check_split_options
 from kamerton.errors import UserError
+from support.rows import pairs, question, write_jsonl
 
 Gate = Callable[..., Prepared]
 keys = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=150).map(lambda values: np.array(values, np.uint64))

@@ -15,7 +15,6 @@ from zlib import crc32
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_rows import pairs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from kamerton.data.ingest import Reading, ingest, report_unused
 from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.sources import find_files
 from kamerton.errors import Fault, UserError
+from support.rows import pairs
 
 EVERY_DROP = {code: "drop" for code, rule in CODES.items() if "drop" in rule.actions}
 FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_rows import pairs, question, write_jsonl
 
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import DataError, Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
 from kamerton.data.validation import validate
 from kamerton.errors import Fault, UserError
+from support.rows import pairs, question, write_jsonl
 
 Gate = Callable[..., Prepared]
 Codes = Callable[..., set[str]]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_rows import pairs, write_jsonl
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
 from kamerton.config.schema import ModelOptions
@@ -14,6 +13,7 @@ from kamerton.data.inputs import load_inputs
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
+from support.rows import pairs, write_jsonl
 
 SHAPES: dict[str, Callable[..., PretrainedConfig]] = {
     "learned": lambda positions, tokens: GPT2Config(n_positions=positions, vocab_size=tokens),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import combinations
 
 import pytest
-from data_rows import pairs, question
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from kamerton.data.gate import Prepared
 from kamerton.data.labels import _spelling
 from kamerton.data.options import SplitOptions
 from kamerton.errors import UserError
+from support.rows import pairs, question
 
 DIFFERENT = [
     ("-1", "1", "+1", "0", "-0", "1.0", "10"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from data_rows import question
 
 from kamerton.data.near import near_clusters
 from kamerton.data.store import Store, StoreWriter, row_id
+from support.rows import question
 
 
 def store_of(path: Path, texts: list[str]) -> Store:

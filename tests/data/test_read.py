@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_rows import pairs, question
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.read import read_rows
 from kamerton.data.sources import DataFile
 from kamerton.errors import Fault, UserError
+from support.rows import pairs, question
 
 ROWS = [{"prompt": 'a, "b"\nc', "completion": "é"}, {"prompt": "d", "completion": "日本"}]
 

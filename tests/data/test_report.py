@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_rows import pairs, question
 
 from kamerton.config.schema import ModelOptions
 from kamerton.data.encode import Encoded
@@ -17,6 +16,7 @@ from kamerton.data.options import DataOptions
 from kamerton.data.report import manifest, write_report
 from kamerton.data.show import TARGET, show
 from kamerton.model.tiny import tiny_tokenizer
+from support.rows import pairs, question
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from data_rows import pairs, write_jsonl
 
 from kamerton.data import ingest
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read import read_rows
 from kamerton.errors import UserError
+from support.rows import pairs, write_jsonl
 
 ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from data_rows import pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
 from kamerton.data.times import read_time
 from kamerton.errors import UserError
+from support.rows import pairs
 
 Gate = Callable[..., Prepared]
 BY_TIME = SplitOptions(ratios=[0.6, 0.2, 0.2], time="at")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_rows import question
 
 from kamerton.config.schema import ModelOptions
 from kamerton.data.example import DataExample, Message
@@ -18,6 +17,7 @@ from kamerton.data.render import Noted, Renderer
 from kamerton.data.tokenize import StretchTokenizer
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
+from support.rows import question
 
 Gate = Callable[..., Prepared]
 ALL_TRAIN = SplitOptions(ratios=[1.0, 0.0, 0.0])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_rows import question, write_jsonl
 from omegaconf import OmegaConf
 
 from kamerton.data.gate import Prepared
@@ -17,6 +16,7 @@ from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.say import schema_words
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import Fault, UserError
+from support.rows import question, write_jsonl
 
 Row = dict[str, Any]
 SENTENCE = "Record 3 of the parish counts 11 mills in 1700."

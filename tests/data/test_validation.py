@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_rows import pairs, write_jsonl
 
 from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.splits import split
 from kamerton.data.validation import read_examples, validate
 from kamerton.errors import UserError
+from support.rows import pairs, write_jsonl
 
 
 def test_a_good_file_is_valid_and_its_warnings_are_there(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_rows import pairs
 
 from kamerton.data.encodings import encoding_advice
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
+from support.rows import pairs
 
 ROWS = pairs(40)
 TABLE = pa.Table.from_pylist(ROWS)

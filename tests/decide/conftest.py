@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -20,10 +19,7 @@ import yaml
 
 from kamerton.decide.report import write_report
 from kamerton.score.table import scores_table
-
-sys.path.insert(0, str(Path(__file__).parent))  # chrome.py
-
-from chrome import Chrome, chrome
+from support.chrome import Chrome, chrome
 
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from chrome import BINARY, Chrome
 
 from kamerton.decide.compare import (
     Changed,
@@ -30,6 +29,7 @@ from kamerton.decide.compare_report import write_comparison
 from kamerton.decide.cross_report import write_cross_report
 from kamerton.decide.folds import METHOD, spreads
 from kamerton.score.metrics import compute
+from support.chrome import BINARY, Chrome
 
 ReadPage = Callable[[Path], Any]
 HOSTILE = """</script><img src=x onerror="document.title='taken'">'"`"""
@@ -171,6 +171,7 @@ def test_an_unfinished_one_says_so(crossed: Path, read_page: ReadPage) -> None:
     assert "is paused" in page.text("header")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
 def test_both_open_in_a_browser_without_complaint_and_fit(browser: Chrome, folder: Path, crossed: Path) -> None:
     browser.complaints.clear()

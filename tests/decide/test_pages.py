@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from chrome import BINARY, Chrome
 
 from kamerton.decide.report import write_report
+from support.chrome import BINARY, Chrome
 
 MakeRun = Callable[..., Path]
-pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")]
 
 HOSTILE = """</script><script>document.title = "taken"</script><img src=x onerror="document.title='taken'">'"`${1}"""
 

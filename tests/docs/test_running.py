@@ -14,7 +14,7 @@ import pytest
 from blocks import Block, blocks
 from commands import run
 
-from ports import await_server, free_port
+from support.ports import await_server, free_port
 
 BLOCKS = blocks()
 ADDRESS = "http://127.0.0.1:8000"

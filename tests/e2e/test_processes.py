@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from kamerton.cli import main
-from ports import free_port
+from support.ports import free_port
 
 STOP = """
 import os, signal

@@ -14,7 +14,6 @@ from peft import AutoPeftModelForCausalLM
 from kamerton.cli import main
 
 
-@pytest.mark.slow
 def test_the_main_job_runs_and_improves_on_the_base_model(
     tmp_path: Path, user_cache: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -392,6 +392,7 @@ def test_what_a_checkpoint_cannot_fill_is_refused_even_by_force(train: Train, mo
     assert record(train("run_id=x"))["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> None:
     script = Path(__file__).parents[2] / "scripts" / "chaos.py"
     done = subprocess.run([sys.executable, script, "--kills", "25"], capture_output=True, text=True, check=False)

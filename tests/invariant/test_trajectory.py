@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import trajectory
-from trajectory import STEPS, Trajectory, Way, train
 
 import kamerton.model.loss as lean
-import ragged
+from support import trajectory
+from support.trajectory import STEPS, Trajectory, Way, train
 
 REFERENCE = Way("padded")
 WAYS = [
@@ -91,12 +90,13 @@ def test_an_interruption_changes_no_bit(folder: Path) -> None:
     assert torch.equal(stopped.weights, straight.weights)
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: Path) -> None:
     """Real processes over gloo, with steps whose examples do not divide evenly."""
     target = tmp_path / "found.json"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, str(Path(trajectory.__file__)), str(target)]
-    path = os.pathsep.join([str(Path(ragged.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(trajectory.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
 from kamerton.train.opening import LOCK
-
-sys.path.insert(0, str(Path(__file__).parent))  # following.py
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from following import record
 
 from kamerton.cli import main
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import command
+from support.jobs import record
 
 TRAIN = ["model=tiny", "data=jsonl", "base=false", "baselines=false", "model.export=null", "logger=csv", "threads=1"]
 

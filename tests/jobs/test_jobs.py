@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from following import SMALL, at_step, record, weights
 
 from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.locks import last_holder
 from kamerton.train.opening import LOCK
-from ports import free_port
+from support.jobs import SMALL, at_step, record, weights
+from support.ports import free_port
 
 START = """
 import asyncio, sys
@@ -40,6 +40,7 @@ STAYS = (*SMALL, *SAVES, "callbacks.early_stopping=null", "trainer.max_epochs=10
 ENDLESS = (*STAYS, "trainer.max_steps=-1", "eval.every=500")
 
 
+@pytest.mark.slow
 async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
     manager: FineTuningManager, animals: Path, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
         assert torch.equal(weight, reference[name]), name
 
 
+@pytest.mark.slow
 async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
     start: Callable[..., Awaitable[TrainingJob]],
 ) -> None:
@@ -118,6 +120,7 @@ async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
         assert (await job.wait(1)).is_finished
 
 
+@pytest.mark.slow
 async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
     start: Callable[..., Awaitable[TrainingJob]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, build
 from peft import AutoPeftModelForCausalLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
@@ -23,6 +22,7 @@ from kamerton.model.load import load_model, load_tokenizer, local_base
 from kamerton.score.generate import Prompt, generate, plan_batches
 from kamerton.score.sampling import Decoding
 from kamerton.score.subject import base_of_adapter
+from support.families import FAMILIES, build
 
 QUESTIONS = ["where?", "who was it", "7 x 8", "say a word", "why, and for how long?", "x"]
 SIZE = 24

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +14,7 @@ from transformers.models.llama import modeling_llama
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse, restore
 from kamerton.model.kernels import rotary, token_loss
-
-_spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
-assert _spec is not None
-assert _spec.loader is not None
-families = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(families)
+from support import families
 
 # What the kernels compute of each family; of the others at most a rotation.
 LEAN = {name: {"RMSNorm", "MLP"} for name in ("llama", "mistral", "qwen2", "qwen3", "granite")} | {"cohere": {"MLP"}}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +11,7 @@ from torch import Tensor, nn
 from kamerton.model.fuse import fuse
 from kamerton.model.gradients import add_in_place, leave_to_autograd, weight_gradient
 from kamerton.model.switches import checkpoint_layers
-
-_spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
-assert _spec is not None
-assert _spec.loader is not None
-families = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(families)
+from support import families
 
 PASSES = [torch.arange(first, first + 28).view(2, 14) * 7 % 101 for first in (0, 3, 50)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import families
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.head import Head, find_head
 from kamerton.model.liger import choose_loss, compare, use_liger
 from kamerton.model.loss import build_padded, own_loss, predict
+from support import families
 
 pytest.importorskip("triton")
 pytest.importorskip("liger_kernel")

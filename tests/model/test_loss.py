@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import families
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from kamerton.model.head import find_head
 from kamerton.model.loss import PaddedRows, build_padded, predict
 from kamerton.model.probe import choose_cut
 from kamerton.model.tree import TreeRow, build_row
+from support import families
 
 _draw = np.random.default_rng(1)
 ROWS = [_draw.integers(3, 100, size).astype(np.int32) for size in (40, 7, 25, 40)]

@@ -18,7 +18,7 @@ from kamerton.model.fuse import fuse
 from kamerton.model.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
-from ragged import Ragged, bare_trainer
+from support.ragged import Ragged, bare_trainer
 
 
 class KeepGradient(pl.Callback):

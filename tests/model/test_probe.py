@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import families
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from kamerton.model.attention import ATTENTION, flex_tree, register_attention, t
 from kamerton.model.loss import PaddedRows, Predictions, build_padded, predict
 from kamerton.model.probe import check_loss, choose_cut
 from kamerton.model.tree import TreeRow, build_row
+from support import families
 
 # Own parts longer than a block of the tree (128) and than every sliding window, beside equal and contained rows.
 _SIZES = [(40, 150), (40, 30), (12, 5), (0, 25), (40, 1), (40, 30), (30, 60)]

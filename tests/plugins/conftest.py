@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-sys.path.insert(0, str(Path(__file__).parent))  # workers.py
 APP = Path(__file__).parent / "app.py"
 
 

@@ -12,7 +12,10 @@ import optuna
 import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from workers import await_that, ended, notes, worker
+
+from support.workers import await_that, ended, notes, worker
+
+pytestmark = pytest.mark.slow
 
 ASKED = ("x=interval(-2,2)", "steps=2", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept")
 

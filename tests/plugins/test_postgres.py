@@ -10,13 +10,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from workers import await_that, ended, notes, worker
 
-import postgres
+from support import postgres
+from support.workers import await_that, ended, notes, worker
 
 TOTAL = 12
 
-pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from workers import await_that, ended, notes, worker
+
+from support.workers import await_that, ended, notes, worker
+
+pytestmark = pytest.mark.slow
 
 PROCESS = "hydra/launcher=process"
 

@@ -12,11 +12,11 @@ from typing import Any
 import hydra
 import optuna
 import pytest
-from workers import APP
 
 from hydra_plugins.kamerton import _trial
 from hydra_plugins.kamerton._study import PRUNER
 from hydra_plugins.kamerton._trial import TRIAL_VARIABLE, current_trial, original_number
+from support.workers import APP
 
 JOB = """
 from hydra_plugins.kamerton.trial import current_trial

@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # imitation.py
-
-from imitation import Imitation
-
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.providers.openai import train_hosted
 from kamerton.train.run import RunResult
+from support.imitation import Imitation
 
 KEY = "sk-abcdefghijklmnop"
 

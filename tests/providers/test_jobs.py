@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imitation import Imitation, failing
 
 from kamerton import FineTuningConfig, FineTuningManager, TrainingMonitor
 from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.jobs.control import end
 from kamerton.jobs.store import read_events, read_status
+from support.imitation import Imitation, failing
 
 Hosted = Callable[..., Any]
 

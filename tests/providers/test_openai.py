@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imitation import Imitation, failing
 
 from kamerton import endpoint as addresses
 from kamerton.errors import Cancelled, Interrupted, RunFailed, UserError
 from kamerton.monitor.series import read_rows
 from kamerton.providers import openai as page
 from kamerton.score.table import read_scores
+from support.imitation import Imitation, failing
 
 KEY = "sk-abcdefghijklmnop"
 Hosted = Callable[..., Any]

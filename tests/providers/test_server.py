@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
-from proxy import Proxy, Trouble
 
-from ports import await_server, free_port
+from support.ports import await_server, free_port
+from support.proxy import Proxy, Trouble
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "scripts" / "examples"
 TOKEN = "sk-0123456789abcdefghijklmnopqrstuvwxyz"

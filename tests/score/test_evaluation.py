@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from endpoint import Endpoint, completion
 
 import kamerton.score.answers
 import kamerton.score.evaluation
@@ -19,6 +18,7 @@ from kamerton.cli import main
 from kamerton.score.columns import labels_of
 from kamerton.score.normalizations import answers_by_normalization
 from kamerton.score.table import read_scores
+from support.endpoint import Endpoint, completion
 
 SMALL = ["model=tiny", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=4"]
 

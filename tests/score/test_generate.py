@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from kamerton.model.tiny import tiny_model, tiny_tokenizer
 from kamerton.score.generate import Answer, Prompt, generate, plan_batches
 from kamerton.score.partial import Partial
 from kamerton.score.sampling import Decoding, uniform
+from support.families import FAMILIES, build
 
 MODEL, TOKENIZER = tiny_model(3).eval(), tiny_tokenizer()
 ENDS = frozenset({2})

@@ -6,13 +6,13 @@ import threading
 from typing import Any
 
 import pytest
-from endpoint import Answer, Endpoint, completion
 
 from kamerton.data.example import DataExample, Message
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.hosted import hosted_answers
 from kamerton.score.options import EngineOptions
 from kamerton.score.sampling import Decoding
+from support.endpoint import Answer, Endpoint, completion
 
 KEY = "sk-abcdefghijklmnop"
 EXAMPLES = [(at, DataExample(f"question {at}", "answer")) for at in range(12)]

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # serving.py, tuned.py
-
-from serving import Served, serving
-from tuned import train_tuned
-
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
 from kamerton.train.opening import LOCK
+from support.serving import Served, serving
+from support.tuned import train_tuned
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,11 @@ import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from tuned import JOB, answers_of
 
 from kamerton.server.app import create_app
 from kamerton.server.generation import Generator
 from kamerton.server.settings import Settings
+from support.tuned import JOB, answers_of
 
 TUNED = f"ft:tiny:local::{JOB}"
 BASE: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 12}

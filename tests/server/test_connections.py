@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Served, serving
 
 from kamerton.server import connections, protocol
 from kamerton.server.connections import make_room, most_connections, quiet_accept
+from support.serving import Served, serving
 
 TOKEN = "Authorization: Bearer token-of-ann\r\n"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuned import answers_of
 
 from kamerton.server.engine import Engine
 from kamerton.server.loaded import Models
+from support.tuned import answers_of
 
 Said = dict[str, Any]
 PROMPTS = ["a", "the cat 1", "who? " * 30, "🐈", "one two three", "x" * 200, "the owl", "Is it so?"]

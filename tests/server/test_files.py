@@ -8,23 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai.types import FileObject
-from serving import Served, chats, upload
 
 from kamerton.server import files, guard, places
 from kamerton.server.settings import MIB, Settings
-
-
-def error(response: httpx.Response) -> dict[str, str]:
-    """The error of a response, which has OpenAI's shape."""
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"message", "type", "param", "code"}
-    found: dict[str, str] = body["error"]
-    return found
+from support.serving import Served, chats, error, upload
 
 
 def test_a_file_comes_back_as_it_was_sent(served: Served) -> None:

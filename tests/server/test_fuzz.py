@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import TOKENS, Served, serving, upload
+
+from support.serving import TOKENS, Served, serving, upload
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench"))
 

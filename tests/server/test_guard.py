@@ -8,10 +8,9 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from serving import Served, serving
 
 from kamerton.server import guard
-from test_files import error
+from support.serving import Served, error, serving
 
 
 def test_nothing_is_answered_without_a_token_but_whether_the_server_lives(served: Served) -> None:

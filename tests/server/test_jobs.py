@@ -16,11 +16,13 @@ from typing import Any
 
 import openai
 import pytest
-from process import Server, wait_for
-from serving import chats, until, upload
 
 from kamerton.jobs.store import CANCEL, WORKER, owner
 from kamerton.locks import holder
+from support.server_process import Server, wait_for
+from support.serving import chats, until, upload
+
+pytestmark = pytest.mark.slow
 
 CAT: Any = [{"role": "user", "content": "the cat number 3"}]
 ASKED: dict[str, Any] = {"messages": CAT, "max_tokens": 8, "temperature": 0}

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import Served
 
 from kamerton.server.errors import ApiError
 from kamerton.server.json_body import MAX_DEPTH, MAX_ITEMS, MAX_KEYS, MAX_SEPARATORS, read_json
-from test_files import error
+from support.serving import Served, error
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 JOB: dict[str, Any] = {"model": "tiny", "training_file": "file-0"}

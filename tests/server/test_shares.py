@@ -14,7 +14,6 @@ from typing import Any
 
 import openai
 import pytest
-from serving import Served, chats, serving, upload
 
 from kamerton.jobs.store import WORKER
 from kamerton.locks import hold
@@ -23,7 +22,7 @@ from kamerton.server.errors import ApiError
 from kamerton.server.jobs import Queueing
 from kamerton.server.reserve import Reserve
 from kamerton.train.rundir import RunDirectory
-from test_files import error
+from support.serving import Served, chats, error, serving, upload
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from hydra_plugins.kamerton._results import Best, Finished, best_trials
 from hydra_plugins.kamerton._space import Space
 from kamerton.sweep.report import write_sweep_report
 from kamerton.sweep.summary import at_the_edge, rows, saved
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "decide"))
-from chrome import BINARY, chrome
+from support.chrome import BINARY, chrome
 
 HOSTILE = "<script>document.title = 'taken'</script>"
 Made = Callable[..., tuple[optuna.Study, Finished]]
@@ -118,6 +115,7 @@ def test_a_study_without_a_completed_trial_has_a_report(tmp_path: Path, directio
     assert "No trial is done" in page.read_text()
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
 @pytest.mark.parametrize("directions", [("minimize",), ("minimize", "minimize")])

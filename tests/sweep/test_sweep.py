@@ -302,6 +302,7 @@ def test_compare_takes_a_sweep_for_its_best_trial(sweep: Sweep, tmp_path: Path) 
         assert str(found / "trials" / str(best(found)["number"])) in runs
 
 
+@pytest.mark.slow
 def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: Path) -> None:
     typed = [*words, LR, "hydra.sweeper.n_trials=1", "sweep.final=null", "trainer.max_epochs=2"]
     typed += [
@@ -330,6 +331,7 @@ def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: P
     assert [path.name for path in (found / "trials").iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(words: list[str], tmp_path: Path) -> None:
     start = [sys.executable, "-m", "kamerton", *words, LR, "hydra.sweeper.n_trials=4", "threads=1"]
     workers = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]

@@ -160,6 +160,7 @@ def test_other_data_are_refused_midway(
     assert "was started with other data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path, tmp_path: Path) -> None:
     one = train(*SHORT, "base=false", "cv.folds=2", "run_id=one")
     options = [*SMALL, *SHORT, "base=false", "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]

@@ -16,7 +16,7 @@ from kamerton.model.liger import Choice
 from kamerton.model.tiny import tiny_model
 from kamerton.train.layout import settle
 from kamerton.train.rundir import RunDirectory
-from ragged import Ragged
+from support.ragged import Ragged
 
 
 def settled(path: Path, before: dict[str, Any] | None = None, *overrides: str) -> tuple[Any, list[dict[str, Any]]]:

@@ -79,3 +79,12 @@ def until(client: openai.OpenAI, job_id: str, *states: str) -> Any:
         assert time.monotonic() < end, job
         time.sleep(0.1)
     return job
+
+
+def error(response: httpx.Response) -> dict[str, str]:
+    """The error of a response, which has OpenAI's shape."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    found: dict[str, str] = body["error"]
+    return found

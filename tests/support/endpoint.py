@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from local_server import Asked, LocalServer
-from local_server import Said as Answer
+from support.local_server import Asked, LocalServer
+from support.local_server import Said as Answer
 
 
 class Endpoint(LocalServer):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ports import free_port
+from support.ports import free_port
 
 PASSWORD = "correct-horse-battery"
 _USERS = ("postgres", "nobody")  # whom root may run the server as, which refuses to run as root

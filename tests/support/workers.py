@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-APP = Path(__file__).parent / "app.py"
+APP = Path(__file__).parents[1] / "plugins" / "app.py"
 QUICK = ("hydra.sweeper.heartbeat_interval=1", "hydra.sweeper.grace_period=10")  # alive, but starved, is not dead
 _LIMIT = 600.0
 

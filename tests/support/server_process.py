@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import openai
-from strict import strict_client
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
 from kamerton.train.opening import LOCK
-from ports import await_server, free_port
+from support.ports import await_server, free_port
+from support.strict import strict_client
 
 TOKENS = {"ann": "token-of-ann", "ben": "token-of-ben"}
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from local_server import Asked, LocalServer, Said
+from support.local_server import Asked, LocalServer, Said
 
 STEPS = 4
 

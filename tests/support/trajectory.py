@@ -24,7 +24,7 @@ from kamerton.model.probe import choose_cut
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
-from ragged import Ragged, bare_trainer
+from support.ragged import Ragged, bare_trainer
 
 STEPS, BATCH = 24, 6
 

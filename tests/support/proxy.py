@@ -8,7 +8,7 @@ from typing import Literal
 
 import httpx
 
-from local_server import Asked, LocalServer, Said
+from support.local_server import Asked, LocalServer, Said
 
 Trouble = int | Literal["drop"]  # a status instead of the server's answer, or its answer is lost
 
