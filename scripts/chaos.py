@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from transformers import LlamaForCausalLM, get_scheduler  # noqa: F401
 
 import kamerton.train.run  # noqa: F401
-from kamerton.train.checkpoints import read_checkpoint
+from kamerton.run.checkpoints import read_checkpoint
 
 OPTIONS = [
     *(

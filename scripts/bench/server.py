@@ -40,7 +40,7 @@ from server_fuzz import Known, Tally, described, raw, refused
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 
 PURPOSE: Final = "fine-tune"
 

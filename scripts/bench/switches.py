@@ -86,7 +86,8 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.model.module import FineTuneModule
     from kamerton.model.probe import choose_cut
     from kamerton.model.switches import set_attention
-    from kamerton.train.build import adapt, optimizer_factory, scheduler_factory
+    from kamerton.run.model import adapt
+    from kamerton.train.build import optimizer_factory, scheduler_factory
 
     class Clock(pl.Callback):
         def __init__(self) -> None:

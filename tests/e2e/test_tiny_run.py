@@ -448,12 +448,12 @@ def test_callbacks_are_removable_and_free_text_is_scored_by_loss(train: Train, a
 
 
 def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
-    import kamerton.train.restore
+    import kamerton.run.model
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("disk on fire")
 
-    monkeypatch.setattr(kamerton.train.restore, "load_model", broken)
+    monkeypatch.setattr(kamerton.run.model, "load_model", broken)
     assert train("trainer.max_steps=1", code=1)
     (run,) = outputs.glob("*/*/run.json")
     assert json.loads(run.read_text())["state"] == "failed"
@@ -463,9 +463,9 @@ def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.M
 def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loads(
     train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
-    import kamerton.train.restore
+    import kamerton.run.model
 
-    monkeypatch.setattr(kamerton.train.restore, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(kamerton.run.model, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     with animals.open("a") as file:
         file.write('{"completion": "yes"}\n{"prompt": "x", "completion": 3}\n{"prompt": \n')
     train("optimizer.lr=-1", "batch.siz=3", "callbacks.early_stopping.patiense=3", code=2)
@@ -478,16 +478,16 @@ def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loa
 
 
 def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kamerton.train.restore
+    import kamerton.run.model
 
     first = weights(train("trainer.max_steps=2", "base=false"))
-    plain = kamerton.train.restore.load_model
+    plain = kamerton.run.model.load_model
 
     def load_after_drawing(*arguments: Any, **options: Any) -> Any:
         torch.rand(7)  # as converting a model does the first time
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(kamerton.train.restore, "load_model", load_after_drawing)
+    monkeypatch.setattr(kamerton.run.model, "load_model", load_after_drawing)
     second = weights(train("trainer.max_steps=2", "base=false"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -13,7 +13,7 @@ import pytest
 from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.locks import last_holder
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 from support.jobs import SMALL, at_step, record, weights
 from support.ports import free_port
 

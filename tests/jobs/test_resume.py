@@ -17,8 +17,8 @@ from kamerton.jobs.config import FineTuningConfig, checked, to_overrides
 from kamerton.jobs.control import resume
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import _first_fault, command
-from kamerton.train.changes import differences
-from kamerton.train.opening import claim_run
+from kamerton.run.changes import differences
+from kamerton.run.opening import claim_run
 
 Begin = Callable[..., Path]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from kamerton.jobs.screen import live_screen, seconds
 from kamerton.jobs.store import read_status
 from kamerton.locks import hold
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 
 
 def test_the_screen_shows_progress_metrics_and_the_last_events(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from kamerton.errors import UserError
-from kamerton.jobs.store import WORKER, find, list_jobs, mark, read_events, read_status
+from kamerton.jobs.store import WORKER, find, list_jobs, mark, read_status
 from kamerton.locks import hold
-from kamerton.train.opening import LOCK
+from kamerton.run.directory import read_events
+from kamerton.run.opening import LOCK
 
 
 def make(root: Path, name: str, state: str = "running", **record: Any) -> Path:

@@ -17,9 +17,10 @@ from kamerton.cli import main
 from kamerton.console import plain_console
 from kamerton.errors import UserError
 from kamerton.jobs.screen import job_facts, jobs_table, live_screen
-from kamerton.jobs.store import list_jobs, read_events, read_status
+from kamerton.jobs.store import list_jobs, read_status
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
+from kamerton.run.directory import read_events
+from kamerton.run.opening import LOCK
 
 RECORD: dict[str, Any] = {
     "run_id": "odd",

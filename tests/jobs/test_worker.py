@@ -10,7 +10,7 @@ import pytest
 from hydra_plugins.kamerton._gpus import VISIBLE
 from kamerton.jobs import worker
 from kamerton.jobs.store import record_of
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.directory import RunDirectory
 
 
 def test_a_job_whose_turn_has_come_is_no_longer_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

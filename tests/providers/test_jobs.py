@@ -15,7 +15,8 @@ from kamerton import FineTuningConfig, FineTuningManager, TrainingMonitor
 from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.jobs.control import end
-from kamerton.jobs.store import read_events, read_status
+from kamerton.jobs.store import read_status
+from kamerton.run.directory import (read_events)
 from support.imitation import Imitation, failing
 
 Hosted = Callable[..., Any]

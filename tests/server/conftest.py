@@ -11,7 +11,7 @@ import pytest
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 from support.serving import Served, serving
 from support.tuned import train_tuned
 

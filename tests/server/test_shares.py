@@ -21,7 +21,7 @@ from kamerton.server import files, guard, jobs, places, start
 from kamerton.server.errors import ApiError
 from kamerton.server.jobs import Queueing
 from kamerton.server.reserve import Reserve
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.directory import RunDirectory
 from support.serving import Served, chats, error, serving, upload
 
 

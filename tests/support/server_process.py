@@ -14,7 +14,7 @@ import openai
 
 from kamerton.jobs.store import WORKER, run_directories
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
+from kamerton.run.opening import LOCK
 from support.ports import await_server, free_port
 from support.strict import strict_client
 

@@ -16,8 +16,8 @@ from kamerton.config.faults import check_overrides
 from kamerton.config.search import config_dir_of, split_search
 from kamerton.config.secrets import writable
 from kamerton.errors import Interrupted
+from kamerton.run.opening import claim_run, finished_run
 from kamerton.shell import command_line, train_line
-from kamerton.train.opening import claim_run, finished_run
 
 Values = dict[str, Any]
 

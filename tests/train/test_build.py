@@ -17,8 +17,8 @@ from kamerton.cli import main
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import WhenOptions
+from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train.build import build_loggers, steps_between
-from kamerton.train.rundir import RunDirectory, read_record
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,8 @@ import pytest
 import torch
 
 from kamerton.errors import RunFailed, UserError
-from kamerton.train.checkpoints import (
-    LAST,
-    PREVIOUS,
-    best_checkpoint,
-    damage,
-    newest_checkpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from kamerton.run.checkpoints import LAST, PREVIOUS, best_checkpoint, damage, newest_checkpoint, read_checkpoint
+from kamerton.train.checkpoints import write_checkpoint
 
 CALLS = ("fsync", "link", "replace", "unlink")
 

@@ -15,10 +15,10 @@ from kamerton.cli import main
 from kamerton.jobs.store import read_status
 from kamerton.monitor.callback import Monitor
 from kamerton.monitor.series import Setting
+from kamerton.run.checkpoints import read_checkpoint
+from kamerton.run.directory import RunDirectory
 from kamerton.sweep.pruning import Pruning
-from kamerton.train.checkpoints import read_checkpoint
 from kamerton.train.ending import why
-from kamerton.train.rundir import RunDirectory
 from kamerton.words import early_ending
 
 

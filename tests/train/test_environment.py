@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.train.environment import environment
+from kamerton.run.environment import environment
 
 
 def git(*words: str) -> None:

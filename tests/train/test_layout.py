@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import kamerton.train.layout as layout
+import kamerton.pipeline.layout as layout
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.model.liger import Choice
 from kamerton.model.tiny import tiny_model
-from kamerton.train.layout import settle
-from kamerton.train.rundir import RunDirectory
+from kamerton.pipeline.layout import settle
+from kamerton.run.directory import RunDirectory
 from support.ragged import Ragged
 
 

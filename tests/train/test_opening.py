@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from kamerton.errors import UserError
-from kamerton.train import opening
-from kamerton.train.opening import config_id, elsewhere_faults, open_run
-from kamerton.train.rundir import RunDirectory, read_config, read_record
+from kamerton.run import opening
+from kamerton.run.directory import RunDirectory, read_config, read_record
+from kamerton.run.opening import config_id, elsewhere_faults, open_run
 
 
 @pytest.fixture

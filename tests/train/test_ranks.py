@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kamerton.train.ranks import RUN_DIR, Place, place
+from kamerton.run.ranks import RUN_DIR, Place, place
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "7", "SLURM_JOB_NAME": "train"}

@@ -19,10 +19,11 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Interrupted
-from kamerton.train import layout, restore, run, steps
+from kamerton.run import model as restore
+from kamerton.run.directory import RunDirectory
+from kamerton.run.ranks import RUN_DIR
+from kamerton.train import layout, run, steps
 from kamerton.train.callbacks import StopRequest
-from kamerton.train.ranks import RUN_DIR
-from kamerton.train.rundir import RunDirectory
 
 TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
 

@@ -14,7 +14,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.errors import UserError
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.directory import RunDirectory
 from kamerton.train.steps import binding, total_steps, with_warmup
 
 

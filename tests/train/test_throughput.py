@@ -16,8 +16,8 @@ from kamerton.cli import main
 from kamerton.data.module import StepBatch
 from kamerton.model.adapter import Kind, apply_adapter
 from kamerton.model.tiny import tiny_model
+from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train import throughput
-from kamerton.train.rundir import RunDirectory, read_record
 from kamerton.train.throughput import ThroughputMonitor, Work, listed_peak, model_shape, rates, step_flops
 
 

@@ -65,13 +65,13 @@ def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> N
 
 def test_nothing_is_loaded_twice(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.data.gate
+    import kamerton.run.model
     import kamerton.train.layout
-    import kamerton.train.restore
     import kamerton.train.warm
 
     calls: list[str] = []
     for module, name in (
-        (kamerton.train.restore, "load_model"),
+        (kamerton.run.model, "load_model"),
         (kamerton.train.warm, "load_tokenizer"),
         (kamerton.data.gate, "prepare"),
         (kamerton.train.layout, "check_loss"),
@@ -163,12 +163,12 @@ def test_a_run_that_has_ended_holds_no_model(
 def test_the_folds_of_a_cross_validation_share_the_base_model(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kamerton.train.restore
+    import kamerton.run.model
     from kamerton.train.cross_validation import cross_validate
 
     calls: list[str] = []
-    plain = kamerton.train.restore.load_model
-    monkeypatch.setattr(kamerton.train.restore, "load_model", lambda *a, **k: calls.append(a[0]) or plain(*a, **k))
+    plain = kamerton.run.model.load_model
+    monkeypatch.setattr(kamerton.run.model, "load_model", lambda *a, **k: calls.append(a[0]) or plain(*a, **k))
     run = cross_validate(configure("cv.folds=3", "base=false"))
     assert calls == ["tiny"]
     assert len(json.loads((run.path / "cross_validation.json").read_text())["folds"]) == 3

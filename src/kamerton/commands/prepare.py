@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from kamerton.data.options import DataOptions, SplitOptions, check_data_options,
 from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo
+from kamerton.run.model import model_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,16 +134,6 @@ def tokenizer_faults(model: ModelOptions) -> list[Fault]:
         fix = "give a folder or hub name that holds a tokenizer as well"
         return [Fault("model.tokenizer", message, fix, column="model.name")]
     return []
-
-
-def model_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the model's name; none where another check says that it is missing."""
-    from kamerton.model.load import check_model
-
-    model = section(ModelOptions, values, "model")
-    if model is None:
-        return []
-    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _prepare(config: Config, shown: int) -> None:

@@ -24,9 +24,9 @@ from kamerton.mask import mask_text
 from kamerton.output import echo
 from kamerton.providers.options import is_hosted
 from kamerton.quiet import quiet_training
+from kamerton.run.directory import read_record
+from kamerton.run.opening import finished_run
 from kamerton.shell import train_line
-from kamerton.train.opening import finished_run
-from kamerton.train.rundir import read_record
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
@@ -52,9 +52,9 @@ def train_command(arguments: Sequence[str]) -> int:
             return done
         if is_hosted(values):
             return _hosted(values, asked)
+        from kamerton.run.ranks import part_ways
         from kamerton.sweep.job import trial_job
         from kamerton.train.cross_validation import cross_validate
-        from kamerton.train.ranks import part_ways
         from kamerton.train.run import train
         from kamerton.train.warm import Warm
 
@@ -124,7 +124,7 @@ def _stops_with_rank_0(stopped: BaseException) -> bool:
 
     With another exit code than 0, Lightning kills rank 0 within seconds.
     """
-    from kamerton.train.ranks import place
+    from kamerton.run.ranks import place
 
     here = place()
     while stopped.__cause__ is not None:
@@ -148,8 +148,8 @@ def _summary(points: Sequence[Point]) -> None:
 
 def deep_faults(values: dict[str, Any]) -> list[Fault]:
     """Faults that only a look at the data, the classes and the model's name can find; loads no weights."""
+    from kamerton.run.opening import elsewhere_faults
     from kamerton.train.check import build_faults
-    from kamerton.train.opening import elsewhere_faults
 
     quiet_training()
     elsewhere = elsewhere_faults(values)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from kamerton.data.example import DataExample
 from kamerton.errors import UserError
+from kamerton.run.directory import read_record
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
-from kamerton.train.rundir import read_record
 
 NAMES = ("majority", "tfidf", "previous")
 MOST_ROWS = 50_000  # of the training split, for TF-IDF: it is to take seconds

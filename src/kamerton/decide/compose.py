@@ -19,7 +19,7 @@ from kamerton.decide.sides import Group, find, group, told_apart
 from kamerton.decide.slices import slice_by, slice_metrics
 from kamerton.decide.words import FIRST, sentence
 from kamerton.errors import Fault, UserError
-from kamerton.train.rundir import now
+from kamerton.run.directory import now
 
 Step = Callable[[str], None]
 

@@ -21,8 +21,8 @@ from kamerton.decide.compare import Notice
 from kamerton.decide.side_names import side_names
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.run.changes import flatten, is_free
 from kamerton.score.table import read_scores
-from kamerton.train.changes import flatten, is_free
 
 BASE = "base"
 OUT_OF_FOLD = "out_of_fold"  # the score table of a cross-validation

@@ -18,14 +18,14 @@ from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, o
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.jobs.config import checked, composing
-from kamerton.jobs.store import ACTIVE, CANCEL, ENDED, WORKER, JobStatus, mark, owner, read_status, record_of
+from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
 from kamerton.mask import MASK
 from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
-from kamerton.train.changes import as_begun, changed_faults, differences
-from kamerton.train.opening import FINISHED, LOCK, own
-from kamerton.train.rundir import RunDirectory, read_file, read_mapping
+from kamerton.run.changes import as_begun, changed_faults, differences
+from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping
+from kamerton.run.opening import FINISHED, LOCK, own
 
 POLL_S = 0.1  # how often a run's files are looked at
 GRACE_S = 120.0  # a step may take long, and a checkpoint must be written

@@ -207,7 +207,7 @@ def _beside(root: Path, model_id: str, run: Path) -> EvaluationResult:
     """Another model on the test split of a run, scored as that was; the run's own base model was scored with it."""
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
-    from kamerton.train.rundir import read_config
+    from kamerton.run.directory import read_config
 
     config = to_config(read_config(run))
     base = run / "scores" / "base.parquet"

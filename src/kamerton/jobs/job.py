@@ -10,7 +10,8 @@ from typing import Any
 
 from kamerton.errors import UserError
 from kamerton.jobs import control
-from kamerton.jobs.store import JobStatus, read_events, read_status
+from kamerton.jobs.store import JobStatus, read_status
+from kamerton.run.directory import read_events
 
 
 class TrainingJob:

@@ -24,7 +24,7 @@ from kamerton.jobs.evaluate import Data, EvaluationResult, Ranking, compare, eva
 from kamerton.jobs.job import TrainingJob
 from kamerton.jobs.store import JobStatus, find, list_jobs, read_status
 from kamerton.jobs.worker import start_worker
-from kamerton.train.opening import claim_run
+from kamerton.run.opening import claim_run
 
 
 class FineTuningManager:

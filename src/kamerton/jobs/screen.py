@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kamerton.console import plain_console
-from kamerton.jobs.store import JobStatus, read_events, read_status
+from kamerton.jobs.store import JobStatus, read_status
 from kamerton.mask import mask_text
 from kamerton.output import echo
+from kamerton.run.directory import read_events
 from kamerton.words import duration, early_ending
 
 EVENTS = 5  # the last ones, on the live screen

@@ -6,9 +6,8 @@ Every run below `<root>/<name>/<run_id>/` is a job, also one that `kamerton trai
 from __future__ import annotations
 
 import glob
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +15,16 @@ from typing import Any
 
 from kamerton.errors import Fault, UserError
 from kamerton.locks import Holder, hold, holder, last_holder
+from kamerton.run.directory import ENDED, RunDirectory, read_record
+from kamerton.run.opening import LOCK
+from kamerton.run.record import State
 from kamerton.shell import command_line
-from kamerton.train.opening import LOCK
-from kamerton.train.record import State
-from kamerton.train.rundir import RunDirectory, read_record
 from kamerton.words import did_you_mean
 
 WORKER = ".worker"  # the lock of the process that waits for a job's turn and watches its training
 CANCEL = ".cancel"  # beside it: the job is to be cancelled, though whoever asked for that may not live to see it
 LOG = "log.txt"
 ACTIVE = ("queued", "validating_files", "running")  # somebody must be at work
-ENDED = ("succeeded", "failed", "cancelled")
 UNREADABLE = "unreadable"  # in a list, the state of a run whose files cannot be read
 
 
@@ -194,27 +192,6 @@ def _status(path: Path) -> JobStatus:
     except UserError as error:
         fault = error.faults[0]
         return JobStatus(path.name, path, UNREADABLE, error={"code": fault.code, "message": fault.message})
-
-
-def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The events that `events.jsonl` holds from byte `start` on, and where the next one will begin."""
-    file = path / "events.jsonl"
-    if not file.exists():
-        return [], start
-    with file.open("rb") as stream:
-        stream.seek(start)
-        whole, newline, _ = stream.read().rpartition(b"\n")
-    return list(_parsed(whole)), start + len(whole) + len(newline)
-
-
-def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
-    for line in lines.splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):  # torn by a kill, or no event
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def owner(path: Path) -> Holder | None:

@@ -26,9 +26,9 @@ from kamerton.files import load_yaml
 from kamerton.jobs.queue import turn
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
 from kamerton.locks import hold, name_holder
+from kamerton.run.directory import RunDirectory
+from kamerton.run.opening import LOCK
 from kamerton.shell import command_line
-from kamerton.train.opening import LOCK
-from kamerton.train.rundir import RunDirectory
 
 _children: list[subprocess.Popen[bytes]] = []  # kept to be waited for, or they would stay as zombies
 

@@ -22,7 +22,7 @@ from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Setting, read_rows
 from kamerton.monitor.weights import NOTHING_LEARNT, Marks, marks, nothing_learnt
 from kamerton.output import echo
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.directory import RunDirectory
 
 _GROUPS = ("train/", "perf/", "lr")
 

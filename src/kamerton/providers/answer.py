@@ -11,6 +11,7 @@ from kamerton.console import count_bar
 from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault, UserError
 from kamerton.providers.plan import Plan
+from kamerton.run.directory import RunDirectory
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table
 from kamerton.score.hosted import hosted_answers
@@ -19,7 +20,6 @@ from kamerton.score.options import EngineOptions
 from kamerton.score.split import decoding_of
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.callbacks import StopRequest
-from kamerton.train.rundir import RunDirectory
 
 
 def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:

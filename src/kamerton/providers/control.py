@@ -18,11 +18,10 @@ from kamerton.endpoint import (
 )
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
-from kamerton.jobs.store import ENDED
 from kamerton.locks import hold
 from kamerton.providers.remote import find_job
-from kamerton.train.opening import LOCK
-from kamerton.train.rundir import RunDirectory, read_record
+from kamerton.run.directory import ENDED, RunDirectory, read_record
+from kamerton.run.opening import LOCK
 
 if TYPE_CHECKING:
     from openai import OpenAI

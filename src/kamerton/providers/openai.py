@@ -31,12 +31,12 @@ from kamerton.providers.follow import Follower, follow
 from kamerton.providers.options import unused
 from kamerton.providers.plan import Plan, ignored_words, make_plan, say_plan
 from kamerton.providers.remote import Sleep, create_job, upload
+from kamerton.run.directory import RunDirectory
+from kamerton.run.opening import open_run
 from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.lifecycle import recorded
-from kamerton.train.opening import open_run
 from kamerton.train.run import RunResult
-from kamerton.train.rundir import RunDirectory
 from kamerton.train.terminal import say_result
 
 if TYPE_CHECKING:

@@ -28,6 +28,8 @@ from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
 from kamerton.providers.answer import engine_for
+from kamerton.run.directory import now
+from kamerton.run.environment import environment
 from kamerton.score.answers import make_prompts
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
@@ -40,8 +42,6 @@ from kamerton.score.subject import Loaded, Subject, find_subject, slug
 from kamerton.score.table import write_scores
 from kamerton.score.test_set import SPLIT, TestSet, load_test_set
 from kamerton.score.vllm_engine import check_vllm, vllm_answers
-from kamerton.train.environment import environment
-from kamerton.train.rundir import now
 
 RECORD = "evaluation.json"
 

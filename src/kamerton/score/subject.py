@@ -15,7 +15,6 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kamerton.commands.prepare import model_faults
 from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, ModelOptions
 from kamerton.data.options import check_data_options
@@ -23,6 +22,7 @@ from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError
 from kamerton.model.export import BASE
 from kamerton.plan.cut import Cut
+from kamerton.run.model import model_faults
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
 
@@ -88,7 +88,7 @@ def _run_directory(run: str, outputs: Path) -> Path:
 
 
 def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
-    from kamerton.train.rundir import read_config, read_record
+    from kamerton.run.directory import read_config, read_record
 
     record = read_record(path)
     if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
@@ -205,7 +205,7 @@ def run_config(path: Path) -> Config:
 
     Raises `UserError` where it cannot be read, or lets its model's own code run.
     """
-    from kamerton.train.rundir import read_config
+    from kamerton.run.directory import read_config
 
     own = _plain(read_config(path))
     _check_trust(own, {}, path)
@@ -224,7 +224,7 @@ def load_run(
 
     `base` gives the untouched model in place of loading it.
     """
-    from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
+    from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 
     model = (base or load_base)(config)
     device = _prepare(model, config, accelerator)
@@ -238,7 +238,7 @@ def load_run(
 
 def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] | None = None) -> Loaded:
     """A model of the hub or of a folder; an adapter's folder with its base, which `base` gives in place of loading."""
-    from kamerton.train.restore import load_base
+    from kamerton.run.model import load_base
 
     adapter = _adapter_file(config.model.name)
     model = (base or load_base)(_with_name(config, base_of_adapter(adapter)) if adapter.is_file() else config)
@@ -269,7 +269,7 @@ def _adapter_file(name: str) -> Path:
 def base_of_adapter(file: Path) -> str:
     """The base that the adapter's configuration names; where that was a folder of a cache that is gone, by what
     Kamerton makes it from."""
-    from kamerton.train.rundir import read_mapping
+    from kamerton.run.directory import read_mapping
 
     name, known = read_mapping(file, json.loads).get("base_model_name_or_path"), file.with_name(BASE)
     if not isinstance(name, str):
@@ -284,7 +284,7 @@ def base_of_adapter(file: Path) -> str:
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
     """Kernels as in training, and the device."""
     from kamerton.model.fuse import fuse, restore
-    from kamerton.train.build import uses_kernels
+    from kamerton.run.model import uses_kernels
 
     (fuse if uses_kernels(config) else restore)(model)
     gpu = accelerator in ("auto", "gpu") and torch.cuda.is_available()

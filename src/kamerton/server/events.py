@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kamerton.jobs.store import read_events, record_of, settle
+from kamerton.jobs.store import record_of, settle
+from kamerton.run.directory import read_events
 from kamerton.server.pages import unknown
 from kamerton.server.settings import Settings
 from kamerton.server.steps import Step, steps_of

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.errors import UserError
-from kamerton.jobs.store import ENDED, read_status
+from kamerton.jobs.store import read_status
+from kamerton.run.directory import ENDED, read_record
 from kamerton.server.errors import ApiError
 from kamerton.server.settings import Settings
-from kamerton.train.rundir import read_record
 
 _JOB = re.compile(r"ftjob-[0-9a-f]{24}")
 _FILE = re.compile(r"file-[0-9a-f]{24}")

@@ -12,14 +12,15 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
 from kamerton.jobs.config import FineTuningConfig, checked, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
-from kamerton.jobs.store import ENDED, read_status
+from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import start_worker
+from kamerton.run.directory import ENDED
+from kamerton.run.opening import claim_run
 from kamerton.server.asked import EPOCHS, Hyperparameters, JobRequest, number
 from kamerton.server.errors import ApiError
 from kamerton.server.files import PURPOSE, check_disk
 from kamerton.server.places import CONTENT, file_path, job_paths, job_record, new_job_id
 from kamerton.server.settings import Settings
-from kamerton.train.opening import claim_run
 
 MAX_ACTIVE = 16  # jobs of a tenant that wait or train
 _FIXED = ("base=false", "baselines=false", "logger=csv")  # whoever wants comparisons evaluates the model

@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kamerton.jobs.store import ENDED, owner, record_of, settle
+from kamerton.jobs.store import owner, record_of, settle
+from kamerton.run.directory import ENDED
 from kamerton.server.models import MODEL, step_of, tuned_name
 from kamerton.server.places import job_paths, job_record
 from kamerton.server.settings import Settings

@@ -15,10 +15,10 @@ from optuna import Study
 from kamerton import words
 from kamerton.decide.pages import plain, write_pages
 from kamerton.mask import mask_text, masked
+from kamerton.run.directory import read_record
 from kamerton.shell import command_line
 from kamerton.sweep import charts
 from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
-from kamerton.train.rundir import read_record
 from kamerton.words import duration
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.locks import holder
-from kamerton.train.opening import LOCK
-from kamerton.train.rundir import read_record
+from kamerton.run.directory import read_record
+from kamerton.run.opening import LOCK
 
 if TYPE_CHECKING:
     from optuna import Study

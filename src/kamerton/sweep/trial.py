@@ -14,14 +14,14 @@ from kamerton.config.schema import Config
 from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import holder
+from kamerton.run.directory import read_record
+from kamerton.run.opening import LOCK
+from kamerton.run.ranks import part_ways
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
 from kamerton.sweep.pruning import PRUNED, Pruning, report
 from kamerton.sweep.tidy import tidy
-from kamerton.train.opening import LOCK
-from kamerton.train.ranks import part_ways
 from kamerton.train.run import Part, train
-from kamerton.train.rundir import read_record
 from kamerton.train.warm import Warm
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from kamerton.monitor.series import read_rows
-from kamerton.train.checkpoints import LAST, best_checkpoint, read_checkpoint
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.checkpoints import LAST, best_checkpoint, read_checkpoint
+from kamerton.run.directory import RunDirectory
 
 
 def record_best(run: RunDirectory) -> None:

@@ -24,12 +24,12 @@ from kamerton.config.targets import instantiate
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
-from kamerton.model.adapter import apply_adapter
-from kamerton.model.fuse import fuse
 from kamerton.model.module import OptimizerFactory, SchedulerFactory
-from kamerton.model.switches import best_precision, checkpoint_layers, compile_layers
+from kamerton.model.switches import best_precision
 from kamerton.monitor.callback import Monitor
 from kamerton.monitor.series import Setting
+from kamerton.run.directory import RunDirectory
+from kamerton.run.ranks import place
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
@@ -38,31 +38,9 @@ from kamerton.train.ending import Ending
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.occasions import ValidateAt, occasions
-from kamerton.train.ranks import place
-from kamerton.train.rundir import RunDirectory
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding
 from kamerton.train.wandb_report import log_report
-
-
-def uses_kernels(config: Config) -> bool:
-    """Whether the model's modules give way to Kamerton's kernels; compiled layers have the compiler's own."""
-    return config.model.fused and not config.model.compile
-
-
-def adapt(config: Config, model: nn.Module) -> nn.Module:
-    """The model to train, as the adapter section and the model's switches say."""
-    options = dataclasses.asdict(config.adapter)
-    del options["lr_ratio"]  # the optimizer's
-    tuned = apply_adapter(model, **options)
-    if uses_kernels(config):
-        fuse(tuned)
-    if config.model.gradient_checkpointing:
-        checkpoint_layers(tuned)
-    if config.model.compile:
-        compile_layers(tuned)
-    return tuned
-
 
 METRICS_FILE = {"_target_": "kamerton.train.metrics_file.MetricsFile"}  # always there: the report reads it
 

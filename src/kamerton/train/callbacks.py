@@ -20,9 +20,9 @@ from rich import get_console
 from rich.table import Table
 
 from kamerton.errors import Fault, Interrupted, RunFailed
+from kamerton.run.directory import RunDirectory
 from kamerton.train.checkpoints import save_last
 from kamerton.train.requeue import SIGNAL, in_slurm, requeue
-from kamerton.train.rundir import RunDirectory
 
 
 class StopRequest:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
-from kamerton.commands.prepare import model_faults
 from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions
 from kamerton.config.sections import mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
 from kamerton.errors import Fault, UserError
+from kamerton.run.model import model_faults
 
 Node = dict[str, Any]
 _Check = Callable[[Mapping[str, Any]], list[Fault]]

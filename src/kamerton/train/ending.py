@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from kamerton.monitor.callback import Monitor
+from kamerton.run.directory import RunDirectory
 from kamerton.sweep.pruning import PRUNED, Pruning
-from kamerton.train.rundir import RunDirectory
 from kamerton.words import ending
 
 Reason = tuple[str, str, dict[str, float]]  # its name, a clause, and the values of the metric behind it

@@ -16,6 +16,8 @@ from kamerton.errors import Interrupted
 from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import give_back
 from kamerton.model.module import FineTuneModule
+from kamerton.run.checkpoints import newest_checkpoint, read_checkpoint
+from kamerton.run.directory import RunDirectory
 from kamerton.sweep.pruning import Pruning
 from kamerton.train.best import record_best
 from kamerton.train.build import (
@@ -26,8 +28,6 @@ from kamerton.train.build import (
     scheduler_factory,
 )
 from kamerton.train.callbacks import StopRequest
-from kamerton.train.checkpoints import newest_checkpoint, read_checkpoint
-from kamerton.train.rundir import RunDirectory
 
 
 def fit(

@@ -18,8 +18,8 @@ from kamerton.model.liger import can_use, choose_loss, use_liger
 from kamerton.model.loss import own_loss
 from kamerton.model.probe import check_loss, choose_cut, use_cut
 from kamerton.model.switches import autocast_format, set_attention
-from kamerton.train.ranks import hear, place, tell
-from kamerton.train.rundir import RunDirectory
+from kamerton.run.directory import RunDirectory
+from kamerton.run.ranks import hear, place, tell
 
 if TYPE_CHECKING:
     from kamerton.train.warm import Warm

@@ -12,9 +12,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from kamerton.decide.report import write_report
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
+from kamerton.run.directory import RunDirectory
+from kamerton.run.environment import environment
 from kamerton.train.checkpoints import NO_SPACE
-from kamerton.train.environment import environment
-from kamerton.train.rundir import RunDirectory
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from kamerton.train.ranks import place
+from kamerton.run.ranks import place
 
 SIGNAL = signal.SIGUSR1
 

@@ -34,21 +34,21 @@ from kamerton.model.export import export
 from kamerton.model.fuse import fuse, restore
 from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
+from kamerton.run.checkpoints import PREVIOUS
+from kamerton.run.directory import RunDirectory
+from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train, uses_kernels
+from kamerton.run.opening import open_run
+from kamerton.run.ranks import place
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.split import choose_mode, passes, score_split
 from kamerton.score.table import read_scores, write_scores
 from kamerton.sweep.pruning import Pruning
-from kamerton.train.build import begin_wandb, uses_kernels, wandb_run
+from kamerton.train.build import begin_wandb, wandb_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.checkpoints import PREVIOUS
 from kamerton.train.fit import fit
 from kamerton.train.layout import set_layout, settle
 from kamerton.train.lifecycle import recorded
-from kamerton.train.opening import open_run
-from kamerton.train.ranks import place
-from kamerton.train.restore import chosen_checkpoint, load_base, load_weights, to_train
-from kamerton.train.rundir import RunDirectory
 from kamerton.train.steps import limited, step_data, total_steps, with_begun, with_warmup
 from kamerton.train.terminal import say_ending, say_plan, say_result
 from kamerton.train.warm import Warm

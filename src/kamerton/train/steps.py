@@ -15,8 +15,8 @@ from kamerton.data.encode import Encoded
 from kamerton.data.module import FineTuneData
 from kamerton.errors import Fault, UserError
 from kamerton.plan.epoch import membership
-from kamerton.train.checkpoints import LAST
-from kamerton.train.rundir import RunDirectory, read_config
+from kamerton.run.checkpoints import LAST
+from kamerton.run.directory import RunDirectory, read_config
 from kamerton.train.schedule import WARMUP, curve, warmup_length
 
 

@@ -17,7 +17,7 @@ from kamerton.decide.folds import Spread
 from kamerton.decide.report import remarks_on_training
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table
-from kamerton.train.rundir import RunDirectory, read_record
+from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train.steps import binding
 from kamerton.words import bounds_text, early_ending, number, signed
 

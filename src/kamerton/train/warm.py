@@ -21,7 +21,7 @@ from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
 from kamerton.data.sources import find_files
 from kamerton.model.load import TINY, load_tokenizer
-from kamerton.train.restore import load_base
+from kamerton.run.model import load_base
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -18,7 +18,7 @@ import orjson
 
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, own_file, write_text
-from kamerton.train.record import State, misshapen
+from kamerton.run.record import State, misshapen
 
 _LARGEST = 32 * 2**20  # bytes; a record or a configuration has some thousands
 
@@ -168,3 +168,27 @@ def read_file(file: Path, parse: Callable[[str], Any]) -> Any:
 def _damaged(file: Path, reason: str) -> Fault:
     fix = "restore the file, or give another run_id for a new run"
     return Fault("run.damaged", f"cannot read {file.name}: {reason}", fix, file=str(file))
+
+
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The events that `events.jsonl` holds from byte `start` on, and where the next one will begin."""
+    file = path / "events.jsonl"
+    if not file.exists():
+        return [], start
+    with file.open("rb") as stream:
+        stream.seek(start)
+        whole, newline, _ = stream.read().rpartition(b"\n")
+    return list(_parsed(whole)), start + len(whole) + len(newline)
+
+
+def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
+    for line in lines.splitlines():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):  # torn by a kill, or no event
+            continue
+        if isinstance(event, dict):
+            yield event

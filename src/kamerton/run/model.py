@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
 
-from kamerton.config.schema import Config
+from kamerton.config.check import section
+from kamerton.config.schema import Config, ModelOptions
 from kamerton.errors import Fault, RunFailed
+from kamerton.model.adapter import apply_adapter
+from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model
-from kamerton.train.build import adapt
-from kamerton.train.checkpoints import LAST, best_checkpoint, damage, read_checkpoint
+from kamerton.model.switches import checkpoint_layers, compile_layers
+from kamerton.run.checkpoints import LAST, best_checkpoint, damage, read_checkpoint
 
 
 def load_base(config: Config) -> Any:
@@ -57,3 +63,32 @@ def load_weights(model: Any, path: Path) -> None:
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
         raise RuntimeError(f"{path} holds weights that this model does not have: {unknown[:3]}")
+
+
+def uses_kernels(config: Config) -> bool:
+    """Whether the model's modules give way to Kamerton's kernels; compiled layers have the compiler's own."""
+    return config.model.fused and not config.model.compile
+
+
+def adapt(config: Config, model: nn.Module) -> nn.Module:
+    """The model to train, as the adapter section and the model's switches say."""
+    options = dataclasses.asdict(config.adapter)
+    del options["lr_ratio"]  # the optimizer's
+    tuned = apply_adapter(model, **options)
+    if uses_kernels(config):
+        fuse(tuned)
+    if config.model.gradient_checkpointing:
+        checkpoint_layers(tuned)
+    if config.model.compile:
+        compile_layers(tuned)
+    return tuned
+
+
+def model_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Faults of the model's name; none where another check says that it is missing."""
+    from kamerton.model.load import check_model
+
+    model = section(ModelOptions, values, "model")
+    if model is None:
+        return []
+    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)

@@ -17,9 +17,9 @@ from kamerton.config.sections import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import hold, holder
-from kamerton.train.changes import as_begun, changed_faults, describe, differences, lasting_faults
-from kamerton.train.ranks import RUN_DIR, hear, place, tell
-from kamerton.train.rundir import RunDirectory, now, read_mapping, read_record
+from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults
+from kamerton.run.directory import RunDirectory, now, read_mapping, read_record
+from kamerton.run.ranks import RUN_DIR, hear, place, tell
 
 FINISHED = ("succeeded",)
 LOCK = ".lock"  # held by the process that trains
