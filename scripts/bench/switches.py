@@ -81,13 +81,13 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.config.compose import compose_values
     from kamerton.data.encode import encode
     from kamerton.data.gate import prepare
-    from kamerton.data.module import FineTuneData
     from kamerton.model.load import load_model, load_tokenizer
-    from kamerton.model.module import FineTuneModule
     from kamerton.model.probe import choose_cut
     from kamerton.model.switches import set_attention
     from kamerton.run.model import adapt
+    from kamerton.train.batches import FineTuneData
     from kamerton.train.build import optimizer_factory, scheduler_factory
+    from kamerton.train.module import FineTuneModule
 
     class Clock(pl.Callback):
         def __init__(self) -> None:

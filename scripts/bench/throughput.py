@@ -162,10 +162,10 @@ def with_kamerton(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
     """The main job's module and trainer: end time of each step and the last loss."""
     import pytorch_lightning as pl
 
-    from kamerton.data.module import FineTuneData
     from kamerton.model.fuse import fuse
-    from kamerton.model.module import FineTuneModule
+    from kamerton.train.batches import FineTuneData
     from kamerton.train.build import optimizer_factory, scheduler_factory
+    from kamerton.train.module import FineTuneModule
 
     class Clock(pl.Callback):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kamerton.data.module import FineTuneData, MicroBatches, StepBatch
+from kamerton.train.batches import FineTuneData, MicroBatches, StepBatch
 
 
 class Rows:

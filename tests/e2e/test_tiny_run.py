@@ -344,7 +344,7 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
 def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kamerton.model.module import FineTuneModule
+    from kamerton.train.module import FineTuneModule
 
     options = ["run_id=x", "base=false", "trainer.max_steps=4"]
     with monkeypatch.context() as patch:
@@ -402,7 +402,7 @@ def test_killed_at_25_random_moments_a_run_still_ends_with_the_same_bits() -> No
 
 def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal.Signals, times: int = 1) -> None:
     """A real signal, in the first call of the module's `method` at global step `step`."""
-    from kamerton.model.module import FineTuneModule
+    from kamerton.train.module import FineTuneModule
 
     plain, due = getattr(FineTuneModule, method), [step]
 

@@ -11,11 +11,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from kamerton.data.module import FineTuneData
+from kamerton.train.batches import FineTuneData
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
-from kamerton.model.module import FineTuneModule, TokenMetrics
+from kamerton.train.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
 from support.ragged import Ragged, bare_trainer

@@ -66,7 +66,7 @@ def test_a_loss_that_is_no_number_is_said_before_the_run_fails(tmp_path: Path) -
 
 
 def test_a_run_that_goes_on_is_judged_by_all_of_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kamerton.model.module import FineTuneModule
+    from kamerton.train.module import FineTuneModule
 
     plain = FineTuneModule.training_step
     more = [

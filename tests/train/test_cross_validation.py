@@ -94,7 +94,7 @@ def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
 def test_an_interrupted_one_goes_on_with_the_same_command_to_the_same_scores(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kamerton.model.module import FineTuneModule
+    from kamerton.train.module import FineTuneModule
 
     straight = train(*SHORT, "run_id=straight", "base=false")
     plain, calls = FineTuneModule.training_step, []

@@ -13,12 +13,12 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 
 from kamerton.cli import main
 from kamerton.jobs.store import read_status
-from kamerton.monitor.callback import Monitor
 from kamerton.monitor.series import Setting
 from kamerton.run.checkpoints import read_checkpoint
 from kamerton.run.directory import RunDirectory
-from kamerton.sweep.pruning import Pruning
 from kamerton.train.ending import why
+from kamerton.train.monitor import Monitor
+from kamerton.train.pruning import Pruning
 from kamerton.words import early_ending
 
 

@@ -17,12 +17,12 @@ from kamerton.cli import main
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
-from kamerton.data.module import FineTuneData
 from kamerton.errors import Interrupted
 from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
 from kamerton.run.ranks import RUN_DIR
 from kamerton.train import layout, run, steps
+from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest
 
 TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]

@@ -13,11 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kamerton.cli import main
-from kamerton.data.module import StepBatch
 from kamerton.model.adapter import Kind, apply_adapter
 from kamerton.model.tiny import tiny_model
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train import throughput
+from kamerton.train.batches import StepBatch
 from kamerton.train.throughput import ThroughputMonitor, Work, listed_peak, model_shape, rates, step_flops
 
 

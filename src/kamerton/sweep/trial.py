@@ -19,8 +19,8 @@ from kamerton.run.opening import LOCK
 from kamerton.run.ranks import part_ways
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
-from kamerton.sweep.pruning import PRUNED, Pruning, report
 from kamerton.sweep.tidy import tidy
+from kamerton.train.pruning import PRUNED, Pruning, report
 from kamerton.train.run import Part, train
 from kamerton.train.warm import Warm
 

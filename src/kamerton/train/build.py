@@ -21,22 +21,22 @@ from torch import nn
 from kamerton.config.command import typed
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
-from kamerton.data.module import FineTuneData
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
-from kamerton.model.module import OptimizerFactory, SchedulerFactory
 from kamerton.model.switches import best_precision
-from kamerton.monitor.callback import Monitor
 from kamerton.monitor.series import Setting
 from kamerton.run.directory import RunDirectory
 from kamerton.run.ranks import place
 from kamerton.train.averaging import AveragedWeights
+from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.configured import AsConfigured
 from kamerton.train.ending import Ending
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
+from kamerton.train.module import OptimizerFactory, SchedulerFactory
+from kamerton.train.monitor import Monitor
 from kamerton.train.occasions import ValidateAt, occasions
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
-from kamerton.monitor.callback import Monitor
 from kamerton.run.directory import RunDirectory
-from kamerton.sweep.pruning import PRUNED, Pruning
+from kamerton.train.monitor import Monitor
+from kamerton.train.pruning import PRUNED, Pruning
 from kamerton.words import ending
 
 Reason = tuple[str, str, dict[str, float]]  # its name, a clause, and the values of the metric behind it

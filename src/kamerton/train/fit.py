@@ -11,14 +11,12 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.console import plain_console
-from kamerton.data.module import FineTuneData
 from kamerton.errors import Interrupted
 from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import give_back
-from kamerton.model.module import FineTuneModule
 from kamerton.run.checkpoints import newest_checkpoint, read_checkpoint
 from kamerton.run.directory import RunDirectory
-from kamerton.sweep.pruning import Pruning
+from kamerton.train.batches import FineTuneData
 from kamerton.train.best import record_best
 from kamerton.train.build import (
     build_callbacks,
@@ -28,6 +26,8 @@ from kamerton.train.build import (
     scheduler_factory,
 )
 from kamerton.train.callbacks import StopRequest
+from kamerton.train.module import FineTuneModule
+from kamerton.train.pruning import Pruning
 
 
 def fit(

@@ -24,7 +24,6 @@ from kamerton.console import count_bar, plain_console
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
-from kamerton.data.module import FineTuneData
 from kamerton.data.report import manifest
 from kamerton.decide.baselines import write_baselines
 from kamerton.decide.report import write_report
@@ -43,12 +42,13 @@ from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.split import choose_mode, passes, score_split
 from kamerton.score.table import read_scores, write_scores
-from kamerton.sweep.pruning import Pruning
+from kamerton.train.batches import FineTuneData
 from kamerton.train.build import begin_wandb, wandb_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.fit import fit
 from kamerton.train.layout import set_layout, settle
 from kamerton.train.lifecycle import recorded
+from kamerton.train.pruning import Pruning
 from kamerton.train.steps import limited, step_data, total_steps, with_begun, with_warmup
 from kamerton.train.terminal import say_ending, say_plan, say_result
 from kamerton.train.warm import Warm

@@ -12,11 +12,11 @@ from rich.console import Console
 from kamerton.config.schema import Config
 from kamerton.config.sections import mapping_at
 from kamerton.data.encode import Encoded
-from kamerton.data.module import FineTuneData
 from kamerton.errors import Fault, UserError
 from kamerton.plan.epoch import membership
 from kamerton.run.checkpoints import LAST
 from kamerton.run.directory import RunDirectory, read_config
+from kamerton.train.batches import FineTuneData
 from kamerton.train.schedule import WARMUP, curve, warmup_length
 
 

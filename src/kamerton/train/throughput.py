@@ -17,8 +17,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from kamerton.data.module import StepBatch
 from kamerton.run.directory import RunDirectory
+from kamerton.train.batches import StepBatch
 
 # Dense peak of one device in TFLOP/s: 16 bit, TF32, 32 bit. From NVIDIA's data sheets; those that print the rate of
 # sparse matrices alone are halved. The first name that a device's name contains is the one.

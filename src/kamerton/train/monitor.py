@@ -16,13 +16,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from kamerton.data.module import StepBatch
 from kamerton.monitor.detect import EVERY, Watch
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Setting, read_rows
 from kamerton.monitor.weights import NOTHING_LEARNT, Marks, marks, nothing_learnt
 from kamerton.output import echo
 from kamerton.run.directory import RunDirectory
+from kamerton.train.batches import StepBatch
 
 _GROUPS = ("train/", "perf/", "lr")
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
-from kamerton.data.module import EvalBatch, Layout, StepBatch
 from kamerton.model.adapter import trainable_state
 from kamerton.model.gradients import add_in_place
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
+from kamerton.train.batches import EvalBatch, Layout, StepBatch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
