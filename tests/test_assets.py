@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from kamerton.assets import fetch, local_data
+from kamerton.assets import fetch
 from kamerton.data.options import DataOptions
+from kamerton.data.sources import local_data
 from kamerton.errors import UserError
 
 

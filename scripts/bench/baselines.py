@@ -12,11 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from kamerton.assets import cache_dir, local_data
+from kamerton.assets import cache_dir
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
+from kamerton.data.sources import local_data
 from kamerton.decide.baselines import majority, text_of, tfidf
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table

@@ -91,11 +91,12 @@ def measure(side: str, model_name: str, steps: int) -> dict[str, float]:
 
 def prepare(model_name: str, cut: str) -> dict[str, Any]:
     """Data, model and options of the main job."""
-    from kamerton.assets import cache_dir, local_data
+    from kamerton.assets import cache_dir
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
     from kamerton.data.encode import encode
     from kamerton.data.gate import prepare as prepare_data
+    from kamerton.data.sources import local_data
     from kamerton.model.adapter import apply_adapter
     from kamerton.model.attention import ATTENTION, register_attention
     from kamerton.model.load import load_model, load_tokenizer

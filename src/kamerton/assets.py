@@ -14,11 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from kamerton.data.options import DataOptions
 from kamerton.errors import Fault, UserError
 
 _ADDRESS = re.compile(
@@ -38,24 +35,6 @@ def cache_dir() -> Path:
 def is_address(text: str) -> bool:
     """Whether `text` names a member of a wheel rather than a file."""
     return text.startswith("pypi://")
-
-
-def local_data(options: DataOptions) -> DataOptions:
-    """The same options with every wheel address replaced by its local file."""
-    return replace(
-        options,
-        path=_local(options.path),
-        train=_local(options.train),
-        validation=_local(options.validation),
-        test=_local(options.test),
-        sources={name: replace(one, path=_local(one.path)) for name, one in options.sources.items()},
-    )
-
-
-def _local(path: Any) -> Any:
-    if isinstance(path, list):
-        return [str(fetch(one)) if is_address(one) else one for one in path]
-    return str(fetch(path)) if path is not None and is_address(path) else path
 
 
 def fetch(address: str) -> Path:

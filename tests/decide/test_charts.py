@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from kamerton.decide import charts
+from kamerton.report import charts
 
 
 def rows(**columns: list[float]) -> charts.Curves:

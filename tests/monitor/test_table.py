@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.decide import charts
 from kamerton.monitor.series import read_table
 from kamerton.monitor.table import Row, Rows, parse, rows_of
+from kamerton.report import charts
 from kamerton.train.metrics_file import MetricsFile
 
 METRICS = ("train/loss", "lr-group,1", 'odd "name"', "val/loss")

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.assets import cache_dir, local_data
+from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, section, to_config
 from kamerton.config.command import Asked, refuse, run_command, say_faults
 from kamerton.config.schema import ModelOptions
 from kamerton.console import plain_console
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
+from kamerton.data.sources import local_data
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo
 from kamerton.run.model import model_faults

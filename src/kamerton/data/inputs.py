@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.assets import cache_dir, local_data
+from kamerton.assets import cache_dir
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.sources import local_data
 
 if TYPE_CHECKING:
     from kamerton.config.schema import ModelOptions

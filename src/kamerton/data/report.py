@@ -144,9 +144,9 @@ def _duplicates(report: dict[str, Any]) -> list[tuple[str, int]]:
 def _environment(escaped: bool) -> Any:
     import jinja2
 
-    from kamerton.decide.pages import plain
+    from kamerton.report.pages import plain
 
-    loaders = [jinja2.PackageLoader("kamerton.data"), jinja2.PackageLoader("kamerton.decide")]
+    loaders = [jinja2.PackageLoader("kamerton.data"), jinja2.PackageLoader("kamerton.report")]
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         autoescape=escaped,

@@ -9,7 +9,9 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from kamerton.assets import fetch, is_address
 from kamerton.data.commands import name_as, parquet_of, renamed, setting
 from kamerton.data.options import FORMATS, Columns, DataOptions, Source
 from kamerton.data.sniff import HEAD, foreign
@@ -180,3 +182,21 @@ def _twice(files: list[DataFile]) -> list[Fault]:
             message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
             faults.append(Fault("bad-value", message, "name each file once", str(file.path)))
     return faults
+
+
+def local_data(options: DataOptions) -> DataOptions:
+    """The same options with every wheel address replaced by its local file."""
+    return replace(
+        options,
+        path=_local(options.path),
+        train=_local(options.train),
+        validation=_local(options.validation),
+        test=_local(options.test),
+        sources={name: replace(one, path=_local(one.path)) for name, one in options.sources.items()},
+    )
+
+
+def _local(path: Any) -> Any:
+    if isinstance(path, list):
+        return [str(fetch(one)) if is_address(one) else one for one in path]
+    return str(fetch(path)) if path is not None and is_address(path) else path

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton import words
 from kamerton.decide import compare, interval_charts
-from kamerton.decide.charts import shortened
 from kamerton.decide.compare import Comparison, Slice
 from kamerton.decide.interval_charts import Mark
-from kamerton.decide.pages import moment, write_pages
 from kamerton.decide.words import verdict_word
 from kamerton.mask import masked
+from kamerton.report.charts import shortened
+from kamerton.report.pages import moment, write_pages
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +31,7 @@ LONGEST_TITLE = 30
 def write_comparison(folder: Path) -> Path:
     """Write report.html, report.md and report.json beside the comparison.json in `folder`; the path of the first."""
     comparison = compare.read(folder)
-    return write_pages(folder, "comparison", contents(comparison), figures(comparison))
+    return write_pages(folder, "kamerton.decide", "comparison", contents(comparison), figures(comparison))
 
 
 def contents(comparison: Comparison) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from kamerton import words
 from kamerton.decide import interval_charts, verdict
-from kamerton.decide.pages import moment, plain, write_pages
 from kamerton.decide.report import common_contents, confusion_figure, elapsed
 from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.report.pages import moment, plain, write_pages
 
 FILE = "cross_validation.json"
 OUT_OF_FOLD = "out_of_fold"
@@ -30,7 +30,7 @@ def write_cross_report(folder: Path, *, state: str | None = None) -> Path:
     spread = values["summary"]["spread"]
     titles = {"accuracy": "Accuracy", "f1": "F1 (macro)"} if "accuracy" in spread else {"loss": "Loss"}
     figures = {"folds": interval_charts.folds(spread, titles), "confusion": confusion_figure(run.tuned)}
-    return write_pages(folder, "cross_validation", values, figures)
+    return write_pages(folder, "kamerton.decide", "cross_validation", values, figures)
 
 
 def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kamerton.decide.charts import BLUE, ORANGE, shortened, styled
 from kamerton.decide.folds import Spread
+from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -38,10 +38,11 @@ class Training:
 
 def training_of(run: Scored) -> Training:
     """The prepared data of a run, if they are still those it was trained on."""
-    from kamerton.assets import cache_dir, local_data
+    from kamerton.assets import cache_dir
     from kamerton.config.check import section
     from kamerton.data.gate import prepare
     from kamerton.data.options import DataOptions, SplitOptions
+    from kamerton.data.sources import local_data
 
     fingerprint = (run.record.get("data") or {}).get("fingerprint")
     data, split = section(DataOptions, run.config, "data"), section(SplitOptions, run.config, "split")

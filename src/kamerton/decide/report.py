@@ -16,12 +16,13 @@ import pyarrow as pa
 import yaml
 
 from kamerton import words
-from kamerton.decide import charts, verdict
+from kamerton.decide import verdict
 from kamerton.decide.examples import SHOWN, browsed, changed, is_right, worst
-from kamerton.decide.pages import moment, plain, sentence, write_pages
 from kamerton.decide.run_files import RunFiles, read_run
 from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
+from kamerton.report import charts
+from kamerton.report.pages import moment, plain, sentence, write_pages
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import confusion, per_class
 from kamerton.shell import command_line
@@ -50,7 +51,7 @@ def write_report(run_dir: Path, *, state: str | None = None) -> Path:
     """
     run = read_run(run_dir)
     run.record.update({} if state is None else {"state": state})
-    return write_pages(run_dir, "run", contents(run), _figures(run))
+    return write_pages(run_dir, "kamerton.decide", "run", contents(run), _figures(run))
 
 
 def contents(run: RunFiles) -> dict[str, Any]:

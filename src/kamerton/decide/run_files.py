@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from kamerton.decide.baselines import NAMES, table_path
-from kamerton.decide.charts import Curves
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.mask import masked
 from kamerton.monitor.series import read_table
+from kamerton.report.charts import Curves
 from kamerton.score.table import read_scores
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kamerton.assets import cache_dir, local_data
+from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, PriceOptions
 from kamerton.config.targets import check_targets
 from kamerton.data.gate import Prepared, prepare
+from kamerton.data.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
 from kamerton.providers.convert import ChatFile, chat_file, check_chat

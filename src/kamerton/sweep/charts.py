@@ -9,8 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kamerton.decide.charts import BLUE, ORANGE, shortened, styled
 from kamerton.decide.interval_charts import COLOURS, OPEN
+from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 from kamerton.sweep.summary import Row
 
 MOST_LINES = 200  # trials of a figure with a line for each: the last ones

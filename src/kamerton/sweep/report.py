@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from optuna import Study
 
 from kamerton import words
-from kamerton.decide.pages import plain, write_pages
 from kamerton.mask import mask_text, masked
+from kamerton.report.pages import plain, write_pages
 from kamerton.run.directory import read_record
 from kamerton.shell import command_line
 from kamerton.sweep import charts
@@ -39,7 +39,7 @@ def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()
     titles = [_title(name) for name in names]
     shares = importance(study)
     values = contents(study, end, found, names, list(commands), shares)
-    return write_pages(end.directory, "sweep", values, _figures(study, found, titles, shares))
+    return write_pages(end.directory, "kamerton.sweep", "sweep", values, _figures(study, found, titles, shares))
 
 
 def contents(

@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from kamerton.assets import local_data
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
-from kamerton.data.sources import find_files
+from kamerton.data.sources import find_files, local_data
 from kamerton.model.load import TINY, load_tokenizer
 from kamerton.run.model import load_base
 

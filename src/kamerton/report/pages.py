@@ -19,8 +19,8 @@ import jinja2
 from markupsafe import Markup
 
 from kamerton import words
-from kamerton.decide import charts
 from kamerton.files import write_text
+from kamerton.report import charts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 _MARKDOWN_MARKUP = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])\(")
 
 
-def write_pages(folder: Path, kind: str, values: Mapping[str, Any], figures: Mapping[str, go.Figure | None]) -> Path:
-    """Write report.html, report.md and report.json into `folder`, by the templates of `kind`; the path of the first.
+def write_pages(
+    folder: Path, package: str, kind: str, values: Mapping[str, Any], figures: Mapping[str, go.Figure | None]
+) -> Path:
+    """Write report.html, report.md and report.json into `folder` and return the path of report.html.
 
-    `values` are plain values; they are what report.json holds.
+    The templates are `kind.html.j2` and `kind.md.j2` in the folder `templates` of a package, which may extend those
+    of this one. `values` are plain values; report.json holds them.
     """
     from plotly.offline import get_plotlyjs
 
-    page = _environment(autoescape=True).get_template(f"{kind}.html.j2")
-    text = _environment(autoescape=False, finalize=_markdown).get_template(f"{kind}.md.j2")
+    page = _environment(package, autoescape=True).get_template(f"{kind}.html.j2")
+    text = _environment(package, autoescape=False, finalize=_markdown).get_template(f"{kind}.md.j2")
     drawn = {name: charts.to_html(figure, f"figure-{name}") for name, figure in figures.items() if figure}
     write_text(folder / "report.json", json.dumps(jsonable(values), indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "report.md", text.render(values))
@@ -55,9 +58,9 @@ def jsonable(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def _environment(**options: Any) -> jinja2.Environment:
+def _environment(package: str, **options: Any) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kamerton.decide"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in (package, "kamerton.report")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,1 @@
+"""What every report page shares: page shell, charts, templates."""
