@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from kamerton.commands.prepare import data_faults
 from kamerton.config.check import section, to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
+from kamerton.config.hosted import is_hosted
 from kamerton.config.origin import key_of
 from kamerton.config.schema import Config, CvOptions
 from kamerton.config.secrets import writable
@@ -22,7 +23,6 @@ from kamerton.data.options import SplitOptions
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed
 from kamerton.mask import mask_text
 from kamerton.output import echo
-from kamerton.providers.options import is_hosted
 from kamerton.quiet import quiet_training
 from kamerton.run.directory import read_record
 from kamerton.run.opening import finished_run
@@ -104,7 +104,7 @@ def _done_before(values: dict[str, Any], asked: Asked) -> Done | None:
 
 def _hosted(values: dict[str, Any], asked: Asked) -> Done | None:
     """A model that is trained at an endpoint."""
-    from kamerton.providers.openai import dry_run, train_hosted
+    from kamerton.hosted.openai import dry_run, train_hosted
 
     config, overrides = to_config(values), [*asked.search, *map(mask_text, asked.overrides)]
     if config.model.dry_run:
@@ -154,7 +154,7 @@ def deep_faults(values: dict[str, Any]) -> list[Fault]:
     quiet_training()
     elsewhere = elsewhere_faults(values)
     if is_hosted(values):
-        from kamerton.providers.plan import plan_faults
+        from kamerton.hosted.plan import plan_faults
 
         return [*elsewhere, *plan_faults(values)]
     return [*elsewhere, *data_faults(_as_split(values)), *build_faults(values)]

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from hydra_plugins.kamerton._overrides import override
 from kamerton.data.options import FORMATS
-from kamerton.providers.names import hosted_name
+from kamerton.hosted.names import hosted_name
 from kamerton.words import did_you_mean
 
 # The arguments of transformers' Trainer, TRL, LLaMA-Factory and OpenAI's API.

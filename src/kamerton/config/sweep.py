@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
+from kamerton.config.hosted import sweep_fault
 from kamerton.config.places import NAME, NAME_RULE
 from kamerton.config.schema import Objective, SweepOptions
 from kamerton.config.sections import mapping_at
 from kamerton.direction import higher_is_better
 from kamerton.errors import Fault
-from kamerton.providers.options import sweep_fault
 
 Values = Mapping[str, Any]
 

@@ -7,10 +7,10 @@ from pathlib import PurePath
 from typing import Any
 
 from kamerton.config.derived import watches
+from kamerton.config.hosted import check_hosted
 from kamerton.config.sections import mapping_at
 from kamerton.direction import mode_of
 from kamerton.errors import Fault
-from kamerton.providers.options import check_hosted
 from kamerton.words import did_you_mean
 
 

@@ -15,8 +15,8 @@ from kamerton.config.origin import key_of
 from kamerton.config.secrets import named, writable
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
+from kamerton.hosted.names import hosted_name
 from kamerton.mask import mask_text
-from kamerton.providers.names import hosted_name
 
 OCCASIONS = 10  # validations or checkpoints of a run, where a strategy is "steps" without a number of them
 LONGEST = 50  # steps between them

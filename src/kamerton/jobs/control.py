@@ -17,12 +17,12 @@ from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, other_places, split_search
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.hosted.control import at_work_elsewhere, end_remote, endpoint_of
 from kamerton.jobs.config import checked, composing
 from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import Holder, holder
 from kamerton.mask import MASK
-from kamerton.providers.control import at_work_elsewhere, end_remote, endpoint_of
 from kamerton.run.changes import as_begun, changed_faults, differences
 from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping
 from kamerton.run.opening import FINISHED, LOCK, own

@@ -26,8 +26,8 @@ from kamerton.data.example import DataExample
 from kamerton.decide.statistics import intervals
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
+from kamerton.hosted.answer import engine_for
 from kamerton.mask import mask_text, masked
-from kamerton.providers.answer import engine_for
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
 from kamerton.score.answers import make_prompts

@@ -10,7 +10,7 @@ from kamerton.config.schema import Config, ModelOptions
 from kamerton.console import count_bar
 from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault, UserError
-from kamerton.providers.plan import Plan
+from kamerton.hosted.plan import Plan
 from kamerton.run.directory import RunDirectory
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from kamerton.config.hosted import unused
 from kamerton.config.schema import Config
 from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
@@ -26,11 +27,10 @@ from kamerton.decide.report import write_report
 from kamerton.endpoint import Endpoint, connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
-from kamerton.providers.answer import score_hosted
-from kamerton.providers.follow import Follower, follow
-from kamerton.providers.options import unused
-from kamerton.providers.plan import Plan, ignored_words, make_plan, say_plan
-from kamerton.providers.remote import Sleep, create_job, upload
+from kamerton.hosted.answer import score_hosted
+from kamerton.hosted.follow import Follower, follow
+from kamerton.hosted.plan import Plan, ignored_words, make_plan, say_plan
+from kamerton.hosted.remote import Sleep, create_job, upload
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
 from kamerton.shell import command_line

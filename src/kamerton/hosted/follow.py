@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from kamerton.endpoint import passes, said
+from kamerton.hosted.plan import Plan
+from kamerton.hosted.progress import Rows, latest, merge, metric_row, step_of, write_rows
+from kamerton.hosted.remote import Sleep
 from kamerton.monitor.series import read_rows
-from kamerton.providers.plan import Plan
-from kamerton.providers.progress import Rows, latest, merge, metric_row, step_of, write_rows
-from kamerton.providers.remote import Sleep
 from kamerton.run.directory import ENDED, RunDirectory, read_events
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from kamerton.data.gate import Prepared, prepare
 from kamerton.data.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
-from kamerton.providers.convert import ChatFile, chat_file, check_chat
-from kamerton.providers.cost import (
+from kamerton.hosted.convert import ChatFile, chat_file, check_chat
+from kamerton.hosted.cost import (
     Estimate,
     Price,
     cost_words,

@@ -12,8 +12,8 @@ import pytest
 
 from kamerton import endpoint as addresses
 from kamerton.errors import Cancelled, Interrupted, RunFailed, UserError
+from kamerton.hosted import openai as page
 from kamerton.monitor.series import read_rows
-from kamerton.providers import openai as page
 from kamerton.score.table import read_scores
 from support.imitation import Imitation, failing
 

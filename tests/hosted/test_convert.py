@@ -10,10 +10,10 @@ import pytest
 
 from kamerton.data.chat import chat_fields
 from kamerton.data.example import DataExample, Message
+from kamerton.hosted.convert import chat_file, chat_line, check_chat
+from kamerton.hosted.names import hosted_name
+from kamerton.hosted.progress import Rows, latest, merge, metric_row, write_rows
 from kamerton.monitor.series import read_rows
-from kamerton.providers.convert import chat_file, chat_line, check_chat
-from kamerton.providers.names import hosted_name
-from kamerton.providers.progress import Rows, latest, merge, metric_row, write_rows
 
 CHAT = DataExample(
     (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hi.", 0.0), Message("user", "Why?")),

@@ -9,10 +9,10 @@ import pytest
 from kamerton.cli import main
 from kamerton.commands.train import deep_faults
 from kamerton.config.faults import check_overrides
+from kamerton.config.hosted import unused
 from kamerton.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.errors import UserError
 from kamerton.jobs.config import checked, model_overrides
-from kamerton.providers.options import unused
 
 HOSTED = ["model=openai", "model.name=gpt-3.5-turbo", "data=jsonl", "data.near_duplicates=null"]
 

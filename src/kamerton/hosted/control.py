@@ -18,8 +18,8 @@ from kamerton.endpoint import (
 )
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.hosted.remote import find_job
 from kamerton.locks import hold
-from kamerton.providers.remote import find_job
 from kamerton.run.directory import ENDED, RunDirectory, read_record
 from kamerton.run.opening import LOCK
 

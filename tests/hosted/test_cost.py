@@ -7,7 +7,7 @@ import tiktoken
 
 from kamerton.data.example import DataExample, Message
 from kamerton.endpoint import OPENAI
-from kamerton.providers.cost import Price, count_tokens, estimate, find_price, over_limit, shown, too_long
+from kamerton.hosted.cost import Price, count_tokens, estimate, find_price, over_limit, shown, too_long
 
 BYTES = tiktoken.Encoding(  # a real encoding, of single bytes, that needs no download
     "bytes", pat_str=r"[\s\S]", mergeable_ranks={bytes([byte]): byte for byte in range(256)}, special_tokens={}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kamerton.endpoint import UPLOAD_S, passes
-from kamerton.providers.convert import ChatFile
+from kamerton.hosted.convert import ChatFile
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -1,0 +1,1 @@
+"""Fine-tuning a model at a provider that hosts it."""
