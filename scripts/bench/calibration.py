@@ -3,7 +3,7 @@
     python scripts/bench/calibration.py [--draws 300]
 
 A model's confidence is drawn from a beta distribution, and it is right with that probability less `shift`. `Kamerton`
-is the interval of `kamerton.decide.calibration`; the others are the bootstrap's usual ones from the same resamples
+is the interval of `kamerton.score.calibration`; the others are the bootstrap's usual ones from the same resamples
 (Efron and Tibshirani, 1993: percentile, bias-corrected; Davison and Hinkley, 1997: basic).
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from kamerton.decide.calibration import difference_bounds, error_bounds, overestimate
+from kamerton.score.calibration import difference_bounds, error_bounds, overestimate
 from kamerton.score.metrics import ECE_BINS, calibration_error
 
 Floats = NDArray[np.float64]

@@ -28,7 +28,7 @@ from kamerton.decide.significance import (
     sign_flip,
     swaps,
 )
-from kamerton.decide.statistics import swapped
+from kamerton.score.intervals import swapped
 from kamerton.score.table import scores_table
 
 LEVEL = 0.05

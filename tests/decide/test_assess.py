@@ -16,7 +16,7 @@ from kamerton.decide.errors import changes
 from kamerton.decide.sides import Group, Scored
 from kamerton.decide.significance import holm, mcnemar
 from kamerton.decide.slices import slice_by, slice_metrics
-from kamerton.decide.statistics import paired_difference
+from kamerton.score.intervals import paired_difference
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 

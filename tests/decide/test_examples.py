@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from kamerton.decide.examples import LONGEST_TEXT, changed, is_right, worst
-from kamerton.decide.statistics import joined
+from kamerton.score.intervals import joined
 
 
 def test_the_worst_are_wrong_and_come_by_falling_nll(synthetic: SimpleNamespace) -> None:

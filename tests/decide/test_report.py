@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.decide.report import duration, plain, write_report
-from kamerton.decide.statistics import intervals
 from kamerton.errors import UserError
+from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
 from kamerton.words import number
 

@@ -16,12 +16,12 @@ from blocks import ROOT, Command
 
 from kamerton.cli import main
 from kamerton.commands.compare import ROOT as COMPARE
-from kamerton.commands.evaluate import ROOT as EVALUATE
 from kamerton.commands.runs import _parser as runs_parser
 from kamerton.commands.serve import _parser as serve_parser
 from kamerton.commands.serve import to_settings
 from kamerton.config.command import _flags
 from kamerton.config.faults import TRAIN, find_faults
+from kamerton.score.options import ROOT as EVALUATE
 
 ROOTS = {"train": TRAIN, "prepare": TRAIN, "evaluate": EVALUATE, "compare": COMPARE}
 # Added to a command that runs, whatever it is: a tiny model instead of the default one, few steps, small data.

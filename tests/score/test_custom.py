@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from kamerton.config.targets import check_targets, metric_function
-from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.direction import LOWER_IS_BETTER
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.custom import with_own_metrics
+from kamerton.score.intervals import intervals, paired_differences
 from kamerton.score.metrics import compute, example_scores, lower_is_better
 from kamerton.score.table import read_scores, scores_table, write_scores
 

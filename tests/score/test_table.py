@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.decide.examples import changed, worst
-from kamerton.decide.statistics import intervals
 from kamerton.errors import UserError
+from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, scores_table, write_scores
 

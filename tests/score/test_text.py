@@ -16,7 +16,7 @@ from torchmetrics.text import SQuAD
 
 from kamerton.decide.examples import is_right, worst
 from kamerton.decide.outcomes import ratios
-from kamerton.decide.statistics import intervals
+from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, example_scores
 from kamerton.score.table import scores_table
 from kamerton.score.text import normalised, text_counts, text_metrics, text_scores, tokens_13a

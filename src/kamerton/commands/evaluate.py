@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton.config.command import Asked, Done, run_command
 from kamerton.config.compose import compose_values
-from kamerton.config.faults import Root
 from kamerton.console import plain_console
 from kamerton.errors import Fault
-from kamerton.score.options import EvaluateOptions, check_evaluate, check_given
+from kamerton.score.options import ROOT, EvaluateOptions, check_given
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kamerton.score.evaluation import Evaluation
-
-ROOT = Root("evaluate", check_evaluate)
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:

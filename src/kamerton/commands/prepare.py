@@ -18,7 +18,7 @@ from kamerton.data.say import losses, schema_words, split_words, where
 from kamerton.data.sources import local_data
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo
-from kamerton.run.model import model_faults
+from kamerton.run.model import model_faults, tokenizer_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,19 +121,6 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults
-    return []
-
-
-def tokenizer_faults(model: ModelOptions) -> list[Fault]:
-    """Why the model's tokenizer cannot be loaded; none if it can."""
-    from kamerton.model.load import first_line, load_tokenizer
-
-    try:
-        load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    except Exception as error:
-        message = f"cannot load the tokenizer of {model.name!r}: {first_line(error)}"
-        fix = "give a folder or hub name that holds a tokenizer as well"
-        return [Fault("model.tokenizer", message, fix, column="model.name")]
     return []
 
 

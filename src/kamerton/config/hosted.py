@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kamerton.config.origin import key_of
@@ -86,3 +88,18 @@ def _is_used(text: str) -> bool:
 
 def _fault(message: str, fix: str, key: str) -> Fault:
     return Fault("hosted.option", message, fix, column=key)
+
+
+_HOSTED = re.compile(r"(gpt-|chatgpt-|ft:|o[134](-|$))[^/]*")
+
+
+_ON_THE_HUB = "openai/gpt-oss"  # open weights, of the hub's user that has the same name
+
+
+def hosted_name(name: str) -> str | None:
+    """The model's name at its endpoint; None for one of the hub, a folder, or an option of the group `model`."""
+    if Path(name).expanduser().exists():
+        return None
+    if name.startswith("openai/") and not name.startswith(_ON_THE_HUB):
+        return name.removeprefix("openai/")
+    return name if _HOSTED.fullmatch(name) else None

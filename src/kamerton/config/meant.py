@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from hydra_plugins.kamerton._overrides import override
+from kamerton.config.hosted import hosted_name
 from kamerton.data.options import FORMATS
-from kamerton.hosted.names import hosted_name
 from kamerton.words import did_you_mean
 
 # The arguments of transformers' Trainer, TRL, LLaMA-Factory and OpenAI's API.

@@ -17,7 +17,6 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from kamerton.decide.calibration import ECE, cut, difference_bounds, error_bounds, overestimate
 from kamerton.decide.compare import Difference, Estimate, Side, Verdict
 from kamerton.decide.notices import PER_TOKEN, same_tokens
 from kamerton.decide.outcomes import Ratio, ratios
@@ -37,7 +36,8 @@ from kamerton.decide.significance import (
     permutation_test,
     swaps,
 )
-from kamerton.decide.statistics import RESAMPLES, Values, percentiles, resample, swapped
+from kamerton.score.calibration import ECE, cut, difference_bounds, error_bounds, overestimate
+from kamerton.score.intervals import RESAMPLES, Values, percentiles, resample, swapped
 from kamerton.score.metrics import calibration_counts, compute, lower_is_better
 
 Flips = Iterable[NDArray[np.uint8]]

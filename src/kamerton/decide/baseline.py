@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kamerton.decide.baselines import NAMES, table_path
 from kamerton.decide.compare import Notice
 from kamerton.decide.side_names import short
 from kamerton.decide.sides import BASE, Group, Scored, find, group, read_table
 from kamerton.errors import Fault, UserError
+from kamerton.score.baselines import NAMES, table_path
 
 
 def choose_baseline(baseline: str, groups: Sequence[Group], split: str) -> tuple[Group, list[Group], list[Notice]]:

@@ -19,11 +19,11 @@ from kamerton import words
 from kamerton.decide import verdict
 from kamerton.decide.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.run_files import RunFiles, read_run
-from kamerton.decide.statistics import RESAMPLES, joined
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
 from kamerton.score.columns import is_labelled
+from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
 from kamerton.shell import command_line
 from kamerton.words import duration, early_ending

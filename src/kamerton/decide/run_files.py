@@ -16,12 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from kamerton.decide.baselines import NAMES, table_path
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.mask import masked
 from kamerton.monitor.series import read_table
 from kamerton.report.charts import Curves
+from kamerton.score.baselines import NAMES, table_path
 from kamerton.score.table import read_scores
 
 
@@ -29,7 +29,7 @@ from kamerton.score.table import read_scores
 class RunFiles:
     """What one run directory holds; `absent` says for each missing part (by file name) why it is missing.
 
-    `baselines` are score tables by name (`kamerton.decide.baselines`).
+    `baselines` are score tables by name (`kamerton.score.baselines`).
     """
 
     path: Path

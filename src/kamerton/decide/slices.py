@@ -22,7 +22,7 @@ from kamerton.decide.compare import Slice
 from kamerton.decide.fields import Groups
 from kamerton.decide.outcomes import Ratio
 from kamerton.decide.significance import LEVEL, Runs, Spread, Test, holm, mcnemar, over_seeds_and_examples, sign_flip
-from kamerton.decide.statistics import percentiles
+from kamerton.score.intervals import percentiles
 from kamerton.score.metrics import finite
 
 RESAMPLES = 1000

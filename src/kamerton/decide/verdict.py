@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kamerton.decide.baselines import SOURCE
 from kamerton.decide.run_files import RunFiles
-from kamerton.decide.statistics import intervals, paired_differences
 from kamerton.errors import UserError
+from kamerton.score.baselines import SOURCE
 from kamerton.score.columns import is_labelled
+from kamerton.score.intervals import intervals, paired_differences
 from kamerton.score.metrics import compute, lower_is_better
 from kamerton.words import TITLES, bounds_text, number, signed
 

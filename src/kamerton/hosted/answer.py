@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from rich.console import Console
 
-from kamerton.config.schema import Config, ModelOptions
+from kamerton.config.schema import Config
 from kamerton.console import count_bar
-from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault, UserError
 from kamerton.hosted.plan import Plan
 from kamerton.run.directory import RunDirectory
@@ -16,18 +13,10 @@ from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table
 from kamerton.score.hosted import hosted_answers
 from kamerton.score.metrics import compute
-from kamerton.score.options import EngineOptions
+from kamerton.score.options import EngineOptions, engine_for
 from kamerton.score.split import decoding_of
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.callbacks import StopRequest
-
-
-def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
-    """What answers for a model: of a hosted one its endpoint, whatever was not typed otherwise."""
-    if model.provider is None or given.kind != "local":
-        return given
-    endpoint = find_endpoint(model.base_url, model.key)
-    return dataclasses.replace(given, kind="hosted", url=endpoint.url, key=endpoint.key)
 
 
 def score_hosted(

@@ -22,7 +22,6 @@ from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
 from kamerton.console import plain_console
 from kamerton.data.report import manifest
-from kamerton.decide.baselines import write_baselines
 from kamerton.decide.report import write_report
 from kamerton.endpoint import Endpoint, connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
@@ -33,6 +32,7 @@ from kamerton.hosted.plan import Plan, ignored_words, make_plan, say_plan
 from kamerton.hosted.remote import Sleep, create_job, upload
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
+from kamerton.score.baselines import write_baselines
 from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.lifecycle import recorded

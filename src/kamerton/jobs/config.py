@@ -11,11 +11,11 @@ from typing import Any, Literal
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_config, config_loader, force, plain, searching
 from kamerton.config.faults import find_faults
+from kamerton.config.hosted import hosted_name
 from kamerton.config.origin import key_of
 from kamerton.config.secrets import named, writable
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
-from kamerton.hosted.names import hosted_name
 from kamerton.mask import mask_text
 
 OCCASIONS = 10  # validations or checkpoints of a run, where a strategy is "steps" without a number of them

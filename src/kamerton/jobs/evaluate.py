@@ -145,7 +145,7 @@ def _table(path: Path) -> Path:
 
 
 def _of_table(model_id: str, path: Path) -> EvaluationResult:
-    from kamerton.decide.statistics import intervals
+    from kamerton.score.intervals import intervals
     from kamerton.score.metrics import compute
     from kamerton.score.table import read_scores
 
@@ -157,12 +157,11 @@ def _of_table(model_id: str, path: Path) -> EvaluationResult:
 def _evaluated(root: Path, overrides: Sequence[str]) -> Path:
     """The directory of the evaluation that `kamerton evaluate` would make."""
 
-    from kamerton.commands.evaluate import ROOT
     from kamerton.config.check import to_options
     from kamerton.config.compose import compose_values
     from kamerton.config.faults import find_faults
     from kamerton.score.evaluation import run_evaluation
-    from kamerton.score.options import EvaluateOptions, check_given
+    from kamerton.score.options import ROOT, EvaluateOptions, check_given
 
     typed = [*overrides, override("paths.outputs", str(root))]
     with composing:

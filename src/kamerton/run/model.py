@@ -92,3 +92,16 @@ def model_faults(values: Mapping[str, Any]) -> list[Fault]:
     if model is None:
         return []
     return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+
+
+def tokenizer_faults(model: ModelOptions) -> list[Fault]:
+    """Why the model's tokenizer cannot be loaded; none if it can."""
+    from kamerton.model.load import first_line, load_tokenizer
+
+    try:
+        load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    except Exception as error:
+        message = f"cannot load the tokenizer of {model.name!r}: {first_line(error)}"
+        fix = "give a folder or hub name that holds a tokenizer as well"
+        return [Fault("model.tokenizer", message, fix, column="model.name")]
+    return []

@@ -23,10 +23,8 @@ from rich.console import Console
 from kamerton.config.secrets import writable
 from kamerton.console import count_bar
 from kamerton.data.example import DataExample
-from kamerton.decide.statistics import intervals
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
-from kamerton.hosted.answer import engine_for
 from kamerton.mask import mask_text, masked
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
@@ -35,8 +33,9 @@ from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.elsewhere import answered_table
 from kamerton.score.hosted import check_hosted, hosted_answers
+from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
-from kamerton.score.options import EvaluateOptions
+from kamerton.score.options import EvaluateOptions, engine_for
 from kamerton.score.split import choose_mode, decoding_of, passes, score_split
 from kamerton.score.subject import Loaded, Subject, find_subject, slug
 from kamerton.score.table import write_scores

@@ -3,7 +3,7 @@
 Everything is float64; what is undefined is None, never NaN.
 
 Counts of labels come from torchmetrics, those of texts from `kamerton.score.text`. The ratios are taken here
-because torchmetrics divides in float32, and because the bootstrap (`kamerton.decide.statistics`) needs the very
+because torchmetrics divides in float32, and because the bootstrap (`kamerton.score.intervals`) needs the very
 same formulas for thousands of resamples at once. A column `metric:NAME` holds the values of a metric of one's own,
 whose value is their mean; the schema metadata may hold values of metrics of the whole table (`kamerton.score.custom`).
 """

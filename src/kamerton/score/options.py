@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -9,10 +10,12 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from kamerton.config.check import check_classes, check_schema
+from kamerton.config.faults import Root
 from kamerton.config.places import check_places
 from kamerton.config.schema import BatchOptions, Config, ModelOptions, Node, PathOptions, ScoreOptions
 from kamerton.config.targets import check_targets
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault
 
 
@@ -130,3 +133,14 @@ def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _fault(message: str, fix: str, key: str) -> Fault:
     return Fault("config.value", message, fix, column=key)
+
+
+def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
+    """What answers for a model: of a hosted one its endpoint, whatever was not typed otherwise."""
+    if model.provider is None or given.kind != "local":
+        return given
+    endpoint = find_endpoint(model.base_url, model.key)
+    return dataclasses.replace(given, kind="hosted", url=endpoint.url, key=endpoint.key)
+
+
+ROOT = Root("evaluate", check_evaluate)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from kamerton.assets import cache_dir
-from kamerton.commands.prepare import tokenizer_faults
 from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.inputs import encode_splits
@@ -17,6 +16,7 @@ from kamerton.data.sources import local_data
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
+from kamerton.run.model import tokenizer_faults
 from kamerton.score.subject import Subject, without_adapter
 
 SPLIT = "test"

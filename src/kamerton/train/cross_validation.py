@@ -26,7 +26,6 @@ from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
 from kamerton.data.report import manifest
-from kamerton.decide.baselines import previous, table_path
 from kamerton.decide.cross_report import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
@@ -34,6 +33,7 @@ from kamerton.files import write_text
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.run.opening import open_run
 from kamerton.run.ranks import RUN_DIR, part_ways, place
+from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute

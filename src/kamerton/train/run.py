@@ -25,7 +25,6 @@ from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
 from kamerton.data.report import manifest
-from kamerton.decide.baselines import write_baselines
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import count_parameters
@@ -38,6 +37,7 @@ from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train, uses_kernels
 from kamerton.run.opening import open_run
 from kamerton.run.ranks import place
+from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.split import choose_mode, passes, score_split

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kamerton.decide import statistics
-from kamerton.decide.statistics import intervals, joined, paired_difference, paired_differences
 from kamerton.errors import UserError
+from kamerton.score import intervals as statistics
+from kamerton.score.intervals import intervals, joined, paired_difference, paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 

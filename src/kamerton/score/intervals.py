@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kamerton.decide.calibration import ECE, difference_bounds, error_bounds, overestimate
 from kamerton.errors import Fault, UserError
+from kamerton.score.calibration import ECE, difference_bounds, error_bounds, overestimate
 from kamerton.score.columns import is_labelled, label_indices, labels_of
 from kamerton.score.metrics import calibration_counts, calibration_error, label_metrics, own_of_whole, summed_counts
 

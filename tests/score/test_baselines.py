@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.data.example import DataExample
-from kamerton.decide.baselines import majority, previous, tfidf, write_baselines
 from kamerton.decide.report import write_report
-from kamerton.decide.statistics import paired_difference
+from kamerton.score.baselines import majority, previous, tfidf, write_baselines
 from kamerton.score.columns import label_probabilities
+from kamerton.score.intervals import paired_difference
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 from kamerton.words import bounds_text, number, signed
