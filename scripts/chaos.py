@@ -29,7 +29,7 @@ import peft  # noqa: F401 (what a run imports, once, before any fork)
 import pyarrow.parquet as pq
 from transformers import LlamaForCausalLM, get_scheduler  # noqa: F401
 
-import kamerton.train.run  # noqa: F401
+import kamerton.pipeline.run  # noqa: F401
 from kamerton.run.checkpoints import read_checkpoint
 
 OPTIONS = [

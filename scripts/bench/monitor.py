@@ -34,9 +34,9 @@ from kamerton.errors import RunFailed
 from kamerton.monitor.codes import CODES
 from kamerton.monitor.detect import find_issues
 from kamerton.monitor.series import Setting, read_rows
+from kamerton.pipeline.run import train
 from kamerton.quiet import quiet_training
 from kamerton.train import build
-from kamerton.train.run import train
 
 STEPS, BEGIN = 160, 80
 

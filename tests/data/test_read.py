@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamerton.data.gate import prepare
-from kamerton.data.options import Columns, DataOptions, SplitOptions
+from kamerton.data.options import Columns, DataFile, DataOptions, SplitOptions
 from kamerton.data.read import read_rows
-from kamerton.data.sources import DataFile
 from kamerton.errors import Fault, UserError
 from support.rows import pairs, question
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
-from kamerton.commands.train import deep_faults
 from kamerton.config.faults import check_overrides
 from kamerton.config.hosted import unused
 from kamerton.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.errors import UserError
+from kamerton.hosted.check import deep_faults
 from kamerton.jobs.config import checked, model_overrides
 
 HOSTED = ["model=openai", "model.name=gpt-3.5-turbo", "data=jsonl", "data.near_duplicates=null"]

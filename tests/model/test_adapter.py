@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kamerton.errors import UserError
 from kamerton.model.adapter import apply_adapter, trainable_state
+from kamerton.data.tokenize import answer_ending
 from kamerton.model.export import export
 from kamerton.model.load import load_model
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
@@ -69,7 +70,7 @@ def test_an_adapter_starts_as_its_base_model(name: str) -> None:
 def test_the_merged_export_is_a_plain_model_that_scores_the_same(name: str, tmp_path: Path) -> None:
     model = trained(name)
     expected = logits(model)
-    export(model, tiny_tokenizer(), tmp_path, merge=True)
+    export(model, tiny_tokenizer(), tmp_path, ending=answer_ending(tiny_tokenizer()), merge=True)
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
@@ -78,7 +79,7 @@ def test_the_merged_export_is_a_plain_model_that_scores_the_same(name: str, tmp_
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_the_adapter_export_scores_the_same_on_its_untouched_base(name: str, tmp_path: Path) -> None:
     model = trained(name)
-    export(model, tiny_tokenizer(), tmp_path, merge=False)
+    export(model, tiny_tokenizer(), tmp_path, ending=answer_ending(tiny_tokenizer()), merge=False)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path)
     torch.testing.assert_close(logits(loaded), logits(model), rtol=1e-4, atol=1e-5)
     merged = loaded.merge_and_unload()
@@ -87,7 +88,7 @@ def test_the_adapter_export_scores_the_same_on_its_untouched_base(name: str, tmp
 
 def test_the_merged_export_is_what_a_gguf_converter_reads(tmp_path: Path) -> None:
     """llama.cpp's converter finds tensors through gguf's own map of names, and reads configuration and tokenizer."""
-    export(trained("dora"), tiny_tokenizer(), tmp_path, merge=True)
+    export(trained("dora"), tiny_tokenizer(), tmp_path, ending=answer_ending(tiny_tokenizer()), merge=True)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert (tmp_path / "generation_config.json").exists()
@@ -107,10 +108,10 @@ def test_an_adapter_names_its_base_as_the_user_did_and_is_found_through_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    export(tiny_model(), tiny_tokenizer(), Path("base"), merge=False)
+    export(tiny_model(), tiny_tokenizer(), Path("base"), ending=answer_ending(tiny_tokenizer()), merge=False)
     model = apply_adapter(load_model("base"), kind="lora", r=4)
     train_a_little(model)
-    export(model, tiny_tokenizer(), Path("tuned"), merge=False)
+    export(model, tiny_tokenizer(), Path("tuned"), ending=answer_ending(tiny_tokenizer()), merge=False)
     assert json.loads(Path("tuned/adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     assert not [path for path in Path("tuned").iterdir() if str(tmp_path) in path.read_bytes().decode(errors="ignore")]
     torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained("tuned")), logits(model))
@@ -179,6 +180,6 @@ def test_a_model_in_four_bits_trains_the_adapter_that_its_rounded_weights_would(
     train_a_little(other)
     for name, weight in trainable_state(other).items():
         torch.testing.assert_close(trainable_state(model)[name], weight, rtol=1e-3, atol=1e-5)
-    export(model, tiny_tokenizer(), tmp_path, merge=False)
+    export(model, tiny_tokenizer(), tmp_path, ending=answer_ending(tiny_tokenizer()), merge=False)
     whole = PeftModel.from_pretrained(tiny_model(), tmp_path)
     assert 0 < (logits(whole) - logits(other)).norm() < 0.5 * (logits(whole) - logits(tiny_model())).norm()

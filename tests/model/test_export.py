@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from kamerton.data.tokenize import renderer
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.ends import end_tokens
+from kamerton.data.tokenize import answer_ending
 from kamerton.model.export import export
 from kamerton.model.load import load_model, load_tokenizer, local_base
 from kamerton.score.generate import Prompt, generate, plan_batches
@@ -137,8 +138,8 @@ def test_plain_transformers_and_peft_give_the_runs_own_greedy_answers(family: st
     prompts = [renderer(tokenizer)(question, "")[0] for question in QUESTIONS]
     expected = own_answers(model, tokenizer, prompts)
     assert any(len(answer) < SIZE for answer in expected)  # some end, so that a missed end shows
-    export(model, tokenizer, tmp_path / "merged", merge=True)
-    export(model, tokenizer, tmp_path / "adapter", merge=False)
+    export(model, tokenizer, tmp_path / "merged", ending=answer_ending(tokenizer), merge=True)
+    export(model, tokenizer, tmp_path / "adapter", ending=answer_ending(tokenizer), merge=False)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert plain_answers(plain, tmp_path / "merged", prompts) == expected
     with_adapter = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
@@ -156,7 +157,7 @@ def test_settings_of_generating_keep_what_the_model_had(tmp_path: Path) -> None:
         ("whole", load_model(str(tmp_path / "base"))),
         ("adapter", apply_adapter(load_model(str(tmp_path / "base")), kind="lora", r=4)),
     ):
-        export(model, tokenizer, tmp_path / name, merge=False)
+        export(model, tokenizer, tmp_path / name, ending=answer_ending(tokenizer), merge=False)
         settings = json.loads((tmp_path / name / "generation_config.json").read_text())
         assert settings["eos_token_id"] == [0, 1, 7]  # the tokenizer's, the template's end of turn, the model's own
         assert settings["pad_token_id"] == tokenizer.pad_token_id
@@ -175,7 +176,9 @@ def test_the_readme_of_an_export_loads_and_answers_as_it_stands(
     monkeypatch.setenv("KAMERTON_CACHE", str(tmp_path / "cache"))
     tokenizer, model = load_tokenizer("tiny"), apply_adapter(load_model("tiny", seed=3), kind="lora", r=8)
     train_to_end(model, tokenizer)
-    export(model, tokenizer, tmp_path / "model", merge=merge, base=local_base("tiny", 3))
+    export(
+        model, tokenizer, tmp_path / "model", ending=answer_ending(tokenizer), merge=merge, base=local_base("tiny", 3)
+    )
     monkeypatch.chdir(tmp_path / "model")
     names: dict[str, Any] = {}
     for block in readme_code(Path(".")):

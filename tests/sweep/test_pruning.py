@@ -17,9 +17,9 @@ from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
 
 from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
+from kamerton.pipeline.run import Part, train
 from kamerton.run.checkpoints import read_checkpoint
 from kamerton.train.pruning import Pruning
-from kamerton.train.run import Part, train
 
 NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
 

@@ -66,7 +66,7 @@ def composed(words: list[str]) -> Values:
 
 @pytest.mark.parametrize(
     ("more", "function"),
-    [((), "kamerton.train.run.train"), (("cv.folds=3",), "kamerton.train.cross_validation.cross_validate")],
+    [((), "kamerton.pipeline.run.train"), (("cv.folds=3",), "kamerton.pipeline.cross_validation.cross_validate")],
 )
 def test_an_interrupted_run_goes_on_from_any_folder(
     typed: list[str],
@@ -98,7 +98,7 @@ def test_an_interrupted_grid_goes_on_as_a_whole(
     tmp_path: Path,
 ) -> None:
     """The points that are finished are not trained again, and the one that was stopped goes on."""
-    interrupted("kamerton.train.run.train")
+    interrupted("kamerton.pipeline.run.train")
     assert main(["train", "-m", *typed, "seed=1,2"]) == 130
     one, whole = lines_of(capsys.readouterr().err)
     assert "seed=1" in one
@@ -115,7 +115,7 @@ def test_an_interrupted_grid_goes_on_as_a_whole(
         run.release()
         return type("Result", (), {"metrics": run.record["metrics"], "path": run.path})
 
-    monkeypatch.setattr("kamerton.train.run.train", train)
+    monkeypatch.setattr("kamerton.pipeline.run.train", train)
     assert main(whole[1:]) == 0
     assert trained[0] == first.name
     assert len(trained) == 2

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning.loggers
 
 from kamerton.config.compose import compose_values
-from kamerton.train.check import build_faults
+from kamerton.pipeline.check import build_faults
 
 TINY = ["model=tiny", "data=jsonl", "data.path=x", "logger=csv"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kamerton.config.command import Done, Point
-from kamerton.train.points import say_points
+from kamerton.pipeline.points import say_points
 
 
 def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:

@@ -18,10 +18,11 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.errors import Interrupted
+from kamerton.pipeline import layout, run
 from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
 from kamerton.run.ranks import RUN_DIR
-from kamerton.train import layout, run, steps
+from kamerton.train import steps
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest
 

@@ -18,8 +18,8 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.model.tiny import tiny_model
-from kamerton.train.run import RunResult, train
-from kamerton.train.warm import Warm, sharing_weights
+from kamerton.pipeline.run import RunResult, train
+from kamerton.pipeline.warm import Warm, sharing_weights
 
 Configure = Callable[..., Config]
 SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=3"]
@@ -65,16 +65,16 @@ def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> N
 
 def test_nothing_is_loaded_twice(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.data.gate
+    import kamerton.pipeline.layout
+    import kamerton.pipeline.warm
     import kamerton.run.model
-    import kamerton.train.layout
-    import kamerton.train.warm
 
     calls: list[str] = []
     for module, name in (
         (kamerton.run.model, "load_model"),
-        (kamerton.train.warm, "load_tokenizer"),
+        (kamerton.pipeline.warm, "load_tokenizer"),
         (kamerton.data.gate, "prepare"),
-        (kamerton.train.layout, "check_loss"),
+        (kamerton.pipeline.layout, "check_loss"),
     ):
         plain = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _p=plain, _n=name, **k: calls.append(_n) or _p(*a, **k))
@@ -137,17 +137,17 @@ def test_a_run_that_has_ended_holds_no_model(
     configure: Configure, adapter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once: Python's search for circles of objects may come many points later."""
-    import kamerton.train.run
+    import kamerton.pipeline.run
 
     held: list[Any] = []
-    plain = kamerton.train.run.to_train
+    plain = kamerton.pipeline.run.to_train
 
     def to_train(config: Config, model: Any) -> Any:
         tuned = plain(config, model)
         held.append(weakref.ref(next(weight for weight in tuned.parameters() if weight.requires_grad)))
         return tuned
 
-    monkeypatch.setattr(kamerton.train.run, "to_train", to_train)
+    monkeypatch.setattr(kamerton.pipeline.run, "to_train", to_train)
     gc.disable()
     try:
         for rate in (
@@ -164,7 +164,7 @@ def test_the_folds_of_a_cross_validation_share_the_base_model(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import kamerton.run.model
-    from kamerton.train.cross_validation import cross_validate
+    from kamerton.pipeline.cross_validation import cross_validate
 
     calls: list[str] = []
     plain = kamerton.run.model.load_model

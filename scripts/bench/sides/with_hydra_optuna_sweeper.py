@@ -20,9 +20,9 @@ from rich.console import Console
 
 import hydra_plugins
 from kamerton.config.check import to_config
+from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.warm import Warm
 from kamerton.quiet import quiet_training
-from kamerton.train.run import Part, train
-from kamerton.train.warm import Warm
 
 # Hydra looks for plugins here: Kamerton's own sweeper has the same name, and must not be found.
 hydra_plugins.__path__ = [path for path in hydra_plugins.__path__ if (Path(path) / "hydra_optuna_sweeper").is_dir()]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, section, to_config
 from kamerton.config.command import Asked, refuse, run_command, say_faults
 from kamerton.config.schema import ModelOptions
 from kamerton.console import plain_console
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.say import losses, schema_words, split_words, where
-from kamerton.data.sources import local_data
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo
-from kamerton.run.model import model_faults, tokenizer_faults
+from kamerton.pipeline.check import data_faults
+from kamerton.run.model import model_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,38 +88,6 @@ def _write_refusal(refused: DataError, values: dict[str, Any]) -> list[Path]:
 def _folder(outputs: str, name: str, asked: Path) -> Path:
     """Where the report of a data set goes: the same files and options have the same place."""
     return Path(outputs).absolute() / name / f"data-{asked.name[:8]}"
-
-
-def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
-    """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
-
-    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` puts the faults
-    of data that cannot be used.
-    """
-    from kamerton.data.gate import DataError, prepare
-    from kamerton.data.inputs import load_inputs
-    from kamerton.data.sources import find_files, has_formats
-
-    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
-    if data is None:
-        return []  # said already
-    if split is None or check_data_options(data) or check_split_options(split):
-        return find_files(data)[1] if has_formats(data) else []  # the rest needs sound options
-    model = section(ModelOptions, values, "model")
-    try:
-        if model is None or model.provider or model_faults(values):
-            prepare(local_data(data), split, cache=cache_dir() / "data")
-        else:
-            load_inputs(data, split, model)
-    except UserError as error:
-        if refuse is not None and isinstance(error, DataError):
-            return refuse(error)
-        return list(error.faults)
-    except Exception:  # a tokenizer's files may hold anything
-        if model is None or not (faults := tokenizer_faults(model)):
-            raise
-        return faults
-    return []
 
 
 def _prepare(config: Config, shown: int) -> None:

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from kamerton.commands.prepare import data_faults
-from kamerton.config.check import section, to_config
+from kamerton.config.check import to_config
 from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
 from kamerton.config.hosted import is_hosted
 from kamerton.config.origin import key_of
-from kamerton.config.schema import Config, CvOptions
+from kamerton.config.schema import Config
 from kamerton.config.secrets import writable
-from kamerton.data.options import SplitOptions
-from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed
+from kamerton.errors import Cancelled, Interrupted, RunFailed
+from kamerton.hosted.check import deep_faults
 from kamerton.mask import mask_text
 from kamerton.output import echo
 from kamerton.quiet import quiet_training
@@ -30,7 +29,7 @@ from kamerton.shell import train_line
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
-    from kamerton.train.warm import Warm
+    from kamerton.pipeline.warm import Warm
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -52,11 +51,11 @@ def train_command(arguments: Sequence[str]) -> int:
             return done
         if is_hosted(values):
             return _hosted(values, asked)
+        from kamerton.pipeline.cross_validation import cross_validate
+        from kamerton.pipeline.run import train
+        from kamerton.pipeline.warm import Warm
         from kamerton.run.ranks import part_ways
         from kamerton.sweep.job import trial_job
-        from kamerton.train.cross_validation import cross_validate
-        from kamerton.train.run import train
-        from kamerton.train.warm import Warm
 
         config = to_config(values)
         overrides = [*asked.search, *map(mask_text, asked.overrides)]
@@ -141,33 +140,9 @@ def _again(asked: Asked, config: Config, run_id: str) -> str:
 
 
 def _summary(points: Sequence[Point]) -> None:
-    from kamerton.train.points import say_points
+    from kamerton.pipeline.points import say_points
 
     say_points(points)
-
-
-def deep_faults(values: dict[str, Any]) -> list[Fault]:
-    """Faults that only a look at the data, the classes and the model's name can find; loads no weights."""
-    from kamerton.run.opening import elsewhere_faults
-    from kamerton.train.check import build_faults
-
-    quiet_training()
-    elsewhere = elsewhere_faults(values)
-    if is_hosted(values):
-        from kamerton.hosted.plan import plan_faults
-
-        return [*elsewhere, *plan_faults(values)]
-    return [*elsewhere, *data_faults(_as_split(values)), *build_faults(values)]
-
-
-def _as_split(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the data stage reads them: of a cross-validation, those of its first fold."""
-    cv, split = section(CvOptions, values, "cv"), section(SplitOptions, values, "split")
-    if cv is None or cv.folds is None or split is None:
-        return values
-    from kamerton.train.cross_validation import crossed
-
-    return {**values, "split": dataclasses.asdict(crossed(split, cv, 0))}
 
 
 @contextmanager

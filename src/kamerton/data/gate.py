@@ -22,10 +22,10 @@ from kamerton.data.labels import (
     find_spellings,
     mend_spellings,
 )
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.outliers import drop_outliers
 from kamerton.data.rows import LOGS, StoredRows, digest, log_files, stored_rows
-from kamerton.data.sources import DataFile, find_files
+from kamerton.data.sources import find_files
 from kamerton.data.stages import (
     cross,
     is_crossed,

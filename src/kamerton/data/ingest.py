@@ -10,10 +10,11 @@ from typing import Any, cast
 from kamerton.data import unused
 from kamerton.data.faults import FaultLog
 from kamerton.data.formats import known_format
+from kamerton.data.options import DataFile
 from kamerton.data.read import open_bytes, read_rows
 from kamerton.data.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
 from kamerton.data.sniff import no_row
-from kamerton.data.sources import SPLITS, DataFile
+from kamerton.data.sources import SPLITS
 from kamerton.data.store import hash64, prompt_key, row_id
 from kamerton.data.unused import Unused
 from kamerton.errors import Fault

@@ -6,17 +6,27 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kamerton.assets import cache_dir
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.sources import local_data
 
 if TYPE_CHECKING:
-    from kamerton.config.schema import ModelOptions
     from kamerton.data.encode import Encoded
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import Prepared
+
+
+class ModelSource(Protocol):
+    """Where a model's tokenizer and limits come from; the `model` section of a configuration is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def trust_remote_code(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,7 @@ class Inputs:
     encoded: dict[str, Encoded]
 
 
-def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions, tokenizer: Any = None) -> Inputs:
+def load_inputs(data: DataOptions, split: SplitOptions, model: ModelSource, tokenizer: Any = None) -> Inputs:
     """Read, check, split and encode; what was done before with the same files and options is not done again.
 
     `tokenizer` is the model's, where it has been loaded before.
@@ -48,7 +58,7 @@ def load_inputs(data: DataOptions, split: SplitOptions, model: ModelOptions, tok
 
 
 def encode_splits(
-    prepared: Prepared, tokenizer: Any, data: DataOptions, model: ModelOptions, cache: Path
+    prepared: Prepared, tokenizer: Any, data: DataOptions, model: ModelSource, cache: Path
 ) -> tuple[Prepared, dict[str, Encoded]]:
     """The splits that are not empty, encoded; and `prepared` with what that found added to its report and lists.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kamerton.data.codes import check_policy
 from kamerton.errors import Fault
@@ -190,3 +191,15 @@ def _is_codec(name: str) -> bool:
         return bool(getattr(codecs.lookup(name), "_is_text_encoding", True))
     except (LookupError, ValueError, TypeError):
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file to read. `split` is None if it is yet to be split; files with one `source` share a schema."""
+
+    path: Path
+    split: str | None
+    source: str
+    format: str
+    encoding: str
+    columns: Columns

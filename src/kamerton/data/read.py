@@ -28,9 +28,10 @@ from kamerton.data.commands import comma_separated, name_as, reading, renamed, t
 from kamerton.data.csv_rows import csv_rows
 from kamerton.data.encodings import encoding_advice
 from kamerton.data.json_file import LARGEST, json_file, records, whole_value
+from kamerton.data.options import DataFile
 from kamerton.data.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
 from kamerton.data.sniff import HEAD, foreign, other_table
-from kamerton.data.sources import PACKED, DataFile
+from kamerton.data.sources import PACKED
 from kamerton.data.trec import trec_rows
 from kamerton.errors import Fault
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.ingest import Reading, ingest
-from kamerton.data.sources import DataFile
+from kamerton.data.options import DataFile
 from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.data.unused import Unused
 from kamerton.errors import Fault, UserError

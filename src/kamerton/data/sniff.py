@@ -11,7 +11,7 @@ from kamerton.data import commands
 from kamerton.errors import Fault
 
 if TYPE_CHECKING:
-    from kamerton.data.sources import DataFile
+    from kamerton.data.options import DataFile
 
 HEAD = 8192  # bytes that are looked at
 _NO_TEXT = (*range(9), *range(14, 27), *range(28, 32))  # controls that no text holds

@@ -7,13 +7,13 @@ import glob
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.commands import name_as, parquet_of, renamed, setting
-from kamerton.data.options import FORMATS, Columns, DataOptions, Source
+from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
 from kamerton.data.sniff import HEAD, foreign
 from kamerton.data.trec import is_trec
 from kamerton.errors import Fault
@@ -26,18 +26,6 @@ ENDINGS = {
 }
 PACKED = (".gz", ".zst")
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file to read. `split` is None if it is yet to be split; files with one `source` share a schema."""
-
-    path: Path
-    split: str | None
-    source: str
-    format: str
-    encoding: str
-    columns: Columns
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:

@@ -11,9 +11,9 @@ from kamerton.data.duplicates import cached_clusters, drop_leaks, drop_near, fir
 from kamerton.data.faults import FaultLog
 from kamerton.data.folds import even_folds, units
 from kamerton.data.keys import group_keys
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.rows import StoredRows
-from kamerton.data.sources import SPLITS, DataFile
+from kamerton.data.sources import SPLITS
 from kamerton.data.splits import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
 from kamerton.data.store import Index, Store
 from kamerton.data.times import times

@@ -244,3 +244,11 @@ def _parted(ids: list[int], targets: npt.NDArray[np.bool_]) -> tuple[list[int], 
 def render(tokenizer: Any, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
     """`renderer` for one prompt and completion."""
     return renderer(tokenizer)(prompt, completion)
+
+
+def answer_ending(tokenizer: Any) -> list[int]:
+    """The tokens of some answer with what the template writes after it; none where it refuses a single question."""
+    try:
+        return render(tokenizer, "question", "answer")[1]
+    except RenderError:
+        return []

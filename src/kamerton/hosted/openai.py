@@ -30,14 +30,14 @@ from kamerton.hosted.answer import score_hosted
 from kamerton.hosted.follow import Follower, follow
 from kamerton.hosted.plan import Plan, ignored_words, make_plan, say_plan
 from kamerton.hosted.remote import Sleep, create_job, upload
+from kamerton.pipeline.lifecycle import recorded
+from kamerton.pipeline.run import RunResult
+from kamerton.pipeline.terminal import say_result
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
 from kamerton.score.baselines import write_baselines
 from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.lifecycle import recorded
-from kamerton.train.run import RunResult
-from kamerton.train.terminal import say_result
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -53,7 +53,7 @@ def train_hosted(
     named: Mapping[str, Any] | None = None,
     sleep: Sleep = time.sleep,
 ) -> RunResult:
-    """Fine-tune a hosted model as `config` says and write the run directory; arguments as `kamerton.train.run.train`.
+    """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `pipeline.run.train`.
 
     Raises `UserError` for what the user must mend, `RunFailed` where the endpoint or its job fails, and `Interrupted`
     when asked to stop: the job goes on at the endpoint, and the same run follows it again.

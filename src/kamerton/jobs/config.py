@@ -122,7 +122,7 @@ def checked(overrides: Sequence[str], config_dir: str | None = None, *, deep: bo
     Raises `UserError` with everything that `kamerton train` would say (without `deep` nothing that only a look at the
     data and the model can tell), for sweeps, and for overrides that hold a secret: those of a job are kept in files.
     """
-    from kamerton.commands.train import deep_faults
+    from kamerton.hosted.check import deep_faults
 
     faults = [_secret(text) for text in overrides if mask_text(text) != text]
     faults += [_dry_run() for text in overrides if key_of(text) == "model.dry_run" and not text.endswith("=false")]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kamerton.data.render import RenderError
-from kamerton.data.tokenize import render
 from kamerton.model.parts import base_of
 
 
@@ -18,11 +16,3 @@ def end_tokens(model: Any, tokenizer: Any, ending: Sequence[int]) -> frozenset[i
     ends = configured if isinstance(configured, list) else [configured]
     special = next((token for token in ending if token in tokenizer.all_special_ids), None)
     return frozenset(token for token in (*ends, tokenizer.eos_token_id, special) if token is not None)
-
-
-def answer_ending(tokenizer: Any) -> list[int]:
-    """The tokens of some answer with what the template writes after it; none where it refuses a single question."""
-    try:
-        return render(tokenizer, "question", "answer")[1]
-    except RenderError:
-        return []

@@ -17,10 +17,10 @@ from rich.console import Console
 from kamerton.config.schema import Config, CvOptions, SweepOptions
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
+from kamerton.pipeline.run import Part, train
 from kamerton.run.directory import read_record
 from kamerton.sweep.pieces import Piece, pieces, refuse_another
 from kamerton.sweep.trial import TRIALS
-from kamerton.train.run import Part, train
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Best, Finished

@@ -13,10 +13,10 @@ from kamerton.config.command import Done
 from kamerton.config.schema import Config
 from kamerton.config.sweep import is_study
 from kamerton.errors import Interrupted
+from kamerton.pipeline.warm import Warm
 from kamerton.run.directory import read_record
 from kamerton.run.ranks import RUN_DIR, place
 from kamerton.sweep.trial import join_trial, run_trial
-from kamerton.train.warm import Warm
 
 
 def trial_job(

@@ -12,9 +12,9 @@ from kamerton.config.schema import Config, CvOptions, SweepOptions
 from kamerton.config.secrets import writable
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
+from kamerton.pipeline.cross_validation import crossed
 from kamerton.run.changes import as_begun, describe, differences
 from kamerton.run.directory import read_mapping
-from kamerton.train.cross_validation import crossed
 
 _QUIET = ("progress_bar", "model_summary")  # a sweep shows its trials itself
 

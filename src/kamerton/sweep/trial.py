@@ -14,6 +14,8 @@ from kamerton.config.schema import Config
 from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import holder
+from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.warm import Warm
 from kamerton.run.directory import read_record
 from kamerton.run.opening import LOCK
 from kamerton.run.ranks import part_ways
@@ -21,8 +23,6 @@ from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
 from kamerton.sweep.tidy import tidy
 from kamerton.train.pruning import PRUNED, Pruning, report
-from kamerton.train.run import Part, train
-from kamerton.train.warm import Warm
 
 if TYPE_CHECKING:
     from optuna import Trial

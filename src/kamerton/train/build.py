@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -40,7 +39,6 @@ from kamerton.train.monitor import Monitor
 from kamerton.train.occasions import ValidateAt, occasions
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding
-from kamerton.train.wandb_report import log_report
 
 METRICS_FILE = {"_target_": "kamerton.train.metrics_file.MetricsFile"}  # always there: the report reads it
 
@@ -75,7 +73,7 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     """Every logger of the configuration that is not null; `step` is where training goes on."""
     given: dict[str, dict[str, Any]] = {
         "csv": {"folder": str(run.path), "step": step},
-        "wandb": _wandb_given(config, run),
+        "wandb": wandb_arguments(config, run),
         "tensorboard": {"save_dir": str(run.path)},
     }
     loggers: list[Logger] = [
@@ -92,11 +90,11 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     with typed([mask_text(argument) for argument in sys.argv[1:]]):  # W&B keeps what was typed when its run begins
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                _begin(logger)
+                begin_logging(logger)
     return loggers
 
 
-def _wandb_given(config: Config, run: RunDirectory) -> dict[str, Any]:
+def wandb_arguments(config: Config, run: RunDirectory) -> dict[str, Any]:
     """Two runs of one configuration may have one `run_id`: W&B's own id is random, and kept for when a run goes on."""
     node = config.logger.get("wandb")
     if node is None:
@@ -116,14 +114,7 @@ def _name(run: RunDirectory, trial: Mapping[str, Any] | None) -> str:
     return f"trial-{trial['number']}{piece}"
 
 
-def begin_wandb(config: Config, run: RunDirectory) -> None:
-    """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
-    if (node := config.logger.get("wandb")) is not None:
-        with typed([mask_text(argument) for argument in sys.argv[1:]]):
-            _begin(instantiate(node, config.allow_targets, **_wandb_given(config, run)))
-
-
-def _begin(logger: WandbLogger) -> None:
+def begin_logging(logger: WandbLogger) -> None:
     import wandb
 
     try:
@@ -136,31 +127,6 @@ def _begin(logger: WandbLogger) -> None:
 def _written(run: RunDirectory) -> Any:
     """The configuration as the run directory holds it: without secrets."""
     return yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
-
-
-@contextmanager
-def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
-    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own.
-
-    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`), and it gets the
-    tables and plots of the report.
-    """
-    if config.logger.get("wandb") is None:
-        yield
-        return
-    import wandb
-
-    wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
-    try:
-        yield
-        if wandb.run is not None:
-            metrics = run.record.get("metrics", {})
-            wandb.run.summary.update(
-                {f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]}
-            )
-            log_report(run.path)
-    finally:
-        wandb.finish()
 
 
 def build_callbacks(

@@ -22,7 +22,7 @@ from kamerton.run.directory import RunDirectory
 from kamerton.run.ranks import hear, place, tell
 
 if TYPE_CHECKING:
-    from kamerton.train.warm import Warm
+    from kamerton.pipeline.warm import Warm
 
 Note = tuple[str, str, str]
 

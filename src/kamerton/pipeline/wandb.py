@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kamerton import words
+from kamerton.config.command import typed
+from kamerton.config.schema import Config
+from kamerton.config.targets import instantiate
 from kamerton.decide import interval_charts, verdict
 from kamerton.decide.cross_report import OUT_OF_FOLD, read_summary
 from kamerton.decide.examples import browsed
 from kamerton.decide.report import confusion_figure
 from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.mask import mask_text
+from kamerton.run.directory import RunDirectory
+from kamerton.train.build import begin_logging, wandb_arguments
 
 EXAMPLES = ("example_id", "prompt", "target", "answer", "right", "p_answer", "p_target", "nll")
 MOST_EXAMPLES = 1000
@@ -63,3 +71,35 @@ def _interval(bounds: Any) -> tuple[Any, Any]:
 def _difference(row: Mapping[str, Any]) -> float | None:
     change = row["change"]
     return None if change is None else float(change["difference"])
+
+
+def begin_wandb(config: Config, run: RunDirectory) -> None:
+    """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
+    if (node := config.logger.get("wandb")) is not None:
+        with typed([mask_text(argument) for argument in sys.argv[1:]]):
+            begin_logging(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
+
+
+@contextmanager
+def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
+    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own.
+
+    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`), and it gets the
+    tables and plots of the report.
+    """
+    if config.logger.get("wandb") is None:
+        yield
+        return
+    import wandb
+
+    wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
+    try:
+        yield
+        if wandb.run is not None:
+            metrics = run.record.get("metrics", {})
+            wandb.run.summary.update(
+                {f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]}
+            )
+            log_report(run.path)
+    finally:
+        wandb.finish()

@@ -25,6 +25,7 @@ from kamerton.data.encode import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
 from kamerton.data.report import manifest
+from kamerton.data.tokenize import answer_ending
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import count_parameters
@@ -32,6 +33,11 @@ from kamerton.model.export import export
 from kamerton.model.fuse import fuse, restore
 from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
+from kamerton.pipeline.layout import set_layout, settle
+from kamerton.pipeline.lifecycle import recorded
+from kamerton.pipeline.terminal import say_ending, say_plan, say_result
+from kamerton.pipeline.wandb import begin_wandb, wandb_run
+from kamerton.pipeline.warm import Warm
 from kamerton.run.checkpoints import PREVIOUS
 from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train, uses_kernels
@@ -43,15 +49,10 @@ from kamerton.score.metrics import compute
 from kamerton.score.split import choose_mode, passes, score_split
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.batches import FineTuneData
-from kamerton.train.build import begin_wandb, wandb_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
 from kamerton.train.fit import fit
-from kamerton.train.layout import set_layout, settle
-from kamerton.train.lifecycle import recorded
 from kamerton.train.pruning import Pruning
 from kamerton.train.steps import limited, step_data, total_steps, with_begun, with_warmup
-from kamerton.train.terminal import say_ending, say_plan, say_result
-from kamerton.train.warm import Warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +271,8 @@ def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> No
     for left_over in (partial, folder):
         shutil.rmtree(left_over, ignore_errors=True)
     base = local_base(config.model.name, config.seed) if hasattr(model, "peft_config") else None
-    export(model, tokenizer, partial, merge=config.model.export == "merged", base=base)
+    ending = answer_ending(tokenizer)
+    export(model, tokenizer, partial, ending=ending, merge=config.model.export == "merged", base=base)
     partial.rename(folder)
 
 

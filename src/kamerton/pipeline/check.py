@@ -6,14 +6,20 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions
 from kamerton.config.sections import mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
+from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.sources import local_data
 from kamerton.errors import Fault, UserError
-from kamerton.run.model import model_faults
+from kamerton.run.model import model_faults, tokenizer_faults
+
+if TYPE_CHECKING:
+    from kamerton.data.gate import DataError
 
 Node = dict[str, Any]
 _Check = Callable[[Mapping[str, Any]], list[Fault]]
@@ -205,3 +211,35 @@ def _builds(node: Node, without: str, build: Callable[[Node], Any]) -> bool:
 def _is_node(node: Any) -> TypeGuard[Node]:
     """Whether it is a class of ours or of a framework: building a user's own class might do more than check."""
     return isinstance(node, Mapping) and is_allowed(node.get("_target_"), ALLOWED)
+
+
+def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
+    """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
+
+    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` puts the faults
+    of data that cannot be used.
+    """
+    from kamerton.data.gate import DataError, prepare
+    from kamerton.data.inputs import load_inputs
+    from kamerton.data.sources import find_files, has_formats
+
+    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
+    if data is None:
+        return []  # said already
+    if split is None or check_data_options(data) or check_split_options(split):
+        return find_files(data)[1] if has_formats(data) else []  # the rest needs sound options
+    model = section(ModelOptions, values, "model")
+    try:
+        if model is None or model.provider or model_faults(values):
+            prepare(local_data(data), split, cache=cache_dir() / "data")
+        else:
+            load_inputs(data, split, model)
+    except UserError as error:
+        if refuse is not None and isinstance(error, DataError):
+            return refuse(error)
+        return list(error.faults)
+    except Exception:  # a tokenizer's files may hold anything
+        if model is None or not (faults := tokenizer_faults(model)):
+            raise
+        return faults
+    return []

@@ -30,6 +30,11 @@ from kamerton.decide.cross_report import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
+from kamerton.pipeline.lifecycle import recorded
+from kamerton.pipeline.run import Part, RunResult, train
+from kamerton.pipeline.terminal import say_cross_validation, say_fold, say_folds
+from kamerton.pipeline.wandb import begin_wandb, wandb_run
+from kamerton.pipeline.warm import Warm
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.run.opening import open_run
 from kamerton.run.ranks import RUN_DIR, part_ways, place
@@ -38,12 +43,7 @@ from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
-from kamerton.train.build import begin_wandb, wandb_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.lifecycle import recorded
-from kamerton.train.run import Part, RunResult, train
-from kamerton.train.terminal import say_cross_validation, say_fold, say_folds
-from kamerton.train.warm import Warm
 
 
 def cross_validate(

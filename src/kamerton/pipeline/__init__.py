@@ -1,0 +1,1 @@
+"""One run from top to bottom: prepare, fit, finish."""
