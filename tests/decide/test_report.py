@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.decide.report import duration, plain, write_report
+from kamerton.decide.report import elapsed, plain, write_report
 from kamerton.errors import UserError
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
@@ -71,7 +71,7 @@ def test_what_is_empty_makes_no_table(make_run: MakeRun) -> None:
 
 
 def test_a_short_run_took_seconds_and_no_minutes() -> None:
-    assert duration("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:12+00:00") == "12 s"
+    assert elapsed("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:12+00:00") == "12 s"
 
 
 def test_sections_hold_what_the_run_recorded(make_run: MakeRun, read_page: ReadPage) -> None:
