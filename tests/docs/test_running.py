@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from blocks import Block, blocks
-from commands import run
 
+from commands import run
 from support.ports import await_server, free_port
 
 BLOCKS = blocks()

@@ -16,7 +16,7 @@ from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.jobs.control import end
 from kamerton.jobs.store import read_status
-from kamerton.run.directory import (read_events)
+from kamerton.run.directory import read_events
 from support.imitation import Imitation, failing
 
 Hosted = Callable[..., Any]

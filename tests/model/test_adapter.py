@@ -14,9 +14,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kamerton.data.tokenize import answer_ending
 from kamerton.errors import UserError
 from kamerton.model.adapter import apply_adapter, trainable_state
-from kamerton.data.tokenize import answer_ending
 from kamerton.model.export import export
 from kamerton.model.load import load_model
 from kamerton.model.tiny import tiny_model, tiny_tokenizer

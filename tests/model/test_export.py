@@ -14,10 +14,9 @@ from peft import AutoPeftModelForCausalLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from kamerton.data.tokenize import renderer
+from kamerton.data.tokenize import answer_ending, renderer
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.ends import end_tokens
-from kamerton.data.tokenize import answer_ending
 from kamerton.model.export import export
 from kamerton.model.load import load_model, load_tokenizer, local_base
 from kamerton.score.generate import Prompt, generate, plan_batches

@@ -17,11 +17,11 @@ import pytest
 
 from kamerton.jobs.store import WORKER
 from kamerton.locks import hold
+from kamerton.run.directory import RunDirectory
 from kamerton.server import files, guard, jobs, places, start
 from kamerton.server.errors import ApiError
 from kamerton.server.jobs import Queueing
 from kamerton.server.reserve import Reserve
-from kamerton.run.directory import RunDirectory
 from support.serving import Served, chats, error, serving, upload
 
 

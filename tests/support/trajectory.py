@@ -16,14 +16,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
-from kamerton.train.batches import FineTuneData
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
-from kamerton.train.module import FineTuneModule
 from kamerton.model.probe import choose_cut
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
+from kamerton.train.batches import FineTuneData
+from kamerton.train.module import FineTuneModule
 from support.ragged import Ragged, bare_trainer
 
 STEPS, BATCH = 24, 6

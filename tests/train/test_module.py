@@ -11,13 +11,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from kamerton.train.batches import FineTuneData
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
-from kamerton.train.module import FineTuneModule, TokenMetrics
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
+from kamerton.train.batches import FineTuneData
+from kamerton.train.module import FineTuneModule, TokenMetrics
 from support.ragged import Ragged, bare_trainer
 
 
