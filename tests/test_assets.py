@@ -12,7 +12,7 @@ import pytest
 
 from kamerton.assets import fetch
 from kamerton.data.options import DataOptions
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 from kamerton.errors import UserError
 
 

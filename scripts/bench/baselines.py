@@ -17,7 +17,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 from kamerton.score.baselines import majority, text_of, tfidf
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table

@@ -91,7 +91,7 @@ def gate(rows: int, folder: Path) -> Iterator[list[Any]]:
 
 def encoding(rows: int, folder: Path, trl: str | None, rounds: int) -> Iterator[list[Any]]:
     """Encoding of the same rows by this project and by TRL, in turns; the best of each."""
-    from kamerton.data.encode import encode
+    from kamerton.data.encode.arrays import encode
     from kamerton.data.gate import prepare
 
     words = tokenizer()
@@ -149,7 +149,7 @@ def one_size(rows: int) -> None:
 
 
 def encode_splits(splits: dict[str, Any], words: Any, folder: Path) -> None:
-    from kamerton.data.encode import encode
+    from kamerton.data.encode.arrays import encode
 
     for name, examples in splits.items():
         encode(examples, words, max_length=1024, overlong="error", cache=folder, name=name)

@@ -79,9 +79,9 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.assets import cache_dir
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
-    from kamerton.data.encode import encode
+    from kamerton.data.encode.arrays import encode
     from kamerton.data.gate import prepare
-    from kamerton.data.sources import local_data
+    from kamerton.data.read.sources import local_data
     from kamerton.model.load import load_model, load_tokenizer
     from kamerton.model.probe import choose_cut
     from kamerton.model.switches import set_attention

@@ -94,9 +94,9 @@ def prepare(model_name: str, cut: str) -> dict[str, Any]:
     from kamerton.assets import cache_dir
     from kamerton.config.check import to_config
     from kamerton.config.compose import compose_values
-    from kamerton.data.encode import encode
+    from kamerton.data.encode.arrays import encode
     from kamerton.data.gate import prepare as prepare_data
-    from kamerton.data.sources import local_data
+    from kamerton.data.read.sources import local_data
     from kamerton.model.adapter import apply_adapter
     from kamerton.model.attention import ATTENTION, register_attention
     from kamerton.model.load import load_model, load_tokenizer

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kamerton.config.check import section
 from kamerton.config.compose import compose_values
-from kamerton.data.commands import setting
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.commands import setting
 from kamerton.errors import Fault, UserError
 from support.rows import pairs, question
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from kamerton.data.balance import balanced, label_weights, mixed
+from kamerton.data.splits.balance import balanced, label_weights, mixed
 
 ROWS = np.arange(100, 130)
 LABELS = np.array([1] * 20 + [2] * 7 + [3] * 3, np.uint64)

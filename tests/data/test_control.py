@@ -14,13 +14,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from kamerton.config.schema import ModelOptions
-from kamerton.data.encode import Encoded, encode
+from kamerton.data.encode.arrays import Encoded, encode
+from kamerton.data.encode.tokenize import StretchTokenizer, renderer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.show import show
-from kamerton.data.tokenize import StretchTokenizer, renderer
+from kamerton.data.summary import show
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
 from kamerton.score.answers import make_prompts

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from kamerton.data.encode import Encoded, encode
+from kamerton.data.encode.arrays import Encoded, encode
+from kamerton.data.encode.render import RenderError
+from kamerton.data.encode.skeleton import is_opaque
+from kamerton.data.encode.tokenize import StretchTokenizer, render, renderer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
-from kamerton.data.render import RenderError
-from kamerton.data.skeleton import is_opaque
-from kamerton.data.tokenize import StretchTokenizer, render, renderer
 from kamerton.errors import UserError
 from kamerton.model.limits import ModelLimits
 from kamerton.model.tiny import tiny_tokenizer
@@ -255,7 +255,7 @@ def test_one_cache_serves_all_splits_limits_and_folds(gate: Gate, tmp_path: Path
     first = gate(pairs(100))
     for name, examples in first.splits.items():
         encode(examples, tokenizer(), max_length=99, overlong="error", cache=tmp_path, name=name)
-    monkeypatch.setattr("kamerton.data.encode._write", None)
+    monkeypatch.setattr("kamerton.data.encode.arrays._write", None)
     other = gate(pairs(100), SplitOptions(folds=3, fold=1))
     views = {
         n: encode(e, tokenizer(), max_length=98, overlong="drop", cache=tmp_path, name=n)

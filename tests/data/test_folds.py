@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.folds import even_folds, units
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions, check_split_options
+from kamerton.data.splits.folds import even_folds, units
 from kamerton.errors import UserError
 from support.rows import pairs, question, write_jsonl
 

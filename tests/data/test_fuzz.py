@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from kamerton.data.codes import CODES
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared, prepare
-from kamerton.data.ingest import Reading, ingest, report_unused
 from kamerton.data.options import Columns, DataOptions, SplitOptions
-from kamerton.data.sources import find_files
+from kamerton.data.read.ingest import Reading, ingest, report_unused
+from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault, UserError
 from support.rows import pairs
 

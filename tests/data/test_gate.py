@@ -383,7 +383,7 @@ def test_the_cache_is_used_and_never_stale(tmp_path: Path, monkeypatch: pytest.M
     options = DataOptions(path=str(path))
     first = prepare(options, SplitOptions(), cache=tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr("kamerton.data.rows.ingest", None)
+        patch.setattr("kamerton.data.read.rows.ingest", None)
         again = prepare(options, SplitOptions(), cache=tmp_path / "cache")
         prepare(options, SplitOptions(seed=5), cache=tmp_path / "cache")
     assert again.fingerprint == first.fingerprint

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kamerton.data.check.labels import _spelling
 from kamerton.data.gate import Prepared
-from kamerton.data.labels import _spelling
 from kamerton.data.options import SplitOptions
 from kamerton.errors import UserError
 from support.rows import pairs, question

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kamerton.data.near import near_clusters
+from kamerton.data.check.near import near_clusters
 from kamerton.data.store import Store, StoreWriter, row_id
 from support.rows import question
 
@@ -67,8 +67,8 @@ def test_order_and_chunks_do_not_matter(tmp_path: Path, monkeypatch: object) -> 
     found = {tuple(sorted(texts[i] for i in group)) for group in clusters(tmp_path, texts)}
     assert len(found) == 9
     backwards = texts[::-1]
-    monkeypatch.setattr("kamerton.data.near.CHUNK", 7)  # type: ignore[attr-defined]
-    monkeypatch.setattr("kamerton.data.near.PAIRS", 2)  # type: ignore[attr-defined]
+    monkeypatch.setattr("kamerton.data.check.near.CHUNK", 7)  # type: ignore[attr-defined]
+    monkeypatch.setattr("kamerton.data.check.near.PAIRS", 2)  # type: ignore[attr-defined]
     assert {tuple(sorted(backwards[i] for i in group)) for group in clusters(tmp_path, backwards)} == found
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kamerton.config.schema import ModelOptions
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions
 from kamerton.data.report import manifest, write_report
-from kamerton.data.show import TARGET, show
+from kamerton.data.summary import TARGET, show
 from kamerton.model.tiny import tiny_tokenizer
 from support.rows import pairs, question
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.data import ingest
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.read import read_rows
+from kamerton.data.read import ingest
+from kamerton.data.read.records import read_rows
 from kamerton.errors import UserError
 from support.rows import pairs, write_jsonl
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kamerton.data.options import Columns
-from kamerton.data.schema import Layout, find_layout, to_fields
+from kamerton.data.read.schema import Layout, find_layout, to_fields
 from kamerton.errors import Fault
 
 

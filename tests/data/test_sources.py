@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.data.options import DataOptions
-from kamerton.data.sources import find_files
+from kamerton.data.read.sources import find_files
 
 
 def found(**options: object) -> tuple[list[str], list[str]]:

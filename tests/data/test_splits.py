@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
-from kamerton.data.splits import assign, assign_by_time, fold, split, unit_numbers
+from kamerton.data.splits.assign import assign, assign_by_time, fold, split, unit_numbers
 from kamerton.errors import UserError
 
 RATIOS = [0.7, 0.15, 0.15]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.text import checked
+from kamerton.data.read.text import checked
 
 
 def look(value: object, fixing: tuple[str, ...] = ()) -> tuple[str | None, list[str]]:

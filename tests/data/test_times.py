@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
-from kamerton.data.times import read_time
+from kamerton.data.splits.times import read_time
 from kamerton.errors import UserError
 from support.rows import pairs
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from kamerton.config.schema import ModelOptions
+from kamerton.data.encode.render import Noted, Renderer
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.render import Noted, Renderer
-from kamerton.data.tokenize import StretchTokenizer
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
 from support.rows import question

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from kamerton.data.gate import Prepared
 from kamerton.data.options import Columns, DataOptions, SplitOptions
-from kamerton.data.say import schema_words
+from kamerton.data.summary import schema_words
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import Fault, UserError
 from support.rows import question, write_jsonl

@@ -10,7 +10,7 @@ import pytest
 
 from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.splits import split
+from kamerton.data.splits.assign import split
 from kamerton.data.validation import read_examples, validate
 from kamerton.errors import UserError
 from support.rows import pairs, write_jsonl

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.data.encodings import encoding_advice
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.encodings import encoding_advice
 from kamerton.errors import Fault, UserError
 from support.rows import pairs
 

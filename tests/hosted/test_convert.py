@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kamerton.config.hosted import hosted_name
-from kamerton.data.chat import chat_fields
 from kamerton.data.example import DataExample, Message
+from kamerton.data.read.chat import chat_fields
 from kamerton.hosted.convert import chat_file, chat_line, check_chat
 from kamerton.hosted.progress import Rows, latest, merge, metric_row, write_rows
 from kamerton.monitor.series import read_rows

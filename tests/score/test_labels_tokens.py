@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kamerton.data.encode.tokenize import renderer
 from kamerton.data.example import Message
-from kamerton.data.tokenize import renderer
 from kamerton.model.tiny import tiny_tokenizer
 from kamerton.score.labels_question import Answer, Question
 from kamerton.score.labels_tokens import LabelTokens, calibrated

@@ -12,7 +12,7 @@ from kamerton.config.check import check_values, section, to_config
 from kamerton.config.command import Asked, refuse, run_command, say_faults
 from kamerton.config.schema import ModelOptions
 from kamerton.console import plain_console
-from kamerton.data.say import losses, schema_words, split_words, where
+from kamerton.data.summary import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo
 from kamerton.pipeline.check import data_faults
@@ -94,7 +94,7 @@ def _prepare(config: Config, shown: int) -> None:
     """Prepare, encode for the configured model, write the report beside the run directories, show examples."""
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
-    from kamerton.data.show import show
+    from kamerton.data.summary import show
 
     if config.model.provider:
         message = "kamerton prepare encodes data for a model that is here, and this one is hosted"

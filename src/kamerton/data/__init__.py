@@ -1,7 +1,14 @@
 """Data: from files to encoded examples, every fault named before training.
 
-files → `sources` → `read` → `schema`, `text`, `chat` (by `ingest`) → `store` → `duplicates`, `labels`, `outliers`
-→ `splits` → `near` → `balance` (all by `gate`) → `render` → `tokenize` → `encode`; `report` and `show` tell a person.
+The rooms, in the order a row passes them:
+
+- `read/`: files to stored rows (`sources` → `records` → `schema`, `text`, `chat`, all driven by `ingest`).
+- `check/`: rows against rows: `duplicates`, `near` duplicates, `labels`, `outliers`.
+- `splits/`: which rows train, validate and test (`assign`), `folds`, and `balance` of the training rows.
+- `encode/`: rows to tokens (`render` → `tokenize` → `arrays`).
+
+`gate` runs the first three with its `stages`, `inputs` adds the fourth; `report` and `summary` show the result. Below
+all of them: `example`, `options`, the fault `codes` and `faults`, and the row `store`.
 
 What Python users need is here, imported when it is first used:
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from kamerton.data.gate import Prepared, prepare
     from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
     from kamerton.data.report import write_report
-    from kamerton.data.splits import split
+    from kamerton.data.splits.assign import split
     from kamerton.data.validation import ValidationResult, read_examples, validate
 
 __all__ = [
@@ -45,7 +52,7 @@ _WHERE = {
     "gate": ("Prepared", "prepare"),
     "options": ("Columns", "DataOptions", "Source", "SplitOptions"),
     "report": ("write_report",),
-    "splits": ("split",),
+    "splits.assign": ("split",),
     "validation": ("ValidationResult", "read_examples", "validate"),
 }
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kamerton.data.balance import label_weights
-from kamerton.data.duplicates import drop_contradictions, drop_exact
-from kamerton.data.faults import FaultLog
-from kamerton.data.ingest import report_unused
-from kamerton.data.labels import (
+from kamerton.data.check.duplicates import drop_contradictions, drop_exact
+from kamerton.data.check.labels import (
     Counts,
     check_labels,
     count_completions,
@@ -22,10 +19,13 @@ from kamerton.data.labels import (
     find_spellings,
     mend_spellings,
 )
+from kamerton.data.check.outliers import drop_outliers
+from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
-from kamerton.data.outliers import drop_outliers
-from kamerton.data.rows import LOGS, StoredRows, digest, log_files, stored_rows
-from kamerton.data.sources import find_files
+from kamerton.data.read.ingest import report_unused
+from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_rows
+from kamerton.data.read.sources import find_files
+from kamerton.data.splits.balance import label_weights
 from kamerton.data.stages import (
     cross,
     is_crossed,

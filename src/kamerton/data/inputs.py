@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kamerton.assets import cache_dir
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 
 if TYPE_CHECKING:
-    from kamerton.data.encode import Encoded
+    from kamerton.data.encode.arrays import Encoded
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import Prepared
 
@@ -65,11 +65,11 @@ def encode_splits(
     Raises `DataError` with every fault of that: rows longer than allowed or than the model has positions, tokens that
     the model has no embedding for.
     """
-    from kamerton.data.encode import encode_within
+    from kamerton.data.encode.arrays import encode_within
+    from kamerton.data.encode.limits import Limits
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import DataError
-    from kamerton.data.limits import Limits
-    from kamerton.data.rows import LOGS, digest, log_files
+    from kamerton.data.read.rows import LOGS, digest, log_files
     from kamerton.model.limits import load_limits
 
     own = load_limits(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
@@ -97,7 +97,7 @@ def _with_encoding(report: dict[str, Any], encoded: dict[str, Encoded], log: Fau
     """The data report with what encoding found: its faults, the rows that are left, and their lengths in tokens."""
     import numpy as np
 
-    from kamerton.data.outliers import length_summary
+    from kamerton.data.check.outliers import length_summary
 
     found = log.outcome()
     counted = {key: dict(Counter(report[key]) + Counter(found[key])) for key in ("rejected", "fixed")}

@@ -78,7 +78,7 @@ class SplitOptions:
     metadata field) puts the oldest rows into train and the newest into test. With `folds` = k, whatever is not in
     test is cut into k folds: fold `fold` (0-based) is the validation split, the others train. With `held_out` = "test"
     every row is in a fold but those of a given test file, which are left out: fold `fold` is the test split, and the
-    validation split is cut from the others (`kamerton.data.folds`).
+    validation split is cut from the others (`kamerton.data.splits.folds`).
     """
 
     ratios: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])

@@ -11,9 +11,9 @@ from typing import Any
 
 from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
-from kamerton.data.rows import LOGS
-from kamerton.data.say import split_words, where
-from kamerton.data.unused import listed
+from kamerton.data.read.rows import LOGS
+from kamerton.data.read.unused import listed
+from kamerton.data.summary import split_words, where
 from kamerton.errors import Fault
 
 SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from kamerton.data.balance import balanced, mixed
-from kamerton.data.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
+from kamerton.data.check.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
 from kamerton.data.faults import FaultLog
-from kamerton.data.folds import even_folds, units
-from kamerton.data.keys import group_keys
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
-from kamerton.data.rows import StoredRows
-from kamerton.data.sources import SPLITS
-from kamerton.data.splits import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
+from kamerton.data.read.rows import StoredRows
+from kamerton.data.read.sources import SPLITS
+from kamerton.data.splits.assign import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
+from kamerton.data.splits.balance import balanced, mixed
+from kamerton.data.splits.folds import even_folds, units
+from kamerton.data.splits.keys import group_keys
+from kamerton.data.splits.times import times
 from kamerton.data.store import Index, Store
-from kamerton.data.times import times
 from kamerton.errors import Fault
 
 FEW = 20  # rows in a split

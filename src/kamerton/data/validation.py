@@ -10,9 +10,9 @@ from typing import Any
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import DataError, prepare
-from kamerton.data.ingest import Reading, ingest, report_unused
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.sources import find_files
+from kamerton.data.read.ingest import Reading, ingest, report_unused
+from kamerton.data.read.sources import find_files
 from kamerton.data.store import to_example
 from kamerton.errors import Fault
 

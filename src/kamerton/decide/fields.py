@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kamerton.data.splits import known_value
+from kamerton.data.splits.assign import known_value
 from kamerton.decide.compare import Notice
 from kamerton.errors import Fault, UserError
 from kamerton.words import number

@@ -42,7 +42,7 @@ def training_of(run: Scored) -> Training:
     from kamerton.config.check import section
     from kamerton.data.gate import prepare
     from kamerton.data.options import DataOptions, SplitOptions
-    from kamerton.data.sources import local_data
+    from kamerton.data.read.sources import local_data
 
     fingerprint = (run.record.get("data") or {}).get("fingerprint")
     data, split = section(DataOptions, run.config, "data"), section(SplitOptions, run.config, "split")
@@ -122,7 +122,7 @@ def seen(table: pa.Table, known: Iterable[Training]) -> Groups | None:
 
 def _near(prepared: Prepared, table: pa.Table) -> set[str]:
     """Ids of the test examples with a near duplicate in training, of those that the run's own data hold."""
-    from kamerton.data.duplicates import cached_clusters
+    from kamerton.data.check.duplicates import cached_clusters
     from kamerton.data.store import hex_ids
 
     train = prepared.splits["train"]

@@ -11,7 +11,7 @@ from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config, PriceOptions
 from kamerton.config.targets import check_targets
 from kamerton.data.gate import Prepared, prepare
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
 from kamerton.hosted.convert import ChatFile, chat_file, check_chat

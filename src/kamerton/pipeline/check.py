@@ -14,7 +14,7 @@ from kamerton.config.schema import AdapterOptions, ModelOptions
 from kamerton.config.sections import mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 from kamerton.errors import Fault, UserError
 from kamerton.run.model import model_faults, tokenizer_faults
 
@@ -221,7 +221,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
-    from kamerton.data.sources import find_files, has_formats
+    from kamerton.data.read.sources import find_files, has_formats
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     if data is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from kamerton.config.schema import Config
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.model.budget import find_max_tokens
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger

@@ -21,11 +21,11 @@ from rich.console import Console
 from kamerton.config.schema import Config
 from kamerton.config.secrets import writable
 from kamerton.console import count_bar, plain_console
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.tokenize import answer_ending
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
 from kamerton.data.report import manifest
-from kamerton.data.tokenize import answer_ending
 from kamerton.decide.report import write_report
 from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import count_parameters

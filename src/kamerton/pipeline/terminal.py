@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
-from kamerton.data.say import losses
+from kamerton.data.summary import losses
 from kamerton.decide.folds import Spread
 from kamerton.decide.report import remarks_on_training
 from kamerton.decide.run_files import RunFiles, read_run

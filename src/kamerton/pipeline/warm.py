@@ -18,7 +18,7 @@ from torch import nn
 
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
-from kamerton.data.sources import find_files, local_data
+from kamerton.data.read.sources import find_files, local_data
 from kamerton.model.load import TINY, load_tokenizer
 from kamerton.run.model import load_base
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from kamerton.data.encode import Encoded
-from kamerton.data.tokenize import renderer
+from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.tokenize import renderer
 from kamerton.model.ends import end_tokens
 from kamerton.score.generate import Answer, Prompt, generate, plan_batches
 from kamerton.score.partial import Partial

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.data.example import DataExample
 from kamerton.plan.cut import Cut
 from kamerton.score.labels import Answer, Mode, Question, label_row, reference_row, score

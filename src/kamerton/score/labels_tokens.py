@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.data.control import TEXT
+from kamerton.data.encode.control import TEXT
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import Message
-from kamerton.data.tokenize import StretchTokenizer
 from kamerton.score.labels_question import Answer, Question
 from kamerton.score.labels_trie import Candidates, Floats, Tokens, build_trie
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from kamerton.config.schema import ScoreOptions
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.errors import Fault, UserError
 from kamerton.plan.cut import Cut
 from kamerton.score.answers import answer_all, with_answers

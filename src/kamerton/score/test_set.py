@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from kamerton.assets import cache_dir
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.sources import local_data
+from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer

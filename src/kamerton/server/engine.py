@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from kamerton.data.render import RenderError
+from kamerton.data.encode.render import RenderError
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.sampling import Decoding
 from kamerton.server.chat_limits import CHARACTERS

@@ -23,8 +23,8 @@ from torch import nn
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
+from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
 from kamerton.data.example import Message
-from kamerton.data.tokenize import Prompt, StretchTokenizer
 from kamerton.model.ends import end_tokens
 from kamerton.model.limits import positions_of
 from kamerton.model.load import load_tokenizer

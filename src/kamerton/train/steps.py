@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.config.sections import mapping_at
-from kamerton.data.encode import Encoded
+from kamerton.data.encode.arrays import Encoded
 from kamerton.errors import Fault, UserError
 from kamerton.plan.epoch import membership
 from kamerton.run.checkpoints import LAST

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.ingest import Reading, ingest
 from kamerton.data.options import DataFile
+from kamerton.data.read.ingest import Reading, ingest
+from kamerton.data.read.unused import Unused
 from kamerton.data.store import Store, StoreWriter, hash64
-from kamerton.data.unused import Unused
 from kamerton.errors import Fault, UserError
 
 VERSION = "7"  # of the stored rows; change it when the same files give other rows or faults

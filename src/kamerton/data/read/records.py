@@ -24,15 +24,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kamerton.data.commands import comma_separated, name_as, reading, renamed, target
-from kamerton.data.csv_rows import csv_rows
-from kamerton.data.encodings import encoding_advice
-from kamerton.data.json_file import LARGEST, json_file, records, whole_value
 from kamerton.data.options import DataFile
-from kamerton.data.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
-from kamerton.data.sniff import HEAD, foreign, other_table
-from kamerton.data.sources import PACKED
-from kamerton.data.trec import trec_rows
+from kamerton.data.read.commands import comma_separated, name_as, reading, renamed, target
+from kamerton.data.read.csv_rows import csv_rows
+from kamerton.data.read.encodings import encoding_advice
+from kamerton.data.read.json_file import LARGEST, json_file, records, whole_value
+from kamerton.data.read.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
+from kamerton.data.read.sniff import HEAD, foreign, other_table
+from kamerton.data.read.sources import PACKED
+from kamerton.data.read.trec import trec_rows
 from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kamerton.data.encode.turns import UntrainedTurns
 from kamerton.data.faults import FaultLog
 from kamerton.data.store import Examples, Index
-from kamerton.data.turns import UntrainedTurns
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.splits import Keys, field_key, known_value
+from kamerton.data.splits.assign import Keys, field_key, known_value
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from kamerton.data import unused
 from kamerton.data.faults import FaultLog
-from kamerton.data.formats import known_format
 from kamerton.data.options import DataFile
-from kamerton.data.read import open_bytes, read_rows
-from kamerton.data.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
-from kamerton.data.sniff import no_row
-from kamerton.data.sources import SPLITS
+from kamerton.data.read import unused
+from kamerton.data.read.formats import known_format
+from kamerton.data.read.records import open_bytes, read_rows
+from kamerton.data.read.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
+from kamerton.data.read.sniff import no_row
+from kamerton.data.read.sources import SPLITS
+from kamerton.data.read.unused import Unused
 from kamerton.data.store import hash64, prompt_key, row_id
-from kamerton.data.unused import Unused
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from kamerton.data.splits import FOLD_SALT, Keys, Places, unit_numbers
+from kamerton.data.splits.assign import FOLD_SALT, Keys, Places, unit_numbers
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

@@ -1,12 +1,19 @@
-"""The data stage in a few lines for the terminal: whatever did not reach training as it stood in the files."""
+"""The data stage for the terminal: rows dropped, repaired or truncated, and encoded examples in colour."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
-from kamerton.data.unused import listed
+from kamerton.data.read.unused import listed
 from kamerton.errors import Fault
+from kamerton.output import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from kamerton.data.encode.arrays import Encoded
 
 
 def losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -61,3 +68,29 @@ def _truncated(part: Mapping[str, Any]) -> str:
     text = f"{rows:,} {part['split']} row{'s' if rows > 1 else ''} to data.max_length"
     lost = part["lost_target_percent"]
     return f"{text} ({lost:.2g} % of the target tokens lost)" if lost else f"{text} (no target token lost)"
+
+
+TARGET = "bold green"
+
+
+READ = "dim"
+
+
+CONTROL = " underline"  # a control token, as against a text that holds its string
+
+
+def show(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
+    """The first `count` examples as the model sees them: targets bold and green, control tokens underlined."""
+    return [_shown(encoded, tokenizer, i) for i in range(len(encoded))[: max(count, 0)]]
+
+
+def _shown(encoded: Encoded, tokenizer: Any, i: int) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on\n")
+    special = set(tokenizer.all_special_ids)
+    marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
+    for (target, control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
+        piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        text.append(printable(piece), style=(TARGET if target else READ) + (CONTROL if control else ""))
+    return text

@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kamerton.data import commands
+from kamerton.data.read import commands
 from kamerton.errors import Fault
 
 if TYPE_CHECKING:

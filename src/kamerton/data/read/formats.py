@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.options import Columns
-from kamerton.data.unused import is_empty, quoted
+from kamerton.data.read.unused import is_empty, quoted
 from kamerton.errors import Fault
 
 CHOSEN = ("chosen", "chosen_response", "preferred_output")

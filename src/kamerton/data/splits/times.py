@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.keys import field_values
+from kamerton.data.splits.keys import field_values
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 

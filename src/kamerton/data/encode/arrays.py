@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kamerton.data.control import TEXT, Held
+from kamerton.data.encode.control import TEXT, Held
+from kamerton.data.encode.limits import Limits
+from kamerton.data.encode.render import generation_prompt_differs
+from kamerton.data.encode.tokenize import StretchTokenizer, TokenChunk
+from kamerton.data.encode.turns import DROPPED, TurnNote
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
-from kamerton.data.limits import Limits
-from kamerton.data.render import generation_prompt_differs
-from kamerton.data.rows import build_once
+from kamerton.data.read.rows import build_once
 from kamerton.data.store import Examples, Index, Store, TemporaryFolder, to_example
-from kamerton.data.tokenize import StretchTokenizer, TokenChunk
-from kamerton.data.turns import DROPPED, TurnNote
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.assets import fetch, is_address
-from kamerton.data.commands import name_as, parquet_of, renamed, setting
 from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
-from kamerton.data.sniff import HEAD, foreign
-from kamerton.data.trec import is_trec
+from kamerton.data.read.commands import name_as, parquet_of, renamed, setting
+from kamerton.data.read.sniff import HEAD, foreign
+from kamerton.data.read.trec import is_trec
 from kamerton.errors import Fault
 
 ENDINGS = {

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.data.control import TEXT, Held, find_control_tokens
-from kamerton.data.definition import backend_of, parsed, same, special_tokens, with_names, without_prefix
+from kamerton.data.encode.control import TEXT, Held, find_control_tokens
+from kamerton.data.encode.definition import backend_of, parsed, same, special_tokens, with_names, without_prefix
+from kamerton.data.encode.render import Noted, Renderer, RenderError, Stretch
+from kamerton.data.encode.turns import TurnNote
 from kamerton.data.example import DataExample, Message
-from kamerton.data.render import Noted, Renderer, RenderError, Stretch
-from kamerton.data.turns import TurnNote
 
 Rendered = list[list[Stretch] | Noted | RenderError]
 Encoder = Callable[[list[str]], list[list[int]]]

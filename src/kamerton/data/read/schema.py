@@ -1,7 +1,7 @@
 """What the columns of a row mean: from raw fields to prompt, completion and metadata.
 
 The layout is worked out for every set of columns that occurs in a file; which schema the file has is decided by all its
-rows together (`kamerton.data.ingest`), not by the first.
+rows together (`kamerton.data.read.ingest`), not by the first.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kamerton.data.chat import chat_fields
-from kamerton.data.commands import setting
-from kamerton.data.kinds import may_be
 from kamerton.data.options import Columns
-from kamerton.data.text import Action, checked
+from kamerton.data.read.chat import chat_fields
+from kamerton.data.read.commands import setting
+from kamerton.data.read.kinds import may_be
+from kamerton.data.read.text import Action, checked
 from kamerton.errors import Fault
 
 PROMPT_NAMES = ("prompt", "question", "query", "instruction", "input", "text", "sentence")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kamerton.data.control import ControlTokens, Held
+from kamerton.data.encode.control import ControlTokens, Held
+from kamerton.data.encode.skeleton import Roles, Skeleton, Skeletons, cut_points
+from kamerton.data.encode.turns import CHANGED, DROPPED, FIRST, UNENDED, TurnNote
 from kamerton.data.example import DataExample, Message
-from kamerton.data.skeleton import Roles, Skeleton, Skeletons, cut_points
-from kamerton.data.turns import CHANGED, DROPPED, FIRST, UNENDED, TurnNote
 
 Stretch = tuple[str, bool]  # a text, and whether its tokens are targets
 _Filler = Callable[[tuple[str, ...], str], list[Stretch]]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kamerton.data import commands
+from kamerton.data.read import commands
 from kamerton.errors import Fault
 
 LARGEST = 16 * 2**20  # characters that are parsed to tell what is in a file

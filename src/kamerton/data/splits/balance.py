@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.data.splits import Keys, unit_numbers
+from kamerton.data.splits.assign import Keys, unit_numbers
 from kamerton.data.store import Index
 
 BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that the choices do not follow the splits

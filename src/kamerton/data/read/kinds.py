@@ -1,4 +1,4 @@
-"""What a column or a field of a turn is, by its name and value: the rules of `kamerton.data.unused`."""
+"""What a column or a field of a turn is, by its name and value: the rules of `kamerton.data.read.unused`."""
 
 from __future__ import annotations
 

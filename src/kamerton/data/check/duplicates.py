@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kamerton.data.check.near import near_clusters
 from kamerton.data.faults import FaultLog
-from kamerton.data.near import near_clusters
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 

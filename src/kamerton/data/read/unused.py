@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kamerton.data.chat import CONTENT, TURN_KEYS, part_type, text_of_part, tool_role
-from kamerton.data.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake
 from kamerton.data.options import Columns
+from kamerton.data.read.chat import CONTENT, TURN_KEYS, part_type, text_of_part, tool_role
+from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake
 from kamerton.errors import Fault
 
 CODE = "unused-field"

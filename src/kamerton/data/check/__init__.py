@@ -1,0 +1,1 @@
+"""Rows against rows: duplicates, labels, outliers."""
