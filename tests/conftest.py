@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support import rows
 
 # Started in the background, a shell has Ctrl-C ignored, also by what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,15 +40,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def animals(tmp_path: Path) -> Path:
-    """120 rows, two labels that a letter of the prompt decides."""
-    rows = [
-        {"prompt": f"the {word} number {number}", "completion": label, "metadata": {"number": number}}
-        for number in range(60)
-        for word, label in (("cat", "yes"), ("dog", "no"))
-    ]
-    path = tmp_path / "animals.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    """A file of 120 rows, two labels that a letter of the prompt decides."""
+    return rows.animals(tmp_path / "animals.jsonl")
 
 
 @pytest.fixture

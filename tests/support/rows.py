@@ -1,4 +1,4 @@
-"""Rows for the data tests."""
+"""Rows that tests train on or check."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def write_jsonl(path: Path, rows: Iterable[object]) -> Path:
     """One JSON value on each line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def animal_rows() -> list[dict[str, Any]]:
+    """120 rows, two labels that a letter of the prompt decides."""
+    return [
+        {"prompt": f"the {word} number {number}", "completion": label, "metadata": {"number": number}}
+        for number in range(60)
+        for word, label in (("cat", "yes"), ("dog", "no"))
+    ]
+
+
+def animals(path: Path) -> Path:
+    """A file of them."""
+    return write_jsonl(path, animal_rows())
