@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 
 SIZE = "960,1370"  # CSS pixels: the header, the metric table and the baselines
 

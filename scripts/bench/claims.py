@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from kamerton.decide.significance import (
+from kamerton.decide.compare.significance import (
     Runs,
     mcnemar,
     mcnemar_exact,

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kamerton.decide.assess import differences, measure
-from kamerton.decide.gate import hold
-from kamerton.decide.options import GateOptions, SliceLimits
-from kamerton.decide.sides import Group, Scored
-from kamerton.decide.slices import slice_by
+from kamerton.decide.compare.assess import differences, measure
+from kamerton.decide.compare.gate import hold
+from kamerton.decide.compare.options import GateOptions, SliceLimits
+from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.slices import slice_by
 from kamerton.score.table import read_scores
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         split,
         validate,
     )
-    from kamerton.decide.predictions import validate_results
+    from kamerton.decide.compare.predictions import validate_results
     from kamerton.jobs.config import FineTuningConfig
     from kamerton.jobs.data import DataParts, ProcessedData
     from kamerton.jobs.evaluate import EvaluationMetrics, EvaluationResult, Ranking
@@ -67,7 +67,7 @@ _ROOMS = dict.fromkeys(__all__, "kamerton.data") | {
     "TrainingJob": "kamerton.jobs.job",
     "TrainingMetrics": "kamerton.jobs.monitor",
     "TrainingMonitor": "kamerton.jobs.monitor",
-    "validate_results": "kamerton.decide.predictions",
+    "validate_results": "kamerton.decide.compare.predictions",
 }
 
 

@@ -12,7 +12,7 @@ SOURCE = Path(kamerton.data.__path__[0])
 
 
 def test_codes_in_the_source_are_those_of_the_table() -> None:
-    text = "".join(path.read_text() for path in SOURCE.glob("*.py") if path.name not in ("codes.py", "module.py"))
+    text = "".join(path.read_text() for path in SOURCE.rglob("*.py") if path.name not in ("codes.py", "module.py"))
     used = set(re.findall(r'"([a-z]+(?:-[a-z]+)*)"', text))
     raised = set(re.findall(r'(?:Fault|Check)\(\s*"([a-z-]+)"', text))
     assert raised <= set(CODES)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from kamerton.score.table import scores_table
 from support.chrome import Chrome, chrome
 

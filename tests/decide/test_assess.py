@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from kamerton.decide.assess import COHEN_G, STANDARDISED, Measured, describe, differences, measure, metrics_of
-from kamerton.decide.compare import Difference
-from kamerton.decide.errors import changes
-from kamerton.decide.sides import Group, Scored
-from kamerton.decide.significance import holm, mcnemar
-from kamerton.decide.slices import slice_by, slice_metrics
+from kamerton.decide.compare.assess import COHEN_G, STANDARDISED, Measured, describe, differences, measure, metrics_of
+from kamerton.decide.compare.comparison import Difference
+from kamerton.decide.compare.confusions import changes
+from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.significance import holm, mcnemar
+from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.score.intervals import paired_difference
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.data.example import DataExample
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from kamerton.score.baselines import majority, previous, tfidf, write_baselines
 from kamerton.score.columns import label_probabilities
 from kamerton.score.intervals import paired_difference

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from kamerton.cli import main
-from kamerton.decide.compare import Comparison, read
-from kamerton.decide.terminal import say
+from kamerton.decide.compare.comparison import Comparison, read
+from kamerton.decide.report.terminal import say
 
 Compare = Callable[..., Comparison]
 

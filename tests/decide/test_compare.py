@@ -6,7 +6,17 @@ import json
 import math
 from pathlib import Path
 
-from kamerton.decide.compare import Changed, Comparison, Difference, Estimate, Gate, GateCheck, Side, read, write
+from kamerton.decide.compare.comparison import (
+    Changed,
+    Comparison,
+    Difference,
+    Estimate,
+    Gate,
+    GateCheck,
+    Side,
+    read,
+    write,
+)
 
 
 def test_a_comparison_survives_its_file(tmp_path: Path) -> None:

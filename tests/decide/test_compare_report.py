@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.decide.compare import (
+from kamerton.decide.compare.comparison import (
     Changed,
     Comparison,
     ConfusionPair,
@@ -25,9 +25,9 @@ from kamerton.decide.compare import (
     Slice,
     write,
 )
-from kamerton.decide.compare_report import write_comparison
-from kamerton.decide.cross_report import write_cross_report
-from kamerton.decide.folds import METHOD, spreads
+from kamerton.decide.report.comparison import write_comparison
+from kamerton.decide.report.cross_validation import write_cross_report
+from kamerton.decide.report.folds import METHOD, spreads
 from kamerton.score.metrics import compute
 from support.chrome import BINARY, Chrome
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pyarrow.compute as pc
 import pytest
 
-from kamerton.decide.examples import LONGEST_TEXT, changed, is_right, worst
+from kamerton.decide.compare.examples import LONGEST_TEXT, changed, is_right, worst
 from kamerton.score.intervals import joined
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kamerton.decide.folds import spreads
+from kamerton.decide.report.folds import spreads
 
 
 def test_the_interval_is_students_t_with_the_corrected_variance() -> None:

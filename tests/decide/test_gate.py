@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from kamerton.decide.assess import differences, measure
-from kamerton.decide.gate import gate_faults, hold
-from kamerton.decide.options import GateOptions, SliceLimits
-from kamerton.decide.sides import Group, Scored
-from kamerton.decide.slices import slice_by
+from kamerton.decide.compare.assess import differences, measure
+from kamerton.decide.compare.gate import gate_faults, hold
+from kamerton.decide.compare.options import GateOptions, SliceLimits
+from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.slices import slice_by
 
 
 def side(name: str, table: pa.Table) -> Group:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kamerton.decide.golden import check_golden, read_golden
-from kamerton.decide.sides import Group, Scored
+from kamerton.decide.compare.golden import check_golden, read_golden
+from kamerton.decide.compare.sides import Group, Scored
 from kamerton.errors import UserError
 
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from kamerton.data import DataExample, DataOptions, SplitOptions, prepare
-from kamerton.decide.leakage import all_training, leaks, seen
-from kamerton.decide.sides import Group, Scored
+from kamerton.decide.compare.leakage import all_training, leaks, seen
+from kamerton.decide.compare.sides import Group, Scored
 from kamerton.score.table import scores_table
 
 OLD = "what is the longest river that flows through the old capital city of France"

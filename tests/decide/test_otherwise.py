@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kamerton.decide import verdict
-from kamerton.decide.otherwise import GENERATE, otherwise
-from kamerton.decide.predictions import validate_results
-from kamerton.decide.run_files import RunFiles
+from kamerton.decide.compare.otherwise import GENERATE, otherwise
+from kamerton.decide.compare.predictions import validate_results
+from kamerton.decide.report import verdict
+from kamerton.decide.report.run_files import RunFiles
 from kamerton.score.normalizations import LABEL_TOKENS, answers_by_normalization
 from kamerton.score.table import scores_table
 

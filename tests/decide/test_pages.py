@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from support.chrome import BINARY, Chrome
 
 MakeRun = Callable[..., Path]

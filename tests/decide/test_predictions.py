@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import kamerton
-from kamerton.decide.predictions import is_loop, validate_results
+from kamerton.decide.compare.predictions import is_loop, validate_results
 from kamerton.score.table import scores_table
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.decide.report import elapsed, plain, write_report
+from kamerton.decide.report.run import elapsed, plain, write_report
 from kamerton.errors import UserError
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from kamerton.decide.baseline import choose_baseline
-from kamerton.decide.same_examples import same_examples
-from kamerton.decide.sides import Group, Scored, find, group, told_apart
+from kamerton.decide.compare.baseline import choose_baseline
+from kamerton.decide.compare.compose import same_examples
+from kamerton.decide.compare.sides import Group, Scored, find, group, told_apart
 from kamerton.errors import UserError
 
 Write = Callable[..., Path]

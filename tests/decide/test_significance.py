@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as peer_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from kamerton.decide.significance import (
+from kamerton.decide.compare.significance import (
     Runs,
     cohen_g,
     holm,

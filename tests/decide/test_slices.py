@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from kamerton.decide.assess import Measured, measure
-from kamerton.decide.fields import fields_of, quartiles
-from kamerton.decide.sides import Group, Scored
-from kamerton.decide.significance import holm
-from kamerton.decide.slices import slice_by, slice_metrics
+from kamerton.decide.compare.assess import Measured, measure
+from kamerton.decide.compare.fields import fields_of, quartiles
+from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.significance import holm
+from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.errors import UserError
 from kamerton.score.metrics import compute
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from kamerton.decide import verdict
-from kamerton.decide.run_files import RunFiles
+from kamerton.decide.report import verdict
+from kamerton.decide.report.run_files import RunFiles
 from kamerton.score.metrics import compute
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.cli import main
-from kamerton.decide.compare import Comparison, read
+from kamerton.decide.compare.comparison import Comparison, read
 
 ROWS = 400
 LIMITS = ["gate.max_drop.accuracy=0.02", "gate.slices.animal.max_drop.accuracy=0.02"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.decide.examples import changed, worst
+from kamerton.decide.compare.examples import changed, worst
 from kamerton.errors import UserError
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute

@@ -14,8 +14,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from torchmetrics.functional.text import rouge_score, sacre_bleu_score
 from torchmetrics.text import SQuAD
 
-from kamerton.decide.examples import is_right, worst
-from kamerton.decide.outcomes import ratios
+from kamerton.decide.compare.examples import is_right, worst
+from kamerton.decide.compare.ratios import ratios
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, example_scores
 from kamerton.score.table import scores_table

@@ -9,7 +9,7 @@ from typing import Any
 from kamerton.config.command import Asked, run_command
 from kamerton.config.faults import Root
 from kamerton.console import plain_console
-from kamerton.decide.options import CompareOptions, check_compare
+from kamerton.decide.compare.options import CompareOptions, check_compare
 
 ROOT = Root("compare", check_compare)
 GATE_FAILED = 3
@@ -30,10 +30,10 @@ def _compare(values: dict[str, Any]) -> bool:
     """Compare, write and say it; whether the gate passed."""
     from pydantic import TypeAdapter
 
-    from kamerton.decide.compare import write
-    from kamerton.decide.compare_report import write_comparison
-    from kamerton.decide.compose import compare
-    from kamerton.decide.terminal import say
+    from kamerton.decide.compare.comparison import write
+    from kamerton.decide.compare.compose import compare
+    from kamerton.decide.report.comparison import write_comparison
+    from kamerton.decide.report.terminal import say
 
     options = TypeAdapter(CompareOptions).validate_python(values)
     console = plain_console()

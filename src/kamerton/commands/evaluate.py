@@ -51,7 +51,7 @@ def _missing_packages(values: dict[str, Any]) -> list[Fault]:
 
 def _say_otherwise(console: Console, folder: Path) -> None:
     """Where the same table is far better by another way of scoring."""
-    from kamerton.decide.otherwise import otherwise
+    from kamerton.decide.compare.otherwise import otherwise
     from kamerton.score.table import read_scores
 
     if (other := otherwise(read_scores(folder / "scores" / "test.parquet"))) is not None:

@@ -22,7 +22,7 @@ from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
 from kamerton.console import plain_console
 from kamerton.data.report import manifest
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from kamerton.endpoint import Endpoint, connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text

@@ -18,7 +18,7 @@ from kamerton.jobs.store import find
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kamerton.decide.compare import Comparison
+    from kamerton.decide.compare.comparison import Comparison
 
 Data = DataParts | ProcessedData | Raw
 TABLES = ("test", "out_of_fold")  # the second is a cross-validation's: every example by a model that never saw it
@@ -179,10 +179,10 @@ def compare(root: Path, model_ids: Sequence[str], data: Data | None) -> Ranking:
     The first model that no run trained, else the first one, is what the others are tested against.
     """
     from kamerton.config.schema import PathOptions
-    from kamerton.decide.compare import write
-    from kamerton.decide.compare_report import write_comparison
-    from kamerton.decide.compose import compare as compare_sides
-    from kamerton.decide.options import CompareOptions
+    from kamerton.decide.compare.comparison import write
+    from kamerton.decide.compare.compose import compare as compare_sides
+    from kamerton.decide.compare.options import CompareOptions
+    from kamerton.decide.report.comparison import write_comparison
 
     runs = {one: _run(root, one) for one in model_ids}
     if len(runs) < 2:
@@ -223,7 +223,7 @@ def _beside(root: Path, model_id: str, run: Path) -> EvaluationResult:
 
 def _ranked(results: Sequence[EvaluationResult], comparison: Comparison) -> Ranking:
     """The models by the metric that verdicts speak of."""
-    from kamerton.decide.words import FIRST
+    from kamerton.decide.compare.words import FIRST
 
     common = [name for name in FIRST if all(name in one.metrics for one in results)]
     metric = (common or ["loss"])[0]

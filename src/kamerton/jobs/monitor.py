@@ -97,7 +97,7 @@ class TrainingMonitor:
 
         Raises `UserError` for a file that is no score table.
         """
-        from kamerton.decide.predictions import validate_results
+        from kamerton.decide.compare.predictions import validate_results
         from kamerton.score.table import read_scores
 
         if isinstance(predictions, str | Path):
@@ -109,8 +109,8 @@ class TrainingMonitor:
 
     def generate_report(self, job_id: str) -> Path:
         """Write the report of a job, also of one that still trains or failed; returns the path of its HTML page."""
-        from kamerton.decide.cross_report import write_cross_report
-        from kamerton.decide.report import write_report
+        from kamerton.decide.report.cross_validation import write_cross_report
+        from kamerton.decide.report.run import write_report
 
         path = find(self.root, job_id)
         return (write_cross_report if (path / "folds").is_dir() else write_report)(path)

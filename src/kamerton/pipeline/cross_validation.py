@@ -26,8 +26,8 @@ from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
 from kamerton.data.report import manifest
-from kamerton.decide.cross_report import FILE, OUT_OF_FOLD, write_cross_report
-from kamerton.decide.folds import LEVEL, METHOD, Spread, spreads
+from kamerton.decide.report.cross_validation import FILE, OUT_OF_FOLD, write_cross_report
+from kamerton.decide.report.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.pipeline.lifecycle import recorded

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.run.directory import RunDirectory
 from kamerton.run.environment import environment

@@ -26,7 +26,7 @@ from kamerton.data.encode.tokenize import answer_ending
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import load_inputs
 from kamerton.data.report import manifest
-from kamerton.decide.report import write_report
+from kamerton.decide.report.run import write_report
 from kamerton.errors import Fault, UserError
 from kamerton.model.adapter import count_parameters
 from kamerton.model.export import export

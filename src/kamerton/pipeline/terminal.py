@@ -12,10 +12,10 @@ from rich.table import Table
 from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
 from kamerton.data.summary import losses
-from kamerton.decide.folds import Spread
-from kamerton.decide.report import remarks_on_training
-from kamerton.decide.run_files import RunFiles, read_run
-from kamerton.decide.verdict import Row, baseline_table, cautions, headline, metric_table
+from kamerton.decide.report.folds import Spread
+from kamerton.decide.report.run import remarks_on_training
+from kamerton.decide.report.run_files import RunFiles, read_run
+from kamerton.decide.report.verdict import Row, baseline_table, cautions, headline, metric_table
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train.batches import FineTuneData
 from kamerton.train.steps import binding

@@ -12,11 +12,11 @@ from kamerton import words
 from kamerton.config.command import typed
 from kamerton.config.schema import Config
 from kamerton.config.targets import instantiate
-from kamerton.decide import interval_charts, verdict
-from kamerton.decide.cross_report import OUT_OF_FOLD, read_summary
-from kamerton.decide.examples import browsed
-from kamerton.decide.report import confusion_figure
-from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.decide.compare.examples import browsed
+from kamerton.decide.report import interval_charts, verdict
+from kamerton.decide.report.cross_validation import OUT_OF_FOLD, read_summary
+from kamerton.decide.report.run import confusion_figure
+from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.mask import mask_text
 from kamerton.run.directory import RunDirectory
 from kamerton.train.build import begin_logging, wandb_arguments

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kamerton.decide.interval_charts import COLOURS, OPEN
+from kamerton.decide.report.interval_charts import COLOURS, OPEN
 from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 from kamerton.sweep.summary import Row
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kamerton.decide.compare import Notice
-from kamerton.decide.predictions import validate_results
-from kamerton.decide.sides import Group
-from kamerton.decide.verdict import FEW_EXAMPLES
+from kamerton.decide.compare.comparison import Notice
+from kamerton.decide.compare.predictions import validate_results
+from kamerton.decide.compare.sides import Group
+from kamerton.decide.compare.significance import FEW_EXAMPLES
 
 PER_TOKEN = ("loss", "perplexity", "token_accuracy")
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from scipy import stats  # type: ignore[import-untyped]
 
 from kamerton.data.validation import ValidationResult
-from kamerton.decide.otherwise import otherwise
+from kamerton.decide.compare.otherwise import otherwise
 from kamerton.errors import Fault
 
 LEVEL = 0.001  # of the tests: a warning should be rare where nothing is wrong

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kamerton.decide.compare import Changed, ConfusionPair
-from kamerton.decide.examples import SHOWN, changed, moved
-from kamerton.decide.sides import Group
+from kamerton.decide.compare.comparison import Changed, ConfusionPair
+from kamerton.decide.compare.examples import SHOWN, changed, moved
+from kamerton.decide.compare.sides import Group
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import NO_LABEL
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from kamerton.decide.assess import Measured, describe, differences, measure, metrics_of
-from kamerton.decide.baseline import choose_baseline
-from kamerton.decide.compare import Comparison, Notice, Slice
-from kamerton.decide.errors import changes, confusions
-from kamerton.decide.fields import Groups, fields_of
-from kamerton.decide.gate import gate_faults, hold
-from kamerton.decide.golden import check_golden, read_golden
-from kamerton.decide.leakage import SEEN, all_training, leaks, seen
-from kamerton.decide.notices import about_sides
-from kamerton.decide.options import CompareOptions, GateOptions, name_of
-from kamerton.decide.same_examples import same_examples
-from kamerton.decide.sides import Group, find, group, told_apart
-from kamerton.decide.slices import slice_by, slice_metrics
-from kamerton.decide.words import FIRST, sentence
+from kamerton.decide.compare.assess import Measured, describe, differences, measure, metrics_of
+from kamerton.decide.compare.baseline import choose_baseline
+from kamerton.decide.compare.comparison import Comparison, Notice, Slice
+from kamerton.decide.compare.confusions import changes, confusions
+from kamerton.decide.compare.fields import Groups, fields_of
+from kamerton.decide.compare.gate import gate_faults, hold
+from kamerton.decide.compare.golden import check_golden, read_golden
+from kamerton.decide.compare.leakage import SEEN, all_training, leaks, seen
+from kamerton.decide.compare.notices import about_sides
+from kamerton.decide.compare.options import CompareOptions, GateOptions, name_of
+from kamerton.decide.compare.sides import Group, Scored, find, group, told_apart
+from kamerton.decide.compare.slices import slice_by, slice_metrics
+from kamerton.decide.compare.words import FIRST, sentence
 from kamerton.errors import Fault, UserError
 from kamerton.run.directory import now
 
@@ -116,3 +116,37 @@ def _few_seeds(sides: Sequence[Measured]) -> list[Notice]:
 
 def _has_one_seed(side: Measured) -> bool:
     return side.group.trained and len(side.points) == 1
+
+
+def same_examples(groups: Sequence[Group]) -> list[Group]:
+    """The same groups with every table in the order of its example ids.
+
+    Raises `UserError` that names the tables with other examples than the first one's, and which these are.
+    """
+    reference = set(groups[0].first["example_id"].to_pylist())
+    faults = [fault for one in groups for run in one.runs for fault in _differences(run, groups[0], reference)]
+    if faults:
+        raise UserError(faults)
+    return [
+        Group(one.name, tuple(replace(run, table=run.table.sort_by("example_id")) for run in one.runs))
+        for one in groups
+    ]
+
+
+def _differences(run: Scored, baseline: Group, reference: set[str]) -> Iterator[Fault]:
+    ids = run.table["example_id"].to_pylist()
+    if len(set(ids)) < len(ids):
+        message = f"its score table repeats {len(ids) - len(set(ids))} example ids"
+        yield Fault("scores.repeated_examples", message, "score each example once", str(run.path))
+    if not ids:
+        yield Fault("scores.empty", "its score table has no examples", "score it on some", str(run.path))
+    missing, extra = reference - set(ids), set(ids) - reference
+    if missing or extra:
+        message = f"not the test set of {baseline.name}: {_some('lacks', missing)}, {_some('adds', extra)}"
+        fix = "score both models on the same split of the same data, or leave it out"
+        yield Fault("scores.different_examples", message, fix, str(run.path))
+
+
+def _some(verb: str, ids: set[str]) -> str:
+    few = f" ({', '.join(sorted(ids)[:3])}{', …' if len(ids) > 3 else ''})" if ids else ""
+    return f"{verb} {len(ids)} examples{few}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kamerton.decide.compare import Difference, Side
+from kamerton.decide.compare.comparison import Difference, Side
 from kamerton.words import TITLES, bounds_text, number, signed
 
 FIRST = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the metric that a verdict speaks of

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hydra_plugins.kamerton._overrides import override
-from kamerton.decide.significance import mcnemar
+from kamerton.decide.compare.significance import mcnemar
 from kamerton.score.columns import is_labelled, label_indices
 from kamerton.score.normalizations import answers_by_normalization
 

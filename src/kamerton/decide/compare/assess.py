@@ -17,11 +17,11 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from kamerton.decide.compare import Difference, Estimate, Side, Verdict
-from kamerton.decide.notices import PER_TOKEN, same_tokens
-from kamerton.decide.outcomes import Ratio, ratios
-from kamerton.decide.sides import Group
-from kamerton.decide.significance import (
+from kamerton.decide.compare.comparison import Difference, Estimate, Side, Verdict
+from kamerton.decide.compare.notices import PER_TOKEN, same_tokens
+from kamerton.decide.compare.ratios import Ratio, ratios
+from kamerton.decide.compare.sides import Group
+from kamerton.decide.compare.significance import (
     EXACT_UP_TO,
     LEVEL,
     PERMUTATIONS,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton import words
-from kamerton.decide import compare, interval_charts
-from kamerton.decide.compare import Comparison, Slice
-from kamerton.decide.interval_charts import Mark
-from kamerton.decide.words import verdict_word
+from kamerton.decide.compare import comparison as compare
+from kamerton.decide.compare.comparison import Comparison, Slice
+from kamerton.decide.compare.words import verdict_word
+from kamerton.decide.report import interval_charts
+from kamerton.decide.report.interval_charts import Mark
 from kamerton.mask import masked
 from kamerton.report.charts import shortened
 from kamerton.report.pages import moment, write_pages

@@ -181,3 +181,6 @@ def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
     if variance < ROUNDING:
         return Spread(0.0, freedom)
     return Spread(math.sqrt(variance), (special + expected) ** 2 / spent if spent else math.inf)
+
+
+FEW_EXAMPLES = 30

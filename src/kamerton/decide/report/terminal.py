@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kamerton.decide.assess import COHEN_G
-from kamerton.decide.compare import Comparison, Difference, Estimate, Gate, Side
-from kamerton.decide.words import chief, verdict_word
+from kamerton.decide.compare.assess import COHEN_G
+from kamerton.decide.compare.comparison import Comparison, Difference, Estimate, Gate, Side
+from kamerton.decide.compare.words import chief, verdict_word
 from kamerton.words import bounds_text, number, signed
 
 MOST_LINES = 8

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kamerton.decide.compare import Notice
-from kamerton.decide.fields import Groups
-from kamerton.decide.sides import Group, Scored
+from kamerton.decide.compare.comparison import Notice
+from kamerton.decide.compare.fields import Groups
+from kamerton.decide.compare.sides import Group, Scored
 from kamerton.errors import UserError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from kamerton.decide.compare import GoldenCheck
-from kamerton.decide.sides import Group
+from kamerton.decide.compare.comparison import GoldenCheck
+from kamerton.decide.compare.sides import Group
 from kamerton.errors import Fault, UserError
 from kamerton.words import did_you_mean
 

@@ -17,11 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from kamerton.decide.assess import ONE_SIDED, Measured, sure_drop, verdict
-from kamerton.decide.compare import Slice
-from kamerton.decide.fields import Groups
-from kamerton.decide.outcomes import Ratio
-from kamerton.decide.significance import LEVEL, Runs, Spread, Test, holm, mcnemar, over_seeds_and_examples, sign_flip
+from kamerton.decide.compare.assess import ONE_SIDED, Measured, sure_drop, verdict
+from kamerton.decide.compare.comparison import Slice
+from kamerton.decide.compare.fields import Groups
+from kamerton.decide.compare.ratios import Ratio
+from kamerton.decide.compare.significance import (
+    LEVEL,
+    Runs,
+    Spread,
+    Test,
+    holm,
+    mcnemar,
+    over_seeds_and_examples,
+    sign_flip,
+)
 from kamerton.score.intervals import percentiles
 from kamerton.score.metrics import finite
 

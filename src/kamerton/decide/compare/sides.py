@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from kamerton.decide.compare import Notice
-from kamerton.decide.side_names import side_names
+from kamerton.decide.compare.comparison import Notice
+from kamerton.decide.compare.side_names import side_names
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.run.changes import flatten, is_free

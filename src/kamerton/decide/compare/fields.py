@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from kamerton.data.splits.assign import known_value
-from kamerton.decide.compare import Notice
+from kamerton.decide.compare.comparison import Notice
 from kamerton.errors import Fault, UserError
 from kamerton.words import number
 

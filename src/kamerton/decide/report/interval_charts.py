@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kamerton.decide.folds import Spread
+from kamerton.decide.report.folds import Spread
 from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 
 if TYPE_CHECKING:

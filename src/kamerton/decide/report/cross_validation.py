@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kamerton import words
-from kamerton.decide import interval_charts, verdict
-from kamerton.decide.report import common_contents, confusion_figure, elapsed
-from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.decide.report import interval_charts, verdict
+from kamerton.decide.report.run import common_contents, confusion_figure, elapsed
+from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.report.pages import moment, plain, write_pages
 
 FILE = "cross_validation.json"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kamerton.decide.run_files import RunFiles
+from kamerton.decide.compare.significance import FEW_EXAMPLES
+from kamerton.decide.report.run_files import RunFiles
 from kamerton.errors import UserError
 from kamerton.score.baselines import SOURCE
 from kamerton.score.columns import is_labelled
@@ -17,9 +18,8 @@ from kamerton.score.metrics import compute, lower_is_better
 from kamerton.words import TITLES, bounds_text, number, signed
 
 if TYPE_CHECKING:
-    from kamerton.decide.otherwise import Otherwise
+    from kamerton.decide.compare.otherwise import Otherwise
 
-FEW_EXAMPLES = 30
 
 Row = dict[str, Any]
 
@@ -137,7 +137,7 @@ def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
 
 
 def _otherwise(run: RunFiles) -> Otherwise | None:
-    from kamerton.decide.otherwise import otherwise  # scipy takes half a second
+    from kamerton.decide.compare.otherwise import otherwise  # scipy takes half a second
 
     return None if run.tuned is None else otherwise(run.tuned)
 
@@ -215,7 +215,7 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
 
 def _unsound(run: RunFiles) -> list[str]:
     """What is wrong with the answers themselves; that all are the same has been said."""
-    from kamerton.decide.predictions import validate_results  # scipy takes half a second
+    from kamerton.decide.compare.predictions import validate_results  # scipy takes half a second
 
     result = validate_results(run.tuned, run.path if run.scored == "test" else None)
     faults = [fault for fault in (*result.errors, *result.warnings) if fault.code != "results.collapsed"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kamerton.decide.compare import Difference, Gate, GateCheck, GoldenCheck, Slice
-from kamerton.decide.options import GateOptions
-from kamerton.decide.significance import LEVEL
+from kamerton.decide.compare.comparison import Difference, Gate, GateCheck, GoldenCheck, Slice
+from kamerton.decide.compare.options import GateOptions
+from kamerton.decide.compare.significance import LEVEL
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean, number
 

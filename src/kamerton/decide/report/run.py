@@ -16,9 +16,9 @@ import pyarrow as pa
 import yaml
 
 from kamerton import words
-from kamerton.decide import verdict
-from kamerton.decide.examples import SHOWN, browsed, changed, is_right, worst
-from kamerton.decide.run_files import RunFiles, read_run
+from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
+from kamerton.decide.report import verdict
+from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kamerton.decide.compare import Notice
-from kamerton.decide.side_names import short
-from kamerton.decide.sides import BASE, Group, Scored, find, group, read_table
+from kamerton.decide.compare.comparison import Notice
+from kamerton.decide.compare.side_names import short
+from kamerton.decide.compare.sides import BASE, Group, Scored, find, group, read_table
 from kamerton.errors import Fault, UserError
 from kamerton.score.baselines import NAMES, table_path
 

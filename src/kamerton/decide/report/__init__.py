@@ -1,0 +1,1 @@
+"""Pages and terminal output of runs, comparisons and cross-validations."""
