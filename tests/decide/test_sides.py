@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from kamerton.decide.compare.baseline import choose_baseline
-from kamerton.decide.compare.compose import same_examples
 from kamerton.decide.compare.sides import Group, Scored, find, group, told_apart
+from kamerton.decide.compose import same_examples
 from kamerton.errors import UserError
 
 Write = Callable[..., Path]

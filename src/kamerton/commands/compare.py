@@ -31,7 +31,7 @@ def _compare(values: dict[str, Any]) -> bool:
     from pydantic import TypeAdapter
 
     from kamerton.decide.compare.comparison import write
-    from kamerton.decide.compare.compose import compare
+    from kamerton.decide.compose import compare
     from kamerton.decide.report.comparison import write_comparison
     from kamerton.decide.report.terminal import say
 

@@ -180,8 +180,8 @@ def compare(root: Path, model_ids: Sequence[str], data: Data | None) -> Ranking:
     """
     from kamerton.config.schema import PathOptions
     from kamerton.decide.compare.comparison import write
-    from kamerton.decide.compare.compose import compare as compare_sides
     from kamerton.decide.compare.options import CompareOptions
+    from kamerton.decide.compose import compare as compare_sides
     from kamerton.decide.report.comparison import write_comparison
 
     runs = {one: _run(root, one) for one in model_ids}
