@@ -23,8 +23,8 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.summary import show
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
-from kamerton.score.answers import make_prompts
-from kamerton.score.labels_tokens import LabelTokens
+from kamerton.score.generate.answers import make_prompts
+from kamerton.score.labels.tokens import LabelTokens
 from support.rows import pairs
 
 Gate = Callable[..., Prepared]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-import kamerton.score.answers
 import kamerton.score.evaluation
+import kamerton.score.generate.answers
 from kamerton.cli import main
 from kamerton.score.columns import labels_of
 from kamerton.score.normalizations import answers_by_normalization
@@ -174,7 +174,7 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_table(
     command = [f"run={free}", "batch.max_tokens=64", "score.temperature=1.0"]
     whole = evaluate(tmp_path / "whole", *command)
     asked: list[int] = []
-    plain = kamerton.score.answers.generate
+    plain = kamerton.score.generate.answers.generate
 
     def stopping(model: Any, prompts: Any, batches: Any, *more: Any, **options: Any) -> Any:
         asked.append(len(batches))
@@ -183,7 +183,7 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_table(
             if len(asked) == 1 and done == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(kamerton.score.answers, "generate", stopping)
+    monkeypatch.setattr(kamerton.score.generate.answers, "generate", stopping)
     stopped = evaluate(tmp_path / "stopped", *command, code=130)
     assert stopped["state"] == "paused"
     found = evaluate(tmp_path / "stopped", *command)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kamerton.errors import UserError
 from kamerton.model.ends import end_tokens
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
-from kamerton.score.generate import Answer, Prompt, generate, plan_batches
+from kamerton.score.generate.batched import Answer, Prompt, generate, plan_batches
+from kamerton.score.generate.sampling import Decoding, uniform
 from kamerton.score.partial import Partial
-from kamerton.score.sampling import Decoding, uniform
 from support.families import FAMILIES, build
 
 MODEL, TOKENIZER = tiny_model(3).eval(), tiny_tokenizer()

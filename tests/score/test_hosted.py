@@ -9,9 +9,9 @@ import pytest
 
 from kamerton.data.example import DataExample, Message
 from kamerton.errors import RunFailed, UserError
-from kamerton.score.hosted import hosted_answers
+from kamerton.score.generate.hosted import hosted_answers
+from kamerton.score.generate.sampling import Decoding
 from kamerton.score.options import EngineOptions
-from kamerton.score.sampling import Decoding
 from support.endpoint import Answer, Endpoint, completion
 
 KEY = "sk-abcdefghijklmnop"

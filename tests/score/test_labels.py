@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.tiny import tiny_model
-from kamerton.score.labels import Answer, Question, label_row, score
-from kamerton.score.labels_trie import Candidates, build_trie
+from kamerton.score.labels.scores import Answer, Question, label_row, score
+from kamerton.score.labels.trie import Candidates, build_trie
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,8 +8,8 @@ import pytest
 from kamerton.data.encode.tokenize import renderer
 from kamerton.data.example import Message
 from kamerton.model.tiny import tiny_tokenizer
-from kamerton.score.labels_question import Answer, Question
-from kamerton.score.labels_tokens import LabelTokens, calibrated
+from kamerton.score.labels.question import Answer, Question
+from kamerton.score.labels.tokens import LabelTokens, calibrated
 
 LABELS = ["yes", "no", "żółw"]
 WITH_TRIMMING = (

@@ -15,8 +15,8 @@ from kamerton.data.encode.tokenize import renderer
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model, load_tokenizer
 from kamerton.model.probe import choose_cut
-from kamerton.score.labels import Question, score
-from kamerton.score.labels_tokens import LabelTokens
+from kamerton.score.labels.scores import Question, score
+from kamerton.score.labels.tokens import LabelTokens
 
 MAX_TOKENS = 2048  # what batch.max_tokens=auto chooses on a CPU with enough memory
 

@@ -10,11 +10,11 @@ from kamerton.errors import Fault, UserError
 from kamerton.hosted.plan import Plan
 from kamerton.run.directory import RunDirectory
 from kamerton.score.custom import with_own_metrics
-from kamerton.score.elsewhere import answered_table
-from kamerton.score.hosted import hosted_answers
+from kamerton.score.evaluate import decoding_of
+from kamerton.score.generate.external import answered_table
+from kamerton.score.generate.hosted import hosted_answers
 from kamerton.score.metrics import compute
 from kamerton.score.options import EngineOptions, engine_for
-from kamerton.score.split import decoding_of
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.callbacks import StopRequest
 

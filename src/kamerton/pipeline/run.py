@@ -45,8 +45,8 @@ from kamerton.run.opening import open_run
 from kamerton.run.ranks import place
 from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_own_metrics
+from kamerton.score.evaluate import choose_mode, passes, score_split
 from kamerton.score.metrics import compute
-from kamerton.score.split import choose_mode, passes, score_split
 from kamerton.score.table import read_scores, write_scores
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest, stop_on_signal

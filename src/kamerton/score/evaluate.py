@@ -1,23 +1,28 @@
-"""From a model and examples to a scores table."""
+"""From a model and examples to a scores table, as the options ask and the data allow."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
 from torch import nn
 
+from kamerton.config.schema import ScoreOptions
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.example import DataExample
+from kamerton.errors import Fault, UserError
 from kamerton.plan.cut import Cut
-from kamerton.score.labels import Answer, Mode, Question, label_row, reference_row, score
-from kamerton.score.labels_tokens import LabelTokens, Normalization, calibrated
+from kamerton.score.generate.answers import answer_all, with_answers
+from kamerton.score.generate.sampling import Decoding
+from kamerton.score.labels.scores import Answer, Mode, Question, label_row, reference_row, score
+from kamerton.score.labels.tokens import LabelTokens, Normalization, calibrated
 from kamerton.score.normalizations import LABEL_TOKENS
-from kamerton.score.table import scores_table
+from kamerton.score.table import example_row, scores_table
 
 
 def evaluate(
@@ -67,16 +72,67 @@ def _with_lengths(table: pa.Table, questions: Sequence[Question]) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_TOKENS: json.dumps(sizes.pop())})
 
 
-def example_row(example: DataExample, example_id: str) -> dict[str, Any]:
-    """The part of a scores row that no model changes."""
-    return {
-        "example_id": example_id,
-        "prompt": example.prompt_text,
-        "target": example.completion,
-        "metadata": json.dumps(dict(example.metadata), ensure_ascii=False, default=str),
-    }
-
-
 def _row(example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None) -> dict[str, Any]:
     part = label_row(answer, example.completion, labels) if labels is not None else reference_row(answer)
     return {**example_row(example, example_id), **part}
+
+
+ScoreMode = Literal["labels", "reference", "generate"]
+
+
+def score_split(
+    model: Any,
+    tokenizer: Any,
+    data: Encoded,
+    *,
+    labels: Sequence[str] | None,
+    options: ScoreOptions,
+    max_tokens: int,
+    cut: Cut,
+    partial: Path,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] = lambda done: None,
+) -> pa.Table:
+    """The scores table; `progress` is told of every example once for each of `passes`.
+
+    Generated answers are kept in the file `partial` until the caller has the table and deletes it.
+    """
+    mode = choose_mode(options, labels)
+    own: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
+    table = evaluate(
+        model,
+        tokenizer,
+        data,
+        labels=labels if mode == "labels" else None,
+        cut=cut,
+        mode=options.labels,
+        normalization=options.normalization,
+        content_free=options.content_free,
+        **own,
+    )
+    if mode != "generate":
+        return table
+    allowed = labels if options.constrain else None
+    said = answer_all(model, tokenizer, data, labels=allowed, decoding=decoding_of(options), partial=partial, **own)
+    return with_answers(table, said, labels)
+
+
+def choose_mode(options: ScoreOptions, labels: Sequence[str] | None) -> ScoreMode:
+    """What `score.mode` comes to for data with these labels; raises `UserError` where it needs labels and has none."""
+    needs = "score.mode=labels" if options.mode == "labels" else "score.constrain=true" if options.constrain else None
+    if needs and not labels:
+        message, column = f"{needs} needs labels, and these completions are free text", needs.partition("=")[0]
+        raise UserError([Fault("score.labels", message, "name the labels in data.labels, or leave it", column=column)])
+    if options.mode == "auto":
+        return "labels" if labels else "reference"
+    return options.mode
+
+
+def passes(mode: ScoreMode) -> int:
+    """How often each example goes through the model."""
+    return 2 if mode == "generate" else 1
+
+
+def decoding_of(options: ScoreOptions) -> Decoding:
+    """The options of generating, as plain values."""
+    return Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)

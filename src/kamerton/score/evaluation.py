@@ -28,19 +28,19 @@ from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
-from kamerton.score.answers import make_prompts
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
-from kamerton.score.elsewhere import answered_table
-from kamerton.score.hosted import check_hosted, hosted_answers
+from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_split
+from kamerton.score.generate.answers import make_prompts
+from kamerton.score.generate.external import answered_table
+from kamerton.score.generate.hosted import check_hosted, hosted_answers
+from kamerton.score.generate.vllm import check_vllm, vllm_answers
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
 from kamerton.score.options import EvaluateOptions, engine_for
-from kamerton.score.split import choose_mode, decoding_of, passes, score_split
-from kamerton.score.subject import Loaded, Subject, find_subject, slug
 from kamerton.score.table import write_scores
+from kamerton.score.target import Loaded, Subject, find_subject, slug
 from kamerton.score.test_set import SPLIT, TestSet, load_test_set
-from kamerton.score.vllm_engine import check_vllm, vllm_answers
 
 RECORD = "evaluation.json"
 

@@ -11,7 +11,7 @@ from kamerton.model.attention import ATTENTION
 from kamerton.model.load import load_tokenizer
 from kamerton.model.parts import base_of
 from kamerton.score.options import HarnessOptions
-from kamerton.score.subject import Loaded
+from kamerton.score.target import Loaded
 
 
 def check_harness() -> list[Fault]:

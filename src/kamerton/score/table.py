@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kamerton.data.example import DataExample
 from kamerton.errors import Fault, UserError
 from kamerton.files import replacing
 
@@ -80,3 +81,13 @@ def _check_json(key: bytes, value: bytes, path: Path) -> None:
     except (ValueError, RecursionError) as error:
         message, fix = f"its {key.decode(errors='replace')} cannot be read: {error}", "score the run again"
         raise UserError([Fault("scores.unreadable", message, fix, file=str(path))]) from None
+
+
+def example_row(example: DataExample, example_id: str) -> dict[str, Any]:
+    """The part of a scores row that no model changes."""
+    return {
+        "example_id": example_id,
+        "prompt": example.prompt_text,
+        "target": example.completion,
+        "metadata": json.dumps(dict(example.metadata), ensure_ascii=False, default=str),
+    }

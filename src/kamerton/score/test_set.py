@@ -17,7 +17,7 @@ from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
 from kamerton.run.model import tokenizer_faults
-from kamerton.score.subject import Subject, without_adapter
+from kamerton.score.target import Subject, without_adapter
 
 SPLIT = "test"
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
-from kamerton.score.generate import forward
-from kamerton.score.sampling import Decoding, choose
+from kamerton.score.generate.batched import forward
+from kamerton.score.generate.sampling import Decoding, choose
 
 
 @dataclass(slots=True)

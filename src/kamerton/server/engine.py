@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kamerton.data.encode.render import RenderError
 from kamerton.errors import RunFailed, UserError
-from kamerton.score.sampling import Decoding
+from kamerton.score.generate.sampling import Decoding
 from kamerton.server.chat_limits import CHARACTERS
 from kamerton.server.decode import Batch, Reading, Row, begun, can_join, join, keep, pick, read, step
 from kamerton.server.loaded import Models, Served

@@ -31,7 +31,7 @@ from kamerton.model.load import load_tokenizer
 from kamerton.model.parts import base_of
 from kamerton.pipeline.warm import base_key, sharing_weights
 from kamerton.run.model import load_base
-from kamerton.score.subject import load_named, load_run, run_config
+from kamerton.score.target import load_named, load_run, run_config
 
 _LAID_OUT = {"cut": "padded", "max_tokens": 256}  # nothing is packed, so nothing has to be tried or measured
 _ANSWER = "answer"  # stands for what is not known yet

@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from kamerton.data.example import DataExample
 from kamerton.data.store import Examples
-from kamerton.score.answers import Said, fingerprint_of, with_answers
-from kamerton.score.evaluate import example_row
+from kamerton.score.generate.answers import Said, fingerprint_of, with_answers
 from kamerton.score.partial import Partial
-from kamerton.score.table import scores_table
+from kamerton.score.table import example_row, scores_table
 
 Ask = Callable[[list[tuple[int, DataExample]]], Iterable[dict[int, Said]]]
 

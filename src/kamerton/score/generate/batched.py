@@ -23,7 +23,7 @@ from kamerton.model.attention import ATTENTION
 from kamerton.model.limits import positions_of
 from kamerton.model.parts import base_of
 from kamerton.plan.cut import MicroBatch, cut_examples
-from kamerton.score.sampling import Decoding, choose, only
+from kamerton.score.generate.sampling import Decoding, choose, only
 
 _CACHED = 8  # cached tokens that take at most the memory of one token in a pass that is trained on
 

@@ -19,9 +19,9 @@ from torch import nn
 
 from kamerton.model.head import find_head
 from kamerton.plan.cut import Cut
-from kamerton.score.labels_exact import exact, exact_batches
-from kamerton.score.labels_question import Answer, Question
-from kamerton.score.labels_search import search, search_batches
+from kamerton.score.labels.exact import exact, exact_batches
+from kamerton.score.labels.question import Answer, Question
+from kamerton.score.labels.search import search, search_batches
 
 Mode = Literal["exact", "argmax"]
 __all__ = ["Answer", "Mode", "Question", "label_row", "reference_row", "score"]

@@ -28,9 +28,9 @@ from kamerton.model.head import Head
 from kamerton.model.tree import build_row
 from kamerton.model.tree_memory import Following, Memory, Recorded
 from kamerton.plan.cut import cut_examples
-from kamerton.score.labels_head import token_logprobs
-from kamerton.score.labels_question import Answer, Question
-from kamerton.score.labels_trie import Candidates, Floats, Whole
+from kamerton.score.labels.head import token_logprobs
+from kamerton.score.labels.question import Answer, Question
+from kamerton.score.labels.trie import Candidates, Floats, Whole
 
 _FIRST = 2  # nodes that the second pass opens for each example
 _KEPT = 8  # tokens kept for each token of a pass: what is kept is far smaller than what a pass computes with

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.score.labels_trie import Candidates, Floats, Tokens
+from kamerton.score.labels.trie import Candidates, Floats, Tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ from kamerton.score.options import EngineOptions
 if TYPE_CHECKING:
     import httpx
 
-    from kamerton.score.sampling import Decoding
+    from kamerton.score.generate.sampling import Decoding
 
 Said = dict[str, Any]
 _FOR_NOW = {408, 409, 425, 429}

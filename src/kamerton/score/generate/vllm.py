@@ -8,8 +8,8 @@ from typing import Any
 
 from kamerton.config.schema import ModelOptions
 from kamerton.errors import Fault
-from kamerton.score.generate import Prompt
-from kamerton.score.sampling import Decoding
+from kamerton.score.generate.batched import Prompt
+from kamerton.score.generate.sampling import Decoding
 
 Said = dict[str, Any]
 

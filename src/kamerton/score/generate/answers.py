@@ -15,9 +15,9 @@ from torch import nn
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.tokenize import renderer
 from kamerton.model.ends import end_tokens
-from kamerton.score.generate import Answer, Prompt, generate, plan_batches
+from kamerton.score.generate.batched import Answer, Prompt, generate, plan_batches
+from kamerton.score.generate.sampling import Decoding
 from kamerton.score.partial import Partial
-from kamerton.score.sampling import Decoding
 from kamerton.score.table import scores_table
 
 Said = dict[str, Any]  # prediction, finish_reason

@@ -14,8 +14,8 @@ from kamerton.model.head import find_head
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.tree import TreeRow, build_row
 from kamerton.plan.cut import Cut, cut_examples
-from kamerton.score.labels_head import token_logprobs
-from kamerton.score.labels_question import Answer, Question
+from kamerton.score.labels.head import token_logprobs
+from kamerton.score.labels.question import Answer, Question
 
 
 def exact_batches(questions: Sequence[Question], members: Sequence[int], max_tokens: int, cut: Cut) -> list[list[int]]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from kamerton.data.encode.control import TEXT
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import Message
-from kamerton.score.labels_question import Answer, Question
-from kamerton.score.labels_trie import Candidates, Floats, Tokens, build_trie
+from kamerton.score.labels.question import Answer, Question
+from kamerton.score.labels.trie import Candidates, Floats, Tokens, build_trie
 
 Normalization = Literal["sum", "token", "byte"]
 Prompt = str | tuple[Message, ...]

@@ -1,0 +1,1 @@
+"""Generated answers: of a model here, of vLLM, of an endpoint."""
