@@ -19,8 +19,8 @@ import torch
 
 from kamerton.config.compose import compose_values
 from kamerton.model.load import load_model
-from kamerton.server.engine import Engine
-from kamerton.server.loaded import Models, Served
+from kamerton.server.generation.engine import Engine
+from kamerton.server.generation.model_cache import Models, Served
 
 PROMPT = "Explain in a few words what a tuning fork is, number {}."
 

@@ -77,7 +77,7 @@ def cpu_seconds(pid: int) -> float:
 def child_of(pid: int) -> int:
     """The process that generates: the server's only child that is not a job."""
     for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"kamerton.server.child" in Path(f"/proc/{one}/cmdline").read_bytes():
+        if b"kamerton.server.generation.worker" in Path(f"/proc/{one}/cmdline").read_bytes():
             return int(one)
     raise SystemExit("nothing generates")
 

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from kamerton.server.app import create_app
-from kamerton.server.generation import Generator
+from kamerton.server.generation.client import Generator
 from kamerton.server.settings import Settings
 from support.tuned import JOB, answers_of
 

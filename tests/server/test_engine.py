@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kamerton.server.engine import Engine
-from kamerton.server.loaded import Models
+from kamerton.server.generation.engine import Engine
+from kamerton.server.generation.model_cache import Models
 from support.tuned import answers_of
 
 Said = dict[str, Any]

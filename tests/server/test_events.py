@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.server import events
 from kamerton.server.errors import ApiError
+from kamerton.server.routes import events
 from kamerton.server.settings import Settings
 from kamerton.train.metrics_file import MetricsFile
 

@@ -12,7 +12,9 @@ import openai
 import pytest
 from openai.types import FileObject
 
-from kamerton.server import files, guard, places
+from kamerton.server import guard
+from kamerton.server import ids as places
+from kamerton.server.routes import files
 from kamerton.server.settings import MIB, Settings
 from support.serving import Served, chats, error, upload
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.server.errors import ApiError
-from kamerton.server.generation import GenerationRequest, Generator
+from kamerton.server.generation.client import GenerationRequest, Generator
 
 pytestmark = pytest.mark.anyio
 ASKED = GenerationRequest("tiny", text="hello", max_tokens=1)
@@ -29,7 +29,9 @@ async def refused(generator: Generator) -> ApiError:
 
 
 def test_the_process_gives_way_to_training() -> None:
-    code = "from kamerton.server.child import lower_priority; import os; lower_priority(); print(os.nice(0))"
+    code = (
+        "from kamerton.server.generation.worker import lower_priority; import os; lower_priority(); print(os.nice(0))"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
     )

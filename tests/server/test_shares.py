@@ -18,10 +18,12 @@ import pytest
 from kamerton.jobs.store import WORKER
 from kamerton.locks import hold
 from kamerton.run.directory import RunDirectory
-from kamerton.server import files, guard, jobs, places, start
+from kamerton.server import guard
+from kamerton.server import ids as places
 from kamerton.server.errors import ApiError
-from kamerton.server.jobs import Queueing
 from kamerton.server.reserve import Reserve
+from kamerton.server.routes import files, jobs, start
+from kamerton.server.routes.jobs import Queueing
 from support.serving import Served, chats, error, serving, upload
 
 

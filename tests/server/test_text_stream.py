@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from kamerton.model.tiny import tiny_tokenizer
-from kamerton.server.text_stream import TextStream
+from kamerton.server.generation.text_stream import TextStream
 
 TOKENIZER = tiny_tokenizer()
 TOKEN_OF = {byte: TOKENIZER.convert_tokens_to_ids(letter) for byte, letter in bytes_to_unicode().items()}

@@ -57,8 +57,8 @@ def _answer(settings: Settings, host: str, port: int) -> int:
 
     from kamerton.server.app import create_app
     from kamerton.server.connections import most_connections
-    from kamerton.server.files import remove_remains
     from kamerton.server.protocol import Protocol, Server
+    from kamerton.server.routes.files import remove_remains
 
     tenants = ", ".join(sorted({tenant for tenant, _ in settings.tokens})) or "no token is needed"
     echo(f"runs in {settings.root}; models: {', '.join(settings.names)}; tenants: {tenants}")

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from kamerton import __version__
-from kamerton.server.chat import chat_router
 from kamerton.server.connections import quiet_accept
 from kamerton.server.errors import DESCRIBED, handle_errors
-from kamerton.server.files import files_router
-from kamerton.server.generation import Generator
+from kamerton.server.generation.client import Generator
 from kamerton.server.guard import Guard
-from kamerton.server.jobs import jobs_router
-from kamerton.server.models import models_router
+from kamerton.server.routes.chat import chat_router
+from kamerton.server.routes.files import files_router
+from kamerton.server.routes.jobs import jobs_router
+from kamerton.server.routes.models import models_router
 from kamerton.server.settings import Settings
 
 

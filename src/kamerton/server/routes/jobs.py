@@ -13,17 +13,17 @@ from fastapi.concurrency import run_in_threadpool
 from kamerton.errors import UserError
 from kamerton.jobs import control
 from kamerton.jobs.store import ACTIVE
-from kamerton.server.asked import MAX_METADATA, JobRequest
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
-from kamerton.server.events import events_page, show_event
+from kamerton.server.ids import file_path, job_path
 from kamerton.server.json_body import JsonRoute
-from kamerton.server.pages import After, Limit, listed, only, page
-from kamerton.server.places import file_path, job_path
+from kamerton.server.routes.events import events_page, show_event
+from kamerton.server.routes.job_request import MAX_METADATA, JobRequest
+from kamerton.server.routes.pages import After, Limit, listed, only, page
+from kamerton.server.routes.sanitize import readable
+from kamerton.server.routes.serialize import checkpoints_of, records_of, show_job
+from kamerton.server.routes.start import check_room, start_job
 from kamerton.server.settings import Settings
-from kamerton.server.start import check_room, start_job
-from kamerton.server.texts import readable
-from kamerton.server.view import checkpoints_of, records_of, show_job
 
 T = TypeVar("T")
 Tenant = Annotated[str, Depends(tenant_of)]

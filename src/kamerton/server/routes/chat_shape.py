@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from kamerton.server.generation import Piece
+from kamerton.server.generation.client import Piece
 
 
 @dataclass(frozen=True, slots=True)

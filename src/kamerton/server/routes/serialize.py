@@ -9,10 +9,10 @@ from typing import Any
 
 from kamerton.jobs.store import owner, record_of, settle
 from kamerton.run.directory import ENDED
-from kamerton.server.models import MODEL, step_of, tuned_name
-from kamerton.server.places import job_paths, job_record
+from kamerton.server.ids import job_paths, job_record
+from kamerton.server.routes.models import MODEL, step_of, tuned_name
+from kamerton.server.routes.sanitize import error_of
 from kamerton.server.settings import Settings
-from kamerton.server.texts import error_of
 
 
 def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Mapping[str, Any]]]:

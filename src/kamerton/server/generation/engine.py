@@ -19,10 +19,10 @@ from torch import Tensor
 from kamerton.data.encode.render import RenderError
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.generate.sampling import Decoding
-from kamerton.server.chat_limits import CHARACTERS
-from kamerton.server.decode import Batch, Reading, Row, begun, can_join, join, keep, pick, read, step
-from kamerton.server.loaded import Models, Served
-from kamerton.server.text_stream import TextStream
+from kamerton.server.generation.chat_limits import CHARACTERS
+from kamerton.server.generation.decode import Batch, Reading, Row, begun, can_join, join, keep, pick, read, step
+from kamerton.server.generation.model_cache import Models, Served
+from kamerton.server.generation.text_stream import TextStream
 
 Job = Mapping[str, Any]  # id, tenant, source, turns or text, max_tokens, temperature, top_p, seed, stop
 Say = Callable[[dict[str, Any]], None]

@@ -26,9 +26,9 @@ from kamerton.files import flush, replacing, write_text
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError, disk_full
 from kamerton.server.guard import too_large
-from kamerton.server.pages import After, Limit, only, page
-from kamerton.server.places import CONTENT, META, file_path, files_of, new_file_id, users_of
+from kamerton.server.ids import CONTENT, META, file_path, files_of, new_file_id, users_of
 from kamerton.server.reserve import Reserve
+from kamerton.server.routes.pages import After, Limit, only, page
 from kamerton.server.settings import MIB, Settings
 
 PURPOSE = "fine-tune"

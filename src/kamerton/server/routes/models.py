@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends
 
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
-from kamerton.server.places import job_path, job_paths, job_record
+from kamerton.server.ids import job_path, job_paths, job_record
 from kamerton.server.settings import Settings
 
 MODEL = "model"  # the folder of a run's exported model

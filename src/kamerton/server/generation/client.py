@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kamerton.server.chat_limits import CHARACTERS, CONTEXT
 from kamerton.server.errors import ApiError
+from kamerton.server.generation.chat_limits import CHARACTERS, CONTEXT
 
 ANSWERS = 8  # given at a time
 MODELS = 4  # kept loaded
@@ -176,7 +176,7 @@ class Generator:
     async def _start(self) -> None:
         """A session of its own: what interrupts the server is not for the child, and its priority is its own."""
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._options["threads"])}
-        command = (sys.executable, "-P", "-m", "kamerton.server.child")
+        command = (sys.executable, "-P", "-m", "kamerton.server.generation.worker")
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, limit=_LINE, start_new_session=True, env=environment
         )

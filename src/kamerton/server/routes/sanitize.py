@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.jobs.store import LOG
-from kamerton.server.places import CONTENT, META, files_of
+from kamerton.server.ids import CONTENT, META, files_of
 from kamerton.server.settings import Settings
 
 _PATH = re.compile(r"(?<![\w/:.~-])~?(?:/[^\s/'\"`:,;()\[\]]+){2,}/?")

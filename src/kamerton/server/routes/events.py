@@ -16,11 +16,11 @@ from typing import Any
 
 from kamerton.jobs.store import record_of, settle
 from kamerton.run.directory import read_events
-from kamerton.server.pages import unknown
+from kamerton.server.routes.pages import unknown
+from kamerton.server.routes.sanitize import readable
+from kamerton.server.routes.serialize import name_in, seconds
+from kamerton.server.routes.steps import Step, steps_of
 from kamerton.server.settings import Settings
-from kamerton.server.steps import Step, steps_of
-from kamerton.server.texts import readable
-from kamerton.server.view import name_in, seconds
 
 Place = tuple[int, int]  # when it was, and its number among all: the order of events
 

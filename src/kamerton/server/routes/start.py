@@ -16,10 +16,10 @@ from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import start_worker
 from kamerton.run.directory import ENDED
 from kamerton.run.opening import claim_run
-from kamerton.server.asked import EPOCHS, Hyperparameters, JobRequest, number
 from kamerton.server.errors import ApiError
-from kamerton.server.files import PURPOSE, check_disk
-from kamerton.server.places import CONTENT, file_path, job_paths, job_record, new_job_id
+from kamerton.server.ids import CONTENT, file_path, job_paths, job_record, new_job_id
+from kamerton.server.routes.files import PURPOSE, check_disk
+from kamerton.server.routes.job_request import EPOCHS, Hyperparameters, JobRequest, number
 from kamerton.server.settings import Settings
 
 MAX_ACTIVE = 16  # jobs of a tenant that wait or train

@@ -17,12 +17,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from kamerton.server.auth import tenant_of
-from kamerton.server.chat_request import ChatRequest, CompletionRequest
-from kamerton.server.chat_shape import Shape
 from kamerton.server.errors import ApiError, response_to
-from kamerton.server.generation import Generator, Piece
+from kamerton.server.generation.client import Generator, Piece
 from kamerton.server.json_body import JsonRoute
-from kamerton.server.models import resolve
+from kamerton.server.routes.chat_request import ChatRequest, CompletionRequest
+from kamerton.server.routes.chat_shape import Shape
+from kamerton.server.routes.models import resolve
 from kamerton.server.settings import Settings
 
 T = TypeVar("T")

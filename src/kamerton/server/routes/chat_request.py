@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from kamerton.server.errors import ApiError
-from kamerton.server.generation import GenerationRequest
+from kamerton.server.generation.client import GenerationRequest
 
 _TURNS = 512  # of a chat
 _COMPLETION = 16  # tokens of /v1/completions where nothing is said, as at OpenAI

@@ -1,4 +1,4 @@
-"""The process that generates: `python -m kamerton.server.child`, started and spoken to by `generation`.
+"""The process that generates: `python -m kamerton.server.generation.worker`, started and spoken to by `generation`.
 
 One JSON object a line: requests come in on standard input, what comes of them goes out on standard output. It runs at
 the lowest priority, so that training beside it is not slowed, and ends when its input does, that is, with its parent.
@@ -52,8 +52,8 @@ def main() -> None:
     import torch
 
     from kamerton.quiet import quiet_training
-    from kamerton.server.engine import Engine
-    from kamerton.server.loaded import Models
+    from kamerton.server.generation.engine import Engine
+    from kamerton.server.generation.model_cache import Models
 
     if options["yields"]:
         lower_priority()

@@ -1,0 +1,1 @@
+"""Answering chats: the client in the server and the process that generates."""
