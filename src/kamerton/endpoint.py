@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from kamerton.errors import Fault, RunFailed, UserError
@@ -24,12 +24,23 @@ TIMEOUT_S, UPLOAD_S = 60.0, 900.0
 _PASSES = {408, 409, 425, 429}
 
 
+# The options that name an endpoint, by the section they are in: what chooses it, its package, address and key.
+_OPTIONS = {
+    "model": ("model=openai", "hosted", "model", "model.base_url"),
+    "engine": ("engine=hosted", "engine", "engine.kind", "engine.url"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible API; `key` names the environment variable that holds its key."""
+    """An OpenAI-compatible API; `key` names the environment variable that holds its key.
+
+    `section` is that of the configuration that names it: `model` to fine-tune there, `engine` to generate alone.
+    """
 
     url: str
     key: str
+    section: Literal["model", "engine"] = "model"
 
     @property
     def shown(self) -> str:
@@ -38,7 +49,7 @@ class Endpoint:
 
     @property
     def secret(self) -> str:
-        """The key; empty where there is none."""
+        """The key; empty if there is none."""
         return (os.environ.get(self.key) or "").strip()
 
 
@@ -49,26 +60,33 @@ def find_endpoint(base_url: str | None, key: str | None) -> Endpoint:
 
 def endpoint_faults(endpoint: Endpoint) -> list[Fault]:
     """What no repetition would mend: a package, an address, or a key that is not there or cannot be one."""
+    choice, prefix, package, address = _OPTIONS[endpoint.section]
     faults = []
     if importlib.util.find_spec("openai") is None:
-        message = "model=openai needs the package openai, which is not installed"
-        faults.append(Fault("hosted.package", message, "pip install 'kamerton[hosted]'", column="model"))
-    try:
-        address = urlsplit(endpoint.url)
-        sound = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
+        message = f"{choice} needs the package openai, which is not installed"
+        faults.append(Fault(f"{prefix}.package", message, "pip install 'kamerton[hosted]'", column=package))
+    if not (sound := _is_address(endpoint.url)):
         message = f"{endpoint.shown!r} is no address"
-        faults.append(Fault("hosted.url", message, "write https://HOST/v1", column="model.base_url"))
-    secret = endpoint.secret
+        faults.append(Fault(f"{prefix}.url", message, "write https://HOST/v1", column=address))
+    secret, key = endpoint.secret, f"{endpoint.section}.key"
     if not (secret.isascii() and secret.isprintable()):
         message = f"the environment variable {endpoint.key} holds characters that no key has"
-        faults.append(Fault("hosted.key", message, "set it again", column="model.key"))
-    if sound and not secret and not is_loopback(endpoint.url):
+        faults.append(Fault(f"{prefix}.key", message, "set it again", column=key))
+    # Servers that generate alone are often open within a network; OpenAI answers nobody without a key.
+    needs_key = endpoint.url == OPENAI if endpoint.section == "engine" else sound and not is_loopback(endpoint.url)
+    if needs_key and not secret:
         message = f"the environment variable {endpoint.key} is not set: it should hold the key of {endpoint.shown}"
-        faults.append(Fault("hosted.key", message, f"export {endpoint.key}=…", column="model.key"))
+        faults.append(Fault(f"{prefix}.key", message, f"export {endpoint.key}=…", column=key))
     return faults
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        host = (address.hostname or "").encode("idna")
+        return url.isprintable() and address.scheme in ("http", "https") and bool(host) and address.port != 0
+    except ValueError:
+        return False
 
 
 def is_loopback(url: str) -> bool:
@@ -104,12 +122,19 @@ def untrusted_key(key: str | None) -> Fault | None:
     return Fault("hosted.trust", message, fix, column="model.key")
 
 
-def connect(endpoint: Endpoint) -> OpenAI:
+def connect(
+    endpoint: Endpoint, *, retries: int = RETRIES, timeout: float = TIMEOUT_S, redirects: bool = True
+) -> OpenAI:
     """The official client; it repeats requests that failed for now, after pauses that grow."""
-    from openai import OpenAI
+    from openai import DefaultHttpxClient, OpenAI
 
-    key = endpoint.secret or "none"  # a server on this machine may want none
-    return OpenAI(api_key=key, base_url=endpoint.url, max_retries=RETRIES, timeout=TIMEOUT_S)
+    return OpenAI(
+        api_key=endpoint.secret or "none",  # a server on this machine may want none
+        base_url=endpoint.url,
+        max_retries=retries,
+        timeout=timeout,
+        http_client=DefaultHttpxClient(follow_redirects=redirects),
+    )
 
 
 def passes(error: Any) -> bool:
@@ -140,6 +165,8 @@ def said(error: Any, endpoint: Endpoint) -> str:
     status = getattr(error, "status_code", None)
     body = error.body if isinstance(error.body, dict) else {}
     text = str(body.get("message") or error.message or type(error).__name__)
+    if status is None and error.__cause__ is not None:  # "Connection error." alone tells little
+        text = f"{text} ({type(error.__cause__).__name__}: {error.__cause__})"
     text = text.replace(endpoint.secret, "•••") if endpoint.secret else text
     return mask_text(f"{status} {text}" if status else text)[:500]
 

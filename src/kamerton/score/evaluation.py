@@ -23,6 +23,7 @@ from rich.console import Console
 from kamerton.config.secrets import writable
 from kamerton.console import count_bar
 from kamerton.data.example import DataExample
+from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
@@ -33,7 +34,7 @@ from kamerton.score.custom import with_own_metrics
 from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_split
 from kamerton.score.generate.answers import make_prompts
 from kamerton.score.generate.external import answered_table
-from kamerton.score.generate.hosted import check_hosted, hosted_answers
+from kamerton.score.generate.hosted import engine_endpoint, hosted_answers
 from kamerton.score.generate.vllm import check_vllm, vllm_answers
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
@@ -71,8 +72,11 @@ def run_evaluation(
     """
     subject = find_subject(options, values, named, defaults)
     options = dataclasses.replace(options, engine=engine_for(subject.config.model, options.engine))
-    kind = options.engine.kind
-    faults = check_hosted(options.engine) if kind == "hosted" else check_vllm() if kind == "vllm" else []
+    faults: list[Fault] = []
+    if options.engine.kind == "hosted":
+        faults = endpoint_faults(engine_endpoint(options.engine))
+    elif options.engine.kind == "vllm":
+        faults = check_vllm()
     if faults:
         raise UserError(faults)
     if options.threads is not None:
