@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import os
@@ -11,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,7 @@ from safetensors.torch import load_file
 
 from kamerton.cli import main
 from kamerton.score.metrics import compute
-
-Train = Callable[..., Path]
-SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null"]
+from support.runs import LEAN, TINY, Train, metric_rows, record, saved, trainer, weights
 
 
 @pytest.fixture
@@ -36,27 +32,8 @@ def outputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(animals: Path, outputs: Path) -> Train:
-    """Runs the command; returns the directory of the run that it made last."""
-
-    def run(*overrides: str, code: int = 0) -> Path:
-        assert main(["train", *SMALL, f"data.path={animals}", f"paths.outputs={outputs}", *overrides]) == code
-        runs = sorted(outputs.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
-        return runs[-1].parent if runs else outputs
-
-    return run
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
-
-
-def metric_rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return evaluated(run / "checkpoints" / "last.ckpt", "state_dict")
+    """Runs the command, without what few tests look at; returns the directory of the run that it made last."""
+    return trainer(animals, outputs, *LEAN)
 
 
 def evaluated(checkpoint: Path, key: str = "averaged") -> dict[str, torch.Tensor]:
@@ -67,8 +44,8 @@ def losses(run: Path) -> dict[int, float]:
     return {int(row["step"]): float(row["train/loss"]) for row in metric_rows(run) if row.get("train/loss")}
 
 
-def test_a_run_leaves_everything_the_contract_names(train: Train, animals: Path) -> None:
-    run = train("trainer.max_epochs=2", "optimizer.lr=0.01")
+def test_a_run_leaves_everything_the_contract_names(animals: Path, outputs: Path) -> None:
+    run = trainer(animals, outputs, *TINY)("trainer.max_epochs=2", "optimizer.lr=0.01")
     found = record(run)
     assert found["state"] == "succeeded"
     assert found["error"] is None
@@ -98,7 +75,7 @@ def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
         plain(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    train("trainer.max_steps=2", "save.strategy=steps", "save.every=1", "base=false")
+    train("trainer.max_steps=2", "save.strategy=steps", "save.every=1")
     saved = ".last.ckpt.partial"
     before = [first for first, second in itertools.pairwise(flushed) if second == saved != first]
     assert before == ["metrics.csv"] * 2
@@ -114,7 +91,7 @@ def test_metrics_can_be_recomputed_from_the_score_table(train: Train) -> None:
 
 def test_the_evaluation_does_not_depend_on_its_batches(train: Train) -> None:
     numbers = [
-        record(train("trainer.max_steps=2", f"batch.max_tokens={size}", f"batch.cut={cut}"))["metrics"]
+        record(train("trainer.max_steps=2", "base=true", f"batch.max_tokens={size}", f"batch.cut={cut}"))["metrics"]
         for size, cut in ((64, "tree"), (100_000, "tree"), (1000, "packed"), (1000, "padded"))
     ]
     for split in ("validation", "test", "base"):
@@ -140,7 +117,7 @@ def test_the_exported_model_scores_like_the_trained_one(train: Train) -> None:
 
 
 def saved_step(run: Path) -> int:
-    return int(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"])
+    return int(saved(run)["global_step"])
 
 
 def same_result(one: Path, other: Path) -> bool:
@@ -159,7 +136,7 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 STATEFUL = {
-    "lora": ["adapter.dropout=0.1"],
+    "lora": ["adapter.dropout=0.1", "base=true", "baselines=true", "model.export=adapter"],
     "full": ["adapter=full"],
     "dora": ["adapter.dora=true", "adapter.lr_ratio=8", "ema_decay=0.9"],
     "pissa": ["adapter.init=pissa_niter_16", "adapter.rslora=true", "label_smoothing=0.1", "scheduler=wsd"],
@@ -220,7 +197,7 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monke
 
 
 def test_a_second_signal_stops_at_once_and_the_run_can_go_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["run_id=x", "base=false", "trainer.max_steps=2"]
+    options = ["run_id=x", "trainer.max_steps=2"]
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 1, signal.SIGTERM, times=2)
         run = train(*options, code=130)
@@ -234,7 +211,7 @@ def test_a_stopped_point_of_a_sweep_goes_on_with_the_command_that_is_printed(
 ) -> None:
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 1, signal.SIGINT)
-        stopped = train("-m", "seed=1,2", "trainer.max_steps=2", "base=false", code=130)
+        stopped = train("-m", "seed=1,2", "trainer.max_steps=2", code=130)
     command = shlex.split(capsys.readouterr().err.splitlines()[-1])
     assert command[:2] == ["kamerton", "train"]
     assert main(command[1:]) == 0
@@ -266,7 +243,7 @@ def test_a_stop_during_the_final_report_still_leaves_a_finished_run(
         return plain(*arguments, **options)
 
     monkeypatch.setattr(kamerton.pipeline.run, "write_report", write_report)
-    run = train("trainer.max_steps=1", "base=false")
+    run = train("trainer.max_steps=1")
     assert record(run)["state"] == "succeeded"
     assert (run / "report.html").exists()
 
@@ -288,7 +265,7 @@ def test_a_damaged_checkpoint_costs_steps_but_no_result(train: Train, monkeypatc
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["save.strategy=steps", "save.every=3", "base=false", "run_id=full"]
+    options = ["save.strategy=steps", "save.every=3", "run_id=full"]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as much as a run needs before its checkpoints
     try:
@@ -305,7 +282,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
 
 def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the step after the stop on, as if the run had had the new options all the time; warm-up is over by then."""
-    options = ["run_id=x", "base=false", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
+    options = ["run_id=x", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 3, signal.SIGINT)
         train(*options, code=130)
@@ -323,7 +300,7 @@ def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypat
 def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when_it_stops(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["run_id=x", "base=false", "optimizer.lr=0.003", "eval.strategy=steps", "eval.every=1"]
+    options = ["run_id=x", "optimizer.lr=0.003", "eval.strategy=steps", "eval.every=1"]
     options += ["callbacks.early_stopping.patience=3", "trainer.max_steps=9"]
     options += ["+optimizer.maximize=true"]  # the loss rises at every step, whatever is rounded: the first is the best
     with monkeypatch.context() as patch:
@@ -346,7 +323,7 @@ def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
 ) -> None:
     from kamerton.train.module import FineTuneModule
 
-    options = ["run_id=x", "base=false", "trainer.max_steps=4"]
+    options = ["run_id=x", "trainer.max_steps=4"]
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 1, signal.SIGINT)
         train(*options, code=130)
@@ -362,7 +339,7 @@ def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
 
 
 def test_the_best_weights_are_scored_whatever_their_file_is_called(train: Train) -> None:
-    options = ["eval.strategy=steps", "eval.every=1", "trainer.max_steps=6", "optimizer.lr=0.05", "base=false"]
+    options = ["eval.strategy=steps", "eval.every=1", "trainer.max_steps=6", "optimizer.lr=0.05"]
     options += ["callbacks.early_stopping=null", "scheduler=constant"]
     usual = train(*options)
     best, last = record(usual)["metrics"]["best"], record(usual)["metrics"]["validation"]
@@ -372,7 +349,7 @@ def test_the_best_weights_are_scored_whatever_their_file_is_called(train: Train)
 
 
 def test_a_run_that_diverges_says_so(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    run = train("optimizer.lr=1e30", "eval.strategy=steps", "eval.every=1", "base=false", code=1)
+    run = train("optimizer.lr=1e30", "eval.strategy=steps", "eval.every=1", code=1)
     said = capsys.readouterr().err
     assert "the training diverged" in said
     assert "lower optimizer.lr" in said
@@ -430,7 +407,7 @@ def test_resuming_with_another_configuration_or_other_data_is_refused(
 
 
 def test_a_multirun_leaves_one_directory_each(train: Train, outputs: Path) -> None:
-    train("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2", "trainer.max_steps=1", "base=false")
+    train("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2", "trainer.max_steps=1")
     runs = [record(path.parent) for path in outputs.glob("*/*/run.json")]
     assert {run["state"] for run in runs} == {"succeeded"}
     assert len({run["run_id"] for run in runs}) == 4
@@ -480,7 +457,7 @@ def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loa
 def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.run.model
 
-    first = weights(train("trainer.max_steps=2", "base=false"))
+    first = weights(train("trainer.max_steps=2"))
     plain = kamerton.run.model.load_model
 
     def load_after_drawing(*arguments: Any, **options: Any) -> Any:
@@ -488,7 +465,7 @@ def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypa
         return plain(*arguments, **options)
 
     monkeypatch.setattr(kamerton.run.model, "load_model", load_after_drawing)
-    second = weights(train("trainer.max_steps=2", "base=false"))
+    second = weights(train("trainer.max_steps=2"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -508,7 +485,7 @@ def test_rows_too_long_for_the_limit_are_listed_before_anything_is_made(
 def test_averaged_weights_are_what_is_exported_and_scored(train: Train, options: list[str]) -> None:
     if "optimizer=schedule_free" in options:
         pytest.importorskip("schedulefree")
-    run = train(*options, "optimizer.lr=0.01", "base=false")
+    run = train(*options, "optimizer.lr=0.01", "model.export=adapter")
     best = run / "checkpoints" / "best.ckpt"
     exported = load_file(run / "model" / "adapter_model.safetensors")
     for name, weight in exported.items():
@@ -520,7 +497,7 @@ def test_averaged_weights_are_what_is_exported_and_scored(train: Train, options:
 
 
 def test_a_plain_lora_of_the_base_is_exported_from_pissa(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    run = train("adapter.init=pissa", "adapter.r=4", "trainer.max_steps=4", "base=false")
+    run = train("adapter.init=pissa", "adapter.r=4", "trainer.max_steps=4", "model.export=adapter")
     assert "a LoRA adapter; README.md there has the code to load it" in capsys.readouterr().out
     assert AutoPeftModelForCausalLM.from_pretrained(run / "model").peft_config["default"].r == 8  # by its folder alone
     assert json.loads((run / "model" / "adapter_config.json").read_text())["r"] == 8
