@@ -221,10 +221,10 @@ def test_a_stopped_point_of_a_sweep_goes_on_with_the_command_that_is_printed(
 def test_a_stop_while_the_data_are_prepared_ends_the_command_with_130(
     train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import kamerton.commands.train
+    import kamerton.hosted.check
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(kamerton.commands.train, "data_faults", lambda _: os.kill(os.getpid(), signal.SIGTERM) or [])
+    monkeypatch.setattr(kamerton.hosted.check, "data_faults", lambda _: os.kill(os.getpid(), signal.SIGTERM) or [])
     train(code=130)
     assert "interrupted before anything was saved" in capsys.readouterr().err
     assert not outputs.exists()
