@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 import pytorch_lightning as pl
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
@@ -17,7 +19,7 @@ from kamerton.model.fuse import fuse
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.cut import Cut
 from kamerton.train.batches import FineTuneData
-from kamerton.train.module import FineTuneModule, TokenMetrics
+from kamerton.train.module import FineTuneModule, TokenMetrics, step_seed
 from support.ragged import Ragged, bare_trainer
 
 
@@ -147,3 +149,22 @@ def test_a_loss_that_is_no_number_is_not_left_out_of_the_mean() -> None:
     assert math.isnan(metrics.compute_and_reset()["loss"])
     metrics.update(torch.tensor([1.0, 2.0]), torch.tensor([True, False]))
     assert float(metrics.compute_and_reset()["loss"]) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("key", "seed"),
+    [
+        ((0, 0, 0), 3010437511937009226),
+        ((42, 9, 0), 3964711385999248525),
+        ((2**32 - 1, 10**9, 4095), 2463997537871967885),
+    ],
+)
+def test_the_randomness_of_a_step_is_that_of_older_runs(key: tuple[int, int, int], seed: int) -> None:
+    """They were seeded by Python's hash of the tuple; were it another number, a resumed run would leave its weights."""
+    assert step_seed(*key) == seed
+
+
+@given(st.tuples(*[st.integers(min_value=0, max_value=2**63)] * 3))
+@pytest.mark.skipif(hash((42, 9, 0)) % 2**63 != 3964711385999248525, reason="this Python hashes tuples another way")
+def test_the_seed_of_a_step_is_the_hash_that_it_was(key: tuple[int, int, int]) -> None:
+    assert step_seed(*key) == hash(key) % 2**63

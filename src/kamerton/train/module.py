@@ -95,7 +95,7 @@ class FineTuneModule(pl.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Backward through every micro-batch, each divided by the normaliser of the whole step; then step once."""
         del batch_idx
-        torch.manual_seed(_step_seed(self._seed, self.global_step, self.global_rank))
+        torch.manual_seed(step_seed(self._seed, self.global_step, self.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         last = len(batch.micro_batches) - 1
@@ -184,5 +184,16 @@ class FineTuneModule(pl.LightningModule):
         self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return hash((seed, step, rank)) % 2**63
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of one step's randomness (dropout); each argument is at least 0.
+
+    It is the hash that CPython gives the tuple since 3.8 (xxHash64's rounds over the numbers, modulo 2^63), written
+    down because Python does not promise it: with another one, an interrupted run would not go on to the same weights.
+    """
+    prime_1, prime_2, prime_5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x27D4EB2F165667C5
+    mixed = prime_5
+    for number in (seed, step, rank):
+        mixed = (mixed + number % (2**61 - 1) * prime_2) % 2**64
+        mixed = (mixed << 31 | mixed >> 33) * prime_1 % 2**64
+    mixed = (mixed + (3 ^ prime_5 ^ 3527539)) % 2**64  # 3 numbers
+    return (mixed if mixed != 2**64 - 1 else 1546275796) % 2**63
