@@ -11,12 +11,12 @@ from kamerton.config.sweep import DIRECTIONS
 from kamerton.config.training import _MONITORED
 from kamerton.direction import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better, mode_of
 from kamerton.score.metrics import lower_is_better
-from kamerton.score.text import TEXT_METRICS
+from kamerton.score.text import EXAMPLE_MEANS
 
 
 def test_no_metric_is_without_a_direction_and_none_has_two() -> None:
     assert not HIGHER_IS_BETTER & LOWER_IS_BETTER
-    for name in (*TEXT_METRICS, *get_args(Objective), *_MONITORED):
+    for name in (*EXAMPLE_MEANS, "bleu", "chrf", *get_args(Objective), *_MONITORED):
         assert higher_is_better(name) is not None, name
 
 

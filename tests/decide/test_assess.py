@@ -16,7 +16,7 @@ from kamerton.decide.compare.confusions import changes
 from kamerton.decide.compare.sides import Group, Scored
 from kamerton.decide.compare.significance import holm, mcnemar
 from kamerton.decide.compare.slices import slice_by, slice_metrics
-from kamerton.score.intervals import paired_difference
+from kamerton.score.intervals import paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 
@@ -42,7 +42,7 @@ def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap(synth
     assert (one.fixed, one.broken, one.p) == (fixed, broken, mcnemar(fixed, broken).p)
     assert one.odds_ratio == fixed / broken
     assert (one.effect_name, one.effect) == (COHEN_G, fixed / (fixed + broken) - 0.5)
-    peer = paired_difference(old, new, "accuracy")
+    peer = paired_differences(old, new)["accuracy"]
     assert (one.difference, one.low, one.high) == pytest.approx((peer["difference"], peer["low"], peer["high"]))
     assert one.detectable == pytest.approx(2.80 * np.std(right[1] * 1.0 - right[0] * 1.0) / np.sqrt(200), rel=0.06)
 
@@ -59,7 +59,7 @@ def test_a_paired_bootstrap_of_a_mean_is_scipys(synthetic: SimpleNamespace) -> N
         vectorized=True,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    ours = paired_difference(old, new, "accuracy", resamples=500)
+    ours = paired_differences(old, new, resamples=500)["accuracy"]
     assert (ours["low"], ours["high"]) == pytest.approx((peer.low, peer.high), abs=1e-9)
 
 

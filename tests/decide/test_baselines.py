@@ -16,7 +16,7 @@ from kamerton.data.example import DataExample
 from kamerton.decide.report.run import write_report
 from kamerton.score.baselines import majority, previous, tfidf, write_baselines
 from kamerton.score.columns import label_probabilities
-from kamerton.score.intervals import paired_difference
+from kamerton.score.intervals import paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 from kamerton.words import bounds_text, number, signed
@@ -100,7 +100,7 @@ def test_a_report_shows_baselines_with_the_paired_difference(
     simple = synthetic.scores(0.6, seed=5)
     pq.write_table(simple, folder / "tfidf.parquet")
     rows = {row[0]: row for row in read_page(write_report(run)).rows["metrics"] if row}
-    change = paired_difference(simple, tuned, "accuracy")
+    change = paired_differences(simple, tuned)["accuracy"]
     row = rows["TF-IDF, linear"]
     assert row[1] == number(compute(simple)["accuracy"])
     assert row[-2:] == [f"{signed(change['difference'])}{bounds_text(change)}", "better"]

@@ -10,7 +10,7 @@ import pytest
 
 from kamerton.errors import UserError
 from kamerton.score import intervals as statistics
-from kamerton.score.intervals import intervals, joined, paired_difference, paired_differences
+from kamerton.score.intervals import intervals, joined, paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 
@@ -111,7 +111,7 @@ def test_equally_calibrated_models_are_not_told_apart_by_how_certain_they_are() 
     for _ in range(40):
         sure, unsure = np.full(300, 0.97), generator.uniform(0.4, 0.9, 300)
         tables = [of_confidence(one, generator.random(300) < one) for one in (sure, unsure)]
-        found = paired_difference(*tables, "ece", resamples=200)
+        found = paired_differences(*tables, resamples=200)["ece"]
         claims += not found["low"] <= 0 <= found["high"]
     assert claims <= 3
 
@@ -134,7 +134,7 @@ def test_a_metric_that_is_not_finite_has_no_interval(synthetic: SimpleNamespace)
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_a_paired_difference_is_tuned_minus_base(synthetic: SimpleNamespace, metric: str) -> None:
     base, tuned = synthetic.scores(0.3, seed=1), synthetic.scores(0.8, seed=2)
-    found = paired_difference(base, tuned, metric)
+    found = paired_differences(base, tuned)[metric]
     assert found["difference"] == pytest.approx(compute(tuned)[metric] - compute(base)[metric], abs=1e-12)
     assert found["low"] < found["difference"] < found["high"]
 
@@ -143,7 +143,7 @@ def test_pairs_are_resampled_together(synthetic: SimpleNamespace) -> None:
     base, tuned = synthetic.scores(0.5, rows=50, seed=1), synthetic.scores(0.6, rows=50, seed=2)
     values = by_the_book(tuned, "loss", 40, seed=0) - by_the_book(base, "loss", 40, seed=0)
     low, high = np.quantile(values, [0.025, 0.975])
-    found = paired_difference(base, tuned, "loss", resamples=40)
+    found = paired_differences(base, tuned, resamples=40)["loss"]
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
 
 
@@ -155,7 +155,7 @@ def test_rows_are_joined_on_the_example_id_in_any_order(synthetic: SimpleNamespa
 
 def test_a_model_does_not_differ_from_itself(synthetic: SimpleNamespace) -> None:
     table = synthetic.scores(0.6)
-    assert paired_difference(table, table, "accuracy") == {"difference": 0, "low": 0, "high": 0}
+    assert paired_differences(table, table)["accuracy"] == {"difference": 0, "low": 0, "high": 0}
 
 
 def test_different_examples_are_refused_by_name(synthetic: SimpleNamespace) -> None:

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,9 @@ from kamerton.errors import Fault
 from kamerton.quiet import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 TINY = "tiny"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model in float32 (or the asked dtype), in training mode, and its tokenizer."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
 
 
 def check_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> list[Fault]:

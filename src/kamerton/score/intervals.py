@@ -61,7 +61,11 @@ def intervals(
 def paired_differences(
     base: pa.Table, tuned: pa.Table, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:
-    """`paired_difference` of every metric that both tables have, from one set of resamples."""
+    """Differences `tuned - base` of every metric that both tables have, with percentile bootstrap intervals (paired).
+
+    Rows are joined on `example_id`, in any order; all metrics come from one set of resamples. Raises `UserError` when
+    the tables hold different examples or repeat one.
+    """
     base, tuned = joined(base, tuned)
     base_point, tuned_point = points(base), points(tuned)
     base_values, tuned_values = resample([base, tuned], resamples, seed)
@@ -75,23 +79,6 @@ def paired_differences(
         if bounds:
             result[name] = {"difference": difference, "low": bounds[0], "high": bounds[1]}
     return result
-
-
-def paired_difference(
-    base: pa.Table,
-    tuned: pa.Table,
-    metric: str,
-    *,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Difference:
-    """Difference `tuned - base` of one metric with its percentile bootstrap interval (paired).
-
-    Rows are joined on `example_id`, in any order. Raises `UserError` when the tables hold different examples
-    or repeat one, and `KeyError` when the metric is not defined on both.
-    """
-    return paired_differences(base, tuned, resamples=resamples, level=level, seed=seed)[metric]
 
 
 def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -34,11 +34,6 @@ class Partial:
         self.rows.update(rows)
         self._write("".join(json.dumps({"row": at, **row}, ensure_ascii=False) + "\n" for at, row in rows.items()))
 
-    def remove(self) -> None:
-        """Delete the file: the rows are in a table now."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
     def __enter__(self) -> Partial:
         return self
 

@@ -25,7 +25,6 @@ Counts = NDArray[np.float64]
 ORDERS = 4  # of BLEU: word 1-grams to 4-grams
 CHARACTERS = 6  # of chrF
 EXAMPLE_MEANS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL")  # means of values of examples
-TEXT_METRICS = (*EXAMPLE_MEANS, "bleu", "chrf")
 
 
 def text_counts(predictions: Sequence[str | None], targets: Sequence[str]) -> Counts:

@@ -45,11 +45,6 @@ def mcnemar(fixed: int, broken: int) -> Test:
     return Test("McNemar, mid-p", min(1.0, 2 * min(lower, higher)), lower, higher)
 
 
-def mcnemar_exact(fixed: int, broken: int) -> float:
-    """Two-sided p of McNemar's exact test, the conservative one."""
-    return float(stats.binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
-
-
 def sign_flip(
     differences: Floats, *, permutations: int = PERMUTATIONS, generator: np.random.Generator | None = None
 ) -> Test:
