@@ -132,12 +132,12 @@ def test_cautions_name_small_tests_perfect_scores_and_collapse(synthetic: Simple
      (float("nan"), "–"), (0.0, "0.000")],
 )  # fmt: skip
 def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
-    assert verdict.number(value) == text
+    assert words.number(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(1e-9, "<0.001"), (0.9999, ">0.999"), (1.0, "1.000"), (0.5, "0.500")])
 def test_probabilities_are_never_rounded_to_certainty(value: float, text: str) -> None:
-    assert verdict.probability(value) == text
+    assert words.probability(value) == text
 
 
 def test_answers_that_are_no_label_are_among_the_cautions(synthetic: SimpleNamespace) -> None:
