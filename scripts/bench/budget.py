@@ -58,14 +58,14 @@ def measure(name: str, kind: Any, kernels: str, row: int, tokens: int, share: fl
     from kamerton.model.load import load_model
     from kamerton.model.loss import predict
     from kamerton.model.memory import keep_memory
-    from kamerton.model.probe import choose_cut
+    from kamerton.model.probe import choose_packing
     from kamerton.model.tree import build_row
 
     keep_memory()
     model = load_model(compose_values([f"model={name}"])["model"]["name"])
     if kernels == "fused":
         fuse(model)
-    choose_cut(model, "packed")
+    choose_packing(model, "packed")
     kept = bytes_per_token(model) * tokens  # as a run finds it: before the adapter comes
     tuned = apply_adapter(model, kind=kind)
     if kernels == "fused":

@@ -76,10 +76,10 @@ def sides(options: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, An
     ours = ["trainer.precision=bf16-mixed", f"model.compile={str(compiled).lower()}", f"batch.max_tokens={a_pass}"]
     ours += ["model.export=null", "callbacks.progress_bar=null"]
     found: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    for cut in ("packed", "tree"):
-        flags: dict[str, Any] = {"overrides": [*ours, f"batch.cut={cut}"]}
+    for packing in ("packed", "tree"):
+        flags: dict[str, Any] = {"overrides": [*ours, f"batch.cut={packing}"]}
         job = {"batch": options.step_tokens // MEAN, "trainer": options.device, "save": False, "flags": flags}
-        found[f"kamerton-{cut}"] = ("with_kamerton.py", sys.executable, job)
+        found[f"kamerton-{packing}"] = ("with_kamerton.py", sys.executable, job)
     flags = {
         "use_cpu": options.device == "cpu",
         "bf16": True,

@@ -83,7 +83,7 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.data.gate import prepare
     from kamerton.data.read.sources import local_data
     from kamerton.model.load import load_model, load_tokenizer
-    from kamerton.model.probe import choose_cut
+    from kamerton.model.probe import choose_packing
     from kamerton.model.switches import set_attention
     from kamerton.run.model import adapt
     from kamerton.train.batches import FineTuneData
@@ -108,7 +108,7 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     tokenizer = load_tokenizer(config.model.name)
     encoded = encode(rows, tokenizer, max_length=1024, overlong="error", cache=cache, name="train")
     model = load_model(config.model.name)
-    cut = choose_cut(model, config.batch.cut).cut
+    packing = choose_packing(model, config.batch.cut).packing
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
         seed=config.seed,
     )
     tokens = 2048 if config.batch.max_tokens == "auto" else config.batch.max_tokens  # the ceiling of a CPU
-    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": cut}
+    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": packing}
     data = FineTuneData(encoded, None, seed=config.seed, pad=tokenizer.pad_token_id, **batch)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(

@@ -89,7 +89,7 @@ def measure(side: str, model_name: str, steps: int) -> dict[str, float]:
     return {"examples_per_s": examples / (ends[-1] - ends[SKIPPED - 1]), "loss": loss, "peak_mb": peak}
 
 
-def prepare(model_name: str, cut: str) -> dict[str, Any]:
+def prepare(model_name: str, packing: str) -> dict[str, Any]:
     """Data, model and options of the main job."""
     from kamerton.assets import cache_dir
     from kamerton.config.check import to_config
@@ -101,7 +101,7 @@ def prepare(model_name: str, cut: str) -> dict[str, Any]:
     from kamerton.model.attention import ATTENTION, register_attention
     from kamerton.model.load import load_model, load_tokenizer
 
-    config = to_config(compose_values([f"model={model_name}", f"batch.cut={cut}"]))
+    config = to_config(compose_values([f"model={model_name}", f"batch.cut={packing}"]))
     cache = cache_dir() / "data"
     rows = prepare_data(local_data(config.data), config.split, cache=cache).splits["train"]
     tokenizer = load_tokenizer(config.model.name)
@@ -109,7 +109,7 @@ def prepare(model_name: str, cut: str) -> dict[str, Any]:
         rows, tokenizer, max_length=config.data.max_length, overlong=config.data.overlong, cache=cache, name="train"
     )
     model = load_model(config.model.name)
-    if cut != "padded":
+    if packing != "padded":
         register_attention()
         model.set_attn_implementation(ATTENTION)
     tuned = apply_adapter(model, kind="lora", r=config.adapter.r, alpha=config.adapter.alpha)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from kamerton import words
 from kamerton.decide.report import verdict
 from kamerton.decide.report.run_files import RunFiles
 from kamerton.score.metrics import compute

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from blocks import KINDS, ROOT, Block, Command, blocks, parse
-from commands import check
 
+from commands import check
 from kamerton.config.faults import check_overrides
 
 BLOCKS = blocks()

@@ -63,12 +63,12 @@ def test_training_moves_the_loss(reference: Trajectory) -> None:
     assert reference.loss[-1] < reference.loss[0] - 0.1
 
 
-@pytest.mark.parametrize("cut", ["padded", "tree"])
+@pytest.mark.parametrize("packing", ["padded", "tree"])
 def test_the_loss_in_chunks_gives_the_trajectory_of_the_whole(
-    cut: str, reference: Trajectory, folder: Path, monkeypatch: pytest.MonkeyPatch
+    packing: str, reference: Trajectory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lean, "LOGITS", 259 * 11)
-    found = train(Way(cut), folder)  # type: ignore[arg-type]
+    found = train(Way(packing), folder)  # type: ignore[arg-type]
     assert_same(found.loss, found.norm, reference)
 
 
@@ -76,7 +76,7 @@ def test_the_loss_in_chunks_gives_the_trajectory_of_the_whole(
 def test_dropout_replays_bit_for_bit_straight_or_interrupted(way: Way, folder: Path) -> None:
     straight = train(way, folder)
     again = train(way, folder)
-    stopped = train(Way(way.cut, way.max_tokens, dropout=way.dropout, interrupted_at=(3, 11)), folder)
+    stopped = train(Way(way.packing, way.max_tokens, dropout=way.dropout, interrupted_at=(3, 11)), folder)
     for other in (again, stopped):
         assert other.loss == straight.loss
         assert other.norm == straight.norm

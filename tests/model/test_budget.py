@@ -9,7 +9,7 @@ import torch
 
 import kamerton.model.budget as budget
 from kamerton.model.budget import CEILING, FLOOR, bytes_per_token, find_max_tokens, free_memory, group_room
-from kamerton.model.probe import choose_cut
+from kamerton.model.probe import choose_packing
 from kamerton.model.tiny import tiny_model
 
 
@@ -35,10 +35,10 @@ def test_processes_and_trained_weights_take_their_share(monkeypatch: pytest.Monk
     assert find_max_tokens(model, trains_all=True) < alone
 
 
-@pytest.mark.parametrize("cut", ["padded", "tree"])
-def test_what_a_token_keeps_is_at_least_its_layers_activations(cut: str) -> None:
+@pytest.mark.parametrize("packing", ["padded", "tree"])
+def test_what_a_token_keeps_is_at_least_its_layers_activations(packing: str) -> None:
     model = tiny_model().train()
-    choose_cut(model, cut)  # type: ignore[arg-type]
+    choose_packing(model, packing)  # type: ignore[arg-type]
     state = torch.get_rng_state()
     kept = bytes_per_token(model)
     # Llama, per layer: two norms' inputs (64 wide), q, k, v and the attention's output, three of the MLP (128 wide).

@@ -13,7 +13,7 @@ import kamerton.model.loss as lean
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.head import find_head
 from kamerton.model.loss import PaddedRows, build_padded, predict
-from kamerton.model.probe import choose_cut
+from kamerton.model.probe import choose_packing
 from kamerton.model.tree import TreeRow, build_row
 from support import families
 
@@ -48,9 +48,9 @@ def loss_and_gradients(model: Any, batch: TreeRow | PaddedRows, smoothing: float
 def test_chunked_equals_whole(family: str, smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     model = families.build(family)
     assert find_head(model) is not None
-    for cut in ("padded", "tree"):
-        choose_cut(model, cut)  # type: ignore[arg-type]
-        padded = cut == "padded"
+    for packing in ("padded", "tree"):
+        choose_packing(model, packing)  # type: ignore[arg-type]
+        padded = packing == "padded"
         batch = build_padded(ROWS, TARGETS, pad=0) if padded else build_row(ROWS, TARGETS, share=True)
         whole = loss_and_gradients(model, batch, smoothing)
         with monkeypatch.context() as patch:
@@ -64,7 +64,7 @@ def test_chunked_equals_whole(family: str, smoothing: float, monkeypatch: pytest
 def test_no_tensor_grows_with_targets_times_vocabulary(targets: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary, chunk = 5000, 5000 * 16
     model = families.build("llama", vocab_size=vocabulary)
-    choose_cut(model, "tree")
+    choose_packing(model, "tree")
     row = _draw.integers(3, 100, targets + 1).astype(np.int32)
     batch = build_row([row], [np.arange(len(row)) >= 1], share=True)
     monkeypatch.setattr(lean, "LOGITS", chunk)
@@ -76,7 +76,7 @@ def test_no_tensor_grows_with_targets_times_vocabulary(targets: int, monkeypatch
 def test_a_frozen_head_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lean, "LOGITS", 101 * 9)
     model = apply_adapter(families.build("llama"), kind="lora", r=2)
-    choose_cut(model, "tree")
+    choose_packing(model, "tree")
     predict(model, build_row(ROWS, TARGETS, share=True)).nll.sum().backward()
     trained = [name for name, weight in model.named_parameters() if weight.grad is not None]
     assert trained

@@ -11,7 +11,7 @@ import torch
 from kamerton.errors import UserError
 from kamerton.model.attention import ATTENTION, flex_tree, register_attention, tree_attention
 from kamerton.model.loss import PaddedRows, Predictions, build_padded, predict
-from kamerton.model.probe import check_loss, choose_cut
+from kamerton.model.probe import check_loss, choose_packing
 from kamerton.model.tree import TreeRow, build_row
 from support import families
 
@@ -39,7 +39,7 @@ def loss_and_gradient(model: Any, batch: TreeRow | PaddedRows) -> tuple[torch.Te
 def test_every_cut_gives_each_token_the_same_loss_and_the_same_gradient(family: str) -> None:
     model = families.build(family)
     expected, reference = loss_and_gradient(model, build_padded(ROWS, TARGETS, pad=0))
-    assert choose_cut(model, "tree").cut == "tree"
+    assert choose_packing(model, "tree").packing == "tree"
     for share in (True, False):
         found, gradient = loss_and_gradient(model, build_row(ROWS, TARGETS, share=share))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -52,8 +52,8 @@ def test_a_model_whose_attention_is_no_trees_is_padded_and_untouched(family: str
     rows = build_padded(ROWS, TARGETS, pad=0)
     with torch.no_grad():
         before = predict(model, rows).nll
-        usable = choose_cut(model, "tree")
-        assert usable.cut == "padded"
+        usable = choose_packing(model, "tree")
+        assert usable.packing == "padded"
         assert type(model).__name__ in str(usable.reason)
         assert torch.equal(predict(model, rows).nll, before)
 
@@ -62,11 +62,11 @@ def test_a_model_whose_attention_is_no_trees_is_padded_and_untouched(family: str
 def test_with_dropout_no_prefix_is_shared(family: str, changes: dict[str, float]) -> None:
     model = families.build(family, **changes).train()
     state = torch.get_rng_state()
-    assert choose_cut(model, "tree").cut == "packed"
+    assert choose_packing(model, "tree").packing == "packed"
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
-    assert choose_cut(families.build(family), "tree", dropout=0.1).cut == "packed"
-    assert choose_cut(families.build(family), "tree").cut == "tree"
+    assert choose_packing(families.build(family), "tree", dropout=0.1).packing == "packed"
+    assert choose_packing(families.build(family), "tree").packing == "tree"
 
 
 @pytest.mark.parametrize("family", [*families.FAMILIES, *families.OTHERS])

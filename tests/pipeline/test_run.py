@@ -21,7 +21,7 @@ from kamerton.errors import Interrupted
 from kamerton.pipeline import layout, run
 from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
-from kamerton.run.ranks import RUN_DIR
+from kamerton.run.distributed import RUN_DIR
 from kamerton.train import steps
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.plan.cut import Cut, cut_examples
 from kamerton.plan.epoch import EpochPlan, group_lengths, membership, plan_epoch
+from kamerton.plan.packing import Packing, pack_examples
 
-CUTS: tuple[Cut, ...] = ("padded", "packed", "tree")
+CUTS: tuple[Packing, ...] = ("padded", "packed", "tree")
 
 corpora = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=40)
 
@@ -28,9 +28,9 @@ def plan_of(corpus: list[list[int]], **options: Any) -> EpochPlan:
 
 @given(corpora, st.sampled_from(CUTS), st.integers(1, 9), st.integers(1, 40), st.integers(1, 3))
 def test_an_epoch_holds_every_example_once_and_each_step_its_share(
-    corpus: list[list[int]], cut: Cut, batch_size: int, max_tokens: int, world_size: int
+    corpus: list[list[int]], packing: Packing, batch_size: int, max_tokens: int, world_size: int
 ) -> None:
-    plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
+    plan = plan_of(corpus, packing=packing, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
     assert sorted(example for step in plan for example in step.examples) == list(range(len(corpus)))
     assert [len(step.examples) for step in plan][:-1] == [batch_size] * (len(plan) - 1)
     assert all(len(step.ranks) == world_size for step in plan)
@@ -42,17 +42,17 @@ def test_an_epoch_holds_every_example_once_and_each_step_its_share(
 def test_membership_does_not_depend_on_the_cut(
     corpus: list[list[int]], batch_size: int, max_tokens: int, world_size: int
 ) -> None:
-    reference = plan_of(corpus, cut="padded", batch_size=batch_size)
-    for cut in CUTS:
-        plan = plan_of(corpus, cut=cut, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
+    reference = plan_of(corpus, packing="padded", batch_size=batch_size)
+    for packing in CUTS:
+        plan = plan_of(corpus, packing=packing, batch_size=batch_size, max_tokens=max_tokens, world_size=world_size)
         assert [set(step.examples) for step in plan] == [set(step.examples) for step in reference]
 
 
 @given(corpora, st.sampled_from(CUTS), st.integers(1, 40))
 def test_a_pass_exceeds_the_budget_only_for_a_single_long_example(
-    corpus: list[list[int]], cut: Cut, max_tokens: int
+    corpus: list[list[int]], packing: Packing, max_tokens: int
 ) -> None:
-    plan = plan_of(corpus, cut=cut, max_tokens=max_tokens, batch_size=8)
+    plan = plan_of(corpus, packing=packing, max_tokens=max_tokens, batch_size=8)
     for micro in (micro for step in plan for rank in step.ranks for micro in rank):
         assert micro.tokens <= max_tokens or len(micro.examples) == 1
 
@@ -63,25 +63,29 @@ def test_computed_tokens_are_those_of_the_layout(corpus: list[list[int]]) -> Non
     everything = {"batch_size": len(corpus), "max_tokens": 10**6}
     prefixes = {tuple(row[:size]) for row in corpus for size in range(1, len(row) + 1)}
     expected = {"packed": useful, "padded": max(map(len, corpus)) * len(corpus), "tree": len(prefixes)}
-    for cut, tokens in expected.items():
-        assert plan_of(corpus, cut=cut, **everything).computed_share() == (pytest.approx(tokens / useful), True)
+    for packing, tokens in expected.items():
+        assert plan_of(corpus, packing=packing, **everything).compute_ratio() == (pytest.approx(tokens / useful), True)
 
 
 def test_a_large_epoch_is_estimated_and_says_so() -> None:
-    plan = plan_of([[index % 3] * (index % 7 + 1) for index in range(400)], cut="padded", max_tokens=30)
-    share, exact = plan.computed_share()
-    estimate, also_exact = plan.computed_share(examples=100)
+    plan = plan_of([[index % 3] * (index % 7 + 1) for index in range(400)], packing="padded", max_tokens=30)
+    share, exact = plan.compute_ratio()
+    estimate, also_exact = plan.compute_ratio(examples=100)
     assert exact
     assert not also_exact
     assert estimate == pytest.approx(share, rel=0.2)
 
 
 @given(corpora, st.integers(1, 9), st.sampled_from(CUTS))
-def test_grouping_by_length_forms_steps_of_similar_rows(corpus: list[list[int]], batch_size: int, cut: Cut) -> None:
-    plan = plan_of(corpus, batch_size=batch_size, cut=cut, group_by_length=True)
+def test_grouping_by_length_forms_steps_of_similar_rows(
+    corpus: list[list[int]], batch_size: int, packing: Packing
+) -> None:
+    plan = plan_of(corpus, batch_size=batch_size, packing=packing, group_by_length=True)
     assert sorted(plan.order) == list(range(len(corpus)))
     assert [len(step.examples) for step in plan][:-1] == [batch_size] * (len(plan) - 1)
-    assert list(plan.order) == list(plan_of(corpus, batch_size=batch_size, cut="padded", group_by_length=True).order)
+    assert list(plan.order) == list(
+        plan_of(corpus, batch_size=batch_size, packing="padded", group_by_length=True).order
+    )
     ranges = sorted((max(sizes), min(sizes)) for sizes in ([len(corpus[i]) for i in step.examples] for step in plan))
     assert all(low[0] <= high[1] for low, high in pairwise(ranges))  # one pool, so they do not overlap
 
@@ -104,7 +108,7 @@ def test_an_epoch_of_a_million_rows_is_planned_without_looking_at_them() -> None
         asked.append(index)
         return np.arange(index, index + 30, dtype=np.int32)
 
-    plan = plan_epoch(lengths, lengths, seed=1, epoch=0, batch_size=16, max_tokens=99, cut="tree", tokens=tokens)
+    plan = plan_epoch(lengths, lengths, seed=1, epoch=0, batch_size=16, max_tokens=99, packing="tree", tokens=tokens)
     assert (len(plan), plan.useful_tokens, asked) == (62_500, 30_000_000, [])
     assert sorted(plan[62_499].examples) == sorted(plan.order[-16:])
     with pytest.raises(IndexError, match="step 62500"):
@@ -128,4 +132,4 @@ def test_the_order_is_the_same_on_every_machine_and_version() -> None:
 
 def test_the_tree_cut_asks_for_tokens() -> None:
     with pytest.raises(ValueError, match="token ids"):
-        cut_examples([0], np.array([1], dtype=np.int32), 8, "tree")
+        pack_examples([0], np.array([1], dtype=np.int32), 8, "tree")

@@ -58,10 +58,10 @@ def questions(rows: Sequence[Sequence[int]], chosen: Candidates, tail: Sequence[
 
 
 def ask(
-    model: Any, asked: list[Question], cut: str = "tree", max_tokens: int = 2048, mode: str = "exact"
+    model: Any, asked: list[Question], packing: str = "tree", max_tokens: int = 2048, mode: str = "exact"
 ) -> list[Answer]:
-    model.set_attn_implementation("sdpa" if cut == "padded" else ATTENTION)
-    return score(model, asked, max_tokens=max_tokens, cut=cut, pad=0, mode=mode)  # type: ignore[arg-type]
+    model.set_attn_implementation("sdpa" if packing == "padded" else ATTENTION)
+    return score(model, asked, max_tokens=max_tokens, packing=packing, pad=0, mode=mode)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
@@ -80,10 +80,10 @@ def alone(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> tuple
 )
 @settings(max_examples=25, deadline=None)
 def test_every_label_has_the_log_probability_that_it_has_alone(
-    rows: list[list[int]], labels: list[list[int]], model: Any, cut: str, max_tokens: int
+    rows: list[list[int]], labels: list[list[int]], model: Any, packing: str, max_tokens: int
 ) -> None:
     asked = questions(rows, candidates(labels))
-    for row, question, answer in zip(rows, asked, ask(model, asked, cut, max_tokens), strict=True):
+    for row, question, answer in zip(rows, asked, ask(model, asked, packing, max_tokens), strict=True):
         expected = [alone(model, row, tokens)[0] for tokens in labels]
         assert answer.logprobs == pytest.approx(expected, abs=2e-4)
         assert answer.predicted == int(np.argmax(answer.logprobs))
@@ -123,9 +123,9 @@ def test_of_labels_with_the_same_tokens_the_first_is_predicted(mode: str) -> Non
 
 
 @pytest.mark.parametrize("mode", ["exact", "argmax"])
-@pytest.mark.parametrize("cut", ["tree", "padded"])
-def test_one_label_is_always_predicted(mode: str, cut: str) -> None:
-    found = ask(MODELS[0], questions([[7, 8], [8]], candidates([[3, 4, 5]])), cut, mode=mode)
+@pytest.mark.parametrize("packing", ["tree", "padded"])
+def test_one_label_is_always_predicted(mode: str, packing: str) -> None:
+    found = ask(MODELS[0], questions([[7, 8], [8]], candidates([[3, 4, 5]])), packing, mode=mode)
     assert [answer.predicted for answer in found] == [0, 0]
     assert all((answer.logprobs is None) == (mode == "argmax") for answer in found)
 

@@ -18,10 +18,10 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
-from kamerton.model.probe import choose_cut
+from kamerton.model.probe import choose_packing
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 from kamerton.train.batches import FineTuneData
 from kamerton.train.module import FineTuneModule
 from support.ragged import Ragged, bare_trainer
@@ -33,7 +33,7 @@ STEPS, BATCH = 24, 6
 class Way:
     """One way to compute the same training."""
 
-    cut: Cut = "padded"
+    packing: Packing = "padded"
     max_tokens: int = 10**6
     checkpointing: bool = False
     ranks: int = 1
@@ -64,7 +64,9 @@ def train(way: Way, folder: Path) -> Trajectory:
     rows: list[tuple[float, float]] = []
     for stop in (*way.interrupted_at, STEPS):
         trainer, module, record = _part(way, stop)
-        data = FineTuneData(Ragged(28), None, seed=5, batch_size=BATCH, max_tokens=way.max_tokens, cut=way.cut, pad=0)
+        data = FineTuneData(
+            Ragged(28), None, seed=5, batch_size=BATCH, max_tokens=way.max_tokens, packing=way.packing, pad=0
+        )
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         rows += record.rows
         checkpoint = folder / f"{stop}.ckpt"
@@ -75,8 +77,8 @@ def train(way: Way, folder: Path) -> Trajectory:
 
 def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
     model: Any = tiny_model().train()
-    used = choose_cut(model, way.cut).cut
-    assert used == way.cut
+    used = choose_packing(model, way.packing).packing
+    assert used == way.packing
     if way.checkpointing:
         checkpoint_layers(model)
     torch.manual_seed(0)
@@ -107,8 +109,8 @@ def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     found = {}
-    for cut, tokens in (("tree", 90), ("padded", 10**6)):
-        one = train(replace(Way(ranks=2), cut=cut, max_tokens=tokens), target.parent)  # type: ignore[arg-type]
-        found[cut] = {"loss": one.loss, "norm": one.norm}
+    for packing, tokens in (("tree", 90), ("padded", 10**6)):
+        one = train(replace(Way(ranks=2), packing=packing, max_tokens=tokens), target.parent)  # type: ignore[arg-type]
+        found[packing] = {"loss": one.loss, "norm": one.norm}
     if torch.distributed.get_rank() == 0:
         target.write_text(json.dumps(found))

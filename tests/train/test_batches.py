@@ -30,7 +30,7 @@ class Rows:
 
 
 def steps(rank: int, *, world: int, batch_size: int, lockstep: bool) -> list[StepBatch]:
-    data = FineTuneData(Rows(21), None, seed=1, batch_size=batch_size, max_tokens=50, cut="packed", pad=0)
+    data = FineTuneData(Rows(21), None, seed=1, batch_size=batch_size, max_tokens=50, packing="packed", pad=0)
     strategy = SimpleNamespace(lockstep=lockstep)
     trainer: Any = SimpleNamespace(world_size=world, global_rank=rank, global_step=0, strategy=strategy)
     data.trainer = trainer
@@ -57,7 +57,8 @@ def test_ranks_weigh_every_target_once_and_run_equally_many_passes_if_they_must(
 @pytest.mark.parametrize("size", [1, 2, 20])
 def test_validation_counts_every_example_once_over_the_ranks(size: int) -> None:
     ranks = [
-        list(MicroBatches(Rows(size), max_tokens=50, cut="packed", pad=0, rank=rank, world_size=3)) for rank in range(3)
+        list(MicroBatches(Rows(size), max_tokens=50, packing="packed", pad=0, rank=rank, world_size=3))
+        for rank in range(3)
     ]
     assert len({len(batches) for batches in ranks}) == 1
     counted = [batch.rows for batches in ranks for batch in batches if batch.counts]

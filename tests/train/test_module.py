@@ -17,7 +17,7 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
 from kamerton.model.tiny import tiny_model
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 from kamerton.train.batches import FineTuneData
 from kamerton.train.module import FineTuneModule, TokenMetrics, step_seed
 from support.ragged import Ragged, bare_trainer
@@ -35,7 +35,7 @@ class KeepGradient(pl.Callback):
 
 
 def run(
-    cut: Cut,
+    packing: Packing,
     max_tokens: int,
     *,
     kind: Any = "full",
@@ -46,7 +46,7 @@ def run(
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradients and validation metrics of `steps` steps of eight ragged examples."""
     model = tiny_model()
-    if cut != "padded":
+    if packing != "padded":
         register_attention()
         model.set_attn_implementation(ATTENTION)
     torch.manual_seed(0)
@@ -63,7 +63,14 @@ def run(
     )
     trainer = bare_trainer(steps, callbacks=[keep], val_check_interval=steps, check_val_every_n_epoch=None)
     data = FineTuneData(
-        Ragged(8 * steps), Ragged(11), seed=5, batch_size=8, max_tokens=max_tokens, cut=cut, pad=0, weights=weights
+        Ragged(8 * steps),
+        Ragged(11),
+        seed=5,
+        batch_size=8,
+        max_tokens=max_tokens,
+        packing=packing,
+        pad=0,
+        weights=weights,
     )
     trainer.fit(module, datamodule=data)
     return keep.gradients, {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -76,18 +83,18 @@ CUTS += [("tree", 10**6), ("tree", 80), ("tree", 1)]
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_the_gradient_and_every_metric_are_the_same_for_every_cut(kind: str) -> None:
     (reference,), numbers = run("padded", 10**6, kind=kind)
-    for cut, max_tokens in CUTS[1:]:
-        (gradient,), found = run(cut, max_tokens, kind=kind)  # type: ignore[arg-type]
-        assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference), (cut, max_tokens)
+    for packing, max_tokens in CUTS[1:]:
+        (gradient,), found = run(packing, max_tokens, kind=kind)  # type: ignore[arg-type]
+        assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference), (packing, max_tokens)
         for name in ("train/loss", "val/loss", "val/perplexity", "val/token_accuracy"):
-            assert found[name] == pytest.approx(numbers[name], rel=1e-6), (cut, max_tokens, name)
+            assert found[name] == pytest.approx(numbers[name], rel=1e-6), (packing, max_tokens, name)
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
-@pytest.mark.parametrize("cut", ["padded", "packed", "tree"])
-def test_a_step_in_bfloat16_is_that_of_float32_within_its_rounding(cut: Cut, kind: str) -> None:
+@pytest.mark.parametrize("packing", ["padded", "packed", "tree"])
+def test_a_step_in_bfloat16_is_that_of_float32_within_its_rounding(packing: Packing, kind: str) -> None:
     (reference,), numbers = run("padded", 10**6, kind=kind)
-    (gradient,), found = run(cut, 80, kind=kind, precision="bf16-mixed")
+    (gradient,), found = run(packing, 80, kind=kind, precision="bf16-mixed")
     assert torch.linalg.norm(gradient - reference) <= 0.05 * torch.linalg.norm(reference)
     assert found["val/loss"] == pytest.approx(numbers["val/loss"], rel=5e-3)
 
@@ -137,9 +144,9 @@ def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reporte
     (total / rows.target_counts.sum()).backward()
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     _, plain = run("tree", 80)
-    for cut, max_tokens in (("tree", 80), ("packed", 90), ("padded", 150)):
-        (gradient,), found = run(cut, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
-        assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), cut
+    for packing, max_tokens in (("tree", 80), ("packed", 90), ("padded", 150)):
+        (gradient,), found = run(packing, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
+        assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), packing
         assert found["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)
 
 

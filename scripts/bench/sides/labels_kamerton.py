@@ -14,7 +14,7 @@ import torch
 from kamerton.data.encode.tokenize import renderer
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model, load_tokenizer
-from kamerton.model.probe import choose_cut
+from kamerton.model.probe import choose_packing
 from kamerton.score.labels.scores import Question, score
 from kamerton.score.labels.tokens import LabelTokens
 
@@ -25,7 +25,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
     model, tokenizer = load_model(job["model"]), load_tokenizer(job["model"])
     fuse(model)
-    choose_cut(model, "tree")
+    choose_packing(model, "tree")
     rows = json.loads(Path(job["rows"]).read_text())[: job["count"]]
     ask(model, tokenizer, rows[:4], job)
     began = time.perf_counter()
@@ -49,7 +49,7 @@ def ask(model: Any, tokenizer: Any, rows: list[dict[str, str]], job: dict[str, A
         prompt, reference = render(row["prompt"], row["completion"])
         ids = np.array([*prompt, *reference], dtype=np.int32)
         questions.append(Question(ids, np.arange(len(ids)) >= len(prompt), tokens(row["prompt"])))
-    return score(model, questions, max_tokens=MAX_TOKENS, cut="tree", pad=0, mode=job["mode"])
+    return score(model, questions, max_tokens=MAX_TOKENS, packing="tree", pad=0, mode=job["mode"])
 
 
 def before(model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[float]:
@@ -57,7 +57,7 @@ def before(model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[float
     render = renderer(tokenizer)
     prompts = [np.array(render(row["prompt"], "x")[0], dtype=np.int32) for row in rows]
     asked = [Question(prompt, np.arange(len(prompt)) == len(prompt) - 1) for prompt in prompts]
-    return [-answer.nll for answer in score(model, asked, max_tokens=MAX_TOKENS, cut="tree", pad=0)]
+    return [-answer.nll for answer in score(model, asked, max_tokens=MAX_TOKENS, packing="tree", pad=0)]
 
 
 if __name__ == "__main__":

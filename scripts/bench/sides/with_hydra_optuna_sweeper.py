@@ -21,13 +21,13 @@ from rich.console import Console
 import hydra_plugins
 from kamerton.config.check import to_config
 from kamerton.pipeline.run import Part, train
-from kamerton.pipeline.warm import Warm
+from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.quiet import quiet_training
 
 # Hydra looks for plugins here: Kamerton's own sweeper has the same name, and must not be found.
 hydra_plugins.__path__ = [path for path in hydra_plugins.__path__ if (Path(path) / "hydra_optuna_sweeper").is_dir()]
 
-WARM = Warm()
+WARM = SharedCache()
 ConfigStore.instance().store(
     name="config",
     node={
@@ -56,7 +56,7 @@ def main(config: Any) -> float:
         batch=dataclasses.replace(run.batch, size=config.batch.size),
     )
     part = Part(Path(config.folder) / "trials", scored=False)
-    return float(train(run, console=Console(quiet=True), part=part, warm=WARM).metrics["best"]["loss"])
+    return float(train(run, console=Console(quiet=True), part=part, shared_cache=WARM).metrics["best"]["loss"])
 
 
 if __name__ == "__main__":

@@ -29,12 +29,12 @@ from kamerton.shell import train_line
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
-    from kamerton.pipeline.warm import Warm
+    from kamerton.pipeline.shared_cache import SharedCache
 
 
 def train_command(arguments: Sequence[str]) -> int:
     """Everything between the command line and `train`; returns the exit code."""
-    shared: dict[str, Warm] = {}  # by the points of a sweep
+    shared: dict[str, SharedCache] = {}  # by the points of a sweep
 
     def job(values: dict[str, Any], asked: Asked) -> Done | None:
         try:
@@ -53,13 +53,13 @@ def train_command(arguments: Sequence[str]) -> int:
             return _hosted(values, asked)
         from kamerton.pipeline.cross_validation import cross_validate
         from kamerton.pipeline.run import train
-        from kamerton.pipeline.warm import Warm
-        from kamerton.run.ranks import part_ways
+        from kamerton.pipeline.shared_cache import SharedCache
+        from kamerton.run.distributed import leave_group
         from kamerton.sweep.job import trial_job
 
         config = to_config(values)
         overrides = [*asked.search, *map(mask_text, asked.overrides)]
-        kept = shared.setdefault("warm", Warm()) if in_grid else None
+        kept = shared.setdefault("warm", SharedCache()) if in_grid else None
         trial = trial_job(config, overrides, asked.named, kept)
         if trial is not None:
             with _ranks_rerun_this(asked):
@@ -67,12 +67,12 @@ def train_command(arguments: Sequence[str]) -> int:
         fit = train if config.cv.folds is None else cross_validate
         with _ranks_rerun_this(asked):
             try:
-                result = fit(config, overrides, named=asked.named, warm=kept)
+                result = fit(config, overrides, named=asked.named, shared_cache=kept)
             except Interrupted as stopped:
                 raise Interrupted(_again(asked, config, str(stopped))) from stopped
             finally:
                 if kept is not None:
-                    part_ways()
+                    leave_group()
         return _done(result.metrics, result.path)
 
     def finish(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
@@ -123,9 +123,9 @@ def _stops_with_rank_0(stopped: BaseException) -> bool:
 
     With another exit code than 0, Lightning kills rank 0 within seconds.
     """
-    from kamerton.run.ranks import place
+    from kamerton.run.distributed import rank_info
 
-    here = place()
+    here = rank_info()
     while stopped.__cause__ is not None:
         stopped = stopped.__cause__
     return here.rank > 0 and here.launcher is None and isinstance(stopped, Interrupted)
@@ -140,9 +140,9 @@ def _again(asked: Asked, config: Config, run_id: str) -> str:
 
 
 def _summary(points: Sequence[Point]) -> None:
-    from kamerton.pipeline.points import say_points
+    from kamerton.pipeline.sweep_table import print_sweep_table
 
-    say_points(points)
+    print_sweep_table(points)
 
 
 @contextmanager

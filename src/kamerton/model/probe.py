@@ -17,7 +17,7 @@ from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.parts import base_of
 from kamerton.model.tree import build_row
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 
 _SHARED, _OWN = 8, (7, 1, 12, 4)
 Rows = list[npt.NDArray[np.int32]]
@@ -28,7 +28,7 @@ Marks = list[npt.NDArray[np.bool_]]
 class Usable:
     """The cut that a model bears; `reason` says why it is not the one that was asked for."""
 
-    cut: Cut
+    packing: Packing
     reason: str | None = None
 
 
@@ -55,28 +55,28 @@ def check_loss(model: nn.Module) -> None:
         raise UserError([Fault("model.loss", message, fix, column="model.name")])
 
 
-def choose_cut(model: nn.Module, cut: Cut, *, dropout: float = 0.0) -> Usable:
+def choose_packing(model: nn.Module, packing: Packing, *, dropout: float = 0.0) -> Usable:
     """Set the model's attention to what `cut` needs; where that changes its predictions, fall back to `padded`.
 
     With dropout (the adapter's `dropout`, or the model's own) a prefix that is computed once would be dropped the same
     way for all its examples, so `tree` becomes `packed`.
     """
-    if cut == "padded":
-        return Usable(cut)
+    if packing == "padded":
+        return Usable(packing)
     inner: Any = base_of(model)
     before = inner.config._attn_implementation
     trouble = _trouble_with_rows(inner)
     if trouble is not None:
         inner.set_attn_implementation(before)
         return Usable("padded", f"{type(inner).__name__} cannot run packed rows ({trouble})")
-    if cut == "tree" and (dropout > 0 or _has_dropout(inner)):
+    if packing == "tree" and (dropout > 0 or _has_dropout(inner)):
         return Usable("packed", "with dropout, examples cannot share a prefix")
-    return Usable(cut)
+    return Usable(packing)
 
 
-def use_cut(model: nn.Module, cut: Cut) -> None:
+def use_packing(model: nn.Module, packing: Packing) -> None:
     """Set the model's attention to what a cut needs that `choose_cut` has found usable for it before."""
-    if cut != "padded":
+    if packing != "padded":
         register_attention()
         base_of(model).set_attn_implementation(ATTENTION)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kamerton.plan.cut import shared_prefix
+from kamerton.plan.packing import shared_prefix
 
 # Small subtrees share one attention call with a dense mask: a call costs about what 128 x 128 scores cost.
 _BLOCK = 128

@@ -32,12 +32,12 @@ from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.pipeline.lifecycle import recorded
 from kamerton.pipeline.run import Part, RunResult, train
+from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.terminal import say_cross_validation, say_fold, say_folds
 from kamerton.pipeline.wandb import begin_wandb, wandb_run
-from kamerton.pipeline.warm import Warm
 from kamerton.run.directory import RunDirectory, read_record
+from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
 from kamerton.run.opening import open_run
-from kamerton.run.ranks import RUN_DIR, part_ways, place
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
@@ -51,24 +51,24 @@ def cross_validate(
     overrides: Sequence[str] = (),
     console: Console | None = None,
     named: Mapping[str, Any] | None = None,
-    warm: Warm | None = None,
+    shared_cache: SharedCache | None = None,
 ) -> RunResult:
     """Train and score every fold that is not done, then join them; arguments as of `train`.
 
     Folds share what is `warm`. A fold that fails does not keep the others from being trained. Raises `RunFailed` with
     the names of those that did, `UserError` and `Interrupted` as `train` does.
     """
-    console = console or plain_console(quiet=place().rank > 0)
-    if place().rank > 0 and place().launcher is None:  # Lightning started this process for one fold's training
+    console = console or plain_console(quiet=rank_info().rank > 0)
+    if rank_info().rank > 0 and rank_info().launcher is None:  # Lightning started this process for one fold's training
         folder = Path(os.environ[RUN_DIR])
         return train(fold_config(config, int(folder.name)), overrides, console, named, Part(folder.parent))
     values = writable(dataclasses.asdict(config), named or {})
     with stop_on_signal() as stop, _recorded(values, overrides) as run:
-        warm = warm or Warm()
-        prepared = warm.inputs(fold_config(config, 0)).prepared
+        shared_cache = shared_cache or SharedCache()
+        prepared = shared_cache.inputs(fold_config(config, 0)).prepared
         _record_start(run, config, prepared)
         say_folds(console, run, prepared.report["folds"])
-        failed = _train_folds(config, overrides, console, named, run, stop, warm)
+        failed = _train_folds(config, overrides, console, named, run, stop, shared_cache)
         if failed:
             raise RunFailed(_failed(run, failed))
         if run.writes:
@@ -127,7 +127,7 @@ def _train_folds(
     named: Mapping[str, Any] | None,
     run: RunDirectory,
     stop: StopRequest,
-    warm: Warm,
+    shared_cache: SharedCache,
 ) -> dict[int, Fault]:
     """Train every fold that is not finished; those that failed, with the reason."""
     failed: dict[int, Fault] = {}
@@ -140,7 +140,7 @@ def _train_folds(
         part = Part(folder.parent, {"parent": run.run_id, "fold": number})
         try:
             if not done:
-                train(fold_config(config, number), overrides, console, named, part, warm)
+                train(fold_config(config, number), overrides, console, named, part, shared_cache)
         except Interrupted:
             raise
         except UserError as error:
@@ -150,7 +150,7 @@ def _train_folds(
         except Exception as error:
             traceback.print_exc()
             failed[number] = Fault(type(error).__name__, str(error), "see the traceback", file=str(folder))
-        part_ways()
+        leave_group()
         if number in failed:
             console.print(f"[bold red]fold {number} failed[/bold red]  ", end="")
             console.print(failed[number].message, highlight=False, markup=False)

@@ -16,13 +16,13 @@ from kamerton.model.budget import find_max_tokens
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger
 from kamerton.model.loss import own_loss
-from kamerton.model.probe import check_loss, choose_cut, use_cut
+from kamerton.model.probe import check_loss, choose_packing, use_packing
 from kamerton.model.switches import autocast_format, set_attention
 from kamerton.run.directory import RunDirectory
-from kamerton.run.ranks import hear, place, tell
+from kamerton.run.distributed import broadcast, rank_info, receive
 
 if TYPE_CHECKING:
-    from kamerton.pipeline.warm import Warm
+    from kamerton.pipeline.shared_cache import SharedCache
 
 Note = tuple[str, str, str]
 
@@ -36,7 +36,12 @@ class _Decided:
 
 
 def settle(
-    config: Config, model: Any, data: Encoded, run: RunDirectory, console: Console, warm: Warm | None = None
+    config: Config,
+    model: Any,
+    data: Encoded,
+    run: RunDirectory,
+    console: Console,
+    shared_cache: SharedCache | None = None,
 ) -> Config:
     """The configuration with the cut and the pass size that model and machine bear; says what it changed.
 
@@ -49,15 +54,15 @@ def settle(
     decided = _Decided({}, ())
     before = run.record.get("batch") or {}
     try:
-        if warm is None:
+        if shared_cache is None:
             decided = _decide(config, model, data, before)
         else:
             key = _key(config, model, data, before)
-            decided = warm.keep("layout", key, lambda: _decide(config, model, data, before))
+            decided = shared_cache.keep("layout", key, lambda: _decide(config, model, data, before))
         set_layout(config, model, decided.batch)
     finally:
-        if place().world_size > 1:
-            tell(json.dumps(decided.batch))
+        if rank_info().world_size > 1:
+            broadcast(json.dumps(decided.batch))
     for code, message, advice in decided.notes:
         run.event("warn", code, message, advice=advice)
         console.print(f"note   {message}", highlight=False)
@@ -68,7 +73,7 @@ def settle(
 def set_layout(config: Config, model: Any, batch: Mapping[str, Any]) -> None:
     """Give a copy of the model the attention and the loss that were settled: `batch` of the run's record."""
     find_head(model)  # its check runs the model, which must not happen on one rank alone once parts of it are sharded
-    use_cut(model, batch["cut"])
+    use_packing(model, batch["cut"])
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
     if batch["liger"]:
@@ -86,17 +91,17 @@ def _key(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -
 
 def _decide(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -> _Decided:
     check_loss(model)
-    usable, notes = choose_cut(model, config.batch.cut, dropout=config.adapter.dropout), []
+    usable, notes = choose_packing(model, config.batch.cut, dropout=config.adapter.dropout), []
     if usable.reason is not None:
-        message = f"batch.cut={config.batch.cut} becomes {usable.cut}: {usable.reason}"
-        notes.append(("cut-fallback", message, f"batch.cut={usable.cut} gives the same results"))
+        message = f"batch.cut={config.batch.cut} becomes {usable.packing}: {usable.reason}"
+        notes.append(("cut-fallback", message, f"batch.cut={usable.packing} gives the same results"))
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
     tokens = config.batch.max_tokens
     if tokens == "auto":
         tokens = before.get("max_tokens") or _max_tokens(config, model)
     liger, more = _uses_liger(config, model, int(tokens * _target_share(data)), before.get("liger"))
-    return _Decided({"cut": usable.cut, "max_tokens": tokens, "liger": liger}, (*notes, *more))
+    return _Decided({"cut": usable.packing, "max_tokens": tokens, "liger": liger}, (*notes, *more))
 
 
 def _uses_liger(config: Config, model: Any, predictions: int, before: bool | None) -> tuple[bool, list[Note]]:
@@ -120,7 +125,7 @@ def _target_share(data: Encoded) -> float:
 
 
 def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:
-    decided = json.loads(hear()) if place().launcher else run.record.get("batch")
+    decided = json.loads(receive()) if rank_info().launcher else run.record.get("batch")
     if not decided:
         raise RuntimeError("rank 0 did not come to lay out the steps: it says why")
     set_layout(config, model, decided)
@@ -133,7 +138,7 @@ def _with(config: Config, decided: dict[str, Any]) -> Config:
 
 
 def _max_tokens(config: Config, model: Any) -> int:
-    here = place()
+    here = rank_info()
     devices = here.devices if here.launcher else config.trainer.get("devices", 1)
     processes = devices if isinstance(devices, int) and devices > 0 else 1
     return find_max_tokens(model, trains_all=config.adapter.kind == "full", processes=processes)

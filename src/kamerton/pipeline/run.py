@@ -35,14 +35,14 @@ from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
 from kamerton.pipeline.layout import set_layout, settle
 from kamerton.pipeline.lifecycle import recorded
+from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.terminal import say_ending, say_plan, say_result
 from kamerton.pipeline.wandb import begin_wandb, wandb_run
-from kamerton.pipeline.warm import Warm
 from kamerton.run.checkpoints import PREVIOUS
 from kamerton.run.directory import RunDirectory
+from kamerton.run.distributed import rank_info
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train, uses_kernels
 from kamerton.run.opening import open_run
-from kamerton.run.ranks import place
 from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.evaluate import choose_mode, passes, score_split
@@ -86,7 +86,7 @@ def train(
     console: Console | None = None,
     named: Mapping[str, Any] | None = None,
     part: Part | None = None,
-    warm: Warm | None = None,
+    shared_cache: SharedCache | None = None,
 ) -> RunResult:
     """Fine-tune as `config` says and write the run directory.
 
@@ -96,7 +96,7 @@ def train(
     Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
     (what was done is saved and the same run can be resumed).
     """
-    console = console or plain_console(quiet=place().rank > 0)
+    console = console or plain_console(quiet=rank_info().rank > 0)
     values = writable(dataclasses.asdict(config), named or {})
     home, facts = (part.home, part.facts) if part else (None, {})
     scored, reopens = (part.scored, part.reopens) if part else (True, False)
@@ -107,16 +107,16 @@ def train(
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         pl.seed_everything(config.seed, verbose=False)
-        inputs = warm.inputs(config) if warm else load_inputs(config.data, config.split, config.model)
+        inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
         prepared, tokenizer, encoded = inputs.prepared, inputs.tokenizer, inputs.encoded
         choose_mode(config.score, prepared.labels)  # before anything long: what the data cannot be scored by
         if not scored and "validation" not in encoded:
             raise UserError([_no_validation()])
-        model = warm.base(config) if warm else load_base(config)
+        model = shared_cache.base(config) if shared_cache else load_base(config)
         (fuse if uses_kernels(config) else restore)(model)  # now: every score comes from the same arithmetic
         if run.writes and model.device.type != _device(config).type:
             model.to(_device(config))  # where it will run: the layout is settled for that
-        config = settle(config, model, encoded["train"], run, console, warm)
+        config = settle(config, model, encoded["train"], run, console, shared_cache)
         encoded["train"] = limited(config, encoded["train"], run, console)
         data = step_data(config, encoded, tokenizer, prepared.label_weights)
         steps = total_steps(config, data.steps_per_epoch)
@@ -248,7 +248,7 @@ def _scorer(
                 options=config.score,
                 partial=_partial(name),
                 max_tokens=int(config.batch.max_tokens),
-                cut=config.batch.cut,
+                packing=config.batch.cut,
                 device=device,
                 progress=progress,
             )

@@ -44,7 +44,7 @@ def say_plan(
     for name, text in losses(prepared.report | {"rejected": rejected}):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     plan = data.plan(0)
-    share, exact = plan.computed_share()
+    share, exact = plan.compute_ratio()
     _, limit = binding(config, data.steps_per_epoch)
     warmup = config.scheduler.warmup_steps
     console.print(

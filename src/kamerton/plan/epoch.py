@@ -1,7 +1,7 @@
 """The epoch plan: which examples form each optimizer step, and how the step is shared by the ranks.
 
 Membership (what a step holds) is a permutation keyed by seed and epoch and nothing else, unless examples are grouped
-by length on request. How a step is laid out for the hardware never changes a result: see `plan/cut.py`.
+by length on request. How a step is laid out for the hardware never changes a result: see `plan/packing.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.plan.cut import Cut, MicroBatch, Tokens, cut_examples, lexicographic
+from kamerton.plan.packing import MicroBatch, Packing, Tokens, lexicographic, pack_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class EpochPlan:
     order: npt.NDArray[np.int64]
     batch_size: int
     useful_tokens: int
-    cut_step: Callable[[list[int]], Step]
+    pack_step: Callable[[list[int]], Step]
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
@@ -49,12 +49,12 @@ class EpochPlan:
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} of an epoch of {len(self)}")
         start = index * self.batch_size
-        return self.cut_step(self.order[start : start + self.batch_size].tolist())
+        return self.pack_step(self.order[start : start + self.batch_size].tolist())
 
     def __iter__(self) -> Iterator[Step]:
         return (self[index] for index in range(len(self)))
 
-    def computed_share(self, examples: int = 20_000) -> tuple[float, bool]:
+    def compute_ratio(self, examples: int = 20_000) -> tuple[float, bool]:
         """Tokens that run through the model per useful token, and whether that is exact.
 
         It is more than 1 with padding, less with shared prefixes. An epoch of more than about `examples` examples is
@@ -76,7 +76,7 @@ def plan_epoch(
     batch_size: int,
     max_tokens: int,
     world_size: int = 1,
-    cut: Cut = "packed",
+    packing: Packing = "packed",
     group_by_length: bool = False,
     tokens: Callable[[int], Tokens] | None = None,
 ) -> EpochPlan:
@@ -88,15 +88,15 @@ def plan_epoch(
     `group_by_length` forms steps of similar lengths (see `group_lengths`): it changes what is learned, a cut does not.
     """
 
-    def cut_step(members: list[int]) -> Step:
-        shares = _share(members, lengths, world_size, cut, tokens)
-        ranks = tuple(tuple(cut_examples(share, lengths, max_tokens, cut, tokens)) for share in shares)
+    def pack_step(members: list[int]) -> Step:
+        shares = _share(members, lengths, world_size, packing, tokens)
+        ranks = tuple(tuple(pack_examples(share, lengths, max_tokens, packing, tokens)) for share in shares)
         return Step(int(targets[members].sum()), int(lengths[members].sum()), ranks)
 
     order = membership(len(lengths), seed=seed, epoch=epoch)
     if group_by_length:
         order = group_lengths(order, lengths, batch_size, seed=seed, epoch=epoch)
-    return EpochPlan(order, batch_size, int(lengths.sum(dtype=np.int64)), cut_step)
+    return EpochPlan(order, batch_size, int(lengths.sum(dtype=np.int64)), pack_step)
 
 
 def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -126,13 +126,13 @@ def _share(
     members: list[int],
     lengths: npt.NDArray[np.int32],
     world_size: int,
-    cut: Cut,
+    packing: Packing,
     tokens: Callable[[int], Tokens] | None,
 ) -> list[list[int]]:
     """A step's examples dealt to the ranks, about equal in tokens; a rank may get none."""
     if world_size == 1:
         return [members]
-    if cut == "tree" and tokens is not None:
+    if packing == "tree" and tokens is not None:
         members = lexicographic(members, tokens)
     cumulative = np.cumsum(lengths[members])
     owner = np.minimum((cumulative - lengths[members] / 2) * world_size // cumulative[-1], world_size - 1)

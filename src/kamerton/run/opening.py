@@ -19,7 +19,7 @@ from kamerton.files import load_yaml, write_text
 from kamerton.locks import hold, holder
 from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_record
-from kamerton.run.ranks import RUN_DIR, hear, place, tell
+from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
 FINISHED = ("succeeded",)
 LOCK = ".lock"  # held by the process that trains
@@ -32,9 +32,9 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
     Raises `UserError` when the run is finished, is running, or was started with another configuration. The other ranks
     of the run join the directory that rank 0 opened, and write nothing.
     """
-    here = place()
+    here = rank_info()
     if here.rank > 0:
-        return _join(hear() if here.launcher else os.environ[RUN_DIR])
+        return _join(receive() if here.launcher else os.environ[RUN_DIR])
     path = ""
     try:
         outputs = Path(values["paths"]["outputs"]).absolute()
@@ -42,7 +42,7 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
         path = str(run.path)
     finally:
         if here.world_size > 1:
-            tell(path)
+            broadcast(path)
     os.environ[RUN_DIR] = path
     return run
 

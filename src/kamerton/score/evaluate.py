@@ -16,7 +16,7 @@ from kamerton.config.schema import ScoreOptions
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.example import DataExample
 from kamerton.errors import Fault, UserError
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 from kamerton.score.generate.answers import answer_all, with_answers
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.labels.scores import Answer, Mode, Question, label_row, reference_row, score
@@ -32,7 +32,7 @@ def evaluate(
     *,
     labels: Sequence[str] | None,
     max_tokens: int,
-    cut: Cut,
+    packing: Packing,
     mode: Mode = "exact",
     normalization: Normalization = "sum",
     content_free: str | None = None,
@@ -51,7 +51,7 @@ def evaluate(
         Question(data.tokens(index), data.targets(index), None if tokens is None else tokens(example.prompt))
         for index, example in enumerate(examples)
     ]
-    ask = partial(score, model, max_tokens=max_tokens, cut=cut, pad=tokenizer.pad_token_id, device=device)
+    ask = partial(score, model, max_tokens=max_tokens, packing=packing, pad=tokenizer.pad_token_id, device=device)
     if tokens is not None and content_free is not None:
         neutral = [tokens.without_content(example.prompt, content_free) for example in examples]
         questions = calibrated(questions, neutral, ask)
@@ -88,7 +88,7 @@ def score_split(
     labels: Sequence[str] | None,
     options: ScoreOptions,
     max_tokens: int,
-    cut: Cut,
+    packing: Packing,
     partial: Path,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
@@ -104,7 +104,7 @@ def score_split(
         tokenizer,
         data,
         labels=labels if mode == "labels" else None,
-        cut=cut,
+        packing=packing,
         mode=options.labels,
         normalization=options.normalization,
         content_free=options.content_free,

@@ -160,7 +160,7 @@ def _score(
             labels=tests.labels,
             options=score,
             max_tokens=loaded.max_tokens,
-            cut=loaded.cut,
+            packing=loaded.packing,
             partial=partial,
             device=loaded.device,
             progress=advance,

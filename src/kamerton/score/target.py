@@ -21,7 +21,7 @@ from kamerton.data.options import check_data_options
 from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError
 from kamerton.model.export import BASE
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 from kamerton.run.model import model_faults
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
@@ -35,7 +35,7 @@ class Loaded:
     """A model where it runs, how its rows are laid out, and how many tokens a pass holds."""
 
     model: Any
-    cut: Cut
+    packing: Packing
     max_tokens: int
     device: torch.device
 
@@ -228,12 +228,12 @@ def load_run(
 
     model = (base or load_base)(config)
     device = _prepare(model, config, accelerator)
-    cut = _lay_out(model, config, decided.get("cut"))
+    packing = _lay_out(model, config, decided.get("cut"))
     tuned = to_train(config, model)
     load_weights(tuned, checkpoint or chosen_checkpoint(path))
     typed = config.batch.max_tokens
     tokens = int(typed) if typed != "auto" else decided.get("max_tokens") or _max_tokens(model)
-    return Loaded(tuned.to(device).eval(), cut, int(tokens), device)
+    return Loaded(tuned.to(device).eval(), packing, int(tokens), device)
 
 
 def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] | None = None) -> Loaded:
@@ -243,13 +243,13 @@ def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] |
     adapter = _adapter_file(config.model.name)
     model = (base or load_base)(_with_name(config, base_of_adapter(adapter)) if adapter.is_file() else config)
     device = _prepare(model, config, accelerator)
-    cut = _lay_out(model, config, None)
+    packing = _lay_out(model, config, None)
     if adapter.is_file():
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter.parent)
     typed = config.batch.max_tokens
-    return Loaded(model.to(device).eval(), cut, int(typed) if typed != "auto" else _max_tokens(model), device)
+    return Loaded(model.to(device).eval(), packing, int(typed) if typed != "auto" else _max_tokens(model), device)
 
 
 def _with_name(config: Config, name: str) -> Config:
@@ -297,14 +297,14 @@ def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
     return device
 
 
-def _lay_out(model: Any, config: Config, decided: Cut | None) -> Cut:
-    from kamerton.model.probe import choose_cut
+def _lay_out(model: Any, config: Config, decided: Packing | None) -> Packing:
+    from kamerton.model.probe import choose_packing
     from kamerton.model.switches import set_attention
 
-    cut: Cut = choose_cut(model, decided or config.batch.cut, dropout=config.adapter.dropout).cut
+    packing: Packing = choose_packing(model, decided or config.batch.cut, dropout=config.adapter.dropout).packing
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
-    return cut
+    return packing
 
 
 def _max_tokens(model: Any) -> int:

@@ -13,14 +13,14 @@ from kamerton.config.command import Done
 from kamerton.config.schema import Config
 from kamerton.config.sweep import is_study
 from kamerton.errors import Interrupted
-from kamerton.pipeline.warm import Warm
+from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.run.directory import read_record
-from kamerton.run.ranks import RUN_DIR, place
+from kamerton.run.distributed import RUN_DIR, rank_info
 from kamerton.sweep.trial import join_trial, run_trial
 
 
 def trial_job(
-    config: Config, overrides: Sequence[str], named: Mapping[str, Any], warm: Warm | None = None
+    config: Config, overrides: Sequence[str], named: Mapping[str, Any], shared_cache: SharedCache | None = None
 ) -> Callable[[], Done] | None:
     """What this job has to do as a trial of a sweep, or as another rank of one; None where it is an ordinary run.
 
@@ -28,7 +28,7 @@ def trial_job(
     """
     if not HydraConfig.initialized() or not is_study(HydraConfig.get()):
         return None
-    if place().rank > 0 and place().launcher is None:
+    if rank_info().rank > 0 and rank_info().launcher is None:
         return _rank_job(config, Path(os.environ[RUN_DIR]), overrides, named)
     from hydra_plugins.kamerton.trial import current_trial
 
@@ -39,7 +39,7 @@ def trial_job(
 
     def job() -> Done:
         try:
-            values = run_trial(config, trial, folder, overrides, named, warm)
+            values = run_trial(config, trial, folder, overrides, named, shared_cache)
         except Interrupted as stopped:
             raise Interrupted("interrupted; the same command goes on with this sweep, this trial first") from stopped
         return Done(values if len(values) > 1 else values[0], {}, folder)

@@ -15,10 +15,10 @@ from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import holder
 from kamerton.pipeline.run import Part, train
-from kamerton.pipeline.warm import Warm
+from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.run.directory import read_record
+from kamerton.run.distributed import leave_group
 from kamerton.run.opening import LOCK
-from kamerton.run.ranks import part_ways
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
 from kamerton.sweep.tidy import tidy
@@ -38,7 +38,7 @@ def run_trial(
     sweep: Path,
     overrides: Sequence[str] = (),
     named: Mapping[str, Any] | None = None,
-    warm: Warm | None = None,
+    shared_cache: SharedCache | None = None,
 ) -> list[float]:
     """Train what is not done of a trial of the sweep in the folder `sweep`; the values of its objective.
 
@@ -54,7 +54,7 @@ def run_trial(
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
     runs = pieces(for_a_trial(config), sweep / TRIALS, number)
     try:
-        records = _train_pieces(runs, trial, config, facts, overrides, named, warm or Warm())
+        records = _train_pieces(runs, trial, config, facts, overrides, named, shared_cache or SharedCache())
     except Cancelled as error:
         raise TrialPruned(str(error)) from error
     finally:
@@ -87,7 +87,7 @@ def _train_pieces(
     facts: Mapping[str, Any],
     overrides: Sequence[str],
     named: Mapping[str, Any] | None,
-    warm: Warm,
+    shared_cache: SharedCache,
 ) -> list[dict[str, Any]]:
     """The records of a trial's runs. Between several of them each is reported, and the trial may be pruned."""
     records: list[dict[str, Any]] = []
@@ -95,7 +95,7 @@ def _train_pieces(
     for step, (piece, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
         alone = len(runs) == 1
         part = Part(piece.home, {**facts, **data}, scored=False, pruning=_pruning(config, trial) if alone else None)
-        records.append(_record(piece, part, overrides, named, warm))
+        records.append(_record(piece, part, overrides, named, shared_cache))
         if metric and not alone:
             report(trial, values(config.sweep.objectives, records[-1:])[0], step)
             if step + 1 < len(runs) and trial.should_prune():
@@ -131,7 +131,7 @@ def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
 
 
 def _record(
-    piece: Piece, part: Part, overrides: Sequence[str], named: Mapping[str, Any] | None, warm: Warm
+    piece: Piece, part: Part, overrides: Sequence[str], named: Mapping[str, Any] | None, shared_cache: SharedCache
 ) -> dict[str, Any]:
     """What a run's record says when it is done; one that was done before the trial was taken up again stays."""
     _wait_for(piece.folder)
@@ -143,11 +143,11 @@ def _record(
         raise Cancelled(Fault(PRUNED, str(error.get("message")), ""))
     if record.get("state") != "succeeded":
         try:
-            train(piece.config, overrides, plain_console(quiet=True), named, part, warm)
+            train(piece.config, overrides, plain_console(quiet=True), named, part, shared_cache)
         except UserError as error:
             raise _as_trial(error) from error
         finally:
-            part_ways()
+            leave_group()
     return read_record(piece.folder) or {}
 
 

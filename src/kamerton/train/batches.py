@@ -14,8 +14,8 @@ import torch
 
 from kamerton.model.loss import PaddedRows, build_padded
 from kamerton.model.tree import TreeRow, build_row
-from kamerton.plan.cut import Cut, MicroBatch, cut_examples
 from kamerton.plan.epoch import EpochPlan, plan_epoch
+from kamerton.plan.packing import MicroBatch, Packing, pack_examples
 
 Layout = TreeRow | PaddedRows
 
@@ -53,13 +53,13 @@ class StepBatch:
     counted: int
 
 
-def layout(data: EncodedExamples, micro: MicroBatch, *, cut: Cut, pad: int) -> Layout:
+def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: int) -> Layout:
     """The tensors of one micro-batch."""
     sequences = [data.tokens(example) for example in micro.examples]
     targets = [data.targets(example) for example in micro.examples]
-    if cut == "padded":
+    if packing == "padded":
         return build_padded(sequences, targets, pad=pad)
-    return build_row(sequences, targets, share=cut == "tree")
+    return build_row(sequences, targets, share=packing == "tree")
 
 
 class StepLoader:
@@ -125,16 +125,16 @@ class MicroBatches:
         data: EncodedExamples,
         *,
         max_tokens: int,
-        cut: Cut,
+        packing: Packing,
         pad: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         every = range(len(data))
-        self.micro_batches = cut_examples(
-            every, input_lengths(data), max_tokens, cut, lambda index: data.tokens(index)[:-1]
+        self.micro_batches = pack_examples(
+            every, input_lengths(data), max_tokens, packing, lambda index: data.tokens(index)[:-1]
         )
-        self._data, self._cut, self._pad = data, cut, pad
+        self._data, self._packing, self._pad = data, packing, pad
         self._rank, self._world_size = rank, world_size
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class MicroBatches:
         for index in range(self._rank, len(self) * self._world_size, self._world_size):
             counts = index < len(self.micro_batches)
             micro = self.micro_batches[index if counts else 0]
-            yield EvalBatch(layout(self._data, micro, cut=self._cut, pad=self._pad), counts)
+            yield EvalBatch(layout(self._data, micro, packing=self._packing, pad=self._pad), counts)
 
 
 class FineTuneData(pl.LightningDataModule):
@@ -161,7 +161,7 @@ class FineTuneData(pl.LightningDataModule):
         seed: int,
         batch_size: int,
         max_tokens: int,
-        cut: Cut,
+        packing: Packing,
         pad: int,
         group_by_length: bool = False,
         weights: npt.NDArray[np.float64] | None = None,
@@ -170,7 +170,7 @@ class FineTuneData(pl.LightningDataModule):
         self.train, self.validation = train, validation
         self._weights = np.ones(len(train)) if weights is None else weights
         self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
-        self._cut, self._pad, self._group_by_length = cut, pad, group_by_length
+        self._packing, self._pad, self._group_by_length = packing, pad, group_by_length
         self.train_batch_size = batch_size
         self.steps_per_epoch = -(-len(train) // batch_size)
 
@@ -184,7 +184,7 @@ class FineTuneData(pl.LightningDataModule):
             batch_size=self._batch_size,
             max_tokens=self._max_tokens,
             world_size=self.trainer.world_size if self.trainer else 1,
-            cut=self._cut,
+            packing=self._packing,
             group_by_length=self._group_by_length,
             tokens=lambda index: self.train.tokens(index)[:-1],
         )
@@ -199,7 +199,7 @@ class FineTuneData(pl.LightningDataModule):
         return MicroBatches(
             self.validation,
             max_tokens=self._max_tokens,
-            cut=self._cut,
+            packing=self._packing,
             pad=self._pad,
             rank=rank,
             world_size=world,
@@ -225,7 +225,7 @@ class FineTuneData(pl.LightningDataModule):
         passes = max(len(rank) for rank in step.ranks) if self._lockstep() else 1
         filler = MicroBatch((members[0],), int(self.train.lengths[members[0]]))
         micros = (*own, *[filler] * (passes - len(own)))
-        layouts = tuple(layout(self.train, micro, cut=self._cut, pad=self._pad) for micro in micros)
+        layouts = tuple(layout(self.train, micro, packing=self._packing, pad=self._pad) for micro in micros)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(

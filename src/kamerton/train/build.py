@@ -25,20 +25,20 @@ from kamerton.mask import mask_text
 from kamerton.model.switches import best_precision
 from kamerton.monitor.series import Setting
 from kamerton.run.directory import RunDirectory
-from kamerton.run.ranks import place
+from kamerton.run.distributed import rank_info
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.checkpoints import DurableCheckpoints
-from kamerton.train.configured import AsConfigured
 from kamerton.train.ending import Ending
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.module import OptimizerFactory, SchedulerFactory
 from kamerton.train.monitor import Monitor
-from kamerton.train.occasions import ValidateAt, occasions
+from kamerton.train.restore_options import AsConfigured
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding
+from kamerton.train.validation_steps import ValidateAt, occasions
 
 METRICS_FILE = {"_target_": "kamerton.train.metrics_file.MetricsFile"}  # always there: the report reads it
 
@@ -181,7 +181,7 @@ def _averaging(config: Config) -> list[Callback]:
 
 
 def _launched() -> dict[str, int]:
-    here = place()
+    here = rank_info()
     return {"devices": here.devices, "num_nodes": here.nodes} if here.launcher else {}
 
 
@@ -219,7 +219,7 @@ def build_trainer(
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()
-    if place().world_size > 1 and node.get("strategy", "auto") == "auto":
+    if rank_info().world_size > 1 and node.get("strategy", "auto") == "auto":
         node["strategy"] = DDPStrategy(broadcast_buffers=False)  # as in conf/trainer/ddp.yaml
     trainer: pl.Trainer = instantiate(
         node,

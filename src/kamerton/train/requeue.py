@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from kamerton.run.ranks import place
+from kamerton.run.distributed import rank_info
 
 SIGNAL = signal.SIGUSR1
 
@@ -19,7 +19,7 @@ def in_slurm() -> bool:
 
 def requeue() -> None:
     """Ask SLURM to start this job again; rank 0 asks for all. What it runs then goes on with the run."""
-    if place().rank > 0:
+    if rank_info().rank > 0:
         return
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]

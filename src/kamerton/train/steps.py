@@ -44,7 +44,7 @@ def step_data(
         seed=config.seed,
         batch_size=batch.size,
         max_tokens=int(batch.max_tokens),  # settled
-        cut=batch.cut,
+        packing=batch.cut,
         pad=tokenizer.pad_token_id,
         group_by_length=batch.group_by_length,
         weights=_weights(encoded["train"], label_weights),

@@ -22,7 +22,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
 from kamerton.model.limits import positions_of
 from kamerton.model.parts import base_of
-from kamerton.plan.cut import MicroBatch, cut_examples
+from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.generate.sampling import Decoding, choose, only
 
 _CACHED = 8  # cached tokens that take at most the memory of one token in a pass that is trained on
@@ -80,7 +80,7 @@ def plan_batches(prompts: Sequence[Prompt], decoding: Decoding, max_tokens: int)
     lengths = [len(prompt.tokens) for prompt in prompts]
     cached = [-(-(length + decoding.max_new_tokens) // _CACHED) for length in lengths]
     sizes = np.array([max(pair) for pair in zip(lengths, cached, strict=True)], dtype=np.int32)
-    return cut_examples(range(len(prompts)), sizes, max_tokens, "padded")
+    return pack_examples(range(len(prompts)), sizes, max_tokens, "padded")
 
 
 def generate(

@@ -13,27 +13,29 @@ from torch import nn
 from kamerton.model.head import find_head
 from kamerton.model.loss import build_padded, predict
 from kamerton.model.tree import TreeRow, build_row
-from kamerton.plan.cut import Cut, cut_examples
+from kamerton.plan.packing import Packing, pack_examples
 from kamerton.score.labels.head import token_logprobs
 from kamerton.score.labels.question import Answer, Question
 
 
-def exact_batches(questions: Sequence[Question], members: Sequence[int], max_tokens: int, cut: Cut) -> list[list[int]]:
+def exact_batches(
+    questions: Sequence[Question], members: Sequence[int], max_tokens: int, packing: Packing
+) -> list[list[int]]:
     """Groups of `members` for one forward pass each of at most `max_tokens` computed tokens; one alone may have more.
 
     With `padded` each label is a row of its own; otherwise what labels share is computed once, and so is what prompts
     share.
     """
     lengths = np.zeros(len(questions), dtype=np.int32)
-    if cut == "padded":
+    if packing == "padded":
         for member in members:
             lengths[member] = _padded_size(questions[member])
-        return [list(micro.examples) for micro in cut_examples(members, lengths, max_tokens, "packed")]
+        return [list(micro.examples) for micro in pack_examples(members, lengths, max_tokens, "packed")]
     for member in members:
         question = questions[member]
         nodes = 0 if question.candidates is None else len(question.candidates.trie.token) - 1
         lengths[member] = len(question.tokens) - 1 + nodes
-    micros = cut_examples(members, lengths, max_tokens, "tree", lambda member: questions[member].prompt)
+    micros = pack_examples(members, lengths, max_tokens, "tree", lambda member: questions[member].prompt)
     return [list(micro.examples) for micro in micros]
 
 
@@ -43,13 +45,13 @@ def _padded_size(question: Question) -> int:
 
 
 def exact(
-    model: nn.Module, questions: Sequence[Question], cut: Cut, pad: int, device: torch.device | str
+    model: nn.Module, questions: Sequence[Question], packing: Packing, pad: int, device: torch.device | str
 ) -> Iterator[Answer]:
     """An answer for each question, with the log-probability of each of its labels."""
     rows = [row for question in questions for row in question.sequences()]
     starts = np.cumsum([0, *(1 + question.size for question in questions)])
     sequences, targets = [tokens for tokens, _ in rows], [marks for _, marks in rows]
-    nll, correct, owner = _predict(model, sequences, targets, starts, cut, pad, torch.device(device))
+    nll, correct, owner = _predict(model, sequences, targets, starts, packing, pad, torch.device(device))
     summed = np.bincount(owner, nll, len(rows))
     right = np.bincount(owner, correct, len(rows)).astype(np.int64)
     counts = np.bincount(owner, minlength=len(rows))
@@ -67,14 +69,14 @@ def _predict(
     sequences: Sequence[npt.NDArray[np.int32]],
     targets: Sequence[npt.NDArray[np.bool_]],
     references: npt.NDArray[np.int64],
-    cut: Cut,
+    packing: Packing,
     pad: int,
     device: torch.device,
 ) -> tuple[Any, Any, Any]:
     """For each target: its nll, whether it was the most likely token (of references), and its sequence."""
     head = find_head(model)
-    if cut == "padded" or head is None:
-        batch = build_padded(sequences, targets, pad=pad) if cut == "padded" else _row(sequences, targets)
+    if packing == "padded" or head is None:
+        batch = build_padded(sequences, targets, pad=pad) if packing == "padded" else _row(sequences, targets)
         result = predict(model, batch.to(device))
         return result.nll.double().cpu().numpy(), result.correct.cpu().numpy(), result.sequence.cpu().numpy()
     row = _row(sequences, targets).to(device)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from kamerton.model.head import find_head
-from kamerton.plan.cut import Cut
+from kamerton.plan.packing import Packing
 from kamerton.score.labels.exact import exact, exact_batches
 from kamerton.score.labels.question import Answer, Question
 from kamerton.score.labels.search import search, search_batches
@@ -32,7 +32,7 @@ def score(
     questions: Sequence[Question],
     *,
     max_tokens: int,
-    cut: Cut,
+    packing: Packing,
     pad: int,
     mode: Mode = "exact",
     device: torch.device | str = "cpu",
@@ -49,7 +49,7 @@ def score(
     model.eval()
     try:
         with torch.inference_mode():
-            for members, found in _answered(model, questions, max_tokens, cut, pad, mode, device):
+            for members, found in _answered(model, questions, max_tokens, packing, pad, mode, device):
                 for member, answer in zip(members, found, strict=True):
                     answers[member] = answer
                 progress(len(members))
@@ -62,20 +62,20 @@ def _answered(
     model: nn.Module,
     questions: Sequence[Question],
     max_tokens: int,
-    cut: Cut,
+    packing: Packing,
     pad: int,
     mode: Mode,
     device: torch.device | str,
 ) -> Iterator[tuple[list[int], list[Answer]]]:
     """Batches of questions with their answers."""
-    head = find_head(model) if mode == "argmax" and cut != "padded" else None
+    head = find_head(model) if mode == "argmax" and packing != "padded" else None
     searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
     if head is not None and searched:
         for members in search_batches(questions, searched, max_tokens):
             yield members, list(search(head, [questions[member] for member in members], max_tokens, device))
     rest = sorted(set(range(len(questions))) - set(searched))
-    for members in exact_batches(questions, rest, max_tokens, cut):
-        found = exact(model, [questions[member] for member in members], cut, pad, device)
+    for members in exact_batches(questions, rest, max_tokens, packing):
+        found = exact(model, [questions[member] for member in members], packing, pad, device)
         yield members, [_without(answer) if mode == "argmax" else answer for answer in found]
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from kamerton.model.head import Head
 from kamerton.model.tree import build_row
 from kamerton.model.tree_memory import Following, Memory, Recorded
-from kamerton.plan.cut import cut_examples
+from kamerton.plan.packing import pack_examples
 from kamerton.score.labels.head import token_logprobs
 from kamerton.score.labels.question import Answer, Question
 from kamerton.score.labels.trie import Candidates, Floats, Whole
@@ -51,7 +51,7 @@ def search_batches(questions: Sequence[Question], members: Sequence[int], max_to
         candidates = questions[group[0]].candidates
         assert candidates is not None
         nodes = len(candidates.trie.token)
-        for micro in cut_examples(group, lengths, max_tokens, "tree", lambda member: questions[member].prompt):
+        for micro in pack_examples(group, lengths, max_tokens, "tree", lambda member: questions[member].prompt):
             part = list(micro.examples)
             most = max(1, _KEPT * max_tokens // (int(lengths[part].max()) + nodes))
             pieces = -(-len(part) // most)

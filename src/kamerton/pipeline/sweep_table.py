@@ -15,7 +15,7 @@ from kamerton.mask import mask_text
 _METRICS = ("loss", "accuracy")
 
 
-def say_points(points: Sequence[Point], console: Console | None = None) -> None:
+def print_sweep_table(points: Sequence[Point], console: Console | None = None) -> None:
     """Print the points in the order they ran; a failed one says why instead of its metrics."""
     varied = _varied(points)
     table = Table(title=f"{len(points)} runs, test split")

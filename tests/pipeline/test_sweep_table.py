@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kamerton.config.command import Done, Point
-from kamerton.pipeline.points import say_points
+from kamerton.pipeline.sweep_table import print_sweep_table
 
 
 def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:
@@ -17,7 +17,7 @@ def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:
         Point(("model=tiny", "seed=2"), Done(0.1, {"loss": 0.5}, Path("outputs/x/r2"))),
         Point(("model=tiny", "seed=3"), error="it broke", code=1),
     ]
-    say_points(points, console)
+    print_sweep_table(points, console)
     shown = console.export_text()
     assert "seed" in shown
     assert "model" not in shown

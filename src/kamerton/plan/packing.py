@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Cut = Literal["padded", "packed", "tree"]
+Packing = Literal["padded", "packed", "tree"]
 Tokens = npt.NDArray[np.int32]
 
 
@@ -27,17 +27,17 @@ class MicroBatch:
     tokens: int
 
 
-def cut_examples(
+def pack_examples(
     examples: Sequence[int],
     lengths: npt.NDArray[np.int32],
     max_tokens: int,
-    cut: Cut,
+    packing: Packing,
     tokens: Callable[[int], Tokens] | None = None,
 ) -> list[MicroBatch]:
     """Lay `examples` out in forward passes of at most `max_tokens` computed tokens each."""
-    if cut == "padded":
+    if packing == "padded":
         return _cut_padded(examples, lengths, max_tokens)
-    if cut == "packed":
+    if packing == "packed":
         return _cut_packed(examples, lengths, max_tokens)
     if tokens is None:
         raise ValueError("the tree cut needs the token ids")

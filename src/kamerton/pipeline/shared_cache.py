@@ -25,7 +25,7 @@ from kamerton.run.model import load_base
 T = TypeVar("T")
 
 
-class Warm:
+class SharedCache:
     """Values by kind and key, those last used: one base model, and the inputs of a few splits."""
 
     def __init__(self) -> None:

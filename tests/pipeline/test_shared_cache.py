@@ -19,7 +19,7 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.model.tiny import tiny_model
 from kamerton.pipeline.run import RunResult, train
-from kamerton.pipeline.warm import Warm, sharing_weights
+from kamerton.pipeline.shared_cache import SharedCache, sharing_weights
 
 Configure = Callable[..., Config]
 SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=3"]
@@ -55,9 +55,9 @@ def result(run: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, Any], lis
 
 def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> None:
     """One after the other, so that what one of them leaves behind would change the next; the first comes again."""
-    warm = Warm()
+    shared_cache = SharedCache()
     for name in [*POINTS, "lora"]:
-        cold, again = (result(train(configure(*POINTS[name]), warm=kept)) for kept in (None, warm))
+        cold, again = (result(train(configure(*POINTS[name]), shared_cache=kept)) for kept in (None, shared_cache))
         assert cold[0].keys() == again[0].keys()
         assert all(torch.equal(cold[0][key], again[0][key]) for key in cold[0]), name
         assert cold[1:] == again[1:], name
@@ -66,45 +66,45 @@ def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> N
 def test_nothing_is_loaded_twice(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.data.gate
     import kamerton.pipeline.layout
-    import kamerton.pipeline.warm
+    import kamerton.pipeline.shared_cache
     import kamerton.run.model
 
     calls: list[str] = []
     for module, name in (
         (kamerton.run.model, "load_model"),
-        (kamerton.pipeline.warm, "load_tokenizer"),
+        (kamerton.pipeline.shared_cache, "load_tokenizer"),
         (kamerton.data.gate, "prepare"),
         (kamerton.pipeline.layout, "check_loss"),
     ):
         plain = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _p=plain, _n=name, **k: calls.append(_n) or _p(*a, **k))
-    warm = Warm()
+    shared_cache = SharedCache()
     for size in (4, 8, 16):
-        train(configure(f"batch.size={size}", "adapter.r=4", f"optimizer.lr={size / 1000}"), warm=warm)
+        train(configure(f"batch.size={size}", "adapter.r=4", f"optimizer.lr={size / 1000}"), shared_cache=shared_cache)
     assert sorted(calls) == ["check_loss", "load_model", "load_tokenizer", "prepare"]
 
 
 def test_files_that_change_between_runs_are_read_again(configure: Configure, animals: Path) -> None:
-    warm, config = Warm(), configure()
-    first = warm.inputs(config)
-    assert warm.inputs(config).prepared is first.prepared
+    shared_cache, config = SharedCache(), configure()
+    first = shared_cache.inputs(config)
+    assert shared_cache.inputs(config).prepared is first.prepared
     first.encoded.clear()  # the caller's own
-    assert warm.inputs(config).encoded
+    assert shared_cache.inputs(config).encoded
     text = animals.read_text().replace("cat number 7", "lion number 7")
     animals.write_text(text)
     os.utime(animals, ns=(1, 1))
-    assert warm.inputs(config).prepared.fingerprint != first.prepared.fingerprint
+    assert shared_cache.inputs(config).prepared.fingerprint != first.prepared.fingerprint
     other = replace(config, split=replace(config.split, seed=1))
-    assert warm.inputs(other).prepared.fingerprint != warm.inputs(config).prepared.fingerprint
+    assert shared_cache.inputs(other).prepared.fingerprint != shared_cache.inputs(config).prepared.fingerprint
 
 
 def test_a_folder_of_another_content_is_another_model(configure: Configure, tmp_path: Path) -> None:
-    folder, tokenizer = tmp_path / "model", Warm().inputs(configure()).tokenizer
-    warm, sums = Warm(), []
+    folder, tokenizer = tmp_path / "model", SharedCache().inputs(configure()).tokenizer
+    shared_cache, sums = SharedCache(), []
     for seed in (1, 2):
         tiny_model(seed).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        model = warm.base(configure("model=hub", f"model.name={folder}"))
+        model = shared_cache.base(configure("model=hub", f"model.name={folder}"))
         sums.append(sum(float(weight.detach().sum()) for weight in model.parameters()))
     assert sums[0] != sums[1]
 
@@ -125,11 +125,11 @@ def test_a_copy_shares_the_memory_of_its_weights_and_nothing_else() -> None:
 
 
 def test_the_last_used_stay() -> None:
-    warm, made = Warm(), []
+    shared_cache, made = SharedCache(), []
     for key in (1, 2, 1, 3, 1, 2):
-        assert warm.keep("kind", key, lambda key=key: made.append(key) or -key, most=2) == -key  # type: ignore[misc]
+        assert shared_cache.keep("kind", key, lambda key=key: made.append(key) or -key, most=2) == -key  # type: ignore[misc]
     assert made == [1, 2, 3, 2]
-    assert warm.keep("other", 1, lambda: "its own") == "its own"
+    assert shared_cache.keep("other", 1, lambda: "its own") == "its own"
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
@@ -154,7 +154,7 @@ def test_a_run_that_has_ended_holds_no_model(
             0.1,
             0.2,
         ):  # the first use of a library may leave exceptions with frames behind
-            train(configure(f"adapter={adapter}", f"optimizer.lr={rate}"), warm=Warm())
+            train(configure(f"adapter={adapter}", f"optimizer.lr={rate}"), shared_cache=SharedCache())
         assert held[1]() is None
     finally:
         gc.enable()

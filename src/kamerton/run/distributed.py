@@ -21,7 +21,7 @@ _runs = count()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankInfo:
     """This process among those of the run; `devices` is how many of them each of the `nodes` has."""
 
     rank: int = 0
@@ -35,32 +35,32 @@ class Place:
         return self.devices * self.nodes
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Place:
+def rank_info(environment: Mapping[str, str] = os.environ) -> RankInfo:
     """Where the launcher's variables put this process; inside SLURM, torchrun's go first, as in Lightning."""
     if "TORCHELASTIC_RUN_ID" in environment:
         world, devices = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-        return Place(int(environment["RANK"]), devices, world // devices, "torchrun")
+        return RankInfo(int(environment["RANK"]), devices, world // devices, "torchrun")
     if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
-        return Place(int(environment.get("SLURM_PROCID", "0")), tasks // nodes, nodes, "slurm")
-    return Place(int(environment.get("LOCAL_RANK", "0")) if RUN_DIR in environment else 0)
+        return RankInfo(int(environment.get("SLURM_PROCID", "0")), tasks // nodes, nodes, "slurm")
+    return RankInfo(int(environment.get("LOCAL_RANK", "0")) if RUN_DIR in environment else 0)
 
 
-def tell(text: str) -> None:
+def broadcast(text: str) -> None:
     """Rank 0: say `text` to the others; they read it in the same order."""
     _store().set(f"kamerton/{next(_runs)}", text)
 
 
-def hear() -> str:
+def receive() -> str:
     """Any other rank: what rank 0 says next; waits for it, for 30 minutes at most (torch's default)."""
     return bytes(_store().get(f"kamerton/{next(_runs)}")).decode()
 
 
-def part_ways() -> None:
+def leave_group() -> None:
     """After a run over processes that Lightning started: leave their group, so that the next run starts its own."""
     from torch import distributed
 
-    if place().launcher is None and distributed.is_available() and distributed.is_initialized():
+    if rank_info().launcher is None and distributed.is_available() and distributed.is_initialized():
         gc.collect()  # DDP holds the weights, and refers to the trainer that refers to it
         distributed.destroy_process_group()
         for name in ("LOCAL_RANK", "WORLD_SIZE"):  # Lightning takes them for a launcher's
@@ -73,7 +73,7 @@ def _store() -> Any:
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from torch.distributed.rendezvous import rendezvous
 
-    here = place()
+    here = rank_info()
     if here.launcher == "slurm":
         slurm = SLURMEnvironment()
         _ = slurm.main_address, slurm.main_port  # sets MASTER_ADDR and MASTER_PORT where they are not

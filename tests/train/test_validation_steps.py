@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamerton.cli import main
-from kamerton.train.occasions import occasions
+from kamerton.train.validation_steps import occasions
 
 
 @given(st.sampled_from([0.1, 0.2, 0.25, 0.5]), st.integers(10, 500), st.integers(1, 4))
