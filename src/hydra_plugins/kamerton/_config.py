@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
 from hydra_plugins.kamerton._environment import environment_by_name
+from hydra_plugins.kamerton._options import OptunaSweeperConf
 from hydra_plugins.kamerton._overrides import SweepError
-from hydra_plugins.kamerton.optuna_sweeper import OptunaSweeperConf
 from kamerton import mask
 from kamerton.words import did_you_mean
 
