@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / block.rest
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text + "\n")
+    subprocess.run([sys.executable, "tickets.py"], cwd=folder, check=True)  # the data of the tutorial
     return folder
 
 
