@@ -256,7 +256,7 @@ def run(folder: Path, name: str, overrides: list[str], made: dict[str, list[dict
     def with_plant(*arguments: Any) -> Any:
         return [*([callback()] if callback else []), *before(*arguments)]
 
-    import kamerton.train.fit as fit
+    from kamerton.train import fit
 
     fit.build_callbacks = with_plant  # type: ignore[assignment]
     try:

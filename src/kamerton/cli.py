@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pkgutil import resolve_name
 
 from hydra_plugins.kamerton import _jobs
 from kamerton.output import drop_output, echo, outlive_reader, replace_unencodable
@@ -50,6 +51,11 @@ Shell completion of groups, options and keys:
 Exit codes: 0 done, 1 failed, 2 bad configuration or data, 3 regression gate failed, 130 interrupted (resumable)
 """
 
+# Imported when they are asked for: each brings torch or Hydra.
+COMMANDS = {
+    name: f"kamerton.commands.{name}:{name}_command" for name in ("train", "prepare", "evaluate", "compare", "serve")
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
@@ -76,27 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
     _jobs.command[:] = [sys.executable, "-P", "-m", "kamerton", command]  # what hydra/launcher=process starts
-    if command == "train":
-        from kamerton.commands.train import train_command
-
-        return train_command(rest)
-    if command == "prepare":
-        from kamerton.commands.prepare import prepare_command
-
-        return prepare_command(rest)
-    if command == "evaluate":
-        from kamerton.commands.evaluate import evaluate_command
-
-        return evaluate_command(rest)
-    if command == "compare":
-        from kamerton.commands.compare import compare_command
-
-        return compare_command(rest)
-    if command == "serve":
-        from kamerton.commands.serve import serve_command
-
-        return serve_command(rest)
-    return _unknown(command)
+    if command not in COMMANDS:
+        return _unknown(command)
+    run: Callable[[Sequence[str]], int] = resolve_name(COMMANDS[command])
+    return run(rest)
 
 
 def _quiet_frameworks() -> None:
@@ -144,7 +133,7 @@ def _runs(arguments: Sequence[str]) -> int:
 def _unknown(command: str) -> int:
     from kamerton.words import did_you_mean
 
-    fix = did_you_mean(command, ["train", "prepare", "evaluate", "compare", "runs", "serve", "version"])
+    fix = did_you_mean(command, [*COMMANDS, "runs", "version"])
     print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
     return 2
 

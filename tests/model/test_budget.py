@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import kamerton.model.budget as budget
+from kamerton.model import budget
 from kamerton.model.budget import CEILING, FLOOR, bytes_per_token, find_max_tokens, free_memory, group_room
 from kamerton.model.probe import choose_packing
 from kamerton.model.tiny import tiny_model

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import kamerton.pipeline.layout as layout
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.model.liger import Choice
 from kamerton.model.tiny import tiny_model
+from kamerton.pipeline import layout
 from kamerton.pipeline.layout import settle
 from kamerton.run.directory import RunDirectory
 from support.ragged import Ragged

@@ -73,7 +73,7 @@ class Imitation(LocalServer):
                     job["error"] = {"code": "bad_data", "message": "the file is no good", "param": "training_file"}
         return job
 
-    def answer(self, kind: str, name: str, query: str, body: bytes) -> Said:
+    def answer(self, kind: str, name: str, query: str, body: bytes) -> Said:  # noqa: C901, PLR0911 - a list of routes
         if kind == "upload":
             return self._upload(body)
         if kind == "create":

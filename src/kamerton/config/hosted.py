@@ -32,14 +32,25 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Options that a hosted model contradicts, or that nothing but a hosted model uses."""
     model = mapping_at(values, "model")
     if not is_hosted(values):
-        for key in HOSTED_KEYS:
-            if model.get(key) is not None:
-                fix = "choose model=openai, or leave it out"
-                yield _fault(f"model.{key} is set, and the model is not a hosted one", fix, f"model.{key}")
+        fix = "choose model=openai, or leave it out"
+        for key in (key for key in HOSTED_KEYS if model.get(key) is not None):
+            yield _fault(f"model.{key} is set, and the model is not a hosted one", fix, f"model.{key}")
         return
     suffix = model.get("suffix")
     if isinstance(suffix, str) and len(suffix) > 64:
         yield _fault(f"model.suffix has {len(suffix)} characters", "give 64 or fewer", "model.suffix")
+    yield from _untrainable(values)
+    score = mapping_at(values, "score")
+    if score.get("mode", "auto") not in ("auto", "generate"):
+        message = f"score.mode={score['mode']} needs probabilities, and a hosted model gives texts alone"
+        yield _fault(message, "leave it out", "score.mode")
+    if score.get("constrain"):
+        message = "score.constrain=true needs the model itself, and a hosted model gives texts alone"
+        yield _fault(message, "leave it out", "score.constrain")
+
+
+def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ways of training that a hosted job does not have."""
     if mapping_at(values, "cv").get("folds") is not None:
         fix = "leave cv.folds out; each fold would be a job that is paid for"
         yield _fault("cv.folds needs a model that is trained here, and this one is hosted", fix, "cv.folds")
@@ -54,13 +65,6 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
     if mapping_at(values, "data").get("balance") == "weights":
         message = "data.balance=weights changes the loss, and a hosted model has its own"
         yield _fault(message, "choose data.balance=over or under", "data.balance")
-    score = mapping_at(values, "score")
-    if score.get("mode", "auto") not in ("auto", "generate"):
-        message = f"score.mode={score['mode']} needs probabilities, and a hosted model gives texts alone"
-        yield _fault(message, "leave it out", "score.mode")
-    if score.get("constrain"):
-        message = "score.constrain=true needs the model itself, and a hosted model gives texts alone"
-        yield _fault(message, "leave it out", "score.constrain")
 
 
 def sweep_fault(values: Mapping[str, Any]) -> list[Fault]:

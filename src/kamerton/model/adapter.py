@@ -16,7 +16,7 @@ Kind = Literal["lora", "qlora", "full"]
 Init = Literal["default", "pissa", "pissa_niter_16"]
 
 
-def apply_adapter(
+def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
     model: nn.Module,
     *,
     kind: Kind,

@@ -36,7 +36,7 @@ def register_attention() -> None:
     AttentionMaskInterface.register(ATTENTION, _no_mask)
 
 
-def tree_attention(
+def tree_attention(  # noqa: PLR0913, PLR0917 - transformers' own signature, and `tree`
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,

@@ -67,7 +67,7 @@ class EpochPlan:
         return computed / max(sum(step.useful_tokens for step in done), 1), steps == len(self)
 
 
-def plan_epoch(
+def plan_epoch(  # noqa: PLR0913 - by keyword
     lengths: npt.NDArray[np.int32],
     targets: npt.NDArray[np.int32],
     *,

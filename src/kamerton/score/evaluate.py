@@ -25,7 +25,7 @@ from kamerton.score.normalizations import LABEL_TOKENS
 from kamerton.score.table import example_row, scores_table
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - by keyword
     model: nn.Module,
     tokenizer: Any,
     data: Encoded,
@@ -80,7 +80,7 @@ def _row(example: DataExample, example_id: str, answer: Answer, labels: Sequence
 ScoreMode = Literal["labels", "reference", "generate"]
 
 
-def score_split(
+def score_split(  # noqa: PLR0913 - by keyword
     model: Any,
     tokenizer: Any,
     data: Encoded,

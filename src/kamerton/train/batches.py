@@ -153,7 +153,7 @@ class FineTuneData(pl.LightningDataModule):
     `weights` has one entry for each training example: how much its tokens count in the loss.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         train: EncodedExamples,
         validation: EncodedExamples | None,

@@ -88,7 +88,7 @@ class Encoded:
         return marks
 
 
-def encode(
+def encode(  # noqa: PLR0913 - by keyword
     examples: Examples,
     tokenizer: Any,
     *,

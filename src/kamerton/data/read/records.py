@@ -353,7 +353,7 @@ def without_nan(value: Any) -> Any:
         return [without_nan(item) for item in value]
     if isinstance(value, dict):
         return {name: without_nan(item) for name, item in value.items()}
-    return None if value != value else value
+    return None if value != value else value  # noqa: PLR0124 - NaN
 
 
 def _without_pandas(column: pa.Array) -> pa.Array:

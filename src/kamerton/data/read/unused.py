@@ -105,7 +105,7 @@ def is_empty(value: object) -> bool:
         return all(is_empty(inner) for inner in value.values())
     if isinstance(value, list | tuple):
         return all(is_empty(inner) for inner in value)
-    return value is None or value != value
+    return value is None or value != value  # noqa: PLR0124 - NaN
 
 
 def _strings(value: object) -> Iterator[str]:

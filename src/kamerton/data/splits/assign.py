@@ -125,7 +125,8 @@ def known_value(value: object) -> object | None:
     """The value of a metadata field, or None if it is missing: null, NaN, or a text with nothing but spaces."""
     if isinstance(value, str):
         return value if value.strip() else None
-    return None if isinstance(value, Real | datetime) and value != value else value  # NaN; pandas' NaT is a datetime
+    is_nan = isinstance(value, Real | datetime) and value != value  # noqa: PLR0124 - pandas' NaT is a datetime
+    return None if is_nan else value
 
 
 def field_key(value: object) -> int:

@@ -23,7 +23,7 @@ from kamerton.score.table import scores_table
 Said = dict[str, Any]  # prediction, finish_reason
 
 
-def answer_all(
+def answer_all(  # noqa: PLR0913 - by keyword
     model: Any,
     tokenizer: Any,
     data: Encoded,
