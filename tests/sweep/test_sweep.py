@@ -244,7 +244,7 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
 
     one = (LR, "hydra.sweeper.n_trials=1")
     with monkeypatch.context() as patched:
-        patched.setattr("kamerton.sweep.end.score_winner", fail)
+        patched.setattr("kamerton.sweep.finish.score_winner", fail)
         found = sweep(*one, code=1)
     assert "the disk is full" in capsys.readouterr().err
     assert json.loads((found / "report.json").read_text())["commands"]
@@ -256,7 +256,7 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
     assert (found / "report.json").exists()
 
     (found / "report.json").unlink()
-    monkeypatch.setattr("kamerton.sweep.end.pieces", fail)  # what runs it again cannot be said
+    monkeypatch.setattr("kamerton.sweep.finish.pieces", fail)  # what runs it again cannot be said
     sweep(*one, code=1)
     assert json.loads((found / "report.json").read_text())["commands"] == []
 
@@ -352,7 +352,7 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
         held.append(holder(tmp_path / "o" / "jsonl" / "s" / ".lock"))
         return write_sweep_report(*arguments)
 
-    monkeypatch.setattr("kamerton.sweep.end.write_sweep_report", write)
+    monkeypatch.setattr("kamerton.sweep.finish.write_sweep_report", write)
     found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
     assert [one and one.pid for one in held] == [os.getpid()]
     assert holder(found / ".lock") is None

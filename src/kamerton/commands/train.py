@@ -77,8 +77,8 @@ def train_command(arguments: Sequence[str]) -> int:
 
     def finish(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
         quiet_training()
-        from kamerton.sweep.end import end_sweep
-        from kamerton.sweep.final import winner
+        from kamerton.sweep.final_test import winner
+        from kamerton.sweep.finish import end_sweep
 
         words = (*winner(end).overrides, "hydra.mode=RUN") if end.best else ()
         with _ranks_rerun_this(Asked(words, search)):

@@ -19,9 +19,9 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.run.directory import read_record
 from kamerton.run.distributed import leave_group
 from kamerton.run.opening import LOCK
+from kamerton.sweep.cleanup import tidy
 from kamerton.sweep.objective import excess, values, watched
-from kamerton.sweep.pieces import Piece, for_a_trial, pieces, refuse_another
-from kamerton.sweep.tidy import tidy
+from kamerton.sweep.trial_runs import Piece, for_a_trial, pieces, refuse_another
 from kamerton.train.pruning import PRUNED, Pruning, report
 
 if TYPE_CHECKING:

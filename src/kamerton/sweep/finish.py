@@ -14,11 +14,11 @@ from kamerton.config.command import Compose
 from kamerton.console import plain_console
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.locks import turn
-from kamerton.sweep.final import score_winner, winner
-from kamerton.sweep.pieces import own_words, pieces
+from kamerton.sweep.cleanup import tidy
+from kamerton.sweep.final_test import score_winner, winner
 from kamerton.sweep.report import again, write_sweep_report
-from kamerton.sweep.tidy import tidy
 from kamerton.sweep.trial import TRIALS
+from kamerton.sweep.trial_runs import own_words, pieces
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished

@@ -19,8 +19,8 @@ from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
 from kamerton.pipeline.run import Part, train
 from kamerton.run.directory import read_record
-from kamerton.sweep.pieces import Piece, pieces, refuse_another
 from kamerton.sweep.trial import TRIALS
+from kamerton.sweep.trial_runs import Piece, pieces, refuse_another
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Best, Finished
