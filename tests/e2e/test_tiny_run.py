@@ -184,14 +184,14 @@ def test_a_stop_during_validation_loses_none_of_it(
 
 def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interruption after the fit must not train on to the last step of the schedule."""
-    import kamerton.pipeline.run
+    import kamerton.pipeline.finish
 
     options = ["eval.strategy=steps", "eval.every=1", "callbacks.early_stopping.patience=1", "optimizer.lr=10"]
     straight = train(*options, "run_id=straight")
     assert record(straight)["progress"]["step"] == saved_step(straight) < record(straight)["progress"]["steps"]
     assert record(straight)["metrics"]["train"]["loss"] == pytest.approx(list(losses(straight).values())[-1], rel=1e-5)
     with monkeypatch.context() as patch:
-        patch.setattr(kamerton.pipeline.run, "load_weights", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(kamerton.pipeline.finish, "load_weights", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         train(*options, "run_id=stopped", code=130)
     assert same_result(train(*options, "run_id=stopped"), straight)
 
@@ -234,15 +234,15 @@ def test_a_stop_while_the_data_are_prepared_ends_the_command_with_130(
 def test_a_stop_during_the_final_report_still_leaves_a_finished_run(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kamerton.pipeline.run
+    import kamerton.pipeline.finish
 
-    plain = kamerton.pipeline.run.write_report
+    plain = kamerton.pipeline.finish.write_report
 
     def write_report(*arguments: Any, **options: Any) -> Path:
         os.kill(os.getpid(), signal.SIGTERM)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(kamerton.pipeline.run, "write_report", write_report)
+    monkeypatch.setattr(kamerton.pipeline.finish, "write_report", write_report)
     run = train("trainer.max_steps=1")
     assert record(run)["state"] == "succeeded"
     assert (run / "report.html").exists()

@@ -14,7 +14,7 @@ import pytest
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.hosted.openai import train_hosted
-from kamerton.pipeline.run import RunResult
+from kamerton.pipeline.session import RunResult
 from support.imitation import Imitation
 
 KEY = "sk-abcdefghijklmnop"

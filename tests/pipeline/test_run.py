@@ -18,7 +18,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.errors import Interrupted
-from kamerton.pipeline import layout, run
+from kamerton.pipeline import finish, layout, prepare, run
 from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import RUN_DIR
@@ -47,8 +47,8 @@ def test_the_layout_is_settled_for_the_device_that_trains(
         found.append(model.device.type)
         raise EnoughError
 
-    monkeypatch.setattr(run, "settle", settle)
-    monkeypatch.setattr(run, "_device", lambda _: torch.device("meta"))  # stands for a GPU
+    monkeypatch.setattr(prepare, "settle", settle)
+    monkeypatch.setattr(prepare, "device", lambda _: torch.device("meta"))  # stands for a GPU
     with pytest.raises(EnoughError):
         run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))
     assert found == ["meta"]
@@ -75,7 +75,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch
     four_bits = config()
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
     with pytest.raises(EnoughError):
-        run._whole_again(four_bits, RunDirectory(tmp_path, resuming=False))
+        finish._whole_again(four_bits, RunDirectory(tmp_path, resuming=False))
     assert asked["quantize"]
 
 
@@ -129,7 +129,7 @@ def test_no_rank_but_the_first_leaves_before_the_others_can_know(
         return model
 
     options = config("base=false", f"paths.outputs={tmp_path}", path=str(animals))
-    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "fit_model", fit)
     monkeypatch.setattr(run, "to_train", to_train)
     with pytest.raises(Interrupted) as stopped:
         run.train(options)
@@ -152,7 +152,7 @@ def test_a_rank_that_stops_with_all_does_not_have_rank_0_killed(
     def fit(*_: Any) -> None:
         raise stop
 
-    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "fit_model", fit)
     words = ["train", *TINY, f"data.path={animals}", f"paths.outputs={tmp_path}", "run_id=one", "base=false"]
     assert main(words) == 130
     monkeypatch.setenv(RUN_DIR, str(tmp_path / "jsonl" / "one"))

@@ -18,7 +18,8 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.model.tiny import tiny_model
-from kamerton.pipeline.run import RunResult, train
+from kamerton.pipeline.run import train
+from kamerton.pipeline.session import RunResult
 from kamerton.pipeline.shared_cache import SharedCache, sharing_weights
 
 Configure = Callable[..., Config]

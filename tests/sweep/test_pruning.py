@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,37 @@ from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
 
 from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
-from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
+from kamerton.sweep.final import score_piece
+from kamerton.sweep.pieces import Piece
+from kamerton.sweep.trial import train_piece
 from kamerton.train.pruning import Pruning
 
 NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
 
 
+@dataclass(frozen=True)
+class TrialRun:
+    """The folder of a study's trials, with the pruning of one of them."""
+
+    home: Path
+    pruning: Pruning
+
+    def train(self, config: Config) -> RunResult:
+        return train_piece(Piece(self.home, config), Invocation(), pruning=self.pruning)
+
+    def score(self, config: Config) -> RunResult:
+        return score_piece(Piece(self.home, config), Invocation())
+
+
 @pytest.fixture
 def part(tmp_path: Path):
-    """A part of a study with this pruner, and its trial."""
+    """A run of a study with this pruner, and its trial."""
 
-    def made(pruner: BasePruner, trial: optuna.Trial | None = None) -> tuple[Part, optuna.Trial]:
-        asked = trial or optuna.create_study(pruner=pruner).ask()
-        return Part(tmp_path / "trials", scored=False, pruning=Pruning(asked, "val/loss")), asked
+    def made(pruner: BasePruner, trial: optuna.Trial | None = None) -> tuple[TrialRun, optuna.Trial]:
+        trial = trial or optuna.create_study(pruner=pruner).ask()
+        return TrialRun(tmp_path / "trials", Pruning(trial, "val/loss")), trial
 
     return made
 
@@ -46,7 +64,7 @@ def reports(trial: optuna.Trial) -> dict[int, float]:
 @pytest.mark.parametrize("size", [8, 12])
 def test_validations_are_reported_by_their_number_whatever_the_batch_size(configure: Any, part: Any, size: int) -> None:
     given, trial = part(NEVER)
-    run = train(configure("run_id=0", f"batch.size={size}"), part=given)
+    run = given.train(configure("run_id=0", f"batch.size={size}"))
     with (run.path / "metrics.csv").open(newline="") as file:
         losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
     assert reports(trial) == pytest.approx(dict(enumerate(losses, 1)))
@@ -56,7 +74,7 @@ def test_validations_are_reported_by_their_number_whatever_the_batch_size(config
 def test_a_pruned_run_ends_there_with_its_reason_and_never_sees_the_test_split(configure: Any, part: Any) -> None:
     given, trial = part(AFTER_TWO)
     with pytest.raises(Cancelled, match="pruned at validation 3"):
-        train(configure("run_id=0"), part=given)
+        given.train(configure("run_id=0"))
     found = record(given.home / "0")
     assert (found["state"], found["error"]["code"]) == ("cancelled", "pruned")
     assert list(reports(trial)) == [1, 2, 3]
@@ -67,7 +85,7 @@ def test_a_pruned_run_ends_there_with_its_reason_and_never_sees_the_test_split(c
 
 def test_a_run_that_has_come_to_its_end_is_not_pruned_there(configure: Any, part: Any) -> None:
     given, trial = part(ThresholdPruner(upper=0.0, n_warmup_steps=4))
-    assert train(configure("run_id=0"), part=given).state == "succeeded"
+    assert given.train(configure("run_id=0")).state == "succeeded"
     assert list(reports(trial)) == [1, 2, 3, 4]
 
 
@@ -77,10 +95,10 @@ def test_a_run_that_goes_on_counts_on(configure: Any, part: Any, monkeypatch: py
     begun = pl.LightningModule.on_train_batch_end
     monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", _stop_after_two_reports(trial))
     with pytest.raises(Interrupted):
-        train(config, part=given)
+        given.train(config)
     monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", begun)
     assert len(reports(trial)) == 2
-    assert train(config, part=part(NEVER, trial)[0]).state == "succeeded"
+    assert part(NEVER, trial)[0].train(config).state == "succeeded"
     assert list(reports(trial)) == [1, 2, 3, 4]
 
 
@@ -101,32 +119,32 @@ def test_what_a_pruner_says_in_numpys_words_can_be_gone_on_with(configure: Any, 
 
     given, _ = part(Numpy())
     config = configure("run_id=0", "base=false", "baselines=false")
-    train(config, part=given)
+    given.train(config)
     saved = read_checkpoint(given.home / "0" / "checkpoints" / "best.ckpt")["callbacks"]["Pruning"]
     assert saved["pruned"] is False
-    assert "test" in train(configure("run_id=0"), part=Part(given.home, reopens=True)).metrics
+    assert "test" in given.score(configure("run_id=0")).metrics
 
 
 def test_killed_after_the_decision_a_pruned_run_stays_pruned(configure: Any, part: Any) -> None:
     given, trial = part(AFTER_TWO)
     with pytest.raises(Cancelled):
-        train(configure("run_id=0"), part=given)
+        given.train(configure("run_id=0"))
     folder = given.home / "0"
     (folder / "run.json").write_text(json.dumps({**record(folder), "state": "running", "error": None}))
     with pytest.raises(Cancelled):
-        train(configure("run_id=0"), part=part(AFTER_TWO, trial)[0])
+        part(AFTER_TWO, trial)[0].train(configure("run_id=0"))
     assert list(reports(trial)) == [1, 2, 3]
 
 
 def test_a_finished_trial_is_scored_when_it_is_opened_again(configure: Any, part: Any) -> None:
     given, _ = part(NEVER)
     config = configure("run_id=0", "base=false", "baselines=false")
-    train(config, part=given)
+    given.train(config)
     trained = record(given.home / "0")["progress"]
-    run = train(configure("run_id=0"), part=Part(given.home, reopens=True))
+    run = given.score(configure("run_id=0"))
     assert {"test", "base", "best"} <= run.metrics.keys()
     assert (run.path / "report.html").exists()
     assert record(run.path)["progress"] == trained
     with pytest.raises(UserError) as caught:  # by a worker that looked before the first one was done
-        train(configure("run_id=0"), part=Part(given.home, reopens=True))
+        given.score(configure("run_id=0"))
     assert [fault.code for fault in caught.value.faults] == ["run.finished"]

@@ -20,9 +20,11 @@ from rich.console import Console
 
 import hydra_plugins
 from kamerton.config.check import to_config
-from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.session import Invocation
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.quiet import quiet_training
+from kamerton.sweep.pieces import Piece
+from kamerton.sweep.trial import train_piece
 
 # Hydra looks for plugins here: Kamerton's own sweeper has the same name, and must not be found.
 hydra_plugins.__path__ = [path for path in hydra_plugins.__path__ if (Path(path) / "hydra_optuna_sweeper").is_dir()]
@@ -55,8 +57,8 @@ def main(config: Any) -> float:
         optimizer={**run.optimizer, "lr": config.optimizer.lr},
         batch=dataclasses.replace(run.batch, size=config.batch.size),
     )
-    part = Part(Path(config.folder) / "trials", scored=False)
-    return float(train(run, console=Console(quiet=True), part=part, shared_cache=WARM).metrics["best"]["loss"])
+    piece, invocation = Piece(Path(config.folder) / "trials", run), Invocation((), Console(quiet=True), None, WARM)
+    return float(train_piece(piece, invocation).metrics["best"]["loss"])
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def train_command(arguments: Sequence[str]) -> int:
         fit = train if config.cv.folds is None else cross_validate
         with _ranks_rerun_this(asked):
             try:
-                result = fit(config, overrides, named=asked.named, shared_cache=kept)
+                result = fit(config, overrides, unresolved=asked.named, shared_cache=kept)
             except Interrupted as stopped:
                 raise Interrupted(_again(asked, config, str(stopped))) from stopped
             finally:
@@ -110,7 +110,7 @@ def _hosted(values: dict[str, Any], asked: Asked) -> Done | None:
         dry_run(config, overrides)
         return None
     try:
-        result = train_hosted(config, overrides, named=asked.named)
+        result = train_hosted(config, overrides, unresolved=asked.named)
     except Interrupted as stopped:
         raise Interrupted(_again(asked, config, str(stopped))) from stopped
     except Cancelled as cancelled:

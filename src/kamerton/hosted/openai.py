@@ -21,7 +21,6 @@ from kamerton.config.schema import Config
 from kamerton.config.search import split_search
 from kamerton.config.secrets import writable
 from kamerton.console import plain_console
-from kamerton.data.report import manifest
 from kamerton.decide.report.run import write_report
 from kamerton.endpoint import Endpoint, connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
@@ -31,7 +30,8 @@ from kamerton.hosted.follow import Follower, follow
 from kamerton.hosted.plan import Plan, ignored_words, make_plan, say_plan
 from kamerton.hosted.remote import Sleep, create_job, upload
 from kamerton.pipeline.lifecycle import recorded
-from kamerton.pipeline.run import RunResult
+from kamerton.pipeline.session import RunResult, result_of
+from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import say_result
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
@@ -50,7 +50,7 @@ def train_hosted(
     config: Config,
     overrides: Sequence[str] = (),
     console: Console | None = None,
-    named: Mapping[str, Any] | None = None,
+    unresolved: Mapping[str, Any] | None = None,
     sleep: Sleep = time.sleep,
 ) -> RunResult:
     """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `pipeline.run.train`.
@@ -59,7 +59,7 @@ def train_hosted(
     when asked to stop: the job goes on at the endpoint, and the same run follows it again.
     """
     console = console or plain_console()
-    values = writable(dataclasses.asdict(config), named or {})
+    values = writable(dataclasses.asdict(config), unresolved or {})
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         plan = make_plan(config)
         _begin(run, config, plan)
@@ -85,7 +85,7 @@ def train_hosted(
         write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
         run.set_state("succeeded")
     say_result(console, run)
-    return RunResult(run.run_id, run.path, run.record["state"], run.record["metrics"])
+    return result_of(run)
 
 
 def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> Plan:
@@ -100,17 +100,11 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     """Record what is about to be sent; refuses another endpoint or other data than the run was begun with."""
     before = run.record.get("hosted") or {}
     _same_endpoint(run, before, plan.endpoint)
-    known = (run.record.get("data") or {}).get("fingerprint")
-    if known not in (None, plan.prepared.fingerprint):
-        message = f"run {run.run_id} was started with other data: the files or how they are split have changed since"
-        fix = "restore the data to go on with it, or give another run_id for a new run"
-        raise UserError([Fault("run.data-changed", message, fix, file=str(run.path / "run.json"), column="data")])
     counts = {name: len(examples) for name, examples in plan.prepared.splits.items()}
+    record_start(run, plan.prepared, counts, config.seed)
     run.update(
         provider="openai",
         model={"name": config.model.name},
-        seed=config.seed,
-        data={"fingerprint": plan.prepared.fingerprint, "counts": counts, "report": manifest(plan.prepared)},
         hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": _facts(plan)},
     )
     if before.get("ended") in ("failed", "cancelled"):
@@ -119,9 +113,7 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     folder.mkdir(exist_ok=True)
     for name, file in plan.files.items():
         write_text(folder / f"{name}.jsonl", file.content.decode())
-    if not run.resuming:
-        for fault in plan.prepared.report["faults"]:
-            run.event("warn", fault["code"], fault["message"], evidence=Fault(**fault).where, advice=fault["fix"])
+    record_faults(run, plan.prepared)
 
 
 def _same_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpoint) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,68 +20,66 @@ import pyarrow as pa
 from rich.console import Console
 
 from kamerton.config.schema import Config, CvOptions
-from kamerton.config.secrets import writable
 from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
-from kamerton.data.report import manifest
 from kamerton.decide.report.cross_validation import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.report.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
-from kamerton.pipeline.lifecycle import recorded
-from kamerton.pipeline.run import Part, RunResult, train
+from kamerton.pipeline.run import run_all
+from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.shared_cache import SharedCache
+from kamerton.pipeline.start import record_start
 from kamerton.pipeline.terminal import say_cross_validation, say_fold, say_folds
-from kamerton.pipeline.wandb import begin_wandb, wandb_run
+from kamerton.pipeline.wandb import begin_wandb, log_result, wandb_run
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
-from kamerton.run.opening import open_run
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_own_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
-from kamerton.train.callbacks import StopRequest, stop_on_signal
 
 
 def cross_validate(
     config: Config,
     overrides: Sequence[str] = (),
     console: Console | None = None,
-    named: Mapping[str, Any] | None = None,
+    unresolved: Mapping[str, Any] | None = None,
     shared_cache: SharedCache | None = None,
 ) -> RunResult:
     """Train and score every fold that is not done, then join them; arguments as of `train`.
 
-    Folds share what is `warm`. A fold that fails does not keep the others from being trained. Raises `RunFailed` with
+    Folds share `shared_cache`. A fold that fails does not keep the others from being trained. Raises `RunFailed` with
     the names of those that did, `UserError` and `Interrupted` as `train` does.
     """
-    console = console or plain_console(quiet=rank_info().rank > 0)
+    console, cache = console or plain_console(quiet=rank_info().rank > 0), shared_cache or SharedCache()
     if rank_info().rank > 0 and rank_info().launcher is None:  # Lightning started this process for one fold's training
-        folder = Path(os.environ[RUN_DIR])
-        return train(fold_config(config, int(folder.name)), overrides, console, named, Part(folder.parent))
-    values = writable(dataclasses.asdict(config), named or {})
-    with stop_on_signal() as stop, _recorded(values, overrides) as run:
-        shared_cache = shared_cache or SharedCache()
-        prepared = shared_cache.inputs(fold_config(config, 0)).prepared
-        _record_start(run, config, prepared)
-        say_folds(console, run, prepared.report["folds"])
-        failed = _train_folds(config, overrides, console, named, run, stop, shared_cache)
+        return _train_fold(config, Path(os.environ[RUN_DIR]), Invocation(overrides, console, unresolved))
+    invocation = Invocation(overrides, console, unresolved, cache)
+    config = dataclasses.replace(config, resume="auto")
+    with open_session(config, invocation, report=write_cross_report) as session:
+        run = session.run
+        prepared = cache.inputs(fold_config(config, 0)).prepared
+        sizes = prepared.report["folds"]
+        record_start(run, prepared, {f"fold {number}": size for number, size in enumerate(sizes)}, config.seed)
+        split = fold_split(config, 0)
+        run.update(cv={"folds": config.cv.folds, "group": split.group, "stratify": split.stratify})
+        run.set_state("running")
+        say_folds(console, run, sizes)
+        failed = _train_folds(config, invocation, session)
         if failed:
             raise RunFailed(_failed(run, failed))
         if run.writes:
-            with wandb_run(config, run):
+            with wandb_run(config):
                 begin_wandb(config, run)
                 spread = _join(config, run, prepared)
+                log_result(config, run)
             write_cross_report(run.path, state="succeeded")
             run.set_state("succeeded")
             say_cross_validation(console, run, spread)
     return RunResult(run.run_id, run.path, run.record["state"], run.record.get("metrics", {}))
-
-
-def _recorded(values: Mapping[str, Any], overrides: Sequence[str]) -> AbstractContextManager[RunDirectory]:
-    return recorded(open_run({**values, "resume": "auto"}), overrides, write_cross_report)
 
 
 def fold_config(config: Config, number: int) -> Config:
@@ -103,48 +100,34 @@ def crossed(split: SplitOptions, cv: CvOptions, number: int, held_out: str = "te
     return dataclasses.replace(split, folds=cv.folds, fold=number, held_out=held_out, group=group, stratify=stratify)
 
 
-def _kept(config: Config) -> dict[str, str | None]:
-    split = fold_split(config, 0)
-    return {"group": split.group, "stratify": split.stratify}
+def _train_fold(
+    config: Config, folder: Path, invocation: Invocation, facts: Mapping[str, Any] | None = None
+) -> RunResult:
+    """Train and score the fold that `folder` is named after."""
+    with open_session(fold_config(config, int(folder.name)), invocation, folder.parent, facts) as session:
+        run_all(session)
+    return result_of(session.run)
 
 
-def _record_start(run: RunDirectory, config: Config, prepared: Prepared) -> None:
-    known = (run.record.get("data") or {}).get("fingerprint")
-    if known not in (None, prepared.fingerprint):
-        message = f"cross-validation {run.run_id} was started with other data: files or folds have changed since"
-        fix = "restore the data to go on with it, or give another run_id for a new one"
-        raise UserError([Fault("run.data-changed", message, fix, file=str(run.path / "run.json"), column="data")])
-    counts = {f"fold {number}": size for number, size in enumerate(prepared.report["folds"])}
-    data = {"fingerprint": prepared.fingerprint, "counts": counts, "report": manifest(prepared)}
-    run.update(data=data, seed=config.seed, cv={"folds": config.cv.folds, **_kept(config)})
-    run.set_state("running")
-
-
-def _train_folds(
-    config: Config,
-    overrides: Sequence[str],
-    console: Console,
-    named: Mapping[str, Any] | None,
-    run: RunDirectory,
-    stop: StopRequest,
-    shared_cache: SharedCache,
-) -> dict[int, Fault]:
+def _train_folds(config: Config, invocation: Invocation, session: Session) -> dict[int, Fault]:
     """Train every fold that is not finished; those that failed, with the reason."""
+    run, console = session.run, session.console
     failed: dict[int, Fault] = {}
     count = int(config.cv.folds or 0)
     for number in range(count):
         if run.writes:  # the other ranks stop in a fold, with all
-            stop.check()
+            session.stop.check()
         folder = run.path / "folds" / str(number)
         done = (read_record(folder) or {}).get("state") == "succeeded"
-        part = Part(folder.parent, {"parent": run.run_id, "fold": number})
         try:
             if not done:
-                train(fold_config(config, number), overrides, console, named, part, shared_cache)
+                _train_fold(config, folder, invocation, {"parent": run.run_id, "fold": number})
         except Interrupted:
             raise
         except UserError as error:
-            raise UserError(_of_fold(number, fault) for fault in error.faults) from error
+            raise UserError(
+                dataclasses.replace(fault, message=f"fold {number}: {fault.message}") for fault in error.faults
+            ) from error
         except RunFailed as error:
             failed[number] = error.fault
         except Exception as error:
@@ -158,10 +141,6 @@ def _train_folds(
             say_fold(console, folder, number, reused=done)
         run.update(progress={"folds": count, "done": number + 1 - len(failed)})
     return failed
-
-
-def _of_fold(number: int, fault: Fault) -> Fault:
-    return dataclasses.replace(fault, message=f"fold {number}: {fault.message}")
 
 
 def _failed(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:

@@ -19,11 +19,11 @@ from kamerton.train.checkpoints import NO_SPACE
 
 @contextmanager
 def recorded(
-    run: RunDirectory, overrides: Sequence[str], report: Callable[[Path], Path] = write_report
+    run: RunDirectory, overrides: Sequence[str], report: Callable[[Path], Path] | None = write_report
 ) -> Iterator[RunDirectory]:
     """Whatever happens, `run.json` says so: paused when interrupted, cancelled or failed with the reason otherwise.
 
-    `report` writes the report of a directory whose run ended early.
+    `report` writes the report of a directory whose run ended early, if it has one.
     """
     try:
         if run.writes:
@@ -73,8 +73,8 @@ def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
     return Fault("disk.full", message, fix, file=str(run.path))
 
 
-def _report_quietly(run: RunDirectory, report: Callable[[Path], Path]) -> None:
+def _report_quietly(run: RunDirectory, report: Callable[[Path], Path] | None) -> None:
     """A report of what there is; trouble with it must not hide why the run ended."""
-    if run.writes:
+    if run.writes and report:
         with suppress(Exception):
             report(run.path)

@@ -81,12 +81,8 @@ def begin_wandb(config: Config, run: RunDirectory) -> None:
 
 
 @contextmanager
-def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
-    """Ends the W&B run that a logger starts within, so that the next run of a sweep gets its own.
-
-    Its summary gets the metrics of every split that the run's record has by then (`test/accuracy`), and it gets the
-    tables and plots of the report.
-    """
+def wandb_run(config: Config) -> Iterator[None]:
+    """End the W&B run that a logger starts within, so that the next run of a sweep gets its own."""
     if config.logger.get("wandb") is None:
         yield
         return
@@ -95,11 +91,17 @@ def wandb_run(config: Config, run: RunDirectory) -> Iterator[None]:
     wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
     try:
         yield
-        if wandb.run is not None:
-            metrics = run.record.get("metrics", {})
-            wandb.run.summary.update(
-                {f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]}
-            )
-            log_report(run.path)
     finally:
         wandb.finish()
+
+
+def log_result(config: Config, run: RunDirectory) -> None:
+    """Give the W&B run, if there is one, the metrics of every split (`test/accuracy`) and the tables of the report."""
+    if config.logger.get("wandb") is None:
+        return
+    import wandb
+
+    if wandb.run is not None:
+        metrics = run.record.get("metrics", {})
+        wandb.run.summary.update({f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]})
+        log_report(run.path)

@@ -17,7 +17,12 @@ from rich.console import Console
 from kamerton.config.schema import Config, CvOptions, SweepOptions
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
-from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.finish import finish, score_base
+from kamerton.pipeline.prepare import prepare, read_data
+from kamerton.pipeline.run import fit
+from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
+from kamerton.pipeline.terminal import say_result
+from kamerton.pipeline.wandb import begin_wandb, wandb_run
 from kamerton.run.directory import read_record
 from kamerton.sweep.trial import TRIALS
 from kamerton.sweep.trial_runs import Piece, pieces, refuse_another
@@ -38,7 +43,7 @@ def score_winner(
     config: Config,
     end: Finished,
     best: Best,
-    named: Mapping[str, Any] | None = None,
+    unresolved: Mapping[str, Any] | None = None,
     console: Console | None = None,
     search: Sequence[str] = (),
 ) -> None:
@@ -46,15 +51,30 @@ def score_winner(
     for piece, facts in _runs(config, end, best):
         record = read_record(piece.folder) or {}
         if record:
-            refuse_another(piece, named)
+            refuse_another(piece, unresolved)
         if config.sweep.final == "score" and not record:
             raise UserError([_elsewhere(best.number, piece.folder)])
         overrides = [*search, *(mask_text(text.removeprefix("++")) for text in best.overrides)]
         try:
-            train(piece.config, overrides, console, named, Part(piece.home, facts, reopens=True))
+            score_piece(piece, Invocation(overrides, console, unresolved), facts)
         except UserError as error:
             if error.faults[0].code != "run.finished":  # scored by an earlier command, or by another worker just now
                 raise
+
+
+def score_piece(piece: Piece, invocation: Invocation, facts: Mapping[str, Any] | None = None) -> RunResult:
+    """Score, export and report a run that was trained as a trial; one that is to be trained anew is trained first."""
+    with open_session(piece.config, invocation, piece.home, facts, reopens=True) as session:
+        ready = prepare(read_data(session), session)
+        score_base(ready, session)
+        with wandb_run(ready.config):
+            tuned = fit(ready, session)
+            if session.run.writes:
+                begin_wandb(ready.config, session.run)
+            finish(ready, tuned, session)
+    if session.run.writes:
+        say_result(session.console, session.run)
+    return result_of(session.run)
 
 
 def _runs(config: Config, end: Finished, best: Best) -> list[tuple[Piece, dict[str, Any]]]:

@@ -14,8 +14,11 @@ from kamerton.config.schema import Config
 from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import holder
-from kamerton.pipeline.run import Part, train
+from kamerton.pipeline.prepare import prepare, read_data
+from kamerton.pipeline.run import fit
+from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
 from kamerton.pipeline.shared_cache import SharedCache
+from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.directory import read_record
 from kamerton.run.distributed import leave_group
 from kamerton.run.opening import LOCK
@@ -37,13 +40,13 @@ def run_trial(
     trial: Trial,
     sweep: Path,
     overrides: Sequence[str] = (),
-    named: Mapping[str, Any] | None = None,
+    unresolved: Mapping[str, Any] | None = None,
     shared_cache: SharedCache | None = None,
 ) -> list[float]:
-    """Train what is not done of a trial of the sweep in the folder `sweep`; the values of its objective.
+    """Train what is not done of a trial of the sweep in the folder `sweep`; return the values of its objective.
 
-    Its runs, and the trials before and after it in this process, share what is `warm`.
-    Raises `optuna.TrialPruned` where the study's pruner ended it, `UserError` where the data are not those of the
+    Its runs, and the trials before and after it in this process, share `shared_cache`.
+    Raises `optuna.TrialPruned` if the study's pruner stopped it, `UserError` if the data are not those of the
     trials before, and whatever `train` raises.
     """
     from optuna import TrialPruned
@@ -53,8 +56,9 @@ def run_trial(
     number = original_number(trial)
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
     runs = pieces(for_a_trial(config), sweep / TRIALS, number)
+    invocation = Invocation(overrides, plain_console(quiet=True), unresolved, shared_cache or SharedCache())
     try:
-        records = _train_pieces(runs, trial, config, facts, overrides, named, shared_cache or SharedCache())
+        records = _train_pieces(runs, trial, config, facts, invocation)
     except Cancelled as error:
         raise TrialPruned(str(error)) from error
     finally:
@@ -67,17 +71,37 @@ def run_trial(
     return found
 
 
-def join_trial(config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any] | None) -> None:
+def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:
     """Another rank of the run in `folder`, in a process that Lightning started for it."""
     number = (read_record(folder) or {})["trial"]["number"]
     several = bool(config.sweep.seeds or config.cv.folds)
     runs = pieces(for_a_trial(config), folder.parents[1 if several else 0], number)
     mine = next(piece for piece in runs if piece.folder == folder)
-    part = Part(folder.parent, scored=False, pruning=None if several else _pruning(config))
     try:
-        train(mine.config, overrides, named=named, part=part)
+        train_piece(mine, Invocation(overrides, None, unresolved), pruning=None if several else _pruning(config))
     except Cancelled:
-        return  # rank 0 says so
+        return  # rank 0 reports it
+
+
+def train_piece(
+    piece: Piece, invocation: Invocation, facts: Mapping[str, Any] | None = None, pruning: Pruning | None = None
+) -> RunResult:
+    """Train one run of a trial. It leaves the test split alone, exports nothing and has no report.
+
+    `pruning` may end it early (`Cancelled`).
+    """
+    with open_session(piece.config, invocation, piece.home, facts, report=None) as session:
+        inputs = read_data(session)
+        if "validation" not in inputs.encoded:
+            message = "there is no validation split, and trials are compared by it"
+            fix = "give data.validation, or a second share in split.ratios"
+            raise UserError([Fault("sweep.no-validation", message, fix, column="sweep.objective")])
+        ready = prepare(inputs, session)
+        with wandb_run(ready.config):
+            fit(ready, session, pruning)
+            log_result(ready.config, session.run)
+        session.run.set_state("succeeded")
+    return result_of(session.run)
 
 
 def _train_pieces(
@@ -85,17 +109,15 @@ def _train_pieces(
     trial: Trial,
     config: Config,
     facts: Mapping[str, Any],
-    overrides: Sequence[str],
-    named: Mapping[str, Any] | None,
-    shared_cache: SharedCache,
+    invocation: Invocation,
 ) -> list[dict[str, Any]]:
     """The records of a trial's runs. Between several of them each is reported, and the trial may be pruned."""
     records: list[dict[str, Any]] = []
     metric = watched(config.sweep.objectives)
     for step, (piece, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
         alone = len(runs) == 1
-        part = Part(piece.home, {**facts, **data}, scored=False, pruning=_pruning(config, trial) if alone else None)
-        records.append(_record(piece, part, overrides, named, shared_cache))
+        pruning = _pruning(config, trial) if alone else None
+        records.append(_record(piece, invocation, {**facts, **data}, pruning))
         if metric and not alone:
             report(trial, values(config.sweep.objectives, records[-1:])[0], step)
             if step + 1 < len(runs) and trial.should_prune():
@@ -130,20 +152,18 @@ def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
     return Pruning(trial, metric) if metric else None
 
 
-def _record(
-    piece: Piece, part: Part, overrides: Sequence[str], named: Mapping[str, Any] | None, shared_cache: SharedCache
-) -> dict[str, Any]:
-    """What a run's record says when it is done; one that was done before the trial was taken up again stays."""
+def _record(piece: Piece, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> dict[str, Any]:
+    """Train a run that is not done, and return its record; one that was done before is kept."""
     _wait_for(piece.folder)
     record = read_record(piece.folder) or {}
     if record:
-        refuse_another(piece, named)
+        refuse_another(piece, invocation.unresolved)
     error = record.get("error") or {}
     if record.get("state") == "cancelled" and error.get("code") == PRUNED:
         raise Cancelled(Fault(PRUNED, str(error.get("message")), ""))
     if record.get("state") != "succeeded":
         try:
-            train(piece.config, overrides, plain_console(quiet=True), named, part, shared_cache)
+            train_piece(piece, invocation, facts, pruning)
         except UserError as error:
             raise _as_trial(error) from error
         finally:

@@ -30,7 +30,7 @@ from kamerton.train.module import FineTuneModule
 from kamerton.train.pruning import Pruning
 
 
-def fit(
+def fit_model(
     config: Config,
     run: RunDirectory,
     stop: StopRequest,

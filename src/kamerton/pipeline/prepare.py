@@ -1,0 +1,70 @@
+"""The first step of a run: data, base model, batch layout and step counts; everything known before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from kamerton.config.schema import Config
+from kamerton.data.inputs import Inputs, load_inputs
+from kamerton.model.fuse import fuse, restore
+from kamerton.pipeline.layout import settle
+from kamerton.pipeline.session import Session
+from kamerton.pipeline.start import record_faults, record_start
+from kamerton.pipeline.terminal import say_plan
+from kamerton.run.model import load_base, uses_kernels
+from kamerton.score.evaluate import choose_mode
+from kamerton.train.batches import FineTuneData
+from kamerton.train.steps import limited, step_data, total_steps, with_warmup
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a run trains and scores with: the configuration with everything chosen, and the untouched model."""
+
+    config: Config
+    inputs: Inputs
+    data: FineTuneData
+    steps: int
+    model: Any
+
+
+def read_data(session: Session) -> Inputs:
+    """Seed the run, then read, check and encode its data. Raises `UserError` for data that it cannot use."""
+    config, shared_cache = session.config, session.shared_cache
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pl.seed_everything(config.seed, verbose=False)
+    inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
+    choose_mode(config.score, inputs.prepared.labels)  # before anything long: what the data cannot be scored by
+    return inputs
+
+
+def prepare(inputs: Inputs, session: Session) -> Ready:
+    """Load the base model, choose the batch layout, count the steps; record and print the plan."""
+    config, run, console, shared_cache = session.config, session.run, session.console, session.shared_cache
+    model = shared_cache.base(config) if shared_cache else load_base(config)
+    (fuse if uses_kernels(config) else restore)(model)  # now: every score comes from the same arithmetic
+    if run.writes and model.device.type != device(config).type:
+        model.to(device(config))  # where it will run: the layout is chosen for that
+    config = settle(config, model, inputs.encoded["train"], run, console, shared_cache)
+    inputs.encoded["train"] = limited(config, inputs.encoded["train"], run, console)
+    data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights)
+    steps = total_steps(config, data.steps_per_epoch)
+    counts = {name: len(examples) for name, examples in inputs.prepared.splits.items()}
+    record_start(run, inputs.prepared, counts, config.seed, force=config.resume == "force")
+    run.update(progress={"steps": steps, "steps_per_epoch": data.steps_per_epoch})
+    record_faults(run, inputs.prepared)
+    config = with_warmup(config, run, steps, console)
+    say_plan(console, run, inputs.prepared, data, steps, config)
+    return Ready(config, inputs, data, steps, model)
+
+
+def device(config: Config) -> torch.device:
+    """Where the run computes."""
+    accelerator = config.trainer.get("accelerator", "auto")
+    use_gpu = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")

@@ -1,0 +1,89 @@
+"""The open run that the steps of `kamerton.pipeline.run` work on, from its opening to its release."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kamerton.config.schema import Config
+from kamerton.config.secrets import writable
+from kamerton.console import plain_console
+from kamerton.decide.report.run import write_report
+from kamerton.pipeline.lifecycle import recorded
+from kamerton.pipeline.shared_cache import SharedCache
+from kamerton.run.directory import RunDirectory
+from kamerton.run.distributed import rank_info
+from kamerton.run.opening import open_run
+from kamerton.train.callbacks import StopRequest, stop_on_signal
+from kamerton.train.steps import with_begun
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: its directory and its metrics by split (`test`, `base`, `validation`, `best`, `train`)."""
+
+    run_id: str
+    path: Path
+    state: str
+    metrics: dict[str, dict[str, float]]
+
+
+def result_of(run: RunDirectory) -> RunResult:
+    """What this process knows of a run that it worked on; rank 0 alone has the metrics."""
+    if not run.writes:
+        return RunResult(run.run_id, run.path, "running", {})
+    return RunResult(run.run_id, run.path, run.record["state"], run.record.get("metrics", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How a run was asked for, beside its configuration.
+
+    `unresolved` are the configuration's values with `${oc.env:NAME}` where the environment gave one; files hold that
+    text. Runs of one process share what `shared_cache` keeps.
+    """
+
+    overrides: Sequence[str] = ()
+    console: Console | None = None
+    unresolved: Mapping[str, Any] | None = None
+    shared_cache: SharedCache | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open run directory, the configuration its run has, and what every step may use."""
+
+    config: Config
+    run: RunDirectory
+    stop: StopRequest
+    console: Console
+    shared_cache: SharedCache | None
+
+
+@contextmanager
+def open_session(
+    config: Config,
+    invocation: Invocation,
+    home: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    reopens: bool = False,
+    report: Callable[[Path], Path] | None = write_report,
+) -> Iterator[Session]:
+    """Open the run directory, and record in `run.json` however the steps inside end.
+
+    A run that belongs to another one has its folder in `home`, and `facts` about that in its record. `reopens`: one
+    that finished unscored is opened too. `report` writes the report of a run that stops early.
+    """
+    console = invocation.console or plain_console(quiet=rank_info().rank > 0)
+    values = writable(dataclasses.asdict(config), invocation.unresolved or {})
+    opened = open_run(values, home, reopens=reopens)
+    with stop_on_signal() as stop, recorded(opened, invocation.overrides, report) as run:
+        run.update(**(facts or {}))
+        yield Session(with_begun(config, run), run, stop, console, invocation.shared_cache)

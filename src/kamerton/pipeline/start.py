@@ -1,0 +1,40 @@
+"""What every kind of run records of its data when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kamerton.data.gate import Prepared
+from kamerton.data.report import manifest
+from kamerton.errors import Fault, UserError
+from kamerton.run.directory import RunDirectory
+
+
+def record_start(
+    run: RunDirectory, prepared: Prepared, counts: Mapping[str, int], seed: int, *, force: bool | None = None
+) -> None:
+    """Record the data and the seed. Raises `UserError` if the run was started with other data.
+
+    `force` is whether `resume=force` was given, which goes on with other data all the same; None if it cannot be.
+    """
+    before = (run.record.get("data") or {}).get("fingerprint")
+    if before not in (None, prepared.fingerprint):
+        if not force:
+            message = (
+                f"run {run.run_id} was started with other data: the files or how they are split have changed since"
+            )
+            new = "or give another run_id for a new run"
+            if force is not None:
+                new = "give another run_id for a new run, or resume=force to change it midway"
+            fix, file = f"restore the data to go on with it, {new}", str(run.path / "run.json")
+            raise UserError([Fault("run.data-changed", message, fix, file=file, column="data")])
+        run.event("warn", "data-changed", "the run goes on with other data", evidence=prepared.fingerprint)
+    data = {"fingerprint": prepared.fingerprint, "counts": dict(counts), "report": manifest(prepared)}
+    run.update(data=data, seed=seed)
+
+
+def record_faults(run: RunDirectory, prepared: Prepared) -> None:
+    """Add the faults of the data that do not keep a run from starting to its events, once."""
+    if not run.resuming:
+        for fault in prepared.report["faults"]:
+            run.event("warn", fault["code"], fault["message"], evidence=Fault(**fault).where, advice=fault["fix"])
