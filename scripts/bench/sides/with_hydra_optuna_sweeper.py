@@ -15,6 +15,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from kamerton.sweep.pieces import Piece
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -23,7 +24,6 @@ from kamerton.config.check import to_config
 from kamerton.pipeline.session import Invocation
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.quiet import quiet_training
-from kamerton.sweep.pieces import Piece
 from kamerton.sweep.trial import train_piece
 
 # Hydra looks for plugins here: Kamerton's own sweeper has the same name, and must not be found.
