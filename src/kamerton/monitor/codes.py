@@ -1,23 +1,26 @@
-"""The codes of what detectors find, known without importing them: a configuration names some."""
+"""The codes of problems that detectors report, with their meaning; checks read them without importing a detector."""
 
-CODES = (
-    "non-finite-loss",
-    "non-finite-gradient",
-    "loss-spike",
-    "no-targets",
-    "zero-gradient",
-    "learning-rate-too-high",
-    "divergence",
-    "learning-rate-too-low",
-    "plateau",
-    "underfitting",
-    "vanishing-gradient",
-    "always-clipped",
-    "data-starvation",
-    "throughput-drop",
-    "memory-creep",
-    "overfitting",
-    "suspicious-validation",
-    "prediction-collapse",
-    "nothing-learnt",
-)
+CODES = {
+    "non-finite-loss": "the loss is not a finite number",
+    "non-finite-gradient": "the norm of the gradient is not a finite number",
+    "loss-spike": "the loss of one step is 8 robust standard deviations above its level, twice the level, and a "
+    "fifth of the first loss higher",
+    "no-targets": "a step without a token to predict",
+    "zero-gradient": "five gradients are exactly 0, and the loss does not improve",
+    "learning-rate-too-high": "in the first half, near the peak learning rate, the loss climbs clearly above its "
+    "lowest level or its start",
+    "divergence": "the same in the second half, for any learning rate",
+    "learning-rate-too-low": "after warm-up and a third of the run the loss has moved by less than 5 %",
+    "plateau": "the loss fell, then stood still for a third of the run at a level with something left to learn",
+    "underfitting": "after 40 % of the run two thirds of the first loss are left, and it hardly improves any more",
+    "vanishing-gradient": "ten gradients are below a thousandth of the first ones, and the loss does not improve",
+    "always-clipped": "95 % of 50 gradients are clipped, typically to less than a twentieth",
+    "data-starvation": "a fifth of the time is spent waiting for batches",
+    "throughput-drop": "less than half of the usual tokens per second, for ten values in a row",
+    "memory-creep": "memory grows steadily, by a tenth within 40 steps",
+    "overfitting": "two validations in a row are worse than the best by 5 %, while the training loss falls",
+    "suspicious-validation": "the validation loss is below a fifth of the training loss: leakage, or easy data",
+    "prediction-collapse": "all answers begin with one token although the references do not",
+    "nothing-learnt": "at the end every trained weight equals its initial value; the message names the cause (learning "
+    "rate 0, gradient 0, updates too small for the number format)",
+}

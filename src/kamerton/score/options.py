@@ -26,8 +26,8 @@ class EngineOptions:
     `key` names the environment variable with the endpoint's key.
     """
 
-    kind: Literal["local", "hosted", "vllm"] = "local"
-    url: str = "https://api.openai.com/v1"
+    kind: Literal["local", "hosted", "vllm"] = "local"  # where answers are generated
+    url: str = "https://api.openai.com/v1"  # address of the endpoint
     key: str = "OPENAI_API_KEY"
     concurrency: Annotated[int, Gt(0), Le(1024)] = 8
     retries: Annotated[int, Ge(0)] = 6
@@ -38,7 +38,7 @@ class EngineOptions:
 class HarnessOptions:
     """Tasks of lm-evaluation-harness, with a folder of further ones and a limit of documents for each."""
 
-    tasks: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)  # names of tasks
     include: str | None = None
     limit: Annotated[int, Gt(0)] | None = None
 

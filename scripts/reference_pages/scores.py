@@ -1,0 +1,43 @@
+"""The columns of a score table: names and types from its schema, meanings from here."""
+
+from __future__ import annotations
+
+from kamerton.score.table import scores_table
+
+MEANINGS = {
+    "example_id": "hash of the example's contents; comparisons join tables by it",
+    "prompt": "the prompt, one line per turn of a chat",
+    "target": "the reference completion",
+    "prediction": "the generated answer; null if nothing was generated",
+    "label": "the reference label; null for free text",
+    "predicted_label": "the predicted label; null if the answer is not a label",
+    "label_logprobs": "log p(label given prompt) of every label in nats, in the order of `labels` in the schema",
+    "nll": "negative log-likelihood of the target in nats, summed over its tokens; null without probabilities",
+    "target_tokens": "number of target tokens",
+    "correct_tokens": "target tokens ranked first, given the true tokens before them; null without probabilities",
+    "metadata": "the metadata of the example, as JSON",
+    "finish_reason": "`stop` (end of turn, or a whole label) or `length` (limit of new tokens); null if not generated",
+}
+
+
+def scores_page() -> str:
+    """The page `reference/scores.md`."""
+    schema = scores_table([], None).schema
+    if unknown := set(schema.names) ^ set(MEANINGS):
+        raise SystemExit(
+            f"the columns of score tables and scripts/reference_pages/scores.py differ in {sorted(unknown)}"
+        )
+    rows = [
+        f"| `{field.name}` | {field.type} | {'yes' if field.nullable else 'no'} | {MEANINGS[field.name]} |"
+        for field in schema
+    ]
+    parts = [
+        "# Score table",
+        "Generated from the schema in `src/kamerton/score/table.py`. `scores/*.parquet` has one row per example,"
+        " from which every metric is computed: `pyarrow.parquet.read_table(path)`, or"
+        " `kamerton.score.table.read_scores(path)`, which also reads tables of earlier versions.",
+        "\n".join(["| column | type | may be null | meaning |", "| --- | --- | --- | --- |", *rows]),
+        "A custom metric with one number per example adds a column `metric:NAME`"
+        " ([how-to/metrics.md](../how-to/metrics.md)). The schema's metadata hold `labels`, the labels as JSON.",
+    ]
+    return "\n\n".join(parts) + "\n"
