@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from kamerton.decide.compare.assess import differences, measure
+from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.gate import hold
 from kamerton.decide.compare.options import GateOptions, SliceLimits
-from kamerton.decide.compare.sides import Group, Scored
 from kamerton.decide.compare.slices import slice_by
 from kamerton.score.table import read_scores
 
@@ -36,7 +36,7 @@ def planted(table: pa.Table, label: str, points: float, generator: np.random.Gen
 def failed(old: pa.Table, new: pa.Table, allowed: float, whole: float) -> list[str]:
     """The checks that fail: `whole`, or a label."""
     tables = {"old": old.sort_by("example_id"), "new": new.sort_by("example_id")}
-    sides = measure([Group(name, (Scored(Path(name), table),)) for name, table in tables.items()], resamples=50)
+    sides = measure([Group(name, (ScoredRun(Path(name), table),)) for name, table in tables.items()], resamples=50)
     found = differences(sides, ["accuracy"], permutations=1)
     slices = slice_by(sides, {"label": tables["old"]["label"].to_pylist()}, "accuracy")
     options = GateOptions({"accuracy": whole}, {"label": SliceLimits({"accuracy": allowed})})

@@ -12,8 +12,8 @@ from scipy import stats
 
 from kamerton.decide.compare.assess import COHEN_G, STANDARDISED, Measured, describe, differences, measure, metrics_of
 from kamerton.decide.compare.comparison import Difference
-from kamerton.decide.compare.confusions import changes
-from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.configurations import Group, ScoredRun
+from kamerton.decide.compare.confusions import changed_examples
 from kamerton.decide.compare.significance import holm, mcnemar
 from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.score.intervals import paired_differences
@@ -22,7 +22,7 @@ from kamerton.score.table import scores_table
 
 
 def group(name: str, *tables: pa.Table, trained: bool = True) -> Group:
-    return Group(name, tuple(Scored(Path(f"{name}{i}"), table, trained=trained) for i, table in enumerate(tables)))
+    return Group(name, tuple(ScoredRun(Path(f"{name}{i}"), table, trained=trained) for i, table in enumerate(tables)))
 
 
 def found(sides: list[Measured], metric: str, candidate: str = "new") -> Difference:
@@ -157,7 +157,7 @@ def test_a_side_without_tokens_is_compared_by_its_answers_alone(synthetic: Simpl
     assert verdicts["accuracy"] == verdicts["f1"] == "better"
     assert verdicts["loss"] == verdicts["ece"] == "not tested"
     assert [one.metric for one in slice_by(sides, {"all": ["x"] * 200}, "accuracy")] == ["accuracy"]
-    assert changes(sides[0].group, sides[1].group).fixed_count > 0
+    assert changed_examples(sides[0].group, sides[1].group).fixed_count > 0
 
 
 def test_generated_texts_are_compared_by_every_text_metric(synthetic: SimpleNamespace) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kamerton.cli import main
 from kamerton.decide.compare.comparison import Comparison, read
-from kamerton.decide.report.terminal import say
+from kamerton.decide.report.terminal import print_comparison
 
 Compare = Callable[..., Comparison]
 
@@ -79,7 +79,7 @@ def test_the_table_is_whole_at_every_width(
     shown = {}
     for width in range(100, 181, 4):
         output = io.StringIO()
-        say(Console(file=output, width=width), found)
+        print_comparison(Console(file=output, width=width), found)
         shown[width] = output.getvalue()
     assert not [width for width, text in shown.items() if "…" in text]
     assert ("would show" in shown[100], "would show" in shown[180]) == (False, True)
@@ -116,7 +116,7 @@ def test_a_failed_gate_exits_with_3_and_prints_why(
     assert not found.gate.passed
     shown = " ".join(capsys.readouterr().out.split())
     assert "0.050 is allowed, and at least 0." in shown
-    assert "is sure (p < 0.001)" in shown
+    assert "is certain (p < 0.001)" in shown
     assert "gate failed: 0 of 1 checks hold" in shown
     assert compare(f"runs=[{old}]", f"baseline={new}", "gate.max_drop.accuracy=0.05").gate.passed
 

@@ -9,19 +9,23 @@ from pathlib import Path
 from kamerton.decide.compare.comparison import (
     Changed,
     Comparison,
+    Configuration,
     Difference,
     Estimate,
     Gate,
     GateCheck,
-    Side,
     read,
     write,
 )
 
 
 def test_a_comparison_survives_its_file(tmp_path: Path) -> None:
-    base = Side("base", ("outputs/a",), (None,), {"accuracy": Estimate(0.5, 0.4, 0.6, (0.5,))}, is_baseline=True)
-    tuned = Side("lora", ("outputs/a", "outputs/b"), (1, 2), {"accuracy": Estimate(0.9, 0.8, 1.0, (0.9, 0.9), 0.0)})
+    base = Configuration(
+        "base", ("outputs/a",), (None,), {"accuracy": Estimate(0.5, 0.4, 0.6, (0.5,))}, is_baseline=True
+    )
+    tuned = Configuration(
+        "lora", ("outputs/a", "outputs/b"), (1, 2), {"accuracy": Estimate(0.9, 0.8, 1.0, (0.9, 0.9), 0.0)}
+    )
     check = GateCheck("lora", "accuracy", -0.4, 0.01, 1.0, True, "no drop")
     one = Difference("lora", "accuracy", 0.5, 0.9, 0.4, 0.3, 0.5, "McNemar, mid-p", 0.001, 0.001, verdict="better")
     comparison = Comparison("lora-base", "test", 100, (base, tuned), (one,), gate=Gate((check,)))

@@ -14,6 +14,7 @@ import pytest
 from kamerton.decide.compare.comparison import (
     Changed,
     Comparison,
+    Configuration,
     ConfusionPair,
     Difference,
     Estimate,
@@ -21,7 +22,6 @@ from kamerton.decide.compare.comparison import (
     GateCheck,
     GoldenCheck,
     Notice,
-    Side,
     Slice,
     write,
 )
@@ -59,9 +59,9 @@ def folder(tmp_path: Path) -> Path:
     """A comparison with something in every part, hostile names among them."""
     metrics = {"accuracy": Estimate(0.9, 0.88, 0.92, (0.9, 0.91), 0.007), "loss": Estimate(0.1, 0.09, 0.12)}
     sides = (
-        Side("tfidf", ("outputs/trec/a",), (None,), metrics, is_baseline=True),
-        Side("lora", ("outputs/trec/b", "outputs/trec/c"), (1, 2), metrics),
-        Side(HOSTILE, ("outputs/trec/d",), (1,), metrics),
+        Configuration("tfidf", ("outputs/trec/a",), (None,), metrics, is_baseline=True),
+        Configuration("lora", ("outputs/trec/b", "outputs/trec/c"), (1, 2), metrics),
+        Configuration(HOSTILE, ("outputs/trec/d",), (1,), metrics),
     )
     rows = (example(1, "NUM", "LOC"),), (example(2, "LOC", HOSTILE),), (example(3, "LOC", "LOC"),)
     changed = Changed("lora", 40, 2, *rows)
@@ -126,7 +126,7 @@ def test_markdown_and_json_say_the_same(folder: Path) -> None:
 
 
 def test_a_bare_comparison_has_a_report(tmp_path: Path, read_page: ReadPage) -> None:
-    sides = (Side("base", ("a",), (None,), {}, True), Side("b", ("b",), (1,), {}))
+    sides = (Configuration("base", ("a",), (None,), {}, True), Configuration("b", ("b",), (1,), {}))
     write(Comparison("a-b", "test", 10, sides), tmp_path)
     page = read_page(write_comparison(tmp_path))
     assert "No verdict was given." in page.text("verdicts")

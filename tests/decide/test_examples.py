@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pyarrow.compute as pc
 import pytest
 
-from kamerton.decide.compare.examples import LONGEST_TEXT, changed, is_right, worst
+from kamerton.decide.compare.examples import MAX_CHARACTERS, changed, is_right, worst
 from kamerton.score.intervals import joined
 
 
@@ -53,5 +53,5 @@ def test_fixed_and_broken_are_the_answers_that_changed_sides(synthetic: SimpleNa
 def test_long_texts_say_how_much_is_left_out(synthetic: SimpleNamespace) -> None:
     table = synthetic.scores(0.0, rows=1)
     position = table.schema.get_field_index("prompt")
-    table = table.set_column(position, "prompt", [["x" * (LONGEST_TEXT + 1234)]])
+    table = table.set_column(position, "prompt", [["x" * (MAX_CHARACTERS + 1234)]])
     assert worst(table)[0]["prompt"].endswith("… (1,234 more characters in the score table)")

@@ -1,4 +1,4 @@
-"""The gate's one rule: a check fails where it is sure that the drop is larger than allowed."""
+"""The gate's one rule: a check fails if the drop is certainly larger than allowed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 import pytest
 
 from kamerton.decide.compare.assess import differences, measure
-from kamerton.decide.compare.gate import gate_faults, hold
+from kamerton.decide.compare.configurations import Group, ScoredRun
+from kamerton.decide.compare.gate import check_gate, gate_faults
 from kamerton.decide.compare.options import GateOptions, SliceLimits
-from kamerton.decide.compare.sides import Group, Scored
 from kamerton.decide.compare.slices import slice_by
 
 
 def side(name: str, table: pa.Table) -> Group:
-    return Group(name, (Scored(Path(name), table),))
+    return Group(name, (ScoredRun(Path(name), table),))
 
 
 def degraded(table: pa.Table, label: str, points: float) -> pa.Table:
@@ -53,7 +53,7 @@ def gate(base: pa.Table, tuned: pa.Table, options: GateOptions) -> list[tuple[st
     sides = measure(groups, resamples=200)
     found = differences(sides, ["accuracy"], permutations=99)
     slices = slice_by(sides, {"label": base["label"].to_pylist()}, "accuracy")
-    return [(check.group, check.passed) for check in hold(options, found, slices).checks]
+    return [(check.group, check.passed) for check in check_gate(options, found, slices).checks]
 
 
 LIMITS = GateOptions({"accuracy": 0.01}, {"label": SliceLimits({"accuracy": 0.02})})
@@ -76,10 +76,10 @@ def test_what_seeds_alone_move_passes_where_the_baseline_has_several(synthetic: 
     seeds = [degraded(base, "ENTY", points) for points in (0.0, 0.12, 0.06)]
     again = degraded(base, "ENTY", 0.10)
     assert ("ENTY", False) in gate(seeds[0], again, LIMITS)  # true of these two models
-    groups = [Group("old", tuple(Scored(Path(str(i)), table) for i, table in enumerate(seeds))), side("new", again)]
+    groups = [Group("old", tuple(ScoredRun(Path(str(i)), table) for i, table in enumerate(seeds))), side("new", again)]
     sides = measure(groups, resamples=200)
     slices = slice_by(sides, {"label": base["label"].to_pylist()}, "accuracy")
-    assert hold(LIMITS, differences(sides, ["accuracy"]), slices).passed
+    assert check_gate(LIMITS, differences(sides, ["accuracy"]), slices).passed
 
 
 def test_a_drop_on_the_whole_is_caught_and_an_allowed_one_is_not(synthetic: SimpleNamespace) -> None:
@@ -93,18 +93,18 @@ def test_a_drop_that_is_real_but_perhaps_no_larger_than_allowed_passes(synthetic
     base = synthetic.scores(0.9, rows=900)
     groups = [side("old", base), side("new", degraded(base, "ENTY", 0.12))]
     found = differences(measure(groups, resamples=500), ["accuracy"], permutations=9)
-    (check,) = hold(GateOptions({"accuracy": 0.015}), found, []).checks
+    (check,) = check_gate(GateOptions({"accuracy": 0.015}), found, []).checks
     assert check.drop > 0.015
     assert check.p < 0.001
     assert check.passed
-    assert "is sure (p < 0.001)" in check.reason
-    assert not hold(GateOptions({"accuracy": 0.008}), found, []).passed
+    assert "is certain (p < 0.001)" in check.reason
+    assert not check_gate(GateOptions({"accuracy": 0.008}), found, []).passed
 
 
 def test_a_rise_is_a_drop_where_less_is_better(synthetic: SimpleNamespace) -> None:
     groups = [side("old", synthetic.scores(0.9, seed=1)), side("new", synthetic.scores(0.5, seed=2))]
     found = differences(measure(groups, resamples=200), ["loss", "ece"], permutations=499)
-    checks = hold(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
+    checks = check_gate(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
     assert [(check.metric, check.passed) for check in checks] == [("loss", False), ("ece", False)]
     assert "the rise decides" in checks[1].reason
 
@@ -122,14 +122,14 @@ def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise(synthe
     assert (found.verdict, parts[0].verdict) == ("worse", "worse")
     assert found.sure_drop > 0.2
     assert found.p_worse == parts[0].p_worse < 0.001
-    checks = hold(GateOptions({"wrong": 0.1}, {"all": SliceLimits({"wrong": 0.1})}), [found], parts).checks
+    checks = check_gate(GateOptions({"wrong": 0.1}, {"all": SliceLimits({"wrong": 0.1})}), [found], parts).checks
     assert [check.passed for check in checks] == [False, False]
     assert checks[0].drop == found.difference > 0
     better = differences(
         measure([side("old", wrong(0.5, 2)), side("new", wrong(0.9, 1))], resamples=200), ["wrong"], 99
     )
     assert better[0].verdict == "better"
-    assert hold(GateOptions({"wrong": 0.0}), better, []).passed
+    assert check_gate(GateOptions({"wrong": 0.0}), better, []).passed
 
 
 def test_limits_on_what_is_not_there_are_faults() -> None:
@@ -148,7 +148,7 @@ def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(synthetic: Simp
     base = synthetic.scores(0.9, rows=rows)
     groups = [side("old", base), side("new", degraded(base, base["label"][0].as_py(), 0.3))]
     found = differences(measure(groups, resamples=200), ["accuracy"], permutations=99)
-    (check,) = hold(GateOptions({"accuracy": 0.01}), found, []).checks
+    (check,) = check_gate(GateOptions({"accuracy": 0.01}), found, []).checks
     assert check.passed
     assert "it may be chance" in check.reason
     assert "or more would show" in check.reason
@@ -159,10 +159,12 @@ def test_a_slice_too_small_to_test_passes_and_says_so(synthetic: SimpleNamespace
     groups = ["few" if at < 3 else "many" for at in range(base.num_rows)]
     wrong = pa.array([None if at < 3 else each for at, each in enumerate(base["predicted_label"].to_pylist())])
     worse = base.set_column(base.schema.get_field_index("predicted_label"), "predicted_label", wrong)
-    seeds = tuple(Scored(Path(name), base) for name in ("old1", "old2"))  # several: few examples prove nothing
+    seeds = tuple(ScoredRun(Path(name), base) for name in ("old1", "old2"))  # several: few examples prove nothing
     sides = measure([Group("old", seeds), side("new", worse)], resamples=50)
     options = GateOptions({}, {"kind": SliceLimits({"accuracy": 0.01})})
-    checks = {check.group: check for check in hold(options, [], slice_by(sides, {"kind": groups}, "accuracy")).checks}
+    checks = {
+        check.group: check for check in check_gate(options, [], slice_by(sides, {"kind": groups}, "accuracy")).checks
+    }
     assert checks["few"].drop == 1.0
     assert checks["few"].passed
     assert "3 examples are too few to test" in checks["few"].reason
@@ -171,7 +173,9 @@ def test_a_slice_too_small_to_test_passes_and_says_so(synthetic: SimpleNamespace
 def test_a_metric_of_which_less_is_better_rises(synthetic: SimpleNamespace) -> None:
     base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
     found = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
-    reasons = {one.metric: one.reason for one in hold(GateOptions({"loss": 0.01, "accuracy": 0.01}), found, []).checks}
+    reasons = {
+        one.metric: one.reason for one in check_gate(GateOptions({"loss": 0.01, "accuracy": 0.01}), found, []).checks
+    }
     assert "a rise of " in reasons["loss"]
     assert "drop" not in reasons["loss"]
     assert "a drop of " in reasons["accuracy"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.golden import check_golden, read_golden
-from kamerton.decide.compare.sides import Group, Scored
 from kamerton.errors import UserError
 
 
@@ -39,7 +39,7 @@ def test_expectations(tmp_path: Path, synthetic: SimpleNamespace, expectation: d
     table = synthetic.scores(0.9, rows=3, labelled=False)
     table = table.set_column(table.schema.get_field_index("prediction"), "prediction", [["Paris is the capital."] * 3])
     golden = read_golden(written(tmp_path, {"prompt": table["prompt"][1].as_py(), **expectation}))
-    (check,) = check_golden(golden, Group("new", (Scored(tmp_path, table),)))
+    (check,) = check_golden(golden, Group("new", (ScoredRun(tmp_path, table),)))
     assert check.passed == holds
     assert check.source == f"{tmp_path}/golden.jsonl:1"
     assert ("is met by" if holds else "is not met by") in check.reason
@@ -58,7 +58,7 @@ def test_a_label_is_held_in_every_run(tmp_path: Path, synthetic: SimpleNamespace
     good, bad = synthetic.scores(1.0, rows=5), synthetic.scores(0.0, rows=5)
     row = {"prompt": good["prompt"][0].as_py(), "completion": "x", "label": good["label"][0].as_py()}
     golden = read_golden(written(tmp_path, row))
-    runs = tuple(Scored(tmp_path / name, table) for name, table in (("a", good), ("b", bad)))
+    runs = tuple(ScoredRun(tmp_path / name, table) for name, table in (("a", good), ("b", bad)))
     (check,) = check_golden(golden, Group("both", runs))
     assert not check.passed
     assert "(1 of 2 runs)" in check.reason
@@ -86,4 +86,4 @@ def test_no_file_and_no_prompts_are_faults(tmp_path: Path) -> None:
 def test_a_prompt_that_was_not_scored_is_a_fault(tmp_path: Path, synthetic: SimpleNamespace) -> None:
     golden = read_golden(written(tmp_path, {"prompt": "never asked", "exact": "x"}))
     with pytest.raises(UserError, match="has no answer to 'never asked'"):
-        list(check_golden(golden, Group("new", (Scored(tmp_path, synthetic.scores(0.9)),))))
+        list(check_golden(golden, Group("new", (ScoredRun(tmp_path, synthetic.scores(0.9)),))))

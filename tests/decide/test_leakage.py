@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from kamerton.data import DataExample, DataOptions, SplitOptions, prepare
-from kamerton.decide.compare.leakage import all_training, leaks, seen
-from kamerton.decide.compare.sides import Group, Scored
+from kamerton.decide.compare.configurations import Group, ScoredRun
+from kamerton.decide.compare.leakage import all_training, leakage_notices, seen_in_training
 from kamerton.score.table import scores_table
 
 OLD = "what is the longest river that flows through the old capital city of France"
@@ -25,7 +25,7 @@ TEST = [
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Scored:
+def run(tmp_path: Path) -> ScoredRun:
     """A run that was trained on `TRAIN` and scored on `TEST`, which was not cleaned of it."""
     for name, rows in (("train", TRAIN), ("test", TEST)):
         lines = [json.dumps({"prompt": prompt, "completion": answer}) for prompt, answer in rows]
@@ -39,46 +39,46 @@ def run(tmp_path: Path) -> Scored:
     examples = [DataExample(prompt, answer) for prompt, answer in TEST]
     same = {"metadata": "{}", "nll": 1.0, "target_tokens": 1, "correct_tokens": 1}
     rows = [same | {"example_id": each.id, "prompt": each.prompt, "target": each.completion} for each in examples]
-    return Scored(tmp_path / "run", scores_table(rows, None), config, record)
+    return ScoredRun(tmp_path / "run", scores_table(rows, None), config, record)
 
 
-def test_examples_that_were_trained_on_are_named(run: Scored) -> None:
+def test_examples_that_were_trained_on_are_named(run: ScoredRun) -> None:
     groups = [Group("new", (run,))]
-    (notice,) = leaks(groups, all_training(groups))
+    (notice,) = leakage_notices(groups, all_training(groups))
     leaked = DataExample("who wrote the book", "person").id
     assert notice.code == "leakage"
     assert f"run was trained on 1 of the 4 test examples ({leaked})" in notice.message
 
 
-def test_how_an_example_was_seen(run: Scored) -> None:
+def test_how_an_example_was_seen(run: ScoredRun) -> None:
     known = all_training([Group("new", (run,))]).values()
-    assert seen(run.table, known) == ["exactly", "its prompt", "nearly", "not at all"]
+    assert seen_in_training(run.table, known) == ["exactly", "its prompt", "nearly", "not at all"]
 
 
-def test_what_cannot_be_checked_is_said_once_for_each_reason(run: Scored, tmp_path: Path) -> None:
-    table = Scored(tmp_path / "scores.parquet", run.table)
+def test_what_cannot_be_checked_is_said_once_for_each_reason(run: ScoredRun, tmp_path: Path) -> None:
+    table = ScoredRun(tmp_path / "scores.parquet", run.table)
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     (tmp_path / "train.jsonl").write_text("\n".join(lines[1:]))
     groups = [
         Group("new", (run,)),
         Group("one", (table,)),
-        Group("base", (Scored(run.path, run.table, trained=False),)),
+        Group("base", (ScoredRun(run.path, run.table, trained=False),)),
     ]
     training = all_training(groups)
-    said = [notice.message for notice in leaks(groups, training)]
+    said = [notice.message for notice in leakage_notices(groups, training)]
     assert said == [
-        "whether run saw test examples in training cannot be checked: "
+        "leakage of test examples into training is unchecked for run: "
         "its data files, or how they are prepared, have changed since",
-        "whether scores.parquet saw test examples in training cannot be checked: "
-        "it does not say what data it was trained on",
+        "leakage of test examples into training is unchecked for scores.parquet: "
+        "its record does not name its training data",
     ]
-    assert seen(run.table, training.values()) is None
+    assert seen_in_training(run.table, training.values()) is None
     (tmp_path / "train.jsonl").unlink()
-    (said_gone,) = [notice.message for notice in leaks(groups[:1], all_training(groups[:1]))]
+    (said_gone,) = [notice.message for notice in leakage_notices(groups[:1], all_training(groups[:1]))]
     assert "its data cannot be prepared again" in said_gone
 
 
-def test_folds_need_no_look(run: Scored, synthetic: SimpleNamespace) -> None:
-    folds = Scored(run.path, run.table, run.config, run.record, out_of_fold=True)
+def test_folds_need_no_look(run: ScoredRun, synthetic: SimpleNamespace) -> None:
+    folds = ScoredRun(run.path, run.table, run.config, run.record, out_of_fold=True)
     groups = [Group("cv", (folds,))]
-    assert leaks(groups, all_training(groups)) == []
+    assert leakage_notices(groups, all_training(groups)) == []

@@ -112,7 +112,7 @@ def test_runs_that_agree_by_luck_do_not_make_their_seeds_known() -> None:
         return Runs(np.array(values), noise)
 
     spread = over_seeds_and_examples([of_chance([0.8], 0.015, 1), of_chance([0.8, 0.8, 0.8], 0.01, 2)], 800)
-    assert 2 < spread.freedom < 15  # three runs that happen to agree say no more of seeds than three others do
+    assert 2 < spread.df < 15  # three runs that happen to agree say no more of seeds than three others do
 
 
 def test_a_base_model_has_no_seed_to_vary_with() -> None:
@@ -127,14 +127,14 @@ def test_seeds_that_do_not_differ_leave_the_variance_over_examples() -> None:
     resamples = generator.normal(0.8, 0.02, 4000)
     same = Runs(np.full(3, 0.8), np.repeat(resamples[None], 3, axis=0))
     spread = over_seeds_and_examples([same], 1000)
-    assert spread.error == pytest.approx(resamples.std(ddof=1), rel=1e-9)
-    assert spread.detectable() == pytest.approx(2.80 * spread.error, rel=0.01)
+    assert spread.stderr == pytest.approx(resamples.std(ddof=1), rel=1e-9)
+    assert spread.detectable() == pytest.approx(2.80 * spread.stderr, rel=0.01)
 
 
 def test_runs_that_are_all_the_same_do_not_differ_by_rounding() -> None:
     same = Runs(np.full(3, 0.1 + 0.2), np.full((3, 50), 0.3))
     spread = over_seeds_and_examples([Runs(np.array([0.3]), np.full((1, 50), 0.3), trained=False), same], 500)
-    assert (spread.error, spread.bounds(0.0), spread.test(1e-17).p) == (0, (0, 0), 1)
+    assert (spread.stderr, spread.bounds(0.0), spread.test(1e-17).p) == (0, (0, 0), 1)
     assert spread.test(0.1).p_lower == 1 > spread.test(0.1).p == spread.test(0.1).p_higher
 
 

@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from kamerton.decide.compare.assess import Measured, measure
+from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.fields import fields_of, quartiles
-from kamerton.decide.compare.sides import Group, Scored
 from kamerton.decide.compare.significance import holm
 from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.errors import UserError
@@ -36,7 +36,7 @@ def test_metadata_that_are_nested_without_end_are_a_fault(synthetic: SimpleNames
 
 
 def groups(*tables: pa.Table) -> list[Measured]:
-    sides = [Group(f"side{i}", (Scored(Path(f"{i}"), table),)) for i, table in enumerate(tables)]
+    sides = [Group(f"side{i}", (ScoredRun(Path(f"{i}"), table),)) for i, table in enumerate(tables)]
     return measure(sides, resamples=10)
 
 
@@ -118,8 +118,8 @@ def test_the_loss_of_a_slice_against_the_rest_is_students_test(synthetic: Simple
 
 def test_several_seeds_make_wider_slices_than_one(synthetic: SimpleNamespace) -> None:
     base = synthetic.scores(0.5, seed=9)
-    runs = tuple(Scored(Path(str(seed)), synthetic.scores(0.7 + seed / 20, seed=seed)) for seed in (1, 2, 3))
-    sides = measure([Group("base", (Scored(Path("base"), base),)), Group("three", runs), Group("one", runs[:1])])
+    runs = tuple(ScoredRun(Path(str(seed)), synthetic.scores(0.7 + seed / 20, seed=seed)) for seed in (1, 2, 3))
+    sides = measure([Group("base", (ScoredRun(Path("base"), base),)), Group("three", runs), Group("one", runs[:1])])
     found, alone = slice_by(sides, {"all": ["x"] * 200}, "accuracy")
     values = [compute(run.table)["accuracy"] for run in runs]
     assert found.value == pytest.approx(sum(values) / 3)
@@ -128,8 +128,8 @@ def test_several_seeds_make_wider_slices_than_one(synthetic: SimpleNamespace) ->
 
 def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing(synthetic: SimpleNamespace) -> None:
     wrong, right = synthetic.scores(0.0), synthetic.scores(1.0)
-    runs = tuple(Scored(Path(str(seed)), right) for seed in (1, 2, 3))
-    sides = measure([Group("base", (Scored(Path("base"), wrong),)), Group("three", runs)], resamples=10)
+    runs = tuple(ScoredRun(Path(str(seed)), right) for seed in (1, 2, 3))
+    sides = measure([Group("base", (ScoredRun(Path("base"), wrong),)), Group("three", runs)], resamples=10)
     names = ["few"] * 9 + ["enough"] * 12 + [None] * 179
     verdicts = {one.group: (one.p, one.verdict) for one in slice_by(sides, {"size": names}, "accuracy")}
     assert verdicts["few"] == (None, "not tested")

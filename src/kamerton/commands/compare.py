@@ -33,7 +33,7 @@ def _compare(values: dict[str, Any]) -> bool:
     from kamerton.decide.compare.comparison import write
     from kamerton.decide.compose import compare
     from kamerton.decide.report.comparison import write_comparison
-    from kamerton.decide.report.terminal import say
+    from kamerton.decide.report.terminal import print_comparison
 
     options = TypeAdapter(CompareOptions).validate_python(values)
     console = plain_console()
@@ -41,7 +41,7 @@ def _compare(values: dict[str, Any]) -> bool:
         comparison = compare(options, lambda what: status.update(what))
     folder = Path(options.paths.outputs) / "comparisons" / comparison.name
     path = write(comparison, folder)
-    say(console, comparison)
+    print_comparison(console, comparison)
     for what, written in (("report", write_comparison(folder)), ("result", path)):
         console.print(f"{what} {written}", highlight=False, markup=False, soft_wrap=True)
     return comparison.gate is None or comparison.gate.passed

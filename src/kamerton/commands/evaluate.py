@@ -51,10 +51,10 @@ def _missing_packages(values: dict[str, Any]) -> list[Fault]:
 
 def _say_otherwise(console: Console, folder: Path) -> None:
     """Where the same table is far better by another way of scoring."""
-    from kamerton.decide.compare.otherwise import otherwise
+    from kamerton.decide.compare.other_scoring import better_scoring
     from kamerton.score.table import read_scores
 
-    if (other := otherwise(read_scores(folder / "scores" / "test.parquet"))) is not None:
+    if (other := better_scoring(read_scores(folder / "scores" / "test.parquet"))) is not None:
         text = f"{other.message}: {other.fix(None)}"
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 

@@ -223,9 +223,9 @@ def _beside(root: Path, model_id: str, run: Path) -> EvaluationResult:
 
 def _ranked(results: Sequence[EvaluationResult], comparison: Comparison) -> Ranking:
     """The models by the metric that verdicts speak of."""
-    from kamerton.decide.compare.words import FIRST
+    from kamerton.decide.compare.words import MAIN_METRICS
 
-    common = [name for name in FIRST if all(name in one.metrics for one in results)]
+    common = [name for name in MAIN_METRICS if all(name in one.metrics for one in results)]
     metric = (common or ["loss"])[0]
     worst = float("inf") if metric == "loss" else float("-inf")
     ordered = sorted(results, key=lambda one: one.metrics.get(metric, worst), reverse=metric != "loss")

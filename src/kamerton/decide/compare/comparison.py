@@ -1,8 +1,8 @@
-"""What a comparison says: sides, differences with their tests, slices, examples, warnings and the gate.
+"""The result of a comparison: configurations, differences with their tests, slices, examples, notices and the gate.
 
-Plain values only, so that `comparison.json` is the whole of it: `write` writes that file, `read` gives it back. A side
-is one configuration: one run, or several that differ in their seed alone. Differences are candidate minus baseline.
-Whatever is undefined is None.
+Only plain values, so that `comparison.json` holds all of them: `write` writes that file, `read` reads it back. A
+configuration (a "side" in the file's keys) is one run, or several runs that differ only in their seed. Differences are
+candidate minus baseline. Undefined values are None.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One metric of one side: the mean over its runs, with a 95 % interval.
+    """One metric of one configuration: the mean over its runs, with a 95 % interval.
 
     `by_run` has the value of each run, `spread` their standard deviation (None for a single run). With several runs the
     interval covers both the choice of examples and the choice of seeds.
@@ -39,8 +39,8 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """A baseline or a candidate. `runs` are paths; `seeds` their seeds (None: no trained run, or unknown)."""
+class Configuration:
+    """The baseline or a candidate. `runs` are paths, `seeds` their seeds (None: not trained, or unknown)."""
 
     name: str
     runs: tuple[str, ...]
@@ -53,14 +53,15 @@ class Side:
 class Difference:
     """One candidate against the baseline in one metric.
 
-    `low` and `high` bound the 95 % interval of the difference. `p` is two-sided, `p_worse` one-sided (small
-    where the candidate is worse), `p_holm` the two-sided one corrected (Holm) over all candidates for this metric; the
-    verdict follows `p_holm` at 5 %. `effect` is Cohen's g where `effect_name` says so
-    (share of changed answers that were fixed, minus one half), else the standardised paired difference; both are
-    positive where the candidate's value is higher. `fixed` and `broken` count examples, of metrics of right and wrong
-    answers alone; `odds_ratio` is fixed / broken. `detectable` is the smallest difference that this test set would have
-    shown with 80 % power at the 5 % level. `sure_drop` is by how much the candidate is worse at least, with 95 %
-    confidence (negative: it may be better).
+    - `low`, `high`: bounds of the 95 % interval of the difference.
+    - `p`: two-sided p-value; `p_worse`: one-sided, small if the candidate is worse; `p_holm`: the two-sided one
+      corrected (Holm) over all candidates for this metric. The verdict follows `p_holm` at the 5 % level.
+    - `effect`: Cohen's g (share of changed answers that were fixed, minus one half) or the standardised paired
+      difference, as `effect_name` states. Both are positive if the candidate's value is higher.
+    - `fixed`, `broken`: numbers of examples, only for metrics of correct and wrong answers; `odds_ratio` is
+      fixed / broken.
+    - `detectable`: the smallest difference that this test set shows with 80 % power at the 5 % level.
+    - `sure_drop`: the candidate is worse by at least this much, with 95 % confidence (negative: it may be better).
     """
 
     candidate: str
@@ -87,13 +88,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of the test set under one candidate and the baseline, in one metric.
+    """One candidate against the baseline in one metric, on a slice of the test set.
 
-    `field` names what the examples are grouped by (a metadata field, `label`, `prompt_length`, `seen_in_training`),
-    `group` the value. `low` and `high` bound the candidate's value. `p_rest` asks whether the candidate does otherwise
-    here than on all other examples, `p` whether it does otherwise than the baseline here, `p_worse` (one-sided) whether
-    it is worse than the baseline here; all are corrected (Holm) over the groups of the field. `verdict` speaks of
-    candidate against baseline.
+    `field` is what the examples are grouped by (a metadata field, `label`, `prompt_length`, `seen_in_training`),
+    `group` its value. `low` and `high` bound the candidate's value. `p_rest` tests the candidate here against the
+    candidate on all other examples, `p` the candidate against the baseline here, and `p_worse` (one-sided) whether it
+    is worse than the baseline here; all are corrected (Holm) over the groups of the field. `verdict` is about candidate
+    against baseline.
     """
 
     candidate: str
@@ -120,7 +121,7 @@ class Slice:
 class ConfusionPair:
     """How often examples labelled `true` were answered `predicted`, by the baseline and by the candidate.
 
-    Means over the runs of a side.
+    Counts are means over the runs of a configuration.
     """
 
     candidate: str
@@ -134,9 +135,9 @@ class ConfusionPair:
 class Changed:
     """Examples on which a candidate's first run and the baseline's first run differ.
 
-    `fixed` (wrong before, right now), `broken` (the reverse) and `moved` (greatest change in how likely the reference
-    is, right or wrong) hold the first few rows `{example_id, prompt, target, before, answer, p_answer, p_target, nll,
-    nll_before}`; the counts are of all.
+    `fixed` (wrong before, correct now), `broken` (the reverse) and `moved` (largest change of the reference's
+    likelihood) hold the first few rows `{example_id, prompt, target, before, answer, p_answer, p_target, nll,
+    nll_before}`; `fixed_count` and `broken_count` count all of them.
     """
 
     candidate: str
@@ -149,7 +150,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a careful reader should know; `subject` is the side it is about (None: the comparison)."""
+    """A caveat about the comparison; `subject` is the configuration concerned (None: all of them)."""
 
     code: str
     message: str
@@ -159,7 +160,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
-    """One limit of the gate. `drop` is how much worse the candidate is, `allowed` how much is allowed."""
+    """One limit of the gate: the candidate's `drop`, and how much is `allowed`."""
 
     candidate: str
     metric: str
@@ -174,7 +175,7 @@ class GateCheck:
 
 @dataclass(frozen=True, slots=True)
 class GoldenCheck:
-    """One expectation of a golden prompt on one side. `source` is file:line of the golden file."""
+    """One expectation of a golden prompt for one configuration. `source` is file:line of the golden file."""
 
     side: str
     prompt: str
@@ -187,7 +188,7 @@ class GoldenCheck:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the regression gate says: it passed if every check did."""
+    """The result of the regression gate; it passes if every check passes."""
 
     checks: tuple[GateCheck, ...] = ()
     golden: tuple[GoldenCheck, ...] = ()
@@ -199,15 +200,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """n candidates against a baseline on the same examples; the baseline is the first side.
+    """Candidates against a baseline on the same examples; the baseline is the first of `sides`.
 
-    `verdicts` has one sentence for each candidate, in their order. `gate` is None where no gate was asked for.
+    `verdicts` has one sentence per candidate, in their order. `gate` is None if no gate was requested.
     """
 
     name: str
     split: str
     examples: int
-    sides: tuple[Side, ...]
+    sides: tuple[Configuration, ...]
     differences: tuple[Difference, ...] = ()
     verdicts: dict[str, str] = field(default_factory=dict)
     slices: tuple[Slice, ...] = ()
@@ -219,16 +220,16 @@ class Comparison:
     version: int = 1
 
     @property
-    def baseline(self) -> Side:
+    def baseline(self) -> Configuration:
         return self.sides[0]
 
     @property
-    def candidates(self) -> tuple[Side, ...]:
+    def candidates(self) -> tuple[Configuration, ...]:
         return self.sides[1:]
 
 
 def write(comparison: Comparison, folder: Path) -> Path:
-    """Write `comparison.json` into `folder` (made if missing) and return its path. What is not finite becomes null."""
+    """Write `comparison.json` into `folder` (created if missing), with null for non-finite numbers; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(asdict(comparison)), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / FILE, text + "\n")
@@ -244,5 +245,5 @@ def _finite(value: Any) -> Any:
 
 
 def read(folder: Path) -> Comparison:
-    """The comparison that `write` wrote into `folder`; raises pydantic's `ValidationError` for another content."""
+    """Read the comparison that `write` wrote into `folder`; raises pydantic's `ValidationError` if it is malformed."""
     return TypeAdapter(Comparison).validate_json((folder / FILE).read_bytes())

@@ -1,9 +1,9 @@
-"""The regression gate: whether a candidate is worse than the baseline by more than is allowed.
+"""The regression gate: is a candidate worse than the baseline by more than is allowed?
 
-One rule. A check fails where it is sure that the drop is larger than allowed: its lower bound (95 %, one-sided) is, and
-a one-sided test finds the candidate worse at the 5 % level (corrected over the groups of a field, for slices). A drop
-that is larger than allowed and may be less passes, and is said with what is sure. A metric without a test (`ece`) is
-judged by its drop alone.
+A check fails if the drop is certainly larger than allowed: its lower bound (95 %, one-sided) exceeds the limit, and a
+one-sided test finds the candidate worse at the 5 % level (for slices corrected over the groups of a field). A drop that
+is larger than allowed but not certainly so passes, and is reported with its lower bound. A metric without a test
+(`ece`) is judged by its drop alone.
 """
 
 from __future__ import annotations
@@ -20,60 +20,66 @@ from kamerton.words import did_you_mean, number
 def gate_faults(
     options: GateOptions, metrics: Sequence[str], sliced: Sequence[str], fields: Iterable[str]
 ) -> list[Fault]:
-    """Limits of metrics and fields that this comparison does not have."""
+    """Return a fault for each limit of a metric or field that this comparison does not have."""
     faults = [_unknown(f"gate.max_drop.{name}", name, metrics) for name in options.max_drop if name not in metrics]
     for field, limits in options.slices.items():
         if field not in fields:
             faults.append(_unknown(f"gate.slices.{field}", field, fields))
-        wrong = [name for name in limits.max_drop if name not in sliced]
-        faults += [_unknown(f"gate.slices.{field}.max_drop.{name}", name, sliced) for name in wrong]
+        unknown = [name for name in limits.max_drop if name not in sliced]
+        faults += [_unknown(f"gate.slices.{field}.max_drop.{name}", name, sliced) for name in unknown]
     return faults
 
 
-def _unknown(key: str, name: str, known: Iterable[str]) -> Fault:
-    return Fault("gate.unknown", f"there is no {name!r} to hold", did_you_mean(name, known), column=key)
+def _unknown(key: str, name: str, available: Iterable[str]) -> Fault:
+    message = f"{name!r} is not part of this comparison"
+    return Fault("gate.unknown", message, did_you_mean(name, available), column=key)
 
 
-def hold(
+def check_gate(
     options: GateOptions, differences: Sequence[Difference], slices: Sequence[Slice], golden: Sequence[GoldenCheck] = ()
 ) -> Gate:
-    """Every limit for every candidate; `slices` hold those of the limited fields and metrics."""
-    checks = [_check(one, options.max_drop[one.metric]) for one in differences if one.metric in options.max_drop]
+    """Check every limit for every candidate; `slices` must include the limited fields and metrics."""
+    checks = [
+        _check(result, options.max_drop[result.metric]) for result in differences if result.metric in options.max_drop
+    ]
     for field, limits in options.slices.items():
-        asked = [one for one in slices if one.field == field and one.metric in limits.max_drop]
-        checks += [_check(one, limits.max_drop[one.metric]) for one in asked]
+        limited = [part for part in slices if part.field == field and part.metric in limits.max_drop]
+        checks += [_check(result, limits.max_drop[result.metric]) for result in limited]
     return Gate(tuple(checks), tuple(golden))
 
 
-def _check(one: Difference | Slice, allowed: float) -> GateCheck:
+def _check(result: Difference | Slice, allowed: float) -> GateCheck:
     drop = None
-    if one.difference is not None:
-        drop = one.difference if one.lower_is_better else -one.difference
-    passed, reason = _judge(one, drop, allowed)
-    where = (one.field, one.group) if isinstance(one, Slice) else (None, None)
-    return GateCheck(one.candidate, one.metric, drop, allowed, one.p_worse, passed, reason, *where)
+    if result.difference is not None:
+        drop = result.difference if result.lower_is_better else -result.difference
+    passed, reason = _judge(result, drop, allowed)
+    where = (result.field, result.group) if isinstance(result, Slice) else (None, None)
+    return GateCheck(result.candidate, result.metric, drop, allowed, result.p_worse, passed, reason, *where)
 
 
-def _judge(one: Difference | Slice, drop: float | None, allowed: float) -> tuple[bool, str]:
-    place = f" where {one.field} is {one.group} ({one.examples:,} examples)" if isinstance(one, Slice) else ""
-    said = f"{one.candidate}: {one.metric} {number(one.baseline_value)} → {number(one.value)}{place}"
-    what = "rise" if one.lower_is_better else "drop"
+def _judge(result: Difference | Slice, drop: float | None, allowed: float) -> tuple[bool, str]:
+    """Return whether the check passes, and why."""
+    place = ""
+    if isinstance(result, Slice):
+        place = f" where {result.field} is {result.group} ({result.examples:,} examples)"
+    values = f"{result.candidate}: {result.metric} {number(result.baseline_value)} → {number(result.value)}{place}"
+    change = "rise" if result.lower_is_better else "drop"
     if drop is None:
-        return False, f"{said}: there is no value to hold"
+        return False, f"{values}: no value to check"
     if drop <= allowed:
-        change = f"a {what} of {number(drop)}" if drop > 0 else f"no {what}"
-        return True, f"{said}: {change}, {number(allowed)} is allowed"
-    said = f"{said}: a {what} of {number(drop)}, {number(allowed)} is allowed"
-    if one.p_worse is None:
-        if isinstance(one, Slice):
-            return True, f"{said}, but {one.examples:,} examples are too few to test"
-        return False, f"{said} (no test for this metric: the {what} decides)"
-    p = "p < 0.001" if one.p_worse < 0.001 else f"p = {one.p_worse:.3f}"
-    if one.p_worse < LEVEL and one.sure_drop is not None and one.sure_drop > allowed:
-        return False, f"{said}, and at least {number(one.sure_drop)} is sure ({p})"
-    if one.p_worse < LEVEL and one.sure_drop is not None:
-        return True, f"{said}, but no more than {number(max(one.sure_drop, 0.0))} is sure ({p})"
-    blind = ""
-    if isinstance(one, Difference) and one.detectable:
-        blind = f"; {what}s of {number(one.detectable)} or more would show"
-    return True, f"{said}, but it may be chance ({p}{blind})"
+        amount = f"a {change} of {number(drop)}" if drop > 0 else f"no {change}"
+        return True, f"{values}: {amount}, {number(allowed)} is allowed"
+    values = f"{values}: a {change} of {number(drop)}, {number(allowed)} is allowed"
+    if result.p_worse is None:
+        if isinstance(result, Slice):
+            return True, f"{values}, but {result.examples:,} examples are too few to test"
+        return False, f"{values} (this metric has no test: the {change} decides)"
+    p = "p < 0.001" if result.p_worse < 0.001 else f"p = {result.p_worse:.3f}"
+    if result.p_worse < LEVEL and result.sure_drop is not None and result.sure_drop > allowed:
+        return False, f"{values}, and at least {number(result.sure_drop)} is certain ({p})"
+    if result.p_worse < LEVEL and result.sure_drop is not None:
+        return True, f"{values}, but no more than {number(max(result.sure_drop, 0.0))} is certain ({p})"
+    power = ""
+    if isinstance(result, Difference) and result.detectable:
+        power = f"; {change}s of {number(result.detectable)} or more would show"
+    return True, f"{values}, but it may be chance ({p}{power})"

@@ -1,9 +1,9 @@
-"""Golden prompts: a file of prompts with what the answer must be, each a regression test of its own.
+"""Golden prompts: a file of prompts with expectations about the answer; each prompt is a regression test.
 
-JSONL, one prompt a line: `{"prompt": ..., EXPECTATION: ...}` with one or more of `exact` (the whole answer, but for the
-space around it), `contains` (a text, or a list of texts), `regex` (found somewhere), `label` (the predicted label),
-`one_of` (a list of whole answers), `max_length` (characters). Answers are those of the score tables, by prompt. Rows
-may have a `completion` and `metadata` as well, so that the same file can be scored.
+JSONL, one prompt per line: `{"prompt": ..., EXPECTATION: ...}` with one or more of `exact` (the full answer, ignoring
+surrounding space), `contains` (a text or a list of texts), `regex` (matches anywhere), `label` (the predicted label),
+`one_of` (a list of full answers), `max_length` (characters). The answers are those of the score tables, by prompt. Rows
+may also have a `completion` and `metadata`, so that the same file can be scored.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from kamerton.decide.compare.comparison import GoldenCheck
-from kamerton.decide.compare.sides import Group
+from kamerton.decide.compare.configurations import Group
 from kamerton.errors import Fault, UserError
 from kamerton.words import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One prompt and its expectations; `source` is file:line."""
+    """A prompt with its expectations (kind and value); `source` is file:line."""
 
     prompt: str
     expectations: tuple[tuple[str, Any], ...]
@@ -34,7 +32,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """An expectation: the type of its value in words and by a check, and whether an answer meets it."""
+    """A kind of expectation: the type of its value (in words, and as a check), and whether an answer meets it."""
 
     type: str
     is_valid: Callable[[Any], bool]
@@ -50,20 +48,23 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_regex(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and bool(re.compile(value) or True)
+        re.compile(value)
     except re.error:
         return False
+    return True
 
 
-def _has_all(answer: str, wanted: Any) -> bool:
-    return all(text in answer for text in ([wanted] if isinstance(wanted, str) else wanted))
-
-
-OTHERS = ("prompt", "completion", "metadata")
+OTHER_COLUMNS = ("prompt", "completion", "metadata")
 KINDS = {
     "exact": _Kind("a text", _is_text, lambda answer, wanted: answer.strip() == wanted.strip()),
-    "contains": _Kind("a text or a list of texts", lambda value: _is_text(value) or _is_texts(value), _has_all),
+    "contains": _Kind(
+        "a text or a list of texts",
+        lambda value: _is_text(value) or _is_texts(value),
+        lambda answer, wanted: all(text in answer for text in ([wanted] if isinstance(wanted, str) else wanted)),
+    ),
     "regex": _Kind("a regular expression", _is_regex, lambda answer, wanted: bool(re.search(wanted, answer))),
     "label": _Kind("a label", _is_text, lambda answer, wanted: answer == wanted),
     "one_of": _Kind("a list of texts", _is_texts, lambda answer, wanted: answer.strip() in [t.strip() for t in wanted]),
@@ -76,25 +77,24 @@ KINDS = {
 
 
 def read_golden(path: str) -> list[Golden]:
-    """The golden prompts of a file; raises `UserError` with every fault of every line."""
+    """Read the golden prompts of a file; raises `UserError` with all faults of all lines."""
     try:
-        lines = Path(path).read_text("utf-8").split("\n")  # a text may hold other ends of lines, such as U+2028
+        lines = Path(path).read_text("utf-8").split("\n")  # texts may contain other line separators, such as U+2028
     except (OSError, UnicodeDecodeError) as error:
-        fault = Fault(
-            "golden.unreadable", f"cannot read {path}: {error}", "give a JSONL file in UTF-8", column="golden"
-        )
-        raise UserError([fault]) from None
-    found, faults = [], []
+        message = f"cannot read {path}: {error}"
+        raise UserError([Fault("golden.unreadable", message, "give a JSONL file in UTF-8", column="golden")]) from None
+    prompts, faults = [], []
     for number, line in enumerate(lines, 1):
         if line.strip():
-            one, wrong = _parse(line, path, number)
-            faults += wrong
-            found += [one] if one and not wrong else []
-    if not found and not faults:
-        faults.append(Fault("golden.empty", "the file has no prompts", "write one a line", path))
+            prompt, line_faults = _parse(line, path, number)
+            faults += line_faults
+            if prompt is not None and not line_faults:
+                prompts.append(prompt)
+    if not prompts and not faults:
+        faults.append(Fault("golden.empty", "the file has no prompts", "write one per line", path))
     if faults:
         raise UserError(faults)
-    return found
+    return prompts
 
 
 def _parse(line: str, path: str, number: int) -> tuple[Golden | None, list[Fault]]:
@@ -106,56 +106,50 @@ def _parse(line: str, path: str, number: int) -> tuple[Golden | None, list[Fault
     except ValueError as error:
         return None, [fault(f"not JSON: {error}", "write one JSON object per line")]
     if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-        return None, [fault("there is no prompt", 'write {"prompt": "…", "exact": "…"}')]
-    wanted = {key: value for key, value in row.items() if key not in OTHERS}
-    faults = [
-        fault(f"unknown expectation {key!r}", did_you_mean(key, KINDS), key) for key in wanted if key not in KINDS
-    ]
-    for key, value in wanted.items():
+        return None, [fault("the line has no prompt", 'write {"prompt": "…", "exact": "…"}')]
+    expectations = {key: value for key, value in row.items() if key not in OTHER_COLUMNS}
+    unknown = [key for key in expectations if key not in KINDS]
+    faults = [fault(f"unknown expectation {key!r}", did_you_mean(key, KINDS), key) for key in unknown]
+    for key, value in expectations.items():
         if key in KINDS and not KINDS[key].is_valid(value):
             faults.append(fault(f"{key} is {value!r}", f"give {KINDS[key].type}", key))
-    if not wanted:
+    if not expectations:
         faults.append(fault("the prompt has no expectation", f"add one of: {', '.join(KINDS)}"))
-    return Golden(row["prompt"], tuple(wanted.items()), f"{path}:{number}"), faults
+    return Golden(row["prompt"], tuple(expectations.items()), f"{path}:{number}"), faults
 
 
-def check_golden(golden: Sequence[Golden], side: Group) -> Iterator[GoldenCheck]:
-    """Every expectation against the answers of every run of a side; of one prompt, the first run that fails is shown.
+def check_golden(golden: Sequence[Golden], group: Group) -> Iterator[GoldenCheck]:
+    """Check every expectation against the answers of every run of a group; shows the answer of the first failing run.
 
-    Raises `UserError` for prompts that a score table does not hold.
+    Raises `UserError` for prompts that are missing in a score table.
     """
-    answers = [_answers(run.table) for run in side.runs]
+    answers: list[dict[str, tuple[str | None, str | None]]] = []  # text and label by prompt, for each run
+    for run in group.runs:
+        columns = (run.table[name].to_pylist() for name in ("prompt", "prediction", "predicted_label"))
+        answers.append({prompt: (text, label) for prompt, text, label in zip(*columns, strict=True)})
+    fix = "score the golden prompts as well, with kamerton evaluate, and compare these score tables"
     faults = [
-        Fault("golden.no-answer", f"{run.path} has no answer to {one.prompt[:60]!r}", _SCORE_IT, one.source)
-        for one in golden
-        for run, said in zip(side.runs, answers, strict=True)
-        if one.prompt not in said
+        Fault("golden.no-answer", f"{run.path} has no answer to {item.prompt[:60]!r}", fix, item.source)
+        for item in golden
+        for run, by_prompt in zip(group.runs, answers, strict=True)
+        if item.prompt not in by_prompt
     ]
     if faults:
         raise UserError(faults)
-    for one in golden:
-        for kind, wanted in one.expectations:
-            yield _check(side, one, kind, wanted, [said[one.prompt] for said in answers])
-
-
-_SCORE_IT = "score the golden prompts as well, with kamerton evaluate, and compare these score tables"
+    for item in golden:
+        for kind, wanted in item.expectations:
+            yield _check(group.name, item, kind, wanted, [by_prompt[item.prompt] for by_prompt in answers])
 
 
 def _check(
-    side: Group, one: Golden, kind: str, wanted: Any, said: Sequence[tuple[str | None, str | None]]
+    name: str, item: Golden, kind: str, wanted: Any, answers: Sequence[tuple[str | None, str | None]]
 ) -> GoldenCheck:
     meets = KINDS[kind].meets
-    answers = [label if kind == "label" else text if text is not None else label for text, label in said]
-    failed = [answer for answer in answers if answer is None or not meets(answer, wanted)]
+    checked = [label if kind == "label" else text if text is not None else label for text, label in answers]
+    failed = [answer for answer in checked if answer is None or not meets(answer, wanted)]
     expectation = f"{kind} {json.dumps(wanted, ensure_ascii=False)}"
-    shown = failed[0] if failed else answers[0]
-    runs = f" ({len(failed)} of {len(answers)} runs)" if len(answers) > 1 else ""
+    shown = failed[0] if failed else checked[0]
+    runs = f" ({len(failed)} of {len(checked)} runs)" if len(checked) > 1 else ""
     verb = "is not met by" if failed else "is met by"
-    reason = f"{side.name}: {expectation} {verb} {json.dumps(shown, ensure_ascii=False)}{runs}"
-    return GoldenCheck(side.name, one.prompt, expectation, shown, not failed, reason, one.source)
-
-
-def _answers(table: pa.Table) -> dict[str, tuple[str | None, str | None]]:
-    """By prompt the text and the label of the answer."""
-    columns = (table[name].to_pylist() for name in ("prompt", "prediction", "predicted_label"))
-    return {prompt: (text, label) for prompt, text, label in zip(*columns, strict=True)}
+    reason = f"{name}: {expectation} {verb} {json.dumps(shown, ensure_ascii=False)}{runs}"
+    return GoldenCheck(name, item.prompt, expectation, shown, not failed, reason, item.source)

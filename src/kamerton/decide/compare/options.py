@@ -1,4 +1,4 @@
-"""What `kamerton compare` can be asked: the keys of `conf/compare.yaml`, their types and bounds."""
+"""Options of `kamerton compare`: the keys of `conf/compare.yaml`, their types and bounds."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Drops = dict[str, Annotated[float, Ge(0)]]
 
 @dataclass
 class SliceLimits:
-    """How much worse, by metric, a candidate may be in each group of one field."""
+    """Allowed drop by metric in each group of one field."""
 
     max_drop: Drops = field(default_factory=dict)
 
 
 @dataclass
 class GateOptions:
-    """How much worse, by metric, a candidate may be than the baseline: on the whole, and by field of the slices."""
+    """Allowed drop by metric of a candidate against the baseline: on all examples, and by slice field."""
 
     max_drop: Drops = field(default_factory=dict)
     slices: dict[str, SliceLimits] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class GateOptions:
 
 @dataclass
 class CompareOptions:
-    """One comparison, as `conf/compare.yaml` explains its keys."""
+    """Options of one comparison; `conf/compare.yaml` documents the keys."""
 
     runs: list[str] | str
     baseline: str = "base"
@@ -60,14 +60,14 @@ CompareOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore[
 
 
 def check_compare(values: Mapping[str, Any]) -> list[Fault]:
-    """Unknown keys, wrong types and impossible values; whether the runs are there is found out when they are read."""
+    """Return faults for unknown keys, wrong types and invalid values; missing runs are reported when they are read."""
     return [*check_schema(values, CompareOptions), *check_places(values)]
 
 
 def name_of(options: CompareOptions) -> str:
-    """The name that was given, else one made of what is compared: the same comparison has the same name."""
+    """Return the name of the comparison; by default it is derived from what is compared, so that it is reproducible."""
     if options.name:
         return options.name
-    asked = f"{sorted(options.entries)} {options.baseline} {options.split}"
-    where = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.entries[0]).parent.name).strip("-") or "runs"
-    return f"{where[:40]}-{hashlib.sha256(asked.encode()).hexdigest()[:7]}"
+    request = f"{sorted(options.entries)} {options.baseline} {options.split}"
+    folder = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.entries[0]).parent.name).strip("-") or "runs"
+    return f"{folder[:40]}-{hashlib.sha256(request.encode()).hexdigest()[:7]}"

@@ -1,4 +1,4 @@
-"""Metrics that are a share over examples, taken apart: what each example adds to the sum above and the sum below."""
+"""Ratio metrics (sum of numerators / sum of denominators over examples) by example."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A metric as sum(top) / sum(bottom) over examples: `[examples]` each."""
+    """A metric as sum(numerator) / sum(denominator) over examples: `[examples]` each."""
 
-    top: Floats
-    bottom: Floats
+    numerator: Floats
+    denominator: Floats
 
     @property
     def right(self) -> NDArray[np.bool_] | None:
-        """Which of the examples that count are right, if each is an answer that is right or wrong; else None."""
-        if np.isin(self.bottom, (0, 1)).all() and np.isin(self.top, (0, 1)).all():
-            return self.top[self.bottom > 0].astype(bool)
+        """Whether each counted example is correct, for metrics of correct and wrong answers; otherwise None."""
+        if np.isin(self.denominator, (0, 1)).all() and np.isin(self.numerator, (0, 1)).all():
+            return self.numerator[self.denominator > 0].astype(bool)
         return None
 
 
 def ratios(table: pa.Table) -> dict[str, Ratio]:
-    """The metrics of a score table that are such a share; a metric with an undefined value has none."""
-    return {name: ratio for name, ratio in _ratios(table) if np.isfinite(ratio.top).all() and ratio.bottom.sum() > 0}
+    """Return the ratio metrics of a score table by name; a metric with an undefined value is left out."""
+    return {
+        name: ratio
+        for name, ratio in _ratios(table)
+        if np.isfinite(ratio.numerator).all() and ratio.denominator.sum() > 0
+    }
 
 
 def _ratios(table: pa.Table) -> Iterator[tuple[str, Ratio]]:
@@ -42,11 +46,12 @@ def _ratios(table: pa.Table) -> Iterator[tuple[str, Ratio]]:
         counts = truth >= 0
         yield "accuracy", Ratio(((truth == guess) & counts).astype(np.float64), counts.astype(np.float64))
     scores = example_scores(table)
-    for name in EXAMPLE_MEANS if is_generated(table) else ():
-        yield name, Ratio(scores[name], np.ones(table.num_rows))
+    if is_generated(table):
+        for name in EXAMPLE_MEANS:
+            yield name, Ratio(scores[name], np.ones(table.num_rows))
     for name in (column.removeprefix(OWN) for column in table.column_names if column.startswith(OWN)):
-        known = np.isfinite(scores[name])
-        yield name, Ratio(np.where(known, scores[name], 0.0), known.astype(np.float64))
+        defined = np.isfinite(scores[name])
+        yield name, Ratio(np.where(defined, scores[name], 0.0), defined.astype(np.float64))
     nll, targets, correct = token_counts(table)
     yield "loss", Ratio(nll, targets)
     yield "token_accuracy", Ratio(correct, targets)

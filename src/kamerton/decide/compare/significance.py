@@ -1,4 +1,4 @@
-"""Whether a difference is chance: tests, effect sizes, corrections, and what a test set could show at all.
+"""Significance of a difference: tests, effect sizes, multiple-testing correction and statistical power.
 
 Plain numbers in, plain numbers out. Sources: McNemar, Note on the sampling error of the difference between correlated
 proportions, 1947; the mid-p variant after Fagerland, Lydersen and Laake, The McNemar test for binary matched-pairs
@@ -22,7 +22,8 @@ LEVEL = 0.05
 POWER = 0.80
 PERMUTATIONS = 9_999
 EXACT_UP_TO = 12  # examples: 4,096 ways to swap them
-ROUNDING = 1e-24  # a variance below is none
+ROUNDING = 1e-24  # smaller variances are rounding errors
+FEW_EXAMPLES = 30
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,11 @@ class Test:
 
 
 def mcnemar(fixed: int, broken: int) -> Test:
-    """McNemar's test with mid-p: `fixed` examples only the candidate has right, `broken` only the baseline."""
+    """Return McNemar's test with mid-p.
+
+    `fixed` is the number of examples that only the candidate answers correctly, `broken` those that only the baseline
+    does.
+    """
     changed = fixed + broken
     half = stats.binom.pmf(min(fixed, broken), changed, 0.5) / 2
     lower, higher = (float(stats.binom.cdf(count, changed, 0.5) - half) for count in (fixed, broken))
@@ -48,21 +53,21 @@ def mcnemar(fixed: int, broken: int) -> Test:
 def sign_flip(
     differences: Floats, *, permutations: int = PERMUTATIONS, generator: np.random.Generator | None = None
 ) -> Test:
-    """Paired permutation test of a mean: each example's difference keeps or changes its sign, `[examples]`.
+    """Return a paired permutation test of the mean of `differences` (`[examples]`), by flipping their signs.
 
-    Every way is tried where there are at most 12 examples that differ, else `permutations` random ones.
+    All sign patterns are used if at most 12 examples differ, otherwise `permutations` random ones.
     """
-    moved = differences[differences != 0]
-    flips = swaps(len(moved), permutations, generator or np.random.default_rng(0))
-    sums = np.concatenate([(1 - 2.0 * chunk) @ moved for chunk in flips])
-    return permutation_test(float(moved.sum()), sums, exact=len(moved) <= EXACT_UP_TO)
+    nonzero = differences[differences != 0]
+    flips = swaps(len(nonzero), permutations, generator or np.random.default_rng(0))
+    sums = np.concatenate([(1 - 2.0 * chunk) @ nonzero for chunk in flips])
+    return permutation_test(float(nonzero.sum()), sums, exact=len(nonzero) <= EXACT_UP_TO)
 
 
 def swaps(examples: int, permutations: int, generator: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Which examples change sides, `[permutations, examples]` in chunks of 0 and 1: all ways, or random ones."""
+    """Yield chunks of 0/1 masks `[permutations, examples]` of the examples to swap: all masks, or random ones."""
     if examples <= EXACT_UP_TO:
-        every = np.arange(2**examples)[:, None] >> np.arange(examples)
-        yield (every & 1).astype(np.uint8)
+        patterns = np.arange(2**examples)[:, None] >> np.arange(examples)
+        yield (patterns & 1).astype(np.uint8)
         return
     chunk = max(1, 4_000_000 // examples)
     for start in range(0, permutations, chunk):
@@ -71,71 +76,71 @@ def swaps(examples: int, permutations: int, generator: np.random.Generator) -> I
 
 
 def permutation_test(observed: float, values: Floats, *, exact: bool) -> Test:
-    """The test from the values under permutation; random ones count the observed value as one more of them.
+    """Return the test of `observed` from the statistic's `values` under permutation, `[permutations]`.
 
+    With random permutations (`exact` is False) the observed value counts as one more of them.
     Source: Phipson and Smyth, Permutation p-values should never be zero, 2010.
     """
     name = "permutation, exact" if exact else "permutation"
     slack = 1e-12 * max(1.0, float(np.abs(values).max(initial=0.0)))  # equal values may differ in their last bits
-    more, total = (0, len(values)) if exact else (1, len(values) + 1)
-    shares = [
-        (int(np.count_nonzero(hit)) + more) / total
-        for hit in (abs(values) >= abs(observed) - slack, values <= observed + slack, values >= observed - slack)
-    ]
-    return Test(name, *shares)
+    extra, total = (0, len(values)) if exact else (1, len(values) + 1)
+    extreme = (abs(values) >= abs(observed) - slack, values <= observed + slack, values >= observed - slack)
+    return Test(name, *((int(np.count_nonzero(mask)) + extra) / total for mask in extreme))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction over all tests of one family; None stays None and does not count."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    """Return Holm's corrected p-values of one family of tests; None stays None and is not counted."""
+    ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
-    worst = 0.0
-    for rank, (p, index) in enumerate(known):
-        worst = max(worst, min(1.0, p * (len(known) - rank)))
-        corrected[index] = worst
+    running_max = 0.0
+    for rank, (p, index) in enumerate(ordered):
+        running_max = max(running_max, min(1.0, p * (len(ordered) - rank)))
+        corrected[index] = running_max
     return corrected
 
 
 def cohen_g(fixed: int, broken: int) -> float | None:
-    """Cohen's g: the share of changed answers that were fixed, minus one half; None where none changed."""
+    """Return Cohen's g: the share of changed answers that were fixed, minus one half; None if none changed."""
     return fixed / (fixed + broken) - 0.5 if fixed + broken else None
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """How sure a mean or a difference is: its standard error and degrees of freedom."""
+class StandardError:
+    """Standard error of a mean or a difference, with its degrees of freedom."""
 
-    error: float
-    freedom: float
+    stderr: float
+    df: float
 
     def test(self, value: float) -> Test:
-        """Whether `value` is zero, by Student's t."""
-        if self.error == 0:
-            same = abs(value) < math.sqrt(ROUNDING)
-            one_sided = (0.5, 0.5) if same else (float(value > 0), float(value < 0))
-            return Test("t over seeds and examples", float(same), *one_sided)
-        t = value / self.error
-        lower = float(stats.t.cdf(t, self.freedom))
-        higher = float(stats.t.sf(t, self.freedom))
+        """Return Student's t-test of `value` against zero."""
+        if self.stderr == 0:
+            is_zero = abs(value) < math.sqrt(ROUNDING)
+            one_sided = (0.5, 0.5) if is_zero else (float(value > 0), float(value < 0))
+            return Test("t over seeds and examples", float(is_zero), *one_sided)
+        t = value / self.stderr
+        lower = float(stats.t.cdf(t, self.df))
+        higher = float(stats.t.sf(t, self.df))
         return Test("t over seeds and examples", min(1.0, 2 * min(lower, higher)), lower, higher)
 
     def bounds(self, value: float, level: float = 1 - LEVEL) -> tuple[float, float]:
-        """The interval around `value`."""
-        reach = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        """Return the confidence interval of `level` around `value`."""
+        reach = float(stats.t.ppf((1 + level) / 2, self.df)) * self.stderr
         return value - reach, value + reach
 
     def detectable(self) -> float:
-        """The smallest difference that is shown with 80 % power at the 5 % level."""
+        """Return the smallest difference that is detected with 80 % power at the 5 % level."""
         quantile: Callable[..., float] = stats.t.ppf
-        reach = quantile(1 - LEVEL / 2, self.freedom) + quantile(POWER, self.freedom)
-        return float(reach) * self.error
+        reach = quantile(1 - LEVEL / 2, self.df) + quantile(POWER, self.df)
+        return float(reach) * self.stderr
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """One metric of the runs of one side: values `[runs]`, and resamples of the examples `[runs, resamples]`.
+    """One metric of the runs of one configuration: values `[runs]`, and values on resampled examples
+    `[runs, resamples]`.
 
-    All runs, of all sides, share the resamples. `trained` is False for a model without a seed, such as a base model.
+    All runs of all configurations share the resamples. `trained` is False for a model without a seed, e.g. a base
+    model.
     """
 
     values: Floats
@@ -143,39 +148,42 @@ class Runs:
     trained: bool = True
 
 
-def over_seeds_and_examples(sides: Sequence[Runs], examples: int) -> Spread:
-    """Standard error of a side's mean over its runs (one side), or of the difference of two, over seeds and examples.
+def over_seeds_and_examples(configurations: Sequence[Runs], examples: int) -> StandardError:
+    """Return the standard error over seeds and examples of one configuration's mean, or of the difference of two.
 
-    Two random factors, crossed: every run answers every example. The variance is a sum of two parts. Over seeds: that
-    of the runs' values, taken to be the same on both sides, so that a trained side with a single seed borrows it. Over
-    examples: that of the mean over runs when examples are resampled, less what runs of one side answer differently by
-    chance, which the first part holds already. Degrees of freedom after Satterthwaite. Where no example is special to a
-    side this is Student's t on the runs' values; where seeds do not matter, the paired bootstrap's standard error. With
-    no variance over seeds to be had, only the examples count. Where a single seed borrows, runs that agree more closely
-    than their own chance allows do so by luck: for the degrees of freedom that chance counts, else a few seeds of one
-    side would seem sure of both.
+    Two crossed random factors: every run answers every example. The variance is the sum of two components.
 
-    Resampling the seeds as well (the plain hierarchical bootstrap) finds among 3 seeds two thirds of their variance,
-    and has a normal tail: it claims too much where seeds matter (`scripts/bench/claims.py` measures both).
+    - Seeds: the variance of the runs' values, assumed equal for both configurations, so that a trained configuration
+      with a single seed borrows it.
+    - Examples: the variance of the mean over runs when examples are resampled, minus the part due to runs of one
+      configuration answering differently by chance, which the first component contains already.
+
+    Degrees of freedom after Satterthwaite. If no example depends on the configuration, this is Student's t on the runs'
+    values; if seeds do not matter, the paired bootstrap's standard error. Without an estimate of the variance over
+    seeds only the examples count. If a single seed borrows it, runs that agree more closely than chance allows do so by
+    luck, so the degrees of freedom use the chance variance; otherwise a few seeds of one configuration would make both
+    seem certain.
+
+    Resampling the seeds as well (the plain hierarchical bootstrap) recovers only two thirds of the variance among 3
+    seeds and has a normal tail, so it claims too many differences if seeds matter (`scripts/bench/claims.py` measures
+    both).
     """
-    weights = [-1.0, 1.0] if len(sides) == 2 else [1.0]
-    mean = sum(weight * side.resamples.mean(axis=0) for weight, side in zip(weights, sides, strict=True))
+    weights = [-1.0, 1.0] if len(configurations) == 2 else [1.0]
+    mean = sum(weight * runs.resamples.mean(axis=0) for weight, runs in zip(weights, configurations, strict=True))
     by_examples = float(np.var(mean, ddof=1))
-    several = [side for side in sides if side.trained and len(side.values) > 1]
+    several = [runs for runs in configurations if runs.trained and len(runs.values) > 1]
     if not several:
-        return Spread(math.sqrt(by_examples), math.inf)
-    freedom = sum(len(side.values) - 1 for side in several)
-    share = sum(1 / len(side.values) for side in sides if side.trained)
-    by_seeds = share * sum(float(np.sum((side.values - side.values.mean()) ** 2)) for side in several) / freedom
-    residuals = [side.resamples - side.resamples.mean(axis=0) for side in several]
-    chance = share * sum(float(np.var(one, axis=1, ddof=1).sum()) for one in residuals) / freedom
+        return StandardError(math.sqrt(by_examples), math.inf)
+    df = sum(len(runs.values) - 1 for runs in several)
+    share = sum(1 / len(runs.values) for runs in configurations if runs.trained)
+    by_seeds = share * sum(float(np.sum((runs.values - runs.values.mean()) ** 2)) for runs in several) / df
+    residuals = [runs.resamples - runs.resamples.mean(axis=0) for runs in several]
+    chance = share * sum(float(np.var(residual, axis=1, ddof=1).sum()) for residual in residuals) / df
     special = max(by_examples - chance, 0.0)
-    borrowed = any(side.trained and len(side.values) == 1 for side in sides)
+    borrowed = any(runs.trained and len(runs.values) == 1 for runs in configurations)
     variance, expected = special + by_seeds, max(by_seeds, chance) if borrowed else by_seeds
-    spent = special**2 / max(examples - 1, 1) + expected**2 / freedom
+    squares_per_df = special**2 / max(examples - 1, 1) + expected**2 / df
     if variance < ROUNDING:
-        return Spread(0.0, freedom)
-    return Spread(math.sqrt(variance), (special + expected) ** 2 / spent if spent else math.inf)
-
-
-FEW_EXAMPLES = 30
+        return StandardError(0.0, df)
+    satterthwaite = (special + expected) ** 2 / squares_per_df if squares_per_df else math.inf
+    return StandardError(math.sqrt(variance), satterthwaite)

@@ -1,9 +1,9 @@
-"""The parts of a test set: how good each side is there, and where that differs from elsewhere or from the baseline.
+"""Slices of a test set: each configuration's value there, compared with the baseline and with the other examples.
 
-Slices speak of metrics that are a share over examples (`outcomes.ratios`). Against the baseline the tests are those of
-the whole set (`assess`). Against all other examples: Fisher's exact test with mid-p for right and wrong answers of one
-run, else Student's t on the examples' shares, taken as means over the runs. Both are corrected (Holm) over the groups
-of a field. Intervals of a share of right answers are Wilson's, which hold for few examples as well.
+Slices use the ratio metrics (`ratios`). The tests against the baseline are those of the full test set (`assess`). The
+tests against the other examples are Fisher's exact test with mid-p for correct and wrong answers of one run, otherwise
+Student's t on the examples' values averaged over the runs. Both are corrected (Holm) over the groups of a field. The
+interval of a share of correct answers is Wilson's, which also holds for few examples.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from kamerton.decide.compare.ratios import Ratio
 from kamerton.decide.compare.significance import (
     LEVEL,
     Runs,
-    Spread,
+    StandardError,
     Test,
     holm,
     mcnemar,
@@ -36,8 +35,8 @@ from kamerton.score.metrics import finite
 
 RESAMPLES = 1000
 PERMUTATIONS = 1999
-FEW = 10  # examples below which several seeds are not tested
-_CELLS = 4_000_000
+MIN_EXAMPLES = 10  # fewer are not tested with several seeds
+_CHUNK_CELLS = 4_000_000
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -46,7 +45,7 @@ UNKNOWN = (math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One side in one slice: each run's shares there, their resamples, and the examples' shares elsewhere."""
+    """One configuration in one slice: each run's ratios inside and outside of it, and values on resamples."""
 
     inside: tuple[Ratio, ...]
     outside: tuple[Ratio, ...]
@@ -58,43 +57,57 @@ class _Part:
 
     @property
     def is_simple(self) -> bool:
-        """One run, whose answers are right or wrong."""
+        """Whether this is a single run with correct and wrong answers."""
         return len(self.inside) == 1 and self.inside[0].right is not None
 
 
-def slice_metrics(sides: Sequence[Measured]) -> list[str]:
-    """The metrics that slices can be had of: every run of every side has them."""
-    known = [set(shares) for side in sides for shares in side.shares]
-    return [name for name in sides[0].shares[0] if all(name in one for one in known)]
+def slice_metrics(configurations: Sequence[Measured]) -> list[str]:
+    """Return the metrics available for slices: the ratio metrics that every run has."""
+    available = [set(ratios) for configuration in configurations for ratios in configuration.ratios]
+    return [name for name in configurations[0].ratios[0] if all(name in names for names in available)]
 
 
-def slice_by(sides: Sequence[Measured], fields: Mapping[str, Groups], metric: str, seed: int = 0) -> list[Slice]:
-    """Every group of every field for every candidate (all sides but the first), in one metric of `slice_metrics`."""
-    found = []
+def slice_by(
+    configurations: Sequence[Measured], fields: Mapping[str, Groups], metric: str, seed: int = 0
+) -> list[Slice]:
+    """Return the slices of every candidate by every group of every field.
+
+    The first of `configurations` is the baseline, the others are the candidates; `metric` is one of `slice_metrics`.
+    """
+    slices = []
+    baseline, *candidates = configurations
     for field, names in fields.items():
-        parts = list(_parts(sides, metric, names, seed))
-        for at, side in enumerate(sides[1:], 1):
-            asked = partial(_slice, side.group.name, field, metric, metric in sides[0].lower | side.lower)
-            rows = [asked(name, each[0], each[at]) for name, each in parts]
-            found += _corrected(rows)
-    return found
+        parts = list(_parts(configurations, metric, names, seed))
+        for index, candidate in enumerate(candidates, 1):
+            lower = metric in baseline.lower | candidate.lower
+            rows = [
+                _slice(candidate.group.name, field, metric, lower, name, by_configuration[0], by_configuration[index])
+                for name, by_configuration in parts
+            ]
+            corrected = [holm([getattr(row, name) for row in rows]) for name in ("p", "p_rest", "p_worse")]
+            for row, p, p_rest, p_worse in zip(rows, *corrected, strict=True):
+                conclusion = verdict(row.difference, p, lower=lower)
+                slices.append(replace(row, p=p, p_rest=p_rest, p_worse=p_worse, verdict=conclusion))
+    return slices
 
 
-def _parts(sides: Sequence[Measured], metric: str, names: Groups, seed: int) -> Iterator[tuple[str, list[_Part]]]:
-    """Each group of a field with every side's part in it; the largest group first."""
+def _parts(
+    configurations: Sequence[Measured], metric: str, names: Groups, seed: int
+) -> Iterator[tuple[str, list[_Part]]]:
+    """Yield each group of a field, the largest first, with the part of every configuration in it."""
     column = np.array(["" if name is None else name for name in names], object)
-    known = np.array([name is not None for name in names])
-    values, counts = np.unique(column[known].astype(str), return_counts=True)
+    has_group = np.array([name is not None for name in names])
+    values, counts = np.unique(column[has_group].astype(str), return_counts=True)
     for value in values[np.argsort(-counts, kind="stable")]:
-        chosen = known & (column == value)
-        weights = _weights(int(chosen.sum()), seed)
-        yield str(value), [_part(side, metric, chosen, weights) for side in sides]
+        inside = has_group & (column == value)
+        weights = _weights(int(inside.sum()), seed)
+        yield str(value), [_part(configuration, metric, inside, weights) for configuration in configurations]
 
 
 def _weights(examples: int, seed: int) -> list[NDArray[np.uint8]]:
-    """How often each example is drawn in each resample, `[resamples, examples]` in chunks of small numbers."""
+    """Return how often each example is drawn in each resample, `[resamples, examples]`, in chunks of resamples."""
     generator = np.random.default_rng(seed)
-    step = max(1, _CELLS // max(examples, 1))
+    step = max(1, _CHUNK_CELLS // max(examples, 1))
     chunks = []
     for start in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - start)
@@ -104,28 +117,28 @@ def _weights(examples: int, seed: int) -> list[NDArray[np.uint8]]:
     return chunks
 
 
-def _part(side: Measured, metric: str, chosen: NDArray[np.bool_], weights: list[NDArray[np.uint8]]) -> _Part:
-    every = [shares[metric] for shares in side.shares]
-    inside = tuple(Ratio(one.top[chosen], one.bottom[chosen]) for one in every)
-    outside = tuple(Ratio(one.top[~chosen], one.bottom[~chosen]) for one in every)
-    tops, bottoms = (np.array([getattr(one, name) for one in inside]) for name in ("top", "bottom"))
+def _part(configuration: Measured, metric: str, mask: NDArray[np.bool_], weights: list[NDArray[np.uint8]]) -> _Part:
+    ratios = [by_metric[metric] for by_metric in configuration.ratios]
+    inside = tuple(Ratio(ratio.numerator[mask], ratio.denominator[mask]) for ratio in ratios)
+    outside = tuple(Ratio(ratio.numerator[~mask], ratio.denominator[~mask]) for ratio in ratios)
+    numerators = np.array([ratio.numerator for ratio in inside])  # [runs, examples]
+    denominators = np.array([ratio.denominator for ratio in inside])
+    chunks = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        resamples = np.concatenate([_shares(chunk.astype(np.float64), tops, bottoms) for chunk in weights]).T
-        values = tops.sum(axis=1) / bottoms.sum(axis=1)
-    resamples = np.where(np.isfinite(resamples), resamples, values[:, None])  # a draw of examples that do not count
-    return _Part(inside, outside, Runs(values, resamples, side.group.trained))
+        for counts in weights:
+            drawn = counts.astype(np.float64)
+            chunks.append((drawn @ numerators.T) / (drawn @ denominators.T))
+        values = numerators.sum(axis=1) / denominators.sum(axis=1)
+    resamples = np.concatenate(chunks).T
+    resamples = np.where(np.isfinite(resamples), resamples, values[:, None])  # no drawn example had a value
+    return _Part(inside, outside, Runs(values, resamples, configuration.group.trained))
 
 
-def _shares(weights: Floats, tops: Floats, bottoms: Floats) -> Floats:
-    """Each run's share in each resample, `[resamples, runs]`."""
-    return np.asarray((weights @ tops.T) / (weights @ bottoms.T))
-
-
-def _slice(candidate: str, field: str, metric: str, lower: bool, name: str, base: _Part, side: _Part) -> Slice:
-    examples = len(base.inside[0].top)
-    low, high = _interval(side, examples)
-    change = side.value - base.value
-    (bounds, inner), test = _against(base, side, change, examples)
+def _slice(candidate: str, field: str, metric: str, lower: bool, name: str, base: _Part, part: _Part) -> Slice:
+    examples = len(base.inside[0].numerator)
+    low, high = _interval(part, examples)
+    change = part.value - base.value
+    (bounds, inner), test = _against(base, part, change, examples)
     worse = test.p_higher if lower else test.p_lower
     return Slice(
         candidate=candidate,
@@ -134,13 +147,13 @@ def _slice(candidate: str, field: str, metric: str, lower: bool, name: str, base
         metric=metric,
         examples=examples,
         baseline_value=finite(base.value),
-        value=finite(side.value),
+        value=finite(part.value),
         low=finite(low),
         high=finite(high),
         difference=finite(change),
         difference_low=finite(bounds[0]),
         difference_high=finite(bounds[1]),
-        p_rest=finite(_against_rest(side)),
+        p_rest=finite(_against_rest(part)),
         p=finite(test.p),
         p_worse=finite(worse),
         sure_drop=sure_drop(inner, lower=lower),
@@ -148,73 +161,64 @@ def _slice(candidate: str, field: str, metric: str, lower: bool, name: str, base
     )
 
 
-def _interval(side: _Part, examples: int) -> tuple[float, float]:
-    if side.is_simple:
-        right, count = int(side.inside[0].top.sum()), int(side.inside[0].bottom.sum())
+def _interval(part: _Part, examples: int) -> Bounds:
+    """Return the 95 % interval of a configuration's value in a slice."""
+    if part.is_simple:
+        correct, count = int(part.inside[0].numerator.sum()), int(part.inside[0].denominator.sum())
         if not count:
-            return math.nan, math.nan
-        found = stats.binomtest(right, count).proportion_ci(1 - LEVEL, method="wilson")
-        return float(found.low), float(found.high)
-    if len(side.inside) > 1 and examples < FEW:
-        return math.nan, math.nan
-    if len(side.inside) == 1:
-        return percentiles(side.runs.resamples[0]) or (math.nan, math.nan)
-    return over_seeds_and_examples([side.runs], examples).bounds(side.value)
+            return UNKNOWN
+        interval = stats.binomtest(correct, count).proportion_ci(1 - LEVEL, method="wilson")
+        return float(interval.low), float(interval.high)
+    if len(part.inside) > 1 and examples < MIN_EXAMPLES:
+        return UNKNOWN
+    if len(part.inside) == 1:
+        return percentiles(part.runs.resamples[0]) or UNKNOWN
+    return over_seeds_and_examples([part.runs], examples).bounds(part.value)
 
 
-def _against(base: _Part, side: _Part, change: float, examples: int) -> tuple[tuple[Bounds, Bounds | None], Test]:
-    """The difference from the baseline in this slice: its 95 % and 90 % intervals, and its test."""
-    if len(base.inside) > 1 or len(side.inside) > 1:
-        if examples < FEW:  # their variance cannot be told: seeds that agree on one example prove nothing
+def _against(base: _Part, part: _Part, change: float, examples: int) -> tuple[tuple[Bounds, Bounds | None], Test]:
+    """Return the 95 % and 90 % intervals of the difference from the baseline in this slice, and its test."""
+    if len(base.inside) > 1 or len(part.inside) > 1:
+        if examples < MIN_EXAMPLES:  # seeds that agree on a single example do not show that their variance is zero
             return (UNKNOWN, None), Test("", math.nan, math.nan, math.nan)
-        spread = over_seeds_and_examples([base.runs, side.runs], examples)
-        return (spread.bounds(change), spread.bounds(change, ONE_SIDED)), spread.test(change)
-    before, after = base.inside[0], side.inside[0]
-    resamples = side.runs.resamples[0] - base.runs.resamples[0]
+        error = over_seeds_and_examples([base.runs, part.runs], examples)
+        return (error.bounds(change), error.bounds(change, ONE_SIDED)), error.test(change)
+    before, after = base.inside[0], part.inside[0]
+    resamples = part.runs.resamples[0] - base.runs.resamples[0]
     bounds = percentiles(resamples) or UNKNOWN, percentiles(resamples, ONE_SIDED)
-    if base.is_simple and side.is_simple and np.array_equal(before.bottom, after.bottom):
-        return bounds, mcnemar(int((after.top > before.top).sum()), int((after.top < before.top).sum()))
-    moved = after.top / max(after.bottom.sum(), 1) - before.top / max(before.bottom.sum(), 1)
-    return bounds, sign_flip(moved, permutations=PERMUTATIONS)
+    if base.is_simple and part.is_simple and np.array_equal(before.denominator, after.denominator):
+        fixed = int((after.numerator > before.numerator).sum())
+        broken = int((after.numerator < before.numerator).sum())
+        return bounds, mcnemar(fixed, broken)
+    changes = after.numerator / max(after.denominator.sum(), 1) - before.numerator / max(before.denominator.sum(), 1)
+    return bounds, sign_flip(changes, permutations=PERMUTATIONS)
 
 
-def _against_rest(side: _Part) -> float:
-    """Whether the side does otherwise here than on all other examples."""
-    if side.is_simple:
-        inside, outside = side.inside[0], side.outside[0]
-        right, count = int(inside.top.sum()), int(inside.bottom.sum())
-        return _fisher(right, count, right + int(outside.top.sum()), count + int(outside.bottom.sum()))
-    whole = sum(one.top.sum() for one in (*side.inside, *side.outside)) / max(
-        sum(one.bottom.sum() for one in (*side.inside, *side.outside)), 1
+def _against_rest(part: _Part) -> float:
+    """Return the p-value of a slice against all other examples of the same configuration."""
+    if part.is_simple:  # Fisher's exact test with mid-p; two-sided as twice the smaller tail
+        inside, outside = part.inside[0], part.outside[0]
+        correct, count = int(inside.numerator.sum()), int(inside.denominator.sum())
+        total, all_correct = count + int(outside.denominator.sum()), correct + int(outside.numerator.sum())
+        distribution = stats.hypergeom(total, all_correct, count)
+        half = float(distribution.pmf(correct)) / 2
+        lower = float(distribution.cdf(correct)) - half
+        return min(1.0, 2 * min(lower, 1 - lower))
+    ratios = (*part.inside, *part.outside)
+    denominator = max(sum(ratio.denominator.sum() for ratio in ratios), 1)
+    overall = sum(ratio.numerator.sum() for ratio in ratios) / denominator
+    inside_mean, outside_mean = (
+        np.mean([ratio.numerator - overall * ratio.denominator for ratio in ratios], axis=0)
+        for ratios in (part.inside, part.outside)
     )
-    here, elsewhere = (
-        np.mean([one.top - whole * one.bottom for one in part], axis=0) for part in (side.inside, side.outside)
-    )
-    return _student(here, elsewhere)
+    return _student(inside_mean, outside_mean)
 
 
-def _student(one: Floats, other: Floats) -> float:
-    """Two-sided p of Student's t-test for two independent samples."""
-    freedom = len(one) + len(other) - 2
-    if min(len(one), len(other)) == 0 or freedom < 1:
+def _student(first: Floats, second: Floats) -> float:
+    """Return the two-sided p-value of Student's t-test for two independent samples."""
+    df = len(first) + len(second) - 2
+    if min(len(first), len(second)) == 0 or df < 1:
         return math.nan
-    pooled = (one.var() * len(one) + other.var() * len(other)) / freedom
-    error = math.sqrt(pooled * (1 / len(one) + 1 / len(other)))
-    return Spread(error, freedom).test(float(one.mean() - other.mean())).p
-
-
-def _fisher(right: int, count: int, all_right: int, total: int) -> float:
-    """Fisher's exact test of one group's right answers against all, mid-p, two-sided as twice the smaller tail."""
-    law = stats.hypergeom(total, all_right, count)
-    half = float(law.pmf(right)) / 2
-    lower = float(law.cdf(right)) - half
-    return min(1.0, 2 * min(lower, 1 - lower))
-
-
-def _corrected(rows: list[Slice]) -> list[Slice]:
-    """The slices of one field and candidate with their p-values corrected, and the verdicts that follow."""
-    columns = [holm([getattr(row, name) for row in rows]) for name in ("p", "p_rest", "p_worse")]
-    return [
-        replace(row, p=p, p_rest=rest, p_worse=worse, verdict=verdict(row.difference, p, lower=row.lower_is_better))
-        for row, p, rest, worse in zip(rows, *columns, strict=True)
-    ]
+    pooled = (first.var() * len(first) + second.var() * len(second)) / df
+    stderr = math.sqrt(pooled * (1 / len(first) + 1 / len(second)))
+    return float(StandardError(stderr, df).test(float(first.mean() - second.mean())).p)

@@ -1,43 +1,41 @@
-"""A comparison in sentences: one verdict for each candidate."""
+"""The verdict on each candidate as a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kamerton.decide.compare.comparison import Difference, Side
+from kamerton.decide.compare.comparison import Configuration, Difference
 from kamerton.words import TITLES, bounds_text, number, signed
 
-FIRST = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the metric that a verdict speaks of
+MAIN_METRICS = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the first available one decides
 
 
-def title(metric: str) -> str:
-    """A metric's name for people."""
-    return TITLES.get(metric, metric.replace("_", " "))
+def main_difference(differences: Sequence[Difference]) -> Difference | None:
+    """Return the difference that the verdict reports: of the first tested main metric, else the first tested one."""
+    tested = {difference.metric: difference for difference in differences if difference.p is not None}
+    return next((tested[name] for name in MAIN_METRICS if name in tested), next(iter(tested.values()), None))
 
 
-def chief(found: Sequence[Difference]) -> Difference | None:
-    """The difference that a verdict speaks of: the first tested metric of `FIRST`, else the first tested one."""
-    tested = {one.metric: one for one in found if one.p is not None}
-    return next((tested[name] for name in FIRST if name in tested), next(iter(tested.values()), None))
-
-
-def sentence(side: Side, baseline: Side, found: Sequence[Difference], examples: int) -> str:
-    """Whether the candidate is better than the baseline, by how much, and how sure that is."""
-    one = chief([difference for difference in found if difference.candidate == side.name])
-    if one is None or one.difference is None:
-        return f"{side.name}: nothing can be tested against {baseline.name}; they have no metric in common."
-    seeds = f", {len(side.runs)} seeds" if len(side.runs) > 1 else ""
-    values = f"{title(one.metric)} {number(one.baseline_value)} → {number(one.value)} on {examples:,} examples{seeds}"
-    bounds = bounds_text((one.low, one.high)) if one.low is not None else ""
-    chance = f"difference {signed(one.difference)}{bounds}, p {p_value(one.p_holm)} ({one.test})"
-    if one.verdict in ("better", "worse"):
-        return f"{side.name} is {one.verdict} than {baseline.name}: {values}; {chance}."
-    blind = f"; differences of {number(one.detectable)} or more would show" if one.detectable else ""
-    return f"{side.name}: no difference from {baseline.name} shown: {values}; {chance}{blind}."
+def verdict_sentence(
+    candidate: Configuration, baseline: Configuration, differences: Sequence[Difference], examples: int
+) -> str:
+    """Return whether the candidate is better than the baseline, by how much, and with what certainty."""
+    main = main_difference([each for each in differences if each.candidate == candidate.name])
+    if main is None or main.difference is None:
+        return f"{candidate.name}: not tested against {baseline.name}; they have no metric in common."
+    title = TITLES.get(main.metric, main.metric.replace("_", " "))
+    seeds = f", {len(candidate.runs)} seeds" if len(candidate.runs) > 1 else ""
+    values = f"{title} {number(main.baseline_value)} → {number(main.value)} on {examples:,} examples{seeds}"
+    bounds = bounds_text((main.low, main.high)) if main.low is not None else ""
+    test = f"difference {signed(main.difference)}{bounds}, p {p_value(main.p_holm)} ({main.test})"
+    if main.verdict in ("better", "worse"):
+        return f"{candidate.name} is {main.verdict} than {baseline.name}: {values}; {test}."
+    power = f"; differences of {number(main.detectable)} or more would show" if main.detectable else ""
+    return f"{candidate.name}: no difference from {baseline.name} shown: {values}; {test}{power}."
 
 
 def verdict_word(verdict: str, difference: float | None, low: float | None, high: float | None) -> str:
-    """A verdict in the words of a run's report: better, worse, same (on every example), unclear; – if not tested."""
+    """Return the verdict as one word: better, worse, same (on every example), unclear; – if not tested."""
     if verdict == "not tested":
         return "–"
     if verdict == "no difference shown":
@@ -46,7 +44,7 @@ def verdict_word(verdict: str, difference: float | None, low: float | None, high
 
 
 def p_value(p: float | None) -> str:
-    """`= 0.012`, or `< 0.001`."""
+    """Return a p-value with its relation sign: `= 0.012`, or `< 0.001`."""
     if p is None:
         return "unknown"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"

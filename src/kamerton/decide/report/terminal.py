@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from kamerton.decide.compare.assess import COHEN_G
-from kamerton.decide.compare.comparison import Comparison, Difference, Estimate, Gate, Side
-from kamerton.decide.compare.words import chief, verdict_word
+from kamerton.decide.compare.comparison import Comparison, Configuration, Difference, Estimate, Gate
+from kamerton.decide.compare.words import main_difference, verdict_word
 from kamerton.words import bounds_text, number, signed
 
 MOST_LINES = 8
@@ -17,7 +17,7 @@ MOST_LINES = 8
 _STYLES = {"better": "bold green", "worse": "bold red", "no difference shown": "", "not tested": "dim"}
 
 
-def say(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print it."""
     for candidate in comparison.candidates:
         table = _table(comparison, candidate, wide=True)
@@ -43,7 +43,7 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 def _say_candidate(console: Console, comparison: Comparison, name: str) -> None:
     """The verdict, then what changed where."""
-    one = chief([difference for difference in comparison.differences if difference.candidate == name])
+    one = main_difference([difference for difference in comparison.differences if difference.candidate == name])
     _line(console, comparison.verdicts[name], _STYLES[one.verdict] if one else "")
     for changed in (each for each in comparison.changed if each.candidate == name):
         _line(console, f"        {changed.fixed_count:,} examples fixed, {changed.broken_count:,} broken")
@@ -70,7 +70,7 @@ def _say_gate(console: Console, gate: Gate) -> None:
     _line(console, verdict, "bold red" if failed else "bold green")
 
 
-def _table(comparison: Comparison, candidate: Side, *, wide: bool) -> Table:
+def _table(comparison: Comparison, candidate: Configuration, *, wide: bool) -> Table:
     """Every metric of one candidate; on a narrow terminal without effect and power, and in fewer words."""
     count = len(comparison.candidates)
     corrected = f", p corrected for {count} candidates" if count > 1 else ""

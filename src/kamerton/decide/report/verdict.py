@@ -18,7 +18,7 @@ from kamerton.score.metrics import compute, lower_is_better
 from kamerton.words import TITLES, bounds_text, number, signed
 
 if TYPE_CHECKING:
-    from kamerton.decide.compare.otherwise import Otherwise
+    from kamerton.decide.compare.other_scoring import BetterScoring
 
 
 Row = dict[str, Any]
@@ -136,10 +136,10 @@ def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     return f"{text} On the same rows {way} gives accuracy {share}.", "good" if tone == "good" else "open"
 
 
-def _otherwise(run: RunFiles) -> Otherwise | None:
-    from kamerton.decide.compare.otherwise import otherwise  # scipy takes half a second
+def _otherwise(run: RunFiles) -> BetterScoring | None:
+    from kamerton.decide.compare.other_scoring import better_scoring  # scipy takes half a second
 
-    return None if run.tuned is None else otherwise(run.tuned)
+    return None if run.tuned is None else better_scoring(run.tuned)
 
 
 def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from kamerton.decide.compare.baseline import choose_baseline
-from kamerton.decide.compare.sides import Group, Scored, find, group, told_apart
+from kamerton.decide.compare.configurations import Group, ScoredRun, find_scores, group_runs, with_distinct_names
 from kamerton.decide.compose import same_examples
 from kamerton.errors import UserError
 
@@ -48,8 +48,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_side(
     table = synthetic.scores(0.9, rows=20)
     for name, seed, kind in (("a", 2, "lora"), ("b", 1, "lora"), ("c", 1, "full")):
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
-    runs, _ = find([str(write("d", table, seed=1, adapter={"kind": "lora"}, batch={"size": 8}).parent)], "test")
-    groups, notices = group(runs)
+    runs, _ = find_scores([str(write("d", table, seed=1, adapter={"kind": "lora"}, batch={"size": 8}).parent)], "test")
+    groups, notices = group_runs(runs)
     found = {one.name: [run.seed for run in one.runs] for one in groups}
     assert found == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
     (notice,) = notices  # b and d are the same run
@@ -62,7 +62,7 @@ def test_seeds_of_one_configuration_alone_are_named_by_their_folder(
 ) -> None:
     for seed in (1, 2):
         write(f"seed{seed}", synthetic.scores(0.9, rows=20), seed=seed)
-    assert [one.name for one in group(find([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
+    assert [one.name for one in group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
 
 
 def test_globs_folders_files_and_directories_are_all_understood(
@@ -78,7 +78,7 @@ def test_globs_folders_files_and_directories_are_all_understood(
         [f"{one}/scores/test.parquet", f"{tmp_path}/*/two"],
         [str(one), str(one), f"{tmp_path}/trec/t*"],
     ):
-        runs, notices = find(entries, "test")
+        runs, notices = find_scores(entries, "test")
         assert len(runs) == 2
         assert notices == []
 
@@ -88,21 +88,21 @@ def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(
 ) -> None:
     write("done", synthetic.scores(0.9, rows=20))
     failed = write("failed")
-    runs, (notice,) = find([f"{tmp_path}/trec/*"], "test")
+    runs, (notice,) = find_scores([f"{tmp_path}/trec/*"], "test")
     assert [run.path.name for run in runs] == ["done"]
     assert "failed is left out: no scores of the test split (state: failed)" in notice.message
-    (said,) = faults(lambda: find([str(failed)], "test"))
+    (said,) = faults(lambda: find_scores([str(failed)], "test"))
     assert "no scores of the test split" in said
 
 
 def test_entries_that_name_nothing_are_all_said(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    said = faults(lambda: find([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
+    said = faults(lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
     assert len(said) == 3
-    assert ["names no run" in one for one in said].count(True) == 2
-    assert "runs is empty" in faults(lambda: find([], "test"))[0]
-    (said_split,) = faults(lambda: find([str(run)], "validation"))
+    assert ["matches no run" in one for one in said].count(True) == 2
+    assert "runs is empty" in faults(lambda: find_scores([], "test"))[0]
+    (said_split,) = faults(lambda: find_scores([str(run)], "validation"))
     assert "it has test" in said_split
 
 
@@ -112,7 +112,7 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(
     table, base = synthetic.scores(0.9, rows=20), synthetic.scores(0.1, rows=20)
     for name, kind in (("one", "lora"), ("two", "full")):
         write(name, table, base, seed=1, adapter={"kind": kind})
-    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
 
     def chosen(baseline: str) -> tuple[str, list[str]]:
         side, candidates, _ = choose_baseline(baseline, groups, "test")
@@ -139,7 +139,7 @@ def test_the_seeds_that_are_the_baseline_are_no_candidates(
     for seed in (1, 2):
         write(f"lora{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "lora"})
         write(f"full{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "full"})
-    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
     side, candidates, _ = choose_baseline(f"{tmp_path}/trec/lora*", groups, "test")
     assert side.name == "adapter.kind=lora"
     assert [run.path.name for run in side.runs] == ["lora1", "lora2"]
@@ -155,7 +155,7 @@ def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(
             write(f"{kind}{seed}", table, seed=seed, data=short, adapter={"kind": kind}, note="first try")
     odd = {"data": long, "adapter": {"kind": "qlora"}, "note": "a stranger from elsewhere, with much to say"}
     write("stranger", table, seed=1, **odd)
-    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
     assert {one.name for one in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
 
 
@@ -164,7 +164,7 @@ def test_a_setting_that_earlier_runs_did_not_have_names_no_side(
 ) -> None:
     write("old", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "lora"})
     write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
-    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
     assert {one.name for one in groups} == {"adapter.kind=full", "adapter.kind=lora"}
 
 
@@ -172,9 +172,9 @@ def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(
     write: Write, synthetic: SimpleNamespace, tmp_path: Path
 ) -> None:
     def names(baseline: str, candidate: str) -> list[str]:
-        groups, _ = group(find([candidate], "test")[0])
+        groups, _ = group_runs(find_scores([candidate], "test")[0])
         side, candidates, _ = choose_baseline(baseline, groups, "test")
-        return [one.name for one in told_apart([side, *candidates])]
+        return [one.name for one in with_distinct_names([side, *candidates])]
 
     table = synthetic.scores(0.9, rows=20)
     for place, size in (("old/trec", 8), ("new/trec", 8), ("trec", 4)):
@@ -194,7 +194,7 @@ def test_runs_of_different_base_models_have_no_common_base(
     table = synthetic.scores(0.9, rows=20)
     write("one", table, table, model={"name": "tiny"})
     write("two", table, table, model={"name": "huge"})
-    groups, _ = group(find([f"{tmp_path}/trec/*"], "test")[0])
+    groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
     (said,) = faults(lambda: choose_baseline("base", groups, "test"))
     assert "different base models" in said
     assert "huge" in said
@@ -205,8 +205,10 @@ def test_runs_of_different_base_models_have_no_common_base(
 def test_different_test_sets_are_refused_with_the_ids(synthetic: SimpleNamespace) -> None:
     whole = synthetic.scores(0.9, rows=20)
     sides = [
-        Group("old", (Scored(Path("old"), whole),)),
-        Group("new", (Scored(Path("new"), whole.slice(1)), Scored(Path("twice"), pa.concat_tables([whole, whole])))),
+        Group("old", (ScoredRun(Path("old"), whole),)),
+        Group(
+            "new", (ScoredRun(Path("new"), whole.slice(1)), ScoredRun(Path("twice"), pa.concat_tables([whole, whole])))
+        ),
     ]
     said = faults(lambda: same_examples(sides))
     assert "not the test set of old: lacks 1 examples (0000000000000000), adds 0 examples" in said[0]
@@ -216,7 +218,7 @@ def test_different_test_sets_are_refused_with_the_ids(synthetic: SimpleNamespace
 def test_tables_come_in_one_order(synthetic: SimpleNamespace) -> None:
     whole = synthetic.scores(0.9, rows=20)
     turned = whole.take(pa.array(range(19, -1, -1)))
-    sides = [Group("old", (Scored(Path("old"), whole),)), Group("new", (Scored(Path("new"), turned),))]
+    sides = [Group("old", (ScoredRun(Path("old"), whole),)), Group("new", (ScoredRun(Path("new"), turned),))]
     assert [one.first["example_id"] for one in same_examples(sides)] == [whole["example_id"]] * 2
 
 
@@ -225,7 +227,7 @@ def test_a_cross_validation_is_compared_by_what_its_folds_left_out(
 ) -> None:
     folder = write("cv")
     synthetic.write_scores(folder, "out_of_fold", synthetic.scores(0.9, rows=20))
-    (run,), _ = find([str(folder)], "test")
+    (run,), _ = find_scores([str(folder)], "test")
     assert run.out_of_fold
     assert run.table.num_rows == 20
 
@@ -240,7 +242,7 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
         (folder / "evaluation.json").write_text(json.dumps({"run": of}))
         synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
     (tmp_path / "evaluations" / "one" / "config.yaml").write_text((run / "config.yaml").read_text())
-    (one, two), _ = find([str(tmp_path / "evaluations")], "test")
+    (one, two), _ = find_scores([str(tmp_path / "evaluations")], "test")
     assert (one.seed, one.record) == (7, json.loads((run / "run.json").read_text()))
     assert (two.seed, two.trained) == (None, False)
 
@@ -256,12 +258,12 @@ def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides
         (folder / "evaluation.json").write_text(json.dumps(record))
         (folder / "config.yaml").write_text((run / "config.yaml").read_text())
         synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
-    groups, notices = group(find([str(tmp_path / "evaluations")], "test")[0])
+    groups, notices = group_runs(find_scores([str(tmp_path / "evaluations")], "test")[0])
     assert [one.name for one in groups] == ["score.labels=exact", "score.labels=argmax"]
     assert notices == []
 
 
 def test_entries_that_overlap_name_each_run_once(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
-    runs, _ = find([str(run), f"{run.parent}/*", f"{run.parent}/do*"], "test")
+    runs, _ = find_scores([str(run), f"{run.parent}/*", f"{run.parent}/do*"], "test")
     assert [one.path.name for one in runs] == ["done"]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kamerton.decide.compare.otherwise import GENERATE, otherwise
+from kamerton.decide.compare.other_scoring import GENERATE, better_scoring
 from kamerton.decide.compare.predictions import validate_results
 from kamerton.decide.report import verdict
 from kamerton.decide.report.run_files import RunFiles
@@ -53,9 +53,9 @@ SURE = table(-0.01)  # a model that was trained
 
 
 def test_another_normalization_that_gets_the_rows_right_is_named_with_its_numbers() -> None:
-    found = otherwise(UNSURE)
+    found = better_scoring(UNSURE)
     assert found is not None
-    assert (found.way, found.accuracy, found.only) == ("score.normalization=sum", 1 / 3, "other")
+    assert (found.method, found.accuracy, found.constant) == ("score.normalization=sum", 1 / 3, "other")
     assert found.best == "score.normalization=token"
     assert found.others["score.normalization=token"] == found.others[GENERATE] == 1
     assert "accuracy is 0.333 by score.normalization=sum, every answer is 'other'" in found.message
@@ -75,13 +75,13 @@ def test_another_normalization_that_gets_the_rows_right_is_named_with_its_number
     ],
 )
 def test_nothing_is_said_where_the_table_shows_no_better_way(sound: pa.Table) -> None:
-    assert otherwise(sound) is None
+    assert better_scoring(sound) is None
 
 
 def test_where_only_the_best_label_was_searched_for_generating_is_still_judged() -> None:
-    found = otherwise(table(-4.3, label_logprobs=None))
+    found = better_scoring(table(-4.3, label_logprobs=None))
     assert found is not None
-    assert (found.way, found.others) == ("score.labels=argmax", {GENERATE: 1.0})
+    assert (found.method, found.others) == ("score.labels=argmax", {GENERATE: 1.0})
 
 
 def test_tables_of_earlier_versions_have_the_lengths_of_their_references() -> None:
@@ -95,7 +95,7 @@ def test_the_command_in_the_advice_is_one_for_hydra_and_the_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = otherwise(UNSURE)
+    found = better_scoring(UNSURE)
     assert found is not None
     start = "kamerton evaluate run=outputs/mine/k9 score.normalization=token ("
     assert found.fix(tmp_path / "outputs" / "mine" / "k9").startswith(start)
