@@ -44,7 +44,7 @@ def test_long_curves_are_averaged_without_losing_any_value() -> None:
     steps = np.arange(1, 4502.0)
     x, y, together = charts.thinned(steps, 2 * steps)
     assert together == 3
-    assert len(x) <= charts.MOST_POINTS
+    assert len(x) <= charts.MAX_POINTS
     assert x[0] == 2.0
     assert y == pytest.approx(2 * x)
     weights = np.diff([*range(0, 4501, 3), 4501])

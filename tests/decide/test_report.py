@@ -208,7 +208,7 @@ def test_a_damaged_part_is_named_and_the_rest_still_shown(make_run: MakeRun, rea
 
 def test_an_empty_run_directory_still_gets_a_report(tmp_path: Path, read_page: ReadPage) -> None:
     page = read_page(write_report(tmp_path))
-    assert "There is no test result, so nothing can be said" in page.text("header")
+    assert "There is no test result, so the quality of the model is unknown" in page.text("header")
     assert "So it is unknown how the run ended" in page.text("header")
     assert not any("Plotly.newPlot" in script for script in page.scripts)
     assert max(map(len, page.scripts)) < 10_000  # without plotly.js
@@ -217,7 +217,7 @@ def test_an_empty_run_directory_still_gets_a_report(tmp_path: Path, read_page: R
 @pytest.mark.parametrize(
     ("state", "sentence"),
     [
-        ("failed", "This run failed, at step 12 of 300: out of memory. What follows is what it wrote until then."),
+        ("failed", "This run failed, at step 12 of 300: out of memory. This report covers what it wrote until then."),
         ("paused", "This run is paused, at step 12 of 300"),
         ("cancelled", "This run was cancelled, at step 12 of 300"),
     ],

@@ -70,20 +70,20 @@ def test_a_metric_of_ones_own_is_better_where_it_says_so(synthetic: SimpleNamesp
 
 def test_an_unknown_base_or_test_is_said(synthetic: SimpleNamespace) -> None:
     assert judged(None, synthetic.scores(0.9))[0].endswith("the base model was not scored.")
-    assert judged(None, None)[0].startswith("There is no test result, so nothing can be said")
+    assert judged(None, None)[0].startswith("There is no test result, so the quality of the model is unknown")
     assert "the validation loss of the best weights is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]
 
 
 def test_without_tables_the_recorded_metrics_are_used_without_claims() -> None:
     metrics = {"base": {"accuracy": 0.1}, "test": {"accuracy": 0.9}}
     sentence, tone, _, _ = judged(None, None, metrics=metrics)
-    assert sentence == "Accuracy 0.100 → 0.900 on the test split; whether the difference is chance cannot be said."
+    assert sentence == "Accuracy 0.100 → 0.900 on the test split; the significance of the difference is unknown."
     assert tone == "open"
 
 
 def test_tables_of_different_examples_give_no_difference(synthetic: SimpleNamespace) -> None:
     sentence, _, _, remarks = judged(synthetic.scores(0.1, rows=100), synthetic.scores(0.9, rows=90))
-    assert sentence.endswith("cannot be said.")
+    assert sentence.endswith("is unknown.")
     assert "10 only in the base table" in remarks[0]
 
 
@@ -92,7 +92,7 @@ def test_a_record_that_disagrees_with_the_table_is_reported(synthetic: SimpleNam
     honest = compute(tuned)
     assert judged(None, tuned, metrics={"test": honest})[3] == []
     remarks = judged(None, tuned, metrics={"test": honest | {"accuracy": 0.99}})[3]
-    assert remarks[0].startswith("run.json says test accuracy 0.99")
+    assert remarks[0].startswith("run.json has test accuracy 0.99")
 
 
 def test_there_is_one_majority_and_it_is_that_of_training(synthetic: SimpleNamespace) -> None:

@@ -1,1 +1,1 @@
-"""What every report page shares: page shell, charts, templates."""
+"""Shared by all report pages: layout, charts, templates."""

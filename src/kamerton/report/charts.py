@@ -1,4 +1,4 @@
-"""The figures of a report: curves and confusion matrix, as plotly figures that fit light and dark pages."""
+"""Figures of a report: curves and confusion matrix, as plotly figures for light and dark pages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kamerton.monitor.table import Rows
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# A contrast of at least 3:1 on the white and on the near-black page; also apart for the colour-blind.
+# Contrast of at least 3:1 on the white and the near-black page; also distinguishable for colour-blind readers.
 BLUE, ORANGE = "#3577d4", "#d9730d"
 CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
-MOST_MARKERS = 60
-MOST_COUNTS = 20  # labels up to which the cells of the confusion matrix carry their counts
-MOST_POINTS = 2000  # of a curve; more steps are averaged, so that a long run's report stays small
-LONGEST_TICK = 16
+MAX_MARKERS = 60
+MAX_COUNTS = 20  # with more labels, the cells of the confusion matrix have no counts
+MAX_POINTS = 2000  # of a curve; more steps are averaged, so that a long run's report stays small
+MAX_TICK = 16
 
 Curves = list[dict[str, float]] | Rows
 
 
 def loss_curves(curves: Curves) -> go.Figure | None:
-    """Training loss (faint, and smoothed) and validation loss over optimizer steps; None without any."""
+    """Return a figure of training (raw, smoothed) and validation loss over optimizer steps; None without data."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -39,7 +39,7 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         figure.add_scatter(x=steps, y=smoothed(losses), name="train, smoothed", mode="lines", line=line)
     steps, losses, _ = thinned(*series(curves, "val/loss"))
     if losses.size:
-        mode = "lines+markers" if losses.size <= MOST_MARKERS else "lines"
+        mode = "lines+markers" if losses.size <= MAX_MARKERS else "lines"
         style = {"line": {"color": ORANGE, "width": 2.5}, "marker": {"size": 8, "symbol": "diamond"}}
         figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
     if not figure.data:
@@ -48,7 +48,7 @@ def loss_curves(curves: Curves) -> go.Figure | None:
 
 
 def learning_rate_curve(curves: Curves) -> go.Figure | None:
-    """The learning rate over optimizer steps; None when it was not logged."""
+    """Return a figure of the learning rate over optimizer steps; None if it was not logged."""
     import plotly.graph_objects as go
 
     steps, rates, _ = thinned(*series(curves, "lr"))
@@ -61,7 +61,7 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
 
 
 def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure:
-    """Counts of true (rows) by predicted label (columns); colour is the share of the row."""
+    """Return a heat map of counts by true (rows) and predicted label (columns); the colour is the share of the row."""
     import plotly.graph_objects as go
 
     names = [html.escape(label) for label in labels]  # plotly renders a little HTML in texts
@@ -73,7 +73,7 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
             x=names,
             y=names,
             text=matrix,
-            texttemplate="%{text}" if len(labels) <= MOST_COUNTS else None,
+            texttemplate="%{text}" if len(labels) <= MAX_COUNTS else None,
             hovertemplate=hover,
             zmin=0,
             zmax=1,
@@ -83,7 +83,7 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
             ygap=1,
         )
     )
-    few = len(labels) <= MOST_COUNTS
+    few = len(labels) <= MAX_COUNTS
     styled(figure, "Confusion matrix", "predicted", "true", 150 + (44 if few else 13) * min(len(labels), 100))
     axis = {"type": "category", "showgrid": False, "tickvals": names, "ticktext": ticks}
     figure.update_xaxes(showticklabels=few, **axis)  # many labels: the columns are in the order of the rows
@@ -92,24 +92,23 @@ def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the neighbours, weighted by a normal density of a fiftieth of the run as standard deviation.
+    """Return a Gaussian moving average with a standard deviation of a fiftieth of the run.
 
-    Centred, so it does not lag behind; at the ends the weights are those of the neighbours there are. Values
-    that are not finite are passed over.
+    Centred, so it does not lag behind; normalised at the ends. Non-finite values are ignored.
     """
     width = max(1.0, len(values) / 50)
     offsets = np.arange(-round(3 * width), round(3 * width) + 1)
     weights = np.exp(-0.5 * (offsets / width) ** 2)
-    known = np.isfinite(values)
+    is_finite = np.isfinite(values)
     start, stop = len(offsets) // 2, len(offsets) // 2 + len(values)
-    total = np.convolve(np.where(known, values, 0.0), weights)[start:stop]
+    total = np.convolve(np.where(is_finite, values, 0.0), weights)[start:stop]
     with np.errstate(invalid="ignore"):
-        return np.asarray(total / np.convolve(known, weights)[start:stop])
+        return np.asarray(total / np.convolve(is_finite, weights)[start:stop])
 
 
 def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """At most `MOST_POINTS` points, each the mean of so many neighbours (the third value)."""
-    together = -(-len(x) // MOST_POINTS) or 1
+    """Return at most `MAX_POINTS` points, each a mean of neighbours, and how many neighbours that is."""
+    together = -(-len(x) // MAX_POINTS) or 1
     starts = np.arange(0, len(x), together)
     if together == 1:
         return x, y, 1
@@ -118,19 +117,19 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.
 
 
 def to_html(figure: go.Figure, name: str) -> str:
-    """The figure as a `<div>` with its script, without plotly.js; `name` is its id in the page."""
+    """Return the figure as a `<div>` with its script, without plotly.js; `name` is its id in the page."""
     import plotly.io
 
     return str(plotly.io.to_html(figure, config=CONFIG, full_html=False, include_plotlyjs=False, div_id=name))
 
 
 def logged(curves: Curves) -> list[str]:
-    """The names of all that was logged."""
+    """Return the names of all logged values."""
     return sorted(curves.logged() if isinstance(curves, Rows) else {name for row in curves for name in row})
 
 
 def series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values of the rows that hold `name`."""
+    """Return steps and values of the rows that have `name`, `[points]` each."""
     if isinstance(curves, Rows):
         return curves.series(name)
     points = [(row.get("step", float(i)), row[name]) for i, row in enumerate(curves) if name in row]
@@ -139,18 +138,18 @@ def series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _over_steps(figure: go.Figure) -> go.Figure:
-    """Only whole steps on the axis, also of a very short run."""
+    """Label only whole steps on the axis, also for very short runs."""
     last = max(np.max(trace.x) for trace in figure.data)
     return figure.update_xaxes(dtick=1) if last <= 10 else figure
 
 
-def shortened(text: str, longest: int = LONGEST_TICK) -> str:
-    """The beginning of a long text."""
+def shortened(text: str, longest: int = MAX_TICK) -> str:
+    """Return `text` truncated to `longest` characters, with an ellipsis."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> go.Figure:
-    """Calm, transparent, sized by the page; colours of texts come from the page's style sheet."""
+    """Apply the common layout: transparent, sized by the page, text colours from the page's style sheet."""
     axis: dict[str, Any] = {"zeroline": False, "automargin": True, "gridcolor": "rgba(128,128,128,0.25)"}
     figure.update_layout(
         template="none",

@@ -1,8 +1,8 @@
-"""From plain values to report.html, report.md and report.json: what every report shares.
+"""Render plain values as report.html, report.md and report.json.
 
-report.html loads nothing: plotly.js, figures, styles and scripts are inside; a content security policy forbids the
-rest. Whatever comes from data or a model is escaped: in HTML by autoescape, in Markdown by `finalize`, in figures by
-plotly's own JSON.
+report.html loads nothing: it includes plotly.js, figures, styles and scripts, and a content security policy forbids
+everything else. Texts from data or a model are escaped: in HTML by autoescape, in Markdown by `finalize`, in figures by
+plotly's JSON.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def write_pages(
 ) -> Path:
     """Write report.html, report.md and report.json into `folder` and return the path of report.html.
 
-    The templates are `kind.html.j2` and `kind.md.j2` in the folder `templates` of a package, which may extend those
-    of this one. `values` are plain values; report.json holds them.
+    The templates are `kind.html.j2` and `kind.md.j2` in the folder `templates` of `package`; they may extend those of
+    this package. `values` are plain values, which are also written to report.json. Figures that are None are left out.
     """
     from plotly.offline import get_plotlyjs
 
@@ -48,7 +48,7 @@ def write_pages(
 
 
 def jsonable(value: Any) -> Any:
-    """Plain values as JSON has them: None for what is no finite number."""
+    """Return plain values as JSON can hold them; non-finite numbers become None."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
@@ -76,27 +76,22 @@ def _environment(package: str, **options: Any) -> jinja2.Environment:
         moment=moment,
         words=lambda name: str(name).replace("_", " "),
         sentence=sentence,
-        indented=_indented,
+        indented=lambda text: Markup("\n".join(f"    {line}" for line in text.splitlines())),  # Markdown code block
         title_of=lambda metric: words.TITLES.get(metric, metric),
     )
     return environment
 
 
 def _markdown(value: Any) -> Any:
-    """Data as one line of Markdown: markup and HTML in it are escaped; text marked safe passes."""
+    """Return data as one line of Markdown with escaped markup and HTML; text marked safe is unchanged."""
     if isinstance(value, Markup):
         return value
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN_MARKUP.sub(r"\\\g<0>", text)
 
 
-def _indented(text: str) -> Markup:
-    """Lines of a Markdown code block."""
-    return Markup("\n".join(f"    {line}" for line in text.splitlines()))
-
-
 def plain(value: Any) -> str:
-    """A value for a table cell: four significant digits, but whole numbers in full; – for nothing."""
+    """Return a value as text for a table cell: four significant digits, whole numbers in full, – for None."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):
@@ -107,19 +102,19 @@ def plain(value: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """`text` with a capital letter and one full stop."""
+    """Return `text` with a capital letter and one full stop."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def is_branch(value: Any) -> bool:
-    """Whether nested facts need a heading and a table of their own: a mapping, or a list of mappings."""
+    """Return whether nested facts need their own heading and table: a mapping, or a list of mappings."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, dict) for item in value)
     return isinstance(value, dict) and bool(value)
 
 
 def is_grid(value: Any) -> bool:
-    """Whether nested facts are best read as a table: mappings of plain values, under two names or more."""
+    """Return whether nested facts form a table with columns: at least two mappings of plain values."""
     columns = list(value.values()) if isinstance(value, dict) else []
     return len(columns) > 1 and all(
         isinstance(column, dict) and not any(isinstance(item, dict) for item in column.values()) for column in columns
@@ -127,7 +122,7 @@ def is_grid(value: Any) -> bool:
 
 
 def moment(time: Any) -> str | None:
-    """An ISO 8601 time as `2026-11-22 08:00:05 UTC`; anything else as it is."""
+    """Return an ISO 8601 time as `2026-11-22 08:00:05 UTC`; any other value as text."""
     try:
         return f"{datetime.fromisoformat(str(time)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     except ValueError:

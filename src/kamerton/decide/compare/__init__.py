@@ -1,1 +1,1 @@
-"""Two or more score tables compared: sides, differences with their tests, slices, gate."""
+"""Comparison of score tables: configurations, differences with their tests, slices, gate."""

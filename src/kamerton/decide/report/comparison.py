@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton import words
 from kamerton.decide.compare import comparison as compare
-from kamerton.decide.compare.comparison import Comparison, Slice
+from kamerton.decide.compare.comparison import Comparison
 from kamerton.decide.compare.words import verdict_word
 from kamerton.decide.report import interval_charts
 from kamerton.decide.report.interval_charts import Mark
@@ -23,26 +23,28 @@ from kamerton.report.pages import moment, write_pages
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MOST_SLICES = 40  # rows of a slice figure
-FIRST = ("accuracy", "f1", "exact_match", "loss")  # the metrics worth a figure, most telling first
-MOST_FIGURES = 2
-LONGEST_TITLE = 30
+MAX_SLICES = 40  # rows of a slice figure
+MAIN_METRICS = ("accuracy", "f1", "exact_match", "loss")  # metrics that get a figure, most informative first
+MAX_FIGURES = 2
+MAX_TITLE = 30
 
 
 def write_comparison(folder: Path) -> Path:
-    """Write report.html, report.md and report.json beside the comparison.json in `folder`; the path of the first."""
+    """Write report.html, report.md and report.json beside the comparison.json in `folder`; return the first path."""
     comparison = compare.read(folder)
     return write_pages(folder, "kamerton.decide", "comparison", contents(comparison), figures(comparison))
 
 
 def contents(comparison: Comparison) -> dict[str, Any]:
-    """Everything the templates show, as plain values without secrets."""
+    """Return everything the templates show, as plain values without secrets."""
     values: dict[str, Any] = masked(asdict(comparison), prose=True)
-    for one in values["differences"]:
-        one["word"] = verdict_word(one["verdict"], one["difference"], one["low"], one["high"])
-    for one in values["slices"]:
-        low, high = one["difference_low"], one["difference_high"]
-        one["word"] = verdict_word(one["verdict"], one["difference"], low, high)
+    for row in values["differences"]:
+        row["word"] = verdict_word(row["verdict"], row["difference"], row["low"], row["high"])
+    for row in values["slices"]:
+        row["word"] = verdict_word(row["verdict"], row["difference"], row["difference_low"], row["difference_high"])
+    confusions = [pair | {"change": pair["count"] - pair["baseline_count"]} for pair in values["confusions"]]
+    metrics = list(dict.fromkeys(name for side in comparison.sides for name in side.metrics))
+    titled = [name for name in words.TITLES if name in metrics]
     headline, tone = _headline(comparison)
     return {
         "title": comparison.name,
@@ -51,90 +53,94 @@ def contents(comparison: Comparison) -> dict[str, Any]:
         "tone": tone,
         "key_facts": _key_facts(comparison),
         "comparison": values,
-        "metrics": _metrics(comparison),
+        "metrics": [*titled, *(name for name in metrics if name not in titled)],
         "main_metric": main_metric(comparison),
         "gate_passed": None if comparison.gate is None else comparison.gate.passed,
-        "most_slices": MOST_SLICES,
+        "most_slices": MAX_SLICES,
         "has_seeds": any(len(side.runs) > 1 for side in comparison.sides),
-        "confusions": _confusions(values["confusions"]),
-        "changed": [_browsed(one) for one in values["changed"]],
+        "confusions": confusions,
+        "changed": [_browsed(changed) for changed in values["changed"]],
     }
 
 
 def main_metric(comparison: Comparison) -> str | None:
-    """The metric that the verdict is about."""
-    known = [difference.metric for difference in comparison.differences]
-    return next((name for name in FIRST if name in known), known[0] if known else None)
+    """Return the metric that the verdict is about."""
+    available = [difference.metric for difference in comparison.differences]
+    return next((name for name in MAIN_METRICS if name in available), available[0] if available else None)
 
 
 def figures(comparison: Comparison) -> dict[str, go.Figure | None]:
-    """Differences of the most telling metrics, and slices of each candidate in the first of them."""
-    known = [name for name in FIRST if any(one.metric == name for one in comparison.differences)]
-    drawn: dict[str, go.Figure | None] = {
-        f"difference-{name}": _difference_figure(comparison, name) for name in known[:MOST_FIGURES]
-    }
-    for number, side in enumerate(comparison.candidates):
-        drawn[f"slices-{number}"] = _slice_figure(comparison, side.name)
+    """Return figures of the main metrics' differences, and of each candidate's slices in the first of them."""
+    available = {difference.metric for difference in comparison.differences}
+    shown = [name for name in MAIN_METRICS if name in available][:MAX_FIGURES]
+    drawn = {f"difference-{name}": _difference_figure(comparison, name) for name in shown}
+    for number, candidate in enumerate(comparison.candidates):
+        drawn[f"slices-{number}"] = _slice_figure(comparison, candidate.name)
     return drawn
 
 
 def _difference_figure(comparison: Comparison, metric: str) -> go.Figure | None:
+    differences = [each for each in comparison.differences if each.metric == metric]
     marks = [
-        Mark(one.candidate, one.difference, one.low, one.high, one.verdict, _said(one.difference, one.low, one.high))
-        for one in comparison.differences
-        if one.metric == metric and one.difference is not None
+        Mark(
+            each.candidate,
+            each.difference,
+            each.low,
+            each.high,
+            each.verdict,
+            _hover(each.difference, each.low, each.high),
+        )
+        for each in differences
+        if each.difference is not None
     ]
-    title = f"{words.TITLES.get(metric, metric)} against {shortened(comparison.baseline.name, LONGEST_TITLE)}"
-    lower = any(one.lower_is_better for one in comparison.differences if one.metric == metric)
+    title = f"{words.TITLES.get(metric, metric)} against {shortened(comparison.baseline.name, MAX_TITLE)}"
+    lower = any(each.lower_is_better for each in differences)
     return interval_charts.differences(marks, title, "difference (lower is better)" if lower else "difference")
 
 
 def _slice_figure(comparison: Comparison, candidate: str) -> go.Figure | None:
-    slices = [one for one in comparison.slices if one.candidate == candidate and one.difference is not None]
+    slices = [part for part in comparison.slices if part.candidate == candidate and part.difference is not None]
     if not slices:
         return None
     metric = main_metric(comparison)
-    metric = metric if any(one.metric == metric for one in slices) else slices[0].metric
+    metric = metric if any(part.metric == metric for part in slices) else slices[0].metric
+    slices = [part for part in slices if part.metric == metric]
+    rank = {"worse": 0, "better": 1}
+    by_importance = sorted(slices, key=lambda part: (rank.get(part.verdict, 2), -abs(part.difference or 0.0)))
+    shown = {id(part) for part in by_importance[:MAX_SLICES]}
     marks = [
         Mark(
-            f"{one.field.replace('_', ' ')} = {one.group} ({one.examples:,})",
-            float(one.difference or 0.0),
-            one.difference_low,
-            one.difference_high,
-            one.verdict,
-            _said(one.difference, one.difference_low, one.difference_high),
+            f"{part.field.replace('_', ' ')} = {part.group} ({part.examples:,})",
+            float(part.difference or 0.0),
+            part.difference_low,
+            part.difference_high,
+            part.verdict,
+            _hover(part.difference, part.difference_low, part.difference_high),
         )
-        for one in _telling([one for one in slices if one.metric == metric])
+        for part in slices
+        if id(part) in shown
     ]
-    title = f"{words.TITLES.get(metric or '', metric)}: {shortened(candidate, LONGEST_TITLE)}"
+    title = f"{words.TITLES.get(metric or '', metric)}: {shortened(candidate, MAX_TITLE)}"
     return interval_charts.differences(marks, title, "difference")
 
 
-def _telling(slices: list[Slice]) -> list[Slice]:
-    """The slices that are shown, in their order: those that are worse or better first, then the largest differences."""
-    rank = {"worse": 0, "better": 1}
-    order = sorted(slices, key=lambda one: (rank.get(one.verdict, 2), -abs(one.difference or 0.0)))
-    shown = {id(one) for one in order[:MOST_SLICES]}
-    return [one for one in slices if id(one) in shown]
-
-
-def _said(difference: float | None, low: float | None, high: float | None) -> str:
+def _hover(difference: float | None, low: float | None, high: float | None) -> str:
     bounds = "" if low is None or high is None else words.bounds_text((low, high))
     return "–" if difference is None else words.signed(difference) + bounds
 
 
 def _headline(comparison: Comparison) -> tuple[str, str]:
-    """The verdict of the first candidate, or how many are better; and the tone: good, bad or open."""
+    """Return the verdict of a single candidate or the number by verdict, and the tone: good, bad or open."""
     if comparison.gate is not None and not comparison.gate.passed:
         return "The regression gate failed.", "bad"
-    said = list(comparison.verdicts.values())
+    verdicts = list(comparison.verdicts.values())
     metric = main_metric(comparison)
-    counts = Counter(one.verdict for one in comparison.differences if one.metric == metric)
+    counts = Counter(difference.verdict for difference in comparison.differences if difference.metric == metric)
     tone = "good" if counts["better"] and not counts["worse"] else "bad" if counts["worse"] else "open"
-    if len(said) == 1:
-        return said[0], tone
-    words = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no difference was computed"
-    return f"{len(comparison.candidates)} candidates against {comparison.baseline.name}: {words}.", tone
+    if len(verdicts) == 1:
+        return verdicts[0], tone
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no difference was computed"
+    return f"{len(comparison.candidates)} candidates against {comparison.baseline.name}: {summary}.", tone
 
 
 def _key_facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -149,22 +155,11 @@ def _key_facts(comparison: Comparison) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _metrics(comparison: Comparison) -> list[str]:
-    """Every metric of any side, those with a title first and in their order."""
-    found = list(dict.fromkeys(name for side in comparison.sides for name in side.metrics))
-    known = [name for name in words.TITLES if name in found]
-    return [*known, *(name for name in found if name not in known)]
-
-
-def _confusions(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [pair | {"change": pair["count"] - pair["baseline_count"]} for pair in pairs]
-
-
 def _browsed(changed: dict[str, Any]) -> dict[str, Any]:
-    """The examples of one candidate as one list to look through, each with what happened to it."""
-    known = {"broken": False, "fixed": True}
-    rows = [row | {"right": right, "change": what} for what, right in known.items() for row in changed[what]]
-    seen = {row["example_id"] for row in rows}
-    moved = [row for row in changed["moved"] if row["example_id"] not in seen]
+    """Return the changed examples of a candidate as one list of rows, each with its kind of change."""
+    rows = [row | {"right": False, "change": "broken"} for row in changed["broken"]]
+    rows += [row | {"right": True, "change": "fixed"} for row in changed["fixed"]]
+    listed = {row["example_id"] for row in rows}
+    moved = [row for row in changed["moved"] if row["example_id"] not in listed]
     rows += [row | {"right": row["answer"] == row["target"], "change": "moved"} for row in moved]
     return {key: changed[key] for key in ("candidate", "fixed_count", "broken_count")} | {"rows": rows}

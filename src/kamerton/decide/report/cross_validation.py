@@ -1,4 +1,4 @@
-"""The report of a cross-validation: mean and spread over folds, and every example scored by a model that never saw it.
+"""The report of a cross-validation: mean and spread over folds, and metrics of all out-of-fold predictions.
 
 directory ──▶ RunFiles, cross_validation.json ──▶ contents (plain values) ──▶ report.html, report.md, report.json
 """
@@ -20,9 +20,9 @@ OUT_OF_FOLD = "out_of_fold"
 
 
 def write_cross_report(folder: Path, *, state: str | None = None) -> Path:
-    """Write report.html, report.md and report.json into a cross-validation's directory; the path of the first.
+    """Write report.html, report.md and report.json into a cross-validation's directory; return the path of the first.
 
-    `state` is its state where its record does not say so yet. What is missing is said in the report.
+    `state` replaces the recorded state, if the record is not up to date yet. The report names missing files.
     """
     run = read_run(folder, OUT_OF_FOLD)
     run.record.update({} if state is None else {"state": state})
@@ -34,7 +34,7 @@ def write_cross_report(folder: Path, *, state: str | None = None) -> Path:
 
 
 def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
-    """Everything the templates show, as plain values."""
+    """Return everything the templates show, as plain values."""
     rows, remarks = verdict.metric_table(run)
     rows = [row | {"spread": summary["spread"].get(row["name"])} for row in rows]
     return {
@@ -46,7 +46,7 @@ def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """cross_validation.json of a directory; one without folds where it is not there or damaged."""
+    """Read cross_validation.json; return a summary without folds if it is missing or damaged."""
     try:
         return dict(json.loads((folder / FILE).read_text("utf-8")))
     except (OSError, ValueError):
@@ -54,10 +54,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, str]:
-    known = {row["name"]: row for row in rows if row["spread"]}
-    row = known.get("accuracy") or known.get("loss")
+    by_name = {row["name"]: row for row in rows if row["spread"]}
+    row = by_name.get("accuracy") or by_name.get("loss")
     if row is None:
-        return "Not every fold is done, so nothing can be said about the whole.", "open"
+        return "Not every fold is done, so there is no result yet.", "open"
     spread, count = row["spread"], len(summary["folds"])
     text = f"{row['title']} {words.number(spread['mean'])} ± {words.number(spread['deviation'])} over {count} folds"
     text += f", 95 % interval of the mean{words.bounds_text(spread)}"

@@ -1,4 +1,4 @@
-"""Cross-validation in numbers: the mean over folds, their spread, and an interval that knows that folds overlap."""
+"""Mean, standard deviation and interval of a metric over folds; the interval allows for overlapping training sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHOD = (
     "approximation for folds, whose variance no estimate is unbiased for (Bengio and Grandvalet, JMLR 5, 2004)."
 )
 LEVEL = 0.95
-_BOUNDS = {  # what a metric can be; one of a user's own can be anything
+_BOUNDS = {  # possible values of a metric; custom metrics are unbounded
     **dict.fromkeys(("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "ece"), (0.0, 1.0)),
     **dict.fromkeys(("token_accuracy", "exact_match", "normalised_match", "rouge1", "rouge2", "rougeL"), (0.0, 1.0)),
     **dict.fromkeys(("bleu", "chrf"), (0.0, 100.0)),
@@ -24,7 +24,7 @@ _BOUNDS = {  # what a metric can be; one of a user's own can be anything
 
 
 class Spread(TypedDict):
-    """One metric over folds: its value in each, mean, standard deviation (n - 1), and the interval of the mean."""
+    """One metric over folds: values by fold, mean, standard deviation (n - 1), and the interval of the mean."""
 
     values: list[float]
     mean: float
@@ -34,24 +34,21 @@ class Spread(TypedDict):
 
 
 def spreads(metrics: Sequence[Mapping[str, float | None]], train: int, test: int) -> dict[str, Spread]:
-    """The spread of every metric that all folds have; `train` and `test` are how many examples a fold has of each.
+    """Return the spread of every metric that all folds have; `train` and `test` are the numbers of examples of a fold.
 
-    The interval is `METHOD`'s at 95 %, cut at the bounds of the metric.
+    The interval follows `METHOD` at 95 %, clipped to the possible values of the metric.
     """
-    found = {}
-    for name in metrics[0]:
-        values = [fold.get(name) for fold in metrics]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values) > 1:
-            found[name] = _spread(name, known, test / train)
-    return found
-
-
-def _spread(name: str, values: list[float], ratio: float) -> Spread:
     from scipy.stats import t  # type: ignore[import-untyped]
 
-    folds, mean, deviation = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(t.ppf((1 + LEVEL) / 2, folds - 1)) * deviation * math.sqrt(1 / folds + ratio)
-    least, most = _BOUNDS.get(name, (-math.inf, math.inf))
-    low, high = max(least, mean - half), min(most, mean + half)
-    return {"values": values, "mean": mean, "deviation": deviation, "low": low, "high": high}
+    result: dict[str, Spread] = {}
+    folds = len(metrics)
+    for name in metrics[0]:
+        values = [value for fold in metrics if (value := fold.get(name)) is not None]
+        if len(values) < folds or folds < 2:
+            continue
+        mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+        half = float(t.ppf((1 + LEVEL) / 2, folds - 1)) * deviation * math.sqrt(1 / folds + test / train)
+        smallest, largest = _BOUNDS.get(name, (-math.inf, math.inf))
+        low, high = max(smallest, mean - half), min(largest, mean + half)
+        result[name] = {"values": values, "mean": mean, "deviation": deviation, "low": low, "high": high}
+    return result

@@ -15,15 +15,15 @@ from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# A contrast of at least 3:1 on both pages.
+# Contrast of at least 3:1 on the light and the dark page.
 COLOURS = {"better": "#1f9254", "worse": "#d6453c"}
 OPEN = "#7d838c"
-LONGEST_NAME = 26
+MAX_NAME = 26
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One row of a figure: a value with its interval (None: none), a colour by verdict, and what hovering says."""
+    """One row of a figure: a value with its interval, the verdict that sets its colour, and the hover text."""
 
     name: str
     value: float
@@ -34,7 +34,7 @@ class Mark:
 
 
 def differences(marks: Sequence[Mark], title: str, x: str) -> go.Figure | None:
-    """Differences as points with intervals, one row each, around the line of no difference; None without any."""
+    """Draw differences as points with intervals, one row each; None if there are none."""
     import plotly.graph_objects as go
 
     if not marks:
@@ -43,12 +43,12 @@ def differences(marks: Sequence[Mark], title: str, x: str) -> go.Figure | None:
     rows = list(range(len(marks)))  # names may repeat
     verdicts = dict.fromkeys(mark.verdict for mark in marks)
     for verdict in verdicts:
-        own = [row for row in rows if marks[row].verdict == verdict]
-        chosen = [marks[row] for row in own]
+        positions = [row for row in rows if marks[row].verdict == verdict]
+        chosen = [marks[row] for row in positions]
         colour = COLOURS.get(verdict, OPEN)
         figure.add_scatter(
             x=[mark.value for mark in chosen],
-            y=own,
+            y=positions,
             name=html.escape(verdict),
             mode="markers",
             marker={"size": 9, "color": colour},
@@ -66,7 +66,7 @@ def differences(marks: Sequence[Mark], title: str, x: str) -> go.Figure | None:
         )
     styled(figure, html.escape(title), x, "", 110 + 30 * len(marks))
     figure.add_vline(x=0, line={"color": OPEN, "width": 1, "dash": "dot"})
-    names = [html.escape(shortened(mark.name, LONGEST_NAME)) for mark in marks]
+    names = [html.escape(shortened(mark.name, MAX_NAME)) for mark in marks]
     figure.update_yaxes(
         tickvals=rows, ticktext=names, tickfont={"size": 11}, range=[len(marks) - 0.4, -0.6], showgrid=False
     )
@@ -75,9 +75,9 @@ def differences(marks: Sequence[Mark], title: str, x: str) -> go.Figure | None:
 
 
 def folds(spread: dict[str, Spread], names: dict[str, str]) -> go.Figure | None:
-    """The metrics in `names` (their titles; two at most) of every fold as points, with lines for their means.
+    """Draw the metrics in `names` (title by metric; at most two) of every fold as points, their means as lines.
 
-    The band is the interval of the first one's mean. None where no fold has any of them.
+    The band is the interval of the first metric's mean. None if no metric is available.
     """
     import plotly.graph_objects as go
 
@@ -87,21 +87,18 @@ def folds(spread: dict[str, Spread], names: dict[str, str]) -> go.Figure | None:
     figure, count = go.Figure(), len(shown[0][1]["values"])
     ends = [-0.4, count - 0.6]
     band = {"x": [*ends, *ends[::-1]], "y": [shown[0][1]["low"]] * 2 + [shown[0][1]["high"]] * 2}
-    figure.add_scatter(**band, fill="toself", mode="none", fillcolor=_faint(BLUE), hoverinfo="skip", showlegend=False)
-    for (title, one), colour in zip(shown, (BLUE, ORANGE), strict=False):
-        mean = {"x": ends, "y": [one["mean"]] * 2, "mode": "lines", "line": {"color": colour, "width": 1.5}}
+    red, green, blue = (int(BLUE[at : at + 2], 16) for at in (1, 3, 5))
+    faint = f"rgba({red},{green},{blue},0.13)"
+    figure.add_scatter(**band, fill="toself", mode="none", fillcolor=faint, hoverinfo="skip", showlegend=False)
+    for (title, metric), colour in zip(shown, (BLUE, ORANGE), strict=False):
+        mean = {"x": ends, "y": [metric["mean"]] * 2, "mode": "lines", "line": {"color": colour, "width": 1.5}}
         figure.add_scatter(**mean, showlegend=False, hoverinfo="skip")
-        points = {"x": list(range(count)), "y": one["values"], "mode": "markers", "name": title}
+        points = {"x": list(range(count)), "y": metric["values"], "mode": "markers", "name": title}
         figure.add_scatter(**points, marker={"size": 10, "color": colour}, hovertemplate="fold %{x}: %{y:.4f}")
     styled(figure, " and ".join(title for title, _ in shown), "fold", "", 320)
     figure.update_xaxes(tickvals=list(range(count)), range=[-0.5, count - 0.5], showgrid=False)
     figure.update_layout(showlegend=len(shown) > 1)
     return figure
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.13)"
 
 
 def _beyond(high: float | None, low: float | None) -> float:

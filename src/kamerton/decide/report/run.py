@@ -1,8 +1,8 @@
-"""The report of one run: everything a reader needs to judge it, in one HTML file, as Markdown and as JSON.
+"""The report of one run as a single HTML file, as Markdown and as JSON.
 
     run directory ──▶ RunFiles ──▶ contents (plain values) ──▶ report.html, report.md, report.json
 
-Only the run directory is read, so a report can be written again at any time, and of a run that stopped early.
+Only the run directory is read, so a report can be rewritten at any time, also for a run that stopped early.
 """
 
 from __future__ import annotations
@@ -45,22 +45,31 @@ STATES = {
 def write_report(run_dir: Path, *, state: str | None = None) -> Path:
     """Write `report.html`, `report.md` and `report.json` into the run directory and return the path of the first.
 
-    `state` is the run's state where its record does not say so yet. A missing or damaged part of the run directory
-    becomes a sentence in the report. The same run directory gives the same report. Raises `UserError` when `run_dir`
-    is not a directory.
+    `state` replaces the recorded state, if the record is not up to date yet. The report names missing or damaged files.
+    The same run directory gives the same report. Raises `UserError` if `run_dir` is not a directory.
     """
     run = read_run(run_dir)
     run.record.update({} if state is None else {"state": state})
-    return write_pages(run_dir, "kamerton.decide", "run", contents(run), _figures(run))
+    figures = {
+        "loss": charts.loss_curves(run.curves),
+        "learning_rate": charts.learning_rate_curve(run.curves),
+        "confusion": confusion_figure(run.tuned),
+    }
+    return write_pages(run_dir, "kamerton.decide", "run", contents(run), figures)
 
 
 def contents(run: RunFiles) -> dict[str, Any]:
-    """Everything the templates show, as plain values."""
+    """Return everything the templates show, as plain values."""
     rows, remarks = verdict.metric_table(run)
+    metrics = run.record.get("metrics") or {}
     return {
         **common_contents(run, rows, remarks, verdict.headline(run, rows)),
         "comparison": verdict.comparison(run, rows),
-        "splits": _splits(run),
+        "splits": {
+            split: {words.title(name): value for name, value in metrics[split].items()}
+            for split in ("train", "validation", "best")
+            if metrics.get(split)
+        },
         "train_points": len(charts.series(run.curves, "train/loss")[0]),
         "logged": charts.logged(run.curves),
         "key_facts": _key_facts(run),
@@ -70,11 +79,11 @@ def contents(run: RunFiles) -> dict[str, Any]:
 def common_contents(
     run: RunFiles, rows: list[verdict.Row], remarks: list[str], headline: tuple[str, str]
 ) -> dict[str, Any]:
-    """What the reports of a run and of a cross-validation both show; `headline` is a sentence and its tone."""
+    """Return what the reports of runs and of cross-validations share; `headline` is a sentence and its tone."""
     return {
         "run": {"absent": run.absent, "events": run.events},
         "record": run.record,
-        "data": _told(run.record.get("data")),
+        "data": _without_empty(run.record.get("data")),
         "title": title_of(run),
         "state": state_sentence(run),
         "headline": headline[0],
@@ -87,21 +96,22 @@ def common_contents(
         "classes": class_table(run),
         "examples": example_lists(run),
         **configuration(run),
-        "many_labels": charts.MOST_COUNTS,
+        "many_labels": charts.MAX_COUNTS,
     }
 
 
-def _told(value: Any) -> Any:
-    """What was recorded without what is empty; of the folds only a cross-validation has something to tell."""
+def _without_empty(value: Any) -> Any:
+    """Return a nested value without empty entries, and without fold settings if there are no folds."""
     if not isinstance(value, dict):
         return value
-    plain = {"folds", "fold", "held_out"} if "folds" in value and value["folds"] is None else set()
-    told = {key: _told(inner) for key, inner in value.items() if key not in plain}
-    return {key: inner for key, inner in told.items() if inner not in (None, {}, [])}
+    no_folds = "folds" in value and value["folds"] is None
+    dropped = {"folds", "fold", "held_out"} if no_folds else set()
+    kept = {key: _without_empty(inner) for key, inner in value.items() if key not in dropped}
+    return {key: inner for key, inner in kept.items() if inner not in (None, {}, [])}
 
 
 def configuration(run: RunFiles) -> dict[str, str | None]:
-    """The command and the resolved configuration as texts; None where they are unknown."""
+    """Return the command and the resolved configuration as texts; None if unknown."""
     return {
         "command": None if "overrides.yaml" in run.absent else command_line("train", *run.overrides),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
@@ -109,7 +119,7 @@ def configuration(run: RunFiles) -> dict[str, str | None]:
 
 
 def title_of(run: RunFiles) -> str:
-    """The experiment and the run; of a fold also whose it is."""
+    """Return the experiment and the run; for a fold also its cross-validation."""
     path, record = run.path.resolve(), run.record
     name = record.get("run_id") or path.name
     name = f"{record['parent']} · fold {name}" if record.get("parent") and "fold" in record else name
@@ -117,41 +127,45 @@ def title_of(run: RunFiles) -> str:
 
 
 def state_sentence(run: RunFiles) -> str | None:
-    """A sentence about a run that did not simply succeed."""
+    """Return a sentence about the state of a run; None if it succeeded."""
     record = run.record
     state = record.get("state")
     if state == "succeeded":
         return None
     if state is None:
-        reason = run.absent.get("run.json", "the file run.json names no state")
+        reason = run.absent.get("run.json", "the file run.json has no state")
         return f"{sentence(reason)} So it is unknown how the run ended."
     progress, error = record.get("progress") or {}, record.get("error") or {}
     text = f"This run {STATES.get(state, f'is in the state {state}')}"
     if progress.get("step") is not None:
         text += f", at step {progress['step']:,} of {progress.get('steps') or '?'}"
     reason = f": {error['message']}" if error.get("message") else ""
-    return f"{text}{reason}. What follows is what it wrote until then."
+    return f"{text}{reason}. This report covers what it wrote until then."
 
 
 def remarks_on_training(run: RunFiles) -> list[str]:
-    """That it ended before its last step, and that it changed nothing."""
-    early = early_ending(run.record.get("ended")) if run.record.get("state") != "cancelled" else None  # said already
-    dead = [str(event.get("message")) for event in run.events if event.get("code") == "nothing-learnt"]
-    return [sentence(text) for text in (early, *dead[-1:]) if text]
+    """Return remarks on a training that stopped before its last step, or did not change the model."""
+    was_cancelled = run.record.get("state") == "cancelled"  # the state sentence reports it
+    early = None if was_cancelled else early_ending(run.record.get("ended"))
+    unchanged = [str(event.get("message")) for event in run.events if event.get("code") == "nothing-learnt"]
+    return [sentence(text) for text in (early, *unchanged[-1:]) if text]
 
 
 def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
-    """The facts under the headline."""
+    """Return the facts under the headline: name and value."""
     record = run.record
     model, progress, git = (record.get(name) or {} for name in ("model", "progress", "git"))
     speed, times = record.get("throughput") or {}, record.get("times") or {}
-    trained, whole = model.get("trainable_parameters"), model.get("parameters")
+    trainable, parameters = model.get("trainable_parameters"), model.get("parameters")
+    share = f" ({trainable / parameters:.2%})" if trainable and parameters else ""
+    step, steps = progress.get("step"), progress.get("steps")
+    is_complete = step is None or steps is None or step == steps
     commit, changes = str(git.get("commit") or "")[:12], " + changes" if git.get("dirty") else ""
     facts = {
         "model": model.get("name"),
-        "parameters": plain(whole),
-        "trained": f"{plain(trained)} ({trained / whole:.2%})" if trained and whole else plain(trained),
-        "steps": _steps(progress),
+        "parameters": plain(parameters),
+        "trained": f"{plain(trainable)}{share}",
+        "steps": plain(step) if is_complete else f"{plain(step)} of {plain(steps)}",
         "epochs": plain(progress.get("epoch")),
         "duration": elapsed(times.get("started"), times.get("finished")),
         "speed": f"{plain(speed['tokens_per_s'])} tokens/s" if speed.get("tokens_per_s") else None,
@@ -163,14 +177,8 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
 
 
-def _steps(progress: dict[str, Any]) -> str:
-    """Those that were made, and of how many where that were not all."""
-    step, steps = progress.get("step"), progress.get("steps")
-    return plain(step) if step is None or step == steps or steps is None else f"{plain(step)} of {plain(steps)}"
-
-
 def _hosted_facts(hosted: dict[str, Any]) -> dict[str, str | None]:
-    """What is known of a job at an endpoint."""
+    """Return the facts of a hosted fine-tuning job."""
     spent = hosted.get("training_dollars")
     return {
         "tuned model": hosted.get("fine_tuned_model"),
@@ -181,15 +189,8 @@ def _hosted_facts(hosted: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _splits(run: RunFiles) -> dict[str, dict[str, float]]:
-    """The metrics of training and validation as run.json has them, by split."""
-    metrics = run.record.get("metrics") or {}
-    named = {name: metrics[name] for name in ("train", "validation", "best") if metrics.get(name)}
-    return {name: {words.title(key): value for key, value in values.items()} for name, values in named.items()}
-
-
 def class_table(run: RunFiles) -> dict[str, Any]:
-    """The per-class table and the most frequent confusions, or why there are none."""
+    """Return the per-class table and the most frequent confusions, or the reason why they are `absent`."""
     if run.tuned is None:
         return {"absent": sentence(run.no_scores)}
     if not is_labelled(run.tuned):
@@ -203,10 +204,10 @@ def class_table(run: RunFiles) -> dict[str, Any]:
 
 
 def example_lists(run: RunFiles) -> dict[str, Any]:
-    """Worst examples and changes against the base model, or why there are none."""
+    """Return the worst examples and the changes against the base model, or the reasons why they are absent."""
     if run.tuned is None:
         return {"absent": sentence(run.no_scores)}
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "wrong": int((~is_right(run.tuned)).sum()),
         "total": run.tuned.num_rows,
         "worst": worst(run.tuned),
@@ -214,35 +215,26 @@ def example_lists(run: RunFiles) -> dict[str, Any]:
     }
     if run.base is None:
         reason = sentence(run.absent["scores/base.parquet"])
-        return found | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
+        return values | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
     try:
         base, tuned = joined(run.base, run.tuned)
     except UserError:
         reason = "The two score tables do not hold the same examples."
-        return found | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
-    return found | changed(base, tuned) | {"browsed": browsed(base, tuned)}
-
-
-def _figures(run: RunFiles) -> dict[str, go.Figure | None]:
-    """Every figure that the run has data for."""
-    return {
-        "loss": charts.loss_curves(run.curves),
-        "learning_rate": charts.learning_rate_curve(run.curves),
-        "confusion": confusion_figure(run.tuned),
-    }
+        return values | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
+    return values | changed(base, tuned) | {"browsed": browsed(base, tuned)}
 
 
 def confusion_figure(table: pa.Table | None) -> go.Figure | None:
-    """The confusion matrix of a score table with labels."""
+    """Return the confusion matrix of a score table as a figure; None without labels."""
     if table is None or not is_labelled(table):
         return None
     return charts.confusion_heatmap(*confusion(table))
 
 
 def elapsed(start: Any, end: Any) -> str | None:
-    """Time between two ISO 8601 times, such as `4 min 12 s`."""
+    """Return the time between two ISO 8601 times, e.g. `4 min 12 s`; None if one is missing or malformed."""
     try:
-        passed = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
+        difference = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
     except (ValueError, TypeError):
         return None
-    return duration(passed.total_seconds())
+    return duration(difference.total_seconds())

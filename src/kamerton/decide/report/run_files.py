@@ -1,7 +1,7 @@
-"""A run directory as plain values: every file that is there, and for every other one why it is not.
+"""Read a run directory as plain values, and report why files are missing.
 
-Runs stop early and disks fill up, so nothing here raises for a missing or damaged file; the report says what
-is absent instead. Secrets are masked on the way in.
+Runs stop early and disks fill up, so missing or damaged files raise no error; the report names them instead. Secrets
+are masked on reading.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kamerton.score.table import read_scores
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What one run directory holds; `absent` says for each missing part (by file name) why it is missing.
+    """The contents of a run directory; `absent` has the reason for each missing or unreadable file, by file name.
 
     `baselines` are score tables by name (`kamerton.score.baselines`).
     """
@@ -46,14 +46,14 @@ class RunFiles:
 
     @property
     def no_scores(self) -> str:
-        """Why `tuned` is None."""
+        """The reason why `tuned` is None."""
         return self.absent.get(f"scores/{self.scored}.parquet", "")
 
 
 def read_run(path: Path, scored: str = "test") -> RunFiles:
-    """Everything the report needs from the run directory at `path`; raises `UserError` when there is none.
+    """Read what the report needs from the run directory at `path`; raises `UserError` if there is no such directory.
 
-    `scored` names the score table of the tuned model; of a cross-validation, that of all folds.
+    `scored` names the score table of the tuned model; a cross-validation has one of all folds.
     """
     if not path.is_dir():
         fault = Fault("run.not_found", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12")
@@ -70,7 +70,7 @@ def read_run(path: Path, scored: str = "test") -> RunFiles:
         except UserError as error:
             absent[name] = f"the file {name} cannot be read ({'; '.join(fault.message for fault in error.faults)})"
             return empty
-        except Exception as error:  # any damage to any file: the report goes on and says so
+        except Exception as error:  # any damage to any file: the report names it and continues
             absent[name] = f"the file {name} cannot be read ({type(error).__name__}: {error})"
             return empty
 
@@ -79,9 +79,12 @@ def read_run(path: Path, scored: str = "test") -> RunFiles:
         absent["events.jsonl"] = f"{torn} line{'s' if torn > 1 else ''} of events.jsonl cannot be read"
     return RunFiles(
         path=path,
-        record=masked(part("run.json", _mapping_json, {}), prose=True),
-        config=masked(part("config.yaml", _mapping_yaml, {})),
-        overrides=masked(part("overrides.yaml", _texts_yaml, []), prose=True),
+        record=masked(part("run.json", lambda file: dict(json.loads(file.read_text("utf-8"))), {}), prose=True),
+        config=masked(part("config.yaml", lambda file: dict(load_yaml(file.read_text("utf-8")) or {}), {})),
+        overrides=masked(
+            part("overrides.yaml", lambda file: [str(item) for item in load_yaml(file.read_text("utf-8")) or []], []),
+            prose=True,
+        ),
         events=masked(events, prose=True),
         curves=part("metrics.csv", _curves, []),
         tuned=part(f"scores/{scored}.parquet", read_scores, None),
@@ -97,20 +100,8 @@ def read_run(path: Path, scored: str = "test") -> RunFiles:
     )
 
 
-def _mapping_json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text("utf-8")))
-
-
-def _mapping_yaml(file: Path) -> dict[str, Any]:
-    return dict(load_yaml(file.read_text("utf-8")) or {})
-
-
-def _texts_yaml(file: Path) -> list[str]:
-    return [str(item) for item in load_yaml(file.read_text("utf-8")) or []]
-
-
 def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """The events, and how many lines are torn (a killed run may leave one)."""
+    """Return the events and the number of incomplete lines; a killed run may leave one."""
     events, torn = [], 0
     for line in filter(str.strip, file.read_text("utf-8", errors="replace").split("\n")):
         try:
@@ -121,8 +112,8 @@ def _events(file: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _curves(file: Path) -> Curves:
-    """The rows of metrics.csv with the cells that are filled with numbers."""
-    with suppress(ValueError):  # other cells are there, too
+    """Return the rows of metrics.csv with their numeric cells."""
+    with suppress(ValueError):  # some cells are not numbers
         if len(rows := read_table(file)):
             return rows
     with file.open(newline="", encoding="utf-8") as lines:

@@ -1,16 +1,16 @@
-// Sortable tables, filterable examples, printing. Without it everything can still be read.
+// Sortable tables, filterable examples, printing. Without scripts the page is still readable.
 "use strict";
 
 const numeric = text => {
-  const found = text.replaceAll("−", "-").replaceAll(",", "").match(/^[+-]?\d+(\.\d+)?(e[+-]?\d+)?/);
-  return found ? Number(found[0]) : null;
+  const match = text.replaceAll("−", "-").replaceAll(",", "").match(/^[+-]?\d+(\.\d+)?(e[+-]?\d+)?/);
+  return match ? Number(match[0]) : null;
 };
 
-function compareCells(one, other) {
-  const [a, b] = [numeric(one), numeric(other)];
+function compareCells(first, second) {
+  const [a, b] = [numeric(first), numeric(second)];
   if (a !== null && b !== null) return a - b;
-  if (a !== null || b !== null) return a !== null ? -1 : 1;  // what is no number comes after
-  return one.localeCompare(other);
+  if (a !== null || b !== null) return a !== null ? -1 : 1;  // numbers sort before texts
+  return first.localeCompare(second);
 }
 
 function sortBy(table, column) {
@@ -18,7 +18,7 @@ function sortBy(table, column) {
   const text = row => row.cells[column].dataset.value ?? row.cells[column].innerText.trim();
   const rows = [...body.rows], numbers = rows.some(row => numeric(text(row)) !== null);
   const before = heads[column].getAttribute("aria-sort");
-  const down = before ? before === "ascending" : numbers;  // numbers begin with the greatest
+  const down = before ? before === "ascending" : numbers;  // numbers start in descending order
   const order = (a, b) => (down ? -1 : 1) * compareCells(text(a), text(b));
   heads.forEach(head => head.removeAttribute("aria-sort"));
   heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
@@ -39,14 +39,14 @@ document.querySelectorAll("table.sortable").forEach(table => {
 document.querySelectorAll(".browser").forEach(part => {
   const form = part.querySelector("form"), rows = [...part.querySelectorAll(".examples > li")];
   const filter = () => {
-    const asked = Object.fromEntries(new FormData(form));
-    const words = (asked.text || "").toLowerCase();
-    const fits = row =>
+    const filters = Object.fromEntries(new FormData(form));
+    const words = (filters.text || "").toLowerCase();
+    const matches = row =>
       (!words || row.textContent.toLowerCase().includes(words)) &&
-      (!asked.kind || row.dataset.kind.split(" ").includes(asked.kind)) &&
-      (!asked.target || row.dataset.target === asked.target) &&
-      (!asked.answer || row.dataset.answer === asked.answer);
-    rows.forEach(row => { row.hidden = !fits(row); });
+      (!filters.kind || row.dataset.kind.split(" ").includes(filters.kind)) &&
+      (!filters.target || row.dataset.target === filters.target) &&
+      (!filters.answer || row.dataset.answer === filters.answer);
+    rows.forEach(row => { row.hidden = !matches(row); });
     const shown = rows.filter(row => !row.hidden).length;
     form.querySelector("output").textContent = `${shown} shown`;
   };
@@ -55,7 +55,7 @@ document.querySelectorAll(".browser").forEach(part => {
   filter();
 });
 
-// Paper has its own width, and nothing can be unfolded on it; the long list of examples stays folded.
+// For printing: use a fixed width and unfold everything but the long list of examples.
 const plots = change => document.querySelectorAll(".js-plotly-plot").forEach(plot => Plotly.relayout(plot, change));
 let closed = [];
 addEventListener("beforeprint", () => {
