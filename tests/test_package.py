@@ -56,14 +56,15 @@ def test_the_wheel_holds_every_configuration_file_and_the_type_marker(installed:
     assert not (installed / "tests").exists()
 
 
-def test_help_and_composition_import_nothing_heavy(tmp_path: Path) -> None:
+def test_help_composition_and_mistakes_import_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from kamerton.cli import main
 main(["--help"])
 main(["train", "--cfg", "job"])
-heavy = {"torch", "transformers", "pytorch_lightning", "peft", "torchmetrics", "pyarrow", "plotly", "wandb"}
+assert main(["train", "optimzer.lr=1"]) == 2
+heavy = {"torch", "transformers", "pytorch_lightning", "peft", "torchmetrics", "pyarrow", "plotly", "wandb", "sklearn", "rich"}
 loaded = heavy & sys.modules.keys()
 assert not loaded, loaded
 """

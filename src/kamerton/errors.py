@@ -6,7 +6,7 @@ and exits with 2. Nothing else in the package prints or exits for a user's mista
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -41,6 +41,31 @@ class Fault:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+class FaultCollector:
+    """Faults in the order in which they are found, each once; `report` is called with each new one.
+
+    Faults whose code is in `ignored` are dropped.
+    """
+
+    def __init__(self, report: Callable[[Fault], None] | None = None, ignored: Collection[str] = ()) -> None:
+        self.faults: list[Fault] = []
+        self._report = report
+        self._ignored = ignored
+
+    def add(self, *faults: Fault) -> None:
+        """Collect faults."""
+        for fault in faults:
+            if fault.code not in self._ignored and fault not in self.faults:
+                self.faults.append(fault)
+                if self._report is not None:
+                    self._report(fault)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any fault so far is more than a warning."""
+        return any(fault.severity == "error" for fault in self.faults)
 
 
 class UserError(Exception):

@@ -12,7 +12,11 @@ import os
 import re
 import sys
 import traceback
-from typing import Any, TextIO
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from kamerton.errors import Fault
 
 _NO_READER = (errno.EPIPE, errno.EIO)  # a closed pipe, a terminal that is gone
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1 but for tab and line feed
@@ -37,6 +41,28 @@ def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:
 def echo_traceback(error: BaseException) -> None:
     """Print the traceback of an exception, whose message may quote data."""
     echo("".join(traceback.format_exception(error)), err=True, end="")
+
+
+def print_fault(fault: Fault) -> None:
+    """Print a fault on standard error, with its place and its fix."""
+    echo(f"{fault.severity}: {fault}", err=True)
+
+
+def print_faults(faults: Iterable[Fault]) -> None:
+    """Print faults, errors first, and how many of which kind."""
+    ordered = sorted(faults, key=lambda fault: fault.severity)
+    for fault in ordered:
+        print_fault(fault)
+    print_counts(ordered)
+
+
+def print_counts(faults: Sequence[Fault], note: str = "") -> None:
+    """Print how many faults of which kind there are, nothing for none; after errors, `note` as well."""
+    numbers = {kind: sum(fault.severity == kind for fault in faults) for kind in ("error", "warning")}
+    words = [f"{number} {kind}{'s' if number != 1 else ''}" for kind, number in numbers.items() if number]
+    if words:
+        ending = f"; nothing was done{note}" if numbers["error"] else ""
+        echo(f"\n{', '.join(words)}{ending}", err=True)
 
 
 def outlive_reader() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kamerton.mask import mask_text
@@ -13,6 +15,17 @@ from kamerton.mask import mask_text
 def command_line(*words: str | Path) -> str:
     """`kamerton` with these words, as a shell reads them."""
     return shlex.join(["kamerton", *(mask_text(str(word)) for word in words)])
+
+
+@contextmanager
+def as_arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Set `sys.argv` as if `arguments` had been typed: Lightning starts ranks with it, and W&B records it."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | Path, *more: str) -> str:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.config.check import check_values, to_config
+from kamerton.config.check import check_values, to_config, validate
 from kamerton.config.compose import compose_values, conf_dir, force
 from kamerton.config.faults import check_overrides
 from kamerton.config.targets import check_targets
-from kamerton.score.options import check_evaluate
+from kamerton.score.options import EvaluateOptions, check_evaluate
 
 OPTIONS = {group.name: [file.stem for file in group.glob("*.yaml")] for group in conf_dir().iterdir() if group.is_dir()}
 
@@ -27,7 +27,7 @@ def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: 
     needed |= {"schedule_free": ["scheduler=constant"], "openai": ["model.name=x", "trainer.max_steps=-1"]}
     if group == "engine":
         values = compose_values([f"engine={option}", "model=tiny"], "evaluate")
-        assert check_evaluate(values) == []
+        assert validate(values, EvaluateOptions)[1] == check_evaluate(values) == []
         return
     values = compose_values([f"{group}={option}", *needed.get(option, [])])
     assert check_values(values) == []

@@ -23,7 +23,7 @@ from kamerton.config.compose import compose_config, config_loader, plain, resolv
 from kamerton.config.faults import check_overrides
 from kamerton.config.foreign import Setting, foreign_settings, leaves
 from kamerton.config.judged import Judged
-from kamerton.config.secrets import named
+from kamerton.config.secrets import unresolved
 from kamerton.config.trust import check_trust
 
 Tree = dict[str, Any]
@@ -95,7 +95,7 @@ def judge(tree: Tree, *overrides: str) -> list[str]:
         config = OmegaConf.merge(OmegaConf.masked_copy(_composed(*overrides), list(kept)), tree)
         hydra = resolved(config.hydra)
         del config["hydra"]
-        values, by_name = plain(config), named(config)
+        values, by_name = plain(config), unresolved(config)
     except OmegaConfBaseException:
         return ["config.compose"]
     settings = [Setting(path, value, "experiment/evil.yaml") for path, value in leaves(tree)]

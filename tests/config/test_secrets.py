@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kamerton.config.compose import plain
-from kamerton.config.secrets import named, writable
+from kamerton.config.secrets import redacted, unresolved
 
 
 def test_a_value_from_the_environment_stays_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_a_value_from_the_environment_stays_its_name(monkeypatch: pytest.MonkeyP
     )
     values = plain(config)
     assert values["a"]["url"] == "https://x/s3cret/y"
-    public = writable(values, named(config))
+    public = redacted(values, unresolved(config))
     assert public["a"] == {
         "key": "${oc.env:TOKEN}",
         "url": "https://x/${oc.env:TOKEN}/y",
@@ -34,9 +34,9 @@ def test_a_value_from_the_environment_stays_its_name(monkeypatch: pytest.MonkeyP
 
 
 def test_secret_looking_keys_are_masked() -> None:
-    public = writable({"logger": {"x": {"api_key": "abc", "project": "p"}}, "paths": {"outputs": "o"}}, {})
+    public = redacted({"logger": {"x": {"api_key": "abc", "project": "p"}}, "paths": {"outputs": "o"}}, {})
     assert public == {"logger": {"x": {"api_key": "•••", "project": "p"}}, "paths": {"outputs": "o"}}
 
 
 def test_the_name_of_a_secret_is_no_secret() -> None:
-    assert writable({"token": "abc"}, {"token": "${oc.env:TOKEN}"}) == {"token": "${oc.env:TOKEN}"}
+    assert redacted({"token": "abc"}, {"token": "${oc.env:TOKEN}"}) == {"token": "${oc.env:TOKEN}"}

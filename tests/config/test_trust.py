@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
-from kamerton.config.faults import check_overrides, untyped_faults
+from kamerton.config.faults import check_overrides
+from kamerton.config.judging import untyped_faults
 
 HARM = "_target_: os.system\n      command: touch {harm}\n"
 FILES = {
@@ -61,7 +62,7 @@ def test_a_file_cannot_have_code_run(kind: str, tmp_path: Path, capsys: pytest.C
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "evil.yaml").write_text("# @package _global_\n" + text.replace("{harm}", str(harm)))
     looked: list[object] = []
-    faults = check_overrides(["experiment=evil"], str(tmp_path), lambda values: looked.append(values) or [])  # type: ignore[func-returns-value]
+    faults = check_overrides(["experiment=evil"], str(tmp_path), lambda values, _: looked.append(values) or [])  # type: ignore[func-returns-value]
     assert looked == []  # a deeper look imports what is named
     assert [(fault.column, fault.file) for fault in faults] == [(column, "experiment/evil.yaml")]
     for flags in ([], *(OTHERWISE if kind in LOGGING else ())):

@@ -19,8 +19,8 @@ from kamerton.commands.compare import ROOT as COMPARE
 from kamerton.commands.runs import _parser as runs_parser
 from kamerton.commands.serve import _parser as serve_parser
 from kamerton.commands.serve import to_settings
-from kamerton.config.command import _flags
-from kamerton.config.faults import TRAIN, find_faults
+from kamerton.config.faults import TRAIN, check_overrides
+from kamerton.config.flags import parse_flags
 from kamerton.score.options import ROOT as EVALUATE
 
 ROOTS = {"train": TRAIN, "prepare": TRAIN, "evaluate": EVALUATE, "compare": COMPARE}
@@ -65,8 +65,8 @@ def _check_kamerton(words: Sequence[str]) -> None:
         at = rest.index("--show")
         rest = rest[:at] + rest[at + 2 :]
     root = ROOTS[name]
-    flags = _flags(rest, root.name)
-    faults = find_faults(flags.overrides, flags.config_dir, sweeps=flags.multirun, root=root)
+    flags = parse_flags(rest, root.name)
+    faults = check_overrides(flags.overrides, flags.config_dir, sweeps=flags.multirun, root=root)
     assert [str(fault) for fault in faults if fault.severity == "error"] == []
 
 

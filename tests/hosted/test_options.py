@@ -11,7 +11,7 @@ from kamerton.config.faults import check_overrides
 from kamerton.config.hosted import unused
 from kamerton.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.errors import UserError
-from kamerton.hosted.check import deep_faults
+from kamerton.hosted.check import preflight_faults
 from kamerton.jobs.config import checked, model_overrides
 
 HOSTED = ["model=openai", "model.name=gpt-3.5-turbo", "data=jsonl", "data.near_duplicates=null"]
@@ -81,7 +81,7 @@ def test_everything_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     file = tmp_path / "few.jsonl"
     file.write_text("".join(f'{{"prompt": "number {n}", "completion": "{n * n}"}}\n' for n in range(12)))
-    found = check_overrides([*HOSTED, "model.name=gpt-99", f"data.path={file}"], deeper=deep_faults)
+    found = check_overrides([*HOSTED, "model.name=gpt-99", f"data.path={file}"], preflight=preflight_faults)
     assert {"hosted.key", "hosted.few"} <= {fault.code for fault in found}
     assert "OPENAI_API_KEY" in next(fault.fix for fault in found if fault.code == "hosted.key")
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kamerton.config.command import Done, Point
+from kamerton.config.jobs import JobResult, SweepJob
 from kamerton.pipeline.sweep_table import print_sweep_table
 
 
 def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:
     console = Console(width=120, record=True)
     points = [
-        Point(("model=tiny", "seed=1"), Done(0.1, {"loss": 0.25, "accuracy": 0.9}, Path("outputs/x/r1"))),
-        Point(("model=tiny", "seed=2"), Done(0.1, {"loss": 0.5}, Path("outputs/x/r2"))),
-        Point(("model=tiny", "seed=3"), error="it broke", code=1),
+        SweepJob(("model=tiny", "seed=1"), JobResult(0.1, {"loss": 0.25, "accuracy": 0.9}, Path("outputs/x/r1"))),
+        SweepJob(("model=tiny", "seed=2"), JobResult(0.1, {"loss": 0.5}, Path("outputs/x/r2"))),
+        SweepJob(("model=tiny", "seed=3"), error="it broke", code=1),
     ]
     print_sweep_table(points, console)
     shown = console.export_text()

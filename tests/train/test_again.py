@@ -14,7 +14,7 @@ from kamerton.cli import main
 from kamerton.config.compose import compose_config, force, plain, searching
 from kamerton.config.faults import check_overrides
 from kamerton.config.search import config_dir_of, split_search
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.errors import Interrupted
 from kamerton.run.opening import claim_run, finished_run
 from kamerton.shell import command_line, train_line
@@ -39,7 +39,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def stop(name: str) -> None:
         def train(config: Any, *args: Any, **kwargs: Any) -> None:
-            values = writable(asdict(config), {})
+            values = redacted(asdict(config), {})
             run = claim_run(values, Path(config.paths.outputs) / config.name)
             run.set_state("paused")
             run.release()
@@ -109,7 +109,7 @@ def test_an_interrupted_grid_goes_on_as_a_whole(
     trained: list[str] = []
 
     def train(config: Any, *args: Any, **kwargs: Any) -> Any:
-        run = claim_run(writable(asdict(config), {}), home)
+        run = claim_run(redacted(asdict(config), {}), home)
         trained.append(run.run_id)
         run.set_state("succeeded", metrics={"test": {"loss": 1.0}})
         run.release()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 command: list[str] = []  # what starts the application, before any override; empty: what started this process
+flags: list[str] = []  # with `command`: flags that say where the configuration is, such as --config-dir=DIR
 launched = False  # whether this process is a job's
 composing = threading.Lock()  # held to compose a job's configuration: Hydra keeps its own in a global
 facts: dict[str, Any] = {}  # in a job's process: plain values for whoever started it

@@ -122,6 +122,8 @@ def start() -> list[str]:
 
 def _flags() -> list[str]:
     """Hydra's flags of this command that say where its configuration is."""
+    if _jobs.command:
+        return list(_jobs.flags)
     given, _ = get_args_parser().parse_known_args(sys.argv[1:])
     names = ("config_path", "config_name", "config_dir")
     return [f"--{name.replace('_', '-')}={getattr(given, name)}" for name in names if getattr(given, name)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.config.command import Asked, Done, run_command
+from kamerton.config.command import run_command
 from kamerton.config.compose import compose_values
+from kamerton.config.jobs import JobRequest, JobResult
 from kamerton.console import plain_console
 from kamerton.errors import Fault
 from kamerton.score.options import ROOT, EvaluateOptions, check_given
@@ -19,26 +21,29 @@ if TYPE_CHECKING:
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
-    """Everything between the command line and the evaluation directory; returns the exit code."""
-    defaults: dict[str, Any] = {}  # composed before Hydra runs: inside a job it cannot compose
+    """Run `kamerton evaluate` and return its exit code."""
+    defaults: dict[str, Any] = {}  # composed before Hydra runs: inside a job of a sweep it cannot compose
+    job, preflight = partial(_evaluate, defaults=defaults), partial(_preflight, defaults=defaults)
+    return run_command(arguments, job, preflight, root=ROOT)
 
-    def deeper(values: dict[str, Any]) -> list[Fault]:
-        if values.get("model") and not defaults:
-            defaults.update(compose_values(["model=tiny", "data=jsonl"]))
-        return [*check_given(values), *_missing_packages(values)]
 
-    def job(values: dict[str, Any], asked: Asked) -> Done:
-        from kamerton.config.check import to_options
-        from kamerton.quiet import quiet_training
-        from kamerton.score.evaluation import run_evaluation
+def _preflight(values: dict[str, Any], sections: Collection[str], *, defaults: dict[str, Any]) -> list[Fault]:
+    del sections
+    if values.get("model") and not defaults:
+        defaults.update(compose_values(["model=tiny", "data=jsonl"]))
+    return [*check_given(values), *_missing_packages(values)]
 
-        quiet_training()
-        console = plain_console()
-        found = run_evaluation(to_options(EvaluateOptions, values), values, asked.named, defaults, console)
-        _say(console, found)
-        return Done(None, {name: value for name, value in found.metrics.items() if value is not None}, found.path)
 
-    return run_command(arguments, job, deeper, root=ROOT)
+def _evaluate(request: JobRequest[EvaluateOptions], *, defaults: dict[str, Any]) -> JobResult:
+    from kamerton.quiet import quiet_training
+    from kamerton.score.evaluation import run_evaluation
+
+    quiet_training()
+    console = plain_console()
+    evaluation = run_evaluation(request.options, request.values, request.unresolved, defaults, console)
+    _say(console, evaluation)
+    metrics = {name: value for name, value in evaluation.metrics.items() if value is not None}
+    return JobResult(None, metrics, evaluation.path)
 
 
 def _missing_packages(values: dict[str, Any]) -> list[Fault]:

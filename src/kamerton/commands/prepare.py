@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.config.check import check_values, section, to_config
-from kamerton.config.command import Asked, refuse, run_command, say_faults
-from kamerton.config.schema import ModelOptions
+from kamerton.config.check import check_values
+from kamerton.config.command import run_command
+from kamerton.config.flags import reject_flag
+from kamerton.config.hosted import is_hosted
+from kamerton.config.jobs import JobRequest
 from kamerton.console import plain_console
 from kamerton.data.summary import losses, schema_words, split_words, where
 from kamerton.errors import Fault, UserError
-from kamerton.output import echo
+from kamerton.output import echo, print_faults
 from kamerton.pipeline.check import data_faults
-from kamerton.run.model import model_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,38 +43,40 @@ def prepare_command(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
     parser.add_argument("-h", "--help", action="store_true")
-    parser.error = partial(refuse, command="prepare")  # type: ignore[method-assign]
+    parser.error = partial(reject_flag, command="prepare")  # type: ignore[method-assign]
     try:
         own, others = parser.parse_known_args(list(arguments))
     except UserError as error:
-        say_faults(error.faults)
+        print_faults(error.faults)
         return 2
     if own.help:
         print(HELP)
         return 0
-    refusals: list[Path] = []
-
-    def job(values: dict[str, Any], asked: Asked) -> None:
-        del asked
-        _prepare(to_config(values), own.show)
-
-    def reported(refused: DataError, values: dict[str, Any]) -> list[Fault]:
-        from kamerton.data.report import relisted
-
-        pages = _write_refusal(refused, values)
-        refusals.extend(pages)
-        return relisted(refused.faults, refused.folder, pages[0].parent) if pages else list(refused.faults)
-
-    def deeper(values: dict[str, Any]) -> list[Fault]:
-        model = section(ModelOptions, values, "model")
-        unknown = [] if model is None or model.provider else model_faults(values)
-        return [*unknown, *data_faults(values, lambda refused: reported(refused, values))]
-
-    code = run_command(others, job, deeper)
-    for page in refusals:
+    pages: list[Path] = []  # of data that cannot be used
+    code = run_command(others, partial(_prepare, shown=own.show), partial(_preflight, pages=pages))
+    for page in pages:
         for line in _files(page):
             echo(line, err=True)
     return code
+
+
+def _preflight(values: dict[str, Any], sections: Collection[str], *, pages: list[Path]) -> list[Fault]:
+    """Faults of the data, and of the model's name, whose tokenizer encodes them."""
+    if not {"data", "split", "model"} & set(sections):
+        return []
+    from kamerton.run.model import model_faults
+
+    unknown = [] if is_hosted(values) else model_faults(values)
+    return [*unknown, *data_faults(values, partial(_listed, values=values, pages=pages))]
+
+
+def _listed(error: DataError, *, values: dict[str, Any], pages: list[Path]) -> list[Fault]:
+    """The faults of data that cannot be used, as they point to its report, whose path is added to `pages`."""
+    from kamerton.data.report import relisted
+
+    written = _write_refusal(error, values)
+    pages.extend(written)
+    return relisted(error.faults, error.folder, written[0].parent) if written else list(error.faults)
 
 
 def _write_refusal(refused: DataError, values: dict[str, Any]) -> list[Path]:
@@ -90,12 +93,13 @@ def _folder(outputs: str, name: str, asked: Path) -> Path:
     return Path(outputs).absolute() / name / f"data-{asked.name[:8]}"
 
 
-def _prepare(config: Config, shown: int) -> None:
+def _prepare(request: JobRequest[Config], *, shown: int) -> None:
     """Prepare, encode for the configured model, write the report beside the run directories, show examples."""
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
     from kamerton.data.summary import show
 
+    config = request.options
     if config.model.provider:
         message = "kamerton prepare encodes data for a model that is here, and this one is hosted"
         fix = "kamerton train … model.dry_run=true checks what would be sent, and what it would cost"

@@ -13,7 +13,7 @@ from typing import NoReturn
 from kamerton.console import plain_console
 from kamerton.errors import UserError
 from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
-from kamerton.output import echo
+from kamerton.output import echo, print_faults
 from kamerton.shell import command_line
 
 OUTPUTS = "outputs"
@@ -27,9 +27,7 @@ def runs_command(arguments: Sequence[str]) -> int:
         action: Callable[[argparse.Namespace], int] = asked.action
         return action(asked)
     except UserError as error:
-        from kamerton.config.command import say_faults
-
-        say_faults(error.faults)
+        print_faults(error.faults)
         return 2
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -72,17 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     logs = add("logs", _logs, "what a job printed")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     for each in (parser, *actions.choices.values()):
-        each.error = _refuse  # type: ignore[method-assign]
+        each.error = _reject  # type: ignore[method-assign]
     return parser
 
 
 _Parser = argparse.ArgumentParser
 
 
-def _refuse(message: str) -> NoReturn:
-    from kamerton.config.command import refuse
+def _reject(message: str) -> NoReturn:
+    from kamerton.config.flags import reject_flag
 
-    refuse(message, "runs")
+    reject_flag(message, "runs")
 
 
 def _path(asked: argparse.Namespace) -> Path:

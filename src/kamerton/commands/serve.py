@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kamerton.config.command import refuse, say_faults
 from kamerton.config.compose import config_loader
+from kamerton.config.flags import reject_flag
 from kamerton.errors import Fault, UserError
-from kamerton.output import echo
+from kamerton.output import echo, print_faults
 from kamerton.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def serve_command(arguments: Sequence[str]) -> int:
         settings = to_settings(asked)
         _check_free(asked.host, asked.port)
     except UserError as error:
-        say_faults(error.faults)
+        print_faults(error.faults)
         return 2
     except SystemExit as exit:  # after help
         return exit.code if isinstance(exit.code, int) else 1
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-running", type=int, metavar="N", help="jobs that train at once (one for each GPU, or one)"
     )
-    parser.error = partial(refuse, command="serve")  # type: ignore[method-assign]
+    parser.error = partial(reject_flag, command="serve")  # type: ignore[method-assign]
     return parser
 
 

@@ -6,26 +6,27 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from kamerton.config.check import to_config
-from kamerton.config.command import Asked, Compose, Done, Point, run_command, typed
+from kamerton.config.command import Compose, run_command
 from kamerton.config.hosted import is_hosted
+from kamerton.config.jobs import JobRequest, JobResult, SweepJob
 from kamerton.config.origin import key_of
 from kamerton.config.schema import Config
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.errors import Cancelled, Interrupted, RunFailed
-from kamerton.hosted.check import deep_faults
+from kamerton.hosted.check import preflight_faults
 from kamerton.mask import mask_text
 from kamerton.output import echo
 from kamerton.quiet import quiet_training
 from kamerton.run.directory import read_record
 from kamerton.run.opening import finished_run
-from kamerton.shell import train_line
+from kamerton.shell import as_arguments, train_line
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
@@ -33,89 +34,97 @@ if TYPE_CHECKING:
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """Everything between the command line and `train`; returns the exit code."""
-    shared: dict[str, SharedCache] = {}  # by the points of a sweep
+    """Run `kamerton train` and return its exit code."""
+    shared: dict[str, SharedCache] = {}  # by the jobs of a sweep
+    job = partial(_train_as_rank, shared=shared)
+    return run_command(arguments, job, preflight_faults, _print_table, finish=_finish_sweep)
 
-    def job(values: dict[str, Any], asked: Asked) -> Done | None:
-        try:
-            return trained(values, asked)
-        except Interrupted as stopped:
-            if _stops_with_rank_0(stopped):
-                return None
-            raise
 
-    def trained(values: dict[str, Any], asked: Asked) -> Done | None:
-        quiet_training()
-        in_grid = HydraConfig.get().mode is RunMode.MULTIRUN
-        if in_grid and values.get("resume") == "auto" and (done := _done_before(values, asked)):
-            return done
-        if is_hosted(values):
-            return _hosted(values, asked)
-        from kamerton.pipeline.cross_validation import cross_validate
-        from kamerton.pipeline.run import train
-        from kamerton.pipeline.shared_cache import SharedCache
-        from kamerton.run.distributed import leave_group
-        from kamerton.sweep.job import trial_job
+def _train_as_rank(request: JobRequest[Config], *, shared: dict[str, SharedCache]) -> JobResult | None:
+    try:
+        return _train(request, shared)
+    except Interrupted as stopped:
+        if _stops_with_rank_0(stopped):
+            return None
+        raise
 
-        config = to_config(values)
-        overrides = [*asked.search, *map(mask_text, asked.overrides)]
-        kept = shared.setdefault("warm", SharedCache()) if in_grid else None
-        trial = trial_job(config, overrides, asked.named, kept)
+
+def _train(request: JobRequest[Config], shared: dict[str, SharedCache]) -> JobResult | None:
+    """Train one run, one trial of a sweep, or all folds of a cross-validation."""
+    quiet_training()
+    config = request.options
+    in_grid = HydraConfig.get().mode is RunMode.MULTIRUN
+    if in_grid and config.resume == "auto" and (done := _finished_before(request)):
+        return done
+    if is_hosted(request.values):
+        return _train_hosted(request)
+    from kamerton.pipeline.cross_validation import cross_validate
+    from kamerton.pipeline.run import train
+    from kamerton.pipeline.shared_cache import SharedCache
+    from kamerton.run.distributed import leave_group
+    from kamerton.sweep.job import trial_job
+
+    overrides = _masked_words(request)
+    cache = shared.setdefault("cache", SharedCache()) if in_grid else None
+    trial = trial_job(config, overrides, request.unresolved, cache)
+    with _ranks_rerun(request.search, request.overrides):
         if trial is not None:
-            with _ranks_rerun_this(asked):
-                return trial()
+            return trial()
         fit = train if config.cv.folds is None else cross_validate
-        with _ranks_rerun_this(asked):
-            try:
-                result = fit(config, overrides, unresolved=asked.named, shared_cache=kept)
-            except Interrupted as stopped:
-                raise Interrupted(_again(asked, config, str(stopped))) from stopped
-            finally:
-                if kept is not None:
-                    leave_group()
-        return _done(result.metrics, result.path)
-
-    def finish(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
-        quiet_training()
-        from kamerton.sweep.final_test import winner
-        from kamerton.sweep.finish import end_sweep
-
-        words = (*winner(end).overrides, "hydra.mode=RUN") if end.best else ()
-        with _ranks_rerun_this(Asked(words, search)):
-            end_sweep(end, compose, search=search)
-
-    return run_command(arguments, job, deep_faults, _summary, finish=finish)
+        try:
+            result = fit(config, overrides, unresolved=request.unresolved, shared_cache=cache)
+        except Interrupted as stopped:
+            raise Interrupted(_resume_command(request, str(stopped))) from stopped
+        finally:
+            if cache is not None:
+                leave_group()
+    return _result(result.metrics, result.path)
 
 
-def _done(metrics: Mapping[str, Any], path: Path) -> Done:
-    """A run that is finished, or a cross-validation, which has the mean of its folds."""
-    return Done(metrics.get("best", {}).get("loss"), metrics.get("test") or metrics.get("mean") or {}, path)
+def _finish_sweep(end: Finished, compose: Compose, search: tuple[str, ...]) -> None:
+    """Score the best trial of a study's sweep and write its report."""
+    quiet_training()
+    from kamerton.sweep.final_test import winner
+    from kamerton.sweep.finish import end_sweep
+
+    with _ranks_rerun(search, winner(end).overrides if end.best else ()):
+        end_sweep(end, compose, search=search)
 
 
-def _done_before(values: dict[str, Any], asked: Asked) -> Done | None:
-    """A point of a grid that goes on, if its run is finished."""
-    path = finished_run(writable(dataclasses.asdict(to_config(values)), asked.named))
+def _result(metrics: Mapping[str, Any], path: Path) -> JobResult:
+    """The result of a finished run, or of a cross-validation, which has the mean of its folds."""
+    return JobResult(metrics.get("best", {}).get("loss"), metrics.get("test") or metrics.get("mean") or {}, path)
+
+
+def _finished_before(request: JobRequest[Config]) -> JobResult | None:
+    """The result of a job whose run is finished already, in a grid that is resumed."""
+    path = finished_run(redacted(dataclasses.asdict(request.options), request.unresolved))
     if path is None:
         return None
     echo(f"{path.parent.name}/{path.name} is finished already: {path / 'report.html'}")
-    return _done((read_record(path) or {}).get("metrics") or {}, path)
+    return _result((read_record(path) or {}).get("metrics") or {}, path)
 
 
-def _hosted(values: dict[str, Any], asked: Asked) -> Done | None:
-    """A model that is trained at an endpoint."""
+def _train_hosted(request: JobRequest[Config]) -> JobResult | None:
+    """Train a model at an endpoint."""
     from kamerton.hosted.openai import dry_run, train_hosted
 
-    config, overrides = to_config(values), [*asked.search, *map(mask_text, asked.overrides)]
+    config, overrides = request.options, _masked_words(request)
     if config.model.dry_run:
         dry_run(config, overrides)
         return None
     try:
-        result = train_hosted(config, overrides, unresolved=asked.named)
+        result = train_hosted(config, overrides, unresolved=request.unresolved)
     except Interrupted as stopped:
-        raise Interrupted(_again(asked, config, str(stopped))) from stopped
+        raise Interrupted(_resume_command(request, str(stopped))) from stopped
     except Cancelled as cancelled:
         raise RunFailed(cancelled.fault) from cancelled
-    return Done(None, result.metrics.get("test", {}), result.path)
+    return JobResult(None, result.metrics.get("test", {}), result.path)
+
+
+def _masked_words(request: JobRequest[Config]) -> list[str]:
+    """The words of a job as they go into its files."""
+    return [*request.search, *map(mask_text, request.overrides)]
 
 
 def _stops_with_rank_0(stopped: BaseException) -> bool:
@@ -131,30 +140,31 @@ def _stops_with_rank_0(stopped: BaseException) -> bool:
     return here.rank > 0 and here.launcher is None and isinstance(stopped, Interrupted)
 
 
-def _again(asked: Asked, config: Config, run_id: str) -> str:
-    """How to go on with this one run, also when it is a point of a sweep."""
-    words = [text for text in asked.overrides if key_of(text) not in ("run_id", "resume")]
-    kept = [text for text in asked.overrides if key_of(text) == "resume" and config.resume == "force"]
-    line = train_line(asked.search, words, config.paths.outputs, *kept, f"run_id={run_id}")
+def _resume_command(request: JobRequest[Config], run_id: str) -> str:
+    """How to go on with this one run, also when it is a job of a sweep."""
+    words = [text for text in request.overrides if key_of(text) not in ("run_id", "resume")]
+    forced = request.options.resume == "force"
+    kept = [text for text in request.overrides if key_of(text) == "resume" and forced]
+    line = train_line(request.search, words, request.options.paths.outputs, *kept, f"run_id={run_id}")
     return f"interrupted; go on with:\n  {line}"
 
 
-def _summary(points: Sequence[Point]) -> None:
+def _print_table(jobs: Sequence[SweepJob]) -> None:
     from kamerton.pipeline.sweep_table import print_sweep_table
 
-    print_sweep_table(points)
+    print_sweep_table(jobs)
 
 
 @contextmanager
-def _ranks_rerun_this(asked: Asked) -> Iterator[None]:
-    """What Lightning starts for the other ranks: this one run, also when it is a job of a sweep.
+def _ranks_rerun(search: Sequence[str], overrides: Sequence[str]) -> Iterator[None]:
+    """Make Lightning start the other ranks with this one run, also if it is a job of a sweep.
 
-    Lightning repeats `sys.argv`, and adds options of its own when it sees Hydra at work; so Hydra is hidden from it.
+    Lightning repeats `sys.argv`, and adds options of its own if Hydra is at work, so Hydra is hidden from it.
     """
     command = [] if Path(sys.argv[0]).name == "train.py" else ["train"]
     state: Any = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = None
-    with typed([*command, *asked.search, *asked.overrides, "hydra.mode=RUN"]):  # whatever sweep=… says
+    with as_arguments([*command, *search, *overrides, "hydra.mode=RUN"]):  # whatever sweep=… says
         try:
             yield
         finally:

@@ -16,8 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from kamerton.config.meant import nearest_key
 from kamerton.config.origin import PRESETS
 from kamerton.config.places import check_places
-from kamerton.config.schema import Config
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import Config, mapping_at
 from kamerton.config.training import check_training
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.errors import Fault
@@ -72,8 +71,12 @@ def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
 
 def check_values(values: Mapping[str, Any]) -> list[Fault]:
     """Unknown keys, wrong types and impossible values of the project's own sections."""
+    return [*validate(values, Config)[1], *check_config(values)]
+
+
+def check_config(values: Mapping[str, Any]) -> list[Fault]:
+    """Faults of a training's configuration beyond its schema; values of a wrong type are reported by that."""
     return [
-        *check_schema(values, Config),
         *check_places(values),
         *_check_data(values),
         *_check_classes(values),
@@ -82,26 +85,30 @@ def check_values(values: Mapping[str, Any]) -> list[Fault]:
     ]
 
 
-def check_schema(values: Mapping[str, Any], schema: Any) -> list[Fault]:
-    """What a dataclass of options says, one fault a key; and what is left as ??? or is yes or no and not a number."""
+def validate(values: Mapping[str, Any], schema: type[_T]) -> tuple[_T | None, list[Fault]]:
+    """Validate plain values by a dataclass of options; return them typed, None if they have faults, and the faults.
+
+    There is one fault a key; values left as ??? and booleans in place of numbers are faults as well.
+    """
     unset = [key for key, value in leaves(values) if value == MISSING]
     faults = [Fault("config.missing", f"{key} is not set", f"add {key}=…", column=key) for key in unset]
     try:
-        config = dataclasses.asdict(_adapter(schema).validate_python(dict(values)))
+        options = to_options(schema, values)
     except ValidationError as error:
-        found: dict[str, Fault] = {}
+        by_key: dict[str, Fault] = {}
         for detail in error.errors(include_url=False):
             fault = _fault(detail, values, schema)
-            known = found.get(fault.column or "")
-            message = f"{known.message}; or {fault.message.partition(': ')[2]}" if known else fault.message
-            found[fault.column or ""] = replace(fault, message=message)
-        return [*faults, *(fault for key, fault in found.items() if key not in unset)]
-    read = dict(leaves(config))
-    return faults + [
+            earlier = by_key.get(fault.column or "")
+            message = f"{earlier.message}; or {fault.message.partition(': ')[2]}" if earlier else fault.message
+            by_key[fault.column or ""] = replace(fault, message=message)
+        return None, [*faults, *(fault for key, fault in by_key.items() if key not in unset)]
+    read = dict(leaves(dataclasses.asdict(options)))  # type: ignore[call-overload]
+    faults += [
         Fault("config.value", f"{key} is {value!r}, not a number", f"correct the value of {key}", column=key)
         for key, value in leaves(values)
         if isinstance(value, bool) and key in read and type(read[key]) in (int, float)
     ]
+    return None if faults else options, faults
 
 
 def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:

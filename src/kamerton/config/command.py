@@ -4,148 +4,218 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
-from kamerton.config.compose import VERSION_BASE, compose_config, conf_dir, force, plain, searching, unused_groups
-from kamerton.config.faults import TRAIN, Deeper, Root, find_faults, job_faults
+from kamerton.config.check import validate
+from kamerton.config.compose import compose_config, conf_dir, force, plain, searching, unused_groups
+from kamerton.config.faults import TRAIN, Checked, Preflight, Root, check_command
+from kamerton.config.flags import only_shows, parse_flags
+from kamerton.config.hydra_internals import run_hydra, run_single
+from kamerton.config.jobs import JobRequest, JobResult, Options, Stopped, SweepJob, Values, launched_jobs, run_task
+from kamerton.config.judging import job_faults
 from kamerton.config.origin import key_of
 from kamerton.config.search import search_words, split_search
-from kamerton.config.secrets import named
+from kamerton.config.secrets import unresolved
 from kamerton.config.sweep import begins_sweep
-from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
-from kamerton.output import echo, echo_traceback
+from kamerton.errors import Fault, FaultCollector, Interrupted, RunFailed, UserError
+from kamerton.output import echo, echo_traceback, print_counts, print_fault, print_faults
 from kamerton.shell import command_line, train_line
 
-Values = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was typed for one job: its overrides (of a sweep, those of this point), and the words that say where the
-    user's own configuration files are (`config.search`).
-
-    `named` are the job's values with `${oc.env:NAME}` in place of what the environment holds.
-    """
-
-    overrides: tuple[str, ...]
-    search: tuple[str, ...] = ()
-    named: Values = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a job ended well: what a sweep compares it by, the metrics to show, and where its result is."""
-
-    value: float | list[float] | None
-    metrics: dict[str, float]
-    path: Path
-
-
-@dataclass(slots=True)
-class Point:
-    """One job of a command: what was typed for it, then how it ended. `code` is its exit code; `raised`, which has been
-    said, is what a sweeper may pass on.
-    """
-
-    overrides: tuple[str, ...]
-    done: Done | None = None
-    error: str | None = None
-    code: int = 0
-    raised: Exception | None = None
-
-
-Job = Callable[[Values, Asked], Done | None]
+Job = Callable[[JobRequest[Options]], JobResult | None]
 Compose = Callable[[Sequence[str]], tuple[Values, Values]]
 Finish = Callable[[Any, Compose, tuple[str, ...]], None]
 
 
 def run_command(
     arguments: Sequence[str],
-    job: Job,
-    deeper: Deeper,
-    summary: Callable[[Sequence[Point]], None] | None = None,
-    root: Root = TRAIN,
+    job: Job[Options],
+    preflight: Preflight | None = None,
+    summary: Callable[[Sequence[SweepJob]], None] | None = None,
+    root: Root[Options] = TRAIN,  # type: ignore[assignment]
     finish: Finish | None = None,
 ) -> int:
     """Check everything that was typed, then let Hydra run `job` once or for each point of a sweep.
 
-    `root` is what the command composes. `deeper` finds faults in the composed values beyond their schema; `summary` is
-    shown the points of a plain sweep when it ends; a failing one does not end it. `finish` is called when the sweep of
-    a study has ended. Returns the exit code: 0, 1 failed, 2 faults (all printed), 130 stopped by the user.
+    `root` is what the command composes. `preflight` finds faults beyond the schema; `summary` is called with the jobs
+    of a plain sweep, which continues after a failed job; `finish` with the sweep of a study that has ended. Returns the
+    exit code: 0, 1 failed, 2 faults (all printed), 130 stopped by the user.
     """
-    points: list[Point] = []
-    flags = None
-    known = len(_studies())
-    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler) if _is_main_thread() else None
-    try:
-        flags = _flags(arguments, root.name)
-        asks = flags.help or flags.hydra_help or flags.info or flags.shell_completion or flags.cfg
-        overrides = flags.overrides  # after --shell-completion: an instruction such as install=bash, no override
-        if not flags.shell_completion:
-            look = None if asks else deeper
-            faults = find_faults(overrides, flags.config_dir, look, sweeps=flags.multirun, root=root)
-            if say_faults(fault for fault in faults if not (asks and fault.code == "config.missing")):
-                return 2
-            overrides = force(overrides, flags.config_dir)
-        search = tuple(search_words(flags.config_dir, flags.overrides))
-        try:
-            with _only_groups_of(root.name) if flags.help else nullcontext():
-                _run_hydra([*_given(flags), *overrides], job, search, points, root.name, flags.overrides)
-        except SweepFailed:
-            if finish is None:  # otherwise it says so, after its report
-                raise
-        if ended := _studies()[known:]:
-            points.clear()  # how a study's trials ended, its sweeper has said
-            if finish is not None:
-                finish(ended[-1], lambda words: _composed(words, flags, root.name), search)
-    except UserError as error:
-        say_faults(error.faults)
-        return 2
-    except (RunFailed, CompactHydraException) as error:  # after a sweep; the sweeper's own words
-        echo(f"\nerror: {error}", err=True)
-        return 1
-    except (_Stopped, KeyboardInterrupt, Interrupted) as stopped:
-        echo(f"\n{stopped.__cause__ or 'interrupted before anything was saved'}", err=True)
-        if flags is not None and root is TRAIN and (line := _whole(flags)):
-            echo(f"all of it goes on, and what is finished stays, with:\n  {line}", err=True)
-        return 130
-    except SystemExit as exit:  # after help, a version, or what Hydra shows
-        return exit.code if isinstance(exit.code, int) else 1
-    except Exception as error:
-        passed_on = isinstance(error, _jobs.JobFailed) or any(point.raised is error for point in points)
-        if not passed_on:
-            echo_traceback(error)
-            return 1
-    finally:
-        if terminate is not None:
-            signal.signal(signal.SIGTERM, terminate)
-        if summary and len(points) > 1 and len(_studies()) == known:  # of a study, its sweeper has said it
-            summary(points)
-    return 1 if any(point.code == 1 for point in points) else max([0, *(point.code for point in points)])
+    jobs: list[SweepJob] = []
+    before = len(_studies())
+    with _terminated_as_interrupted(), exit_code(jobs) as exit:
+        flags = parse_flags(arguments, root.name)
+        with _noting_how_to_resume(flags, root):
+            if flags.shell_completion:  # its words are instructions such as install=bash, not overrides
+                run_hydra(flags, _no_job, str(conf_dir()), root.name)
+            else:
+                checked = _checked(flags, preflight, root)
+                search = tuple(search_words(flags.config_dir, flags.overrides))
+                _run_jobs(flags, checked, job, jobs, root, search, raises=finish is None)
+                if ended := _studies()[before:]:
+                    jobs.clear()  # the study's sweeper has reported how its trials ended
+                    if finish is not None:
+                        finish(ended[-1], partial(_composed, flags=flags, root=root.name), search)
+    if summary and len(jobs) > 1 and len(_studies()) == before:
+        summary(jobs)
+    return exit.code
+
+
+@dataclass(slots=True)
+class Exit:
+    """The exit code of a command, known when its block has ended."""
+
+    code: int = 0
 
 
 @contextmanager
-def _only_groups_of(root: str) -> Iterator[None]:
-    """Hydra's help lists every group in `conf/`: leave out those of other commands."""
+def exit_code(jobs: Sequence[SweepJob]) -> Iterator[Exit]:
+    """Turn the exception that ends the block into an exit code, and print it; without one, the jobs give the code."""
+    exit = Exit()
+    try:
+        yield exit
+    except SystemExit as error:  # after help, a version, or what Hydra shows
+        exit.code = error.code if isinstance(error.code, int) else 1
+        return
+    except BaseException as error:
+        is_reported = isinstance(error, _jobs.JobFailed) or any(job.raised is error and job.is_reported for job in jobs)
+        if not is_reported:
+            for kinds, code, report in _EXITS:
+                if isinstance(error, kinds):
+                    report(error)
+                    exit.code = code
+                    return
+            raise
+    codes = [job.code for job in jobs]
+    exit.code = 1 if 1 in codes else max([0, *codes])
+
+
+def _report_interruption(error: BaseException) -> None:
+    echo(f"\n{error.__cause__ or 'interrupted before anything was saved'}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        echo(note, err=True)
+
+
+_EXITS: tuple[tuple[tuple[type[BaseException], ...], int, Callable[[Any], object]], ...] = (
+    ((UserError,), 2, lambda error: print_faults(error.faults)),
+    ((RunFailed, CompactHydraException), 1, lambda error: echo(f"\nerror: {error}", err=True)),
+    ((Stopped, KeyboardInterrupt, Interrupted), 130, _report_interruption),
+    ((Exception,), 1, echo_traceback),
+)
+
+
+def _checked(flags: argparse.Namespace, preflight: Preflight | None, root: Root[Options]) -> Checked[Options] | None:
+    """What was typed, composed and checked; exits with 2 if it has errors, which are printed as they are found."""
+    shows = only_shows(flags)
+    faults = FaultCollector(print_fault, ignored=("config.missing",) if shows else ())
+    checked = check_command(
+        flags.overrides,
+        flags.config_dir,
+        None if shows else preflight,
+        sweeps=flags.multirun,
+        root=root,
+        faults=faults,
+    )
+    print_counts(faults.faults)
+    if faults.has_errors:
+        sys.exit(2)
+    return checked
+
+
+def _run_jobs(
+    flags: argparse.Namespace,
+    checked: Checked[Options] | None,
+    job: Job[Options],
+    jobs: list[SweepJob],
+    root: Root[Options],
+    search: tuple[str, ...],
+    *,
+    raises: bool,
+) -> None:
+    """Let Hydra show what the flags ask for, run the job once, or run a sweep.
+
+    What Hydra refuses before any job is raised as a `UserError`; a failed study only if it `raises`.
+    """
+    single = None if only_shows(flags) or flags.multirun or checked is None or checked.is_sweep else checked
+    try:
+        if single is not None:
+            request = partial(_request_of, single, search)
+            task = partial(run_task, job=job, request=request, jobs=jobs)
+            run_single(single.config, single.loader, task, root.name)
+        else:
+            request = partial(_request_of_point, root=root, typed=flags.overrides, search=search)
+            task = partial(run_task, job=job, request=request, jobs=jobs)
+            flags = argparse.Namespace(**{**vars(flags), "overrides": force(flags.overrides, flags.config_dir)})
+            _jobs.flags[:] = [f"--config-dir={flags.config_dir}"] if flags.config_dir else []
+            with _only_groups_of(root.name, filtered=flags.help):
+                run_hydra(flags, task, str(conf_dir()), root.name)
+    except SweepFailed:
+        if raises:  # otherwise `finish` reports it, after the sweep's report
+            raise
+    except Exception as error:
+        if jobs or _jobs.finished:
+            raise
+        raise _hydra_fault(error) from error
+    finally:
+        jobs += launched_jobs(_jobs.finished)
+        _jobs.finished.clear()
+
+
+def _hydra_fault(error: Exception) -> UserError:
+    """What Hydra or a sweeper refused before any job."""
+    message, _, fix = str(error).partition("\n  fix: ")
+    if fix:  # a sweeper's own words
+        return UserError([Fault("config.sweep", message, fix)])
+    return UserError([Fault("config.hydra", f"{type(error).__name__}: {error}", "see kamerton train --hydra-help")])
+
+
+def _request_of(
+    checked: Checked[Options], search: tuple[str, ...], config: Any, overrides: tuple[str, ...]
+) -> JobRequest[Options]:
+    """The request of a single job: what was checked is what runs."""
+    del config
+    assert checked.options is not None
+    return JobRequest(checked.options, checked.values, checked.unresolved, overrides, search)
+
+
+def _request_of_point(
+    config: Any, overrides: tuple[str, ...], *, root: Root[Options], typed: Sequence[str], search: tuple[str, ...]
+) -> JobRequest[Options]:
+    """The request of one job of a sweep, whose values are validated and judged here: before the sweep, each of them
+    was checked alone. Raises `UserError`.
+    """
+    values, by_name = plain(config), unresolved(config)
+    if HydraConfig.get().mode is RunMode.MULTIRUN and (faults := job_faults(values, by_name, typed, search)):
+        raise UserError(faults)
+    options, faults = validate(values, root.schema)
+    if options is None:
+        raise UserError(faults)
+    return JobRequest(options, values, by_name, overrides, search)
+
+
+def _no_job(config: Any) -> None:
+    raise AssertionError(f"no job runs for shell completion: {config}")
+
+
+@contextmanager
+def _only_groups_of(root: str, *, filtered: bool) -> Iterator[None]:
+    """Leave the groups of other commands out of Hydra's help, which lists every group in `conf/`."""
+    if not filtered:
+        yield
+        return
     text = io.StringIO()
     try:
         with redirect_stdout(text):
@@ -155,20 +225,31 @@ def _only_groups_of(root: str) -> Iterator[None]:
         print("\n".join(line for line in text.getvalue().splitlines() if line.partition(":")[0] not in unused))
 
 
-def _whole(flags: argparse.Namespace) -> str:
-    """The command that goes on with all of a grid or a sweep; empty for a single run."""
+@contextmanager
+def _noting_how_to_resume(flags: argparse.Namespace, root: Root[Any]) -> Iterator[None]:
+    """Add to an interruption the command that continues all of a grid or a sweep."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt, Interrupted) as stopped:
+        if root is TRAIN and (line := _resume_command(flags)):
+            stopped.add_note(f"all of it goes on, and what is finished stays, with:\n  {line}")
+        raise
+
+
+def _resume_command(flags: argparse.Namespace) -> str:
+    """The command that continues all of a grid or a sweep; empty for a single run."""
     search, others = split_search(flags.overrides)
     parsed = OverridesParser.create().parse_overrides(others)
-    single = [text for text, one in zip(others, parsed, strict=True) if not one.is_sweep_override()]
+    single = [text for text, override in zip(others, parsed, strict=True) if not override.is_sweep_override()]
     words = force([*search, *single], flags.config_dir)
     config = compose_config(searching(flags.config_dir, words), with_hydra=True)
-    found = search_words(flags.config_dir, search) + ["-m"] * flags.multirun
+    flag_words = search_words(flags.config_dir, search) + ["-m"] * flags.multirun
     if begins_sweep(config.hydra):  # its name follows from the words: they stay as they are
-        return command_line("train", *found, *others)
+        return command_line("train", *flag_words, *others)
     if not (flags.multirun or getattr(config.hydra.mode, "name", "") == "MULTIRUN"):
         return ""
     kept = [text for text in others if key_of(text) != "resume"]
-    return train_line(found, kept, config.paths.outputs, "resume=auto")
+    return train_line(flag_words, kept, config.paths.outputs, "resume=auto")
 
 
 def _studies() -> list[Any]:
@@ -177,186 +258,21 @@ def _studies() -> list[Any]:
     return list(module.finished) if module else []
 
 
-def _composed(overrides: Sequence[str], flags: argparse.Namespace, root: str) -> tuple[Values, Values]:
-    """The values of a job with these overrides, and what names the environment (as in `Asked`)."""
+def _composed(overrides: Sequence[str], *, flags: argparse.Namespace, root: str) -> tuple[Values, Values]:
+    """The values of a job with these overrides, resolved and with the environment's by name (as in `JobRequest`)."""
     search, _ = split_search(flags.overrides)
     config = compose_config(searching(flags.config_dir, [*search, *overrides]), root)
-    return plain(config), named(config)
-
-
-def _is_main_thread() -> bool:
-    """Only there may handlers of signals be set."""
-    return threading.current_thread() is threading.main_thread()
-
-
-class _Stopped(BaseException):
-    """The user asked to stop; no `Exception`, or a sweep would go on with its next point."""
-
-
-def _hydra_job(
-    job: Job, search: tuple[str, ...], points: list[Point], given: Sequence[str]
-) -> Callable[[Any], float | list[float] | None]:
-    def run(config: Any) -> float | list[float] | None:
-        task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as typed: ${oc.env:NAME} stays
-        assert isinstance(task, list)
-        overrides = tuple(str(text).removeprefix("++") for text in task)
-        point = Point(overrides)
-        points.append(point)
-        try:
-            values, by_name = plain(config), named(config)
-            several = HydraConfig.get().mode is RunMode.MULTIRUN
-            if several and (faults := job_faults(values, by_name, given, search)):
-                raise UserError(faults)
-            point.done = job(values, Asked(overrides, search, by_name))
-        except Interrupted as error:
-            point.error, point.code = "interrupted", 130
-            raise _Stopped from error
-        except Exception as error:
-            point.raised = error
-            point.error, point.code = _why(error)
-            if not begins_sweep(HydraConfig.get()) or not isinstance(error, UserError | RunFailed):
-                _say(error)  # of a trial, the sweeper says how it ended
-            _fail_other_sweepers(error)
-            return None
-        finally:
-            _jobs.facts.update(_as_facts(point))
-        return point.done.value if point.done else None
-
-    return run
-
-
-def _why(error: Exception) -> tuple[str, int]:
-    """Why a job failed, in one sentence, and its exit code."""
-    if isinstance(error, UserError):
-        return error.faults[0].message, 2
-    return (error.fault.message if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"), 1
-
-
-def _say(error: Exception) -> None:
-    """Everything that a person must know of it; a run that was pruned is no error."""
-    if isinstance(error, UserError):
-        say_faults(error.faults)
-    elif isinstance(error, RunFailed):
-        echo(f"\n{error}", err=True)
-    elif not isinstance(error.__cause__, Cancelled):
-        echo_traceback(error)
-
-
-def _fail_other_sweepers(error: Exception) -> None:
-    """Hydra's own sweeper goes on with the next point; any other, and any launcher, must learn that this one failed."""
-    if _jobs.launched or not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
-        raise error
-
-
-def _as_facts(point: Point) -> Values:
-    """A point for the process that started this one."""
-    done = {"metrics": point.done.metrics, "path": str(point.done.path)} if point.done else None
-    return {"done": done, "error": point.error}
-
-
-def _as_point(job: _jobs.Job) -> Point:
-    """The point that a process made; says how it ended where it could not say so itself."""
-    overrides = tuple(text.removeprefix("++") for text in job.overrides)
-    if job.error is None:
-        done = job.facts["done"]
-        return Point(overrides, Done(job.value, done["metrics"], Path(done["path"])) if done else None)
-    if not job.facts:
-        echo(f"\n{job.error}", err=True)
-    error = str(job.facts.get("error") or job.error).splitlines()[0]
-    return Point(overrides, None, error, job.code if job.code in (2, 130) else 1)
-
-
-def _flags(arguments: Sequence[str], command: str) -> argparse.Namespace:
-    """Hydra's flags and the overrides; raises `UserError` for flags that cannot be used."""
-    parser = get_args_parser()
-    refused = partial(refuse, command=command)
-    parser.error = refused  # type: ignore[method-assign]
-    flags = parser.parse_intermixed_args(list(arguments))
-    for name in ("config_path", "config_name", "experimental_rerun"):
-        if getattr(flags, name) is not None:
-            refused(f"--{name.replace('_', '-')} is not supported: --config-dir DIR adds your own groups and files")
-    modes = ("run", "multirun", "shell_completion", "cfg", "info")
-    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(flags, mode)]
-    if len(given) > 1 and not flags.help:
-        refused(f"{given[0]} and {given[1]} exclude each other")
-    if flags.resolve and not (flags.cfg or flags.help):
-        refused("--resolve needs --cfg job")
-    return flags
-
-
-def refuse(message: str, command: str = "train") -> NoReturn:
-    """Raise a flag that cannot be used, as argparse says it, as a `UserError`."""
-    raise UserError([Fault("config.flag", message, f"see kamerton {command} --help", file="command line")])
-
-
-def _given(flags: argparse.Namespace) -> list[str]:
-    """The flags as Hydra reads them."""
-    switches = ("help", "hydra_help", "run", "multirun", "shell_completion", "resolve")
-    valued = ("cfg", "info", "package", "config_dir")
-    return [
-        *(f"--{name.replace('_', '-')}" for name in switches if getattr(flags, name)),
-        *(f"--{name.replace('_', '-')}={getattr(flags, name)}" for name in valued if getattr(flags, name) is not None),
-    ]
-
-
-def _run_hydra(
-    arguments: Sequence[str],
-    job: Job,
-    search: tuple[str, ...],
-    points: list[Point],
-    root: str,
-    given: Sequence[str],
-) -> None:
-    """Hydra as if `arguments` had been typed, the overrides `given` among them. What it refuses before any job is
-    raised as a `UserError`.
-    """
-    run = _hydra_job(job, search, points, given)
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        with typed(arguments):
-            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(run)()
-    except SweepFailed:
-        raise
-    except Exception as error:
-        if points or _jobs.finished:
-            raise
-        message, _, fix = str(error).partition("\n  fix: ")
-        if fix:  # a sweeper's own words
-            raise UserError([Fault("config.sweep", message, fix)]) from error
-        message = f"{type(error).__name__}: {error}"
-        raise UserError([Fault("config.hydra", message, "see kamerton train --hydra-help")]) from error
-    finally:
-        points += map(_as_point, _jobs.finished)
-        _jobs.finished.clear()
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-def say_faults(faults: Iterable[Fault]) -> int:
-    """Print faults on standard error as they come, each with its place and its fix, then how many of which kind.
-
-    Faults that are all there already are printed errors first. Returns the number of errors.
-    """
-    count = {"error": 0, "warning": 0}
-    if isinstance(faults, Sequence):
-        faults = sorted(faults, key=lambda fault: fault.severity)
-    for fault in faults:
-        count[fault.severity] += 1
-        echo(f"{fault.severity}: {fault}", err=True)
-    words = [f"{number} {kind}{'s' if number != 1 else ''}" for kind, number in count.items() if number]
-    if words:
-        echo(f"\n{', '.join(words)}{'; nothing was done' if count['error'] else ''}", err=True)
-    return count["error"]
+    return plain(config), unresolved(config)
 
 
 @contextmanager
-def typed(arguments: Sequence[str]) -> Iterator[None]:
-    """`sys.argv` as if `arguments` had been typed: Hydra and Lightning read it."""
-    before = sys.argv
-    sys.argv = [before[0], *arguments]
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM stops the block as Ctrl-C does; only the main thread may set handlers of signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        sys.argv = before
+        signal.signal(signal.SIGTERM, before)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -18,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton._overrides import override  # from here on choice(null,1) is read, too
 from kamerton.config.derived import fill_in
+from kamerton.config.hydra_internals import VERSION_BASE, ConfigLoaderImpl, create_config_search_path
 from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, places
 
-VERSION_BASE = "1.3"
 ROOT = "train"
 
 

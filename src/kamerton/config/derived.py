@@ -5,9 +5,12 @@ They are filled in as soon as a configuration is composed, so that checks, run d
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from kamerton.config.schema import CvOptions
+from kamerton.data.options import SplitOptions
 from kamerton.direction import mode_of
 
 WATCHERS = ("EarlyStopping", "ModelCheckpoint")  # Lightning's callbacks with a `monitor` and its `mode`
@@ -26,6 +29,12 @@ def fill_in(values: dict[str, Any]) -> dict[str, Any]:
         limited = trainer.get("max_steps") not in (None, -1)
         values = {**values, "trainer": {**trainer, "max_epochs": -1 if limited else 1}}
     return values
+
+
+def fold_of(split: SplitOptions, cv: CvOptions, number: int, held_out: str = "test") -> SplitOptions:
+    """Return `split` with fold `number` of `cv` as its test or validation split."""
+    group, stratify = cv.group or split.group, cv.stratify or split.stratify
+    return dataclasses.replace(split, folds=cv.folds, fold=number, held_out=held_out, group=group, stratify=stratify)
 
 
 def watches(node: Any) -> bool:

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf._utils import split_key
 
 from kamerton.config.compose import options_of
+from kamerton.config.hydra_internals import ConfigLoaderImpl, searched_repository, split_key
 
 Path = tuple[str, ...]
 _PART = re.compile(r"[^\s.\[\]{}$:@]+")
@@ -35,7 +34,7 @@ class Setting:
 
 def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[Setting]:
     """Every value that foreign files of a composition set, wherever their packages put them."""
-    _, repository = loader._parse_overrides_and_create_caching_repo(root, list(overrides))
+    repository = searched_repository(loader, root, list(overrides))
     if not any(_is_foreign(source.provider, source.full_path()) for source in repository.get_sources()):
         return []
     settings = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.config.origin import key_of
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault
 
 HOSTED_KEYS = ("base_url", "key", "learning_rate_multiplier", "suffix", "max_cost", "dry_run", "price")

@@ -12,15 +12,17 @@ from kamerton.errors import Fault
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is judged: the composed `values` and Hydra's section, resolved as far as that can be; `named` are the values
-    with `${oc.env:NAME}` for what the environment gave. `foreign` is what foreign files set, `typed` what the command
-    line did, `choices` the groups of which it chose an option, `variables` what it names of the environment.
+    """What is judged: the composed `values` and Hydra's section, resolved as far as possible.
+
+    `unresolved` are the values with `${oc.env:NAME}` for what the environment gave. `foreign` is what foreign files
+    set, `typed` what the command line set, `choices` the groups of which it chose an option, and `variables` the
+    environment variables that it names.
     """
 
     values: Mapping[str, Any]
     hydra: Mapping[str, Any]
     foreign: Sequence[Setting] = ()
-    named: Mapping[str, Any] = field(default_factory=dict)
+    unresolved: Mapping[str, Any] = field(default_factory=dict)
     typed: Collection[Path] = ()
     choices: Collection[str] = ()
     variables: Collection[str] = ()
@@ -31,7 +33,7 @@ class Judged:
 
     def shown(self, path: Path) -> Any:
         """A value as it may be printed: what comes from the environment by its name."""
-        return value_at(self.named or self.values, path)
+        return value_at(self.unresolved or self.values, path)
 
 
 def refused(key: str, value: Any, reason: str, file: str | None = None) -> Fault:

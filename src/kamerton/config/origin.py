@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.errors import Fault
 
 COMMAND_LINE = "command line"
@@ -30,14 +30,14 @@ def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Lo
     def locate(fault: Fault) -> Fault:
         if fault.file is not None or fault.column is None:
             return fault
-        if any(_is_below(fault.column, key) for key in typed):
+        if any(is_below(fault.column, key) for key in typed):
             return replace(fault, file=COMMAND_LINE)
         if not files:
             files.extend(_files(overrides, loader, root))
         found = (name for name, package, content in files if _holds(content, package, fault.column or ""))
         file = next(found, COMMAND_LINE)
         chosen = [group for group in groups if file.startswith(f"{group}/") and group not in PRESETS]
-        is_choice = any(_is_below(fault.column, group) for group in chosen)
+        is_choice = any(is_below(fault.column, group) for group in chosen)
         return replace(fault, file=COMMAND_LINE if is_choice else file)
 
     return locate
@@ -48,14 +48,15 @@ def in_space(locate: Locate, searched: Sequence[str]) -> Locate:
 
     def found(fault: Fault) -> Fault:
         place = locate(fault)
-        if place.file != COMMAND_LINE or not any(_is_below(fault.column or "", key) for key in searched):
+        if place.file != COMMAND_LINE or not any(is_below(fault.column or "", key) for key in searched):
             return place
         return replace(place, file=locate(replace(fault, column="hydra.sweeper.params")).file)
 
     return found
 
 
-def _is_below(key: str, section: str) -> bool:
+def is_below(key: str, section: str) -> bool:
+    """Whether a dotted key is a section, or lies in it."""
     return key == section or key.startswith(f"{section}.")
 
 

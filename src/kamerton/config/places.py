@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault
 
 NAME = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"

@@ -7,6 +7,7 @@ them against the signature of what they name. Nothing heavy is imported.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,13 @@ from kamerton.data.options import DataOptions, SplitOptions
 Node = dict[str, Any]
 
 
-@dataclass
+def mapping_at(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The section `key` of plain values; an empty one if it is missing, or not a section, which is its own fault."""
+    section = values.get(key)
+    return section if isinstance(section, Mapping) else {}
+
+
+@dataclass(frozen=True)
 class PriceOptions:
     """US dollars for a million tokens of a hosted model; None: OpenAI's list, where it is known."""
 
@@ -28,7 +35,7 @@ class PriceOptions:
     output: Annotated[float, Ge(0)] | None = None  # dollars for a million tokens of answers
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelOptions:
     """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes.
 
@@ -56,7 +63,7 @@ class ModelOptions:
     price: PriceOptions | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class AdapterOptions:
     """`lora` trains low-rank additions to the layers in `targets`, `qlora` on a model in 4 bits; `full` every weight.
 
@@ -77,7 +84,7 @@ class AdapterOptions:
     freeze: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(frozen=True)
 class BatchOptions:
     """`size` is global (examples per optimizer step); `max_tokens` bounds one forward pass and changes no result.
 
@@ -91,7 +98,7 @@ class BatchOptions:
     group_by_length: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class SchedulerOptions:
     """Learning rate over optimizer steps: rises linearly, then follows `name`.
 
@@ -107,7 +114,7 @@ class SchedulerOptions:
     min_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class CvOptions:
     """With `folds` = k, k runs instead of one: each holds one fold of all examples out and is scored on it.
 
@@ -135,7 +142,7 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-@dataclass
+@dataclass(frozen=True)
 class WhenOptions:
     """Every so many optimizer steps, or every so many epochs; of an epoch also a share, such as 0.25."""
 
@@ -143,7 +150,7 @@ class WhenOptions:
     every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1  # of them; 0.25: four times an epoch
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScoreOptions:
     """How examples are scored: `labels` by exact probability, the `reference` alone, or it and a generated text.
 
@@ -170,7 +177,7 @@ class ScoreOptions:
 Objective = Literal["loss", "perplexity", "token_accuracy", "seconds", "parameters"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class SweepOptions:
     """What the trials of a sweep are compared by, and what happens with the best one.
 
@@ -191,7 +198,7 @@ class SweepOptions:
         return self.objective if isinstance(self.objective, list) else [self.objective]
 
 
-@dataclass
+@dataclass(frozen=True)
 class MonitorOptions:
     """Problems that a run is watched for, by codes (docs/how-to/monitor.md): those in `ignore` are not reported, those
     in `stop_on` end the training, as early stopping does.
@@ -201,14 +208,14 @@ class MonitorOptions:
     stop_on: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(frozen=True)
 class PathOptions:
     """Where run directories are written."""
 
     outputs: str = "outputs"  # the folder of all run directories
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """One run, fully resolved."""
 

@@ -13,23 +13,23 @@ Values = dict[str, Any]
 _PLACES = ("name", "run_id", "resume", "paths")  # they decide the run's directory, whose path shows them anyway
 
 
-def named(config: Any) -> Values:
+def unresolved(config: Any) -> Values:
     """The plain values of a composed configuration, with `${oc.env:NAME}` in place of what the environment holds."""
     with environment_by_name():
         return plain(config)
 
 
-def writable(values: Values, named: Mapping[str, Any]) -> Values:
-    """`values` as they go into files: what `named` takes from the environment by name, secrets masked."""
-    public = masked(_overlay(values, named))
+def redacted(values: Values, unresolved: Mapping[str, Any]) -> Values:
+    """`values` as they go into files: what `unresolved` takes from the environment by name, secrets masked."""
+    public = masked(_overlay(values, unresolved))
     return {**public, **{key: values[key] for key in _PLACES if key in values}}
 
 
-def _overlay(value: Any, named: Any) -> Any:
-    if isinstance(named, str) and "${oc.env:" in named:
-        return named
-    if isinstance(value, dict) and isinstance(named, Mapping):
-        return {key: _overlay(inner, named.get(key)) for key, inner in value.items()}
-    if isinstance(value, list) and isinstance(named, list) and len(value) == len(named):
-        return [_overlay(*pair) for pair in zip(value, named, strict=True)]
+def _overlay(value: Any, unresolved: Any) -> Any:
+    if isinstance(unresolved, str) and "${oc.env:" in unresolved:
+        return unresolved
+    if isinstance(value, dict) and isinstance(unresolved, Mapping):
+        return {key: _overlay(inner, unresolved.get(key)) for key, inner in value.items()}
+    if isinstance(value, list) and isinstance(unresolved, list) and len(value) == len(unresolved):
+        return [_overlay(*pair) for pair in zip(value, unresolved, strict=True)]
     return value

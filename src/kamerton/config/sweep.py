@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
 from kamerton.config.hosted import sweep_fault
+from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.places import NAME, NAME_RULE
-from kamerton.config.schema import Objective, SweepOptions
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import Objective, SweepOptions, mapping_at
 from kamerton.direction import higher_is_better
 from kamerton.errors import Fault
 
@@ -130,6 +133,28 @@ def _names(values: Values) -> Iterator[Fault]:
     if values.get("resume") == "force":
         fix = "give the new sweep another hydra.sweeper.study_name"
         yield _fault("resume=force would compare trials of different configurations", fix, "resume")
+
+
+def search_space(
+    hydra: Mapping[str, Any], typed: Sequence[str], loader: ConfigLoaderImpl
+) -> tuple[list[list[Override]], list[Fault]]:
+    """For each key that is searched over the overrides to try, and the faults of how the space is written.
+
+    The space is `hydra.sweeper.params`, with what was `typed` over it.
+    """
+    from hydra_plugins.kamerton._space import SweepError, parse_space
+
+    params = mapping_at(mapping_at(hydra, "sweeper"), "params")
+    try:
+        space = parse_space(params, typed, loader)
+    except SweepError as error:
+        fix = "write choice(…), range(…), interval(…) or tag(log, interval(…)) (docs/how-to/sweeps.md)"
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        return [], [Fault("config.sweep", line, fix, column="hydra.sweeper.params") for line in lines]
+    parser = OverridesParser.create()
+    return [
+        parser.parse_overrides([one.override(value) for value in one.samples()]) for one in space.dimensions.values()
+    ], []
 
 
 def _fault(message: str, fix: str, key: str) -> Fault:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kamerton.config.derived import watches
 from kamerton.config.hosted import check_hosted
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import mapping_at
 from kamerton.direction import mode_of
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean

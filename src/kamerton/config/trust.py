@@ -131,7 +131,7 @@ def _leads_out(text: str) -> bool:
 
 
 def _environment(judged: Judged) -> Iterator[Fault]:
-    for path, value in leaves(judged.named):
+    for path, value in leaves(judged.unresolved):
         names = [name for name in _VARIABLE.findall(str(value)) if name not in judged.variables]
         sent = path[0] in _SENT or "://" in str(value)
         is_folder = path == ("model", "name") and os.path.isdir(str(value_at(judged.values, path)))

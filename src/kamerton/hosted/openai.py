@@ -19,7 +19,7 @@ from rich.console import Console
 from kamerton.config.hosted import unused
 from kamerton.config.schema import Config
 from kamerton.config.search import split_search
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.console import plain_console
 from kamerton.decide.report.run import write_report
 from kamerton.endpoint import Endpoint, connect, translated
@@ -59,7 +59,7 @@ def train_hosted(
     when asked to stop: the job goes on at the endpoint, and the same run follows it again.
     """
     console = console or plain_console()
-    values = writable(dataclasses.asdict(config), unresolved or {})
+    values = redacted(dataclasses.asdict(config), unresolved or {})
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         plan = make_plan(config)
         _begin(run, config, plan)

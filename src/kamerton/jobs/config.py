@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kamerton.config.check import to_config
-from kamerton.config.compose import compose_config, config_loader, force, plain, searching
-from kamerton.config.faults import find_faults
+from kamerton.config.compose import config_loader
+from kamerton.config.faults import TRAIN, check_command
 from kamerton.config.hosted import hosted_name
 from kamerton.config.origin import key_of
-from kamerton.config.secrets import named, writable
+from kamerton.config.secrets import redacted
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.errors import Fault, UserError
+from kamerton.errors import Fault, FaultCollector, UserError
 from kamerton.mask import mask_text
 
 OCCASIONS = 10  # validations or checkpoints of a run, where a strategy is "steps" without a number of them
@@ -122,16 +121,21 @@ def checked(overrides: Sequence[str], config_dir: str | None = None, *, deep: bo
     Raises `UserError` with everything that `kamerton train` would say (without `deep` nothing that only a look at the
     data and the model can tell), for sweeps, and for overrides that hold a secret: those of a job are kept in files.
     """
-    from kamerton.hosted.check import deep_faults
+    from kamerton.hosted.check import preflight_faults
 
     faults = [_secret(text) for text in overrides if mask_text(text) != text]
     faults += [_dry_run() for text in overrides if key_of(text) == "model.dry_run" and not text.endswith("=false")]
     faults += [_sweep(text) for text in overrides if text.startswith("sweep=") and text != "sweep=null"]
-    faults += [] if faults else find_faults(overrides, config_dir, deep_faults if deep else None, sweeps=False)
-    if errors := [fault for fault in faults if fault.severity == "error"]:
+    if faults:
+        raise UserError(faults)
+    collected = FaultCollector()
+    preflight = preflight_faults if deep else None
+    checked = check_command(overrides, config_dir, preflight, sweeps=False, root=TRAIN, faults=collected)
+    if errors := [fault for fault in collected.faults if fault.severity == "error"]:
         raise UserError(errors)
-    config = compose_config(searching(config_dir, force(overrides, config_dir)))
-    return writable(asdict(to_config(plain(config))), named(config))
+    assert checked is not None
+    assert checked.options is not None
+    return redacted(asdict(checked.options), checked.unresolved)
 
 
 def _sweep(text: str) -> Fault:

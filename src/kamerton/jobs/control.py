@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from kamerton.config.faults import untyped_faults
+from kamerton.config.judging import untyped_faults
 from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, other_places, split_search
 from kamerton.errors import Fault, UserError

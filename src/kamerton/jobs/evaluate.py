@@ -159,13 +159,13 @@ def _evaluated(root: Path, overrides: Sequence[str]) -> Path:
 
     from kamerton.config.check import to_options
     from kamerton.config.compose import compose_values
-    from kamerton.config.faults import find_faults
+    from kamerton.config.faults import check_overrides
     from kamerton.score.evaluation import run_evaluation
     from kamerton.score.options import ROOT, EvaluateOptions, check_given
 
     typed = [*overrides, override("paths.outputs", str(root))]
     with composing:
-        faults = [*find_faults(typed, None, check_given, sweeps=False, root=ROOT)]
+        faults = check_overrides(typed, None, lambda values, _: check_given(values), sweeps=False, root=ROOT)
         if errors := [fault for fault in faults if fault.severity == "error"]:
             raise UserError(errors)
         values, defaults = compose_values(typed, ROOT.name), compose_values(["model=tiny", "data=jsonl"])

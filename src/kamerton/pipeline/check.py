@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
-from kamerton.config.schema import AdapterOptions, ModelOptions
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import AdapterOptions, ModelOptions, mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.read.sources import local_data
 from kamerton.errors import Fault, UserError
-from kamerton.run.model import model_faults, tokenizer_faults
 
 if TYPE_CHECKING:
     from kamerton.data.gate import DataError
@@ -42,13 +40,20 @@ def _once_for(*sections: str) -> Callable[[_Check], _Check]:
     return wrap
 
 
-def build_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the classes that the configuration names, of their arguments, of the model and its adapter."""
-    values = _mended(values)
+def build_faults(values: Mapping[str, Any], sections: Collection[str]) -> list[Fault]:
+    """Faults of the classes that `sections` of a configuration name, of their arguments, the model and its adapter."""
+    values, sections = _mended(values), set(sections)
     allowed = values.get("allow_targets") or ()
-    faults = [*check_targets(values, allowed), *_optimizer_faults(values), *_trainer_faults(values)]
-    unknown = model_faults(values)
-    return [*faults, *unknown, *([] if unknown else _adapter_faults(values))]
+    faults = check_targets({key: value for key, value in values.items() if key in sections}, allowed)
+    if sections & {"optimizer", "adapter", "allow_targets"}:
+        faults += _optimizer_faults(values)
+    if sections & {"trainer", "callbacks", "logger", "allow_targets"}:
+        faults += _trainer_faults(values)
+    if sections & {"model", "adapter"}:
+        from kamerton.run.model import model_faults
+
+        faults += model_faults(values) or _adapter_faults(values)
+    return faults
 
 
 _FITTING = {
@@ -222,6 +227,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
     from kamerton.data.read.sources import find_files, has_formats
+    from kamerton.run.model import model_faults, tokenizer_faults
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     if data is None:

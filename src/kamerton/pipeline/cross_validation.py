@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from kamerton.config.derived import fold_of
 from kamerton.config.schema import Config, CvOptions
 from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
@@ -91,13 +92,7 @@ def fold_config(config: Config, number: int) -> Config:
 
 def fold_split(config: Config, number: int) -> SplitOptions:
     """How the data are split where fold `number` is held out."""
-    return crossed(config.split, config.cv, number)
-
-
-def crossed(split: SplitOptions, cv: CvOptions, number: int, held_out: str = "test") -> SplitOptions:
-    """`split` with fold `number` of `cv` as its test or validation split."""
-    group, stratify = cv.group or split.group, cv.stratify or split.stratify
-    return dataclasses.replace(split, folds=cv.folds, fold=number, held_out=held_out, group=group, stratify=stratify)
+    return fold_of(config.split, config.cv, number)
 
 
 def _train_fold(

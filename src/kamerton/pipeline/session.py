@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from kamerton.config.schema import Config
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.console import plain_console
 from kamerton.decide.report.run import write_report
 from kamerton.pipeline.lifecycle import recorded
@@ -82,7 +82,7 @@ def open_session(
     that finished unscored is opened too. `report` writes the report of a run that stops early.
     """
     console = invocation.console or plain_console(quiet=rank_info().rank > 0)
-    values = writable(dataclasses.asdict(config), invocation.unresolved or {})
+    values = redacted(dataclasses.asdict(config), invocation.unresolved or {})
     opened = open_run(values, home, reopens=reopens)
     with stop_on_signal() as stop, recorded(opened, invocation.overrides, report) as run:
         run.update(**(facts or {}))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kamerton import words
-from kamerton.config.command import typed
 from kamerton.config.schema import Config
 from kamerton.config.targets import instantiate
 from kamerton.decide.compare.examples import browsed
@@ -19,6 +18,7 @@ from kamerton.decide.report.run import confusion_figure
 from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.mask import mask_text
 from kamerton.run.directory import RunDirectory
+from kamerton.shell import as_arguments
 from kamerton.train.build import begin_logging, wandb_arguments
 
 EXAMPLES = ("example_id", "prompt", "target", "answer", "right", "p_answer", "p_target", "nll")
@@ -76,7 +76,7 @@ def _difference(row: Mapping[str, Any]) -> float | None:
 def begin_wandb(config: Config, run: RunDirectory) -> None:
     """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
     if (node := config.logger.get("wandb")) is not None:
-        with typed([mask_text(argument) for argument in sys.argv[1:]]):
+        with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):
             begin_logging(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault
 
 Change = tuple[str, Any, Any]  # key, before, after

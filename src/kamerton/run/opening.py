@@ -13,7 +13,7 @@ from typing import IO, Any
 import yaml
 
 from kamerton.config.places import NAME
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import hold, holder

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.console import count_bar
 from kamerton.data.example import DataExample
 from kamerton.endpoint import endpoint_faults
@@ -84,7 +84,7 @@ def run_evaluation(
     asked, identity = _asked(options, subject)
     folder = _open(options, subject, asked, identity)
     record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": asked, "identity": identity}
-    record |= writable(subject.facts, subject.named)
+    record |= redacted(subject.facts, subject.named)
     record |= {"times": {"started": now()}, **environment()}
     _write(folder, record)
     try:
@@ -207,7 +207,7 @@ def _asked(options: EvaluateOptions, subject: Subject) -> tuple[dict[str, Any], 
     own = {"engine": engine, "lm_eval": dataclasses.asdict(options.lm_eval)}
     asked = {**subject.facts, **sections, **own, "limit": options.limit, "metrics": config.metrics}
     plain = json.dumps(masked(asked), sort_keys=True, default=str)
-    written = json.loads(json.dumps(writable(asked, subject.named), default=str))
+    written = json.loads(json.dumps(redacted(asked, subject.named), default=str))
     return written, hashlib.sha256(plain.encode()).hexdigest()[:7]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from kamerton.config.check import check_classes, check_schema
+from kamerton.config.check import check_classes
 from kamerton.config.faults import Root
 from kamerton.config.places import check_places
 from kamerton.config.schema import BatchOptions, Config, ModelOptions, Node, PathOptions, ScoreOptions
@@ -71,11 +71,10 @@ EvaluateOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore
 
 
 def check_evaluate(values: Mapping[str, Any]) -> list[Fault]:
-    """Unknown keys, wrong types and contradictions; what it names is looked at when it is read."""
+    """Faults beyond the schema of the options, such as contradictions; what they name is checked when it is read."""
     own = {"metrics": values.get("metrics") or {}}
     allowed = values.get("allow_targets") or ()
     return [
-        *check_schema(values, EvaluateOptions),
         *check_places(values),
         *check_classes(own, ("metrics",)),
         *check_targets(own, allowed if isinstance(allowed, list) else ()),
@@ -143,4 +142,4 @@ def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
     return dataclasses.replace(given, kind="hosted", url=endpoint.url, key=endpoint.key)
 
 
-ROOT = Root("evaluate", check_evaluate)
+ROOT = Root("evaluate", EvaluateOptions, check_evaluate)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from kamerton.config.command import Done
+from kamerton.config.jobs import JobResult
 from kamerton.config.schema import Config
 from kamerton.config.sweep import is_study
 from kamerton.errors import Interrupted
@@ -21,7 +21,7 @@ from kamerton.sweep.trial import join_trial, run_trial
 
 def trial_job(
     config: Config, overrides: Sequence[str], named: Mapping[str, Any], shared_cache: SharedCache | None = None
-) -> Callable[[], Done] | None:
+) -> Callable[[], JobResult] | None:
     """What this job has to do as a trial of a sweep, or as another rank of one; None where it is an ordinary run.
 
     Trials share what is `warm`.
@@ -37,25 +37,25 @@ def trial_job(
         return None
     folder = Path(HydraConfig.get().sweep.dir).absolute()
 
-    def job() -> Done:
+    def job() -> JobResult:
         try:
             values = run_trial(config, trial, folder, overrides, named, shared_cache)
         except Interrupted as stopped:
             raise Interrupted("interrupted; the same command goes on with this sweep, this trial first") from stopped
-        return Done(values if len(values) > 1 else values[0], {}, folder)
+        return JobResult(values if len(values) > 1 else values[0], {}, folder)
 
     return job
 
 
 def _rank_job(
     config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any]
-) -> Callable[[], Done] | None:
+) -> Callable[[], JobResult] | None:
     record = read_record(folder) or {}
     if "trial" not in record or record.get("final"):
         return None
 
-    def job() -> Done:
+    def job() -> JobResult:
         join_trial(config, folder, overrides, named)
-        return Done(None, {}, folder)
+        return JobResult(None, {}, folder)
 
     return job

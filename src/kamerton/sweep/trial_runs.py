@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kamerton.config.derived import fold_of
 from kamerton.config.schema import Config, CvOptions, SweepOptions
-from kamerton.config.secrets import writable
+from kamerton.config.secrets import redacted
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
-from kamerton.pipeline.cross_validation import crossed
 from kamerton.run.changes import as_begun, describe, differences
 from kamerton.run.directory import read_mapping
 
@@ -42,7 +42,7 @@ def pieces(config: Config, trials: Path, number: int) -> list[Piece]:
     if seeds := config.sweep.seeds:
         return [Piece(home, dataclasses.replace(alone, seed=seed, run_id=str(seed))) for seed in seeds]
     if folds := config.cv.folds:
-        splits = [crossed(config.split, config.cv, fold, held_out="validation") for fold in range(folds)]
+        splits = [fold_of(config.split, config.cv, fold, held_out="validation") for fold in range(folds)]
         return [
             Piece(home, dataclasses.replace(alone, split=split, run_id=str(fold))) for fold, split in enumerate(splits)
         ]
@@ -55,7 +55,7 @@ def refuse_another(piece: Piece, named: Mapping[str, Any] | None) -> None:
     `named` as in `train`.
     """
     before = read_mapping(piece.folder / "config.yaml", load_yaml)
-    changes = differences(before, as_begun(before, writable(dataclasses.asdict(piece.config), named or {})))
+    changes = differences(before, as_begun(before, redacted(dataclasses.asdict(piece.config), named or {})))
     if changes:
         message = (
             f"run {piece.config.run_id} is there already, of another configuration ({'; '.join(describe(changes))})"

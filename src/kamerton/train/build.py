@@ -17,7 +17,6 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from kamerton.config.command import typed
 from kamerton.config.schema import Config, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
@@ -26,6 +25,7 @@ from kamerton.model.switches import best_precision
 from kamerton.monitor.series import Setting
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import rank_info
+from kamerton.shell import as_arguments
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
@@ -87,7 +87,7 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
             run.event(
                 "warn", "metrics-damaged", message, advice=f"{DAMAGED} is the file as it was; no weight is affected"
             )
-    with typed([mask_text(argument) for argument in sys.argv[1:]]):  # W&B keeps what was typed when its run begins
+    with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):  # W&B records what was typed
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 begin_logging(logger)

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from kamerton.config.schema import Config
-from kamerton.config.sections import mapping_at
+from kamerton.config.schema import Config, mapping_at
 from kamerton.data.encode.arrays import Encoded
 from kamerton.errors import Fault, UserError
 from kamerton.plan.epoch import membership

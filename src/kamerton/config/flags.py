@@ -1,0 +1,39 @@
+"""The flags of a command: Hydra's, less those that would bypass the checks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from kamerton.config.hydra_internals import get_args_parser
+from kamerton.errors import Fault, UserError
+
+
+def parse_flags(arguments: Sequence[str], command: str) -> argparse.Namespace:
+    """Return Hydra's flags and the overrides. Raises `UserError` for flags that cannot be used."""
+    parser = get_args_parser()
+    reject = partial(reject_flag, command=command)
+    parser.error = reject  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(list(arguments))
+    for name in ("config_path", "config_name", "experimental_rerun"):
+        if getattr(flags, name) is not None:
+            reject(f"--{name.replace('_', '-')} is not supported: --config-dir DIR adds your own groups and files")
+    modes = ("run", "multirun", "shell_completion", "cfg", "info")
+    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(flags, mode)]
+    if len(given) > 1 and not flags.help:
+        reject(f"{given[0]} and {given[1]} exclude each other")
+    if flags.resolve and not (flags.cfg or flags.help):
+        reject("--resolve needs --cfg job")
+    return flags
+
+
+def only_shows(flags: argparse.Namespace) -> bool:
+    """Whether Hydra prints something for these flags and no job runs."""
+    return bool(flags.help or flags.hydra_help or flags.info or flags.shell_completion or flags.cfg)
+
+
+def reject_flag(message: str, command: str = "train") -> NoReturn:
+    """Raise argparse's message about a flag as a `UserError`."""
+    raise UserError([Fault("config.flag", message, f"see kamerton {command} --help", file="command line")])

@@ -1,0 +1,87 @@
+"""Every private part of Hydra and OmegaConf that Kamerton uses: the one file to check against a new version of either.
+
+(`hydra_plugins` has its own, since it may not import this package.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
+from hydra.core.utils import JobRuntime, configure_log, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+from omegaconf._utils import split_key
+
+__all__ = [
+    "VERSION_BASE",
+    "ConfigLoaderImpl",
+    "create_config_search_path",
+    "get_args_parser",
+    "run_hydra",
+    "run_single",
+    "searched_repository",
+    "split_key",
+]
+
+VERSION_BASE = "1.3"
+Task = Callable[[Any], Any]
+
+
+def run_hydra(flags: argparse.Namespace, task: Task, conf: str, root: str) -> None:
+    """Do what `hydra.main` does for these parsed flags: show help, a configuration or completions, or run a sweep.
+
+    Raises what fails, instead of printing it.
+    """
+    version.setbase(VERSION_BASE)
+    with _raising():
+        _run_hydra(args=flags, args_parser=get_args_parser(), task_function=task, config_path=conf, config_name=root)
+
+
+def run_single(config: DictConfig, loader: ConfigLoaderImpl, task: Task, root: str) -> Any:
+    """Run `task` once for a composed configuration, as `hydra.main` runs a single job, and return its value.
+
+    Logging, output directory, environment, `HydraConfig` and callbacks are Hydra's; only the second composition is
+    left out. Raises what the task raises.
+    """
+    if config.hydra.mode is None:
+        config.hydra.mode = RunMode.RUN
+    JobRuntime.instance().set("name", root)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=root)
+    done = run_job(
+        hydra_context=HydraContext(config_loader=loader, callbacks=callbacks),
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+    )
+    callbacks.on_run_end(config=config, config_name=root, job_return=done)
+    return done.return_value
+
+
+def searched_repository(loader: ConfigLoaderImpl, root: str, overrides: list[str]) -> Any:
+    """The repository of configuration files that a composition reads, with the places its overrides name."""
+    _, repository = loader._parse_overrides_and_create_caching_repo(root, overrides)
+    return repository
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra prints an exception and exits, unless this variable is set."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before

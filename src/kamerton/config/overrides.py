@@ -1,0 +1,85 @@
+"""Overrides as they were typed: parsing each, and the texts that are composed to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+
+from kamerton.config.compose import forced, options_of
+from kamerton.config.hydra_internals import ConfigLoaderImpl
+from kamerton.config.meant import option_meant
+from kamerton.config.origin import COMMAND_LINE
+from kamerton.config.syntax import syntax_fault
+from kamerton.errors import Fault, FaultCollector
+
+
+def parse_each(overrides: Sequence[str], faults: FaultCollector) -> list[Override]:
+    """Parse each override by itself, so that all that cannot be read are reported."""
+    parsed: list[Override] = []
+    for text in overrides:
+        try:
+            parsed += OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            faults.add(syntax_fault(text, error))
+    return parsed
+
+
+def existing_options(overrides: Sequence[Override], loader: ConfigLoaderImpl, faults: FaultCollector) -> list[Override]:
+    """Return the overrides whose option exists, if they choose one; collect a fault for each other one."""
+    kept = []
+    for override in overrides:
+        unknown = _unknown_options(override, loader)
+        faults.add(*unknown)
+        kept += [] if unknown else [override]
+    return kept
+
+
+def _unknown_options(override: Override, loader: ConfigLoaderImpl) -> list[Fault]:
+    options = options_of(override, loader)
+    key = override.key_or_group
+    if not options or override.is_delete() or key.startswith("hydra"):
+        return []
+    chosen = [text.partition("=")[2] for text in _texts(override)]
+    wrong = [name for name in chosen if name not in (*options, "null") and not name.startswith(("[", "{"))]
+    return [
+        Fault(
+            "config.option", f"{key} has no option {name!r}", option_meant(key, name, options), COMMAND_LINE, None, key
+        )
+        for name in wrong
+    ]
+
+
+def texts_to_compose(override: Override, loader: ConfigLoaderImpl) -> list[str]:
+    """An override in the form that is composed: one text, or of a sweep one for each value to check."""
+    return [forced(override, text, loader) for text in _texts(override)]
+
+
+def _texts(override: Override) -> list[str]:
+    """An override as typed, one text for each value of a sweep; of an interval its ends."""
+    value = override.value()
+    prefix = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
+    if override.is_sweep_override() and isinstance(value, ChoiceSweep | RangeSweep):
+        return [f"{prefix}={text}" for text in override.sweep_string_iterator()]
+    if isinstance(value, IntervalSweep):
+        return [f"{prefix}={value.start}", f"{prefix}={value.end}"]
+    return [str(override.input_line)]
+
+
+def selections(texts: Sequence[list[str]]) -> Iterator[list[str]]:
+    """The first value of every sweep, then each further value alone: a sum, not the product."""
+    filled = [each for each in texts if each]
+    first = [each[0] for each in filled]
+    yield first
+    for index, each in enumerate(filled):
+        for text in each[1:]:
+            yield [*first[:index], text, *first[index + 1 :]]
+
+
+def several_values(override: Override) -> Fault:
+    """The fault of several values in a command that runs one job."""
+    key = override.key_or_group
+    fix = f"add -m for one run for each, write {key}=[…] for a list, or quote a value that holds a comma"
+    return Fault("config.sweep", f"{key} has several values", fix, COMMAND_LINE, column=key)
