@@ -20,9 +20,9 @@ from torch import nn
 from kamerton.run.directory import RunDirectory
 from kamerton.train.batches import StepBatch
 
-# Dense peak of one device in TFLOP/s: 16 bit, TF32, 32 bit. From NVIDIA's data sheets; those that print the rate of
-# sparse matrices alone are halved. The first name that a device's name contains is the one. Lightning's own table
-# (lightning_fabric.utilities.throughput, 2.6.6) has no H200 or B200, takes an L40S for an L4, an H100 NVL for two.
+# Dense peak of one device in TFLOP/s: 16 bit, TF32, 32 bit, from NVIDIA's data sheets; rates of sparse matrices are
+# halved. The first key that is part of the device's name counts. Not Lightning's `get_available_flops` (2.6.6): it
+# does not recognise "NVIDIA H200" or a B200, takes an L40S for an L4, doubles an H100 NVL and halves an RTX 4090.
 _PEAKS = {
     "B200": (2250.0, 1100.0, 75.0),
     "H200": (989.0, 494.0, 67.0),
