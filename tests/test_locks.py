@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kamerton.locks import Holder, hold, holder, last_holder, name_holder
+import pytest
+
+from kamerton.locks import LockOwner, acquire, exclusive, last_owner, lock_owner, name_owner
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from kamerton.locks import hold
-lock = hold(Path(sys.argv[1]))
+from kamerton.locks import acquire
+lock = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(100)
 """
@@ -21,24 +23,24 @@ time.sleep(100)
 
 def test_a_lock_has_one_holder_who_is_known_until_it_lets_go(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
-    assert holder(path) is None
-    lock = hold(path)
+    assert lock_owner(path) is None
+    lock = acquire(path)
     assert lock is not None
-    assert hold(path, patience=0) is None
-    found = holder(path)
-    assert found is not None
-    assert (found.pid, found.is_here) == (os.getpid(), True)
-    name_holder(lock, 4711)
-    assert last_holder(path).pid == 4711
+    assert acquire(path, patience=0) is None
+    owner = lock_owner(path)
+    assert owner is not None
+    assert (owner.pid, owner.is_here) == (os.getpid(), True)
+    name_owner(lock, 4711)
+    assert last_owner(path).pid == 4711
     lock.close()
-    assert holder(path) is None
-    again = hold(path, patience=0)
+    assert lock_owner(path) is None
+    again = acquire(path, patience=0)
     assert again is not None
-    assert last_holder(path).pid == os.getpid()  # not that of an earlier, longer name
+    assert last_owner(path).pid == os.getpid()  # not that of an earlier, longer name
     again.close()
-    unnamed = hold(path, named=False)  # a child will say who it is
+    unnamed = acquire(path, named=False)  # a child will say who it is
     assert unnamed is not None
-    assert holder(path) == Holder(None, "")
+    assert lock_owner(path) == LockOwner(None, "")
     unnamed.close()
 
 
@@ -47,11 +49,31 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        assert holder(path) == Holder(process.pid, last_holder(path).host)
+        assert lock_owner(path) == LockOwner(process.pid, last_owner(path).host)
         process.kill()
-    assert holder(path) is None
-    assert last_holder(path).pid == process.pid
+    assert lock_owner(path) is None
+    assert last_owner(path).pid == process.pid
 
 
 def test_another_machine_is_told_apart() -> None:
-    assert not Holder(1, "elsewhere").is_here
+    assert not LockOwner(1, "elsewhere").is_here
+
+
+def test_who_cannot_be_waited_for_is_named_and_nothing_runs_unlocked_without_a_word(tmp_path: Path) -> None:
+    path, reported, ran = tmp_path / ".lock", [], []
+    with exclusive(path, reported.append):
+        assert lock_owner(path) == LockOwner(os.getpid(), last_owner(path).host)
+        with exclusive(path, reported.append, patience=0):
+            ran.append("without the lock")
+    assert reported == [f"{path} is still locked after 0 s, by process {os.getpid()} on {last_owner(path).host}"]
+    assert ran
+    assert lock_owner(path) is None
+
+    def refuse(message: str) -> None:
+        raise TimeoutError(message)
+
+    lock = acquire(path)
+    assert lock is not None
+    with lock, pytest.raises(TimeoutError, match="still locked"), exclusive(path, refuse, patience=0):
+        ran.append("never")
+    assert "never" not in ran

@@ -39,7 +39,7 @@ from server_clients import Answers, connections, polls, report, step_times, stre
 from server_fuzz import Known, Tally, described, raw, refused
 
 from kamerton.jobs.store import WORKER, run_directories
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 
 PURPOSE: Final = "fine-tune"
@@ -77,7 +77,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
 def _kill_jobs(root: Path) -> None:
     for path in run_directories(root):
         for lock in (WORKER, LOCK):
-            owner = holder(path / lock)
+            owner = lock_owner(path / lock)
             if owner is not None and owner.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(owner.pid, signal.SIGKILL)

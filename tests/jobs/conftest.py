@@ -12,7 +12,7 @@ import pytest
 
 from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.jobs.store import WORKER, run_directories
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 
 
@@ -29,7 +29,7 @@ def manager(tmp_path: Path) -> Iterator[FineTuningManager]:
     yield found
     for path in run_directories(found.root):
         for lock in (WORKER, LOCK):
-            owner = holder(path / lock)
+            owner = lock_owner(path / lock)
             if owner is not None and owner.pid is not None:
                 os.kill(owner.pid, signal.SIGKILL)
 

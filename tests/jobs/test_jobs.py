@@ -16,7 +16,7 @@ import torch
 from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
 from kamerton.cli import main
 from kamerton.errors import UserError
-from kamerton.locks import last_holder
+from kamerton.locks import last_owner
 from kamerton.run.opening import LOCK
 from support.jobs import SMALL, at_step, record, weights
 from support.ports import free_port
@@ -72,7 +72,7 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
     assert job.status.is_active
     await at_step(job, (paused_at or 0) + 10)
 
-    os.kill(last_holder(path / LOCK).pid or 0, signal.SIGKILL)
+    os.kill(last_owner(path / LOCK).pid or 0, signal.SIGKILL)
     killed = await job.wait(600)
     assert killed.state == "failed"
     assert killed.error is not None
@@ -110,7 +110,7 @@ async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
     assert third.status.state == "queued"
     assert (await third.stop()).state == "cancelled"
     assert not (third.path / "metrics.csv").exists()
-    os.kill(last_holder(deaf.path / LOCK).pid or 0, signal.SIGSTOP)
+    os.kill(last_owner(deaf.path / LOCK).pid or 0, signal.SIGSTOP)
     states = await asyncio.gather(stopped.stop(), deaf.stop(grace_s=0.5))
     assert [status.state for status in states] == ["cancelled", "cancelled"]
     for job in (stopped, deaf):
@@ -131,7 +131,7 @@ async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
     paused_at = job.status.step or 0
     await job.resume()
     await at_step(job, paused_at + 3)
-    first = last_holder(job.path / LOCK).pid
+    first = last_owner(job.path / LOCK).pid
     (second,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     os.kill(first or 0, signal.SIGKILL)
     assert (await job.wait(60)).state == "failed"

@@ -11,7 +11,7 @@ import pytest
 
 from hydra_plugins.kamerton._gpus import VISIBLE
 from kamerton.jobs.queue import turn
-from kamerton.locks import hold, holder
+from kamerton.locks import acquire, lock_owner
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +79,8 @@ def test_a_job_gets_free_gpus_and_hands_its_locks_on(tmp_path: Path, monkeypatch
         assert len(one.locks) == 2  # the GPU's and the slot's
         slots = list(tmp_path.glob(".jobs/*/slot-*"))
         assert len(slots) == 2
-        assert all(holder(slot) for slot in slots)
-        assert hold(slots[0], patience=0) is None
+        assert all(lock_owner(slot) for slot in slots)
+        assert acquire(slots[0], patience=0) is None
 
 
 def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) -> None:

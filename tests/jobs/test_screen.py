@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kamerton.jobs.screen import live_screen, seconds
 from kamerton.jobs.store import read_status
-from kamerton.locks import hold
+from kamerton.locks import acquire
 from kamerton.run.opening import LOCK
 
 
@@ -23,7 +23,7 @@ def test_the_screen_shows_progress_metrics_and_the_last_events(tmp_path: Path) -
     events = [{"time": f"2026-01-02T03:04:0{n}+00:00", "level": "warn", "message": f"[odd] {n}"} for n in range(8)]
     (path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     console = Console(width=80, record=True, file=io.StringIO())
-    lock = hold(path / LOCK)
+    lock = acquire(path / LOCK)
     assert lock is not None
     with lock:
         console.print(live_screen(path, read_status(path)))

@@ -11,7 +11,7 @@ import pytest
 
 from kamerton.errors import UserError
 from kamerton.jobs.store import WORKER, find, list_jobs, mark, read_status
-from kamerton.locks import hold
+from kamerton.locks import acquire
 from kamerton.run.directory import read_events
 from kamerton.run.opening import LOCK
 
@@ -36,7 +36,7 @@ def test_a_run_whose_process_is_gone_has_failed_and_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [WORKER, LOCK])
 def test_a_run_that_somebody_works_on_is_left_alone(tmp_path: Path, name: str) -> None:
     path = make(tmp_path, "animals/one", "queued")
-    lock = hold(path / name)
+    lock = acquire(path / name)
     assert lock is not None
     assert read_status(path).state == "queued"
     assert not (name == LOCK and mark(path, "paused"))

@@ -18,7 +18,7 @@ from kamerton.console import plain_console
 from kamerton.errors import UserError
 from kamerton.jobs.screen import job_facts, jobs_table, live_screen
 from kamerton.jobs.store import list_jobs, read_status
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.directory import read_events
 from kamerton.run.opening import LOCK
 
@@ -214,7 +214,7 @@ def test_a_run_whose_lock_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
 def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = put(tmp_path / "odd" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
     os.mkfifo(path / LOCK)
-    assert holder(path / LOCK) is None
+    assert lock_owner(path / LOCK) is None
     assert read_status(path).state == "failed"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.jobs.store import WORKER, run_directories
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 from support.serving import Served, serving
 from support.tuned import train_tuned
@@ -30,6 +30,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterato
         yield found
     for path in run_directories(root):
         for lock in (WORKER, LOCK):
-            owner = holder(path / lock)
+            owner = lock_owner(path / lock)
             if owner is not None and owner.pid is not None:
                 os.kill(owner.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from kamerton.jobs.store import CANCEL, WORKER, owner
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from support.server_process import Server, wait_for
 from support.serving import chats, until, upload
 
@@ -170,7 +170,7 @@ def test_a_job_is_cancelled_though_the_server_dies_meanwhile(server: Server) -> 
 
 def training_of(path: Path) -> list[int]:
     """The process that trains a job, its worker's child; none yet while the job waits for its turn."""
-    worker = holder(path / WORKER)
+    worker = lock_owner(path / WORKER)
     if worker is None or worker.pid is None:
         return []
     return [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]

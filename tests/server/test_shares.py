@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from kamerton.jobs.store import WORKER
-from kamerton.locks import hold
+from kamerton.locks import acquire
 from kamerton.run.directory import RunDirectory
 from kamerton.server import guard
 from kamerton.server import ids as places
@@ -33,7 +33,7 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     workers: list[Any] = []
 
     def start_worker(run: RunDirectory, *_: object) -> None:
-        workers.append(hold(run.path / WORKER))  # it is alive
+        workers.append(acquire(run.path / WORKER))  # it is alive
         run.set_state("queued", job={"overrides": [], "cwd": "/", "limit": None, "queued": 0})
         run.release()
 

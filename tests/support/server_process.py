@@ -13,7 +13,7 @@ from pathlib import Path
 import openai
 
 from kamerton.jobs.store import WORKER, run_directories
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 from support.ports import await_server, free_port
 from support.strict import strict_client
@@ -53,7 +53,7 @@ class Server:
         self.end(signal.SIGKILL)
         for path in run_directories(self.root):
             for lock in (WORKER, LOCK):
-                owner = holder(path / lock)
+                owner = lock_owner(path / lock)
                 if owner is not None and owner.pid is not None:
                     os.kill(owner.pid, signal.SIGKILL)
 

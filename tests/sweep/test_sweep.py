@@ -20,7 +20,7 @@ import pytest
 
 from kamerton.cli import main
 from kamerton.errors import Fault, RunFailed
-from kamerton.locks import hold, holder
+from kamerton.locks import acquire, lock_owner
 from kamerton.sweep.report import write_sweep_report
 
 Sweep = Callable[..., Path]
@@ -349,13 +349,13 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
     held = []
 
     def write(*arguments: Any) -> Path:
-        held.append(holder(tmp_path / "o" / "jsonl" / "s" / ".lock"))
+        held.append(lock_owner(tmp_path / "o" / "jsonl" / "s" / ".lock"))
         return write_sweep_report(*arguments)
 
     monkeypatch.setattr("kamerton.sweep.finish.write_sweep_report", write)
     found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
     assert [one and one.pid for one in held] == [os.getpid()]
-    assert holder(found / ".lock") is None
+    assert lock_owner(found / ".lock") is None
 
 
 def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
@@ -364,7 +364,7 @@ def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
     """Another worker's trial ends while this one waits to write; it is better each time."""
 
     def hold_late(path: Path, *patience: float) -> IO[str] | None:
-        lock = hold(path, *patience)
+        lock = acquire(path, *patience)
         if path.parent.name == "s":
             study = optuna.load_study(study_name="s", storage=f"sqlite:///{path.parent}/study.db")
             first = study.trials[0]
@@ -379,7 +379,7 @@ def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
             )
         return lock
 
-    monkeypatch.setattr("kamerton.locks.hold", hold_late)
+    monkeypatch.setattr("kamerton.locks.acquire", hold_late)
     found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
     assert best(found)["number"] == 1
     assert [row["number"] for row in trials(found)] == ["0", "1"]
@@ -407,7 +407,7 @@ def test_a_trial_that_was_taken_for_dead_is_waited_for(
 ) -> None:
     folder = tmp_path / "o" / "jsonl" / "s" / "trials" / "0"
     folder.mkdir(parents=True)
-    lock = hold(folder / ".lock")
+    lock = acquire(folder / ".lock")
     assert lock is not None
     monkeypatch.setattr(time, "sleep", lambda seconds: lock.close())
     found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")

@@ -43,7 +43,7 @@ from hydra_plugins.kamerton._study import (
 from hydra_plugins.kamerton._tickets import outcome
 from hydra_plugins.kamerton._trial import STORAGE_VARIABLE, original_number
 from kamerton.console import plain_console
-from kamerton.locks import turn
+from kamerton.locks import exclusive
 
 
 class Sweep:
@@ -114,7 +114,12 @@ class Sweep:
 
     def _end(self, study: SweepStudy, terminal: Terminal, *, gave_up: bool = False) -> Finished:
         """Write and show what the study has become."""
-        with turn(self.directory / LOCK):
+
+        def warn(message: str) -> None:
+            note = "the files of the sweep are written without it, and may be overwritten by an older state"
+            terminal.console.print(f"warning: {message}: {note}", highlight=False, markup=False, soft_wrap=True)
+
+        with exclusive(self.directory / LOCK, warn):
             end = result(study, self.space, self.directory, self.storage, gave_up=gave_up)
             write_files(end, study, study.user_attrs["sweep"])
         say_end(terminal.console, end)

@@ -19,7 +19,7 @@ from kamerton.endpoint import (
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.hosted.remote import find_job
-from kamerton.locks import hold
+from kamerton.locks import acquire
 from kamerton.run.directory import ENDED, RunDirectory, read_record
 from kamerton.run.opening import LOCK
 
@@ -97,7 +97,7 @@ def _pause(client: OpenAI, job_id: str) -> dict[str, Any]:
 
 
 def _record(path: Path, hosted: dict[str, Any]) -> None:
-    lock = hold(path / LOCK)
+    lock = acquire(path / LOCK)
     if lock is None:  # somebody goes on with it
         return
     with lock:

@@ -21,7 +21,7 @@ from kamerton.hosted.control import at_work_elsewhere, end_remote, endpoint_of
 from kamerton.jobs.config import checked, composing
 from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, mark, owner, read_status, record_of
 from kamerton.jobs.worker import start_worker
-from kamerton.locks import Holder, holder
+from kamerton.locks import LockOwner, lock_owner
 from kamerton.mask import MASK
 from kamerton.run.changes import as_begun, changed_faults, differences
 from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping
@@ -64,20 +64,20 @@ async def end(path: Path, state: Literal["cancelled", "paused"], grace_s: float 
     return read_status(path)
 
 
-async def _owner(path: Path) -> Holder | None:
+async def _owner(path: Path) -> LockOwner | None:
     """Who works on the run; a worker that has just been started is waited for until it says who it is."""
     while (process := owner(path)) is not None and process.pid is None:
         await asyncio.sleep(POLL_S)
     return process
 
 
-def _must_be_here(path: Path, process: Holder) -> None:
+def _must_be_here(path: Path, process: LockOwner) -> None:
     if not process.is_here:
         message = f"run {path.name} is at work on {process.host}"
         raise UserError([Fault("job.elsewhere", message, "give the command there", file=str(path))])
 
 
-def _signal(process: Holder, number: signal.Signals) -> None:
+def _signal(process: LockOwner, number: signal.Signals) -> None:
     if process.pid is not None:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(process.pid, number)
@@ -85,11 +85,11 @@ def _signal(process: Holder, number: signal.Signals) -> None:
 
 def _kill(path: Path) -> None:
     """End the worker with all its children, or the process that trains without one."""
-    worker = holder(path / WORKER)
+    worker = lock_owner(path / WORKER)
     if worker is not None and worker.pid is not None:
         with suppress(ProcessLookupError):  # it has just ended
             os.killpg(worker.pid, signal.SIGKILL)
-    elif (training := holder(path / LOCK)) is not None:
+    elif (training := lock_owner(path / LOCK)) is not None:
         _signal(training, signal.SIGKILL)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from hydra_plugins.kamerton._gpus import Gpus, free_gpus, visible_gpus
-from kamerton.locks import hold, holder
+from kamerton.locks import acquire, lock_owner
 
 POLL_S = 0.2
 
@@ -50,7 +50,7 @@ def _ticket(folder: Path, name: str) -> Iterator[str]:
     """A place in the queue. It is held before it is seen: an unheld one is a dead worker's."""
     for place in ("waiting", "running", "begun"):
         (folder / place).mkdir(parents=True, exist_ok=True)
-    lock = hold(folder / "waiting" / f".{name}")
+    lock = acquire(folder / "waiting" / f".{name}")
     assert lock is not None  # nobody else uses this name
     with lock:
         (folder / "waiting" / f".{name}").rename(folder / "waiting" / name)
@@ -66,7 +66,7 @@ def _slot(folder: Path, ticket: str, limit: int) -> IO[str]:
     while True:
         if _is_first(folder, ticket):
             for number in range(limit):
-                slot = hold(folder / f"slot-{number}", patience=0)
+                slot = acquire(folder / f"slot-{number}", patience=0)
                 if slot is not None:
                     return slot
         time.sleep(POLL_S)
@@ -91,7 +91,7 @@ def _owner(ticket: str) -> str:
 def _is_alive(ticket: Path) -> bool:
     """Whether the worker of a ticket lives; the ticket of a dead one is removed."""
     try:
-        if holder(ticket) is not None:
+        if lock_owner(ticket) is not None:
             return True
     except FileNotFoundError:  # it has just been moved
         return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.errors import Fault, UserError
-from kamerton.locks import Holder, hold, holder, last_holder
+from kamerton.locks import LockOwner, acquire, last_owner, lock_owner
 from kamerton.run.directory import ENDED, RunDirectory, read_record
 from kamerton.run.opening import LOCK
 from kamerton.run.record import State
@@ -194,9 +194,9 @@ def _status(path: Path) -> JobStatus:
         return JobStatus(path.name, path, UNREADABLE, error={"code": fault.code, "message": fault.message})
 
 
-def owner(path: Path) -> Holder | None:
+def owner(path: Path) -> LockOwner | None:
     """The process to speak to about a run: its worker, else the one that trains it; None where nobody is at work."""
-    return holder(path / WORKER) or holder(path / LOCK)
+    return lock_owner(path / WORKER) or lock_owner(path / LOCK)
 
 
 def _work(record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -217,7 +217,7 @@ def _lost(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     if record.get("state") not in (*ACTIVE, None):
         return None
     try:
-        last = last_holder(path / LOCK) if owner(path) is None else None
+        last = last_owner(path / LOCK) if owner(path) is None else None
     except OSError as error:
         message = f"cannot tell whether it is at work: {error.filename}: {error.strerror}"
         raise UserError([Fault("run.damaged", message, "let the file be read", file=str(path))]) from error
@@ -244,7 +244,7 @@ def _error(code: str, message: str) -> dict[str, Any]:
 
 def mark(path: Path, state: State, *, among: tuple[str, ...] = ACTIVE, error: Mapping[str, Any] | None = None) -> bool:
     """Record that a run nobody works on is in `state` now, if it is in one of `among`; whether that was done."""
-    lock = hold(path / LOCK)
+    lock = acquire(path / LOCK)
     if lock is None:
         return False
     with lock:

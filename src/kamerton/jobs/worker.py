@@ -25,7 +25,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.jobs.queue import turn
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
-from kamerton.locks import hold, name_holder
+from kamerton.locks import acquire, name_owner
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import LOCK
 from kamerton.shell import command_line
@@ -42,7 +42,7 @@ def start_worker(
     user's own configuration files are; `limit` is how many jobs may run at once (None: one for each GPU, or one).
     Raises `UserError` where the run has a worker already.
     """
-    lock = hold(run.path / WORKER, named=False)
+    lock = acquire(run.path / WORKER, named=False)
     if lock is None:
         run.release()
         fix = f"wait for it, or stop it: {command_line('runs', 'stop', run.path)}"
@@ -135,7 +135,7 @@ def _train(path: Path, stopper: Stopper) -> int:
 
 def _say_begun(path: Path) -> None:
     """It waits no longer: what is checked first are its data."""
-    lock = hold(path / LOCK)
+    lock = acquire(path / LOCK)
     if lock is not None:
         with lock:
             RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     path, handle = arguments
     lock = os.fdopen(int(handle), "a", encoding="utf-8")
     os.set_inheritable(lock.fileno(), False)  # the training's life is not this process's
-    name_holder(lock, os.getpid())
+    name_owner(lock, os.getpid())
     return work(Path(path))
 
 

@@ -16,7 +16,7 @@ from kamerton.config.places import NAME
 from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
-from kamerton.locks import hold, holder
+from kamerton.locks import acquire, lock_owner
 from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_record
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
@@ -183,10 +183,10 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
 
 def own(path: Path) -> IO[str]:
     """Own the run until this process ends, however it ends. Raises `UserError` while another process does."""
-    lock = hold(path / LOCK)
+    lock = acquire(path / LOCK)
     if lock is not None:
         return lock
-    owner = holder(path / LOCK)
+    owner = lock_owner(path / LOCK)
     pid = (owner and owner.pid) or (read_record(path) or {}).get("pid", "unknown")
     message = f"run {path.name} is running (process {pid})"
     fix = "wait for it or stop it, or give another run_id"

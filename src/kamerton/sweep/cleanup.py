@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.run.directory import read_record
 from kamerton.run.opening import LOCK
 
@@ -44,5 +44,5 @@ def drop_checkpoints(folder: Path, params: Mapping[str, Any]) -> None:
     for checkpoints in (folder / "checkpoints", *folder.glob("*/checkpoints")):
         run = checkpoints.parent
         trial = (read_record(run) or {}).get("trial") or {}
-        if trial.get("params", params) == params and holder(run / LOCK) is None:
+        if trial.get("params", params) == params and lock_owner(run / LOCK) is None:
             shutil.rmtree(checkpoints, ignore_errors=True)

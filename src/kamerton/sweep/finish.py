@@ -13,7 +13,8 @@ from kamerton.config.check import to_config
 from kamerton.config.command import Compose
 from kamerton.console import plain_console
 from kamerton.errors import Fault, RunFailed, UserError
-from kamerton.locks import turn
+from kamerton.locks import exclusive
+from kamerton.output import echo
 from kamerton.sweep.cleanup import tidy
 from kamerton.sweep.final_test import score_winner, winner
 from kamerton.sweep.report import again, write_sweep_report
@@ -69,7 +70,7 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
     """
     from hydra_plugins.kamerton._results import LOCK, later
 
-    with turn(end.directory / LOCK):
+    with exclusive(end.directory / LOCK, _warn_unlocked):
         end = later(end, study)
         commands: list[str] = []
         try:
@@ -77,6 +78,11 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
         finally:  # the trials are worth their report without them, too
             page = write_sweep_report(study, end, commands)
     return page, commands
+
+
+def _warn_unlocked(message: str) -> None:
+    note = "the report is written without it, and may be overwritten by an older one"
+    echo(f"warning: {message}: {note}; the same command writes it again", err=True)
 
 
 def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:

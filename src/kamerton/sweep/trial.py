@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kamerton.config.schema import Config
 from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
-from kamerton.locks import holder
+from kamerton.locks import lock_owner
 from kamerton.pipeline.prepare import prepare, read_data
 from kamerton.pipeline.run import fit
 from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
@@ -173,10 +173,10 @@ def _record(piece: Piece, invocation: Invocation, facts: Mapping[str, Any], prun
 
 def _wait_for(folder: Path) -> None:
     """Wait while a process works on a run: one that was taken for dead, because its heart did not beat, may live."""
-    if holder(folder / LOCK) is not None:
+    if lock_owner(folder / LOCK) is not None:
         text = f"trial {folder.name} is still at work in another process, which is waited for"
         plain_console(stderr=True).print(text, highlight=False, soft_wrap=True)
-    while holder(folder / LOCK) is not None:
+    while lock_owner(folder / LOCK) is not None:
         time.sleep(1)
 
 
