@@ -15,7 +15,7 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.errors import UserError
 from kamerton.run.directory import RunDirectory
-from kamerton.train.steps import binding, total_steps, with_warmup
+from kamerton.train.steps import binding_limit, total_steps, with_warmup
 
 
 def config(*overrides: str) -> Config:
@@ -51,7 +51,7 @@ def test_the_earlier_of_the_limits_that_were_typed_ends_the_run(
     typed: list[str], steps: int, name: str, text: str
 ) -> None:
     assert total_steps(config(*typed), 27) == steps
-    assert binding(config(*typed), 27) == (name, text)
+    assert binding_limit(config(*typed), 27) == (name, text)
 
 
 def warmed(folder: Path, steps: int, *typed: str, **run: Any) -> tuple[int, str, RunDirectory]:

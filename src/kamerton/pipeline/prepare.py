@@ -18,7 +18,7 @@ from kamerton.pipeline.terminal import say_plan
 from kamerton.run.model import load_base, uses_kernels
 from kamerton.score.evaluate import choose_mode
 from kamerton.train.batches import FineTuneData
-from kamerton.train.steps import limited, step_data, total_steps, with_warmup
+from kamerton.train.steps import limit_train_batches, step_data, total_steps, with_warmup
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     if run.writes and model.device.type != device(config).type:
         model.to(device(config))  # where it will run: the layout is chosen for that
     config = settle(config, model, inputs.encoded["train"], run, console, shared_cache)
-    inputs.encoded["train"] = limited(config, inputs.encoded["train"], run, console)
+    inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights)
     steps = total_steps(config, data.steps_per_epoch)
     counts = {name: len(examples) for name, examples in inputs.prepared.splits.items()}

@@ -21,7 +21,7 @@ from kamerton.pipeline.terminal import say_ending, say_result
 from kamerton.pipeline.wandb import wandb_run
 from kamerton.run.model import to_train
 from kamerton.train.fit import fit_model
-from kamerton.train.pruning import Pruning
+from kamerton.train.callbacks.pruning import Pruning
 
 
 def train(

@@ -21,7 +21,7 @@ from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import rank_info
 from kamerton.run.opening import open_run
 from kamerton.train.callbacks import StopRequest, stop_on_signal
-from kamerton.train.steps import with_begun
+from kamerton.train.steps import with_recorded_defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +86,4 @@ def open_session(
     opened = open_run(values, home, reopens=reopens)
     with stop_on_signal() as stop, recorded(opened, invocation.overrides, report) as run:
         run.update(**(facts or {}))
-        yield Session(with_begun(config, run), run, stop, console, invocation.shared_cache)
+        yield Session(with_recorded_defaults(config, run), run, stop, console, invocation.shared_cache)

@@ -18,7 +18,7 @@ from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.decide.report.verdict import Row, baseline_table, cautions, headline, metric_table
 from kamerton.run.directory import RunDirectory, read_record
 from kamerton.train.batches import FineTuneData
-from kamerton.train.steps import binding
+from kamerton.train.steps import binding_limit
 from kamerton.words import bounds_text, early_ending, number, signed
 
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
@@ -45,7 +45,7 @@ def say_plan(
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     plan = data.plan(0)
     share, exact = plan.compute_ratio()
-    _, limit = binding(config, data.steps_per_epoch)
+    _, limit = binding_limit(config, data.steps_per_epoch)
     warmup = config.scheduler.warmup_steps
     console.print(
         f"plan   {total_steps:,} step{'s' if total_steps != 1 else ''} ({total_steps / len(plan):.2f} epochs); an epoch"

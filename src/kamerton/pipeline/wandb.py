@@ -19,7 +19,7 @@ from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.mask import mask_text
 from kamerton.run.directory import RunDirectory
 from kamerton.shell import as_arguments
-from kamerton.train.build import begin_logging, wandb_arguments
+from kamerton.train.build import start_wandb, wandb_arguments
 
 EXAMPLES = ("example_id", "prompt", "target", "answer", "right", "p_answer", "p_target", "nll")
 MOST_EXAMPLES = 1000
@@ -77,7 +77,7 @@ def begin_wandb(config: Config, run: RunDirectory) -> None:
     """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
     if (node := config.logger.get("wandb")) is not None:
         with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):
-            begin_logging(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
+            start_wandb(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
 
 
 @contextmanager

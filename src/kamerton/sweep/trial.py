@@ -25,7 +25,7 @@ from kamerton.run.opening import LOCK
 from kamerton.sweep.cleanup import tidy
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.trial_runs import Piece, for_a_trial, pieces, refuse_another
-from kamerton.train.pruning import PRUNED, Pruning, report
+from kamerton.train.callbacks.pruning import PRUNED, Pruning, report
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -1,8 +1,8 @@
-"""Averaged weights: what is validated, exported and scored, while training itself goes on with the last ones.
+"""Weight averaging: averaged weights are validated, exported and scored, while training continues with the last ones.
 
-Two kinds: an exponential moving average (EMA), and the average that a schedule-free optimizer keeps. Lightning's own
-`EMAWeightAveraging` copies the whole model, frozen weights too, and puts it into every checkpoint; this keeps the
-trained weights alone. A checkpoint's `state_dict` is what training goes on from, its `averaged` what is evaluated.
+Two kinds: an exponential moving average (EMA), and the average kept by a schedule-free optimizer. Lightning's own
+`EMAWeightAveraging` copies the whole model, frozen weights included, into every checkpoint; this keeps only the trained
+weights. A checkpoint's `state_dict` holds the weights to resume from, its `averaged` the weights to evaluate.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ Weights = dict[str, Tensor]
 
 
 class AveragedWeights(pl.Callback):
-    """Validates and saves averaged weights: an EMA with `decay`, or without it those of a schedule-free optimizer.
+    """Validate and save averaged weights: an EMA with `decay`, or a schedule-free optimizer's average without it.
 
-    The EMA starts at the initial weights and follows every optimizer step, average = decay * average + (1 - decay) *
-    weights, in float32: it spans about 1 / (1 - decay) steps.
+    The EMA starts at the initial weights and is updated after every optimizer step in float32, average = decay *
+    average + (1 - decay) * weights, so it spans about 1 / (1 - decay) steps.
     """
 
     def __init__(self, decay: float | None = None) -> None:
         self._decay = decay
         self._average: Weights = {}
-        self._last: Weights | None = None  # the training weights, while averaged ones are in their place
+        self._last: Weights | None = None  # training weights, while the averaged ones are in the model
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._decay is None:
-            trainer.optimizers[0].train()  # type: ignore[attr-defined]  # it refuses to step until told
+            trainer.optimizers[0].train()  # type: ignore[attr-defined]  # required before the first step
             return
         start = self._average or _trained(pl_module)
         self._average = {name: weight.to(pl_module.device, torch.float32, copy=True) for name, weight in start.items()}
@@ -43,7 +43,7 @@ class AveragedWeights(pl.Callback):
             follow(list(self._average.values()), now, 0)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:  # before the first step there is no average
+        if trainer.sanity_checking:  # there is no average before the first step
             return
         averaged = self._averaged(trainer, pl_module)
         self._last = _copy(_trained(pl_module))
@@ -58,13 +58,13 @@ class AveragedWeights(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._restore(pl_module)  # a run that is stopped in its validation saves there
+        self._restore(pl_module)  # a run stopped during validation saves there
         checkpoint["averaged"] = self._averaged(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._average = dict(checkpoint.get("averaged", {}))  # none where resume=force turned it on
+        self._average = dict(checkpoint.get("averaged", {}))  # missing if resume=force turned averaging on
 
     def _averaged(self, trainer: pl.Trainer, module: nn.Module) -> Weights:
         if self._decay is not None:
@@ -74,7 +74,7 @@ class AveragedWeights(pl.Callback):
         optimizer.eval()
         averaged = _copy(_trained(module))
         optimizer.train()
-        _write(last, module)  # the optimizer's own way back is not exact to the last bit
+        _write(last, module)  # optimizer.train() alone does not restore the exact bits
         return averaged
 
     def _restore(self, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Feeds the trainer: one Lightning batch is one optimizer step, already cut into micro-batches."""
+"""Lightning data module: one batch is one optimizer step, already divided into micro-batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Layout = TreeRow | PaddedRows
 
 
 class EncodedExamples(Protocol):
-    """What the plan and the batches need of encoded data: tokens of each example, and which are targets."""
+    """Encoded data as plan and batches use them: the tokens of each example, and which of them are targets."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]: ...
@@ -34,12 +34,12 @@ class EncodedExamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """One optimizer step as one rank sees it; all other numbers are of the whole step, all ranks.
+    """One rank's micro-batches of an optimizer step. All other numbers describe the whole step over all ranks.
 
     The step's loss is the sum over all predictions of weight x nll, divided by `normaliser`, the sum of the weights
-    (without class weights: the number of target tokens). Only the first `counted` micro-batches are the rank's own;
-    further ones run with weight 0, because every rank has to take part in what the ranks exchange: gradients once a
-    step, and the weights of a sharded model in every pass.
+    (without class weights: the number of target tokens). Only the first `counted` micro-batches belong to this rank.
+    Further ones run with weight 0, because every rank takes part in each exchange: of gradients once per step, and of
+    a sharded model's weights in every pass.
     """
 
     micro_batches: tuple[Layout, ...]
@@ -49,12 +49,12 @@ class StepBatch:
     tokens: int
     targets: int
     computed: int  # tokens that run through the model
-    context: float  # length that an average token's example has
+    context: float  # mean example length over the tokens of the step
     counted: int
 
 
 def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: int) -> Layout:
-    """The tensors of one micro-batch."""
+    """Return the tensors of one micro-batch."""
     sequences = [data.tokens(example) for example in micro.examples]
     targets = [data.targets(example) for example in micro.examples]
     if packing == "padded":
@@ -63,10 +63,10 @@ def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: i
 
 
 class StepLoader:
-    """Optimizer steps from wherever training stands: `position()` is (epoch, step within the epoch).
+    """Iterate over the remaining optimizer steps of an epoch; `position()` is (epoch, step within the epoch).
 
-    The position is read when iteration starts, so a resumed run goes on at the very next step. `waited` is how many
-    seconds training has waited for batches so far.
+    The position is read when iteration starts, so a resumed run continues at the next step. `waited` is the number of
+    seconds that training has waited for batches so far.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class StepLoader:
             self.waited += time.perf_counter() - before
             yield batch
 
-    # Lightning calls a loader with these two resumable; the position already is in the trainer's step count.
+    # Lightning considers a loader with these two methods resumable; the trainer's step count is the position.
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -101,24 +101,24 @@ class StepLoader:
 
 
 def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
-    """Tokens of each example that run through the model: all but the last, which predicts nothing."""
+    """Return how many tokens of each example run through the model: all but the last, which predicts nothing."""
     return np.maximum(data.lengths - 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class EvalBatch:
-    """A micro-batch to evaluate. One that does not count is run to keep in step with the other ranks."""
+    """A micro-batch to evaluate. If `counts` is false, it only keeps this rank in lockstep with the others."""
 
     rows: Layout
     counts: bool
 
     def to(self, device: torch.device) -> EvalBatch:
-        """The same batch on another device."""
+        """Return this batch on another device."""
         return replace(self, rows=self.rows.to(device))
 
 
 class MicroBatches:
-    """A data set in micro-batches, each once over all ranks, equally many on each; laid out as they are asked for."""
+    """A data set in micro-batches, distributed over the ranks in equal number; tensors are built on iteration."""
 
     def __init__(
         self,
@@ -130,9 +130,8 @@ class MicroBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        every = range(len(data))
         self.micro_batches = pack_examples(
-            every, input_lengths(data), max_tokens, packing, lambda index: data.tokens(index)[:-1]
+            range(len(data)), input_lengths(data), max_tokens, packing, lambda index: data.tokens(index)[:-1]
         )
         self._data, self._packing, self._pad = data, packing, pad
         self._rank, self._world_size = rank, world_size
@@ -148,9 +147,9 @@ class MicroBatches:
 
 
 class FineTuneData(pl.LightningDataModule):
-    """Train steps from the epoch plan, validation in micro-batches of the same cut.
+    """Training steps from the epoch plan, and validation micro-batches with the same packing.
 
-    `weights` has one entry for each training example: how much its tokens count in the loss.
+    `weights` holds the loss weight of each training example: (N,).
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -175,7 +174,7 @@ class FineTuneData(pl.LightningDataModule):
         self.steps_per_epoch = -(-len(train) // batch_size)
 
     def plan(self, epoch: int) -> EpochPlan:
-        """The plan of one epoch for the trainer's number of ranks."""
+        """Return the plan of one epoch for the trainer's number of ranks."""
         return plan_epoch(
             input_lengths(self.train),
             self.train.target_counts,
@@ -209,7 +208,7 @@ class FineTuneData(pl.LightningDataModule):
         del dataloader_idx
         if isinstance(batch, StepBatch):
             micros = tuple(micro.to(device) for micro in batch.micro_batches)
-            return replace(batch, micro_batches=micros, weights=tuple(one.to(device) for one in batch.weights))
+            return replace(batch, micro_batches=micros, weights=tuple(weight.to(device) for weight in batch.weights))
         return batch.to(device)
 
     def _position(self) -> tuple[int, int]:
@@ -222,16 +221,18 @@ class FineTuneData(pl.LightningDataModule):
         members = list(step.examples)
         lengths = self.train.lengths[members].astype(np.float64)
         own = step.ranks[self.trainer.global_rank]
-        passes = max(len(rank) for rank in step.ranks) if self._lockstep() else 1
+        lockstep = getattr(self.trainer.strategy, "lockstep", False)  # every rank has to run equally many passes
+        passes = max(len(rank) for rank in step.ranks) if lockstep else 1
         filler = MicroBatch((members[0],), int(self.train.lengths[members[0]]))
         micros = (*own, *[filler] * (passes - len(own)))
         layouts = tuple(layout(self.train, micro, packing=self._packing, pad=self._pad) for micro in micros)
+        weights = []
+        for index, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
+            by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
+            weights.append(by_example[rows.sequence] * (index < len(own)))
         return StepBatch(
             micro_batches=layouts,
-            weights=tuple(
-                self._weights_of(micro, rows) * (index < len(own))
-                for index, (micro, rows) in enumerate(zip(micros, layouts, strict=True))
-            ),
+            weights=tuple(weights),
             normaliser=float(self._weights[members] @ self.train.target_counts[members]),
             examples=len(members),
             tokens=int(self.train.lengths[members].sum()),
@@ -240,12 +241,3 @@ class FineTuneData(pl.LightningDataModule):
             context=float(np.square(lengths).sum() / lengths.sum()),
             counted=len(own),
         )
-
-    def _lockstep(self) -> bool:
-        """Whether every rank has to run equally many passes."""
-        assert self.trainer is not None
-        return getattr(self.trainer.strategy, "lockstep", False)
-
-    def _weights_of(self, micro: MicroBatch, batch: Layout) -> torch.Tensor:
-        """The weight of each prediction: (P,)."""
-        return torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))[batch.sequence]

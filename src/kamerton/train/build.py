@@ -1,4 +1,4 @@
-"""From configuration nodes to Lightning objects: the one place where `train` meets the framework's constructors."""
+"""Build Lightning's loggers, callbacks and trainer from the nodes of a configuration."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from kamerton.shell import as_arguments
 from kamerton.train.averaging import AveragedWeights
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
+from kamerton.train.callbacks.ending import Ending
+from kamerton.train.callbacks.monitor import Monitor
+from kamerton.train.callbacks.restore_options import RestoreOptions
+from kamerton.train.callbacks.validation_steps import ValidateAt, validation_steps
 from kamerton.train.checkpoints import DurableCheckpoints
-from kamerton.train.ending import Ending
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.module import OptimizerFactory, SchedulerFactory
-from kamerton.train.monitor import Monitor
-from kamerton.train.restore_options import AsConfigured
 from kamerton.train.schedule import schedule, warmup_length
-from kamerton.train.steps import binding
-from kamerton.train.validation_steps import ValidateAt, occasions
+from kamerton.train.steps import binding_limit
 
 METRICS_FILE = {"_target_": "kamerton.train.metrics_file.MetricsFile"}  # always there: the report reads it
 
 
 def optimizer_factory(config: Config) -> OptimizerFactory:
-    """Model → optimizer of its trained parameters, in groups by weight decay and learning rate."""
+    """Return a function that builds the configured optimizer of a model's trained parameters, grouped by options."""
     build = instantiate({**config.optimizer, "_partial_": True}, config.allow_targets)
     adapter = config.adapter
 
@@ -56,21 +56,21 @@ def optimizer_factory(config: Config) -> OptimizerFactory:
 
 
 def scheduler_factory(config: Config) -> SchedulerFactory:
-    """(optimizer, total steps) → learning-rate schedule, stepped once per optimizer step."""
+    """Return a function of (optimizer, total steps) that builds the schedule, stepped once per optimizer step."""
     return partial(schedule, **dataclasses.asdict(config.scheduler))
 
 
 def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
-    """An interval in optimizer steps, never longer than the run: its last step counts as an occasion.
+    """Return an interval in optimizer steps, at most the length of the run.
 
-    A share of an epoch is rounded; where validation must not be, `ValidateAt` sees to it.
+    A share of an epoch is rounded to whole steps; `ValidateAt` places validations exactly.
     """
     steps = when.every * (steps_per_epoch if when.strategy == "epoch" else 1)
     return min(max(1, round(steps)), total_steps)
 
 
 def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
-    """Every logger of the configuration that is not null; `step` is where training goes on."""
+    """Build every logger of the configuration that is not null; training continues after `step`."""
     given: dict[str, dict[str, Any]] = {
         "csv": {"folder": str(run.path), "step": step},
         "wandb": wandb_arguments(config, run),
@@ -87,34 +87,40 @@ def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
             run.event(
                 "warn", "metrics-damaged", message, advice=f"{DAMAGED} is the file as it was; no weight is affected"
             )
-    with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):  # W&B records what was typed
+    with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):  # W&B records the command line
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                begin_logging(logger)
+                start_wandb(logger)
     return loggers
 
 
 def wandb_arguments(config: Config, run: RunDirectory) -> dict[str, Any]:
-    """Two runs of one configuration may have one `run_id`: W&B's own id is random, and kept for when a run goes on."""
+    """Return the arguments of the W&B logger that the run decides; empty without that logger.
+
+    Two runs may share a `run_id`, so W&B's id is random, and recorded for resuming.
+    """
     node = config.logger.get("wandb")
     if node is None:
         return {}
     run.update(wandb_id=run.record.get("wandb_id") or uuid4().hex)
-    parent, trial = run.record.get("parent"), run.record.get("trial")  # of a fold; of a sweep
-    name = node.get("name") or (f"{parent}-fold{run.run_id}" if parent else _name(run, trial))
-    group = {"group": trial["study"]} if trial else {}
-    return {"save_dir": str(run.path), "id": run.record["wandb_id"], "name": name, "config": _written(run), **group}
+    parent, trial = run.record.get("parent"), run.record.get("trial")  # set for a fold and for a trial
+    if parent:
+        name = f"{parent}-fold{run.run_id}"
+    elif trial is None:
+        name = run.run_id
+    else:  # a trial of several runs adds the seed or fold
+        name = f"trial-{trial['number']}" + ("" if run.run_id == str(trial["number"]) else f"-{run.run_id}")
+    return {
+        "save_dir": str(run.path),
+        "id": run.record["wandb_id"],
+        "name": node.get("name") or name,
+        "config": yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8")),  # without secrets
+        **({"group": trial["study"]} if trial else {}),
+    }
 
 
-def _name(run: RunDirectory, trial: Mapping[str, Any] | None) -> str:
-    """Of a sweep's runs the trial's number, and the seed or fold where a trial has several runs."""
-    if trial is None:
-        return run.run_id
-    piece = "" if run.run_id == str(trial["number"]) else f"-{run.run_id}"
-    return f"trial-{trial['number']}{piece}"
-
-
-def begin_logging(logger: WandbLogger) -> None:
+def start_wandb(logger: WandbLogger) -> None:
+    """Start the logger's W&B run. Raises `UserError` if no account is configured."""
     import wandb
 
     try:
@@ -124,82 +130,65 @@ def begin_logging(logger: WandbLogger) -> None:
         raise UserError([Fault("logger.wandb", str(error), fix, column="logger.wandb.mode")]) from error
 
 
-def _written(run: RunDirectory) -> Any:
-    """The configuration as the run directory holds it: without secrets."""
-    return yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
-
-
 def build_callbacks(
     config: Config, run: RunDirectory, stop: StopRequest, data: FineTuneData, total_steps: int
 ) -> list[Callback]:
-    """The configured callbacks that are not null, and the ones that keep the run directory."""
+    """Build the configured callbacks that are not null, and those that keep the run directory up to date."""
     folder = str(run.checkpoints)
-    every = steps_between(config.save, data.steps_per_epoch, total_steps)
+    save_every = steps_between(config.save, data.steps_per_epoch, total_steps)
     given: dict[str, dict[str, Any]] = {
         "checkpoint_best": {"dirpath": folder},
-        "checkpoint_last": {"dirpath": folder, "every_n_train_steps": every},
+        "checkpoint_last": {"dirpath": folder, "every_n_train_steps": save_every},
         "throughput": {"run": run},
     }
-    named = {
+    configured = {
         name: instantiate(node, config.allow_targets, **given.get(name, {}))
         for name, node in config.callbacks.items()
         if node is not None
     }
     if data.validation is None:
-        named = {name: callback for name, callback in named.items() if not _needs_validation(callback)}
+        configured = {name: callback for name, callback in configured.items() if not _needs_validation(callback)}
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
-    callbacks = list(named.values())
     epochs, rest = divmod(total_steps, data.steps_per_epoch)  # an epoch's last step may be shorter than the others
     examples = epochs * len(data.train) + rest * data.train_batch_size
-    recorder = Recorder(run, total_steps, data.steps_per_epoch, examples, _keeper(named))
-    # First: what is logged as a step begins belongs to the new step, not to the checkpoint of the one before.
+    recorder = Recorder(run, total_steps, data.steps_per_epoch, examples, _keeper(configured))
     stopper = SaveAndStop(stop, run.checkpoints, total_steps)
-    configured = AsConfigured(optimizer_factory(config), run.checkpoints)
-    shares = _validate_at(config.eval.every, data.steps_per_epoch, total_steps)
+    restore = RestoreOptions(optimizer_factory(config), run.checkpoints)
+    every = config.eval.every
+    at_shares = [ValidateAt(validation_steps(every, data.steps_per_epoch, total_steps))] if every < 1 else []
+    schedule_free = str(config.optimizer["_target_"]).startswith("schedulefree.")
+    averaging = [AveragedWeights(config.ema_decay)] if config.ema_decay is not None or schedule_free else []
     warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
     setting = Setting(total_steps, config.clip_norm, warmup)
     monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
-    ending = Ending(run, total_steps, binding(config, data.steps_per_epoch))
-    return [ending, stopper, *shares, configured, *_averaging(config), *callbacks, monitor, recorder]
+    ending = Ending(run, total_steps, binding_limit(config, data.steps_per_epoch))
+    # `stopper` comes early: values logged as a step begins belong to that step, not to the checkpoint saved before it.
+    return [ending, stopper, *at_shares, restore, *averaging, *configured.values(), monitor, recorder]
 
 
 def _keeper(callbacks: Mapping[str, Callback]) -> ModelCheckpoint | None:
-    """What chooses the weights that the run keeps: `checkpoint_best`, else the first one that monitors a metric."""
-    found = {name: one for name, one in callbacks.items() if isinstance(one, ModelCheckpoint)}
-    monitoring = (one for one in found.values() if one.monitor is not None)
-    return found.get("checkpoint_best") or next(monitoring, None)
-
-
-def _validate_at(every: float, steps_per_epoch: int, total_steps: int) -> list[Callback]:
-    return [ValidateAt(occasions(every, steps_per_epoch, total_steps))] if every < 1 else []
-
-
-def _averaging(config: Config) -> list[Callback]:
-    if config.ema_decay is not None:
-        return [AveragedWeights(config.ema_decay)]
-    return [AveragedWeights()] if str(config.optimizer["_target_"]).startswith("schedulefree.") else []
-
-
-def _launched() -> dict[str, int]:
-    here = rank_info()
-    return {"devices": here.devices, "num_nodes": here.nodes} if here.launcher else {}
+    """Return the callback that chooses the kept weights: `checkpoint_best`, else the first that monitors a metric."""
+    checkpoints = {name: callback for name, callback in callbacks.items() if isinstance(callback, ModelCheckpoint)}
+    monitoring = (callback for callback in checkpoints.values() if callback.monitor is not None)
+    return checkpoints.get("checkpoint_best") or next(monitoring, None)
 
 
 def _needs_validation(callback: Callback) -> bool:
-    watches = isinstance(callback, EarlyStopping | ModelCheckpoint)
-    return watches and str(getattr(callback, "monitor", "")).startswith("val/")
+    monitors = isinstance(callback, EarlyStopping | ModelCheckpoint)
+    return monitors and str(getattr(callback, "monitor", "")).startswith("val/")
 
 
 def trainer_node(node: Mapping[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """The trainer's arguments: a progress bar and checkpoints only where a callback makes them.
+    """Return the trainer's arguments, with progress bar and checkpoints enabled only if a callback provides them.
 
-    Where torchrun or SLURM started the processes, there are as many devices and nodes as they say.
+    If torchrun or SLURM started the processes, the numbers of devices and nodes come from it.
     """
+    launch = rank_info()
     return {
         "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         **node,
-        **_launched(),
+        **({"devices": launch.devices, "num_nodes": launch.nodes} if launch.launcher else {}),
     }
 
 
@@ -211,11 +200,11 @@ def build_trainer(
     steps_per_epoch: int,
     total_steps: int,
 ) -> pl.Trainer:
-    """Lightning's trainer, counting validation in optimizer steps whatever the strategy."""
+    """Build Lightning's trainer, with the validation interval in optimizer steps."""
     node = trainer_node(config.trainer, callbacks)
-    if node["max_epochs"] == -1:  # max_steps decides: the epochs that it needs
+    if node["max_epochs"] == -1:  # as many epochs as max_steps needs
         node["max_epochs"] = -(-total_steps // steps_per_epoch)
-    node.pop("limit_train_batches", None)  # the data are cut to it
+    node.pop("limit_train_batches", None)  # `limit_train_batches` in steps.py has reduced the data
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
     if node.get("precision") is None:
         node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()
@@ -231,6 +220,6 @@ def build_trainer(
         check_val_every_n_epoch=None,
         plugins=[*plugins, DurableCheckpoints()],
     )
-    # Batches are token ids, and weights of a loss in float32: no precision of the model is theirs.
+    # Batches are token ids and float32 loss weights; neither is converted to the model's precision.
     trainer.precision_plugin.convert_input = lambda data: data  # type: ignore[method-assign]
     return trainer

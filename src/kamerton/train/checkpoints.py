@@ -1,8 +1,8 @@
 """Checkpoints that survive a kill at any moment, a full disk and a damaged file.
 
-A checkpoint is written beside the old one, flushed to the disk and renamed over it; of `last.ckpt` the generation
-before stays as `previous.ckpt`. It is taken when everything about its step is done (trained, logged, validated), so
-going on from it repeats nothing and skips nothing.
+A checkpoint is written to a partial file, flushed to the disk and renamed over the old one; the previous `last.ckpt`
+is kept as `previous.ckpt`. It is written once its step is trained, logged and validated, so resuming from it neither
+repeats nor skips anything.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """How the trainer writes its checkpoints.
+    """Lightning plugin that writes checkpoints atomically.
 
-    Lightning's own way holds the whole file in memory, and moves it over from the system's temporary folder: a plain
-    copy, neither atomic nor flushed, wherever that is another disk.
+    Lightning's default holds the whole file in memory and moves it from the system's temporary folder: across file
+    systems a plain copy, neither atomic nor flushed.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -37,42 +37,42 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write `checkpoint` so that `path` is at every moment the old file or the new one, whole and on the disk.
+    """Replace `path` atomically by `checkpoint`, flushed to the disk; keep the previous `last.ckpt`.
 
-    Raises `OSError` when it cannot be written; whatever was there before is still there.
+    Raises `OSError` if it cannot be written; the previous file then remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         with partial.open("wb") as file:
-            _dump(checkpoint, file)
-        flush(partial)  # before an older generation goes
+            _save(checkpoint, file)
+        flush(partial)  # before an older checkpoint is replaced
         if path.name == LAST and path.exists():
-            _keep(path, path.with_name(PREVIOUS))
+            _link(path, path.with_name(PREVIOUS))
     flush(path.parent)
 
 
-def _dump(checkpoint: dict[str, Any], file: Any) -> None:
+def _save(checkpoint: dict[str, Any], file: Any) -> None:
     if "callbacks" in checkpoint:
-        checkpoint = {**checkpoint, "callbacks": _plain(checkpoint["callbacks"])}
+        checkpoint = {**checkpoint, "callbacks": without_numpy(checkpoint["callbacks"])}
     try:
         torch.save(checkpoint, file)
-    except RuntimeError as error:  # torch hides the reason, such as a full disk, behind one of its own
+    except RuntimeError as error:  # torch wraps the cause, such as a full disk
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
-def _plain(value: Any) -> Any:
-    """What a callback keeps, without numpy's scalars: a checkpoint with one in it could not be read again."""
+def without_numpy(value: Any) -> Any:
+    """Replace NumPy scalars in a callback's state: `torch.load(weights_only=True)` refuses them."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {_plain(key): _plain(one) for key, one in value.items()}
-    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+        return {without_numpy(key): without_numpy(inner) for key, inner in value.items()}
+    return type(value)(map(without_numpy, value)) if type(value) in (list, tuple) else value
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Make `previous` another name of the file at `path`, which is never without a name meanwhile."""
+def _link(path: Path, previous: Path) -> None:
+    """Make `previous` a hard link of the file at `path`, which keeps a name throughout."""
     name = previous.with_name(f".{previous.name}.link")
     name.unlink(missing_ok=True)
     try:
@@ -84,7 +84,7 @@ def _keep(path: Path, previous: Path) -> None:
 
 
 def save_last(trainer: pl.Trainer, folder: Path) -> None:
-    """Write `last.ckpt`, after what was logged so far: a resumed run keeps exactly the rows up to its checkpoint."""
+    """Flush the loggers and write `last.ckpt`: a resumed run keeps exactly the metrics up to its checkpoint."""
     for logger in trainer.loggers:
         logger.save()
         if isinstance(logger, MetricsFile):
@@ -93,10 +93,10 @@ def save_last(trainer: pl.Trainer, folder: Path) -> None:
 
 
 class LastCheckpoint(pl.Callback):
-    """Writes `dirpath/last.ckpt` after every `every_n_train_steps` optimizer steps.
+    """Write `dirpath/last.ckpt` after every `every_n_train_steps` optimizer steps.
 
-    It does so when the next step begins, since only then the step's metrics are logged and the validation that
-    belongs to it has run. Lightning's ModelCheckpoint saves before that, and a run resumed there skips the validation.
+    It is written when the next step begins, since only then are the step's metrics logged and its validation complete.
+    Lightning's ModelCheckpoint saves earlier, and a run resumed from there skips the validation.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""The fit of a run: where it goes on from, Lightning's parts, and how it ends."""
+"""Fit a run: find the checkpoint to resume from, build Lightning's parts, train, and record the best checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kamerton.model.memory import give_back
 from kamerton.run.checkpoints import newest_checkpoint, read_checkpoint
 from kamerton.run.directory import RunDirectory
 from kamerton.train.batches import FineTuneData
-from kamerton.train.best import record_best
 from kamerton.train.build import (
     build_callbacks,
     build_loggers,
@@ -26,8 +25,9 @@ from kamerton.train.build import (
     scheduler_factory,
 )
 from kamerton.train.callbacks import StopRequest
+from kamerton.train.callbacks.pruning import Pruning
+from kamerton.train.callbacks.recorder import record_best
 from kamerton.train.module import FineTuneModule
-from kamerton.train.pruning import Pruning
 
 
 def fit_model(
@@ -40,9 +40,9 @@ def fit_model(
     pruning: Pruning | None = None,
     console: Console | None = None,
 ) -> None:
-    """Train from the newest whole checkpoint, or from the beginning; nothing where training had ended before.
+    """Train from the newest intact checkpoint, or from the start; skip training that has already finished.
 
-    Raises `Interrupted` when asked to stop, and `Cancelled` where `pruning` ended the run.
+    Raises `Interrupted` after a stop request, and `Cancelled` if `pruning` ended the run.
     """
     module = FineTuneModule(
         model,
@@ -53,9 +53,13 @@ def fit_model(
         label_smoothing=config.label_smoothing,
         seed=config.seed,
     )
-    checkpoint = _go_on_from(run)
-    finished, step = (False, 0) if checkpoint is None else _stand(checkpoint, pruning)
+    checkpoint, finished, step = None, False, 0
     if run.resuming:
+        checkpoint, damaged = newest_checkpoint(run.checkpoints)
+        for text in damaged:
+            run.event("warn", "checkpoint.damaged", text, advice=f"the run resumes from {checkpoint}")
+        if checkpoint is not None:
+            finished, step = _training_state(checkpoint, pruning)
         text = f"resumed from step {step:,} of {total_steps:,}" if step else "resumed, with nothing saved before"
         run.event("info", "resumed.step", text)
         (console or plain_console(quiet=True)).print(text, highlight=False)
@@ -67,12 +71,12 @@ def fit_model(
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of a second Ctrl-C
+    except SystemExit as error:  # Lightning raises it after a second Ctrl-C
         if stop.requested:
-            raise Interrupted from end
+            raise Interrupted from error
         raise
     finally:
-        _let_go(trainer, module)
+        _free_memory(trainer, module)
     _end(run, pruning)
 
 
@@ -83,13 +87,13 @@ def _end(run: RunDirectory, pruning: Pruning | None) -> None:
         pruning.check()
 
 
-def _let_go(trainer: pl.Trainer, module: FineTuneModule) -> None:
-    """Free what only training needs, and the model for its last user to free.
+def _free_memory(trainer: pl.Trainer, module: FineTuneModule) -> None:
+    """Drop optimizer state and the module's reference to the model, so that the model can be freed by its last user.
 
-    Trainer, module and optimizer refer to each other, and so would hold memory until Python looks for such circles.
+    Trainer, module and optimizer refer to each other, and would hold memory until Python's cycle collector runs.
     """
     for optimizer in trainer.optimizers:
-        if isinstance(optimizer, torch.optim.Optimizer):  # DeepSpeed's own are parts of its engine
+        if isinstance(optimizer, torch.optim.Optimizer):  # DeepSpeed's optimizers belong to its engine
             optimizer.state.clear()
             optimizer.param_groups.clear()
     leave_to_autograd(module.model.parameters())
@@ -97,19 +101,9 @@ def _let_go(trainer: pl.Trainer, module: FineTuneModule) -> None:
     give_back()
 
 
-def _stand(checkpoint: Path, pruning: Pruning | None) -> tuple[bool, int]:
-    """Whether training had ended, and after which step. Keeps nothing of the file: an open one holds disk space."""
+def _training_state(checkpoint: Path, pruning: Pruning | None) -> tuple[bool, int]:
+    """Return (finished, step) of a checkpoint; a function, so that no reference to the mapped file remains."""
     state = read_checkpoint(checkpoint)
-    if pruning and pruning.state_key in state["callbacks"]:  # training may have ended because it was pruned
+    if pruning and pruning.state_key in state["callbacks"]:  # training may have finished because it was pruned
         pruning.load_state_dict(state["callbacks"][pruning.state_key])
     return bool(state.get("finished")), int(state["global_step"])
-
-
-def _go_on_from(run: RunDirectory) -> Path | None:
-    """The checkpoint to go on from. A damaged one is named, and the one before it used."""
-    if not run.resuming:
-        return None
-    checkpoint, damaged = newest_checkpoint(run.checkpoints)
-    for text in damaged:
-        run.event("warn", "checkpoint.damaged", text, advice=f"the run goes on from {checkpoint}")
-    return checkpoint

@@ -1,4 +1,4 @@
-"""The trained parameters in groups: which of them weight decay applies to, and which learn at another rate."""
+"""Optimizer parameter groups: which trained parameters decay, and which have their own learning rate."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import nn
 
 
 def parameter_groups(model: nn.Module, *, lr_ratio: float = 1.0, decay_adapter: bool = True) -> list[dict[str, Any]]:
-    """Trained parameters by weight decay and learning rate; groups that would be empty are left out.
+    """Return the non-empty groups of trained parameters by weight decay and learning rate.
 
-    Matrices decay, LoRA's A and B among them: it pulls a layer towards the base model. Exempt are vectors (biases,
-    norms, DoRA's magnitudes) and embeddings, where rows of tokens that the data lack would shrink without a gradient
-    (OLMo 2, arXiv 2501.00656); without `decay_adapter` also A and B (PiSSA's hold a part of the base weights).
-    LoRA+ (arXiv 2402.12354): B learns `lr_ratio` times as fast; `scale_rates` carries it out.
+    Weight decay applies to matrices, including LoRA's A and B, where it pulls a layer towards the base model. Exempt
+    are vectors (biases, norms, DoRA's magnitudes) and embeddings, whose rows for tokens missing from the data would
+    shrink without a gradient (OLMo 2, arXiv 2501.00656). Without `decay_adapter` A and B are exempt too: PiSSA's hold a
+    part of the base weights. The learning rate of B is `lr_ratio` times the others' (LoRA+, arXiv 2402.12354);
+    `scale_rates` applies it.
     """
     tables = [layer for layer in model.modules() if isinstance(layer, nn.Embedding)]
     embeddings = {id(weight) for table in tables for weight in table.parameters()}
@@ -25,7 +26,7 @@ def parameter_groups(model: nn.Module, *, lr_ratio: float = 1.0, decay_adapter: 
         decays = weight.ndim >= 2 and id(weight) not in embeddings and (decay_adapter or ".lora_" not in name)
         ratio = lr_ratio if ".lora_B." in name or ".lora_embedding_B." in name else 1.0
         groups.setdefault((ratio, decays), []).append(weight)
-    order = sorted(groups, key=lambda key: (key[0] != 1.0, not key[1]))  # the plain matrices' rate is the logged one
+    order = sorted(groups, key=lambda key: (key[0] != 1.0, not key[1]))  # the first group's rate is the logged one
     return [
         {"params": groups[ratio, decays], "lr_ratio": ratio, **({} if decays else {"weight_decay": 0.0})}
         for ratio, decays in order
@@ -33,8 +34,7 @@ def parameter_groups(model: nn.Module, *, lr_ratio: float = 1.0, decay_adapter: 
 
 
 def scale_rates(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The same optimizer, each group's learning rate multiplied by its `lr_ratio`. To be done once, before a schedule
-    takes the rates over."""
+    """Multiply each group's learning rate by its `lr_ratio`, once, before a schedule reads it; return the optimizer."""
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("lr_ratio", 1.0)
     return optimizer

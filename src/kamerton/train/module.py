@@ -1,4 +1,4 @@
-"""The training step as Lightning sees it: one batch in, one exact optimizer step out."""
+"""Lightning module for fine-tuning: one batch is one exact optimizer step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kamerton.model.gradients import add_in_place
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
-from kamerton.train.batches import EvalBatch, Layout, StepBatch
+from kamerton.train.batches import EvalBatch, StepBatch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
 class TokenMetrics(nn.Module):
-    """Loss, perplexity and accuracy weighted by tokens: sums over all tokens and ranks, never means of means."""
+    """Loss, perplexity and accuracy weighted by tokens: sums over all tokens and ranks, not means of means."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class TokenMetrics(nn.Module):
         self.correct = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
 
     def update(self, nll: Tensor, correct: Tensor) -> None:
-        """`nll` and `correct` have one entry per predicted token."""
+        """Add a batch; `nll` and `correct` have one entry per predicted token: (P,)."""
         self.nll.update(nll.detach().double())
         self.correct.update(correct.double())
 
     def compute_and_reset(self) -> dict[str, Tensor]:
-        """`loss` (nats per token), `perplexity` = exp(loss), `token_accuracy`."""
+        """Return `loss` (nats per token), `perplexity` = exp(loss) and `token_accuracy`, and reset the sums."""
         loss, accuracy = self.nll.compute(), self.correct.compute()
         self.nll.reset()
         self.correct.reset()
@@ -46,14 +46,14 @@ class TokenMetrics(nn.Module):
 
 
 class FineTuneModule(pl.LightningModule):
-    """Fine-tunes `model` with manual optimization, so that Lightning's steps are optimizer steps.
+    """Fine-tune `model` with manual optimization, so that Lightning's steps are optimizer steps.
 
     `total_steps` is the length of the learning-rate schedule; `clip_norm` bounds the gradient's 2-norm (None: no
-    bound). Randomness (dropout) is keyed by (seed, step, rank), so an interrupted run replays it. `label_smoothing` is
-    in the gradient alone: the losses that are logged are true negative log-likelihoods.
+    bound). Dropout is seeded by (seed, step, rank), so a resumed run repeats it. `label_smoothing` only affects the
+    gradient: logged losses are true negative log-likelihoods.
     """
 
-    # A checkpoint holds the trained parameters alone; the frozen ones come from the base model.
+    # A checkpoint holds only the trained parameters; the frozen ones come from the base model.
     strict_loading = False
 
     def __init__(
@@ -78,10 +78,10 @@ class FineTuneModule(pl.LightningModule):
         self.examples_seen = 0
 
     def setup(self, stage: str) -> None:
-        alone = not getattr(self.trainer.strategy, "lockstep", False)  # otherwise weights come and go
-        if stage == "fit" and alone and self.trainer.strategy.root_device.type == "cpu":
+        sharded = getattr(self.trainer.strategy, "lockstep", False)  # weights are gathered and released in each pass
+        if stage == "fit" and not sharded and self.trainer.strategy.root_device.type == "cpu":
             keep_memory()
-            if isinstance(self.trainer.strategy, SingleDeviceStrategy):  # others wait for gradients to arrive
+            if isinstance(self.trainer.strategy, SingleDeviceStrategy):  # DDP hooks into gradient accumulation
                 add_in_place(weight for weight in self._trained() if weight.ndim == 2)
 
     def configure_model(self) -> None:
@@ -93,7 +93,7 @@ class FineTuneModule(pl.LightningModule):
         return [optimizer], [self._scheduler(optimizer, self._total_steps)]
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """Backward through every micro-batch, each divided by the normaliser of the whole step; then step once."""
+        """Run backward for every micro-batch, divided by the normaliser of the whole step; then step once."""
         del batch_idx
         torch.manual_seed(step_seed(self._seed, self.global_step, self.global_rank))
         optimizer = self.optimizers()
@@ -101,14 +101,21 @@ class FineTuneModule(pl.LightningModule):
         last = len(batch.micro_batches) - 1
         for index, (micro, weights) in enumerate(zip(batch.micro_batches, batch.weights, strict=True)):
             with self._synchronized(index == last):
-                self._backward(micro, weights, batch, counts=index < batch.counted)
+                result = predict(self.model, micro, label_smoothing=self._label_smoothing)
+                # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
+                self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
+                if index < batch.counted:
+                    self.train_metrics.update(result.nll, result.correct)
         rate = optimizer.param_groups[0]["lr"]
         norm = self._clip_and_step(optimizer)
         self.lr_schedulers().step()  # type: ignore[union-attr]
-        self._record(batch, norm, rate)
+        self.tokens_seen += batch.tokens
+        self.examples_seen += batch.examples
+        values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
+        self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, Tensor]:
-        """What was predicted, for callbacks: the fields of `Predictions`; empty for a batch that does not count."""
+        """Return the predictions for callbacks (fields of `Predictions`); empty for a batch that does not count."""
         del batch_idx
         result = predict(self.model, batch.rows)
         if not batch.counts:
@@ -130,15 +137,8 @@ class FineTuneModule(pl.LightningModule):
         counts = checkpoint["kamerton"]
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
-    def _backward(self, micro: Layout, weights: Tensor, batch: StepBatch, *, counts: bool) -> None:
-        result = predict(self.model, micro, label_smoothing=self._label_smoothing)
-        # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
-        self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
-        if counts:
-            self.train_metrics.update(result.nll, result.correct)
-
     def _clip(self, optimizer: torch.optim.Optimizer) -> Tensor:
-        """The gradient's 2-norm; the optimizer will step as if the gradient were no longer than `clip_norm`."""
+        """Clip the gradient's 2-norm to `clip_norm` and return the norm before clipping."""
         trained = [weight for weight in self._trained() if weight.grad is not None]
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = scaler.get_scale() if scaler is not None else 1.0  # float16 gradients are still scaled here
@@ -146,14 +146,14 @@ class FineTuneModule(pl.LightningModule):
         if self._clip_norm is None:
             return norm
         if scaler is None and type(norm) is Tensor and optimizer.defaults.get("fused"):
-            # The fused kernel divides as it reads: no pass over all gradients of its own.
+            # The fused kernel divides as it reads the gradients, which saves a pass over them.
             optimizer.grad_scale = (norm.float() / self._clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
         else:
             torch.nn.utils.clip_grads_with_norm_(trained, self._clip_norm, norm)
         return norm
 
     def _synchronized(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """The ranks exchange gradients in the last pass of a step, not in those before."""
+        """Return a context in which ranks exchange gradients only in the last pass of a step."""
         if isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(last)
             return contextlib.nullcontext()
@@ -164,7 +164,7 @@ class FineTuneModule(pl.LightningModule):
         return contextlib.nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
 
     def _clip_and_step(self, optimizer: pl.core.optimizer.LightningOptimizer) -> Tensor:
-        """Returns the norm of the whole gradient before clipping."""
+        """Clip, step and reset the gradients; return the norm of the whole gradient before clipping."""
         wrapped: Any = self.trainer.strategy.model
         if hasattr(wrapped, "get_global_grad_norm"):  # DeepSpeed clips as it steps
             optimizer.step()
@@ -177,18 +177,12 @@ class FineTuneModule(pl.LightningModule):
     def _trained(self) -> list[nn.Parameter]:
         return [weight for weight in self.model.parameters() if weight.requires_grad]
 
-    def _record(self, batch: StepBatch, norm: Tensor, rate: float) -> None:
-        self.tokens_seen += batch.tokens
-        self.examples_seen += batch.examples
-        values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
-        self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
-
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of one step's randomness (dropout); each argument is at least 0.
+    """Return the seed of one step's randomness (dropout); each argument is at least 0.
 
-    It is the hash that CPython gives the tuple since 3.8 (xxHash64's rounds over the numbers, modulo 2^63), written
-    down because Python does not promise it: with another one, an interrupted run would not go on to the same weights.
+    It equals CPython's hash of the tuple since 3.8 (xxHash64's rounds over the numbers, modulo 2^63), implemented here
+    because Python does not guarantee it: with another hash, a resumed run would not reach the same weights.
     """
     prime_1, prime_2, prime_5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x27D4EB2F165667C5
     mixed = prime_5

@@ -1,4 +1,4 @@
-"""Sharded training as a Lightning strategy, with the checkpoints of training on one device."""
+"""Lightning strategy for sharded training (FSDP2), with the same checkpoints as training on one device."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kamerton.model.shard import like, whole
 class ShardedStrategy(ModelParallelStrategy):
     """FSDP2 over all ranks, on GPUs or CPUs; the module shards itself in `configure_model`.
 
-    A checkpoint is one file of whole tensors, written by rank 0, the same that training on one device writes: a run
-    goes on with any number of ranks, sharded or not. (Lightning's own conversion numbers the optimizer's states in the
-    order of the model's parameters, which is not the optimizer's when some are frozen or in groups.)
+    Rank 0 writes a checkpoint as one file of full tensors, as training on one device does, so a run can be resumed with
+    any number of ranks, sharded or not. (Lightning's own conversion numbers the optimizer's states in the order of the
+    model's parameters, which differs from the optimizer's if some are frozen or grouped.)
     """
 
-    lockstep = True  # running a layer is an exchange between ranks, so all of them run equally often
+    lockstep = True  # every forward pass is a collective operation, so all ranks need equally many
 
     def __init__(self) -> None:
         super().__init__(save_distributed_checkpoint=False)
@@ -39,7 +39,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        return {}  # the module puts its trained weights in
+        return {}  # FineTuneModule.on_save_checkpoint adds the trained weights
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         path = self.broadcast(checkpoint_path)

@@ -1,7 +1,7 @@
-"""How fast training goes, and where the time goes, by the host's clock: nothing here waits for the device.
+"""Training throughput and its breakdown, measured by the host's clock without device synchronisation.
 
-A step lasts from the end of the one before it to its own end, without what validation and checkpoints took in between.
-One step's time means little where a device runs behind the host; over a window of steps the two agree.
+A step lasts from the end of the previous step to its own end, excluding validation and checkpoints in between. A single
+step's time is imprecise because a device runs behind the host; over a window of steps the two agree.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PEAKS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the arithmetic of a step depends on: numbers of weights, and layers x heads x head dimension."""
+    """The numbers that determine a step's FLOPs: weights, and `attention` = layers x heads x head dimension."""
 
     frozen: int
     trained: int
@@ -52,14 +52,14 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Steps that were done: seconds, of which `waited` for the loader, and what went through the model (all ranks)."""
+    """Completed steps: their seconds, of which `waited` for the loader, and their work over all ranks."""
 
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0
     examples: int = 0
     tokens: int = 0  # of the examples
-    computed: int = 0  # tokens that ran: padding counts, a shared prefix counts once
+    computed: int = 0  # tokens run through the model: padding counts, a shared prefix counts once
     flops: float = 0.0
 
     def __add__(self, other: Work) -> Work:
@@ -67,7 +67,7 @@ class Work:
 
 
 def model_shape(model: Any) -> ModelShape | None:
-    """The shape of a dense causal transformer; None for any other, such as a mixture of experts."""
+    """Return the shape of a dense causal transformer; None for other models, such as a mixture of experts."""
     config = model.config.get_text_config()
     if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
         return None
@@ -78,7 +78,10 @@ def model_shape(model: Any) -> ModelShape | None:
     for module in model.modules():
         weight = module._parameters.get("weight")
         if weight is not None and weight.ndim >= 2 and module is not output and not isinstance(module, nn.Embedding):
-            sizes[weight.requires_grad] += _size(module, weight)
+            inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
+            # A quantized weight's tensor is packed: its size comes from the layer.
+            linear = isinstance(inputs, int) and isinstance(outputs, int)
+            sizes[weight.requires_grad] += module.in_features * module.out_features if linear else weight.numel()
     heads = config.num_attention_heads
     dimension = getattr(config, "head_dim", None) or config.hidden_size // heads
     return ModelShape(
@@ -90,19 +93,12 @@ def model_shape(model: Any) -> ModelShape | None:
     )
 
 
-def _size(module: nn.Module, weight: torch.Tensor) -> int:
-    """Weights of a matrix product; quantized ones are stored packed, so their number is not the tensor's."""
-    inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
-    return inputs * outputs if isinstance(inputs, int) and isinstance(outputs, int) else weight.numel()
-
-
 def step_flops(shape: ModelShape, batch: StepBatch) -> float:
-    """Floating point operations that the model itself asks for in one step, forward and backward.
+    """Return the floating point operations of one step, forward and backward.
 
-    After PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token, and 12·L·H·Q·T per token for attention. What
-    that formula takes for granted is counted here: a frozen weight has no gradient of its own, so it costs 4; the head
-    runs on target tokens alone; padding is no work, and a shared prefix is work once. Recomputed activations are not
-    counted.
+    After PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token, and 12·L·H·Q·T per token for attention. In
+    addition, a frozen weight costs 4 because it has no gradient; the head runs on target tokens only; padding is not
+    counted, and a shared prefix is counted once. Recomputed activations are not counted.
     """
     tokens = min(batch.computed, batch.tokens - batch.examples)
     body = (4 * shape.frozen + 6 * shape.trained) * tokens
@@ -111,9 +107,9 @@ def step_flops(shape: ModelShape, batch: StepBatch) -> float:
 
 
 def peak_flops(device: torch.device, *, half: bool) -> float | None:
-    """FLOP/s that one device can reach at best; None for one that is not in the table.
+    """Return the peak FLOP/s of one device; None for a GPU that is not in the table.
 
-    A CPU's is measured: the best of a few matrix products with the threads at hand, about a tenth of a second.
+    A CPU is measured: the best of a few matrix products with the available threads, in about a tenth of a second.
     """
     if device.type == "cpu":
         return _measured_peak(torch.bfloat16 if half else torch.float32)
@@ -124,7 +120,7 @@ def peak_flops(device: torch.device, *, half: bool) -> float | None:
 
 
 def listed_peak(name: str, column: int) -> float | None:
-    """FLOP/s of the GPU called `name` in 16 bit (column 0), TF32 (1) or 32 bit (2); None when it is not listed."""
+    """Return the peak FLOP/s of the GPU `name` in 16 bit (column 0), TF32 (1) or 32 bit (2); None if not listed."""
     return next((row[column] * 1e12 for key, row in _PEAKS.items() if key in name), None)
 
 
@@ -140,7 +136,7 @@ def _measured_peak(dtype: torch.dtype, size: int = 1024) -> float:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory held so far: tensors on a GPU, the whole process on a CPU."""
+    """Return the peak memory so far: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -148,9 +144,9 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def rates(work: Work, peak: float | None) -> dict[str, float]:
-    """The figures of `work`; shares are between 0 and 1. `peak` is the FLOP/s of all devices together."""
-    inputs = work.tokens - work.examples  # the last token of an example predicts nothing, so it does not run
-    found = {
+    """Return the figures of `work`; shares are between 0 and 1. `peak` is the FLOP/s of all devices together."""
+    inputs = work.tokens - work.examples  # the last token of an example predicts nothing and is not run
+    figures = {
         "tokens_per_s": work.tokens / work.seconds,
         "computed_tokens_per_s": work.computed / work.seconds,
         "examples_per_s": work.examples / work.seconds,
@@ -159,14 +155,14 @@ def rates(work: Work, peak: float | None) -> dict[str, float]:
         "data_wait": work.waited / work.seconds,
     }
     if work.flops:
-        found["tflops_per_s"] = work.flops / work.seconds / 1e12
-    return {**found, "mfu": work.flops / work.seconds / peak} if work.flops and peak else found
+        figures["tflops_per_s"] = work.flops / work.seconds / 1e12
+    return {**figures, "mfu": work.flops / work.seconds / peak} if work.flops and peak else figures
 
 
 class ThroughputMonitor(pl.Callback):
-    """Logs `perf/...` over the last `window` steps, and leaves the figures of all steps in `run.json`.
+    """Log `perf/...` over the last `window` steps, and record the figures of all steps in `run.json`.
 
-    The first step after a start is left out: it allocates, and compiles where that is asked for.
+    The first step after a start is excluded, because it allocates memory and may compile.
     """
 
     def __init__(self, run: RunDirectory, window: int = 20) -> None:
@@ -175,14 +171,14 @@ class ThroughputMonitor(pl.Callback):
         self._all = Work()
         self._mark = self._waited = self._began = 0.0
         self._steps = 0
-        self._away = False  # validating or saving since the last step
+        self._away = False  # whether validation or a checkpoint followed the last step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         model: Any = pl_module.model
         self._shape = model_shape(model)
         half = "16" in str(trainer.precision) or next(model.parameters()).dtype.itemsize == 2
-        one = peak_flops(pl_module.device, half=half) if self._shape else None
-        self._peak = one * trainer.world_size if one else None
+        peak = peak_flops(pl_module.device, half=half) if self._shape else None
+        self._peak = peak * trainer.world_size if peak else None
         self._began = self._mark = time.perf_counter()
         self._waited, self._away = _waited(trainer), False
 
@@ -201,7 +197,7 @@ class ThroughputMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         now, waited = time.perf_counter(), _waited(trainer)
-        done = Work(
+        step = Work(
             steps=1,
             seconds=now - self._mark,
             waited=waited - self._waited,
@@ -214,10 +210,10 @@ class ThroughputMonitor(pl.Callback):
         self._steps += 1
         if self._steps == 1:
             return
-        self._all += done
-        self._recent.append(done)
+        self._all += step
+        self._recent.append(step)
         figures = {**rates(sum(self._recent, Work()), self._peak), "peak_memory_mb": peak_memory_mb(pl_module.device)}
-        # Tensors on the host: Lightning would copy plain numbers to the device, and wait for it.
+        # Host tensors, because Lightning would copy plain numbers to the device and wait for it.
         pl_module.log_dict({f"perf/{name}": torch.tensor(value) for name, value in figures.items()})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

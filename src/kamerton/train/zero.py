@@ -1,6 +1,6 @@
-"""DeepSpeed's ZeRO stage 2 as a Lightning strategy: the step and the checkpoints of training on one device.
+"""Lightning strategy for DeepSpeed's ZeRO stage 2, with the same steps and checkpoints as training on one device.
 
-Imports DeepSpeed, which is an extra: pip install kamerton[deepspeed]
+Requires the extra `deepspeed`: pip install kamerton[deepspeed]
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch.optim import Optimizer
 
 
 class ZeroStrategy(DeepSpeedStrategy):
-    """ZeRO stage 2: gradients and optimizer states spread over the ranks, the weights on each of them.
+    """ZeRO stage 2: gradients and optimizer states are sharded over the ranks, weights are replicated.
 
-    `clip_norm` is the configuration's own: DeepSpeed clips as it steps. A checkpoint is one file of whole float32
-    tensors, the same that training on one device writes.
+    `clip_norm` is the configured bound, since DeepSpeed clips as it steps. A checkpoint is one file of full float32
+    tensors, as training on one device writes it.
     """
 
-    lockstep = True  # every backward pass is an exchange between ranks
+    lockstep = True  # every backward pass is a collective operation
 
     def __init__(self, clip_norm: float | None = None, offload_optimizer: bool = False) -> None:
         super().__init__(stage=2, offload_optimizer=offload_optimizer)
@@ -58,9 +58,9 @@ class ZeroStrategy(DeepSpeedStrategy):
                 safe_set_full_fp32_param(weight, saved)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """What the optimizer would hold for the weights as they are, not for its part of them in one long tensor."""
+        """Return the optimizer state by full weight instead of DeepSpeed's flat shard."""
         zero: Any = self.optimizers[0]
-        # DeepSpeed links weights to their states once, as its first group has stepped: those of the others are missing.
+        # DeepSpeed links weights to states once, after its first group has stepped, when other groups have none yet.
         zero._hp_optimizer_states_linked = False
         zero._lazy_init_hp_params_optimizer_state()
         weights = [weight for group in zero.bit16_groups for weight in group]

@@ -1,7 +1,7 @@
-"""What a checkpoint must not bring back: options, which are the configuration's, and where the run's folder was.
+"""On resuming, take options and the checkpoint folder from the configuration instead of the checkpoint.
 
-Lightning and torch restore both with the state they belong to. Only a forced resume changes options, but they are
-written each time: a run that is killed right after one goes on with the new ones too.
+Lightning and torch restore both along with the state of optimizer, schedule and callbacks. Options change only in a
+forced resume, but they are written on every resume, so that a run killed right after a forced one keeps the new values.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
-class AsConfigured(pl.Callback):
-    """Puts the options of optimizer, schedule and early stopping, and the checkpoints' folder, over the restored ones.
+class RestoreOptions(pl.Callback):
+    """Overwrite the restored options of optimizer, schedule and early stopping, and the folder of checkpoints.
 
     `optimizer` builds the configured optimizer of a model; `folder` is where the run's checkpoints are now.
     """
@@ -38,7 +38,8 @@ class AsConfigured(pl.Callback):
             if state and isinstance(callback, EarlyStopping):
                 state["patience"] = callback.patience
             elif state and isinstance(callback, ModelCheckpoint) and callback.dirpath == self._folder:
-                _move(state, self._folder)  # otherwise it forgets the best score, and any weights replace the best
+                # With another folder, ModelCheckpoint would discard its best score and overwrite the best weights.
+                move_checkpoint_state(state, self._folder)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         fresh = self._optimizer(pl_module.model)  # type: ignore[arg-type]
@@ -46,8 +47,8 @@ class AsConfigured(pl.Callback):
 
 
 def write_options(fresh: Optimizer, optimizer: Optimizer, scheduler: Any) -> None:
-    """Give `optimizer` the options of `fresh`, group by group, and the rates that its schedule makes of them now."""
-    options = inspect.signature(type(fresh)).parameters.keys() - {"params", "lr"}  # groups may hold state as well
+    """Copy the options of `fresh` to `optimizer`, group by group, and set the scheduled rates of the current step."""
+    options = inspect.signature(type(fresh)).parameters.keys() - {"params", "lr"}  # a group may also hold state
     for new, group in zip(fresh.param_groups, optimizer.param_groups, strict=True):
         group.update({key: new[key] for key in options & new.keys()})
     if not isinstance(scheduler, LambdaLR):
@@ -58,10 +59,12 @@ def write_options(fresh: Optimizer, optimizer: Optimizer, scheduler: Any) -> Non
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
-def _move(state: dict[str, Any], folder: str) -> None:
-    def moved(path: str) -> str:
-        return os.path.join(folder, os.path.relpath(path, before)) if path else path
+def move_checkpoint_state(state: dict[str, Any], folder: str) -> None:
+    """Rewrite every path in the state of a `ModelCheckpoint` from its old folder to `folder`, in place."""
 
-    before, state["dirpath"] = state["dirpath"], folder
+    def moved(path: str) -> str:
+        return os.path.join(folder, os.path.relpath(path, old_folder)) if path else path
+
+    old_folder, state["dirpath"] = state["dirpath"], folder
     state.update({key: moved(state[key]) for key in _PATHS if key in state})
     state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}

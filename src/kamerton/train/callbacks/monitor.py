@@ -1,8 +1,8 @@
-"""The monitor at work in a run: after every step the detectors read what was logged, and say what they find.
+"""Run the monitor's detectors on the metrics logged after every step, and report the problems they detect.
 
-A problem goes to `events.jsonl`, to the terminal and, where W&B logs the run, to its alerts; `stop_on` names the codes
-that end the training as early stopping does: what was best so far is scored. The values are those that loggers have
-read already, so that no device is waited for.
+A problem is written to `events.jsonl`, the terminal and, if W&B logs the run, its alerts. The codes in `stop_on` end
+training as early stopping does: the best checkpoint so far is scored. The values were already read by the loggers, so
+no device synchronisation is needed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _GROUPS = ("train/", "perf/", "lr")
 
 
 class Monitor(pl.Callback):
-    """Watches one run."""
+    """Apply the detectors to one run and report each problem once."""
 
     def __init__(
         self, run: RunDirectory, setting: Setting, ignore: Collection[str] = (), stop_on: Collection[str] = ()
     ) -> None:
-        """`ignore` are codes of detectors that are switched off; `stop_on` those that end the training."""
+        """`ignore` lists the codes of disabled detectors, `stop_on` the codes that end training."""
         self._run, self._setting, self._ignore, self._stop_on = run, setting, ignore, frozenset(stop_on)
         self._watch = Watch(setting, ignore)
         self._stop = False
-        self.stopped_by: dict[str, Any] | None = None  # the problem of `stop_on` that ended the training
-        self._marks: Marks | None = None  # of the weights at the beginning of the run
+        self.stopped_by: dict[str, Any] | None = None  # the problem in `stop_on` that ended training
+        self._marks: Marks | None = None  # fingerprint of the initial weights
         self._first = {"predicted": Counter[int](), "token": Counter[int]()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Monitor(pl.Callback):
         self._marks = state_dict.get("marks")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that goes on is judged by all of its steps, not by those since it was taken up again."""
+        """Read the earlier rows of a resumed run, so that the detectors see all of its steps."""
         if not trainer.global_step:
             self._marks = marks(pl_module)
         for step, row in read_rows(self._run.path / "metrics.csv") if trainer.global_step else ():
@@ -63,11 +63,11 @@ class Monitor(pl.Callback):
                 self._watch.series.add(step, row)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Nothing is learnt where no process's part of the weights has changed."""
+        """Report `nothing-learnt` if the weights are unchanged on every rank."""
         same = self._marks is not None and trainer.global_step > 0 and marks(pl_module) == self._marks
         same = trainer.strategy.reduce_boolean_decision(same, all=True)
         if same and NOTHING_LEARNT not in {*self._ignore, *self._watch.said}:
-            self._say(trainer, [nothing_learnt(self._watch.series)])
+            self._report(trainer, [nothing_learnt(self._watch.series)])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
@@ -77,8 +77,8 @@ class Monitor(pl.Callback):
             for key, value in trainer.callback_metrics.items()
             if key.startswith(_GROUPS) and not key.startswith("lr-")
         }
-        self._say(trainer, self._watch.add(trainer.global_step, row | {"train/targets": float(batch.targets)}))
-        if self._stop_on and trainer.global_step % EVERY == 0:  # ranks agree: all end at one step
+        self._report(trainer, self._watch.add(trainer.global_step, row | {"train/targets": float(batch.targets)}))
+        if self._stop_on and trainer.global_step % EVERY == 0:  # ranks agree, so all stop at the same step
             self._stop = trainer.strategy.reduce_boolean_decision(self._stop, all=False)
             trainer.should_stop |= self._stop
 
@@ -87,9 +87,9 @@ class Monitor(pl.Callback):
     ) -> None:
         if not outputs or trainer.sanity_checking:
             return
-        owner = outputs["sequence"]
-        first = torch.ones_like(owner, dtype=torch.bool)
-        first[1:] = owner[1:] != owner[:-1]
+        sequence = outputs["sequence"]
+        first = torch.ones_like(sequence, dtype=torch.bool)  # the first prediction of each sequence
+        first[1:] = sequence[1:] != sequence[:-1]
         for name, counts in self._first.items():
             counts.update(outputs[name][first].tolist())
 
@@ -101,11 +101,11 @@ class Monitor(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
-            found = trainer.callback_metrics.items()
-            row = {key: float(value) for key, value in found if key.startswith("val/")}
-            self._say(trainer, self._watch.add(trainer.global_step, row))
+            metrics = trainer.callback_metrics.items()
+            row = {key: float(value) for key, value in metrics if key.startswith("val/")}
+            self._report(trainer, self._watch.add(trainer.global_step, row))
 
-    def _say(self, trainer: pl.Trainer, issues: list[Issue]) -> None:
+    def _report(self, trainer: pl.Trainer, issues: list[Issue]) -> None:
         for issue in issues:
             if issue.code in self._stop_on and not self._stop:
                 self._stop = True
@@ -116,20 +116,15 @@ class Monitor(pl.Callback):
         for issue in issues:
             evidence = {"step": issue.step, **issue.evidence}
             self._run.event(issue.severity, issue.code, issue.message, evidence=evidence, advice=issue.advice)
-            if not self._run.record.get("trial"):  # a sweep's terminal shows its trials
+            if not self._run.record.get("trial"):  # a sweep's terminal lists its trials
                 echo(f"\n{issue.severity}: {issue.message} [{issue.code}]\n    try: {issue.advice}", err=True)
-            _alert(issue)
+            wandb = sys.modules.get("wandb")
+            if wandb is not None and wandb.run is not None:
+                level = wandb.AlertLevel.ERROR if issue.severity == "error" else wandb.AlertLevel.WARN
+                wandb.run.alert(title=issue.code, text=f"{issue.message}. {issue.advice}", level=level)
 
 
 def entropy(counts: Counter[int]) -> float:
-    """Entropy of a distribution given by counts, in nats."""
+    """Return the entropy, in nats, of the distribution given by `counts`; 0 without counts."""
     total = counts.total()
     return -sum(n / total * math.log(n / total) for n in counts.values()) if total else 0.0
-
-
-def _alert(issue: Issue) -> None:
-    """W&B's alert, where a run of its is under way."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        level = wandb.AlertLevel.ERROR if issue.severity == "error" else wandb.AlertLevel.WARN
-        wandb.run.alert(title=issue.code, text=f"{issue.message}. {issue.advice}", level=level)

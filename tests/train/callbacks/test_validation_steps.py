@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamerton.cli import main
-from kamerton.train.validation_steps import occasions
+from kamerton.train.callbacks.validation_steps import validation_steps
 
 
 @given(st.sampled_from([0.1, 0.2, 0.25, 0.5]), st.integers(10, 500), st.integers(1, 4))
 def test_as_many_in_every_epoch_and_each_as_soon_as_its_share_is_trained(share: float, steps: int, epochs: int) -> None:
-    found = sorted(occasions(share, steps, steps * epochs))
+    found = sorted(validation_steps(share, steps, steps * epochs))
     assert len(found) == round(epochs / share)
     for number, step in enumerate(found, 1):
         assert step - 1 < number * share * steps + 1e-6 <= step + 2e-6
 
 
 def test_a_run_shorter_than_the_share_is_validated_at_its_end() -> None:
-    assert occasions(0.5, 100, 20) == {20}
+    assert validation_steps(0.5, 100, 20) == {20}
 
 
 def test_more_validations_than_steps_are_one_after_each() -> None:
-    assert occasions(0.25, 2, 4) == {1, 2, 3, 4}
+    assert validation_steps(0.25, 2, 4) == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("size", [8, 12])

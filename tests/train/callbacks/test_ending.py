@@ -16,9 +16,9 @@ from kamerton.jobs.store import read_status
 from kamerton.monitor.series import Setting
 from kamerton.run.checkpoints import read_checkpoint
 from kamerton.run.directory import RunDirectory
-from kamerton.train.ending import why
-from kamerton.train.monitor import Monitor
-from kamerton.train.pruning import Pruning
+from kamerton.train.callbacks.ending import end_reason
+from kamerton.train.callbacks.monitor import Monitor
+from kamerton.train.callbacks.pruning import Pruning
 from kamerton.words import early_ending
 
 
@@ -95,7 +95,7 @@ def stopping(values: list[float], **options: Any) -> EarlyStopping:
     ],
 )
 def test_every_reason_of_early_stopping_is_named_with_its_values(callback: Any, loss: float, said: str) -> None:
-    reason, detail, values = why(fitted(Timer("00:00:00:09"), callback, val_loss=loss))
+    reason, detail, values = end_reason(fitted(Timer("00:00:00:09"), callback, val_loss=loss))
     assert (reason, detail) == ("early_stopping", f"early stopping: {said}")
     assert values["val/loss"] == pytest.approx(loss, nan_ok=True)
 
@@ -104,18 +104,18 @@ def test_time_pruning_the_monitor_and_whatever_else_are_told_apart(tmp_path: Pat
     monitor = Monitor(RunDirectory(tmp_path, resuming=False), Setting(10))
     pruning = Pruning(None, "val/loss")
     idle = [stopping([2.0, 1.0]), monitor, pruning]
-    assert why(fitted(*idle, val_loss=1.0))[0] == "callback"
+    assert end_reason(fitted(*idle, val_loss=1.0))[0] == "callback"
     timer = Timer("00:00:01:00")
     timer._offset = 61
-    assert why(fitted(*idle, timer, val_loss=1.0))[:2] == ("max_time", "the time limit of 0:01:00 was reached")
+    assert end_reason(fitted(*idle, timer, val_loss=1.0))[:2] == ("max_time", "the time limit of 0:01:00 was reached")
     pruning.load_state_dict({"count": 2, "pruned": True, "values": {"val/loss": 1.5}})
-    assert why(fitted(*idle, val_loss=1.0)) == (
+    assert end_reason(fitted(*idle, val_loss=1.0)) == (
         "pruned",
         "pruned at validation 2 (val/loss 1.5): unlikely to become the best trial",
         {"val/loss": 1.5},
     )
     monitor.stopped_by = {"code": "divergence", "step": 7, "message": "the loss rose"}
-    assert why(fitted(*idle, val_loss=1.0))[:2] == ("monitor", "monitor.stop_on has divergence: the loss rose")
+    assert end_reason(fitted(*idle, val_loss=1.0))[:2] == ("monitor", "monitor.stop_on has divergence: the loss rose")
 
 
 @pytest.mark.parametrize("ended", [None, {}, 5, {"step": 3}, {"step": 4, "of": 4, "detail": "trainer.max_steps=4"}])
