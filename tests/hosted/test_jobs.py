@@ -14,7 +14,7 @@ import pytest
 from kamerton import FineTuningConfig, FineTuningManager, TrainingMonitor
 from kamerton.cli import main
 from kamerton.errors import UserError
-from kamerton.jobs.control import end
+from kamerton.jobs.control import end_run
 from kamerton.jobs.store import read_status
 from kamerton.run.directory import read_events
 from support.imitation import Imitation, failing
@@ -54,7 +54,7 @@ def test_stopping_cancels_the_job_at_its_endpoint(endpoint: Imitation, left: Pat
 def test_pausing_pauses_it_there_and_the_same_command_resumes_it(
     endpoint: Imitation, left: Path, hosted: Hosted
 ) -> None:
-    assert asyncio.run(end(left, "paused")).state == "paused"
+    assert asyncio.run(end_run(left, "paused")).state == "paused"
     assert endpoint.jobs["ftjob-1"]["status"] == "paused"
     assert hosted("base=false", "baselines=false").state == "succeeded"
     assert endpoint.counts["resume"] == 1
@@ -63,7 +63,7 @@ def test_pausing_pauses_it_there_and_the_same_command_resumes_it(
 
 def test_an_endpoint_that_cannot_pause_is_no_secret(endpoint: Imitation, left: Path, hosted: Hosted) -> None:
     endpoint.before = lambda kind, number: failing(404) if kind == "pause" else None
-    assert asyncio.run(end(left, "paused")).state == "paused"
+    assert asyncio.run(end_run(left, "paused")).state == "paused"
     assert "hosted.no-pause" in (left / "events.jsonl").read_text()
     assert hosted("base=false", "baselines=false").state == "succeeded"
     assert endpoint.counts["resume"] == 0
@@ -75,16 +75,16 @@ def test_a_stop_without_the_key_or_at_a_strange_address_stops_nothing(
     text = (left / "config.yaml").read_text()
     (left / "config.yaml").write_text(text.replace("base_url: null", "base_url: https://evil.example/v1"))
     with pytest.raises(UserError) as error:
-        asyncio.run(end(left, "cancelled"))
+        asyncio.run(end_run(left, "cancelled"))
     assert "hosted.trust" in [fault.code for fault in error.value.faults]
     (left / "config.yaml").write_text(text.replace("key: OPENAI_API_KEY", "key: HOME"))
     with pytest.raises(UserError) as error:
-        asyncio.run(end(left, "cancelled"))
+        asyncio.run(end_run(left, "cancelled"))
     assert [fault.column for fault in error.value.faults] == ["model.key"]
     (left / "config.yaml").write_text(text)
     monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
     with pytest.raises(UserError) as error:
-        asyncio.run(end(left, "cancelled"))
+        asyncio.run(end_run(left, "cancelled"))
     assert [fault.code for fault in error.value.faults] == ["hosted.key"]
     assert endpoint.counts["cancel"] == 0
 
@@ -104,7 +104,7 @@ def test_a_job_whose_creation_was_cut_off_is_cancelled_as_well(
     process[0].join()
     path = tmp_path / "outputs" / "jsonl" / "one"
     assert record(path)["hosted"].get("job_id") is None
-    assert asyncio.run(end(path, "cancelled")).state == "cancelled"
+    assert asyncio.run(end_run(path, "cancelled")).state == "cancelled"
     assert endpoint.jobs["ftjob-1"]["status"] == "cancelled"
 
 

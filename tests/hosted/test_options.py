@@ -12,7 +12,7 @@ from kamerton.config.hosted import unused
 from kamerton.endpoint import Endpoint, endpoint_faults, untrusted, untrusted_key
 from kamerton.errors import UserError
 from kamerton.hosted.check import preflight_faults
-from kamerton.jobs.config import checked, model_overrides
+from kamerton.jobs.config import compose_job, model_overrides
 
 HOSTED = ["model=openai", "model.name=gpt-3.5-turbo", "data=jsonl", "data.near_duplicates=null"]
 
@@ -73,7 +73,7 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(
     assert main([*words, "model.max_cost=0.001"]) == 2
     assert "more than model.max_cost=0.001" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no job"):
-        checked([*words[1:], "model.dry_run=true"])
+        compose_job([*words[1:], "model.dry_run=true"])
 
 
 def test_everything_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def test_the_folder_of_a_run_directory_is_not_trusted(
     (folder / "yaml.py").write_text("print('taken over')")
     path = make(tmp_path, "animals/one", "paused", job={"overrides": [], "cwd": str(folder)})
     assert main(["runs", "resume", str(path)]) == 2
-    assert f"it is read in the folder {folder}" in capsys.readouterr().err
+    assert f"its configuration is composed in {folder}" in capsys.readouterr().err
     training = command({"overrides": ["--help"]})
     done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=600)
     assert "taken over" not in done.stdout
@@ -120,7 +120,7 @@ def test_a_part_of_a_whole_is_not_stopped_alone(
     path = make(tmp_path, "animals/one", "running", **part)
     for action in ("stop", "pause"):
         assert main(["runs", action, str(path)]) == 2
-        assert "is a part of a" in capsys.readouterr().err
+        assert "is part of a" in capsys.readouterr().err
     assert record(path)["state"] == "running"
     assert main(["runs", "stop", str(make(tmp_path, "animals/two", "succeeded", **part))]) == 1
 

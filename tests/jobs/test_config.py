@@ -11,7 +11,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.data.options import Columns, Source
 from kamerton.errors import UserError
-from kamerton.jobs.config import checked, data_overrides, to_overrides
+from kamerton.jobs.config import compose_job, data_overrides, to_overrides
 
 
 def composed(config: FineTuningConfig, rows: int | None = None) -> Any:
@@ -83,13 +83,13 @@ def test_data_options_go_through_overrides_unchanged(data: DataOptions, split: S
 
 def test_everything_wrong_is_said_at_once() -> None:
     with pytest.raises(UserError) as error:
-        checked(["model=tiny", "data=jsonl", "data.path=nowhere.jsonl", "optimizer.lr=-1", "batch.siez=3"])
+        compose_job(["model=tiny", "data=jsonl", "data.path=nowhere.jsonl", "optimizer.lr=-1", "batch.siez=3"])
     assert {fault.column for fault in error.value.faults} >= {"optimizer.lr", "batch.siez", "data.path"}
 
 
 def test_a_secret_is_not_kept_and_therefore_refused() -> None:
     with pytest.raises(UserError) as error:
-        checked(["model=tiny", "logger.wandb.api_key=abcdef"])
+        compose_job(["model=tiny", "logger.wandb.api_key=abcdef"])
     (fault,) = error.value.faults
     assert fault.code == "job.secret"
     assert "abcdef" not in str(fault)

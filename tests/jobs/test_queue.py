@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hydra_plugins.kamerton._gpus import VISIBLE
-from kamerton.jobs.queue import turn
+from kamerton.jobs.queue import queue_slot
 from kamerton.locks import acquire, lock_owner
 
 
@@ -34,7 +34,7 @@ def test_never_more_than_the_limit_run_and_those_who_wait_keep_their_order(tmp_p
     lock, go = threading.Lock(), threading.Event()
 
     def job(number: int) -> None:
-        with turn(tmp_path, number, limit, 1):
+        with queue_slot(tmp_path, number, limit, 1):
             with lock:
                 running.add(number)
                 order.append(number)
@@ -67,13 +67,13 @@ def test_a_dead_workers_ticket_is_passed_over(tmp_path: Path) -> None:
     folder = tmp_path / ".jobs" / socket.gethostname() / "waiting"
     folder.mkdir(parents=True)
     (folder / f"{0:020d}-4711").write_text(f"4711 {socket.gethostname()}")
-    with turn(tmp_path, 1, 1, None):
+    with queue_slot(tmp_path, 1, 1, None):
         assert waiting(tmp_path) == []
 
 
 def test_a_job_gets_free_gpus_and_hands_its_locks_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, f"test-a-{os.getpid()},test-b-{os.getpid()}")
-    with turn(tmp_path, 1, None, 1) as one, turn(tmp_path, 2, None, 1) as two:
+    with queue_slot(tmp_path, 1, None, 1) as one, queue_slot(tmp_path, 2, None, 1) as two:
         names = {one.environment[VISIBLE], two.environment[VISIBLE]}
         assert names == set(os.environ[VISIBLE].split(","))
         assert len(one.locks) == 2  # the GPU's and the slot's
@@ -87,7 +87,7 @@ def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) 
     order, go = list[str](), threading.Event()
 
     def job(number: int, owner: str) -> None:
-        with turn(tmp_path, number, 1, None, owner):
+        with queue_slot(tmp_path, number, 1, None, owner):
             order.append(f"{owner}{number}")
             go.wait(300)
 
@@ -110,7 +110,7 @@ def test_the_owner_with_fewer_running_jobs_is_next(tmp_path: Path) -> None:
     begun, free = list[str](), {name: threading.Event() for name in ("ann0", "ann1", "ben2", "ann3", "ben4")}
 
     def job(name: str) -> None:
-        with turn(tmp_path, int(name[3]), 2, None, name[:3]):
+        with queue_slot(tmp_path, int(name[3]), 2, None, name[:3]):
             begun.append(name)
             free[name].wait(300)
 

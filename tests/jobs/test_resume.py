@@ -13,10 +13,10 @@ import yaml
 from kamerton.cli import main
 from kamerton.config.search import config_dir_of, search_words, split_search
 from kamerton.errors import UserError
-from kamerton.jobs.config import FineTuningConfig, checked, to_overrides
+from kamerton.jobs.config import FineTuningConfig, compose_job, to_overrides
 from kamerton.jobs.control import resume
 from kamerton.jobs.store import read_status
-from kamerton.jobs.worker import _first_fault, command
+from kamerton.jobs.worker import command, first_fault
 from kamerton.run.changes import differences
 from kamerton.run.opening import claim_run
 
@@ -33,7 +33,7 @@ def begin(tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch) -> Beg
 
     def make(config_dir: str | None = "mine", typed: tuple[str, ...] = ()) -> Path:
         overrides = [*typed, "experiment=short", "model=tiny", "data=jsonl", f"data.path={animals}"]
-        values = checked([*overrides, f"paths.outputs={tmp_path / 'outputs'}"], config_dir)
+        values = compose_job([*overrides, f"paths.outputs={tmp_path / 'outputs'}"], config_dir)
         run = claim_run(values, tmp_path / "outputs" / "mine")
         words = [*search_words(config_dir, overrides), *(text for text in overrides if text not in typed)]
         (run.path / "overrides.yaml").write_text(yaml.safe_dump(words))
@@ -78,7 +78,7 @@ def test_a_run_with_files_of_ones_own_goes_on_from_every_folder(
     capsys.readouterr()
     search, overrides = split_search(words[2:])
     places = [text for text in search if not text.startswith("--")]
-    composed = checked([*places, *overrides], config_dir_of(search), deep=False)
+    composed = compose_job([*places, *overrides], config_dir_of(search), deep=False)
     assert differences(yaml.safe_load((path / "config.yaml").read_text()), composed) == []
     assert composed["run_id"] == path.name
 
@@ -152,14 +152,14 @@ def test_a_job_in_python_has_a_folder_of_its_own_files(begin: Begin, tmp_path: P
     config = FineTuningConfig(model="small", overrides=["experiment=short", "data=trec"], config_dir=tmp_path / "mine")
     overrides = to_overrides(config)
     assert "model=small" in overrides
-    assert checked(overrides, config.folder, deep=False)["name"] == "mine"
+    assert compose_job(overrides, config.folder, deep=False)["name"] == "mine"
 
 
 def test_a_record_names_the_first_fault_of_the_last_try(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("error: an older try [x]\n")
     start = log.stat().st_size
-    assert _first_fault(log, start) == ""
+    assert first_fault(log, start) == ""
     with log.open("a") as file:
         file.write("data 12 rows\nerror: the cause [a]\n    fix: mend it\nerror: a consequence [b]\n\n2 errors\n")
-    assert _first_fault(log, start) == "the cause [a]"
+    assert first_fault(log, start) == "the cause [a]"

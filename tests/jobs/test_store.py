@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kamerton.errors import UserError
-from kamerton.jobs.store import WORKER, find, list_jobs, mark, read_status
+from kamerton.jobs.store import WORKER, find_run, list_jobs, mark, read_status
 from kamerton.locks import acquire
 from kamerton.run.directory import read_events
 from kamerton.run.opening import LOCK
@@ -70,15 +70,15 @@ def test_jobs_are_found_by_id_name_and_path_and_nothing_else(tmp_path: Path) -> 
     make(tmp_path, "animals/two", "paused", times={"created": "2026-01-02"})
     other = make(tmp_path, "plants/two", "paused", times={"created": "2026-01-03"})
     make(tmp_path, ".hidden/three", "paused")
-    assert find(tmp_path, "one") == find(tmp_path, "animals/one") == find(tmp_path, str(one)) == one
-    assert find(tmp_path, "plants/two") == other
+    assert find_run(tmp_path, "one") == find_run(tmp_path, "animals/one") == find_run(tmp_path, str(one)) == one
+    assert find_run(tmp_path, "plants/two") == other
     assert [job.path.parent.name for job in list_jobs(tmp_path)] == ["plants", "animals", "animals"]
     for name, code in {"two": "job.several", "onne": "job.unknown", "../x": "job.unknown", "*": "job.unknown"}.items():
         with pytest.raises(UserError) as error:
-            find(tmp_path, name)
+            find_run(tmp_path, name)
         assert error.value.faults[0].code == code
     with pytest.raises(UserError, match="did you mean 'one'"):
-        find(tmp_path, "onne")
+        find_run(tmp_path, "onne")
 
 
 def test_events_are_read_once_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:

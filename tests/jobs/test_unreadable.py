@@ -201,13 +201,13 @@ def test_a_list_writes_nothing_and_no_lock_follows_a_link(tmp_path: Path) -> Non
 
 
 def test_a_run_whose_lock_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
-    """Whether somebody is at work on it cannot be told."""
+    """A run whose lock cannot be read is reported, not guessed."""
     path = put(tmp_path / "theirs" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
     (path / LOCK).mkdir()
     (job,) = list_jobs(tmp_path)
     assert job.state == "unreadable"
-    assert "cannot tell whether it is at work" in str(job.error)
-    with pytest.raises(UserError, match="cannot tell whether it is at work"):
+    assert "cannot tell whether the run is active" in str(job.error)
+    with pytest.raises(UserError, match="cannot tell whether the run is active"):
         read_status(path)
 
 
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "scandir", scandir)
     jobs = {job.path.name: job.state for job in list_jobs(tmp_path)}
     assert jobs == {"one": "failed", "closed": "unreadable"}
-    with pytest.raises(UserError, match="cannot look into"):
+    with pytest.raises(UserError, match="cannot read"):
         list_jobs(tmp_path / "closed")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import openai
 import pytest
 
-from kamerton.jobs.store import CANCEL, WORKER, owner
+from kamerton.jobs.store import CANCEL, WORKER, active_process
 from kamerton.locks import lock_owner
 from support.server_process import Server, wait_for
 from support.serving import chats, until, upload
@@ -61,7 +61,7 @@ def tuned(server: Server) -> Any:
     with pytest.raises(openai.ConflictError, match="is running"):
         jobs.resume(job.id)
     server.end(signal.SIGKILL)
-    assert owner(server.root / "ann" / job.id) is not None  # it trains without a server
+    assert active_process(server.root / "ann" / job.id) is not None  # it trains without a server
     server.start()
     return until(client, job.id, "succeeded", "failed")
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from kamerton.console import plain_console
 from kamerton.errors import UserError
-from kamerton.jobs.store import LOG, JobStatus, find, list_jobs, read_status
+from kamerton.jobs.store import LOG, JobStatus, find_run, list_jobs, read_status
 from kamerton.output import echo, print_faults
 from kamerton.shell import command_line
 
@@ -84,7 +84,7 @@ def _reject(message: str) -> NoReturn:
 
 
 def _path(asked: argparse.Namespace) -> Path:
-    return find(asked.outputs.absolute(), asked.run)
+    return find_run(asked.outputs.absolute(), asked.run)
 
 
 def _list(asked: argparse.Namespace) -> int:

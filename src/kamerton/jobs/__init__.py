@@ -1,5 +1,5 @@
-"""Jobs: runs that train in processes of their own, outlive whoever started them, and can be watched by many.
+"""Jobs: runs that train in their own process, outlive their caller, and can be watched by several observers.
 
-A job is a run directory; nothing else is kept of it. `FineTuningManager` (`manager`) starts, stops and resumes jobs,
-`TrainingMonitor` (`monitor`) follows them, `worker` is the process that trains one, `store` reads what they say.
+A job is a run directory; no other state is kept. `FineTuningManager` (`manager`) starts, stops and resumes jobs,
+`TrainingMonitor` (`monitor`) follows them, `worker` is the process that trains one, `store` reads their state.
 """

@@ -1,4 +1,4 @@
-"""What a job trains with, in the words that most people use, as overrides of `kamerton train`."""
+"""`FineTuningConfig`: the common settings of a job, translated to overrides of `kamerton train`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, FaultCollector, UserError
 from kamerton.mask import mask_text
 
-OCCASIONS = 10  # validations or checkpoints of a run, where a strategy is "steps" without a number of them
-LONGEST = 50  # steps between them
+TIMES_PER_RUN = 10  # validations or checkpoints per run, if a strategy is "steps" without a number of steps
+MAX_STEPS_BETWEEN = 50
 composing = threading.Lock()  # Hydra composes for one thread at a time
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuningConfig:
-    """A fine-tune. What is None is as the configuration in `conf/` has it.
+    """Settings of a fine-tune. None keeps the value of the configuration in `conf/`.
 
-    `model` is an option of the group (`smollm2`, `tiny`), a hosted one (`gpt-3.5-turbo`, `openai/NAME`), a name of the
-    hub, or a folder. `batch_size` is in examples
-    per optimizer step, whatever the hardware; `learning_rate` its peak, reached after `warmup_steps` optimizer steps.
-    `evaluation_strategy` and `saving_strategy` say whether to validate and save after every epoch, or after so many
-    optimizer steps (`evaluation_steps`, `saving_steps`; None: ten times a run, at most 50 steps apart).
-    `overrides` are any further `key=value` of `kamerton train`; `name` is the folder of the run directories.
-    `config_dir` is a folder with your own experiments and groups, as after `--config-dir`.
+    `model` is an option of the group (`smollm2`, `tiny`), a hosted model (`gpt-3.5-turbo`, `openai/NAME`), a model of
+    the hub, or a folder. `batch_size` is in examples per optimizer step on any hardware; `learning_rate` is the peak,
+    reached after `warmup_steps` optimizer steps. `evaluation_strategy` and `saving_strategy` select validation and
+    checkpoints after every epoch, or every `evaluation_steps` and `saving_steps` optimizer steps (None: ten times per
+    run, at most 50 steps apart). `overrides` are further `key=value` of `kamerton train`; `name` is the folder of the
+    run directories. `config_dir` is a folder with custom experiments and groups, as for `--config-dir`.
     """
 
     model: str = "smollm2"
@@ -57,8 +56,8 @@ class FineTuningConfig:
 
 
 def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
-    """The configuration as overrides; `training_rows` (None: unknown) tell how many steps a run has."""
-    given = {
+    """Return the configuration as overrides; `training_rows` (None: unknown) determines the number of steps."""
+    values = {
         "trainer.max_epochs": config.epochs,
         "batch.size": config.batch_size,
         "optimizer.lr": config.learning_rate,
@@ -71,62 +70,58 @@ def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> 
         "seed": config.seed,
         "name": config.name,
     }
-    return [*model_overrides(config.model, config.folder), *_written(given), *config.overrides]
+    return [*model_overrides(config.model, config.folder), *_as_overrides(values), *config.overrides]
 
 
 def model_overrides(name: str, config_dir: str | None = None) -> list[str]:
-    """A model by an option of its group, a hosted one by its name, else by its name on the hub or its folder."""
+    """Return the overrides for a model: an option of its group, a hosted model, or a name on the hub or folder."""
     if name in config_loader(config_dir).get_group_options("model"):
         return [f"model={name}"]
     if (hosted := hosted_name(name)) is not None:
-        return ["model=openai", *_written({"model.name": hosted})]
-    return ["model=hub", *_written({"model.name": name})]
+        return ["model=openai", *_as_overrides({"model.name": hosted})]
+    return ["model=hub", *_as_overrides({"model.name": name})]
 
 
 def _every(config: FineTuningConfig, strategy: str | None, steps: int | None, rows: int | None) -> int | None:
     if strategy != "steps" or steps is not None:
         return steps
     if rows is None or config.batch_size is None:
-        return LONGEST
+        return MAX_STEPS_BETWEEN
     total = (config.epochs or 1) * -(-rows // config.batch_size)
-    return max(1, min(LONGEST, total // OCCASIONS))
+    return max(1, min(MAX_STEPS_BETWEEN, total // TIMES_PER_RUN))
 
 
 def data_overrides(data: DataOptions, split: SplitOptions) -> list[str]:
-    """Data and how they are split."""
-    usual: dict[str, Any] = {"data": DataOptions(), "split": SplitOptions()}
-    given: dict[str, Any] = {"data.format": data.format, "data.name": data.name}
-    chosen: dict[str, Any] = {"data": data, "split": split}
-    for section, options in chosen.items():
-        known = _flat(asdict(usual[section]))
-        given |= {f"{section}.{key}": value for key, value in _flat(asdict(options)).items() if value != known[key]}
-    return ["data=jsonl", *_written(given, keep_none=True)]
+    """Return the overrides for data and split that differ from the defaults."""
+    values: dict[str, Any] = {"data.format": data.format, "data.name": data.name}
+    sections: dict[str, tuple[Any, Any]] = {"data": (data, DataOptions()), "split": (split, SplitOptions())}
+    for section, (options, defaults) in sections.items():
+        default = _flat(asdict(defaults))
+        values |= {f"{section}.{key}": value for key, value in _flat(asdict(options)).items() if value != default[key]}
+    return ["data=jsonl", *_as_overrides(values, keep_none=True)]
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:
-    """The columns' keys beside the others."""
+    """Move the keys below `columns` up, as `columns.KEY`."""
     columns = options.pop("columns", {})
     return options | {f"columns.{key}": value for key, value in columns.items()}
 
 
-def _written(given: dict[str, Any], *, keep_none: bool = False) -> list[str]:
+def _as_overrides(values: dict[str, Any], *, keep_none: bool = False) -> list[str]:
     from hydra_plugins.kamerton._overrides import override
 
-    return [override(key, value) for key, value in given.items() if keep_none or value is not None]
+    return [override(key, value) for key, value in values.items() if keep_none or value is not None]
 
 
-def checked(overrides: Sequence[str], config_dir: str | None = None, *, deep: bool = True) -> dict[str, Any]:
-    """The configuration behind overrides, as a run directory holds it; `config_dir` is the user's own folder.
+def compose_job(overrides: Sequence[str], config_dir: str | None = None, *, deep: bool = True) -> dict[str, Any]:
+    """Check overrides and return their configuration as a run directory stores it; `config_dir` is the user's folder.
 
-    Raises `UserError` with everything that `kamerton train` would say (without `deep` nothing that only a look at the
-    data and the model can tell), for sweeps, and for overrides that hold a secret: those of a job are kept in files.
+    Raises `UserError` with every fault that `kamerton train` would report (without `deep`, none that requires reading
+    the data or the model), for sweeps, and for overrides with a secret, because a job's overrides are stored in files.
     """
     from kamerton.hosted.check import preflight_faults
 
-    faults = [_secret(text) for text in overrides if mask_text(text) != text]
-    faults += [_dry_run() for text in overrides if key_of(text) == "model.dry_run" and not text.endswith("=false")]
-    faults += [_sweep(text) for text in overrides if text.startswith("sweep=") and text != "sweep=null"]
-    if faults:
+    if faults := [fault for text in overrides if (fault := _job_fault(text)) is not None]:
         raise UserError(faults)
     collected = FaultCollector()
     preflight = preflight_faults if deep else None
@@ -138,17 +133,19 @@ def checked(overrides: Sequence[str], config_dir: str | None = None, *, deep: bo
     return redacted(asdict(checked.options), checked.unresolved)
 
 
-def _sweep(text: str) -> Fault:
-    fix = "start sweeps with kamerton train; several jobs at once wait for each other anyway"
-    return Fault("job.sweep", f"{text} makes many runs, and a job is one", fix, column="sweep")
-
-
-def _dry_run() -> Fault:
-    message = "model.dry_run=true sends nothing, so there is no job"
-    return Fault("job.dry-run", message, "use kamerton train for it, or leave it out", column="model.dry_run")
-
-
-def _secret(text: str) -> Fault:
+def _job_fault(text: str) -> Fault | None:
+    """Return why a job cannot have an override that `kamerton train` accepts, else None."""
     key = text.partition("=")[0]
-    fix = f"give it through the environment: {key}=${{oc.env:NAME}}"
-    return Fault("job.secret", f"{key} holds a secret, and a job's overrides are kept in files", fix, column=key)
+    if mask_text(text) != text:
+        message = f"{key} holds a secret, and a job's overrides are stored in files"
+        return Fault("job.secret", message, f"give it through the environment: {key}=${{oc.env:NAME}}", column=key)
+    if key_of(text) == "model.dry_run" and not text.endswith("=false"):
+        message, fix = (
+            "model.dry_run=true sends nothing, so there is no job",
+            "use kamerton train for it, or leave it out",
+        )
+        return Fault("job.dry-run", message, fix, column="model.dry_run")
+    if text.startswith("sweep=") and text != "sweep=null":
+        fix = "start sweeps with kamerton train; jobs wait for each other anyway"
+        return Fault("job.sweep", f"{text} makes many runs, and a job is a single run", fix, column="sweep")
+    return None

@@ -1,4 +1,4 @@
-"""Stopping, pausing and resuming a run, whoever started it. All of it through its process's signals and its record."""
+"""Stop, pause and resume any run, through signals to its process and its record."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kamerton.config.search import SEARCHPATH, config_dir_of, missing_folders, o
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.hosted.control import at_work_elsewhere, end_remote, endpoint_of
-from kamerton.jobs.config import checked, composing
-from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, mark, owner, read_status, record_of
+from kamerton.jobs.config import compose_job, composing
+from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, active_process, mark, read_status, record_of
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import LockOwner, lock_owner
 from kamerton.mask import MASK
@@ -27,54 +27,49 @@ from kamerton.run.changes import as_begun, changed_faults, differences
 from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping
 from kamerton.run.opening import FINISHED, LOCK, own
 
-POLL_S = 0.1  # how often a run's files are looked at
-GRACE_S = 120.0  # a step may take long, and a checkpoint must be written
+POLL_S = 0.1  # interval between reads of a run's files
+GRACE_S = 120.0  # enough for a long step and a checkpoint
 
 
-async def end(path: Path, state: Literal["cancelled", "paused"], grace_s: float = GRACE_S) -> JobStatus:
-    """Ask the run's process to save and stop, then record `state`; after `grace_s` seconds it is killed.
+async def end_run(path: Path, state: Literal["cancelled", "paused"], grace_s: float = GRACE_S) -> JobStatus:
+    """Ask the run's process to save and stop, then record `state`; kill the process after `grace_s` seconds.
 
     The job of a hosted model is cancelled or paused at its endpoint. A run that has ended keeps its state. Raises
-    `UserError` where its process is on another machine, and for a part of a sweep or cross-validation, which would
-    take its end for a failure.
+    `UserError` if its process is on another machine, and for a trial or fold, whose sweep or cross-validation would
+    count it as failed.
     """
     record = record_of(path)
     if record.get("state") not in ENDED:
-        faults = list(_part(path, record, "stop the {whole}: Ctrl-C where it runs"))
+        faults = list(_part_faults(path, record, "stop the {parent}: Ctrl-C where it runs"))
         if faults:
             raise UserError(faults)
     if at_work_elsewhere(record):
-        endpoint_of(path)  # a missing key is said before anything ends
-    process = await _owner(path)
+        endpoint_of(path)  # report a missing key before anything is stopped
+    while (process := active_process(path)) is not None and process.pid is None:
+        await asyncio.sleep(POLL_S)  # a new worker has not recorded its process id yet
     if process is not None:
-        _must_be_here(path, process)
+        if not process.is_here:
+            message = f"run {path.name} is running on {process.host}"
+            raise UserError([Fault("job.elsewhere", message, "give the command there", file=str(path))])
         if state == "cancelled" and not at_work_elsewhere(record):
             (path / CANCEL).touch()
         else:
             (path / CANCEL).unlink(missing_ok=True)
         _signal(process, signal.SIGTERM)
-        if not await _ended(path, grace_s):
-            _kill(path)
-            await _ended(path, GRACE_S)
+        if not await _wait_until_idle(path, grace_s):
+            worker, training = lock_owner(path / WORKER), lock_owner(path / LOCK)
+            if worker is not None and worker.pid is not None:  # with all its children
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.killpg(worker.pid, signal.SIGKILL)
+            elif training is not None:
+                _signal(training, signal.SIGKILL)
+            await _wait_until_idle(path, GRACE_S)
     among = (*ACTIVE, "paused") if state == "cancelled" else ACTIVE
     if at_work_elsewhere(record_of(path)):
         await asyncio.to_thread(end_remote, path, state)
-        among = (*among, "failed")  # it was lost here, and went on there
+        among = (*among, "failed")  # the process here was lost, while the remote job continued
     mark(path, state, among=among)
     return read_status(path)
-
-
-async def _owner(path: Path) -> LockOwner | None:
-    """Who works on the run; a worker that has just been started is waited for until it says who it is."""
-    while (process := owner(path)) is not None and process.pid is None:
-        await asyncio.sleep(POLL_S)
-    return process
-
-
-def _must_be_here(path: Path, process: LockOwner) -> None:
-    if not process.is_here:
-        message = f"run {path.name} is at work on {process.host}"
-        raise UserError([Fault("job.elsewhere", message, "give the command there", file=str(path))])
 
 
 def _signal(process: LockOwner, number: signal.Signals) -> None:
@@ -83,45 +78,35 @@ def _signal(process: LockOwner, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def _kill(path: Path) -> None:
-    """End the worker with all its children, or the process that trains without one."""
-    worker = lock_owner(path / WORKER)
-    if worker is not None and worker.pid is not None:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(worker.pid, signal.SIGKILL)
-    elif (training := lock_owner(path / LOCK)) is not None:
-        _signal(training, signal.SIGKILL)
-
-
-async def _ended(path: Path, seconds: float) -> bool:
-    """Whether nobody works on the run any more, within so many seconds."""
-    end = time.monotonic() + seconds
-    while owner(path) is not None:
-        if time.monotonic() >= end:
+async def _wait_until_idle(path: Path, seconds: float) -> bool:
+    """Wait until no process works on the run; return False after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while active_process(path) is not None:
+        if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(POLL_S)
     return True
 
 
 def resume(path: Path, *, trust: bool = False) -> None:
-    """Queue a run again that was paused, stopped or failed: it goes on from its last checkpoint, to the same result.
+    """Queue a paused, stopped or failed run again: it continues from its last checkpoint, to the same result.
 
-    Everything is checked before, so that a run that cannot go on stays as it is. A run that `kamerton train` began is
-    read in the current folder, with `trust` in the one it was begun in. Raises `UserError` for a run that is finished
-    or at work, that is a part of another one, whose configuration cannot be composed again or has changed, whose
-    overrides hold what is not kept, or (without `trust`) whose overrides or folder let code of others run: a run
-    directory may come from anywhere.
+    Everything is checked first, so a run that cannot be resumed is left unchanged. The configuration of a run that
+    `kamerton train` started is composed in the current folder, or with `trust` in the folder it was started in. Raises
+    `UserError` for a run that is finished, active, or part of another run; whose configuration has changed or cannot
+    be composed again; whose overrides held a secret, which is not stored; or (without `trust`) whose overrides or
+    folder let other people's code run, because a run directory may come from anywhere.
     """
     lock = own(path)
     try:
         record = record_of(path)
-        job = _job(path, record, trust)
-        faults = [*_obstacles(path, record), *_search_faults(path, job["search"], trust)]
-        if not (trust or faults):  # looking at what it composes would import the packages it names
+        job = _job_of(path, record, trust)
+        faults = list(_resume_faults(path, record, job["search"], trust))
+        if not (trust or faults):  # because composing it would import the packages it names
             faults += _untrusted(path, job)
         if faults:
             raise UserError(faults)
-        _check(path, job, record.get("cwd"))
+        _check_unchanged(path, job, record.get("cwd"))
     except BaseException:
         lock.close()
         raise
@@ -129,106 +114,105 @@ def resume(path: Path, *, trust: bool = False) -> None:
     start_worker(run, as_job(job["overrides"], path), job["cwd"], job.get("limit"), job["search"])
 
 
-def _job(path: Path, record: Mapping[str, Any], trust: bool) -> dict[str, Any]:
-    """What was asked for: as a job, else in a terminal."""
+def _job_of(path: Path, record: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    """Return overrides, search path and folder of a run that was started as a job or in a terminal."""
     if record.get("job"):
         search, others = split_search(record["job"].get("search") or [])
         return {**record["job"], "search": search, "overrides": [*others, *record["job"]["overrides"]]}
-    search, overrides = split_search(_typed(path))
+    search, overrides = split_search(_terminal_overrides(path))
     cwd = record.get("cwd") if trust else None
     return {"overrides": overrides, "search": search, "cwd": cwd or os.getcwd()}
 
 
-def _search_faults(path: Path, search: Sequence[str], trust: bool) -> Iterator[Fault]:
-    """The user's own configuration files: folders that are gone, and packages, which would be imported."""
+def _check_unchanged(path: Path, job: Mapping[str, Any], started_in: str | None) -> None:
+    """Raise the faults that would otherwise stop the job only when it starts: a changed or invalid configuration."""
+    if not (path / "config.yaml").exists():  # it never started
+        return
+    overrides = [*(text for text in job["search"] if key_of(text) == SEARCHPATH), *as_job(job["overrides"], path)]
+    try:
+        with composing, chdir(job["cwd"]):
+            values = compose_job(overrides, config_dir_of(job["search"]))
+    except UserError as error:
+        if started_in is None or Path(started_in) == Path(job["cwd"]):
+            raise
+        message = f"the run was started in {started_in}, and its configuration is now composed in {job['cwd']}"
+        fix = "resume it from there, or give --trust if you trust what is in that folder"
+        raise UserError([*error.faults, Fault("job.folder", message, fix, file=str(path), column="cwd")]) from error
+    except OSError as error:
+        fault = Fault(
+            "job.folder", f"cannot change to {job['cwd']}: {error.strerror}", "restore that folder", str(path)
+        )
+        raise UserError([fault]) from error
+    recorded = read_mapping(path / "config.yaml", load_yaml)
+    if changes := differences(recorded, as_begun(recorded, values)):
+        raise UserError(changed_faults(path, changes))
+
+
+def _resume_faults(path: Path, record: Mapping[str, Any], search: Sequence[str], trust: bool) -> Iterator[Fault]:
+    """Yield why a run cannot be resumed: its state, a lost secret, or the sources of its configuration."""
+    if record.get("state") in FINISHED:
+        yield Fault("run.finished", f"run {path.name} is finished", "start a new one", file=str(path))
+    yield from _part_faults(path, record, "resume the {parent} with the command that started it")
+    if not record.get("job") and any(MASK in text for text in _terminal_overrides(path)):
+        message = "its overrides contain a secret, which is not stored"
+        fix = f"resume with kamerton train … run_id={path.name}; give secrets through the environment: ${{oc.env:NAME}}"
+        yield Fault("job.secret", message, fix, file=str(path / "overrides.yaml"))
     for folder in missing_folders(search):
         message = f"it was composed with the files in {folder}, and there is no such folder"
-        fix = f"restore that folder, or go on with kamerton train --config-dir=FOLDER … run_id={path.name}"
+        fix = f"restore that folder, or resume it with kamerton train --config-dir=FOLDER … run_id={path.name}"
         yield Fault("job.config-dir", message, fix, file=str(path), column="--config-dir")
     for place in [] if trust else other_places(search):
         message = f"it was composed with {place}, which imports a package"
         yield Fault("job.trust", message, "if you trust that package, give --trust", file=str(path), column=SEARCHPATH)
 
 
-def _check(path: Path, job: Mapping[str, Any], begun_in: str | None) -> None:
-    """Raise everything that would keep the job from going on: it would be found only when its turn comes."""
-    if not (path / "config.yaml").exists():  # it never began
-        return
-    overrides = [*(text for text in job["search"] if key_of(text) == SEARCHPATH), *as_job(job["overrides"], path)]
-    try:
-        with composing, chdir(job["cwd"]):
-            values = checked(overrides, config_dir_of(job["search"]))
-    except UserError as error:
-        if begun_in is None or Path(begun_in) == Path(job["cwd"]):
-            raise
-        message = f"it was begun in {begun_in}, and is read in {job['cwd']} now"
-        fix = "resume it from there, or give --trust if you trust what is in that folder"
-        raise UserError([*error.faults, Fault("job.folder", message, fix, file=str(path), column="cwd")]) from error
-    except OSError as error:
-        fault = Fault("job.folder", f"cannot go to {job['cwd']}: {error.strerror}", "restore that folder", str(path))
-        raise UserError([fault]) from error
-    before = read_mapping(path / "config.yaml", load_yaml)
-    if changes := differences(before, as_begun(before, values)):
-        raise UserError(changed_faults(path, changes))
-
-
-def _obstacles(path: Path, record: Mapping[str, Any]) -> Iterator[Fault]:
-    if record.get("state") in FINISHED:
-        yield Fault("run.finished", f"run {path.name} is finished", "start a new one", file=str(path))
-    yield from _part(path, record, "go on with the {whole}: the command that began it")
-    if not record.get("job") and any(MASK in text for text in _typed(path)):
-        message = "a secret was typed for it, which no file keeps"
-        fix = f"go on with kamerton train … run_id={path.name}; give secrets through the environment: ${{oc.env:NAME}}"
-        yield Fault("job.secret", message, fix, file=str(path / "overrides.yaml"))
-
-
-def _part(path: Path, record: Mapping[str, Any], fix: str) -> Iterator[Fault]:
-    whole = "sweep" if record.get("trial") else "cross-validation" if "fold" in record else None
-    if whole is not None:
-        message = f"run {path.name} is a part of a {whole}"
-        yield Fault("job.part", message, fix.format(whole=whole), file=str(path))
+def _part_faults(path: Path, record: Mapping[str, Any], fix: str) -> Iterator[Fault]:
+    parent = "sweep" if record.get("trial") else "cross-validation" if "fold" in record else None
+    if parent is not None:
+        message = f"run {path.name} is part of a {parent}"
+        yield Fault("job.part", message, fix.format(parent=parent), file=str(path))
 
 
 def _untrusted(path: Path, job: Mapping[str, Any]) -> Iterator[Fault]:
-    """What must have been typed by whoever trusts it, and is now in a file alone."""
+    """Yield faults for what only a user may decide to trust, but is now read from the run directory."""
     if Path(job["cwd"]).resolve() != Path.cwd():
-        message = f"it is read in the folder {job['cwd']}, whose files may let other people's code run"
+        message = f"its configuration is composed in {job['cwd']}, whose files may let other people's code run"
         fix = "if you trust that folder, give --trust, or resume it from there"
         yield Fault("job.trust", message, fix, file=str(path), column="cwd")
-    fix = f"if you trust that run, give --trust, or go on with kamerton train … run_id={path.name}"
+    fix = f"if you trust that run, give --trust, or resume it with kamerton train … run_id={path.name}"
     others = []
     for text in map(str, job["overrides"]):
         key = key_of(text)
         if key.startswith(("hydra", "-")):
-            yield _not_typed(path, key, fix)
+            yield _trust_fault(path, key, fix)
         else:
             others.append(text)
     with composing:
         faults = untyped_faults(others, job["search"])
     for fault in faults:
         is_trust = fault.code in ("config.trust", "config.target")
-        yield _not_typed(path, fault.column or "", fix) if is_trust else replace(fault, file=str(path))
+        yield _trust_fault(path, fault.column or "", fix) if is_trust else replace(fault, file=str(path))
 
 
-def _not_typed(path: Path, key: str, fix: str) -> Fault:
+def _trust_fault(path: Path, key: str, fix: str) -> Fault:
     message = f"its overrides hold {key}, which lets other people's code run, or sends them a secret"
     return Fault("job.trust", message, fix, file=str(path), column=key)
 
 
-def _typed(path: Path) -> list[str]:
-    """What was typed for a run that was begun without a worker."""
+def _terminal_overrides(path: Path) -> list[str]:
+    """Return the recorded overrides of a run that was started in a terminal, without a worker."""
     file = path / "overrides.yaml"
-    found = read_file(file, load_yaml) if file.exists() else []
-    return [str(text) for text in found] if isinstance(found, list) else []
+    overrides = read_file(file, load_yaml) if file.exists() else []
+    return [str(text) for text in overrides] if isinstance(overrides, list) else []
 
 
-_OWN = ("run_id", "resume", "paths.outputs", "callbacks.progress_bar", "callbacks.model_summary")
+_SET_BY_JOB = ("run_id", "resume", "paths.outputs", "callbacks.progress_bar", "callbacks.model_summary")
 
 
 def as_job(overrides: Sequence[str], path: Path) -> list[str]:
-    """Overrides as those of the job at `path`, which nobody watches in a terminal."""
+    """Return overrides for the job at `path`: its own run directory, and no terminal output."""
     from hydra_plugins.kamerton._overrides import override
 
-    kept = [text for text in overrides if key_of(text) not in _OWN]
+    kept = [text for text in overrides if key_of(text) not in _SET_BY_JOB]
     own = [override("run_id", path.name), override("paths.outputs", str(path.parent.parent))]
     return [*kept, *own, "callbacks.progress_bar=null", "callbacks.model_summary=null"]

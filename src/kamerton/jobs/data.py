@@ -1,7 +1,7 @@
-"""From whatever data are at hand in Python to files that a job can read, through the data gate.
+"""Turn data given in Python (paths, rows, examples) into files that a job can read, and check them.
 
-Rows are kept as `<root>/.data/<digest of their content>/rows.jsonl`: a job may be resumed long after its caller ended,
-and the same rows are read and encoded once.
+Rows are stored as `<root>/.data/<digest of their content>/rows.jsonl`, because a job may be resumed long after its
+caller has exited; equal rows are read and encoded once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Raw = DataOptions | str | Path | Rows
 class DataParts:
     """Checked examples by split, which can be unpacked: `train, validation, test = parts`.
 
-    `data` and `split` are how a job comes to the same ones.
+    `data` and `split` are the options with which a job reproduces them.
     """
 
     train: Sequence[DataExample]
@@ -48,20 +48,19 @@ class DataParts:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedData:
-    """Data that went through the gate; `validation` says what it found. Examples come of `split`."""
+    """Checked data. `validation` holds all faults and counts; `split` returns the examples."""
 
     data: DataOptions
     validation: ValidationResult
 
     def split(self, ratios: Sequence[float] | None = None, *, seed: int = 42, stratify: str | None = None) -> DataParts:
-        """Train, validation and test parts in these ratios (0.7, 0.15, 0.15), without leaks between them.
+        """Return train, validation and test parts in these ratios (default 0.7, 0.15, 0.15), without leakage.
 
-        An example's part depends on its content and the seed alone. Data that come in several files (`data.train`, …)
-        keep their parts. `stratify` (`label`, or a metadata field) gives every part the same shares. Raises `UserError`
-        with everything that is wrong with the data or the ratios.
+        An example's part depends only on its content and the seed. Data from one file per split (`data.train`, …) keep
+        their splits. `stratify` (`label`, or a metadata field) gives every part the same distribution of it. Raises
+        `UserError` with every fault of the data or the ratios.
         """
-        shares = list(ratios) if ratios is not None else SplitOptions().ratios
-        options = SplitOptions(shares, seed=seed, stratify=stratify)
+        options = SplitOptions(SplitOptions().ratios if ratios is None else list(ratios), seed=seed, stratify=stratify)
         if faults := [*check_data_options(self.data), *check_split_options(options)]:
             raise UserError(faults)
         prepared = prepare(local_data(self.data), options, cache=_cache())
@@ -73,38 +72,36 @@ class ProcessedData:
 def process(raw: Raw, root: Path) -> ProcessedData:
     """Read and check data: files, rows (prompt and completion, or any schema of files), or examples.
 
-    Faults of the rows are not raised: `ProcessedData.validation` has all of them.
+    Faults of the rows are not raised, but listed in `ProcessedData.validation`.
     """
     options = data_options(raw, root)
-    faults = check_data_options(options)  # before a download
-    found = ValidationResult(faults, [], {}) if faults else validate(local_data(options), cache=_cache())
-    return ProcessedData(options, found)
+    faults = check_data_options(options)  # before a possible download
+    result = ValidationResult(faults, [], {}) if faults else validate(local_data(options), cache=_cache())
+    return ProcessedData(options, result)
 
 
 def data_options(raw: Raw, root: Path) -> DataOptions:
-    """The options of data as they are given: options, a path, or rows, which are written below `root`."""
+    """Return the options of data given as options, as a path (its suffix tells the format), or as rows.
+
+    Rows are written to a file below `root`. Raises `UserError` for a row that cannot be written as JSON.
+    """
     if isinstance(raw, DataOptions):
         return raw
-    if isinstance(raw, str | Path):
-        return _of_files(raw)
-    return DataOptions(path=str(_written(raw, root)))
+    if not isinstance(raw, str | Path):
+        return DataOptions(path=str(_write_rows(raw, root)))
+    path = Path(raw).expanduser()
+    suffix = path.suffixes[0].lstrip(".").lower() if path.suffixes else "jsonl"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", path.name.partition(".")[0]).strip("-")[:60] or "data"
+    return DataOptions(name=name, format=suffix if suffix in FORMATS else "jsonl", path=str(path.absolute()))
 
 
 def _cache() -> Path:
     return cache_dir() / "data"
 
 
-def _of_files(path: str | Path) -> DataOptions:
-    """The options of a file, folder or pattern; its ending says its format."""
-    place = Path(path).expanduser()
-    ending = place.suffixes[0].lstrip(".").lower() if place.suffixes else "jsonl"
-    name = re.sub(r"[^A-Za-z0-9]+", "-", place.name.partition(".")[0]).strip("-")[:60] or "data"
-    return DataOptions(name=name, format=ending if ending in FORMATS else "jsonl", path=str(place.absolute()))
-
-
-def _written(rows: Rows, root: Path) -> Path:
-    """The file of rows that are in memory."""
-    lines = [_line(row, number) for number, row in enumerate(rows, start=1)]
+def _write_rows(rows: Rows, root: Path) -> Path:
+    """Write rows to a file named by their content, unless it exists; return its path."""
+    lines = [_to_json(row, number) for number, row in enumerate(rows, start=1)]
     text = "".join(f"{line}\n" for line in lines).encode()
     file = root / ".data" / hashlib.blake2b(text, digest_size=8).hexdigest() / "rows.jsonl"
     if not file.exists():
@@ -114,23 +111,19 @@ def _written(rows: Rows, root: Path) -> Path:
     return file
 
 
-def _line(row: object, number: int) -> str:
-    """A row as JSON; raises `UserError` for what is neither a row nor an example."""
+def _to_json(row: object, number: int) -> str:
+    """Return a row as JSON. Raises `UserError` if it is neither a mapping nor an example, or not serializable."""
     if isinstance(row, DataExample):
-        row = _fields(row)
+        fields: dict[str, Any] = {"prompt": row.prompt, "completion": row.completion}
+        if not isinstance(row.prompt, str):
+            turns = [{"role": turn.role, "content": turn.content, "weight": turn.weight} for turn in row.messages]
+            fields = {"messages": turns}
+        row = {**fields, **({"metadata": dict(row.metadata)} if row.metadata else {})}
     try:
         if isinstance(row, Mapping):
             return json.dumps(without_nan(dict(row)), ensure_ascii=False)
-        reason = f"a {type(row).__name__} is no row"
+        reason = f"a {type(row).__name__} is not a row"
     except (TypeError, ValueError) as error:
         reason = str(error)
     fix = "give mappings of texts and numbers, such as {'prompt': …, 'completion': …}, or DataExamples"
     raise UserError([Fault("bad-row", f"row {number} cannot be used: {reason}", fix, row=number)])
-
-
-def _fields(example: DataExample) -> dict[str, Any]:
-    metadata = {"metadata": dict(example.metadata)} if example.metadata else {}
-    if isinstance(example.prompt, str):
-        return {"prompt": example.prompt, "completion": example.completion, **metadata}
-    turns = [{"role": turn.role, "content": turn.content, "weight": turn.weight} for turn in example.messages]
-    return {"messages": turns, **metadata}

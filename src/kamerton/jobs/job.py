@@ -1,4 +1,4 @@
-"""One job, in the hand of whoever wants to follow or end it. It holds no state: every answer is read anew."""
+"""`TrainingJob`: follow, stop, pause and resume one job. It holds no state; every call reads the run directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kamerton.run.directory import read_events
 
 
 class TrainingJob:
-    """A run that trains in a process of its own; `path` is its run directory.
+    """A run that trains in its own process; `path` is its run directory.
 
     States: `queued`, `validating_files`, `running`, `paused`, `succeeded`, `failed`, `cancelled`.
     """
@@ -32,51 +32,51 @@ class TrainingJob:
 
     @property
     def id(self) -> str:
-        """The run's id."""
+        """The id of the run."""
         return self.path.name
 
     @property
     def model_id(self) -> str:
-        """What names the tuned model: its run directory."""
+        """The identifier of the tuned model: its run directory."""
         return str(self.path)
 
     @property
     def status(self) -> JobStatus:
-        """The job at this moment."""
+        """The current status of the job."""
         return read_status(self.path)
 
     async def wait(self, timeout_s: float | None = None) -> JobStatus:
-        """The job when it has ended or is paused; raises `TimeoutError` where that takes longer."""
-        end = None if timeout_s is None else time.monotonic() + timeout_s
+        """Wait until the job has ended or is paused, and return its status. Raises `TimeoutError` after `timeout_s`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (status := self.status).is_active:
-            if end is not None and time.monotonic() >= end:
+            if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"run {self.id} is {status.state} after {timeout_s} s")
             await asyncio.sleep(control.POLL_S)
         return status
 
     async def stop(self, grace_s: float = control.GRACE_S) -> JobStatus:
-        """Cancel it: it saves a checkpoint and ends, and is killed after `grace_s` seconds. It can be resumed."""
-        return await control.end(self.path, "cancelled", grace_s)
+        """Save a checkpoint and cancel the job; kill its process after `grace_s` seconds. It can be resumed."""
+        return await control.end_run(self.path, "cancelled", grace_s)
 
     async def pause(self, grace_s: float = control.GRACE_S) -> JobStatus:
-        """Let it save and end for now; `resume` goes on with it."""
-        return await control.end(self.path, "paused", grace_s)
+        """Save a checkpoint and pause the job; `resume` continues it."""
+        return await control.end_run(self.path, "paused", grace_s)
 
     async def resume(self, *, trust: bool = False) -> None:
-        """Go on from the last checkpoint, to the result it would have had without a break.
+        """Continue from the last checkpoint, to the result of an uninterrupted run.
 
-        `trust` lets the code run that its overrides name (`allow_targets`, `model.trust_remote_code`), and lets it be
-        read in another folder than the current one. Raises `UserError` where it is finished or at work.
+        `trust` allows the code named by its overrides (`allow_targets`, `model.trust_remote_code`), and a folder other
+        than the current one. Raises `UserError` if the job is finished or active.
         """
         await asyncio.to_thread(control.resume, self.path, trust=trust)
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[dict[str, Any]]:
-        """`{time, level, code, message, evidence, advice}`, from the first on; with `follow` until the job ends."""
-        place = 0
+        """Yield every event as `{time, level, code, message, evidence, advice}`; with `follow` until the job ends."""
+        offset = 0
         while True:
-            active = self.status.is_active  # before the events are read: none is missed
-            found, place = read_events(self.path, place)
-            for event in found:
+            active = self.status.is_active  # before reading the events, so that none is missed
+            events, offset = read_events(self.path, offset)
+            for event in events:
                 yield event
             if not (follow and active):
                 return

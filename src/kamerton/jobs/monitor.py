@@ -1,4 +1,4 @@
-"""`TrainingMonitor`: what a job's metrics say while it trains and afterwards. Reads run directories, nothing else.
+"""`TrainingMonitor`: follow a job's metrics during and after training. Only reads run directories.
 
 monitor = TrainingMonitor(root="outputs")
 async for metrics in monitor.stream_metrics(job.id):
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.files import load_yaml
-from kamerton.jobs.store import JobStatus, find, read_status, record_of
+from kamerton.jobs.store import JobStatus, find_run, read_status, record_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,13 +30,13 @@ Row = tuple[int, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class TrainingMetrics:
-    """A job's metrics at one moment. What was not logged yet is None.
+    """A job's metrics at one moment. Values not logged yet are None.
 
-    `loss` (nats a target token), `perplexity` and `token_accuracy` (the share of target tokens that are right; also
-    called `accuracy`) are those of the latest optimizer step; `validation` holds the latest of the validation split.
-    The accuracy of labels is known when the test split is scored: `EvaluationMetrics.accuracy`. `epoch_progress` counts
-    epochs (1.5: in the middle of the second), `examples` is `{processed, total}` of the whole run. `rows`
-    are all steps.
+    `loss` (nats per target token), `perplexity` and `token_accuracy` (the fraction of correct target tokens; alias
+    `accuracy`) are those of the latest optimizer step; `validation` holds the latest metrics of the validation split.
+    The accuracy of labels is measured when the test split is scored: `EvaluationMetrics.accuracy`. `epoch_progress`
+    counts epochs (1.5: halfway through the second), `examples` is `{processed, total}` of the whole run, and `rows`
+    holds all steps.
     """
 
     job_id: str
@@ -55,30 +55,31 @@ class TrainingMetrics:
 
     @property
     def accuracy(self) -> float | None:
-        """The accuracy of the latest step's target tokens, not of labels: another name of `token_accuracy`."""
+        """Alias of `token_accuracy`: the accuracy of the latest step's target tokens, not of labels."""
         return self.token_accuracy
 
 
 class TrainingMonitor:
-    """Follows the jobs below `root`; any number of monitors may follow one job."""
+    """Follow the jobs below `root`; any number of monitors may follow a job."""
 
     def __init__(self, root: str | Path = "outputs") -> None:
         self.root = Path(root).expanduser().absolute()
 
     async def track_metrics(self, job_id: str) -> TrainingMetrics:
-        """The metrics at this moment. Raises `UserError` for an unknown job."""
-        path = find(self.root, job_id)
+        """Return the current metrics. Raises `UserError` for an unknown job."""
+        path = find_run(self.root, job_id)
         return await asyncio.to_thread(_read, path, read_status(path))
 
     async def stream_metrics(self, job_id: str, every_s: float = 0.5) -> AsyncIterator[TrainingMetrics]:
-        """The metrics whenever there are new ones, until the job ends or is paused; the last come in any case.
+        """Yield the metrics whenever new ones were written, until the job ends or is paused; always yield the last.
 
-        They are looked for every `every_s` seconds; of a run of very many steps less often will do.
+        The file is checked every `every_s` seconds; for a run of many steps use a longer interval.
         """
-        path, seen = find(self.root, job_id), -1
+        path, seen = find_run(self.root, job_id), -1
+        file = path / "metrics.csv"
         while True:
-            status = read_status(path)  # before the rows: what is written last is not missed
-            size = _size(path / "metrics.csv")
+            status = read_status(path)  # before the rows, so that the last ones are not missed
+            size = file.stat().st_size if file.exists() else 0
             if size != seen or not status.is_active:
                 seen = size
                 yield await asyncio.to_thread(_read, path, status)
@@ -87,15 +88,15 @@ class TrainingMonitor:
             await asyncio.sleep(every_s)
 
     def detect_issues(self, metrics: TrainingMetrics) -> list[Issue]:
-        """Every problem that the metrics show, in the order of its steps: code, severity, message, evidence, advice."""
+        """Return every problem in the metrics, by step, with code, severity, message, evidence and advice."""
         from kamerton.monitor.detect import find_issues
 
         return [] if metrics.setting is None else find_issues(metrics.rows, metrics.setting)
 
     def validate_results(self, predictions: pa.Table | str | Path | EvaluationResult) -> ValidationResult:
-        """Whether answers are sound at all: a score table, its file, a run directory with one, or an evaluation.
+        """Check predictions for defects, given as a score table, its file, a run directory or an evaluation.
 
-        Raises `UserError` for a file that is no score table.
+        Raises `UserError` for a file that is not a score table.
         """
         from kamerton.decide.compare.predictions import validate_results
         from kamerton.score.table import read_scores
@@ -108,11 +109,11 @@ class TrainingMonitor:
         return validate_results(getattr(predictions, "scores", predictions))
 
     def generate_report(self, job_id: str) -> Path:
-        """Write the report of a job, also of one that still trains or failed; returns the path of its HTML page."""
+        """Write the report of a job, which may be running or failed; return the path of its HTML page."""
         from kamerton.decide.report.cross_validation import write_cross_report
         from kamerton.decide.report.run import write_report
 
-        path = find(self.root, job_id)
+        path = find_run(self.root, job_id)
         return (write_cross_report if (path / "folds").is_dir() else write_report)(path)
 
 
@@ -141,7 +142,7 @@ def _read(path: Path, status: JobStatus) -> TrainingMetrics:
 
 
 def _setting(path: Path, steps: int | None) -> Setting | None:
-    """What detectors must know of the run; None before its steps are counted."""
+    """Return the run's facts that detectors need; None before its number of steps is recorded."""
     from kamerton.monitor.series import Setting
     from kamerton.train.schedule import warmup_length
 
@@ -149,12 +150,7 @@ def _setting(path: Path, steps: int | None) -> Setting | None:
         return None
     config: dict[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     schedule = config.get("scheduler") or {}
-    known = (record_of(path).get("schedule") or {}).get("warmup_steps")
-    warmup = (
-        warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio")) if known is None else known
-    )
+    warmup = (record_of(path).get("schedule") or {}).get("warmup_steps")
+    if warmup is None:
+        warmup = warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio"))
     return Setting(steps, config.get("clip_norm"), warmup)
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0

@@ -1,11 +1,11 @@
-"""Whose turn it is: so many jobs at once on a machine, each with GPUs of its own.
+"""Job queue of one machine: a limited number of running jobs, each with its own GPUs.
 
-Jobs of one owner run in the order they were queued in. Of several owners the one with the fewest running jobs is next,
-then the one whose last job began longest ago.
+Jobs of one owner run in the order they were queued. Among several owners, the one with the fewest running jobs is next,
+then the one whose last job started longest ago.
 
-Everything is a lock file below `<root>/.jobs/<machine>/`: a ticket for each worker, first in `waiting`, then in
-`running`, and a slot for each running job; the time of a file in `begun` is when the last job of an owner began. A
-process that is killed gives its place away by being gone. GPUs are those that no sweep of this user holds.
+The state consists of lock files below `<root>/.jobs/<machine>/`: a ticket per worker, first in `waiting`, then in
+`running`, and a slot per running job; the modification time of a file in `begun` is the start of an owner's last job.
+The locks of a killed process are released by the system. GPUs held by sweeps of this user are not used.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ POLL_S = 0.2
 
 
 @contextmanager
-def turn(root: Path, queued: int, limit: int | None, gpus: int | None, owner: str = "") -> Iterator[Gpus]:
-    """Wait until fewer than `limit` jobs of `root` run here, and until `gpus` GPUs are free; then be one of them.
+def queue_slot(root: Path, queued: int, limit: int | None, gpus: int | None, owner: str = "") -> Iterator[Gpus]:
+    """Wait until fewer than `limit` jobs of `root` run on this machine and `gpus` GPUs are free, then hold both.
 
-    `queued` (nanoseconds) orders those of one `owner` who wait; owners take turns. `limit` None is one for each GPU, or
-    one. `gpus` None is all that are visible. What is yielded has the environment that shows the GPUs, and the locks
-    that the job must hold as well.
+    `queued` (nanoseconds) orders the waiting jobs of one `owner`; owners take turns. `limit` None means one job per
+    GPU, or one without GPUs. `gpus` None means all visible ones. Yields the environment that selects the GPUs, and the
+    locks that the job's process must inherit.
     """
     visible = len(visible_gpus())
     folder = root / ".jobs" / socket.gethostname()
-    with _ticket(folder, f"{queued:020d}-{os.getpid()}-{owner}") as ticket, ExitStack() as held:
+    with _ticket(folder, f"{queued:020d}-{os.getpid()}-{owner}") as ticket, ExitStack() as stack:
         slot = _slot(folder, ticket, limit or visible or 1)
-        held.enter_context(slot)
-        mine = held.enter_context(free_gpus(gpus if gpus is not None and gpus <= visible else None))
+        stack.enter_context(slot)
+        reserved = stack.enter_context(free_gpus(gpus if gpus is not None and gpus <= visible else None))
         (folder / "begun" / f"of-{_owner(ticket)}").touch()
         (folder / "waiting" / ticket).rename(folder / "running" / ticket)
-        yield dataclasses.replace(mine, locks=(*mine.locks, slot.fileno()))
+        yield dataclasses.replace(reserved, locks=(*reserved.locks, slot.fileno()))
 
 
 @contextmanager
 def _ticket(folder: Path, name: str) -> Iterator[str]:
-    """A place in the queue. It is held before it is seen: an unheld one is a dead worker's."""
+    """Hold a ticket in the queue. It is locked before it becomes visible, since an unlocked one counts as dead."""
     for place in ("waiting", "running", "begun"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     lock = acquire(folder / "waiting" / f".{name}")
-    assert lock is not None  # nobody else uses this name
+    assert lock is not None  # the name is unique to this process
     with lock:
         (folder / "waiting" / f".{name}").rename(folder / "waiting" / name)
         try:
@@ -62,7 +62,7 @@ def _ticket(folder: Path, name: str) -> Iterator[str]:
 
 
 def _slot(folder: Path, ticket: str, limit: int) -> IO[str]:
-    """A free slot, held, as soon as this ticket is the first."""
+    """Wait until this ticket is first and a slot is free; return the slot's lock."""
     while True:
         if _is_first(folder, ticket):
             for number in range(limit):
@@ -74,14 +74,14 @@ def _slot(folder: Path, ticket: str, limit: int) -> IO[str]:
 
 def _is_first(folder: Path, ticket: str) -> bool:
     running = Counter(_owner(path.name) for path in (folder / "running").iterdir() if _is_alive(path))
-    begun = {path.name.removeprefix("of-"): path.stat().st_mtime_ns for path in (folder / "begun").iterdir()}
+    started = {path.name.removeprefix("of-"): path.stat().st_mtime_ns for path in (folder / "begun").iterdir()}
 
     def rank(name: str) -> tuple[int, int, str]:
-        return running[_owner(name)], begun.get(_owner(name), 0), name
+        return running[_owner(name)], started.get(_owner(name), 0), name
 
     waiting = [path for path in (folder / "waiting").iterdir() if not path.name.startswith(".")]
-    before = sorted((path for path in waiting if rank(path.name) < rank(ticket)), key=lambda path: rank(path.name))
-    return not any(map(_is_alive, before))
+    earlier = sorted((path for path in waiting if rank(path.name) < rank(ticket)), key=lambda path: rank(path.name))
+    return not any(map(_is_alive, earlier))
 
 
 def _owner(ticket: str) -> str:
@@ -89,11 +89,11 @@ def _owner(ticket: str) -> str:
 
 
 def _is_alive(ticket: Path) -> bool:
-    """Whether the worker of a ticket lives; the ticket of a dead one is removed."""
+    """Return whether the ticket's worker is alive; remove the ticket of a dead one."""
     try:
         if lock_owner(ticket) is not None:
             return True
-    except FileNotFoundError:  # it has just been moved
+    except FileNotFoundError:  # just moved to `running`
         return False
     ticket.unlink(missing_ok=True)
     return False

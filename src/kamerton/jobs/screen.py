@@ -1,4 +1,4 @@
-"""Jobs on a terminal: a table of all, the facts of one, and a live screen."""
+"""Terminal output of jobs: a table of all jobs, the facts of one, and a live screen."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kamerton.output import echo
 from kamerton.run.directory import read_events
 from kamerton.words import duration, early_ending
 
-EVENTS = 5  # the last ones, on the live screen
+MAX_EVENTS = 5  # on the live screen
 REFRESH_S = 0.5
 _STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "yellow"}
 
 
 def jobs_table(jobs: Sequence[JobStatus]) -> Text:
-    """A line a job, and below why some failed. Put together by hand: a table of rich takes seconds for thousands."""
+    """Return one line per job and the reasons of failures. Without rich's table, which takes seconds for thousands."""
     rows = [("run", "state", "step", "left", "loss", "val loss", "test"), *map(_cells, jobs)]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     styles = ["bold", *(_STYLES.get(job.state, "") for job in jobs)]
@@ -56,9 +56,12 @@ def _name(job: JobStatus) -> str:
 
 
 def job_facts(job: JobStatus) -> Table:
-    """Everything that is known of a job; what is not known is left out."""
+    """Return a table of the known facts of a job."""
     table = Table.grid(padding=(0, 2))
-    examples = job.examples
+    examples, metrics = job.examples, {}
+    for split in ("train", "validation", "best", "base", "test"):
+        values = (job.metrics.get(split) or {}).items()
+        metrics[split] = ", ".join(f"{name} {value:.4g}" for name, value in values if value is not None)
     facts = {
         "run": _name(job),
         "state": job.state,
@@ -71,7 +74,7 @@ def job_facts(job: JobStatus) -> Table:
         "tokens": f"{job.tokens:,}" if job.tokens else "",
         "tokens/s": f"{job.tokens_per_s:,.0f}" if job.tokens_per_s else "",
         "left": seconds(job.eta_s) if job.state == "running" else "",
-        **{name: _metrics(job, name) for name in ("train", "validation", "best", "base", "test")},
+        **metrics,
         "created": job.created,
         "started": job.started,
         "finished": job.finished,
@@ -84,17 +87,17 @@ def job_facts(job: JobStatus) -> Table:
 
 
 async def watch(path: Path) -> JobStatus:
-    """Show a job until it ends or is paused; where there is no terminal, a line whenever something changes."""
-    import asyncio  # a list does not need it
+    """Show a job until it ends or is paused; without a terminal, print a line whenever its status changes."""
+    import asyncio  # not needed by `kamerton runs`
 
     console = plain_console()
-    status, said = read_status(path), ""
+    status, printed = read_status(path), ""
     with Live(live_screen(path, status), console=console, auto_refresh=False, transient=False) as live:
         while True:
             if console.is_terminal:
                 live.update(live_screen(path, status), refresh=True)
-            elif (line := _line(status)) != said:
-                said = line
+            elif (line := _line(status)) != printed:
+                printed = line
                 echo(line)
             if not status.is_active:
                 return status
@@ -103,21 +106,21 @@ async def watch(path: Path) -> JobStatus:
 
 
 def live_screen(path: Path, job: JobStatus) -> Group:
-    """What a watcher sees: the facts, a bar, and the last events."""
-    events = read_events(path)[0][-EVENTS:]
+    """Return the live view: facts, progress bar and latest events."""
+    events = read_events(path)[0][-MAX_EVENTS:]
     table = Table.grid(padding=(0, 2))
     for event in events:
         time, level, message = (str(event.get(key)) for key in ("time", "level", "message"))
         table.add_row(Text(time[11:19]), Text(level), Text(mask_text(message)))
-    bar = Table.grid(expand=True)  # the bar alone ends no line
+    bar = Table.grid(expand=True)  # the bar alone does not end its line
     bar.add_row(ProgressBar(total=1.0, completed=job.progress))
     return Group(job_facts(job), bar, table)
 
 
 def _line(job: JobStatus) -> str:
     loss = f", loss {_number(job, 'train', 'loss')}" if job.metrics.get("train") else ""
-    ended = _ending(job) if job.is_finished else ""
-    return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}{f'; {ended}' if ended else ''}"
+    ending = _ending(job) if job.is_finished else ""
+    return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}{f'; {ending}' if ending else ''}"
 
 
 def _reason(job: JobStatus) -> str:
@@ -125,7 +128,7 @@ def _reason(job: JobStatus) -> str:
 
 
 def _ending(job: JobStatus) -> str:
-    """That the training ended before its last step, and why."""
+    """Return a sentence about training that ended before its last step, else an empty string."""
     return mask_text(early_ending(job.ended) or "")
 
 
@@ -134,11 +137,6 @@ def _number(job: JobStatus, split: str, metric: str) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _metrics(job: JobStatus, split: str) -> str:
-    found = job.metrics.get(split) or {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
-
-
 def seconds(value: float | None) -> str:
-    """A time that is left, such as `3 min 5 s`."""
+    """Return a remaining time such as `3 min 5 s`; empty if unknown."""
     return "" if value is None else duration(value)

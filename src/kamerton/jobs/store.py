@@ -1,6 +1,6 @@
-"""What is known of jobs: their run directories, read. A run whose process is gone is found out here.
+"""Read the state of jobs from their run directories, and detect runs whose process is gone.
 
-Every run below `<root>/<name>/<run_id>/` is a job, also one that `kamerton train` began.
+Every run in `<root>/<name>/<run_id>/` is a job, including those that `kamerton train` started.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from kamerton.run.record import State
 from kamerton.shell import command_line
 from kamerton.words import did_you_mean
 
-WORKER = ".worker"  # the lock of the process that waits for a job's turn and watches its training
-CANCEL = ".cancel"  # beside it: the job is to be cancelled, though whoever asked for that may not live to see it
+WORKER = ".worker"  # lock of the process that queues a job and watches its training
+CANCEL = ".cancel"  # marks a cancellation, which the worker completes even if the caller is killed
 LOG = "log.txt"
-ACTIVE = ("queued", "validating_files", "running")  # somebody must be at work
-UNREADABLE = "unreadable"  # in a list, the state of a run whose files cannot be read
+ACTIVE = ("queued", "validating_files", "running")  # states with a process
+UNREADABLE = "unreadable"  # state shown in lists if a run's files cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """A job at one moment. `state` is that of its run directory; a paused or failed job can be resumed.
 
-    `step` of `steps` optimizer steps are done, `examples` is `{processed, total}`, `eta_s` the seconds of training
-    that are left, `metrics` the latest by split (`train`, `validation`, `best`, `test`, `base`). `error` is `{code,
-    message, param}`, `ended` is by what the training ended: `{reason, step, of, detail, values}`. Times are ISO 8601 in
-    UTC. What is not known yet is None, or empty.
+    `step` of `steps` optimizer steps are done, `examples` is `{processed, total}`, `eta_s` the remaining seconds of
+    training, `metrics` the latest by split (`train`, `validation`, `best`, `test`, `base`). `error` is `{code, message,
+    param}`, and `ended` describes the end of training as `{reason, step, of, detail, values}`. Times are ISO 8601 in
+    UTC. Unknown values are None or empty.
     """
 
     id: str
@@ -59,31 +59,31 @@ class JobStatus:
 
     @property
     def is_active(self) -> bool:
-        """Whether a process is at work on it, or waits for its turn."""
+        """Whether it is running or queued."""
         return self.state in ACTIVE
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended, well or not."""
+        """Whether it succeeded, failed or was cancelled."""
         return self.state in ENDED
 
     @property
     def progress(self) -> float:
-        """The share of the optimizer steps that are done, from 0 to 1."""
+        """The fraction of completed optimizer steps, from 0 to 1."""
         return (self.step or 0) / self.steps if self.steps else 0.0
 
 
 def read_status(path: Path) -> JobStatus:
-    """What the run directory at `path` says; raises `UserError` where there is no run."""
-    settle(path)
-    return _seen(path)
+    """Read the run directory at `path`, marking a lost run as failed. Raises `UserError` if there is no run."""
+    mark_if_lost(path)
+    return _status_of(path)
 
 
-def _seen(path: Path) -> JobStatus:
-    """What a run directory says, written to by nobody here: a run whose process is gone is shown as failed."""
+def _status_of(path: Path) -> JobStatus:
+    """Return the status of a run without writing to its directory; a run whose process is gone is shown as failed."""
     record = record_of(path)
-    lost = _lost(path, record)
-    if lost is not None and _work(record_of(path)) == _work(record):  # nobody took it up or ended it in between
+    lost = _lost_error(path, record)
+    if lost is not None and _activity(record_of(path)) == _activity(record):  # not resumed or ended in between
         record = {**record, "state": "failed", "error": lost}
     progress, times = record.get("progress") or {}, record.get("times") or {}
     return JobStatus(
@@ -109,7 +109,7 @@ def _seen(path: Path) -> JobStatus:
 
 
 def record_of(path: Path) -> dict[str, Any]:
-    """`run.json`; raises `UserError` where there is none or it is damaged."""
+    """Read `run.json`. Raises `UserError` if it is missing or damaged."""
     record = read_record(path)
     if record is None:
         fix = f"name a run directory, or a run's id: {command_line('runs', '--outputs', path.parent.parent)}"
@@ -117,16 +117,16 @@ def record_of(path: Path) -> dict[str, Any]:
     return record
 
 
-def find(root: Path, name: str) -> Path:
-    """The run directory of a job: by its id, `experiment/id`, or its path. Raises `UserError` for none or several."""
+def find_run(root: Path, name: str) -> Path:
+    """Return the run directory for an id, `experiment/id` or path. Raises `UserError` for no or several matches."""
     if os.path.lexists(Path(name) / "run.json"):
         return Path(name).absolute()
     runs = run_directories(root) if is_name(name) else []
-    found = [path for path in runs if name in (path.name, f"{path.parent.name}/{path.name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in found))
+    matches = [path for path in runs if name in (path.name, f"{path.parent.name}/{path.name}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in matches))
         fault = Fault("job.several", f"several runs are called {name!r}: {names}", "give one of these names")
     else:
         fix = did_you_mean(name, [path.name for path in runs])
@@ -135,35 +135,35 @@ def find(root: Path, name: str) -> Path:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be a job's id or `experiment/id`: nothing that leads elsewhere."""
+    """Return whether a text can be an id or `experiment/id`: no hidden folder, parent folder or pattern."""
     parts = text.split("/")
     return len(parts) <= 2 and all(part and not part.startswith(".") and part == glob.escape(part) for part in parts)
 
 
 def run_directories(root: Path) -> list[Path]:
-    """Every run directory below a folder of outputs; with them a folder of runs that may not be looked into.
+    """Return every run directory below a folder of outputs, and experiment folders that cannot be read.
 
-    Raises `UserError` where `root` itself may not.
+    Raises `UserError` if `root` itself cannot be read.
     """
     try:
-        homes = _folders(root.absolute())
+        experiments = _folders(root.absolute())
     except OSError as error:
         fix = "give another folder: --outputs DIR"
-        raise UserError([Fault("job.outputs", f"cannot look into {root}: {error.strerror}", fix)]) from error
-    found = []
-    for home in homes:
+        raise UserError([Fault("job.outputs", f"cannot read {root}: {error.strerror}", fix)]) from error
+    runs = []
+    for experiment in experiments:
         try:
-            found += [path for path in _folders(home) if _has_record(path)]
+            runs += [path for path in _folders(experiment) if _has_record(path)]
         except OSError:
-            found.append(home)
-    return found
+            runs.append(experiment)
+    return runs
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in one, but for hidden ones; none where there is no folder."""
+    """Return the subfolders of `folder` that are not hidden; empty if it does not exist."""
     try:
         with os.scandir(folder) as entries:
-            return [folder / each.name for each in entries if not each.name.startswith(".") and each.is_dir()]
+            return [folder / entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -173,69 +173,68 @@ def _has_record(path: Path) -> bool:
         os.lstat(path / "run.json")
     except FileNotFoundError:
         return False
-    except OSError:  # no right to look: reading it reports why
+    except OSError:  # not permitted: reading the record reports why
         return True
     return True
 
 
 def list_jobs(root: Path) -> list[JobStatus]:
-    """Every run below a folder of outputs, the newest first; one whose files cannot be read is `unreadable`.
+    """Return every run below a folder of outputs, newest first; one whose files cannot be read is `unreadable`.
 
-    Writes nothing, and says of a run whose process is gone that it failed.
+    Writes nothing; a run whose process is gone is listed as failed.
     """
-    return sorted(map(_status, run_directories(root)), key=lambda job: (job.created or "", job.id), reverse=True)
+    jobs = []
+    for path in run_directories(root):
+        try:
+            jobs.append(_status_of(path))
+        except UserError as error:
+            fault = error.faults[0]
+            jobs.append(JobStatus(path.name, path, UNREADABLE, error={"code": fault.code, "message": fault.message}))
+    return sorted(jobs, key=lambda job: (job.created or "", job.id), reverse=True)
 
 
-def _status(path: Path) -> JobStatus:
-    try:
-        return _seen(path)
-    except UserError as error:
-        fault = error.faults[0]
-        return JobStatus(path.name, path, UNREADABLE, error={"code": fault.code, "message": fault.message})
-
-
-def owner(path: Path) -> LockOwner | None:
-    """The process to speak to about a run: its worker, else the one that trains it; None where nobody is at work."""
+def active_process(path: Path) -> LockOwner | None:
+    """Return the worker of a run, else the process that trains it, else None."""
     return lock_owner(path / WORKER) or lock_owner(path / LOCK)
 
 
-def _work(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What every process changes that takes a run up or ends it."""
+def _activity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the fields that change whenever a process resumes or ends a run."""
     return tuple(record.get(key) for key in ("state", "heartbeat", "pid", "job"))
 
 
-def settle(path: Path) -> None:
-    """Mark a run failed whose process ended without a word, such as one that was killed, if that can be written."""
+def mark_if_lost(path: Path) -> None:
+    """Mark a run as failed if its process is gone (for example killed), unless its directory cannot be written."""
     record = read_record(path)
-    if record is not None and (error := _lost(path, record)) is not None:
+    if record is not None and (error := _lost_error(path, record)) is not None:
         with suppress(OSError):  # another user's folder, or a full disk
             mark(path, "failed", error=error)
 
 
-def _lost(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The error of a run whose record has it at work and whose process is gone; None for every other one."""
+def _lost_error(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the error of a run that is recorded as active, but whose process is gone; None for any other run."""
     if record.get("state") not in (*ACTIVE, None):
         return None
     try:
-        last = last_owner(path / LOCK) if owner(path) is None else None
+        last = last_owner(path / LOCK) if active_process(path) is None else None
     except OSError as error:
-        message = f"cannot tell whether it is at work: {error.filename}: {error.strerror}"
-        raise UserError([Fault("run.damaged", message, "let the file be read", file=str(path))]) from error
-    if last is None or not last.is_here:  # of another machine's processes the locks may say nothing
+        message = f"cannot tell whether the run is active: {error.filename}: {error.strerror}"
+        raise UserError([Fault("run.damaged", message, "make the file readable", file=str(path))]) from error
+    if last is None or not last.is_here:  # locks of another machine may not be visible here
         return None
-    message = f"its process ({last.pid or record.get('pid')}) ended without a word: it was killed, or the machine"
+    message = f"its process ({last.pid or record.get('pid')}) ended unexpectedly: it was killed, or the machine"
     return _error("job.lost", f"{message} went down; it can be resumed")
 
 
-def killed(signal_name: str) -> dict[str, Any]:
-    """The error of a run whose training process was ended by a signal."""
+def killed_error(signal_name: str) -> dict[str, Any]:
+    """Return the error of a run whose training process was killed by a signal."""
     why = ": most likely it ran out of memory" if signal_name == "SIGKILL" else ""
     return _error("job.killed", f"the training process was killed by {signal_name}{why}; it can be resumed")
 
 
-def broken(code: int, said: str) -> dict[str, Any]:
-    """The error of a run whose training process ended before it could record why."""
-    return _error("job.ended", f"the training process ended with exit code {code}: {said or f'see {LOG}'}")
+def exit_error(code: int, printed: str) -> dict[str, Any]:
+    """Return the error of a run whose training process exited before recording why; `printed` is its first error."""
+    return _error("job.ended", f"the training process exited with code {code}: {printed or f'see {LOG}'}")
 
 
 def _error(code: str, message: str) -> dict[str, Any]:
@@ -243,7 +242,7 @@ def _error(code: str, message: str) -> dict[str, Any]:
 
 
 def mark(path: Path, state: State, *, among: tuple[str, ...] = ACTIVE, error: Mapping[str, Any] | None = None) -> bool:
-    """Record that a run nobody works on is in `state` now, if it is in one of `among`; whether that was done."""
+    """Set the state of an inactive run, if its state is one of `among`; return whether it was set."""
     lock = acquire(path / LOCK)
     if lock is None:
         return False

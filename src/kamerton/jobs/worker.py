@@ -1,10 +1,10 @@
-"""The process of a job: waits for its turn, trains in a child of its own, and records how that ended.
+"""Worker process of a job: waits in the queue, trains in a child process, and records how training ended.
 
     python -m kamerton.jobs.worker RUN_DIRECTORY LOCK
 
-It belongs to nobody's terminal and outlives whoever started it. Training is a child, so that somebody is left to say
-why when the system kills it, most often for its memory. SIGTERM is passed on to it: the run saves and is paused.
-Imports nothing heavy.
+It has no terminal and outlives its caller. Training runs in a child process, so that the worker can record the reason
+if the system kills it, most often for its memory. SIGTERM is forwarded: the run saves a checkpoint and is paused. This
+module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,36 +23,38 @@ from typing import Any
 from hydra_plugins.kamerton._gpus import Gpus
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
-from kamerton.jobs.queue import turn
-from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, broken, killed, mark, record_of
+from kamerton.jobs.queue import queue_slot
+from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, exit_error, killed_error, mark, record_of
 from kamerton.locks import acquire, name_owner
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import LOCK
 from kamerton.shell import command_line
 
-_children: list[subprocess.Popen[bytes]] = []  # kept to be waited for, or they would stay as zombies
+_children: list[subprocess.Popen[bytes]] = []  # kept so that they can be reaped
 
 
 def start_worker(
     run: RunDirectory, overrides: Sequence[str], cwd: str, limit: int | None, search: Sequence[str] = ()
 ) -> None:
-    """Queue a run that this process owns, let go of it, and start its worker.
+    """Queue a run that this process owns, release it, and start its worker.
 
-    `overrides` are those of `kamerton train`, to be read in the folder `cwd`, and `search` the words that say where the
-    user's own configuration files are; `limit` is how many jobs may run at once (None: one for each GPU, or one).
-    Raises `UserError` where the run has a worker already.
+    `overrides` are those of `kamerton train`, composed in the folder `cwd`, and `search` the arguments that locate the
+    user's configuration files; `limit` is the number of jobs that may run at once (None: one per GPU, or one). Raises
+    `UserError` if the run already has a worker.
     """
     lock = acquire(run.path / WORKER, named=False)
     if lock is None:
         run.release()
         fix = f"wait for it, or stop it: {command_line('runs', 'stop', run.path)}"
-        raise UserError([Fault("run.running", f"run {run.run_id} has a worker already", fix, file=str(run.path))])
+        raise UserError([Fault("run.running", f"run {run.run_id} already has a worker", fix, file=str(run.path))])
     with lock, (run.path / LOG).open("ab") as log:
         job = {"overrides": list(overrides), "search": list(search), "cwd": cwd, "limit": limit}
         (run.path / CANCEL).unlink(missing_ok=True)
         run.set_state("queued", error=None, job={**job, "queued": time.time_ns()})
         run.release()
-        handle = lock.fileno()  # the child's from its first moment: at no time does the run look abandoned
+        handle = lock.fileno()  # inherited by the child, so that the run never appears abandoned
+        # Without the variables that would make the job a part of a surrounding run.
+        environment = {key: value for key, value in os.environ.items() if key not in ("KAMERTON_RUN_DIR", "LOCAL_RANK")}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "kamerton.jobs.worker", str(run.path), str(handle)],
             stdin=subprocess.DEVNULL,
@@ -60,49 +62,44 @@ def start_worker(
             stderr=log,
             pass_fds=[handle],
             start_new_session=True,
-            env=_environment(),
+            env=environment,
         )
     _children[:] = [child for child in _children if child.poll() is None] + [process]
 
 
-def _environment() -> dict[str, str]:
-    """This process's, less what would make the job a part of a run of its own."""
-    return {key: value for key, value in os.environ.items() if key not in ("KAMERTON_RUN_DIR", "LOCAL_RANK")}
-
-
 class Stopped(BaseException):
-    """A stop while the job waits for its turn."""
+    """Raised by a stop signal while the job is queued."""
 
 
 class Stopper:
-    """SIGTERM and SIGINT: passed on to the training; without one they end the waiting for it."""
+    """Handler of SIGTERM and SIGINT: forwards them to the training process, or raises `Stopped` before it starts."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._waiting = True
         self._child: subprocess.Popen[bytes] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.asked = True
+        self.requested = True
         if self._child is not None:
             self._child.terminate()
         elif self._waiting:
             raise Stopped
 
     def run(self, command: Sequence[str], **options: Any) -> int:
-        """The exit code of a command; negative is the signal that ended it."""
+        """Run a command and return its exit code; a negative one is the signal that ended it."""
         self._waiting = False
         self._child = subprocess.Popen(command, **options)
-        if self.asked:  # in between
+        if self.requested:  # since the signal arrived before the process was stored
             self._child.terminate()
         return self._child.wait()
 
 
 def work(path: Path) -> int:
-    """Train the run at `path` when its turn comes; returns the exit code of the training."""
+    """Wait in the queue, train the run at `path`, record its end, and return the exit code of training."""
     stopper = Stopper()
-    before = (path / LOG).stat().st_size if (path / LOG).exists() else 0
+    log_start = (path / LOG).stat().st_size if (path / LOG).exists() else 0
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stopper)
@@ -110,14 +107,14 @@ def work(path: Path) -> int:
         code = _train(path, stopper)
     except Stopped:
         code = 130
-    if stopper.asked and (path / CANCEL).exists():
+    if stopper.requested and (path / CANCEL).exists():
         mark(path, "cancelled", among=(*ACTIVE, "paused"))
-    elif stopper.asked:
+    elif stopper.requested:
         mark(path, "paused")
     elif code < 0:
-        mark(path, "failed", error=killed(signal.Signals(-code).name))
+        mark(path, "failed", error=killed_error(signal.Signals(-code).name))
     else:
-        mark(path, "failed", error=broken(code, _first_fault(path / LOG, before)))
+        mark(path, "failed", error=exit_error(code, first_fault(path / LOG, log_start)))
     return code
 
 
@@ -126,42 +123,33 @@ def _train(path: Path, stopper: Stopper) -> int:
     job = record["job"]
     config = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     owner = path.parent.name if "request" in record else ""  # a tenant of the server
-    with _turn(path, job, config, owner) as mine:
-        _say_begun(path)
-        environment = {**os.environ, **mine.environment}
-        options: dict[str, Any] = {"cwd": job["cwd"], "env": environment, "pass_fds": mine.locks}
+    slot: AbstractContextManager[Gpus] = nullcontext(Gpus({}))  # a hosted model needs no resources here
+    if not (config.get("model") or {}).get("provider"):
+        slot = queue_slot(path.parent.parent, job["queued"], job["limit"], _requested_gpus(config), owner)
+    with slot as gpus:
+        lock = acquire(path / LOCK)
+        if lock is not None:
+            with lock:
+                RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
+        environment = {**os.environ, **gpus.environment}
+        options: dict[str, Any] = {"cwd": job["cwd"], "env": environment, "pass_fds": gpus.locks}
         return stopper.run(command(job), stdin=subprocess.DEVNULL, **options)
 
 
-def _say_begun(path: Path) -> None:
-    """It waits no longer: what is checked first are its data."""
-    lock = acquire(path / LOCK)
-    if lock is not None:
-        with lock:
-            RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
-
-
-def _turn(path: Path, job: Mapping[str, Any], config: Mapping[str, Any], owner: str) -> AbstractContextManager[Gpus]:
-    """A place on this machine; what is trained elsewhere needs none."""
-    if (config.get("model") or {}).get("provider"):
-        return nullcontext(Gpus({}))
-    return turn(path.parent.parent, job["queued"], job["limit"], _gpus(config), owner)
-
-
-def _gpus(config: Mapping[str, Any]) -> int | None:
-    """How many GPUs a run's configuration asks for; None where it takes what is there."""
+def _requested_gpus(config: Mapping[str, Any]) -> int | None:
+    """Return the number of GPUs in a run's configuration; None if it uses the available ones."""
     trainer = config.get("trainer") or {}
     devices = trainer.get("devices", 1)
     return devices if isinstance(devices, int) and devices > 0 and trainer.get("accelerator") != "cpu" else None
 
 
 def command(job: Mapping[str, Any]) -> list[str]:
-    """What trains the run of a job; -P: no module is taken from the folder that it is read in."""
+    """Return the training command of a job; `-P` keeps Python from importing modules of the working directory."""
     return [sys.executable, "-P", "-m", "kamerton", "train", *job.get("search", ()), *job["overrides"]]
 
 
-def _first_fault(log: Path, start: int) -> str:
-    """The first fault that was printed from byte `start` on, on one line; what follows may be a consequence of it."""
+def first_fault(log: Path, start: int) -> str:
+    """Return the first error in the log from byte `start` on, on one line; later ones may be consequences."""
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode("utf-8", errors="replace").splitlines()
@@ -169,10 +157,10 @@ def _first_fault(log: Path, start: int) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Work on the run directory that is named, holding the lock whose open file is handed on."""
+    """Work on the given run directory, holding the lock whose open file descriptor is inherited."""
     path, handle = arguments
     lock = os.fdopen(int(handle), "a", encoding="utf-8")
-    os.set_inheritable(lock.fileno(), False)  # the training's life is not this process's
+    os.set_inheritable(lock.fileno(), False)  # the training process must not keep it
     name_owner(lock, os.getpid())
     return work(Path(path))
 

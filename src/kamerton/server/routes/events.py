@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kamerton.jobs.store import record_of, settle
+from kamerton.jobs.store import mark_if_lost, record_of
 from kamerton.run.directory import read_events
 from kamerton.server.routes.pages import unknown
 from kamerton.server.routes.sanitize import readable
@@ -65,7 +65,7 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
     They begin after the one with the id `after`; an id always names the same event. Raises `ApiError` where there is
     none.
     """
-    settle(path)
+    mark_if_lost(path)
     record = record_of(path)
     drafts = [*_begun(path, record), *_noted(settings, path, record), *_succeeded(path, record)]  # so within one second
     steps = steps_of(path / "metrics.csv")

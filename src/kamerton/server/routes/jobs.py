@@ -124,7 +124,7 @@ async def _end(settings: Settings, tenant: str, job_id: str, state: Any) -> dict
     if found["status"] in ("succeeded", "failed", "cancelled") and found["status"] != state:
         raise ApiError(400, f"Job {job_id} has already {found['status']}.", "fine_tuning_job_id", "job_ended")
     try:
-        await _to_its_end(control.end(path, state))
+        await _to_its_end(control.end_run(path, state))
     except UserError as error:
         raise _conflict(settings, path, error) from error
     return await run_in_threadpool(show_job, settings, path)

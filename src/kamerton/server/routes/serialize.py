@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kamerton.jobs.store import owner, record_of, settle
+from kamerton.jobs.store import active_process, mark_if_lost, record_of
 from kamerton.run.directory import ENDED
 from kamerton.server.ids import job_paths, job_record
 from kamerton.server.routes.models import MODEL, step_of, tuned_name
@@ -24,8 +24,8 @@ def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Mapping[str,
 
 def show_job(settings: Settings, path: Path) -> dict[str, Any]:
     """A job at this moment. One that rests has the status `paused`, which the types of `openai` do not know."""
-    settle(path)
-    is_busy = owner(path) is not None
+    mark_if_lost(path)
+    is_busy = active_process(path) is not None
     record = record_of(path)
     asked, state = record["request"], str(record.get("state") or "queued")
     state = "running" if state == "paused" and is_busy else state  # it may still become `cancelled`

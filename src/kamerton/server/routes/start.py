@@ -10,7 +10,7 @@ from typing import Any
 from hydra_plugins.kamerton._overrides import override
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
-from kamerton.jobs.config import FineTuningConfig, checked, composing, data_overrides, to_overrides
+from kamerton.jobs.config import FineTuningConfig, compose_job, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import start_worker
@@ -93,10 +93,10 @@ def _configured(
     own = [override("run_id", job_id), override("paths.outputs", str(settings.root))]
     try:
         with composing:
-            values = checked([*overrides, *own], deep=False)
+            values = compose_job([*overrides, *own], deep=False)
             if (factor := number(chosen.learning_rate_multiplier)) is not None:
                 overrides.append(override("optimizer.lr", values["optimizer"]["lr"] * factor))
-                values = checked([*overrides, *own], deep=False)
+                values = compose_job([*overrides, *own], deep=False)
     except UserError as error:
         raise ApiError(400, "; ".join(fault.message for fault in error.faults), code="invalid_value") from error
     return overrides, values
