@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from kamerton.server import connections, protocol
-from kamerton.server.connections import make_room, most_connections, quiet_accept
+from kamerton.server.connections import make_room, max_connections, quiet_accept
 from support.serving import Served, serving
 
 TOKEN = "Authorization: Bearer token-of-ann\r\n"
@@ -70,7 +70,7 @@ def test_a_request_may_take_longer_than_its_head_may(served: Served, monkeypatch
 def test_the_oldest_idle_connection_makes_room_and_requests_of_tenants_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "most_connections", lambda: 6)
+    monkeypatch.setattr(connections, "max_connections", lambda: 6)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{TOKEN}Content-Type: application/json\r\n"
     with serving(tmp_path) as served:
         asking = connect(served, f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
@@ -105,7 +105,7 @@ class Fake:
 
 
 def test_the_address_with_most_idle_connections_loses_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "most_connections", lambda: 6)
+    monkeypatch.setattr(connections, "max_connections", lambda: 6)
     closed: list[int] = []
     there = [Fake(0, "good", closed=closed)] + [Fake(n, "bad", n == 1, closed) for n in range(1, 6)]
     make_room(there[-1], there)
@@ -123,7 +123,7 @@ def test_the_address_with_most_idle_connections_loses_one(monkeypatch: pytest.Mo
 
 def test_half_of_the_files_a_process_may_open_are_for_connections() -> None:
     limit = connections.resource.getrlimit(connections.resource.RLIMIT_NOFILE)[0]
-    assert 8 <= most_connections() <= max(8, limit // 2)
+    assert 8 <= max_connections() <= max(8, limit // 2)
 
 
 def test_too_many_open_files_are_reported_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,14 +53,14 @@ def test_a_file_that_is_deleted_while_files_are_listed_breaks_nothing(
 ) -> None:
     client = served.client("ben")
     kept, gone = (upload(client, chats(1), name) for name in ("kept.jsonl", "gone.jsonl"))
-    read = files._read
+    read = files._read_meta
 
     def read_late(path: Path) -> dict[str, Any]:
         if path.name == gone:
             (path / places.META).unlink(missing_ok=True)
         return read(path)
 
-    monkeypatch.setattr(files, "_read", read_late)
+    monkeypatch.setattr(files, "_read_meta", read_late)
     listed = [file.id for file in client.files.list()]
     assert kept in listed
     assert gone not in listed
@@ -148,7 +148,7 @@ def test_a_tenant_cannot_fill_the_disk(served: Served, monkeypatch: pytest.Monke
     with pytest.raises(openai.PermissionDeniedError, match="delete some"):
         upload(served.client(), chats(1))
     monkeypatch.undo()
-    monkeypatch.setattr(files, "SPARE", 2**60)
+    monkeypatch.setattr(files, "RESERVED", 2**60)
     with pytest.raises(openai.InternalServerError, match="nearly full"):
         upload(served.client(), chats(1))
 

@@ -37,7 +37,7 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         run.set_state("queued", job={"overrides": [], "cwd": "/", "limit": None, "queued": 0})
         run.release()
 
-    def configured(settings: Any, tenant: str, asked: Any, data: Any, job_id: str) -> Any:
+    def configure(settings: Any, tenant: str, request: Any, base: str, data: Any, job_id: str) -> Any:
         values = {
             "run_id": job_id,
             "name": tenant,
@@ -49,7 +49,7 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         return [], values
 
     monkeypatch.setattr(start, "start_worker", start_worker)
-    monkeypatch.setattr(start, "_configured", configured)
+    monkeypatch.setattr(start, "_configure", configure)
     with serving(tmp_path) as found:
         yield found
     for lock in workers:
@@ -97,10 +97,10 @@ def test_a_flood_of_new_jobs_takes_one_thread_and_the_others_have_their_turn() -
 
     async def all_at_once() -> None:
         queueing = Queueing()
-        tasks = [asyncio.create_task(queueing.one("ann", lambda n=n: work(f"ann{n}"))) for n in range(60)]
+        tasks = [asyncio.create_task(queueing.run("ann", lambda n=n: work(f"ann{n}"))) for n in range(60)]
         while not began:
             await asyncio.sleep(0)
-        tasks.append(asyncio.create_task(queueing.one("ben", lambda: work("ben"))))
+        tasks.append(asyncio.create_task(queueing.run("ben", lambda: work("ben"))))
         await asyncio.to_thread(lambda: None)  # a thread is free
         assert began == ["ann0"]
         go.set()
@@ -137,7 +137,7 @@ def test_reads_of_a_tenant_take_a_few_threads(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_tenant_has_so_many_requests_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "most_connections", lambda: 0)
+    monkeypatch.setattr(guard, "max_connections", lambda: 0)
     with serving(tmp_path) as served, served.http() as client:
         refused = client.get("/v1/files")
         assert (refused.status_code, error(refused)["code"]) == (429, "too_many_requests")

@@ -56,7 +56,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
     import uvicorn
 
     from kamerton.server.app import create_app
-    from kamerton.server.connections import most_connections
+    from kamerton.server.connections import max_connections
     from kamerton.server.protocol import Protocol, Server
     from kamerton.server.routes.files import remove_remains
 
@@ -71,7 +71,7 @@ def _answer(settings: Settings, host: str, port: int) -> int:
         host=host,
         port=port,
         http=Protocol,
-        backlog=min(32, most_connections() // 4),  # accepted at once, before any is closed
+        backlog=min(32, max_connections() // 4),  # accepted at once, before any is closed
         ws="none",
         server_header=False,
         access_log=False,

@@ -1,5 +1,5 @@
 """An OpenAI-compatible fine-tuning API over run directories: `kamerton serve`.
 
-It holds no state: every answer is read from the disk, and jobs train in processes of their own (`kamerton.jobs`), so
-they outlive the server. `app` puts it together; `files`, `jobs`, `models` and `chat` answer the requests.
+It is stateless: every answer is read from the disk, and jobs train in their own processes (`kamerton.jobs`), which
+outlive the server. `app` assembles it; `routes` answers requests, `generation` generates the text of chats.
 """

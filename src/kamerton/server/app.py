@@ -1,4 +1,4 @@
-"""The server's application: its routes, and what all of them have in common."""
+"""The FastAPI application: routes, middleware and error handlers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kamerton.server.settings import Settings
 
 
 def create_app(settings: Settings, generator: Generator | None = None) -> FastAPI:
-    """The API over the run directories below `settings.root`, whose models answer through `generator`.
+    """Return the API over the run directories below `settings.root`, whose models answer through `generator`.
 
-    Nothing is started and no folder is made.
+    Starts no process and creates no folder.
     """
     generator = generator or Generator()
 

@@ -1,4 +1,4 @@
-"""How many connections there may be, and which one is closed when there are too many."""
+"""Connection limit: how many connections are allowed, and which are closed beyond that."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_MOST = 4096  # however many files a process may open
+_MAX_CONNECTIONS = 4096  # even if a process may open more files
 _LOG_EVERY_S = 60.0
 log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """What has to be known of a connection to choose among several."""
+    """The properties of a connection that decide which ones are closed."""
 
     number: int
     transport: asyncio.Transport
@@ -33,34 +33,36 @@ class Connection(Protocol):
     def abort(self) -> None: ...
 
 
-def most_connections() -> int:
-    """Half of the files that this process may open: the other half is for files, jobs, and connections to be closed."""
-    limit = _MOST if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(8, min(_MOST, limit // 2 if limit > 0 else _MOST))  # negative: unlimited
+def max_connections() -> int:
+    """Return half of this process's open-file limit; the rest is for files, jobs, and connections being closed."""
+    limit = _MAX_CONNECTIONS if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(8, min(_MAX_CONNECTIONS, limit // 2 if limit > 0 else _MAX_CONNECTIONS))  # negative: unlimited
 
 
 def make_room(new: Connection, connections: Collection[Connection]) -> None:
-    """Close some connections if there are more than `most_connections()`: a sixteenth, because choosing takes time.
+    """Close some connections if there are more than `max_connections()`: a sixteenth at once, as selection takes time.
 
-    They are the oldest of those without a request of a tenant's, at the address that has most of these. Where every
-    other connection is answering a tenant, it is the new one.
+    The oldest connections without an authenticated request are closed, at the address with the most of them. If every
+    other connection is answering a tenant, the new one is closed.
     """
-    most = most_connections()
-    if len(connections) <= most:
+    limit = max_connections()
+    if len(connections) <= limit:
         return
-    there = [one for one in connections if not one.transport.is_closing()]
-    if len(there) <= most:
+    connected = [connection for connection in connections if not connection.transport.is_closing()]
+    if len(connected) <= limit:
         return
-    idle = [one for one in there if one is not new and not one.is_answering]
-    idle.sort(key=lambda one: one.number)
-    held = Counter(one.address for one in idle).most_common(1)
-    closed = [one for one in idle if one.address == held[0][0]][: -(-most // 16)] if held else [new]
-    for one in closed:
-        one.abort()
+    idle = [connection for connection in connected if connection is not new and not connection.is_answering]
+    idle.sort(key=lambda connection: connection.number)
+    busiest = Counter(connection.address for connection in idle).most_common(1)
+    to_close = [new]
+    if busiest:
+        to_close = [connection for connection in idle if connection.address == busiest[0][0]][: -(-limit // 16)]
+    for connection in to_close:
+        connection.abort()
 
 
 def quiet_accept(clock: Callable[[], float] = time.monotonic) -> Callable[[asyncio.AbstractEventLoop, Any], None]:
-    """A handler of an event loop's errors that reports "too many open files" once a minute, not for every attempt."""
+    """Return an error handler of an event loop that reports "too many open files" at most once a minute."""
     reported = -_LOG_EVERY_S
 
     def handle(loop: asyncio.AbstractEventLoop, context: Any) -> None:

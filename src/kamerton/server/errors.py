@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, whatever went wrong: `{"error": {"message", "type", "param", "code"}}`."""
+"""All errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INVALID = "invalid_request_error"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "invalid_request", 404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
-_SHOWN = 5  # faults of one request
-_LONGEST = 64  # characters of a name that a client made up
+_MAX_FAULTS = 5  # reported per request
+_MAX_NAME = 64  # characters of a parameter name sent by a client
 _FAULTS = {
     "missing": ("missing_required_parameter", "is required"),
     "extra_forbidden": ("unknown_parameter", "is not known here"),
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """The error itself."""
 
     message: str
     type: str
@@ -41,7 +41,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every response whose status is 400 or above."""
+    """The body of every response with a status of 400 or above."""
 
     error: ErrorDetail
 
@@ -52,9 +52,9 @@ DESCRIBED: dict[int | str, dict[str, Any]] = {
 
 
 class ApiError(Refusal):
-    """A request that cannot be answered: its HTTP status, a message for people, the parameter at fault, a stable code.
+    """An error response: HTTP status, message, the parameter at fault and a stable code.
 
-    `type` follows from the status where it is not given.
+    `type` is derived from the status unless it is given.
     """
 
     def __init__(
@@ -66,68 +66,67 @@ class ApiError(Refusal):
 
 
 def response_to(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error as a response."""
-    message = error.message.encode(errors="replace").decode()  # half of a character pair may be repeated in it
+    """Return an error as a JSON response."""
+    message = error.message.encode(errors="replace").decode()  # a message may repeat a lone surrogate
     body = {"message": message, "type": error.type, "param": error.param, "code": error.code}
     return JSONResponse({"error": body}, error.status_code, headers)
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Give every error of the application that shape; of one of our own it says nothing but that it happened."""
+    """Register handlers that give every error this format; internal errors are answered without details."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return response_to(error if isinstance(error, ApiError) else _named(request, error), error.headers)
+        return response_to(error if isinstance(error, ApiError) else _from_framework(request, error), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         del request
-        return response_to(_first(error.errors()))
+        return response_to(_invalid_request(error.errors()))
 
     @app.exception_handler(OSError)
     async def full(request: Request, error: OSError) -> JSONResponse:
         if error.errno not in _FULL:
             raise error
-        log.error("%s %s: %s", request.method, request.url.path[:_LONGEST], error.strerror)
+        log.error("%s %s: %s", request.method, request.url.path[:_MAX_NAME], error.strerror)
         return response_to(disk_full())
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        del request, error  # the server's log has it
+        del request, error  # already in the server's log
         return response_to(ApiError(500, "The server had an error while processing the request.", code="internal"))
 
 
 def disk_full() -> ApiError:
-    """The error where there is no space left for what a request would keep."""
+    """Return the error of a request that would store more than the disk can hold."""
     return ApiError(507, "The server's disk is nearly full.", code="insufficient_storage")
 
 
-def _named(request: Request, error: HTTPException) -> ApiError:
-    """An error of the framework: no such route, another method, a body that cannot be read."""
+def _from_framework(request: Request, error: HTTPException) -> ApiError:
+    """Convert an error of the framework: an unknown route, a wrong method, or an unreadable body."""
     status, message = error.status_code, error.detail or HTTPStatus(error.status_code).phrase
     if status in (404, 405):
         message = f"There is no {request.method} {request.url.path}"
     return ApiError(status, message, code=_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_")))
 
 
-def _first(faults: Any) -> ApiError:
-    """The first faults of a request in one message, the first one as parameter and code. Values are not repeated."""
-    said = [_fault(fault) for fault in faults[:_SHOWN]]
-    more = [f"and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
-    return ApiError(400, "; ".join([*dict.fromkeys(text for text, _, _ in said), *more]), said[0][1], said[0][2])
+def _invalid_request(faults: Any) -> ApiError:
+    """Combine the first faults in one message, without values; parameter and code are those of the first fault."""
+    described = [_describe(fault) for fault in faults[:_MAX_FAULTS]]
+    more = [f"and {len(faults) - _MAX_FAULTS:,} more"] if len(faults) > _MAX_FAULTS else []
+    message = "; ".join([*dict.fromkeys(text for text, _, _ in described), *more])
+    return ApiError(400, message, *described[0][1:])
 
 
-def _fault(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:
+def _describe(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """Return (message, parameter, code) of a fault that pydantic reports."""
     place, *path = fault["loc"]
     kind = fault["type"]
     parts = (str(part) for part in path if isinstance(part, str) or place != "body" or len(path) > 1)
-    param = ".".join(f"{part[:_LONGEST]}…" if len(part) > _LONGEST else part for part in parts) or None
+    param = ".".join(f"{part[:_MAX_NAME]}…" if len(part) > _MAX_NAME else part for part in parts) or None
     if kind == "json_invalid":
         return f"the body is not JSON: {fault['ctx']['error']}", None, "invalid_json"
     code, words = _FAULTS.get(kind, ("invalid_type" if kind.endswith("_type") else "invalid_value", None))
     name = param or f"the {place}"
-    return f"{name} {words}" if words else f"{name}: {_lower(fault['msg'])}", param, code
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    message = fault["msg"]
+    return f"{name} {words}" if words else f"{name}: {message[:1].lower()}{message[1:]}", param, code

@@ -1,6 +1,6 @@
-"""Ids, and where what they name is kept: `<root>/<tenant>/<job id>` and `<root>/.files/<tenant>/<file id>`.
+"""Ids of jobs and files, and their folders: `<root>/<tenant>/<job id>` and `<root>/.files/<tenant>/<file id>`.
 
-An id is looked up only where it has the form of one, so that no text of a request becomes a path.
+Only well-formed ids are looked up, so that no text of a request becomes a path.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 
 def new_job_id() -> str:
-    """An id that nobody can guess."""
+    """Return a new, unguessable id of a job."""
     return f"ftjob-{secrets.token_hex(12)}"
 
 
 def new_file_id() -> str:
-    """An id that nobody can guess."""
+    """Return a new, unguessable id of a file."""
     return f"file-{secrets.token_hex(12)}"
 
 
 def job_path(settings: Settings, tenant: str, job_id: str) -> Path:
-    """The run directory of a tenant's job; raises `ApiError` 404 where there is none."""
+    """Return the run directory of a tenant's job. Raises `ApiError` 404 for an unknown job."""
     path = settings.root / tenant / job_id
     if _JOB.fullmatch(job_id) and "request" in job_record(path):
         return path
@@ -45,20 +45,20 @@ def job_path(settings: Settings, tenant: str, job_id: str) -> Path:
 
 
 def job_record(path: Path) -> Mapping[str, Any]:
-    """What lists need of a run's record; empty where there is none, or it is damaged: one job must not hide the others.
+    """Return the fields of a run's record that lists need; empty if it is missing or damaged, so that lists still work.
 
-    It is read again only when the file has changed: a tenant's jobs are never deleted, and each list looks at all.
+    The file is read again only when it has changed, since jobs are never deleted and every list reads all of them.
     """
     try:
         file = (path / "run.json").stat()
     except OSError:
         return {}
-    return _record(path, (file.st_ino, file.st_mtime_ns, file.st_size))
+    return _cached_record(path, (file.st_ino, file.st_mtime_ns, file.st_size))
 
 
 @lru_cache(maxsize=20_000)
-def _record(path: Path, version: tuple[int, int, int]) -> Mapping[str, Any]:
-    del version  # tells one state of the file from another
+def _cached_record(path: Path, version: tuple[int, int, int]) -> Mapping[str, Any]:
+    del version  # only part of the cache key
     try:
         record = read_record(path) or {}
     except UserError as error:
@@ -68,18 +68,18 @@ def _record(path: Path, version: tuple[int, int, int]) -> Mapping[str, Any]:
 
 
 def job_paths(settings: Settings, tenant: str) -> list[Path]:
-    """The run directories of a tenant that have the name of a job."""
+    """Return the folders of a tenant that are named like a job."""
     folder = settings.root / tenant
     return [path for path in folder.iterdir() if _JOB.fullmatch(path.name)] if folder.is_dir() else []
 
 
 def files_of(settings: Settings, tenant: str) -> Path:
-    """The folder of a tenant's files."""
+    """Return the folder of a tenant's files."""
     return settings.root / ".files" / tenant
 
 
 def file_path(settings: Settings, tenant: str, file_id: str, param: str = "file_id") -> Path:
-    """The folder of a tenant's file; raises `ApiError` 404 where there is none."""
+    """Return the folder of a tenant's file. Raises `ApiError` 404 for an unknown file."""
     path = files_of(settings, tenant) / file_id
     if _FILE.fullmatch(file_id) and (path / META).is_file():
         return path
@@ -87,11 +87,12 @@ def file_path(settings: Settings, tenant: str, file_id: str, param: str = "file_
 
 
 def users_of(settings: Settings, tenant: str, file_id: str) -> list[str]:
-    """The tenant's jobs that have not ended and read a file."""
-    return [path.name for path in job_paths(settings, tenant) if _uses(path, file_id)]
-
-
-def _uses(path: Path, file_id: str) -> bool:
-    asked = job_record(path).get("request") or {}
-    is_named = file_id in (asked.get("training_file"), asked.get("validation_file"))
-    return is_named and job_record(path).get("state") not in ENDED and read_status(path).state not in ENDED
+    """Return the ids of the tenant's unfinished jobs that use a file."""
+    users = []
+    for path in job_paths(settings, tenant):
+        record = job_record(path)
+        request = record.get("request") or {}
+        uses_file = file_id in (request.get("training_file"), request.get("validation_file"))
+        if uses_file and record.get("state") not in ENDED and read_status(path).state not in ENDED:
+            users.append(path.name)
+    return users

@@ -1,7 +1,7 @@
-"""JSON of a request, refused before it is parsed or validated if that would take long.
+"""JSON request bodies, refused before parsing or validation if either would take long.
 
-To validate a body costs most for what is wrong with it: half a million wrong items take seconds, in which nobody else
-is answered. No honest request is near these limits.
+Validation is slowest for invalid values: half a million of them take seconds, during which no other request is
+answered. Valid requests are far below these limits.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from fastapi.routing import APIRoute
 
 from kamerton.server.errors import ApiError
 
-MAX_SEPARATORS = 20_000  # of a body: commas, colons and opening brackets, of which every value but the first has one
-MAX_ITEMS = 512  # of a list
-MAX_KEYS = 64  # of an object
+MAX_SEPARATORS = 20_000  # commas, colons and opening brackets of a body: one per value except the first
+MAX_ITEMS = 512  # per list
+MAX_KEYS = 64  # per object
 MAX_DEPTH = 16
 _DIGITS = 400
 _SEPARATORS = (b",", b":", b"[", b"{")
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is JSON within the limits (`APIRouter(route_class=JsonRoute)`)."""
+    """A route that enforces these limits on its JSON body (`APIRouter(route_class=JsonRoute)`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, which reads the body through `read_json`."""
+        """Return a handler that parses the body with `read_json`."""
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
@@ -42,23 +42,17 @@ class _JsonRequest(Request):
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a JSON text; raises `ApiError` where it is too large, and `ValueError` where it is no JSON."""
-    if _separators(body) > MAX_SEPARATORS:
+    """Parse a JSON text. Raises `ApiError` if it exceeds a limit, and `ValueError` if it is not JSON."""
+    # Count the separators outside of strings without parsing: with escapes removed, quotes delimit the strings.
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    parts = unescaped.split(b'"') if unescaped.count(b'"') <= 4 * MAX_SEPARATORS else None
+    if parts is None or sum(map(b"".join(parts[::2]).count, _SEPARATORS)) > MAX_SEPARATORS:
         raise ApiError(400, "The body holds too many values.", code="invalid_request")
     value = json.loads(body.decode("utf-8-sig"), parse_int=_int)
-    for problem, path in _too_large(value):
+    for problem, path in _exceeded_limits(value):
         name = ".".join(path) or None
         raise ApiError(400, f"{name or 'the body'} {problem}", name, "invalid_value")
     return value
-
-
-def _separators(body: bytes) -> int:
-    """How many separators a JSON text has outside of its strings, found without parsing it."""
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")  # no quote is escaped any more
-    if plain.count(b'"') > 4 * MAX_SEPARATORS:
-        return MAX_SEPARATORS + 1
-    outside = b"".join(plain.split(b'"')[::2])
-    return sum(map(outside.count, _SEPARATORS))
 
 
 def _int(text: str) -> int:
@@ -67,18 +61,18 @@ def _int(text: str) -> int:
     return int(text)
 
 
-def _too_large(value: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What is too large, and the keys and indices that lead to it."""
-    waiting: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
-    while waiting:
-        current, path = waiting.pop()
+def _exceeded_limits(value: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each exceeded limit with the path of keys and indices to its value."""
+    pending: list[tuple[Any, tuple[str, ...]]] = [(value, ())]
+    while pending:
+        current, path = pending.pop()
         if not isinstance(current, (dict, list)):
             continue
         is_list = isinstance(current, list)
-        most, what = (MAX_ITEMS, "items") if is_list else (MAX_KEYS, "keys")
-        if len(current) > most:
-            yield f"holds more than {most} {what}", path
+        limit, unit = (MAX_ITEMS, "items") if is_list else (MAX_KEYS, "keys")
+        if len(current) > limit:
+            yield f"holds more than {limit} {unit}", path
         if len(path) >= MAX_DEPTH:
             yield f"is nested deeper than {MAX_DEPTH} levels", path[:1]
         pairs = enumerate(current) if isinstance(current, list) else current.items()
-        waiting += [(child, (*path, str(key)[:64])) for key, child in pairs]
+        pending += [(child, (*path, str(key)[:64])) for key, child in pairs]

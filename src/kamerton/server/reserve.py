@@ -1,4 +1,4 @@
-"""Space on the disk for uploads that are under way: all of them together leave the reserve free."""
+"""Disk space for uploads in progress: together they must leave the configured reserve free."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.types import Message, Receive
 
 
 class Reserve:
-    """What uploads will still write. `check` raises where the disk has no room for so many bytes more.
+    """The bytes that uploads in progress will still write; `check(size)` raises if the disk lacks `size` free bytes.
 
-    For one thread, the event loop's.
+    Not thread-safe: used in the event loop only.
     """
 
     def __init__(self, check: Callable[[int], None]) -> None:
@@ -20,9 +20,10 @@ class Reserve:
 
     @contextmanager
     def upload(self, receive: Receive, announced: int) -> Iterator[Receive]:
-        """The body of an upload, counted as it comes; `announced` bytes (0: it does not say) are reserved beforehand.
+        """Wrap `receive` to count the body of an upload, and reserve its `announced` bytes (0: unknown) in advance.
 
-        It is written twice: as it comes, and to where it is kept. Raises as `check` does, also from within the body.
+        Twice the size is reserved, since a body is written to a temporary file and then copied. Raises as `check` does,
+        also while the body is read.
         """
         received, promised = 0, 0
 

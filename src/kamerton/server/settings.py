@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""Settings of `kamerton serve`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`root` is the folder of the run directories, absolute. `tokens` are pairs of tenant and token, several of a
-    tenant if need be; none: no token is asked for, and everyone is the tenant `local`. `models` are the options of the
-    group `model` that may be tuned and asked, `aliases` pairs of another name and one of these. `max_upload` is the
-    size of a file in bytes; `max_running` how many jobs train at once on this machine (None: one for each GPU, or one).
+    """Settings of a server.
+
+    `root` is the absolute folder of the run directories. `tokens` are pairs of tenant and token, possibly several per
+    tenant; without any, no token is required and every client is the tenant `local`. `models` are the options of the
+    group `model` that may be fine-tuned and queried, `aliases` pairs of (alias, model). `max_upload` is the largest
+    file in bytes; `max_running` the number of jobs that train at once (None: one per GPU, or one without GPUs).
     """
 
     root: Path
@@ -25,9 +27,9 @@ class Settings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a request may call the base models."""
+        """Every name of a base model in requests."""
         return (*self.models, *dict(self.aliases))
 
     def base(self, name: str) -> str | None:
-        """The base model that a request calls `name`; None for any other name."""
+        """Return the base model with this name or alias; None for another name."""
         return name if name in self.models else dict(self.aliases).get(name)

@@ -1,1 +1,1 @@
-"""Answering chats: the client in the server and the process that generates."""
+"""Text generation for chats: the client in the server, and the worker process that runs the models."""

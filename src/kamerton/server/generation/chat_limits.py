@@ -1,6 +1,6 @@
-"""The limits on chats that the server and the process that generates both check."""
+"""Limits on prompts that both the server and the worker process check."""
 
 from __future__ import annotations
 
-CONTEXT = 4096  # tokens of a prompt and its answer together, however many positions a model has
-CHARACTERS = 16  # of a prompt for each token of the context: a longer one is refused before it is tokenised
+CONTEXT = 4096  # tokens of prompt and answer together, even if a model has more positions
+CHARACTERS = 16  # of a prompt per token of the context; longer prompts are refused before tokenization

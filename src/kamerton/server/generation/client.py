@@ -1,7 +1,7 @@
-"""The server's side of generation: requests go to one process that answers them all (`child`), pieces come back.
+"""Client of the generation worker: sends every request to one child process and streams the pieces of its answers.
 
-Nothing here computes or waits for longer than the event loop bears. The process is started by the first request and
-again after it died; a process that dies again and again is left alone for a while.
+Nothing here blocks the event loop. The process is started by the first request, and restarted after it died; after
+repeated deaths no process is started for a while.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from uuid import uuid4
 from kamerton.server.errors import ApiError
 from kamerton.server.generation.chat_limits import CHARACTERS, CONTEXT
 
-ANSWERS = 8  # given at a time
-MODELS = 4  # kept loaded
-_WAITING = 56  # requests of a tenant beyond those
-_DEATHS, _PAUSE_S = 3, 30.0  # after so many deaths without an answer between them, and for so long, none is started
+ANSWERS = 8  # generated at once
+MODELS = 4  # kept in memory
+_WAITING = 56  # queued requests per tenant, in addition to `ANSWERS`
+_DEATHS, _PAUSE_S = 3, 30.0  # after this many deaths without an answer in between, no process is started for so long
 _GRACE_S = 5.0
 _LINE = 2**24
 
@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is asked of which model. `source` is a run directory, or an option of the group `model`.
+    """A prompt, its model and its sampling options. `source` is a run directory, or an option of the group `model`.
 
-    Either `turns` (role, content) or a `text` that is continued. `max_tokens` None is all that the context has left. At
-    `temperature` 0 each token is the most likely one; otherwise `seed` decides.
+    The prompt is either `turns` of (role, content), or a `text` to continue. `max_tokens` None allows the rest of the
+    context. At `temperature` 0 decoding is greedy; otherwise sampling is seeded by `seed`.
     """
 
     source: Path | str
@@ -54,9 +54,9 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """More of an answer: text, the tokens made so far, and at the end why it ended ("stop" or "length").
+    """A piece of an answer: new text, the number of tokens so far, and in the last piece `finish_reason`.
 
-    The first piece of an answer has no text: it says that the prompt is accepted.
+    `finish_reason` is "stop" or "length". The first piece of an answer has no text; it confirms the prompt.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Piece:
 
 @dataclass(slots=True)
 class _Child:
-    """A process that generates, and what waits for its words."""
+    """A worker process, and a queue of its messages for each request."""
 
     process: Process
     inbox: dict[str, asyncio.Queue[dict[str, Any]]]
@@ -76,10 +76,10 @@ class _Child:
 
 
 class Generator:
-    """Answers requests through one child process; `most` of a tenant may be under way, waiting ones included.
+    """Generate answers in one child process; at most `most` requests per tenant may be running or queued.
 
-    `threads` are those the child computes with (None: half of the processors); with `yields` it runs at the lowest
-    priority, so that training beside it is not slowed.
+    The child uses `threads` threads (None: half of the processors). With `yields` it runs at the lowest priority, so
+    that it does not slow down training.
     """
 
     def __init__(
@@ -108,22 +108,30 @@ class Generator:
 
     @property
     def under_way(self) -> int:
-        """How many requests are answered or wait."""
+        """The number of running and queued requests."""
         return self._under_way.total()
 
     @property
     def pid(self) -> int | None:
-        """The child's process id; None where none runs."""
+        """The child's process id; None if none is running."""
         return None if self._child is None else self._child.process.pid
 
     async def stream(self, request: GenerationRequest, tenant: str = "") -> AsyncGenerator[Piece, None]:
-        """The answer to a tenant piece by piece; closing the iterator ends the work on it.
+        """Yield the answer in pieces; closing the iterator cancels generation.
 
-        Raises `ApiError`: 400 for what cannot be answered, 429 where too many wait, 500 and 503 for trouble here.
+        Raises `ApiError`: 400 for an invalid request, 429 if too many requests are queued, 500 and 503 for failures of
+        the server.
         """
-        _check_length(request, CHARACTERS * self._options["context"])
+        # A prompt that no model could read is refused before the worker tokenizes it, which would delay other answers.
+        texts = [request.text or ""] if request.turns is None else [content for _, content in request.turns]
+        length, limit = sum(map(len, texts)), CHARACTERS * self._options["context"]
+        if length > limit:
+            param = "prompt" if request.turns is None else "messages"
+            message = f"The prompt has {length:,} characters, and models here read at most {limit:,}."
+            raise ApiError(400, message, param, "context_length_exceeded")
         if self._under_way[tenant] >= self._most:
-            raise _later(ApiError(429, "Too many requests wait for an answer. Try again later.", None, "queue_full"), 1)
+            error = ApiError(429, "Too many requests wait for an answer. Try again later.", None, "queue_full")
+            raise _retry_after(error, 1)
         key = uuid4().hex
         self._under_way[tenant] += 1
         child: _Child | None = None
@@ -131,15 +139,19 @@ class Generator:
         try:
             child = await self._running()
             inbox = child.inbox[key] = asyncio.Queue()
-            await _send(child, _job(key, request, tenant))
-            accepted: dict[str, Any] = {}
+            _write(child, {"id": key, "tenant": tenant, **asdict(request), "source": str(request.source)})
+            with contextlib.suppress(ConnectionError):  # if the child has ended, its reader reports it
+                assert child.process.stdin is not None
+                await child.process.stdin.drain()
+            first: dict[str, Any] = {}
             while not finished:
-                said = await inbox.get()
-                finished = "error" in said or said.get("finish") is not None
-                if "error" in said:
-                    raise _error(said["error"])
-                accepted = accepted or said
-                yield _piece(said, accepted)
+                answer = await inbox.get()
+                finished = "error" in answer or answer.get("finish") is not None
+                if "error" in answer:
+                    raise _to_error(answer["error"])
+                first = first or answer
+                prompt, fingerprint = first["prompt_tokens"], first["fingerprint"]
+                yield Piece(answer.get("text", ""), answer.get("tokens", 0), answer.get("finish"), prompt, fingerprint)
             self._deaths.clear()
         finally:
             self._under_way[tenant] -= 1
@@ -149,7 +161,7 @@ class Generator:
                     _write(child, {"cancel": key})
 
     async def close(self) -> None:
-        """End the child."""
+        """Stop the child."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -162,19 +174,19 @@ class Generator:
         await child.reader
 
     async def _running(self) -> _Child:
-        """The child; started where there is none."""
+        """Return the child, starting it if none is running."""
         async with self._starting:
             if self._child is None:
                 self._deaths = [at for at in self._deaths if self._clock() - at < _PAUSE_S]
                 if len(self._deaths) >= _DEATHS:
                     message = "The process that generates keeps ending. The server's log says more; try again later."
-                    raise _later(ApiError(503, message, None, "engine_failed"), _PAUSE_S)
+                    raise _retry_after(ApiError(503, message, None, "engine_failed"), _PAUSE_S)
                 await self._start()
             assert self._child is not None
             return self._child
 
     async def _start(self) -> None:
-        """A session of its own: what interrupts the server is not for the child, and its priority is its own."""
+        """Start the child in a new session, so that neither the server's signals nor its priority apply to it."""
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._options["threads"])}
         command = (sys.executable, "-P", "-m", "kamerton.server.generation.worker")
         process = await asyncio.create_subprocess_exec(
@@ -185,14 +197,14 @@ class Generator:
         _write(self._child, self._options)
 
     async def _read(self, process: Process, inbox: dict[str, asyncio.Queue[dict[str, Any]]]) -> None:
-        """Hand on what the child says; when it has ended, an error to all who still wait."""
+        """Dispatch the child's messages; when it has ended, send an error to every open request."""
         assert process.stdout is not None
         async for line in process.stdout:
-            said = json.loads(line)
-            if said["id"] in inbox:  # not one that was cancelled in between
-                inbox[said["id"]].put_nowait(said)
+            answer = json.loads(line)
+            if answer["id"] in inbox:  # otherwise it was cancelled
+                inbox[answer["id"]].put_nowait(answer)
         code = await process.wait()
-        if self._child is not None and self._child.process is process:  # it was not asked to end
+        if self._child is not None and self._child.process is process:  # it was not stopped by `close`
             self._child = None
             self._deaths.append(self._clock())
             log.error("the process that generates ended with %s; the next request starts another", code)
@@ -201,45 +213,18 @@ class Generator:
             waiting.put_nowait({"error": {"status": 503, "message": message, "param": None, "code": "engine_ended"}})
 
 
-def _job(key: str, request: GenerationRequest, tenant: str) -> dict[str, Any]:
-    return {"id": key, "tenant": tenant, **asdict(request), "source": str(request.source)}
-
-
-def _check_length(request: GenerationRequest, most: int) -> None:
-    """Raises `ApiError` for a prompt that no model here could read, so that the others do not wait for its tokens."""
-    texts = [request.text or ""] if request.turns is None else [content for _, content in request.turns]
-    length = sum(map(len, texts))
-    if length > most:
-        param = "prompt" if request.turns is None else "messages"
-        message = f"The prompt has {length:,} characters, and models here read at most {most:,}."
-        raise ApiError(400, message, param, "context_length_exceeded")
-
-
-async def _send(child: _Child, value: dict[str, Any]) -> None:
-    """A child that has ended is told of by its reader."""
-    _write(child, value)
-    with contextlib.suppress(ConnectionError):
-        assert child.process.stdin is not None
-        await child.process.stdin.drain()
-
-
 def _write(child: _Child, value: dict[str, Any]) -> None:
     stdin = child.process.stdin
     if stdin is not None and not stdin.is_closing():
         stdin.write(json.dumps(value).encode() + b"\n")
 
 
-def _piece(said: dict[str, Any], accepted: dict[str, Any]) -> Piece:
-    prompt, fingerprint = accepted["prompt_tokens"], accepted["fingerprint"]
-    return Piece(said.get("text", ""), said.get("tokens", 0), said.get("finish"), prompt, fingerprint)
+def _to_error(values: dict[str, Any]) -> ApiError:
+    error = ApiError(values["status"], values["message"], values["param"], values["code"])
+    return _retry_after(error, 1) if error.status_code == 503 else error
 
 
-def _error(error: dict[str, Any]) -> ApiError:
-    found = ApiError(error["status"], error["message"], error["param"], error["code"])
-    return _later(found, 1) if found.status_code == 503 else found
-
-
-def _later(error: ApiError, seconds: float) -> ApiError:
-    """An error after which to try again."""
+def _retry_after(error: ApiError, seconds: float) -> ApiError:
+    """Add a `Retry-After` header to an error."""
     error.headers = {"Retry-After": str(int(seconds))}
     return error

@@ -1,7 +1,7 @@
-"""The models that answer: loaded when they are asked for, the last used ones kept, LoRA runs over one base.
+"""Cache of served models: loaded on request, the most recently used are kept, LoRA runs share one base model.
 
-A run answers as it was scored: its configuration, its best checkpoint, its tokenizer and chat template, through the
-code that evaluates runs.
+A run is loaded by the code that evaluates runs, so it answers as it was scored: with its configuration, best
+checkpoint, tokenizer and chat template.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from kamerton.pipeline.shared_cache import base_key, sharing_weights
 from kamerton.run.model import load_base
 from kamerton.score.target import load_named, load_run, run_config
 
-_LAID_OUT = {"cut": "padded", "max_tokens": 256}  # nothing is packed, so nothing has to be tried or measured
-_ANSWER = "answer"  # stands for what is not known yet
+_PADDED = {"cut": "padded", "max_tokens": 256}  # a batch layout that needs no capability check
+_ANSWER = "answer"  # placeholder completion
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model that answers: how texts become its tokens, which of them end a turn, how many it reads and writes.
+    """A loaded model with its tokenizer.
 
-    `stretches` lays out texts as training did, with the run's `data.control_tokens`.
-
-    `fingerprint` names the weights and the versions of what computes with them. `base` keeps shared weights alive.
+    `stretches` tokenizes texts as in training, with the run's `data.control_tokens`; `ends` are the tokens that end a
+    turn; `context` is the limit of prompt and answer in tokens. `fingerprint` identifies the weights and the versions
+    of the libraries. `base` keeps shared weights alive.
     """
 
     key: str
@@ -57,29 +57,27 @@ class Served:
     base: nn.Module | None
 
     def chat_tokens(self, turns: Sequence[tuple[str, str]]) -> list[int]:
-        """The tokens of (role, content) turns as training lays them out before a completion.
+        """Return the prompt tokens of (role, content) turns, as in training.
 
-        Without a chat template one turn of the user is a plain text. Raises `RenderError` where the template refuses.
+        Without a chat template a single user turn is plain text. Raises `RenderError` if the template refuses them.
         """
+        prompt: Prompt = tuple(Message(role, content) for role, content in turns)
         if self.tokenizer.chat_template is None and [role for role, _ in turns] == ["user"]:
-            return self._before(turns[0][1])
-        return self._before(tuple(Message(role, content) for role, content in turns))
-
-    def _before(self, prompt: Prompt) -> list[int]:
-        ((before, _),) = self.stretches.completions(prompt, [_ANSWER])
-        return before
+            prompt = turns[0][1]
+        ((tokens, _),) = self.stretches.completions(prompt, [_ANSWER])
+        return tokens
 
     def text_tokens(self, text: str) -> list[int]:
-        """The tokens of a text that is to be continued, without any template."""
+        """Return the tokens of a text to continue, without a template."""
         return self.stretches.text(text)
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of an answer, as a score table holds it."""
+        """Return the text of an answer, as in a score table."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 class Models:
-    """The last used models, at most `most` but for those in use; none reads and writes more than `context` tokens."""
+    """The most recently used models: at most `most`, unless more are in use, each limited to `context` tokens."""
 
     def __init__(self, most: int, context: int) -> None:
         self._most = most
@@ -88,38 +86,44 @@ class Models:
         self._bases: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 
     def get(self, source: str, used: Collection[str]) -> Served:
-        """The model of a run directory, or of an option of the group `model`; `used` are the keys of those in use.
+        """Return the model of a run directory or an option of the group `model`; `used` are the keys of models in use.
 
-        Raises `UserError` or `RunFailed` where it cannot be loaded.
+        Raises `UserError` or `RunFailed` if it cannot be loaded.
         """
-        key = _key(source)
+        record = Path(source) / "run.json"  # its time is part of the key: a run may be replaced under the same name
+        key = f"{source}@{record.stat().st_mtime_ns}" if record.is_file() else source
         if key not in self._kept:
-            self._make_room(used)
+            for unused in [kept for kept in self._kept if kept not in used]:
+                if len(self._kept) >= self._most:
+                    del self._kept[unused]
             self._kept[key] = self._load(source, key)
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _make_room(self, used: Collection[str]) -> None:
-        for key in [key for key in self._kept if key not in used]:
-            if len(self._kept) >= self._most:
-                del self._kept[key]
-
     def _load(self, source: str, key: str) -> Served:
         path = Path(source)
-        config = _to_answer(run_config(path) if path.is_absolute() else _named(source))
+        if path.is_absolute():
+            config = run_config(path)
+        else:
+            options = [f"model={source}", "data=jsonl", "batch.max_tokens=256", "batch.cut=padded"]
+            config = to_config(compose_values(options))
+        # Not compiled, because every length of the cache would be compiled separately.
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, compile=False))
         base, share = self._base(config)
-        loaded = load_run(config, path, None, _LAID_OUT, "auto", share) if path.is_absolute() else None
+        loaded = load_run(config, path, None, _PADDED, "auto", share) if path.is_absolute() else None
         loaded = loaded or load_named(config, "auto", share)
-        options = config.model
-        tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+        model = config.model
+        tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
         stretches = StretchTokenizer(tokenizer, config.data.control_tokens)
-        ends = end_tokens(loaded.model, tokenizer, _ending(stretches))
+        ((_, after_answer),) = stretches.completions("question", [_ANSWER])  # with what the template adds
+        ends = end_tokens(loaded.model, tokenizer, after_answer)
         context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
-        print_of = _fingerprint(key)
-        return Served(key, loaded.model, tokenizer, stretches, ends, context, loaded.device, print_of, base)
+        parts = [key, *(version(package) for package in ("kamerton", "torch", "transformers"))]
+        fingerprint = f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"
+        return Served(key, loaded.model, tokenizer, stretches, ends, context, loaded.device, fingerprint, base)
 
     def _base(self, config: Config) -> tuple[nn.Module | None, Callable[[Config], Any]]:
-        """The base weights that models share, and what makes a model over them; None where it needs its own."""
+        """Return the shared base weights (None if the model needs its own), and a function that builds its model."""
         key = base_key(config)
         if key is None:
             return None, load_base
@@ -128,29 +132,3 @@ class Models:
         if base is None:
             base = self._bases[name] = load_base(config)
         return base, lambda _: sharing_weights(base)
-
-
-def _key(source: str) -> str:
-    """A run directory may be made anew under its name."""
-    record = Path(source) / "run.json"
-    return f"{source}@{record.stat().st_mtime_ns}" if record.is_file() else source
-
-
-def _named(option: str) -> Config:
-    return to_config(compose_values([f"model={option}", "data=jsonl", "batch.max_tokens=256", "batch.cut=padded"]))
-
-
-def _to_answer(config: Config) -> Config:
-    """Layers are not compiled: every length of what is cached would be compiled anew."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, compile=False))
-
-
-def _ending(stretches: StretchTokenizer) -> list[int]:
-    """The tokens of a completion with what the template writes after it."""
-    ((_, after),) = stretches.completions("question", [_ANSWER])
-    return after
-
-
-def _fingerprint(key: str) -> str:
-    parts = [key, *(version(package) for package in ("kamerton", "torch", "transformers"))]
-    return f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"

@@ -1,7 +1,7 @@
-"""The process that generates: `python -m kamerton.server.generation.worker`, started and spoken to by `generation`.
+"""Worker process of text generation: `python -m kamerton.server.generation.worker`, started by `client`.
 
-One JSON object a line: requests come in on standard input, what comes of them goes out on standard output. It runs at
-the lowest priority, so that training beside it is not slowed, and ends when its input does, that is, with its parent.
+It reads requests from standard input and writes results to standard output, one JSON object per line. It runs at the
+lowest priority, so that it does not slow down training, and exits when its input ends, that is, with its parent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Command = dict[str, Any]
 
 
 def lower_priority() -> None:
-    """Take processor time that nobody else wants, and at most a twentieth of what others do.
+    """Use idle processor time, and at most a twentieth of the time that other processes use.
 
-    Linux shares time between sessions first where `sched_autogroup` is on: there a process's own niceness counts among
-    its session's alone. This session has one process, and a niceness whose weight is 45 to another's 1024 (4 %).
+    With `sched_autogroup` Linux first divides time between sessions, and a process's niceness only counts within its
+    session. So the niceness of the session is set too: its weight is 45 to another session's 1024 (4 %).
     """
     os.nice(19)
     with contextlib.suppress(OSError):
@@ -31,19 +31,19 @@ def lower_priority() -> None:
 
 
 def read_commands(source: IO[str], commands: queue.SimpleQueue[Command]) -> None:
-    """Put what comes in into the queue; at its end so does the process, whatever else it is doing."""
+    """Queue each command; exit the process at the end of the input, even in the middle of a step."""
     for line in source:
         commands.put(json.loads(line))
     os._exit(0)
 
 
 def main() -> None:
-    """Answer what comes in until nothing comes any more.
+    """Answer requests until the input ends.
 
-    To start takes some seconds of one processor, once; only then is the priority lowered.
+    The priority is lowered after the imports, which take some seconds of one processor.
     """
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output of libraries goes to standard error
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
     threading.Thread(target=read_commands, args=(sys.stdin, commands), daemon=True).start()
     options = commands.get()
@@ -59,24 +59,19 @@ def main() -> None:
         lower_priority()
     quiet_training()
     torch.set_num_threads(options["threads"])
-    said: list[dict[str, Any]] = []
-    engine = Engine(Models(options["models"], options["context"]), said.append, options["answers"])
+    results: list[dict[str, Any]] = []
+    engine = Engine(Models(options["models"], options["context"]), results.append, options["answers"])
     while True:
-        _take_in(engine, commands)
+        while engine.idle or not commands.empty():  # an idle engine waits for a command
+            command = commands.get()
+            if "cancel" in command:
+                engine.cancel(command["cancel"])
+            else:
+                engine.add(command)
         engine.step()
-        out.write("".join(json.dumps(one) + "\n" for one in said))
+        out.write("".join(json.dumps(result) + "\n" for result in results))
         out.flush()
-        said.clear()
-
-
-def _take_in(engine: Any, commands: queue.SimpleQueue[Command]) -> None:
-    """All that has come in; where there is nothing else to do, wait for it."""
-    while engine.idle or not commands.empty():
-        command = commands.get()
-        if "cancel" in command:
-            engine.cancel(command["cancel"])
-        else:
-            engine.add(command)
+        results.clear()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`/v1/chat/completions` and `/v1/completions`: answers of base models and of what a tenant has tuned.
+"""`/v1/chat/completions` and `/v1/completions`: answers of base models and of a tenant's fine-tuned models.
 
-An answer comes whole or, with `stream`, as server-sent events that end with `[DONE]`. A client that goes away ends the
-work on its answer. What goes wrong before the first token is an ordinary error; after it, an event that holds one.
+An answer is returned at once or, with `stream`, as server-sent events that end with `[DONE]`. Generation is cancelled
+if the client disconnects. A failure before the first token is an error response; later, an event that holds the error.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Tenant = Annotated[str, Depends(tenant_of)]
 
 
 def chat_router(settings: Settings, generator: Generator) -> APIRouter:
-    """`/v1/chat/completions` and `/v1/completions`."""
+    """Return the routes `/v1/chat/completions` and `/v1/completions`."""
     router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
     async def answer(body: ChatRequest | CompletionRequest, tenant: str, request: Request, shape: Shape) -> Response:
         with_usage = body.with_usage
-        asked = body.generation(await run_in_threadpool(resolve, settings, tenant, body.model))
+        generation = body.generation(await run_in_threadpool(resolve, settings, tenant, body.model))
+        pieces = generator.stream(generation, tenant)
         if not body.stream:
-            return JSONResponse(shape.whole(await _unless_gone(request, _collect(generator.stream(asked, tenant)))))
-        pieces = generator.stream(asked, tenant)
-        first = await _unless_gone(request, anext(pieces))
+            return JSONResponse(shape.complete(await _unless_disconnected(request, _collect(pieces))))
+        first = await _unless_disconnected(request, anext(pieces))
         return StreamingResponse(_events(shape, first, pieces, with_usage), media_type="text/event-stream")
 
     @router.post("/chat/completions")
@@ -54,7 +54,7 @@ def chat_router(settings: Settings, generator: Generator) -> APIRouter:
 
 
 async def _collect(answer: AsyncGenerator[Piece, None]) -> Piece:
-    """The whole answer as one piece."""
+    """Return the whole answer as one piece."""
     text = ""
     async with aclosing(answer) as pieces:
         async for piece in pieces:
@@ -62,29 +62,29 @@ async def _collect(answer: AsyncGenerator[Piece, None]) -> Piece:
     return Piece(text, piece.tokens, piece.finish_reason, piece.prompt_tokens, piece.fingerprint)
 
 
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """What `work` comes to; it is cancelled when the client goes away."""
-    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """Return the result of `work`, or cancel it when the client disconnects."""
+
+    async def disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ApiError(499, "The client closed the connection.", code="client_closed_request")  # nobody reads this
+        raise ApiError(499, "The client closed the connection.", code="client_closed_request")  # only for logs
     finally:
         working.cancel()
-        gone.cancel()
-        await asyncio.wait({working, gone})
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
+        await asyncio.wait({working, watching})
 
 
 async def _events(
     shape: Shape, first: Piece, pieces: AsyncGenerator[Piece, None], with_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Server-sent events of an answer whose first piece has come."""
+    """Yield the server-sent events of an answer, whose first piece has been received."""
     more: dict[str, Any] = {"usage": None} if with_usage else {}
     last = first
     async with aclosing(pieces):

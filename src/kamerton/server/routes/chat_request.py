@@ -1,7 +1,7 @@
-"""What may be asked of `/v1/chat/completions` and `/v1/completions`, and what it comes to.
+"""Request schemas of `/v1/chat/completions` and `/v1/completions`.
 
-Every parameter of OpenAI's is either honoured, or refused where it would ask for something else than happens anyway;
-`user`, `safety_identifier` and `prompt_cache_key` say who asks and change no answer anywhere.
+Every parameter of OpenAI's API is either honoured or refused; values that describe the default behaviour are accepted.
+`user`, `safety_identifier` and `prompt_cache_key` are accepted and have no effect on answers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pydantic_core import PydanticCustomError
 from kamerton.server.errors import ApiError
 from kamerton.server.generation.client import GenerationRequest
 
-_TURNS = 512  # of a chat
-_COMPLETION = 16  # tokens of /v1/completions where nothing is said, as at OpenAI
+_MAX_TURNS = 512  # of a chat
+_COMPLETION_TOKENS = 16  # default `max_tokens` of /v1/completions, as in OpenAI's API
 
 
 def _unicode(text: str) -> str:
-    """JSON can hold half a character, which no text can."""
+    """Refuse a lone surrogate, which JSON can escape but UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -30,13 +30,13 @@ def _unicode(text: str) -> str:
     return text
 
 
-def _unsupported(value: Any, _: Any) -> None:
+def _refuse_unless_none(value: Any, _: Any) -> None:
     if value is not None:
         raise PydanticCustomError("unsupported", "is not supported here: leave it out")
 
 
-def _joined(content: Any) -> Any:
-    """A turn's text; a list of text parts is joined, as in training data."""
+def _join_parts(content: Any) -> Any:
+    """Join a turn's list of text parts, as in training data."""
     if not isinstance(content, list):
         return content
     if not content:
@@ -48,22 +48,20 @@ def _joined(content: Any) -> Any:
     return "".join(part["text"] for part in content)
 
 
-def _listed(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
-
-
-def _alone(prompt: Any) -> Any:
-    """One prompt, also as a list of one."""
+def _unwrap(prompt: Any) -> Any:
+    """Return the only prompt of a list, or the prompt itself."""
     return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-Unsupported = Annotated[None, WrapValidator(_unsupported)]
+Unsupported = Annotated[None, WrapValidator(_refuse_unless_none)]
 Stops = Annotated[
-    list[Annotated[Text, Field(min_length=1, max_length=256)]], Field(max_length=4), BeforeValidator(_listed)
+    list[Annotated[Text, Field(min_length=1, max_length=256)]],
+    Field(max_length=4),
+    BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop),
 ]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-Name = Annotated[str, Field(max_length=512)]  # long enough for any; refusals repeat it
+Name = Annotated[str, Field(max_length=512)]  # bounded, since error messages repeat it
 
 
 class _Strict(BaseModel):
@@ -71,10 +69,10 @@ class _Strict(BaseModel):
 
 
 class Turn(_Strict):
-    """One message of a chat; what an answer of the API holds beside its text may come back as null."""
+    """One message of a chat. Fields that the API's answers have besides the text may be sent back as null."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[Text, BeforeValidator(_joined)]
+    content: Annotated[Text, BeforeValidator(_join_parts)]
     name: Unsupported = None
     refusal: Unsupported = None
     annotations: Unsupported = None
@@ -85,14 +83,14 @@ class Turn(_Strict):
 
 
 class StreamOptions(_Strict):
-    """`include_usage`: a last chunk says how many tokens there were."""
+    """With `include_usage` a last chunk holds the number of tokens."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
 class TextFormat(_Strict):
-    """The only format of answers."""
+    """The only supported format of answers."""
 
     type: Literal["text"]
 
@@ -114,14 +112,14 @@ class _Common(_Strict):
 
     @property
     def with_usage(self) -> bool:
-        """Whether a stream ends with a chunk of its own for the usage; raises `ApiError` without a stream."""
+        """Whether a stream ends with a chunk for the usage. Raises `ApiError` for stream options without a stream."""
         if self.stream_options is not None and not self.stream:
             message = "stream_options is only allowed when stream is true"
             raise ApiError(400, message, "stream_options", "invalid_value")
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def sampling(self) -> dict[str, Any]:
-        """How tokens are chosen, as `GenerationRequest` takes it; without a seed a random one."""
+        """Return the sampling options of a `GenerationRequest`; without a seed, a random one."""
         return {
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "top_p": 1.0 if self.top_p is None else self.top_p,
@@ -133,7 +131,7 @@ class _Common(_Strict):
 class ChatRequest(_Common):
     """The body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS, fail_fast=True)]
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=_MAX_TURNS, fail_fast=True)]
     max_completion_tokens: Count | None = None
     response_format: TextFormat | None = None
     logprobs: Literal[False] | None = None
@@ -159,24 +157,25 @@ class ChatRequest(_Common):
     web_search_options: Unsupported = None
 
     def generation(self, source: Path | str) -> GenerationRequest:
-        """What it asks of the model at `source`; raises `ApiError` for two lengths."""
+        """Return the generation request for the model at `source`. Raises `ApiError` if two limits are given."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             message = "max_tokens and max_completion_tokens are the same: give one of them"
             raise ApiError(400, message, "max_tokens", "invalid_value")
         turns = tuple((turn.role, turn.content) for turn in self.messages)
-        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return GenerationRequest(source, turns=turns, max_tokens=most, **self.sampling())
+        max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return GenerationRequest(source, turns=turns, max_tokens=max_tokens, **self.sampling())
 
 
 class CompletionRequest(_Common):
     """The body of `/v1/completions`."""
 
-    prompt: Annotated[Text, BeforeValidator(_alone)]
+    prompt: Annotated[Text, BeforeValidator(_unwrap)]
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     logprobs: Unsupported = None
     suffix: Unsupported = None
 
     def generation(self, source: Path | str) -> GenerationRequest:
-        """What it asks of the model at `source`."""
-        return GenerationRequest(source, text=self.prompt, max_tokens=self.max_tokens or _COMPLETION, **self.sampling())
+        """Return the generation request for the model at `source`."""
+        max_tokens = self.max_tokens or _COMPLETION_TOKENS
+        return GenerationRequest(source, text=self.prompt, max_tokens=max_tokens, **self.sampling())

@@ -1,4 +1,4 @@
-"""Answers in OpenAI's shapes: chat completions and text completions, whole and as the chunks of a stream."""
+"""Answers in OpenAI's formats: chat completions and text completions, complete and as chunks of a stream."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from kamerton.server.generation.client import Piece
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One answer of the model called `model`: its id and time are the same in all of its chunks."""
+    """Format of one answer of `model`; id and time are the same in all of its chunks."""
 
     model: str
     is_chat: bool
     id: str = field(default_factory=lambda: uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answer: Piece) -> dict[str, Any]:
-        """An answer at once."""
-        said = {"role": "assistant", "content": answer.text, "refusal": None}
-        content = {"message": said} if self.is_chat else {"text": answer.text}
+    def complete(self, answer: Piece) -> dict[str, Any]:
+        """Return a complete answer."""
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        content = {"message": message} if self.is_chat else {"text": answer.text}
         return self._frame(answer, [_choice(content, answer.finish_reason)], chunk=False) | {"usage": usage(answer)}
 
     def opening(self, first: Piece) -> dict[str, Any]:
-        """The chunk that says who speaks; text completions have none."""
+        """Return the first chunk, with the role; text completions have none."""
         delta = {"role": "assistant", "content": "", "refusal": None}
         return self._frame(first, [_choice({"delta": delta}, None)], chunk=True)
 
     def part(self, piece: Piece) -> dict[str, Any]:
-        """The chunk of some text."""
+        """Return a chunk of text."""
         content = {"delta": {"content": piece.text}} if self.is_chat else {"text": piece.text}
         return self._frame(piece, [_choice(content, None)], chunk=True)
 
     def ending(self, last: Piece) -> dict[str, Any]:
-        """The chunk that says why the answer ended."""
+        """Return the chunk with the finish reason."""
         content: dict[str, Any] = {"delta": {}} if self.is_chat else {"text": ""}
         return self._frame(last, [_choice(content, last.finish_reason)], chunk=True)
 
     def usage(self, last: Piece) -> dict[str, Any]:
-        """The chunk that says how many tokens there were."""
+        """Return the chunk with the numbers of tokens."""
         return self._frame(last, [], chunk=True) | {"usage": usage(last)}
 
     def _frame(self, piece: Piece, choices: list[dict[str, Any]], *, chunk: bool) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Shape:
 
 
 def usage(last: Piece) -> dict[str, int]:
-    """Tokens of the prompt and of the answer, without the one that ends it."""
+    """Return the token counts of prompt and answer, without the end token."""
     total = last.prompt_tokens + last.tokens
     return {"prompt_tokens": last.prompt_tokens, "completion_tokens": last.tokens, "total_tokens": total}
 

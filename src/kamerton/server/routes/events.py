@@ -1,6 +1,6 @@
-"""A job's events in OpenAI's shape: what its run noted, the metrics of its steps, and how it ended.
+"""A job's events in OpenAI's format: the events of its run, the metrics of its steps, and its end.
 
-They are listed a page at a time, and no more than the page is built: a job may have a hundred thousand steps.
+Only the events of the requested page are built, because a job may have a hundred thousand steps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 from kamerton.jobs.store import mark_if_lost, record_of
 from kamerton.run.directory import read_events
 from kamerton.server.routes.pages import unknown
-from kamerton.server.routes.sanitize import readable
+from kamerton.server.routes.sanitize import sanitize
 from kamerton.server.routes.serialize import name_in, seconds
 from kamerton.server.routes.steps import Step, steps_of
 from kamerton.server.settings import Settings
 
-Place = tuple[int, int]  # when it was, and its number among all: the order of events
+SortKey = tuple[int, int]  # the order of events: (time, number among all events)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is `message` or `metrics`, `time` in seconds since 1970; of a step the time is an estimate."""
+    """`kind` is `message` or `metrics`, `time` is in seconds since 1970; the time of a step is estimated."""
 
     id: str
     time: int
@@ -39,7 +39,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An event that is built when it is shown."""
+    """An event that is built only if it is on the page."""
 
     id: str
     time: int
@@ -47,7 +47,7 @@ class _Draft:
 
 
 def show_event(event: Event) -> dict[str, Any]:
-    """An event as a client reads it."""
+    """Return an event in OpenAI's format."""
     return {
         "id": event.id,
         "object": "fine_tuning.job.event",
@@ -60,47 +60,51 @@ def show_event(event: Event) -> dict[str, Any]:
 
 
 def events_page(settings: Settings, path: Path, after: str | None, limit: int) -> tuple[list[Event], bool]:
-    """At most `limit` events of a job, the newest first, and whether there are more.
+    """Return at most `limit` events of a job, newest first, and whether there are more.
 
-    They begin after the one with the id `after`; an id always names the same event. Raises `ApiError` where there is
-    none.
+    They begin after the event with the id `after`; ids are stable. Raises `ApiError` for an unknown id.
     """
     mark_if_lost(path)
     record = record_of(path)
-    drafts = [*_begun(path, record), *_noted(settings, path, record), *_succeeded(path, record)]  # so within one second
+    # In this order within one second.
+    drafts = [*_start_drafts(path, record), *_run_drafts(settings, path, record), *_end_drafts(path, record)]
     steps = steps_of(path / "metrics.csv")
-    time_of = _clock(record)
+    # `metrics.csv` has no times: assume that all steps took equally long.
+    progress = record.get("progress") or {}
+    start = seconds((record.get("times") or {}).get("started")) or int(record["request"]["created"])
+    pace = progress.get("seconds", 0.0) / max(1, progress.get("step") or 1)
 
-    def place(at: int) -> Place:  # of a step: behind what else was in the same second
-        return time_of(steps[at].number), len(drafts) + at
+    def step_key(index: int) -> SortKey:  # after the other events of the same second
+        return start + int(pace * steps[index].number), len(drafts) + index
 
-    others = [(draft.time, at) for at, draft in enumerate(drafts)]
-    older = len(steps)
+    draft_keys = [(draft.time, index) for index, draft in enumerate(drafts)]
+    step_count = len(steps)
     if after is not None:
-        at = _find(path, after, drafts, steps)
-        end = others[at] if at < len(drafts) else place(at - len(drafts))
-        others, older = [one for one in others if one < end], bisect_left(range(older), end, key=place)
-    newest_first = merge(sorted(others, reverse=True), map(place, reversed(range(older))), reverse=True)
-    chosen = list(islice(newest_first, limit + 1))
+        index = _find(path, after, drafts, steps)
+        end = draft_keys[index] if index < len(drafts) else step_key(index - len(drafts))
+        draft_keys = [key for key in draft_keys if key < end]
+        step_count = bisect_left(range(step_count), end, key=step_key)
+    newest_first = merge(sorted(draft_keys, reverse=True), map(step_key, reversed(range(step_count))), reverse=True)
+    keys = list(islice(newest_first, limit + 1))
 
-    def event(time: int, at: int) -> Event:
-        if at >= len(drafts):
-            return _measured(path, record, steps[at - len(drafts)], time)
-        return drafts[at].build(drafts[at].id, time)
+    def event(time: int, index: int) -> Event:
+        if index >= len(drafts):
+            return _step_event(path, progress.get("steps"), steps[index - len(drafts)], time)
+        return drafts[index].build(drafts[index].id, time)
 
-    return [event(*one) for one in chosen[:limit]], len(chosen) > limit
+    return [event(*key) for key in keys[:limit]], len(keys) > limit
 
 
 def _find(path: Path, event_id: str, drafts: Sequence[_Draft], steps: Sequence[Step]) -> int:
-    """The number of an event among all: first those that are drafted, then the steps."""
+    """Return the number of an event among all: first the drafts, then the steps."""
     number = event_id.removeprefix(_id(path, "step-"))
     if number.isdecimal() and len(number) < 20:
-        at = bisect_left(steps, int(number), key=lambda step: step.number)
-        if at < len(steps) and _id(path, f"step-{steps[at].number}") == event_id:
-            return len(drafts) + at
-    for at, draft in enumerate(drafts):
+        index = bisect_left(steps, int(number), key=lambda step: step.number)
+        if index < len(steps) and _id(path, f"step-{steps[index].number}") == event_id:
+            return len(drafts) + index
+    for index, draft in enumerate(drafts):
         if draft.id == event_id:
-            return at
+            return index
     raise unknown(event_id)
 
 
@@ -108,57 +112,50 @@ def _id(path: Path, name: object) -> str:
     return f"ftevent-{path.name.removeprefix('ftjob-')}-{name}"
 
 
-def _begun(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
-    """What a run's record tells of its beginning."""
-    yield _station(path, "created", int(record["request"]["created"]), f"Created fine-tuning job: {path.name}")
+def _start_drafts(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+    """Yield the events of a job's creation and start, from its record."""
+    yield _draft(path, "created", int(record["request"]["created"]), f"Created fine-tuning job: {path.name}")
     started = seconds((record.get("times") or {}).get("started"))
     if started is not None:
-        yield _station(path, "started", started, "Fine-tuning job started")
+        yield _draft(path, "started", started, "Fine-tuning job started")
 
 
-def _succeeded(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
-    """What a run's record tells of its end."""
+def _end_drafts(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+    """Yield the events of a job's success, from its record."""
     progress, finished = record.get("progress") or {}, seconds((record.get("times") or {}).get("finished"))
     if record.get("state") == "succeeded" and finished is not None:
         step, steps = progress.get("step"), progress.get("steps")
-        if "ended" not in record and step is not None and steps is not None and step < steps:  # newer runs note it
+        if (
+            "ended" not in record and step is not None and steps is not None and step < steps
+        ):  # newer runs have an event
             message = f"Training ended early, at step {step} of {steps}: the validation loss no longer improved"
-            yield _station(path, "early", finished, message)
+            yield _draft(path, "early", finished, message)
         model = f"New fine-tuned model created: {name_in(path, record['request'])}"
-        yield _station(path, "model", finished, model)
-        yield _station(path, "succeeded", finished, "The job has successfully completed")
+        yield _draft(path, "model", finished, model)
+        yield _draft(path, "succeeded", finished, "The job has successfully completed")
 
 
-def _station(path: Path, name: str, time: int, message: str) -> _Draft:
+def _draft(path: Path, name: str, time: int, message: str) -> _Draft:
     return _Draft(_id(path, name), time, partial(Event, level="info", message=message))
 
 
-def _noted(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
-    """The lines of `events.jsonl`."""
-    asked, (lines, _) = record["request"], read_events(path)
+def _run_drafts(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+    """Yield the events of the run, from `events.jsonl`."""
+    request, (lines, _) = record["request"], read_events(path)
 
     def build(line: dict[str, Any], event_id: str, time: int) -> Event:
-        line = readable(settings, path, asked, line)
+        line = sanitize(settings, path, request, line)
         data = {"code": line["code"], "evidence": line["evidence"], "advice": line["advice"]}
         return Event(event_id, time, line["level"], line["message"], data=data)
 
     for number, line in enumerate(lines):
-        yield _Draft(_id(path, number), seconds(line["time"]) or int(asked["created"]), partial(build, line))
+        yield _Draft(_id(path, number), seconds(line["time"]) or int(request["created"]), partial(build, line))
 
 
-def _clock(record: Mapping[str, Any]) -> Callable[[int], int]:
-    """When a step was, as if all had taken the same time: `metrics.csv` does not say."""
-    progress = record.get("progress") or {}
-    since = seconds((record.get("times") or {}).get("started")) or int(record["request"]["created"])
-    pace = progress.get("seconds", 0.0) / max(1, progress.get("step") or 1)
-    return lambda step: since + int(pace * step)
-
-
-def _measured(path: Path, record: Mapping[str, Any], step: Step, time: int) -> Event:
-    """The metrics of a step."""
-    steps = (record.get("progress") or {}).get("steps")
+def _step_event(path: Path, steps: int | None, step: Step, time: int) -> Event:
+    """Return the metrics of a step as an event; `steps` is the length of the run."""
     losses = {"training": step.values.get("train_loss"), "validation": step.values.get("full_valid_loss")}
-    said = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
+    text = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
     data = {"step": step.number, "total_steps": steps, **step.values}
-    message = f"Step {step.number}/{steps}: {said}"
+    message = f"Step {step.number}/{steps}: {text}"
     return Event(_id(path, f"step-{step.number}"), time, "info", message, "metrics", data)

@@ -1,4 +1,4 @@
-"""What a client may ask of a fine-tuning job. Whatever would not be honoured is refused, never left out silently."""
+"""Request schema of `POST /v1/fine_tuning/jobs`. Unsupported parameters are rejected, not ignored."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Auto = Literal["auto"]
 Key = Annotated[str, Field(max_length=64)]
 Value = Annotated[str, Field(max_length=512)]
-Name = Annotated[str, Field(max_length=512)]  # longer than any; refusals repeat it
+Name = Annotated[str, Field(max_length=512)]  # bounded, since error messages repeat it
 Number = TypeVar("Number", int, float)
-EPOCHS = 3  # where their number is left to the server
+EPOCHS = 3  # default of `n_epochs`
 MAX_EPOCHS, MAX_BATCH, MAX_METADATA = 1000, 4096, 16
 
 
-class _Asked(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
-    def _is_text(cls, given: Any) -> Any:
-        """JSON may escape half of a character pair, which no response could hold."""
+    def _refuse_surrogates(cls, values: Any) -> Any:
+        """Refuse lone surrogates, which JSON can escape, but no response could contain."""
         try:
-            json.dumps(given if isinstance(given, dict) else None, ensure_ascii=False).encode()
+            json.dumps(values if isinstance(values, dict) else None, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("half of a character pair is no text") from None
-        return given
+        return values
 
 
-class Hyperparameters(_Asked):
-    """`auto` is 3 epochs, and the batch size and the learning rate (which the multiplier is of) of `kamerton train`."""
+class Hyperparameters(_Strict):
+    """`auto` means 3 epochs, and the batch size and learning rate of `kamerton train`, which the multiplier scales."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=MAX_BATCH)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(ge=1e-6, le=1e4, allow_inf_nan=False)] = "auto"
 
 
-class Supervised(_Asked):
-    """The one method of training there is."""
+class Supervised(_Strict):
+    """The only supported training method."""
 
     hyperparameters: Hyperparameters | None = None
 
 
-class Method(_Asked):
-    """How to train."""
+class Method(_Strict):
+    """The training method."""
 
     type: Literal["supervised"]
     supervised: Supervised | None = None
 
 
-class JobRequest(_Asked):
+class JobRequest(_Strict):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
     model: Name
@@ -65,12 +65,12 @@ class JobRequest(_Asked):
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @property
-    def chosen(self) -> Hyperparameters:
-        """The hyperparameters, wherever they are given."""
+    def all_hyperparameters(self) -> Hyperparameters:
+        """The hyperparameters, given at either of the two places of OpenAI's API."""
         method = self.method.supervised if self.method else None
         return (method.hyperparameters if method else None) or self.hyperparameters or Hyperparameters()
 
 
 def number(value: Auto | Number) -> Number | None:
-    """None where it is left to the server."""
+    """Return the number, or None for `auto`."""
     return None if isinstance(value, str) else value

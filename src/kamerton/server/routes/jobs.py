@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,33 +20,33 @@ from kamerton.server.json_body import JsonRoute
 from kamerton.server.routes.events import events_page, show_event
 from kamerton.server.routes.job_request import MAX_METADATA, JobRequest
 from kamerton.server.routes.pages import After, Limit, listed, only, page
-from kamerton.server.routes.sanitize import readable
+from kamerton.server.routes.sanitize import sanitize
 from kamerton.server.routes.serialize import checkpoints_of, records_of, show_job
-from kamerton.server.routes.start import check_room, start_job
+from kamerton.server.routes.start import check_active_jobs, start_job
 from kamerton.server.settings import Settings
 
 T = TypeVar("T")
 Tenant = Annotated[str, Depends(tenant_of)]
 
 
-def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of routes, each a function
-    """The routes of fine-tuning jobs."""
+def jobs_router(settings: Settings) -> APIRouter:
+    """Return the routes of fine-tuning jobs."""
     router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=JsonRoute)
-
     queueing = Queueing()
 
     @router.post("")
-    async def create_job(asked: JobRequest, tenant: Tenant) -> dict[str, Any]:
+    async def create_job(job_request: JobRequest, tenant: Tenant) -> dict[str, Any]:
         def create() -> dict[str, Any]:
-            return show_job(settings, start_job(settings, tenant, asked))
+            return show_job(settings, start_job(settings, tenant, job_request))
 
-        return await queueing.one(tenant, create)
+        return await queueing.run(tenant, create)
 
     @router.get("")
     def list_jobs(request: Request, tenant: Tenant, after: After = None, limit: Limit = 20) -> dict[str, Any]:
-        wanted = _metadata(request)
-        found = [(path, record) for path, record in records_of(settings, tenant) if _has(record, wanted)]
-        return page(found, lambda one: show_job(settings, one[0]), lambda one: one[0].name, after, limit)
+        metadata = _metadata_filter(request)
+        records = records_of(settings, tenant)
+        paths = [path for path, record in records if metadata.items() <= (record["request"]["metadata"] or {}).items()]
+        return page(paths, lambda path: show_job(settings, path), lambda path: path.name, after, limit)
 
     @router.get("/{job_id}")
     def retrieve_job(job_id: str, tenant: Tenant) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of rout
             _resume(settings, tenant, path)
             return show_job(settings, path)
 
-        return await queueing.one(tenant, resume)
+        return await queueing.run(tenant, resume)
 
     @router.get("/{job_id}/events")
     def list_events(
@@ -82,78 +82,68 @@ def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of rout
         request: Request, job_id: str, tenant: Tenant, after: After = None, limit: Limit = 10
     ) -> dict[str, Any]:
         only(request, ("after", "limit"))
-        found = checkpoints_of(job_path(settings, tenant, job_id))
-        return page(found, lambda one: one, lambda one: str(one["id"]), after, limit)
+        checkpoints = checkpoints_of(job_path(settings, tenant, job_id))
+        return page(checkpoints, lambda checkpoint: checkpoint, lambda checkpoint: str(checkpoint["id"]), after, limit)
 
     return router
 
 
 class Queueing:
-    """What queues a job: one of a tenant at a time, so that the limit of its jobs is exact, and one of all.
+    """Runs one job-queueing request at a time, so that the limit of a tenant's jobs is exact and tenants take turns.
 
-    So the tenants take turns. It takes seconds of a thread; those who wait take none.
+    Such a request takes seconds of a thread; waiting requests use no thread.
     """
 
     def __init__(self) -> None:
         self._tenants: dict[str, asyncio.Lock] = {}
         self._all = asyncio.Lock()
 
-    async def one(self, tenant: str, work: Callable[[], T]) -> T:
-        """What `work` comes to; it blocks, and may raise."""
+    async def run(self, tenant: str, work: Callable[[], T]) -> T:
+        """Return the result of `work`, which may block and raise."""
         async with self._tenants.setdefault(tenant, asyncio.Lock()), self._all:
             return await run_in_threadpool(work)
 
 
-def _metadata(request: Request) -> dict[str, str]:
-    """The `metadata[key]=value` of a query."""
-    given = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
-    if len(given) > MAX_METADATA:
+def _metadata_filter(request: Request) -> dict[str, str]:
+    """Return the `metadata[key]=value` parameters of a query. Raises `ApiError` for unknown parameters."""
+    metadata = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
+    if len(metadata) > MAX_METADATA:
         raise ApiError(400, f"metadata holds more than {MAX_METADATA} keys", "metadata", "invalid_value")
-    only(request, ("after", "limit", *given))
-    return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in given.items()}
+    only(request, ("after", "limit", *metadata))
+    return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in metadata.items()}
 
 
-def _has(record: Mapping[str, Any], wanted: dict[str, str]) -> bool:
-    metadata = record["request"]["metadata"] or {}
-    return all(metadata.get(key) == value for key, value in wanted.items())
+_tasks: set[asyncio.Task[Any]] = set()  # references, because the event loop keeps none
 
 
 async def _end(settings: Settings, tenant: str, job_id: str, state: Any) -> dict[str, Any]:
     path = await run_in_threadpool(job_path, settings, tenant, job_id)
-    found = await run_in_threadpool(show_job, settings, path)
-    if found["status"] in ("succeeded", "failed", "cancelled") and found["status"] != state:
-        raise ApiError(400, f"Job {job_id} has already {found['status']}.", "fine_tuning_job_id", "job_ended")
+    job = await run_in_threadpool(show_job, settings, path)
+    if job["status"] in ("succeeded", "failed", "cancelled") and job["status"] != state:
+        raise ApiError(400, f"Job {job_id} has already {job['status']}.", "fine_tuning_job_id", "job_ended")
+    task = asyncio.ensure_future(control.end_run(path, state))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
     try:
-        await _to_its_end(control.end_run(path, state))
+        await asyncio.shield(task)  # continues if the client disconnects
     except UserError as error:
         raise _conflict(settings, path, error) from error
     return await run_in_threadpool(show_job, settings, path)
 
 
-_ending: set[asyncio.Task[Any]] = set()  # the loop itself keeps no task alive
-
-
-async def _to_its_end(work: Coroutine[Any, Any, Any]) -> None:
-    """Await it; a client that hangs up does not end it halfway."""
-    task = asyncio.ensure_future(work)
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
-    await asyncio.shield(task)
-
-
 def _resume(settings: Settings, tenant: str, path: Path) -> None:
-    shown = show_job(settings, path)
-    if shown["status"] not in ACTIVE:
-        check_room(settings, tenant)
+    job = show_job(settings, path)
+    if job["status"] not in ACTIVE:
+        check_active_jobs(settings, tenant)
     for param in ("training_file", "validation_file"):
-        if shown[param] is not None:
-            file_path(settings, tenant, shown[param], param)
+        if job[param] is not None:
+            file_path(settings, tenant, job[param], param)
     try:
-        control.resume(path, trust=True)  # its overrides and its folder are the server's own
+        control.resume(path, trust=True)  # overrides and folder come from this server
     except UserError as error:
         raise _conflict(settings, path, error) from error
 
 
 def _conflict(settings: Settings, path: Path, error: UserError) -> ApiError:
-    message = "; ".join(readable(settings, path, {}, fault.message) for fault in error.faults)
+    message = "; ".join(sanitize(settings, path, {}, fault.message) for fault in error.faults)
     return ApiError(409, message, "fine_tuning_job_id", error.faults[0].code)

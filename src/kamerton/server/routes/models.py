@@ -1,4 +1,4 @@
-"""The models a tenant may ask: the allowed base models, and what its own jobs have tuned."""
+"""`/v1/models`: the allowed base models, and the models that a tenant's jobs have fine-tuned."""
 
 from __future__ import annotations
 
@@ -15,94 +15,90 @@ from kamerton.server.errors import ApiError
 from kamerton.server.ids import job_path, job_paths, job_record
 from kamerton.server.settings import Settings
 
-MODEL = "model"  # the folder of a run's exported model
+MODEL = "model"  # folder of a run's exported model
 _TUNED = re.compile(r"(?P<name>ft(?::[^:]*){3}:(?P<job>[^:]*))(?::ckpt-step-(?P<step>\d+))?")
 Tenant = Annotated[str, Depends(tenant_of)]
 
 
 def tuned_name(base: str, tenant: str, suffix: str | None, job_id: str) -> str:
-    """What the model of a job is called."""
+    """Return the name of a job's model."""
     return f"ft:{base}:{tenant}:{suffix or ''}:{job_id}"
 
 
 def resolve(settings: Settings, tenant: str, model_id: str) -> Path | str:
-    """The run directory of a model that the tenant tuned, or the name of an allowed base model.
+    """Return the run directory of a model that the tenant fine-tuned, or the name of an allowed base model.
 
-    Raises `ApiError` 404 for any other, whether it is another tenant's, not trained yet, deleted, or none at all.
+    Raises `ApiError` 404 for any other model: another tenant's, unfinished, deleted, or unknown.
     """
     if (base := settings.base(model_id)) is not None:
         return base
-    asked = _TUNED.fullmatch(model_id)
+    match = _TUNED.fullmatch(model_id)
     try:
-        path = job_path(settings, tenant, asked["job"] if asked else "")
+        path = job_path(settings, tenant, match["job"] if match else "")
     except ApiError:
         raise _unknown(model_id) from None
     steps = (None, str(step_of(job_record(path))))
-    if asked is None or name_of(path) != asked["name"] or asked["step"] not in steps:
+    if match is None or name_of(path) != match["name"] or match["step"] not in steps:
         raise _unknown(model_id)
     return path
 
 
 def step_of(record: Mapping[str, Any]) -> int | None:
-    """The optimizer step whose weights the model of a finished job has."""
+    """Return the optimizer step of the weights of a finished job's model."""
     best = (record.get("metrics") or {}).get("best") or {}
     step = best.get("step") or (record.get("progress") or {}).get("step")
     return None if step is None else int(step)
 
 
 def name_of(path: Path) -> str | None:
-    """The name of the model that a job's run directory holds; None where there is none that can be asked."""
+    """Return the name of the model in a job's run directory; None if it has no finished model."""
     record = job_record(path)
-    asked: dict[str, Any] | None = record.get("request")
-    if asked is None or record.get("state") != "succeeded" or not (path / MODEL).is_dir():
+    request: dict[str, Any] | None = record.get("request")
+    if request is None or record.get("state") != "succeeded" or not (path / MODEL).is_dir():
         return None
-    return tuned_name(asked["model"], path.parent.name, asked["suffix"], path.name)
+    return tuned_name(request["model"], path.parent.name, request["suffix"], path.name)
 
 
 def models_router(settings: Settings) -> APIRouter:
-    """`/v1/models`: list, retrieve, delete."""
+    """Return the routes of `/v1/models`: list, retrieve, delete."""
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("")
     def list_models(tenant: Tenant) -> dict[str, Any]:
         tuned = [(path, name) for path in job_paths(settings, tenant) if (name := name_of(path))]
-        found = [_base(name) for name in settings.names] + [_tuned(path, name) for path, name in tuned]
-        return {"object": "list", "data": found}
+        models = [_show_base(name) for name in settings.names] + [_show_tuned(path, name) for path, name in tuned]
+        return {"object": "list", "data": models}
 
     @router.get("/{model}")
     def retrieve_model(model: str, tenant: Tenant) -> dict[str, Any]:
-        found = resolve(settings, tenant, model)
-        return _base(model) if isinstance(found, str) else _tuned(found, model)
+        source = resolve(settings, tenant, model)
+        return _show_base(model) if isinstance(source, str) else _show_tuned(source, model)
 
     @router.delete("/{model}")
     def delete_model(model: str, tenant: Tenant) -> dict[str, Any]:
-        found = resolve(settings, tenant, model)
-        if isinstance(found, str):
+        source = resolve(settings, tenant, model)
+        if isinstance(source, str):
             raise ApiError(403, f"The base model `{model}` cannot be deleted.", "model", "base_model")
-        _delete_weights(found)
+        # The model and its checkpoints are deleted; metrics and reports stay.
+        deleted = source / ".deleted"
+        shutil.rmtree(deleted, ignore_errors=True)
+        (source / MODEL).rename(deleted)  # atomic: a partially deleted model is never served
+        for folder in (deleted, source / "checkpoints"):
+            shutil.rmtree(folder, ignore_errors=True)
         return {"id": model, "object": "model", "deleted": True}
 
     return router
 
 
-def _delete_weights(path: Path) -> None:
-    """Delete a model with the checkpoints it came from; what its training learnt stays."""
-    gone = path / ".deleted"
-    shutil.rmtree(gone, ignore_errors=True)
-    (path / MODEL).rename(gone)  # at once: no half of a model is ever asked
-    for folder in (gone, path / "checkpoints"):
-        shutil.rmtree(folder, ignore_errors=True)
+def _show_base(name: str) -> dict[str, Any]:
+    return _show_model(name, 0, "kamerton")
 
 
-def _base(name: str) -> dict[str, Any]:
-    return _shown(name, 0, "kamerton")
+def _show_tuned(path: Path, name: str) -> dict[str, Any]:
+    return _show_model(name, int((path / MODEL).stat().st_mtime), path.parent.name)
 
 
-def _tuned(path: Path, name: str) -> dict[str, Any]:
-    return _shown(name, int((path / MODEL).stat().st_mtime), path.parent.name)
-
-
-def _shown(name: str, created: int, owner: str) -> dict[str, Any]:
+def _show_model(name: str, created: int, owner: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": owner, "shutdown_date": None}
 
 

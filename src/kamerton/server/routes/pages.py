@@ -1,4 +1,4 @@
-"""Lists in OpenAI's shape, a page at a time."""
+"""Lists in OpenAI's format, one page at a time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def page(
     after: str | None,
     limit: int,
 ) -> dict[str, Any]:
-    """The items that come after the one with the id `after`; only those of the page are shown.
+    """Return the page of at most `limit` items after the one with the id `after`; `show` formats each of them.
 
-    Raises `ApiError` where there is no such item.
+    Raises `ApiError` for an unknown id.
     """
     start = 0
     if after is not None:
@@ -35,19 +35,19 @@ def page(
 
 
 def listed(shown: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of what is shown already."""
-    ids = [one["id"] for one in shown]
+    """Return a page of formatted items."""
+    ids = [item["id"] for item in shown]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
     return {"object": "list", "data": shown, "has_more": has_more, **ends}
 
 
 def unknown(after: str) -> ApiError:
-    """The error of a page that would come after what is not there."""
+    """Return the error of a page after an unknown id."""
     return ApiError(400, f"after: nothing here has the id {after}", "after", "invalid_value")
 
 
-def only(request: Request, known: Collection[str]) -> None:
-    """Raises `ApiError` for a parameter of the query that would not be honoured."""
+def only(request: Request, allowed: Collection[str]) -> None:
+    """Raise `ApiError` for a query parameter that is not allowed, and would otherwise be ignored."""
     for name in request.query_params:
-        if name not in known:
+        if name not in allowed:
             raise ApiError(400, f"{name} is not known here", name, "unknown_parameter")

@@ -1,4 +1,4 @@
-"""Jobs and checkpoints in OpenAI's shape, from run directories."""
+"""Jobs and checkpoints in OpenAI's format, read from run directories."""
 
 from __future__ import annotations
 
@@ -16,58 +16,62 @@ from kamerton.server.settings import Settings
 
 
 def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Mapping[str, Any]]]:
-    """The tenant's jobs, the newest first, each with its run directory."""
-    found = [(path, job_record(path)) for path in job_paths(settings, tenant)]
-    jobs = [(path, record) for path, record in found if "request" in record]
+    """Return run directory and record of each of the tenant's jobs, newest first."""
+    records = [(path, job_record(path)) for path in job_paths(settings, tenant)]
+    jobs = [(path, record) for path, record in records if "request" in record]
     return sorted(jobs, key=lambda job: (job[1]["request"]["created"], job[0].name), reverse=True)
 
 
 def show_job(settings: Settings, path: Path) -> dict[str, Any]:
-    """A job at this moment. One that rests has the status `paused`, which the types of `openai` do not know."""
+    """Return the current state of a job. The status `paused` is an extension of OpenAI's format."""
     mark_if_lost(path)
-    is_busy = active_process(path) is not None
+    has_process = active_process(path) is not None
     record = record_of(path)
-    asked, state = record["request"], str(record.get("state") or "queued")
-    state = "running" if state == "paused" and is_busy else state  # it may still become `cancelled`
-    done, progress = state == "succeeded", record.get("progress") or {}
-    used = asked["hyperparameters"]
+    request, state = record["request"], str(record.get("state") or "queued")
+    state = "running" if state == "paused" and has_process else state  # it may still become `cancelled`
+    succeeded, progress = state == "succeeded", record.get("progress") or {}
+    remaining, heartbeat = progress.get("eta_s"), seconds(record.get("heartbeat"))
+    estimate = None
+    if state == "running" and remaining is not None and heartbeat is not None:
+        estimate = heartbeat + int(remaining)
+    hyperparameters = request["hyperparameters"]
     return {
         "id": path.name,
         "object": "fine_tuning.job",
-        "created_at": int(asked["created"]),
+        "created_at": int(request["created"]),
         "finished_at": seconds((record.get("times") or {}).get("finished")) if state in ENDED else None,
-        "estimated_finish": _estimate(record) if state == "running" else None,
+        "estimated_finish": estimate,
         "status": state,
         "error": error_of(settings, path, record),
-        "model": asked["model"],
-        "fine_tuned_model": name_in(path, asked) if done else None,
+        "model": request["model"],
+        "fine_tuned_model": name_in(path, request) if succeeded else None,
         "organization_id": path.parent.name,
-        "training_file": asked["training_file"],
-        "validation_file": asked["validation_file"],
+        "training_file": request["training_file"],
+        "validation_file": request["validation_file"],
         "result_files": [],
-        "hyperparameters": used,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": used}},
-        "seed": asked["seed"],
-        "trained_tokens": progress.get("tokens") if done else None,
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "seed": request["seed"],
+        "trained_tokens": progress.get("tokens") if succeeded else None,
         "integrations": [],
-        "metadata": asked["metadata"],
+        "metadata": request["metadata"],
     }
 
 
-def name_in(path: Path, asked: dict[str, Any]) -> str:
-    """What the model of a job is called, or will be."""
-    return tuned_name(asked["model"], path.parent.name, asked["suffix"], path.name)
+def name_in(path: Path, request: dict[str, Any]) -> str:
+    """Return the name that a job's model has or will have."""
+    return tuned_name(request["model"], path.parent.name, request["suffix"], path.name)
 
 
 def checkpoints_of(path: Path) -> list[dict[str, Any]]:
-    """The checkpoints that can be asked: the one whose weights a finished job's model has."""
+    """Return the checkpoints that can be used: for a finished job the one of its model, else none."""
     record = record_of(path)
     if record.get("state") != "succeeded" or not (path / MODEL).is_dir():
         return []
     metrics = record.get("metrics") or {}
     best, train = metrics.get("best") or {}, metrics.get("train") or {}
     step = step_of(record)
-    found = {
+    values = {
         "step": step,
         "train_loss": train.get("loss"),
         "train_mean_token_accuracy": train.get("token_accuracy"),
@@ -76,23 +80,18 @@ def checkpoints_of(path: Path) -> list[dict[str, Any]]:
         "full_valid_loss": best.get("loss"),
         "full_valid_mean_token_accuracy": best.get("token_accuracy"),
     }
-    one = {
+    checkpoint = {
         "id": f"ftckpt-{path.name.removeprefix('ftjob-')}-{step}",
         "object": "fine_tuning.job.checkpoint",
         "created_at": int((path / MODEL).stat().st_mtime),
         "fine_tuned_model_checkpoint": f"{name_in(path, record['request'])}:ckpt-step-{step}",
         "fine_tuning_job_id": path.name,
-        "metrics": found,
+        "metrics": values,
         "step_number": step,
     }
-    return [one]
+    return [checkpoint]
 
 
 def seconds(time: str | None) -> int | None:
-    """A moment of a record as seconds since 1970."""
+    """Return an ISO 8601 time of a record in seconds since 1970."""
     return None if time is None else int(datetime.fromisoformat(time).timestamp())
-
-
-def _estimate(record: dict[str, Any]) -> int | None:
-    left, since = (record.get("progress") or {}).get("eta_s"), seconds(record.get("heartbeat"))
-    return None if left is None or since is None else since + int(left)

@@ -1,4 +1,4 @@
-"""The metrics of a job's steps under OpenAI's names: kept, and read on as `metrics.csv` grows."""
+"""The metrics of a job's steps under OpenAI's names: cached, and read incrementally as `metrics.csv` grows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kamerton.monitor.series import Mark, read_on
 
-# The columns of metrics.csv that a client is shown.
+# Columns of metrics.csv and their names in responses.
 _NAMES = {
     "train/loss": "train_loss",
     "train/token_accuracy": "train_mean_token_accuracy",
@@ -28,17 +28,12 @@ class Step(NamedTuple):
 
 
 def steps_of(file: Path) -> tuple[Step, ...]:
-    """The steps that a `metrics.csv` has now, in order; of one that was read before, only what is new is read."""
-    return _known(file).read()
-
-
-@lru_cache(maxsize=64)
-def _known(file: Path) -> _Steps:
-    return _Steps(file)
+    """Return the current steps of a `metrics.csv` in order; only rows added since the last call are read."""
+    return _reader(file).read()
 
 
 class _Steps:
-    """What is known of one file; many threads may ask."""
+    """Incremental reader of one file; thread-safe."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._mark, self._lock = file, Mark(), threading.Lock()
@@ -47,12 +42,15 @@ class _Steps:
 
     def read(self) -> tuple[Step, ...]:
         with self._lock:
-            rows, self._mark, anew = read_on(self._file, self._mark)
-            if anew:
+            rows, self._mark, replaced = read_on(self._file, self._mark)
+            if replaced:
                 self._values = {}
             for number, row in rows:
-                named = {_NAMES[key]: value for key, value in row.items() if key in _NAMES}
-                self._values[number] = {**self._values.get(number, {}), **named}
-            if rows or anew:
-                self._steps = tuple(Step(*one) for one in sorted(self._values.items()))
+                metrics = {_NAMES[key]: value for key, value in row.items() if key in _NAMES}
+                self._values[number] = {**self._values.get(number, {}), **metrics}
+            if rows or replaced:
+                self._steps = tuple(Step(*item) for item in sorted(self._values.items()))
             return self._steps
+
+
+_reader = lru_cache(maxsize=64)(_Steps)  # one per file
