@@ -1,4 +1,4 @@
-"""`kamerton prepare`: the data gate alone. Reads, checks, splits and encodes, then reports; trains nothing."""
+"""`kamerton prepare`: read, check, split and encode the data, and report; trains nothing."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 
 HELP = """\
-kamerton prepare: read, check, split and encode the data as a training would, and report; trains nothing.
+kamerton prepare: read, check, split and encode the data as kamerton train does, and report; trains nothing.
 Usage: kamerton prepare [key=value ...] [--show N]
 
-  kamerton prepare data=csv data.path=raw.csv      every fault of the data, or a report of what would be trained on
+  kamerton prepare data=csv data.path=raw.csv      every fault of the data, or a report of the training data
   kamerton prepare data=csv data.path=raw.csv --show 3
-                                                   also N examples, with what is trained on in colour
+                                                   also N examples, with the trained tokens in colour
 
 The keys are those of kamerton train (data, split and model matter): kamerton train --help
 """
 
 
 def prepare_command(arguments: Sequence[str]) -> int:
-    """Everything between the command line and the data report; returns the exit code."""
+    """Run `kamerton prepare` with these arguments; return the exit code."""
     parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
     parser.add_argument("-h", "--help", action="store_true")
     parser.error = partial(reject_flag, command="prepare")  # type: ignore[method-assign]
     try:
-        own, others = parser.parse_known_args(list(arguments))
+        options, overrides = parser.parse_known_args(list(arguments))
     except UserError as error:
         print_faults(error.faults)
         return 2
-    if own.help:
+    if options.help:
         print(HELP)
         return 0
-    pages: list[Path] = []  # of data that cannot be used
-    code = run_command(others, partial(_prepare, shown=own.show), partial(_preflight, pages=pages))
+    pages: list[Path] = []  # reports of data that cannot be used
+    code = run_command(overrides, partial(_prepare, examples=options.show), partial(_preflight, pages=pages))
     for page in pages:
         for line in _files(page):
             echo(line, err=True)
@@ -61,61 +61,57 @@ def prepare_command(arguments: Sequence[str]) -> int:
 
 
 def _preflight(values: dict[str, Any], sections: Collection[str], *, pages: list[Path]) -> list[Fault]:
-    """Faults of the data, and of the model's name, whose tokenizer encodes them."""
+    """Return the faults of the data, and of the model's name, whose tokenizer encodes them."""
     if not {"data", "split", "model"} & set(sections):
         return []
     from kamerton.run.model import model_faults
 
-    unknown = [] if is_hosted(values) else model_faults(values)
-    return [*unknown, *data_faults(values, partial(_listed, values=values, pages=pages))]
+    faults = [] if is_hosted(values) else model_faults(values)
+    return [*faults, *data_faults(values, partial(_report_refusal, values=values, pages=pages))]
 
 
-def _listed(error: DataError, *, values: dict[str, Any], pages: list[Path]) -> list[Fault]:
-    """The faults of data that cannot be used, as they point to its report, whose path is added to `pages`."""
-    from kamerton.data.report import relisted
+def _report_refusal(error: DataError, *, values: dict[str, Any], pages: list[Path]) -> list[Fault]:
+    """Write the report of data that cannot be used, add its path to `pages`, and return the faults that refer to it.
 
-    written = _write_refusal(error, values)
-    pages.extend(written)
-    return relisted(error.faults, error.folder, written[0].parent) if written else list(error.faults)
-
-
-def _write_refusal(refused: DataError, values: dict[str, Any]) -> list[Path]:
-    """The report of data that cannot be used; none if the folder for it has faults itself."""
-    from kamerton.data.report import write_refusal
+    Nothing is written if the report's folder has faults itself.
+    """
+    from kamerton.data.report import relisted, write_refusal
 
     if any(fault.column in ("name", "paths", "paths.outputs") for fault in check_values(values)):
-        return []
-    return [write_refusal(refused, _folder(values["paths"]["outputs"], values["name"], refused.folder))]
+        return list(error.faults)
+    page = write_refusal(error, _folder(values["paths"]["outputs"], values["name"], error.folder))
+    pages.append(page)
+    return relisted(error.faults, error.folder, page.parent)
 
 
-def _folder(outputs: str, name: str, asked: Path) -> Path:
-    """Where the report of a data set goes: the same files and options have the same place."""
-    return Path(outputs).absolute() / name / f"data-{asked.name[:8]}"
+def _folder(outputs: str, name: str, cache_entry: Path) -> Path:
+    """Return the folder of a data report; it is the same for the same files and options."""
+    return Path(outputs).absolute() / name / f"data-{cache_entry.name[:8]}"
 
 
-def _prepare(request: JobRequest[Config], *, shown: int) -> None:
-    """Prepare, encode for the configured model, write the report beside the run directories, show examples."""
+def _prepare(request: JobRequest[Config], *, examples: int) -> None:
+    """Prepare and encode the data, write the report beside the run directories, and print it with some examples."""
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
     from kamerton.data.summary import show
 
     config = request.options
     if config.model.provider:
-        message = "kamerton prepare encodes data for a model that is here, and this one is hosted"
+        message = "kamerton prepare encodes data for a local model, and this one is hosted"
         fix = "kamerton train … model.dry_run=true checks what would be sent, and what it would cost"
         raise UserError([Fault("hosted.option", message, fix, column="model")])
     console = plain_console()
     inputs = load_inputs(config.data, config.split, config.model)
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
-    for text in show(inputs.encoded["train"], inputs.tokenizer, shown):
+    for text in show(inputs.encoded["train"], inputs.tokenizer, examples):
         console.print(text)
-    _say(console, inputs.prepared.report)
+    _print_summary(console, inputs.prepared.report)
     for line in _files(page):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _say(console: Console, report: dict[str, Any]) -> None:
-    """Counts by stage, how rows were split, what was left out, mended and cut, and the first warning of each code."""
+def _print_summary(console: Console, report: dict[str, Any]) -> None:
+    """Print counts by stage, schema, splits, dropped, repaired and truncated rows, and the warnings."""
     from rich.table import Table
 
     table = Table("stage", "rows", title=f"Data {report['name']}")
@@ -131,6 +127,6 @@ def _say(console: Console, report: dict[str, Any]) -> None:
 
 
 def _files(page: Path) -> list[str]:
-    """Where a person finds the report, every fault, and every row that was dropped or mended."""
+    """Return lines with the paths of the report, of every fault, and of every dropped or repaired row."""
     names = {"report": page.name, "faults": "faults.jsonl", "rejects": "rejects.jsonl"}
     return [f"{what:<10} {page.with_name(name)}" for what, name in names.items()]

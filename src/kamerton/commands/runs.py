@@ -1,12 +1,13 @@
-"""`kamerton runs`: the jobs of a folder of outputs, listed, watched, stopped, paused and resumed.
+"""`kamerton runs`: list, watch, stop, pause and resume the runs of a folder of outputs."""
 
-What a list does not need is imported where it is used: it is there in less time than Hydra takes to import.
-"""
+# Imports that a list does not need are lazy, so that it appears faster than Hydra is imported.
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,15 +18,15 @@ from kamerton.output import echo, print_faults
 from kamerton.shell import command_line
 
 OUTPUTS = "outputs"
-WHERE = "the folder of the runs (outputs)"
+OUTPUTS_HELP = "the folder of the runs (outputs)"
 
 
 def runs_command(arguments: Sequence[str]) -> int:
-    """Everything between the command line and the jobs; returns the exit code."""
+    """Run `kamerton runs` with these arguments; return the exit code."""
     try:
-        asked = _parser().parse_args(list(arguments))
-        action: Callable[[argparse.Namespace], int] = asked.action
-        return action(asked)
+        options = _parser().parse_args(list(arguments))
+        action: Callable[[argparse.Namespace], int] = options.action
+        return action(options)
     except UserError as error:
         print_faults(error.faults)
         return 2
@@ -34,142 +35,127 @@ def runs_command(arguments: Sequence[str]) -> int:
             raise
         echo(f"error: {error.filename}: {error.strerror}", err=True)  # another user's folder, or a full disk
         return 1
-    except SystemExit as exit:  # after help
+    except SystemExit as exit:  # raised by argparse after the help
         return exit.code if isinstance(exit.code, int) else 1
-    except KeyboardInterrupt:  # watching ends; the job goes on
+    except KeyboardInterrupt:  # only watching stops; the job continues
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("kamerton runs", description=__doc__)
-    parser.add_argument("--outputs", type=Path, default=Path(OUTPUTS), help=WHERE)
+    parser.add_argument("--outputs", type=Path, default=Path(OUTPUTS), help=OUTPUTS_HELP)
     parser.set_defaults(action=_list)
-    places = argparse.ArgumentParser(add_help=False)
-    places.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=WHERE)
-    one = argparse.ArgumentParser(add_help=False)
-    one.add_argument("run", help="a run's id, EXPERIMENT/ID, or its directory")
+    outputs = argparse.ArgumentParser(add_help=False)
+    outputs.add_argument("--outputs", type=Path, default=argparse.SUPPRESS, help=OUTPUTS_HELP)
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("run", help="a run's id, EXPERIMENT/ID, or its directory")
     actions = parser.add_subparsers(metavar="ACTION")
 
-    def add(name: str, action: Callable[[argparse.Namespace], int], help: str, *, of_one: bool = True) -> _Parser:
-        found = actions.add_parser(name, parents=[places, *([one] if of_one else [])], help=help, description=help)
-        found.set_defaults(action=action)
-        return found
+    def add(name: str, action: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        parents = [outputs] if name == "list" else [outputs, run]
+        subparser = actions.add_parser(name, parents=parents, help=help, description=help)
+        subparser.set_defaults(action=action)
+        return subparser
 
-    add("list", _list, "every run, the newest first", of_one=False)
-    add("show", _show, "what is known of a run")
-    add("watch", _watch, "follow a run on a live screen, until it ends")
-    for name, action, help in (
-        ("stop", _stop, "save a checkpoint, then cancel the run"),
-        ("pause", _pause, "save a checkpoint, then let the run rest"),
+    add("list", _list, "list every run, newest first")
+    add("show", _show, "show the state and metrics of a run")
+    add("watch", _watch, "follow a run on a live screen until it ends")
+    for name, state, help in (
+        ("stop", "cancelled", "save a checkpoint and cancel the run"),
+        ("pause", "paused", "save a checkpoint and pause the run"),
     ):
-        add(name, action, help).add_argument(
-            "--grace", type=float, default=None, metavar="SECONDS", help="kill it where it takes longer"
+        add(name, partial(_end, state=state), help).add_argument(
+            "--grace", type=float, default=None, metavar="SECONDS", help="kill it if it takes longer"
         )
-    resume = add("resume", _resume, "go on with a run that was paused, stopped or failed, as a job")
-    resume.add_argument("--trust", action="store_true", help="also where its overrides or folder let others' code run")
-    logs = add("logs", _logs, "what a job printed")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
-    for each in (parser, *actions.choices.values()):
-        each.error = _reject  # type: ignore[method-assign]
+    resume = add("resume", _resume, "continue a paused, stopped or failed run as a job")
+    resume.add_argument(
+        "--trust", action="store_true", help="even if its overrides or folder let other people's code run"
+    )
+    logs = add("logs", _logs, "print the output of a job")
+    logs.add_argument("-f", "--follow", action="store_true", help="continue until the job ends")
+
+    def reject(message: str) -> NoReturn:
+        from kamerton.config.flags import reject_flag
+
+        reject_flag(message, "runs")
+
+    for subparser in (parser, *actions.choices.values()):
+        subparser.error = reject  # type: ignore[method-assign]
     return parser
 
 
-_Parser = argparse.ArgumentParser
+def _path(options: argparse.Namespace) -> Path:
+    return find_run(options.outputs.absolute(), options.run)
 
 
-def _reject(message: str) -> NoReturn:
-    from kamerton.config.flags import reject_flag
-
-    reject_flag(message, "runs")
-
-
-def _path(asked: argparse.Namespace) -> Path:
-    return find_run(asked.outputs.absolute(), asked.run)
-
-
-def _list(asked: argparse.Namespace) -> int:
+def _list(options: argparse.Namespace) -> int:
     from kamerton.jobs.screen import jobs_table
 
-    jobs = list_jobs(asked.outputs.absolute())
+    jobs = list_jobs(options.outputs.absolute())
     if jobs:
         plain_console().print(jobs_table(jobs), soft_wrap=True, end="")
     else:
-        echo(f"no runs in {asked.outputs}")
+        echo(f"no runs in {options.outputs}")
     return 0
 
 
-def _show(asked: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace) -> int:
     from kamerton.jobs.screen import job_facts
 
-    plain_console().print(job_facts(read_status(_path(asked))))
+    plain_console().print(job_facts(read_status(_path(options))))
     return 0
 
 
-def _watch(asked: argparse.Namespace) -> int:
+def _watch(options: argparse.Namespace) -> int:
     import asyncio
 
     from kamerton.jobs.screen import watch
 
-    return 0 if _say(asyncio.run(watch(_path(asked)))).state in ("succeeded", "paused", "cancelled") else 1
+    status = asyncio.run(watch(_path(options)))
+    _print_state(status)
+    return 0 if status.state in ("succeeded", "paused", "cancelled") else 1
 
 
-def _stop(asked: argparse.Namespace) -> int:
-    return _end(asked, "cancelled")
-
-
-def _pause(asked: argparse.Namespace) -> int:
-    return _end(asked, "paused")
-
-
-def _end(asked: argparse.Namespace, state: str) -> int:
-    """0 if the run is in the state that was asked for now."""
+def _end(options: argparse.Namespace, state: str) -> int:
+    """Stop or pause a run; return 0 if it is in the requested state afterwards."""
     import asyncio
 
     from kamerton.jobs.control import GRACE_S
     from kamerton.jobs.job import TrainingJob
 
-    job, grace = TrainingJob(_path(asked)), GRACE_S if asked.grace is None else asked.grace
-    found = asyncio.run(job.stop(grace) if state == "cancelled" else job.pause(grace))
-    return 0 if _say(found).state == state else 1
+    job, grace = TrainingJob(_path(options)), GRACE_S if options.grace is None else options.grace
+    status = asyncio.run(job.stop(grace) if state == "cancelled" else job.pause(grace))
+    _print_state(status)
+    return 0 if status.state == state else 1
 
 
-def _resume(asked: argparse.Namespace) -> int:
+def _resume(options: argparse.Namespace) -> int:
     from kamerton.jobs.control import resume
 
-    path = _path(asked)
-    resume(path, trust=asked.trust)
+    path = _path(options)
+    resume(path, trust=options.trust)
     echo(f"queued; {command_line('runs', 'watch', path)}")
     return 0
 
 
-def _say(status: JobStatus) -> JobStatus:
-    """One line about where a run stands."""
+def _print_state(status: JobStatus) -> None:
+    """Print a line with the state of a run."""
     step = f" at step {status.step:,} of {status.steps:,}" if status.step is not None and status.steps else ""
     reason = f": {status.error['message']}" if status.error else ""
     echo(f"{status.path.parent.name}/{status.id} {status.state}{step}{reason}")
-    return status
 
 
-def _logs(asked: argparse.Namespace) -> int:
-    import asyncio
-
-    path = _path(asked)
-    if not (path / LOG).exists():
-        echo(f"{path.name} printed to a terminal: it is no job", err=True)
-        return 1
-    asyncio.run(_print_log(path, follow=asked.follow))
-    return 0
-
-
-async def _print_log(path: Path, *, follow: bool) -> None:
-    import asyncio
-
+def _logs(options: argparse.Namespace) -> int:
     from kamerton.jobs.control import POLL_S
 
+    path = _path(options)
+    if not (path / LOG).exists():
+        echo(f"{path.name} was started in a terminal: it is not a job and has no log", err=True)
+        return 1
     with (path / LOG).open(encoding="utf-8", errors="replace") as file:
         while True:
-            active = follow and read_status(path).is_active  # before reading: nothing is missed
+            active = options.follow and read_status(path).is_active  # before reading, so that nothing is missed
             echo(file.read(), end="")
             if not active:
-                return
-            await asyncio.sleep(POLL_S)
+                return 0
+            time.sleep(POLL_S)
