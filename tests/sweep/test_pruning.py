@@ -22,12 +22,8 @@ from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
 from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
-<<<<<<< HEAD
 from kamerton.sweep.trial import train_piece
-from kamerton.train.pruning import Pruning
-=======
 from kamerton.train.callbacks.pruning import Pruning
->>>>>>> 25b34cb (Make train/callbacks a package, and word train/ plainly)
 
 NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
 

@@ -57,12 +57,7 @@ async def end_run(path: Path, state: Literal["cancelled", "paused"], grace_s: fl
             (path / CANCEL).unlink(missing_ok=True)
         _signal(process, signal.SIGTERM)
         if not await _wait_until_idle(path, grace_s):
-            worker, training = lock_owner(path / WORKER), lock_owner(path / LOCK)
-            if worker is not None and worker.pid is not None:  # with all its children
-                with suppress(ProcessLookupError):  # it has just ended
-                    os.killpg(worker.pid, signal.SIGKILL)
-            elif training is not None:
-                _signal(training, signal.SIGKILL)
+            _kill(path)
             await _wait_until_idle(path, GRACE_S)
     among = (*ACTIVE, "paused") if state == "cancelled" else ACTIVE
     if at_work_elsewhere(record_of(path)):
@@ -76,6 +71,16 @@ def _signal(process: LockOwner, number: signal.Signals) -> None:
     if process.pid is not None:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(process.pid, number)
+
+
+def _kill(path: Path) -> None:
+    """Kill the worker with all its children, or the training process if there is no worker."""
+    worker = lock_owner(path / WORKER)
+    if worker is not None and worker.pid is not None:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(worker.pid, signal.SIGKILL)
+    elif (training := lock_owner(path / LOCK)) is not None:
+        _signal(training, signal.SIGKILL)
 
 
 async def _wait_until_idle(path: Path, seconds: float) -> bool:

@@ -96,9 +96,14 @@ async def watch(path: Path) -> JobStatus:
         while True:
             if console.is_terminal:
                 live.update(live_screen(path, status), refresh=True)
-            elif (line := _line(status)) != printed:
-                printed = line
-                echo(line)
+            else:
+                loss = f", loss {_number(status, 'train', 'loss')}" if status.metrics.get("train") else ""
+                ending = _ending(status) if status.is_finished else ""
+                line = f"{status.state}: step {status.step or 0:,} of {status.steps or 0:,}{loss}"
+                line += f"; {ending}" if ending else ""
+                if line != printed:
+                    printed = line
+                    echo(line)
             if not status.is_active:
                 return status
             await asyncio.sleep(REFRESH_S)
@@ -115,12 +120,6 @@ def live_screen(path: Path, job: JobStatus) -> Group:
     bar = Table.grid(expand=True)  # the bar alone does not end its line
     bar.add_row(ProgressBar(total=1.0, completed=job.progress))
     return Group(job_facts(job), bar, table)
-
-
-def _line(job: JobStatus) -> str:
-    loss = f", loss {_number(job, 'train', 'loss')}" if job.metrics.get("train") else ""
-    ending = _ending(job) if job.is_finished else ""
-    return f"{job.state}: step {job.step or 0:,} of {job.steps or 0:,}{loss}{f'; {ending}' if ending else ''}"
 
 
 def _reason(job: JobStatus) -> str:

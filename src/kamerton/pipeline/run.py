@@ -20,8 +20,8 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.terminal import say_ending, say_result
 from kamerton.pipeline.wandb import wandb_run
 from kamerton.run.model import to_train
-from kamerton.train.fit import fit_model
 from kamerton.train.callbacks.pruning import Pruning
+from kamerton.train.fit import fit_model
 
 
 def train(

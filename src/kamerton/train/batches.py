@@ -227,9 +227,9 @@ class FineTuneData(pl.LightningDataModule):
         micros = (*own, *[filler] * (passes - len(own)))
         layouts = tuple(layout(self.train, micro, packing=self._packing, pad=self._pad) for micro in micros)
         weights = []
-        for index, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
+        for number, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
             by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
-            weights.append(by_example[rows.sequence] * (index < len(own)))
+            weights.append(by_example[rows.sequence] * (number < len(own)))
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(weights),
