@@ -175,7 +175,7 @@ def test_a_lost_run_in_a_folder_that_cannot_be_written_is_shown_as_failed(
 ) -> None:
     """Such as a colleague's outputs, or a read-only mount."""
     path = put(tmp_path / "theirs" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
-    monkeypatch.setattr("kamerton.jobs.store.hold", refused)
+    monkeypatch.setattr("kamerton.jobs.store.acquire", refused)
     assert read_status(path).state == "failed"
     assert json.loads((path / "run.json").read_text())["state"] == "running"
 
