@@ -205,7 +205,7 @@ def test_any_input_ends_in_faults_or_a_result(kind: str) -> None:
     fuzz(kind)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_five_thousand_malformed_inputs() -> None:
     assert sum(fuzz(kind, times=11, whole=WHOLE) for kind in INPUTS) >= 5000
 

@@ -95,7 +95,7 @@ def server(workshop: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(600)
 
 
 @pytest.mark.slow

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 
 from kamerton.cli import main
-
-SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "base=false"]
+from support.runs import LEAN
 
 
 def run(animals: Path, name: str, *overrides: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[float]]:
     """`run.json`, the events and the loss of every step."""
     outputs = animals.parent / "outputs"
     options = [f"data.path={animals}", f"paths.outputs={outputs}", f"run_id={name}", "trainer.max_steps=4"]
-    assert main(["train", *SMALL, *options, *overrides]) == 0
+    assert main(["train", *LEAN, *options, *overrides]) == 0
     folder = outputs / "jsonl" / name
     events = folder / "events.jsonl"
     lines = events.read_text().splitlines() if events.exists() else []

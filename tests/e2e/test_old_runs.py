@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from kamerton.cli import main
 from kamerton.config.targets import check_targets
+from support.runs import record
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_0_1"
 CONFIGS = sorted(OLD.glob("outputs/**/config.yaml"))
@@ -29,10 +29,6 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(1)
     yield folder
     torch.set_num_threads(threads)
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
 
 
 def typed(run: Path) -> list[str]:

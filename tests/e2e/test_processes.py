@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,8 @@ import torch
 
 from kamerton.cli import main
 from support.ports import free_port
+from support.rows import animals
+from support.runs import TINY, record, weights
 
 STOP = """
 import os, signal
@@ -63,12 +64,7 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, code for the runs, and the runs of all tests below `jsonl`."""
     path = tmp_path_factory.mktemp("processes")
-    rows = [
-        {"prompt": f"the {word} number {number}", "completion": label}
-        for number in range(60)
-        for word, label in (("cat", "yes"), ("dog", "no"))
-    ]
-    (path / "animals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    animals(path / "animals.jsonl")
     (path / "stopping.py").write_text(STOP)
     (path / "zero_cpu.py").write_text(ZERO)
     return path
@@ -77,10 +73,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def options(folder: Path) -> list[str]:
     """What all of them are asked."""
-    options = ["model=tiny", "data=jsonl", f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
-    options += ["batch.size=8", "logger=csv", "base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
+    options = [*TINY, f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
+    options += ["base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
     options += ["scheduler.warmup_steps=10"]  # the first steps of AdamW at the full rate would magnify the rounding
-    options += ["callbacks.progress_bar=null", "callbacks.model_summary=null", "eval.strategy=steps", "eval.every=3"]
+    options += ["callbacks.model_summary=null", "eval.strategy=steps", "eval.every=3"]
     return [*options, "allow_targets=[stopping.,zero_cpu.]"]
 
 
@@ -139,14 +135,6 @@ def finished(process: subprocess.Popen[str], code: int = 0) -> str:
 
 def torchrun(*options: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "torch.distributed.run", *options)
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
-
-
-def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
 
 
 def steps(run: Path) -> list[tuple[float, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,9 @@ from kamerton.jobs.control import end_run
 from kamerton.jobs.store import read_status
 from kamerton.run.directory import read_events
 from support.imitation import Imitation, failing
+from support.runs import record
 
 Hosted = Callable[..., Any]
-
-
-def record(path: Path) -> dict[str, Any]:
-    return dict(json.loads((path / "run.json").read_text()))
 
 
 @pytest.fixture

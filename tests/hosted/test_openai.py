@@ -16,13 +16,10 @@ from kamerton.hosted import openai as page
 from kamerton.monitor.series import read_rows
 from kamerton.score.table import read_scores
 from support.imitation import Imitation, failing
+from support.runs import record
 
 KEY = "sk-abcdefghijklmnop"
 Hosted = Callable[..., Any]
-
-
-def record(path: Path) -> dict[str, Any]:
-    return dict(json.loads((path / "run.json").read_text()))
 
 
 def events(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from kamerton.cli import main
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import command
-from support.jobs import record
+from support.runs import record
 
 TRAIN = ["model=tiny", "data=jsonl", "base=false", "baselines=false", "model.export=null", "logger=csv", "threads=1"]
 

@@ -18,8 +18,9 @@ from kamerton.cli import main
 from kamerton.errors import UserError
 from kamerton.locks import last_owner
 from kamerton.run.opening import LOCK
-from support.jobs import SMALL, at_step, record, weights
+from support.jobs import SMALL, at_step
 from support.ports import free_port
+from support.runs import record, weights
 
 START = """
 import asyncio, sys

@@ -20,9 +20,10 @@ from torchmetrics.text import CharErrorRate
 
 from kamerton.cli import main
 from kamerton.score.metrics import compute
+from support.runs import LEAN, record
 
 Train = Callable[..., Path]
-SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "cv.folds=3"]
+FOLDED = (*LEAN, "cv.folds=3")
 SHORT = ["trainer.max_steps=2", "cv.stratify=label"]
 
 
@@ -32,15 +33,11 @@ def train(animals: Path, tmp_path: Path) -> Train:
 
     def run(*overrides: str, code: int = 0) -> Path:
         outputs = tmp_path / "outputs"
-        assert main(["train", *SMALL, f"data.path={animals}", f"paths.outputs={outputs}", *overrides]) == code
+        assert main(["train", *FOLDED, f"data.path={animals}", f"paths.outputs={outputs}", *overrides]) == code
         made = sorted(outputs.glob("jsonl/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
         return made[-1].parent if made else outputs
 
     return run
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
 
 
 def out_of_fold(run: Path) -> list[dict[str, Any]]:
@@ -50,7 +47,7 @@ def out_of_fold(run: Path) -> list[dict[str, Any]]:
 def test_every_example_is_scored_once_by_a_fold_that_is_an_ordinary_run(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(*SHORT)
+    run = train(*SHORT, "base=true", "baselines=true", "model.export=adapter")
     said = capsys.readouterr().out
     for part in ("3-fold cross-validation of 120 examples; held out in turn: 40, 40, 40", "fold 2", "TF-IDF, linear"):
         assert part in said
@@ -162,8 +159,8 @@ def test_other_data_are_refused_midway(
 
 @pytest.mark.slow
 def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path, tmp_path: Path) -> None:
-    one = train(*SHORT, "base=false", "cv.folds=2", "run_id=one")
-    options = [*SMALL, *SHORT, "base=false", "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]
+    one = train(*SHORT, "cv.folds=2", "run_id=one")
+    options = [*FOLDED, *SHORT, "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]
     command = [sys.executable, "-m", "kamerton", "train", *options, f"data.path={animals}"]
     done = subprocess.run(
         [*command, f"paths.outputs={tmp_path}/outputs"], capture_output=True, text=True, timeout=900, check=False

@@ -25,8 +25,7 @@ from kamerton.run.distributed import RUN_DIR
 from kamerton.train import steps
 from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest
-
-TINY = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "batch.size=8"]
+from support.runs import TINY
 
 
 class EnoughError(Exception):

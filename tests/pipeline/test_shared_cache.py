@@ -21,10 +21,10 @@ from kamerton.model.tiny import tiny_model
 from kamerton.pipeline.run import train
 from kamerton.pipeline.session import RunResult
 from kamerton.pipeline.shared_cache import SharedCache, sharing_weights
+from support.runs import TINY
 
 Configure = Callable[..., Config]
-SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=3"]
-SMALL += ["baselines=false"]
+SMALL = (*TINY, "trainer.max_steps=3", "baselines=false")
 POINTS = {
     "lora": ["adapter.dropout=0.1"],
     "full": ["adapter=full", "optimizer.lr=0.01"],

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from support.workers import await_that, ended, notes, worker
+from support.workers import QUICK, await_that, ended, notes, worker
 
 pytestmark = pytest.mark.slow
 
@@ -43,12 +43,12 @@ def pause(process: subprocess.Popen[str], folder: Path) -> None:
 
 def test_a_killed_trial_is_found_dead_and_runs_again_in_its_own_directory(tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
-    with worker(tmp_path, *ASKED) as first:
+    with worker(tmp_path, *ASKED, *QUICK) as first:
         await_that(lambda: reported(tmp_path))
         first.kill()
         first.wait()
     (tmp_path / "gate").unlink()
-    with worker(tmp_path, *ASKED) as second:
+    with worker(tmp_path, *ASKED, *QUICK) as second:
         output = ended(second)
     dead, *others = trials(tmp_path)
     assert (dead.state, dead.user_attrs["outcome"]) == (TrialState.FAIL, "killed")
@@ -84,7 +84,7 @@ def test_an_interrupted_trial_is_told_at_once_and_goes_on_first(tmp_path: Path, 
 
 def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
-    with worker(tmp_path, *ASKED) as paused, worker(tmp_path, *ASKED) as other:
+    with worker(tmp_path, *ASKED, *QUICK) as paused, worker(tmp_path, *ASKED, *QUICK) as other:
         await_that(lambda: begun(tmp_path, 0) and begun(tmp_path, 1))
         is_first = notes(tmp_path / "sweep/trials/0")[0]["pid"] == paused.pid
         number = 0 if is_first else 1

@@ -20,6 +20,7 @@ import yaml
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 
+from hydra_plugins.kamerton import _sweep
 from hydra_plugins.kamerton._results import finished
 from hydra_plugins.kamerton._space import SweepError
 from hydra_plugins.kamerton._storage import has_password, masked
@@ -420,8 +421,9 @@ def test_a_result_that_is_no_number_is_a_failed_trial(sweep: Run) -> None:
     assert "the job returned 1 values, but hydra.sweeper.direction has 2" in trials(end)[0].user_attrs["error"]
 
 
-def test_the_time_of_a_worker_can_be_bounded(sweep: Run) -> None:
-    end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=2")
+def test_the_time_of_a_worker_can_be_bounded(sweep: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sweep, "time", SimpleNamespace(monotonic=lambda: 0.0))  # the first trial begins in time
+    end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=1")
     assert end.outcomes["complete"] >= 1
 
 

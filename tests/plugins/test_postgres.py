@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from support import postgres
-from support.workers import await_that, ended, notes, worker
+from support.workers import QUICK, await_that, ended, notes, worker
 
 TOTAL = 12
 
@@ -42,7 +42,7 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
 
     with ExitStack() as stack:
         crew = [
-            stack.enter_context(worker(tmp_path, *asked, storage, STUDY=url))
+            stack.enter_context(worker(tmp_path, *QUICK, *asked, storage, STUDY=url))
             for storage in (named, named, typed, named)
         ]
         running = await_that(lambda: begun() if len(begun()) == len(crew) else None)

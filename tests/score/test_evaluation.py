@@ -19,8 +19,8 @@ from kamerton.score.columns import labels_of
 from kamerton.score.normalizations import answers_by_normalization
 from kamerton.score.table import read_scores
 from support.endpoint import Endpoint, completion
-
-SMALL = ["model=tiny", "batch.size=8", "logger=csv", "callbacks.progress_bar=null", "trainer.max_steps=4"]
+from support.rows import animals
+from support.runs import TINY
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -36,12 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def labelled(folder: Path, own_cache: Path) -> Path:
     """A run on two labels that a letter of the prompt decides."""
-    rows = [
-        {"prompt": f"the {word} number {number}", "completion": label}
-        for number in range(60)
-        for word, label in (("cat", "yes"), ("dog", "no"))
-    ]
-    data = write(folder / "animals.jsonl", rows)
+    data = animals(folder / "animals.jsonl")
     return _run("labelled", folder, [f"data.path={data}", "optimizer.lr=0.01"])
 
 
@@ -55,7 +50,7 @@ def free(folder: Path, own_cache: Path) -> Path:
 
 
 def _run(name: str, folder: Path, overrides: list[str]) -> Path:
-    command = ["train", *SMALL, "data=jsonl", f"name={name}", f"run_id={name}", f"paths.outputs={folder}"]
+    command = ["train", *TINY, "trainer.max_steps=4", f"name={name}", f"run_id={name}", f"paths.outputs={folder}"]
     assert main([*command, *overrides]) == 0
     return folder / name / name
 

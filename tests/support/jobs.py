@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
-from typing import Any
-
-import torch
 
 from kamerton import TrainingJob
 
@@ -21,14 +16,3 @@ async def at_step(job: TrainingJob, step: int) -> None:
         while job.status.is_active and not (rows.exists() and len(rows.read_text().splitlines()) > step):
             await asyncio.sleep(0.02)
     assert job.status.state == "running", (job.status, (job.path / "log.txt").read_text())
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """The last weights of a run."""
-    found: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    return found
-
-
-def record(run: Path) -> dict[str, Any]:
-    """`run.json`."""
-    return dict(json.loads((run / "run.json").read_text()))

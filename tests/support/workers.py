@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 APP = Path(__file__).parents[1] / "plugins" / "app.py"
-QUICK = ("hydra.sweeper.heartbeat_interval=1", "hydra.sweeper.grace_period=10")  # alive, but starved, is not dead
+# For a worker that is to be found dead. Elsewhere the usual minutes: who is alive, but starved, is not dead.
+QUICK = ("hydra.sweeper.heartbeat_interval=1", "hydra.sweeper.grace_period=10")
 _LIMIT = 600.0
 
 
 @contextmanager
 def worker(folder: Path, *overrides: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The small application sweeping in `folder`; it is killed at the end of the block, if it still runs."""
-    command = [sys.executable, str(APP), "-m", "hydra/sweeper=optuna", *QUICK, *overrides]
+    command = [sys.executable, str(APP), "-m", "hydra/sweeper=optuna", *overrides]
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -10,9 +10,10 @@ import pytest
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
+from support.runs import LEAN
 
 Configure = Callable[..., Config]
-SMALL = ("model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "eval.every=0.25", "trainer.max_epochs=1")
+SMALL = (*LEAN, "eval.every=0.25", "trainer.max_epochs=1")
 
 
 @pytest.fixture

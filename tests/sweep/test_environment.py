@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
+from support.runs import LEAN
 
 SECRET = "s3cr3t-va1ue"
-SMALL = ("model=tiny", "data=jsonl", "trainer.max_steps=2", "scheduler.warmup_steps=1", "base=false", "logger=csv")
+SMALL = (*LEAN, "trainer.max_steps=2", "scheduler.warmup_steps=1")
 
 
 def test_no_file_of_a_sweep_holds_a_value_from_the_environment(

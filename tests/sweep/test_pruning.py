@@ -24,6 +24,7 @@ from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
 from kamerton.sweep.trial import train_piece
 from kamerton.train.callbacks.pruning import Pruning
+from support.runs import record
 
 NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
 
@@ -51,10 +52,6 @@ def part(tmp_path: Path):
         return TrialRun(tmp_path / "trials", Pruning(trial, "val/loss")), trial
 
     return made
-
-
-def record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
 
 
 def reports(trial: optuna.Trial) -> dict[int, float]:

@@ -22,10 +22,11 @@ from kamerton.cli import main
 from kamerton.errors import Fault, RunFailed
 from kamerton.locks import acquire, lock_owner
 from kamerton.sweep.report import write_sweep_report
+from support.runs import LEAN, record
 
 Sweep = Callable[..., Path]
 Module = Callable[[str, str], None]
-SMALL = ["sweep=default", "model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "baselines=false", "base=false"]
+SMALL = ["sweep=default", *LEAN]
 STUDY = ["hydra.sweeper.study_name=s", "hydra.sweeper.n_trials=2"]
 LR = "optimizer.lr=tag(log, interval(1e-4, 1e-2))"
 FIRST_GOOD = "hydra.sweeper.enqueue=[{optimizer.lr: 0.01}, {optimizer.lr: 0.0001}]"
@@ -46,10 +47,6 @@ def sweep(words: list[str], tmp_path: Path) -> Sweep:
         return tmp_path / "o" / "jsonl" / "s"
 
     return run
-
-
-def record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
 
 
 def trials(sweep: Path) -> list[dict[str, str]]:
@@ -84,7 +81,7 @@ def rerun(sweep: Path, number: int) -> dict[str, Any]:
 def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = sweep(LR, "hydra.sweeper.n_trials=3", "base=true")
+    found = sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter")
     records = [record(found / "trials" / str(number)) for number in range(3)]
     losses = [one["metrics"]["best"]["loss"] for one in records]
     winner = losses.index(min(losses))
@@ -103,11 +100,11 @@ def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
     assert "Test split" in capsys.readouterr().out
 
     before = files(found / "trials")
-    assert sweep(LR, "hydra.sweeper.n_trials=3", "base=true") == found
+    assert sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter") == found
     assert files(found / "trials") == before
     assert "Test split" not in capsys.readouterr().out
 
-    sweep(LR, "hydra.sweeper.n_trials=4", "base=true")
+    sweep(LR, "hydra.sweeper.n_trials=4", "base=true", "model.export=adapter")
     assert sorted(path.name for path in (found / "trials").iterdir()) == ["0", "1", "2", "3"]
     again = files(found / "trials")
     assert {path: again[path] for path in before if f"/trials/{winner}/" not in path} == {

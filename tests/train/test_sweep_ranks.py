@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from kamerton.cli import main
+from support.runs import LEAN
 
-SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "base=false", "baselines=false", "model.export=null"]
-QUIET = ["logger=null", "callbacks.progress_bar=null", "callbacks.model_summary=null"]
-QUIET += ["trainer.max_steps=2", "trainer.accelerator=cpu"]
+SMALL = (*LEAN, "logger=null", "trainer.max_steps=2", "trainer.accelerator=cpu")
 
 
 Run = Callable[..., list[dict[str, Any]]]
@@ -29,7 +28,7 @@ def run(animals: Path, tmp_path: Path) -> Run:
     """Runs the command; returns the records of all runs that it made."""
 
     def records(name: str, *arguments: str) -> list[dict[str, Any]]:
-        asked = ["train", *arguments, *SMALL, *QUIET, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
+        asked = ["train", *arguments, *SMALL, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
         done = subprocess.run(
             [sys.executable, "-m", "kamerton", *asked],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -49,7 +48,7 @@ def here(animals: Path, tmp_path: Path) -> Here:
     """The same point in this process alone; returns its record."""
 
     def record(override: str) -> dict[str, Any]:
-        assert main(["train", override, *SMALL, *QUIET, f"data.path={animals}", f"paths.outputs={tmp_path}/here"]) == 0
+        assert main(["train", override, *SMALL, f"data.path={animals}", f"paths.outputs={tmp_path}/here"]) == 0
         (path,) = (tmp_path / "here").rglob("run.json")
         return json.loads(path.read_text())
 
