@@ -27,6 +27,7 @@ def test_a_sweep_ends_with_a_table_of_its_points(
     assert (tmp_path / "o" / "jsonl" / records[0]["run_id"] / "metrics.csv").exists()  # whatever the loggers are
 
 
+@pytest.mark.slow
 def test_points_in_processes_of_their_own_end_in_the_same_table(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

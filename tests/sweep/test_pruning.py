@@ -138,10 +138,10 @@ def test_a_finished_trial_is_scored_when_it_is_opened_again(configure: Any, part
     config = configure("run_id=0", "base=false", "baselines=false")
     given.train(config)
     trained = record(given.home / "0")["progress"]
-    run = given.score(configure("run_id=0"))
+    run = given.score(configure("run_id=0", "base=true", "baselines=true"))
     assert {"test", "base", "best"} <= run.metrics.keys()
     assert (run.path / "report.html").exists()
     assert record(run.path)["progress"] == trained
     with pytest.raises(UserError) as caught:  # by a worker that looked before the first one was done
-        given.score(configure("run_id=0"))
+        given.score(configure("run_id=0", "base=true", "baselines=true"))
     assert [fault.code for fault in caught.value.faults] == ["run.finished"]
