@@ -14,15 +14,15 @@ import numpy as np
 import optuna
 import pytest
 import pytorch_lightning as pl
-from kamerton.sweep.final import score_piece
-from kamerton.sweep.pieces import Piece
 from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
 
 from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
 from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
+from kamerton.sweep.final_test import score_piece
 from kamerton.sweep.trial import train_piece
+from kamerton.sweep.trial_runs import Piece
 from kamerton.train.callbacks.pruning import Pruning
 from support.runs import record
 
