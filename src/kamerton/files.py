@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -57,6 +57,12 @@ def at_once(path: str, flags: int) -> int:
 def own_file(path: str, flags: int) -> int:
     """For `open(…, opener=own_file)`: also follows no link, which a folder from elsewhere may hold to any file."""
     return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def leads_out(text: str) -> bool:
+    """Whether a text, taken as a path, leads out of the folder that it is relative to."""
+    path = PurePath(text)
+    return path.is_absolute() or text.startswith("~") or ".." in path.parts
 
 
 def load_yaml(text: str) -> Any:

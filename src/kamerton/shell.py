@@ -1,4 +1,4 @@
-"""Commands that are printed to be pasted: quoted for a shell, secrets masked, right in any folder."""
+"""Commands and settings that are printed to be pasted: quoted for a shell, secrets masked, right in any folder."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | P
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] != "paths.outputs"]
     folder = f"paths.outputs={place(str(Path(outputs).absolute()))}"
     return command_line("train", *search, *kept, folder, *more)
+
+
+def setting(key: str, value: str | int | float | bool) -> str:
+    """`key=value` as it is typed in a shell, quoted if necessary: Hydra reads the value back with its type."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from hydra_plugins.kamerton._overrides import override
+
+    if not isinstance(value, str):
+        return shlex.quote(override(key, value))
+    typed = f"{key}={value}"
+    try:
+        is_read = OverridesParser.create().parse_override(typed).value() == value
+    except HydraException:
+        is_read = False
+    if not is_read or " " in value or value.strip() != value:
+        escaped = re.sub(r'(\\+)?("|$)', lambda end: (end[1] or "") * 2 + ('\\"' if end[2] else ""), value)
+        typed = f'{key}="{escaped}"'
+    return shlex.quote(typed)
 
 
 def place(path: str) -> str:

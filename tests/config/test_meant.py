@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from kamerton.config.check import leaves
 from kamerton.config.compose import compose_values, config_loader
 from kamerton.config.faults import check_overrides
-from kamerton.config.meant import _KEYS, pasteable
+from kamerton.config.meant import _KEYS
 from kamerton.config.targets import check_targets
+from kamerton.shell import setting
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_folder_of_a_model_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @given(st.one_of(st.text(st.characters(codec="utf-8", exclude_categories=["C"])), st.integers(), st.booleans()))
 def test_what_is_pasted_into_a_shell_is_the_value(value: object) -> None:
-    (word,) = shlex.split(pasteable("data.path", value))
+    (word,) = shlex.split(setting("data.path", value))
     read = OverridesParser.create().parse_override(word).value()
     read = getattr(read, "text", read)
     assert read == value

@@ -17,8 +17,8 @@ from kamerton.config.check import section
 from kamerton.config.compose import compose_values
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.read.commands import setting
 from kamerton.errors import Fault, UserError
+from kamerton.shell import setting
 from support.rows import pairs, question
 
 KEY = r"(?:data|split)(?:\.[\w-]+)*="

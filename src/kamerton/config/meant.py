@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from hydra_plugins.kamerton._overrides import override
 from kamerton.config.hosted import hosted_name
 from kamerton.data.options import FORMATS
+from kamerton.shell import setting
 from kamerton.words import did_you_mean
 
 # The arguments of transformers' Trainer, TRL, LLaMA-Factory and OpenAI's API.
@@ -56,7 +52,7 @@ def nearest_key(word: str, known: Iterable[str], value: Any = None, *, top: bool
     meant = _MEANT.get(word.lower())
     section, _, last = (meant or "").rpartition(".")
     if meant and top and (section.partition(".")[0] or last) in options:
-        return f"write {pasteable(meant, value)}" if _is_plain(value) else f"did you mean {meant!r}?"
+        return f"write {setting(meant, value)}" if isinstance(value, str | int | float) else f"did you mean {meant!r}?"
     if meant and not top and last in options:
         return f"did you mean {last!r}?"
     return did_you_mean(word, options)
@@ -65,24 +61,10 @@ def nearest_key(word: str, known: Iterable[str], value: Any = None, *, top: bool
 def option_meant(group: str, word: str, options: Iterable[str]) -> str:
     """A fix for `group=word` where the group has no such option: a model's name or folder, a data file, or a slip."""
     if group == "model" and (hosted := hosted_name(word)) is not None:
-        return f"write model=openai {pasteable('model.name', hosted)}"
+        return f"write model=openai {setting('model.name', hosted)}"
     if group == "model" and ("/" in word or Path(word).is_dir()):
-        return f"write model=hub {pasteable('model.name', word)}"
+        return f"write model=hub {setting('model.name', word)}"
     if group == "data" and ("/" in word or Path(word).suffix):
         ending = Path(word).suffix.lstrip(".").lower()
-        return f"write data={ending if ending in FORMATS else 'jsonl'} {pasteable('data.path', word)}"
+        return f"write data={ending if ending in FORMATS else 'jsonl'} {setting('data.path', word)}"
     return did_you_mean(word, options)
-
-
-def pasteable(key: str, value: Any) -> str:
-    """`key=value` for a shell; Hydra reads the value back with its type."""
-    plain = f"{key}={value}"
-    try:
-        read = OverridesParser.create().parse_override(plain).value()
-    except HydraException:
-        read = None
-    return shlex.quote(plain if read == value and type(read) is type(value) else override(key, value))
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)

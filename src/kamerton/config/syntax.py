@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from kamerton.config.origin import COMMAND_LINE
 from kamerton.errors import Fault
+from kamerton.shell import setting
 from kamerton.words import did_you_mean
 
 _KEY = re.compile(r"(\+\+|\+|~)?[\w./@:$-]+")
@@ -53,19 +51,5 @@ def _fix(text: str) -> str:
     if value[:1] in ("'", '"'):
         return f"end the text with the {value[0]} that it begins with"
     if "," in value:
-        return f"write {key}=a,b for several values, or {_quoted(key, value)} for one text"
-    return f"write {_quoted(key, value)}"
-
-
-def _quoted(key: str, value: str) -> str:
-    """The value as one text, as a shell takes it."""
-    quotes = (Quote.double, Quote.single)
-    texts = [f"{key}={QuotedString(value, quote).with_quotes()}" for quote in quotes]
-    return min((shlex.quote(text) for text in texts if _reads(text, value)), key=len, default=f"{key}=TEXT")
-
-
-def _reads(text: str, value: str) -> bool:
-    try:
-        return bool(OverridesParser.create().parse_override(text).value() == value)
-    except HydraException:
-        return False
+        return f"write {key}=a,b for several values, or {setting(key, value)} for one text"
+    return f"write {setting(key, value)}"

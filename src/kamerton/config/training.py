@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from kamerton.config.derived import watches
@@ -11,6 +10,7 @@ from kamerton.config.hosted import check_hosted
 from kamerton.config.schema import mapping_at
 from kamerton.direction import mode_of
 from kamerton.errors import Fault
+from kamerton.files import leads_out
 from kamerton.words import did_you_mean
 
 
@@ -141,8 +141,7 @@ def _best_file(node: Mapping[str, Any]) -> Iterator[Fault]:
         yield _fault(message, fix, f"{place}.save_top_k")
     if not isinstance(filename, str):
         return
-    path = PurePath(filename)
-    if path.is_absolute() or ".." in path.parts:
+    if leads_out(filename):
         message = f"{place}.filename is {filename!r}, which leads out of the run's checkpoints"
         yield _fault(message, f"set {place}.filename=best", f"{place}.filename")
     elif filename in ("last", "previous"):

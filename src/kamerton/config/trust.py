@@ -21,7 +21,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Any
 
 from kamerton.config.foreign import Path, leaves
@@ -29,6 +28,7 @@ from kamerton.config.judged import Judged, refused, value_at
 from kamerton.config.trust_hydra import check_hydra
 from kamerton.endpoint import KEY, is_documented
 from kamerton.errors import Fault
+from kamerton.files import leads_out
 
 Allowed = Callable[[Any], bool]
 
@@ -120,14 +120,8 @@ def _addresses(judged: Judged) -> Iterator[Fault]:
             is_note = path[0] == "logger" and path[-1] in ("notes", "tags")
             if not isinstance(value, str) or is_note or judged.is_typed(path):
                 continue
-            if "://" in value or (path in written and _leads_out(value)):
+            if "://" in value or (path in written and leads_out(value)):
                 yield refused(".".join(path), judged.shown(path), "files would be written to or read from there")
-
-
-def _leads_out(text: str) -> bool:
-    """Whether a text would, as a path, lead out of the folder that it is taken from."""
-    path = PurePath(text)
-    return path.is_absolute() or text.startswith("~") or ".." in path.parts
 
 
 def _environment(judged: Judged) -> Iterator[Fault]:

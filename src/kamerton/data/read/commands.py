@@ -7,21 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-
-def setting(key: str, value: str) -> str:
-    """`key=value` as it is typed: quoted for Hydra if it would read another value, and for the shell."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    typed = f"{key}={value}"
-    try:
-        plain = OverridesParser.create().parse_override(typed).value() == value and value.strip() == value
-    except HydraException:
-        plain = False
-    if not plain or " " in value:
-        escaped = re.sub(r'(\\+)?("|$)', lambda found: (found[1] or "") * 2 + ('\\"' if found[2] else ""), value)
-        typed = f'{key}="{escaped}"'
-    return shlex.quote(typed)
+from kamerton.shell import setting
 
 
 def python(code: str) -> str:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
 
-from kamerton.data.read.commands import setting
+from kamerton.shell import setting
 
 CANDIDATES = (
     *("cp1252", "cp1250", "iso-8859-2", "cp1251", "koi8-r", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256"),

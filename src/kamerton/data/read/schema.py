@@ -14,10 +14,10 @@ from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.chat import chat_fields
-from kamerton.data.read.commands import setting
 from kamerton.data.read.kinds import may_be
 from kamerton.data.read.text import Action, checked
 from kamerton.errors import Fault
+from kamerton.shell import setting
 
 PROMPT_NAMES = ("prompt", "question", "query", "instruction", "input", "text", "sentence")
 COMPLETION_NAMES = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")

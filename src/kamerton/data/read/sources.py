@@ -13,10 +13,11 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
-from kamerton.data.read.commands import name_as, parquet_of, renamed, setting
+from kamerton.data.read.commands import name_as, parquet_of, renamed
 from kamerton.data.read.sniff import HEAD, foreign
 from kamerton.data.read.trec import is_trec
 from kamerton.errors import Fault
+from kamerton.shell import setting
 
 ENDINGS = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
