@@ -47,6 +47,7 @@ test-slow: setup
 stress: setup
 	$(PYTEST) -m stress
 	$(BIN)/python scripts/chaos.py --kills 200
+	$(BIN)/python scripts/bench/server.py fuzz --raw 5000
 
 coverage: setup
 	$(PYTEST) -m "$(FAST)" --cov --cov-report=term:skip-covered

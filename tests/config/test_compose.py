@@ -82,7 +82,7 @@ def test_bad_syntax_is_a_fault_not_a_traceback() -> None:
 
 
 @given(st.lists(st.text(alphabet="ab.=[]{},+~/:'\"$ \\é1-", max_size=12), max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_is_typed_ends_in_a_fault_or_a_valid_configuration(overrides: list[str]) -> None:
     faults = check_overrides(overrides)
     if not faults:

@@ -14,6 +14,7 @@ import pytest
 
 from kamerton.cli import main
 from kamerton.decide.compare.comparison import Comparison, read
+from support.runs import LEAN
 
 ROWS = 400
 LIMITS = ["gate.max_drop.accuracy=0.02", "gate.slices.animal.max_drop.accuracy=0.02"]
@@ -40,15 +41,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     for name, part in splits.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     data = [f"data.{name}={folder}/{name}.jsonl" for name in splits]
-    small = ["model=tiny", "data=jsonl", "data.near_duplicates=null", "batch.size=8", "optimizer.lr=0.003"]
-    quiet = [
-        "adapter=full",
-        "trainer.max_epochs=9",
-        "trainer.max_steps=100",
-        "logger=csv",
-        "callbacks.progress_bar=null",
-        f"paths.outputs={folder}/outputs",
-    ]
+    small = [*LEAN, "base=true", "data.near_duplicates=null", "optimizer.lr=0.003"]
+    quiet = ["adapter=full", "trainer.max_epochs=9", "trainer.max_steps=100", f"paths.outputs={folder}/outputs"]
     for seed in (1, 2):
         assert main(["train", *small, *quiet, *data, f"run_id=seed{seed}", f"seed={seed}"]) == 0
     (home,) = (folder / "outputs").iterdir()

@@ -129,6 +129,7 @@ def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
     asyncio.run(look())
 
 
+@pytest.mark.slow
 def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_queue(
     endpoint: Imitation, tmp_path: Path, animals: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,7 @@ TROUBLES: dict[tuple[str, str], Trouble] = {
 }
 
 
+@pytest.mark.slow
 def test_the_basic_example_goes_from_rows_to_a_ranking_over_a_bad_line(
     server: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
