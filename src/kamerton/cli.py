@@ -1,4 +1,4 @@
-"""The command line: `kamerton <command> [key=value ...]`. Imports nothing heavy before it knows what to do.
+"""The command line: `kamerton <command> [key=value ...]`. Imports nothing heavy before the command is known.
 
 Exit codes: 0 done, 1 failed, 2 bad configuration or data (every fault listed), 3 regression gate failed, 130
 interrupted (resumable).
@@ -16,7 +16,7 @@ from hydra_plugins.kamerton import _jobs
 from kamerton.output import drop_output, echo, outlive_reader, replace_unencodable
 
 HELP = """\
-kamerton: fine-tune a language model, and say with numbers how good it became.
+kamerton: fine-tune a language model and measure the result.
 
 Usage: kamerton COMMAND [key=value ...]
 
@@ -26,21 +26,21 @@ Commands
             kamerton train data=jsonl data.path=my.jsonl      your own prompts and completions
             kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
             kamerton train sweep=lr_batch                     search for the best learning rate and batch size
-            kamerton train … run_id=ID                        the same command again: goes on with an interrupted run
+            kamerton train … run_id=ID                        the same command again: resumes an interrupted run
             kamerton train --help                             every group and key
-  prepare   the data gate alone: every fault of the data, and a report
+  prepare   check the data alone: every fault of it, and a report
             kamerton prepare data=csv data.path=raw.csv
-            kamerton prepare --show 3                         examples, with what is trained on in colour
+            kamerton prepare --show 3                         examples, with the trained text in colour
   evaluate  any run, checkpoint, model or hosted model on any data, with intervals
             kamerton evaluate run=outputs/trec/ID                                   on its own test split
             kamerton evaluate run=outputs/trec/ID data=jsonl data.test=new.jsonl    on other data
-  compare   which model is better on the same examples, how sure that is, and whether anything got worse
+  compare   which model is better on the same examples, with intervals, and a regression gate
             kamerton compare 'runs=[outputs/trec/*]'          every run against its base model
             kamerton compare runs=[NEW] baseline=OLD gate.max_drop.accuracy=0.01
   runs      the runs of a folder, and jobs: list, show, watch, stop, pause, resume, logs
-            kamerton runs                                     a table of all, whatever began them
+            kamerton runs                                     a table of all, however they were started
             kamerton runs watch ID                            a live screen
-            kamerton runs resume ID                           go on in the background
+            kamerton runs resume ID                           resume in the background
   serve     an OpenAI-compatible API on this machine: files, fine-tuning jobs, models, chat
             kamerton serve --tokens tokens.txt                (docs/how-to/server.md)
   version   print the version
@@ -51,7 +51,7 @@ Shell completion of groups, options and keys:
 Exit codes: 0 done, 1 failed, 2 bad configuration or data, 3 regression gate failed, 130 interrupted (resumable)
 """
 
-# Imported when they are asked for: each brings torch or Hydra.
+# Imported on use: each imports torch or Hydra.
 COMMANDS = {
     name: f"kamerton.commands.{name}:{name}_command" for name in ("train", "prepare", "evaluate", "compare", "serve")
 }
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _keep_the_folder_out()
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     replace_unencodable()
-    if command == "runs":  # shows what goes on elsewhere: without a reader there is nothing to do
+    if command == "runs":  # only shows runs: without a reader it may stop
         return _runs(rest)
     outlive_reader()
     if command in ("-h", "--help", "help"):
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not _in_a_folder():
         return 2
     _quiet_frameworks()
-    if command == "-sc":  # what an installed shell completion asks, with the whole line that is being typed
+    if command == "-sc":  # from an installed shell completion, with the line that is being typed
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace("kamerton train", "kamerton", 1)
         command, rest = "train", ["-sc", *rest]
     _jobs.command[:] = [sys.executable, "-P", "-m", "kamerton", command]  # what hydra/launcher=process starts
@@ -95,7 +95,7 @@ def _quiet_frameworks() -> None:
 
 
 def _in_a_folder() -> bool:
-    """Whether the current folder is there; reports it if not, since every relative path needs it."""
+    """Whether the current folder exists; reports a deleted one, since every relative path needs it."""
     try:
         os.getcwd()
     except OSError:
@@ -106,9 +106,9 @@ def _in_a_folder() -> bool:
 
 
 def _keep_the_folder_out() -> None:
-    """Where this process imports nothing from the current folder, no process below it does: ranks, launchers, workers.
+    """Keep child processes from importing modules of the current folder if this process does not import from it.
 
-    A folder may hold files that were downloaded, and Python would take its modules before installed ones.
+    A folder may hold downloaded files, and Python would prefer its modules to installed ones.
     """
     here = os.path.realpath("")
     if not any(os.path.realpath(entry) == here for entry in sys.path):

@@ -1,4 +1,4 @@
-"""A rich console for text that may come from a stranger. Apart from `output`, since it imports rich."""
+"""A rich console for untrusted text. Separate from `output`, because it imports rich."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kamerton.output import printable
 
 
 class PlainConsole(Console):
-    """Rich's console, whose texts hold no control characters; what rich itself sends (colours, cursor) stays."""
+    """Rich's console without control characters in its texts; rich's own sequences (colours, cursor) are kept."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as rich's text, made `printable` before its width is measured."""
+        """Return a string as rich's text, made `printable` before its width is measured."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of a renderable, each text made `printable`: also those of ready-made `Text`."""
+        """Yield the segments of a renderable with each text made `printable`, also those of a ready-made `Text`."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text, style, control) if control else Segment(printable(text), style)
 

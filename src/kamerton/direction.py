@@ -1,6 +1,6 @@
-"""Which way a metric is better: the one place that callbacks, sweeps, comparisons and the gate ask.
+"""Whether higher or lower values of a metric are better, for callbacks, sweeps, comparisons and the gate.
 
-A custom metric says it of itself (`higher_is_better`, docs/how-to/evaluation.md) and is not listed here.
+A custom metric has an attribute of its own (`higher_is_better`, docs/how-to/evaluation.md) and is not listed here.
 """
 
 from __future__ import annotations

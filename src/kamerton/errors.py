@@ -1,7 +1,7 @@
-"""Faults: what is wrong with what the user gave, where it is, and how to mend it.
+"""Faults: what is wrong with the user's input, where it is, and how to fix it.
 
 Checks collect `Fault`s and raise one `UserError` with all of them; the command line prints the list
-and exits with 2. Nothing else in the package prints or exits for a user's mistake.
+and exits with 2. Nothing else in the package prints or exits because of a user's mistake.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Fault:
 
     @property
     def where(self) -> str:
-        """`file:row:column`, as far as each is known."""
+        """`file:row:column`, without the parts that are None."""
         return ":".join(str(part) for part in (self.file, self.row, self.column) if part is not None)
 
     def __str__(self) -> str:
@@ -69,23 +69,23 @@ class FaultCollector:
 
 
 class UserError(Exception):
-    """The user's input or configuration cannot be used; `faults` says everything that is wrong with it."""
+    """The user's input or configuration cannot be used; `faults` has all its faults."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-class RunFailed(Exception):  # noqa: N818 (it names what happened)
-    """A run could not go on for a reason outside the program, such as a full disk; `fault` says what to do."""
+class RunFailed(Exception):  # noqa: N818 (names an event)
+    """A run failed for a reason outside the program, such as a full disk; `fault` has the fix."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         super().__init__(str(fault))
 
 
-class Cancelled(Exception):  # noqa: N818 (it names what happened)
-    """A run was ended early on purpose, for good; `fault` says why."""
+class Cancelled(Exception):  # noqa: N818 (names an event)
+    """A run was cancelled on purpose and cannot be resumed; `fault` has the reason."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -93,4 +93,4 @@ class Cancelled(Exception):  # noqa: N818 (it names what happened)
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """The user or the system asked to stop; what was done so far is saved and can be resumed."""
+    """The user or the system stopped the run; it is saved and can be resumed."""

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, whatever happens while they are written."""
+"""Atomic files, safe ways to open files, and YAML from untrusted files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MOST_VALUES = 1_000_000  # of a YAML file, with what its aliases repeat
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write instead: at the end of the block it replaces `path`, at once; after an error it is gone.
+    """Yield a path to write to, which atomically replaces `path` at the end of the block; after an error it is removed.
 
-    Its content is on the disk before it takes the name: a power cut leaves the old file or the new one, none empty. It
-    has the same name each time, so what a kill leaves behind is overwritten when the file is written again. For one
-    writer at a time.
+    Its content is on the disk before it is renamed: a power cut leaves the old file or the new one, never an empty one.
+    Its name is always the same, so a remnant of a killed process is overwritten by the next write. For one writer at a
+    time.
     """
     partial = path.with_name(f".{path.name}.partial")
-    if partial.is_symlink():  # a folder from elsewhere may hold one to any file
+    if partial.is_symlink():  # a hostile folder may link to any file
         partial.unlink()
     try:
         yield partial
@@ -50,12 +50,12 @@ def flush(path: Path) -> None:
 
 
 def at_once(path: str, flags: int) -> int:
-    """For `open(…, opener=at_once)`: does not wait where a pipe lies."""
+    """For `open(…, opener=at_once)`: does not block on a named pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def own_file(path: str, flags: int) -> int:
-    """For `open(…, opener=own_file)`: also follows no link, which a folder from elsewhere may hold to any file."""
+    """For `open(…, opener=own_file)`: neither blocks nor follows a link, which a hostile folder may hold."""
     return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
@@ -66,8 +66,8 @@ def leads_out(text: str) -> bool:
 
 
 def load_yaml(text: str) -> Any:
-    """The plain values of YAML; raises `yaml.YAMLError` where its aliases repeat so much that it cannot be held, or it
-    is nested too deeply to be read.
+    """Return the plain values of YAML. Raises `yaml.YAMLError` if its aliases expand to too many values, or it is
+    nested too deeply.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -82,7 +82,7 @@ def load_yaml(text: str) -> Any:
 
 
 def _values(node: Any, known: dict[int, float]) -> float:
-    """How many values a node stands for, each alias counted again; infinite where it holds itself."""
+    """Count the values of a node with every alias expanded; infinite if it contains itself."""
     if id(node) not in known:
         known[id(node)] = math.inf
         inner = node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else []

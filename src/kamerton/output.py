@@ -1,6 +1,6 @@
-"""What goes to the terminal: text without terminal control sequences, on streams that outlive their reader.
+"""Terminal output: text without control sequences, on streams that survive a closed pipe.
 
-Data, file names and run directories may come from a stranger. A control sequence in them could rename the terminal's
+Data, file names and run directories may be hostile. A control sequence in them could rename the terminal's
 window, hide lines or print forged ones, so everything that is printed passes through `printable`.
 """
 
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from kamerton.errors import Fault
 
-_NO_READER = (errno.EPIPE, errno.EIO)  # a closed pipe, a terminal that is gone
+_NO_READER = (errno.EPIPE, errno.EIO)  # a closed pipe or terminal
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 and C1 but for tab and line feed
 
 
 def printable(text: str) -> str:
-    """The text with each control character replaced by its picture (ESC by ␛), but for tab and line feed."""
+    """Replace each control character except tab and line feed by its symbol, such as ESC by ␛."""
     return _CONTROL.sub(_picture, text)
 
 
@@ -39,7 +39,7 @@ def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:
 
 
 def echo_traceback(error: BaseException) -> None:
-    """Print the traceback of an exception, whose message may quote data."""
+    """Print the traceback of an exception as `printable` text: its message may quote data."""
     echo("".join(traceback.format_exception(error)), err=True, end="")
 
 
@@ -66,23 +66,23 @@ def print_counts(faults: Sequence[Fault], note: str = "") -> None:
 
 
 def outlive_reader() -> None:
-    """From now on, what is printed after the reader of standard output or error has gone is lost, and nothing else.
+    """Make printing to a closed pipe or terminal drop the text instead of raising.
 
-    Python would raise, and a long run end, because somebody closed `| head` or the terminal. Streams that something
-    has replaced, as a test does, stay as they are.
+    Python would raise, and a long run would fail, because somebody closed `| head` or the terminal. Replaced streams,
+    such as those of a test, are left alone.
     """
     for name, stream in _own_streams():
         setattr(sys, name, _outliving(stream))
 
 
 def replace_unencodable() -> None:
-    """From now on, a character that the terminal's encoding lacks is printed as `?` instead of raising."""
+    """Print characters that the terminal's encoding lacks as `?` instead of raising."""
     for _, stream in _own_streams():
         stream.reconfigure(errors="replace")
 
 
 def _own_streams() -> list[tuple[str, io.TextIOWrapper]]:
-    """Standard output and error, unless something replaced them."""
+    """Return standard output and error, without replaced ones."""
     streams = [(name, getattr(sys, name)) for name in ("stdout", "stderr")]
     return [
         (name, stream)
@@ -92,7 +92,7 @@ def _own_streams() -> list[tuple[str, io.TextIOWrapper]]:
 
 
 def drop_output() -> None:
-    """Send the rest of standard output nowhere, so that nothing is said of a closed pipe when Python ends."""
+    """Discard the rest of standard output, so that Python does not complain about a closed pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -107,7 +107,7 @@ class _Raw(io.FileIO):
 
 
 def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """The same stream, but for what happens when its reader goes."""
+    """Return the same stream, which drops what is written once its reader is gone."""
     raw = _Raw(stream.fileno(), "w", closefd=False)
     unbuffered = isinstance(stream.buffer, io.RawIOBase)  # python -u
     return io.TextIOWrapper(

@@ -1,7 +1,7 @@
-"""Frameworks say little: what a user must know, Kamerton says.
+"""Silence the frameworks: Kamerton reports what a user must know.
 
 `quiet_frameworks` is for a whole command, before any of them is imported; `quiet` is for a part of a process that may
-be somebody else's, such as a notebook. Both leave errors alone.
+belong to others, such as a notebook. Both keep errors.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _NOISY = ("transformers", "huggingface_hub", "peft", "bitsandbytes")
 
 
 def quiet_frameworks() -> None:
-    """No progress bars, notices and warnings of frameworks from now on, nor in processes that this one starts.
+    """Turn off progress bars, notices and warnings of frameworks, here and in processes that this one starts.
 
-    What the user's environment asks for in their own variables is kept: `TRANSFORMERS_VERBOSITY=info` shows notices.
+    Variables that the user has set win: `TRANSFORMERS_VERBOSITY=info` shows notices.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -51,7 +51,7 @@ def quiet_training() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress bars, retries and advice of transformers and its hub: the caller reports."""
+    """Turn off the progress bars, retries and advice of transformers and its hub inside the block."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging as transformers
 
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """Without any bar of tqdm: transformers' GGUF reader asks none of the switches above."""
+    """Turn off every bar of tqdm: transformers' GGUF reader ignores the switches above."""
     from tqdm.std import tqdm  # type: ignore[import-untyped]
 
     bar: Any = tqdm

@@ -13,7 +13,7 @@ from kamerton.mask import mask_text
 
 
 def command_line(*words: str | Path) -> str:
-    """`kamerton` with these words, as a shell reads them."""
+    """Return a `kamerton` command with these words, quoted for a shell."""
     return shlex.join(["kamerton", *(mask_text(str(word)) for word in words)])
 
 
@@ -29,7 +29,7 @@ def as_arguments(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | Path, *more: str) -> str:
-    """A `kamerton train` that writes below `outputs`, wherever it is pasted; `more` come last.
+    """Return a `kamerton train` that writes below `outputs` from any folder; `more` come last.
 
     `search` names the user's own configuration files (`config.search`).
     """
@@ -39,7 +39,7 @@ def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | P
 
 
 def setting(key: str, value: str | int | float | bool) -> str:
-    """`key=value` as it is typed in a shell, quoted if necessary: Hydra reads the value back with its type."""
+    """Return `key=value` for a shell, quoted if necessary: Hydra reads the value back with its type."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -59,7 +59,7 @@ def setting(key: str, value: str | int | float | bool) -> str:
 
 
 def place(path: str) -> str:
-    """A path as Hydra's grammar reads it back, in quotes if it must be: a shell would need more around these."""
+    """Return a path in Hydra's grammar, with Hydra's quotes if necessary; a shell needs its own around these."""
     from hydra_plugins.kamerton._overrides import override_value
 
     return path if re.fullmatch(r"(\w+://)?/?[A-Za-z_/][\w./-]*", path, re.ASCII) else override_value(path)

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a composed configuration, at once, as faults with the nearest valid key."""
+"""All faults of a composed configuration at once, each with the nearest valid key."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ def _section_adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def to_config(values: Mapping[str, Any]) -> Config:
-    """The typed configuration behind checked plain values."""
+    """Return the typed configuration of valid plain values."""
     return to_options(Config, values)
 
 
 def to_options(schema: type[_T], values: Mapping[str, Any]) -> _T:
-    """The same for the options of another command, a dataclass."""
+    """Return the options of another command, a dataclass, from valid plain values."""
     kind: Any = schema
     options: _T = _adapter(kind).validate_python(dict(values))
     return options
 
 
 def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
-    """One section of plain values as `to_config` would read it; None where it has faults, which `check_values` says.
+    """Return one section of plain values as `to_config` reads it, None if it has faults.
 
-    A key that it does not know is said as well, and does not keep the rest from being looked at.
+    `validate` reports those faults, and unknown keys, which are left out here.
     """
-    known = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    valid = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     given = values.get(key) or {}
     if isinstance(given, Mapping):
-        given = {name: value for name, value in given.items() if name in known}
+        given = {name: value for name, value in given.items() if name in valid}
     if any(value == MISSING for _, value in leaves(given)):
         return None
     try:
-        (found,) = _section_adapter(kind).validate_python((given,))  # type: ignore[arg-type]
+        (options,) = _section_adapter(kind).validate_python((given,))  # type: ignore[arg-type]
     except ValidationError:
         return None
-    return found  # type: ignore[no-any-return]
+    return options  # type: ignore[no-any-return]
 
 
 def check_values(values: Mapping[str, Any]) -> list[Fault]:
@@ -112,7 +112,7 @@ def validate(values: Mapping[str, Any], schema: type[_T]) -> tuple[_T | None, li
 
 
 def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is neither a section nor a list, with its dotted key."""
+    """Yield every value that is neither a section nor a list, with its dotted key."""
     if isinstance(values, Mapping):
         for name, inner in values.items():
             yield from leaves(inner, f"{key}.{name}" if key else str(name))
@@ -141,7 +141,7 @@ def _fault(detail: Any, values: Mapping[str, Any], schema: Any) -> Fault:
 
 
 def _written(path: Path, values: Any) -> Path:
-    """The part of a path that the user wrote: pydantic adds the members of a union to it."""
+    """Return the part of a path that the user wrote, without the union members that pydantic adds."""
     for size, part in enumerate(path):
         if isinstance(values, list) and part.isdecimal() and int(part) < len(values):
             values = values[int(part)]
@@ -170,22 +170,22 @@ def _plain(hint: Any) -> Any:
 
 
 def _check_data(values: Mapping[str, Any]) -> list[Fault]:
-    """What the data room says of its own options; wrong types have been said already."""
+    """Faults of the data options beyond their types."""
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     return [*(check_data_options(data) if data else []), *(check_split_options(split) if split else [])]
 
 
 def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Fault]:
-    """Entries that must name a class or function and do not: most often the misspelt name of one that does."""
+    """Faults of entries without a `_target_`: most often the misspelt name of an entry that has one."""
     faults = []
     for group in groups:
         entries = mapping_at(values, group)
-        known = [name for name, node in entries.items() if node is None or _names_class(node)]
+        valid = [name for name, node in entries.items() if node is None or _names_class(node)]
         faults += [
             Fault(
                 "config.key",
-                f"unknown configuration key '{group}.{name}': it names no class",
-                f"{did_you_mean(str(name), known)}; a new one needs {group}.{name}._target_=…",
+                f"unknown configuration key '{group}.{name}': it has no _target_",
+                f"{did_you_mean(str(name), valid)}; a new one needs {group}.{name}._target_=…",
                 column=f"{group}.{name}",
             )
             for name, node in entries.items()
@@ -195,12 +195,12 @@ def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Faul
 
 
 def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
-    """Every node of a run that names nothing."""
+    """Faults of a run's nodes without a `_target_`."""
     faults = check_classes(values, ("callbacks", "logger", "metrics"))
     for key in ("optimizer", "trainer"):
         if isinstance(values.get(key), Mapping) and not _names_class(values[key]):
             fix = f"choose one of the options of {key}, or set {key}._target_=…"
-            faults.append(Fault("config.missing", f"{key} names no class", fix, column=key))
+            faults.append(Fault("config.missing", f"{key} has no _target_", fix, column=key))
     if "csv" in (logger := mapping_at(values, "logger")) and logger["csv"] is None:
         fix = "leave logger.csv as it is; logger=csv alone has no other logger"
         faults.append(Fault("config.value", "logger.csv cannot be removed: reports read it", fix, column="logger.csv"))
@@ -212,7 +212,7 @@ def _names_class(node: Any) -> bool:
 
 
 def check_nodes(values: Mapping[str, Any]) -> list[Fault]:
-    """Bounds that the signature of an optimizer or the trainer does not state."""
+    """Faults of values beyond bounds that the signature of an optimizer or the trainer does not state."""
     optimizer, trainer = mapping_at(values, "optimizer"), mapping_at(values, "trainer")
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs", None if trainer else 1)
     decay, limit = optimizer.get("weight_decay", 0), trainer.get("limit_train_batches")

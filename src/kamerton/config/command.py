@@ -76,7 +76,7 @@ def run_command(
 
 @dataclass(slots=True)
 class Exit:
-    """The exit code of a command, known when its block has ended."""
+    """The exit code of a command, set at the end of the block of `exit_code`."""
 
     code: int = 0
 
@@ -118,7 +118,7 @@ _EXITS: tuple[tuple[tuple[type[BaseException], ...], int, Callable[[Any], object
 
 
 def _checked(flags: argparse.Namespace, preflight: Preflight | None, root: Root[Options]) -> Checked[Options] | None:
-    """What was typed, composed and checked; exits with 2 if it has errors, which are printed as they are found."""
+    """Compose and check what was typed. Errors are printed as they are found, and exit with 2."""
     shows = only_shows(flags)
     faults = FaultCollector(print_fault, ignored=("config.missing",) if shows else ())
     checked = check_command(
@@ -232,7 +232,7 @@ def _noting_how_to_resume(flags: argparse.Namespace, root: Root[Any]) -> Iterato
         yield
     except (Stopped, KeyboardInterrupt, Interrupted) as stopped:
         if root is TRAIN and (line := _resume_command(flags)):
-            stopped.add_note(f"all of it goes on, and what is finished stays, with:\n  {line}")
+            stopped.add_note(f"resume all of it with (finished runs are kept):\n  {line}")
         raise
 
 

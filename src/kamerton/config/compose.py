@@ -14,7 +14,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.kamerton._overrides import override  # from here on choice(null,1) is read, too
+from hydra_plugins.kamerton._overrides import override  # importing it makes Hydra accept choice(null,1)
 from kamerton.config.derived import fill_in
 from kamerton.config.hydra_internals import VERSION_BASE, ConfigLoaderImpl, create_config_search_path
 from kamerton.config.origin import key_of
@@ -24,54 +24,56 @@ ROOT = "train"
 
 
 def conf_dir() -> Path:
-    """`conf/`: inside the installed package, else at the top of the checkout."""
+    """Return the folder `conf/`: inside the installed package, else at the top of the checkout."""
     installed = Path(str(files("kamerton") / "conf"))
     return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "conf"
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A composed configuration as resolved plain values, without Hydra's own section; see `fill_in`."""
+    """Return a composed configuration as resolved plain values, without Hydra's section; see `fill_in`."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return fill_in({str(key): value for key, value in values.items() if key != "hydra"})
 
 
 def resolved(config: Any) -> Any:
-    """Plain values of a section with every interpolation that can be resolved now; the others stay as text."""
+    """Return plain values of a section; interpolations that cannot be resolved yet stay as text."""
     if not isinstance(config, DictConfig | ListConfig):
         return config
     keys = list(config) if isinstance(config, DictConfig) else range(len(config))
     values = {key: _resolved_at(config, key) for key in keys}
-    return list(values.values()) if isinstance(config, ListConfig) else {str(key): one for key, one in values.items()}
+    if isinstance(config, ListConfig):
+        return list(values.values())
+    return {str(key): value for key, value in values.items()}
 
 
 def _resolved_at(config: Any, key: Any) -> Any:
     try:
         return resolved(config[key])
-    except OmegaConfBaseException:  # not there yet, as ${hydra.job.num}, or not set
+    except OmegaConfBaseException:  # not available yet, such as ${hydra.job.num}, or not set
         return config._get_node(key)._value()
 
 
 def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:
-    """What Hydra makes of `conf/ROOT.yaml` and overrides in its own words (`force`), with or without its section."""
+    """Compose `conf/ROOT.yaml` with overrides that `force` returned; `with_hydra` keeps Hydra's section."""
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
 
 
 def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
-    """The plain values behind a list of overrides, as `kamerton train` (or another command) would compose them."""
+    """Return the plain values that `kamerton train` (or another command) composes from overrides."""
     return plain(compose_config(force(overrides), root))
 
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
-    """`key=value` as `++key=value` where the key is no group: the schema, not Hydra, says which keys exist."""
+    """Return `key=value` as `++key=value` unless the key is a group: the schema decides which keys exist, not Hydra."""
     loader = config_loader(config_dir, overrides)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [forced(one, str(one.input_line), loader) for one in parsed]
+    return [forced(override, str(override.input_line), loader) for override in parsed]
 
 
 def forced(override: Override, text: str, loader: ConfigLoaderImpl) -> str:
-    """An override (or one value of its sweep) as Hydra takes it whatever the files hold; `group=null` leaves it out."""
+    """Return an override (or one value of its sweep) as Hydra accepts it with any files; `group=null` removes it."""
     if is_plain_value(override, loader):
         return f"++{text}"
     is_empty = text == f"{override.key_or_group}=null" and options_of(override, loader)
@@ -79,7 +81,7 @@ def forced(override: Override, text: str, loader: ConfigLoaderImpl) -> str:
 
 
 def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) -> ConfigLoaderImpl:
-    """What finds groups and files: `conf/`, then the user's own places."""
+    """Return the loader of groups and files: from `conf/`, then from the user's folders."""
     setup_globals()
     search = create_config_search_path(str(conf_dir()))
     schema = search.get_path().pop()  # Hydra wants it last
@@ -92,15 +94,15 @@ def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) 
 
 
 def unused_groups(root: str) -> set[str]:
-    """The groups in `conf/` that the configuration of a command does not choose from."""
+    """Return the groups in `conf/` that the configuration of a command does not use."""
     loader = config_loader()
-    found = loader.repository.load_config(root)
-    chosen = {str(getattr(entry, "group", "")) for entry in (found.defaults_list if found else None) or []}
+    result = loader.repository.load_config(root)
+    chosen = {str(getattr(entry, "group", "")) for entry in (result.defaults_list if result else None) or []}
     return set(loader.list_groups("")) - chosen - {"hydra"}
 
 
 def searching(config_dir: str | None, overrides: Sequence[str]) -> list[str]:
-    """The overrides as Hydra composes them without a command line: `--config-dir` is one more place to search."""
+    """Return overrides with `--config-dir` as one more entry of `hydra.searchpath`."""
     if config_dir is None:
         return list(overrides)
     own = override(SEARCHPATH, places(config_dir, overrides))
@@ -108,11 +110,11 @@ def searching(config_dir: str | None, overrides: Sequence[str]) -> list[str]:
 
 
 def is_plain_value(override: Override, loader: ConfigLoaderImpl) -> bool:
-    """Whether an override is `key=value` of a key that is no group."""
+    """Whether an override is `key=value` and its key is not a group."""
     simple = override.is_change() if hasattr(override, "is_change") else override.type.name == "CHANGE"
     return simple and not override.key_or_group.startswith("hydra") and not options_of(override, loader)
 
 
 def options_of(override: Override, loader: ConfigLoaderImpl) -> list[str]:
-    """The options of the group that an override chooses from; none if its key is no group."""
+    """Return the options of the group that an override chooses from; none if its key is not a group."""
     return list(loader.repository.get_group_options(override.key_or_group))

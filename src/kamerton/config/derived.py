@@ -1,4 +1,4 @@
-"""Values that follow from others where nobody typed them: a callback's direction, and how many epochs a run has.
+"""Values derived from others unless they are given: the mode of a callback, and the number of epochs.
 
 They are filled in as soon as a configuration is composed, so that checks, run directories and runs see the same ones.
 """
@@ -17,10 +17,10 @@ WATCHERS = ("EarlyStopping", "ModelCheckpoint")  # Lightning's callbacks with a 
 
 
 def fill_in(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values with what is null or auto, and follows from others, in its place.
+    """Return the values with derived ones in place of null and auto.
 
     `mode` of early stopping and of checkpoints is the direction of the metric that they monitor. `trainer.max_epochs`
-    is 1, or -1 (no limit) where `trainer.max_steps` ends the run.
+    is 1, or -1 (no limit) if `trainer.max_steps` ends the run.
     """
     callbacks, trainer = values.get("callbacks"), values.get("trainer")
     if isinstance(callbacks, Mapping):
@@ -38,7 +38,7 @@ def fold_of(split: SplitOptions, cv: CvOptions, number: int, held_out: str = "te
 
 
 def watches(node: Any) -> bool:
-    """Whether a callback is one of Lightning's that monitor a metric."""
+    """Whether a callback is one of those of Lightning that monitor a metric."""
     return isinstance(node, Mapping) and str(node.get("_target_", "")).rpartition(".")[2] in WATCHERS
 
 

@@ -130,8 +130,8 @@ def check_command(
     for each in checked if preflight else []:
         if each.is_trusted:  # a preflight check would import what the file names
             sections = _changed_sections(each.values, composed(), faults) if faults.has_errors else each.values
-            found = preflight(each.values, sections) if preflight else []
-            faults.add(*map(each.locate, sorted(found, key=lambda fault: fault.severity)))  # "error" before "warning"
+            deeper = preflight(each.values, sections) if preflight else []
+            faults.add(*map(each.locate, sorted(deeper, key=lambda fault: fault.severity)))  # "error" before "warning"
     return checked[0] if checked else None
 
 
@@ -152,8 +152,8 @@ def _check(
     locate = in_space(locator(composition.overrides, loader, root.name), from_file)
     options, invalid = validate(values, root.schema)
     removed = _check_removed(composition, composed, loader)
-    found = [*invalid, *root.check(values), *removed, *untrusted, *check_sweep(values, composition.hydra, searched)]
-    faults.add(*map(locate, found))
+    wrong = [*invalid, *root.check(values), *removed, *untrusted, *check_sweep(values, composition.hydra, searched)]
+    faults.add(*map(locate, wrong))
     return Checked(composition, options, loader, locate, is_trusted=not untrusted)
 
 

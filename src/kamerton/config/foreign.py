@@ -1,4 +1,4 @@
-"""What files set that are not Kamerton's own: an experiment, a sweep or an option in a folder that the user named."""
+"""Settings of files that are not Kamerton's: an experiment, a sweep or an option in a folder of the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PART = re.compile(r"[^\s.\[\]{}$:@]+")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value as it is written, with its interpolations; `path` are the parts of its key, `file` is where it stands."""
+    """A value as it is written in `file`, with its interpolations; `path` has the parts of its key."""
 
     path: Path
     value: Any
@@ -33,7 +33,7 @@ class Setting:
 
 
 def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[Setting]:
-    """Every value that foreign files of a composition set, wherever their packages put them."""
+    """Return every value that foreign files of a composition set, under whatever package."""
     repository = searched_repository(loader, root, list(overrides))
     if not any(_is_foreign(source.provider, source.full_path()) for source in repository.get_sources()):
         return []
@@ -51,7 +51,7 @@ def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: s
 def _parts(key: str) -> Path:
     """The parts of a key or package, which OmegaConf also takes with brackets: `hydra[job]` is `hydra.job`.
 
-    What is written in another way is taken for a part of `hydra`, and so refused.
+    Anything else is treated as a part of `hydra`, and so refused.
     """
     parts = tuple(part for part in split_key(key) if part != "_global_")
     return parts if all(map(_PART.fullmatch, parts)) else ("hydra", key)
@@ -64,7 +64,7 @@ def _is_foreign(provider: str, path: str) -> bool:
 
 
 def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[Path]:
-    """The keys whose values overrides give; a list is one value, and the choice of a group's option none."""
+    """Return the keys whose values overrides set; a list is one value, and choosing an option sets none."""
     paths: set[Path] = set()
     for override in overrides:
         value = None if override.is_sweep_override() else override.value()
@@ -75,7 +75,7 @@ def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[
 
 
 def override_settings(overrides: Iterable[Override], loader: ConfigLoaderImpl, file: str) -> list[Setting]:
-    """What overrides set that nobody typed, as if it stood in `file`."""
+    """Return what overrides set that nobody typed, as settings of `file`."""
     return [
         Setting(path, value, file)
         for override in overrides
@@ -85,7 +85,7 @@ def override_settings(overrides: Iterable[Override], loader: ConfigLoaderImpl, f
 
 
 def _plain(value: Any) -> Any:
-    """An override's value without Hydra's classes for quoted text."""
+    """Return an override's value with plain strings for Hydra's quoted ones."""
     if isinstance(value, dict):
         return {str(_plain(name)): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 def leaves(value: Any, path: Path = (), into: Any = (Mapping, list)) -> Iterator[tuple[Path, Any]]:
-    """Every value with the parts of its key; what has no value inside (an empty list) is one itself."""
+    """Yield every value with the parts of its key; an empty list or mapping is a value itself."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from leaves(inner, (*path, str(name)), into)

@@ -1,4 +1,4 @@
-"""Which options mean something for a hosted model: what contradicts it is a fault, what it cannot use is named."""
+"""Options of a hosted model: contradictions are faults, and unused options are listed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_hosted(values: Mapping[str, Any]) -> bool:
 
 
 def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Options that a hosted model contradicts, or that nothing but a hosted model uses."""
+    """Yield faults of options that contradict a hosted model, or that only a hosted model uses."""
     model = mapping_at(values, "model")
     if not is_hosted(values):
         fix = "choose model=openai, or leave it out"
@@ -50,7 +50,7 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Ways of training that a hosted job does not have."""
+    """Yield faults of kinds of training that a hosted job does not support."""
     if mapping_at(values, "cv").get("folds") is not None:
         fix = "leave cv.folds out; each fold would be a job that is paid for"
         yield _fault("cv.folds needs a model that is trained here, and this one is hosted", fix, "cv.folds")
@@ -68,7 +68,7 @@ def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def sweep_fault(values: Mapping[str, Any]) -> list[Fault]:
-    """A study's trials are compared by the loss of the validation split, step by step, as only a run here can be."""
+    """The fault of a sweep over a hosted model: trials need the validation loss of each step."""
     if not is_hosted(values):
         return []
     fix = "try a few values by -m (model.learning_rate_multiplier=0.5,1,2), then kamerton compare; each is paid for"
@@ -76,7 +76,7 @@ def sweep_fault(values: Mapping[str, Any]) -> list[Fault]:
 
 
 def unused(overrides: Sequence[str]) -> list[str]:
-    """The typed overrides that a hosted model cannot use."""
+    """Return the typed overrides that a hosted model cannot use."""
     return [text for text in overrides if not _is_used(text.lstrip("+~"))]
 
 
@@ -101,7 +101,7 @@ _ON_THE_HUB = "openai/gpt-oss"  # open weights, of the hub's user that has the s
 
 
 def hosted_name(name: str) -> str | None:
-    """The model's name at its endpoint; None for one of the hub, a folder, or an option of the group `model`."""
+    """Return the model's name at its endpoint; None for a hub name, a folder, or an option of the group `model`."""
     if Path(name).expanduser().exists():
         return None
     if name.startswith("openai/") and not name.startswith(_ON_THE_HUB):

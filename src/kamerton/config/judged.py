@@ -1,4 +1,4 @@
-"""What is judged of a configuration that foreign files had a part in, and what a fault of theirs says."""
+"""What `trust.py` judges of a configuration with foreign files, and the fault of a refused value."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Judged:
     variables: Collection[str] = ()
 
     def is_typed(self, path: Path) -> bool:
-        """Whether a value was typed, by itself or in a list or dictionary."""
+        """Whether a value was typed, directly or inside a list or mapping."""
         return any(path[: len(own)] == own for own in self.typed)
 
     def shown(self, path: Path) -> Any:
-        """A value as it may be printed: what comes from the environment by its name."""
+        """Return a value as it may be printed: environment variables by name."""
         return value_at(self.unresolved or self.values, path)
 
 
 def refused(key: str, value: Any, reason: str, file: str | None = None) -> Fault:
-    """The fault of a value that was not typed; `reason` says what it could do."""
+    """The fault of a value that was not typed; `reason` is what it could cause."""
     fix = f"remove it there; if you trust it, give {key}=… on the command line"
     return Fault("config.trust", f"{key} is {value!r}: a file may not set it, because {reason}", fix, file, column=key)
 
 
 def value_at(values: Any, path: Path) -> Any:
-    """The value at a path; None where there is none."""
+    """Return the value at a path, None if there is none."""
     for part in path:
         if isinstance(values, list) and part.isdecimal():
             values = values[int(part)]

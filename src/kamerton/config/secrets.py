@@ -1,4 +1,4 @@
-"""What of a configuration may be written to a file: no value from the environment, and nothing that looks secret."""
+"""Configurations without secrets: environment variables by name, values that look secret masked."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kamerton.config.compose import plain
 from kamerton.mask import masked
 
 Values = dict[str, Any]
-_PLACES = ("name", "run_id", "resume", "paths")  # they decide the run's directory, whose path shows them anyway
+_PLACES = ("name", "run_id", "resume", "paths")  # they make up the path of the run directory, which shows them anyway
 
 
 def unresolved(config: Any) -> Values:
-    """The plain values of a composed configuration, with `${oc.env:NAME}` in place of what the environment holds."""
+    """Return the plain values of a composed configuration, with `${oc.env:NAME}` for environment variables."""
     with environment_by_name():
         return plain(config)
 
 
 def redacted(values: Values, unresolved: Mapping[str, Any]) -> Values:
-    """`values` as they go into files: what `unresolved` takes from the environment by name, secrets masked."""
+    """Return `values` as they go into files: environment variables by name as in `unresolved`, secrets masked."""
     public = masked(_overlay(values, unresolved))
     return {**public, **{key: values[key] for key in _PLACES if key in values}}
 

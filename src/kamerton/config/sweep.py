@@ -1,4 +1,4 @@
-"""What can be wrong with a sweep: its space, its objective, and options that would make its trials incomparable."""
+"""Faults of a sweep: its space, its objective, and options that would make its trials incomparable."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _SHARED = {
 
 
 def is_study(hydra: Any) -> bool:
-    """Whether Hydra's section belongs to a study, or to one of its trials, not to a plain `-m` of every combination."""
+    """Whether Hydra's section belongs to a study or one of its trials, not to a plain `-m` over all combinations."""
     return str(hydra["sweeper"]["_target_"]).startswith(_SWEEPER) if hydra else False
 
 
 def begins_sweep(hydra: Any) -> bool:
-    """Whether it asks for a study's sweep; a trial in a process of its own, and its ranks, are single runs."""
+    """Whether Hydra's section starts the sweep of a study; a trial in its own process is a single run."""
     return is_study(hydra) and getattr(hydra["mode"], "name", None) == "MULTIRUN"
 
 
 def check_sweep(values: Values, hydra: Values, searched: Sequence[str] | None) -> list[Fault]:
-    """Faults of a command's sweep; without one, of what would do nothing.
+    """Faults of a command's sweep; without a sweep, of options that would do nothing.
 
-    `searched` are the keys of its space, None where that cannot be read.
+    `searched` are the keys of its space, None if that cannot be read.
     """
     options = mapping_at(values, "sweep")
     if not is_study(hydra):
@@ -104,14 +104,14 @@ def _objective(options: Values, sweeper: Values) -> Iterator[Fault]:
     objective = options.get("objective", SweepOptions.objective)
     names = objective if isinstance(objective, list) else [objective]
     if any(name not in DIRECTIONS for name in names):
-        return  # said already
+        return  # reported by the schema
     if not names or len(set(names)) < len(names):
         yield _fault(f"sweep.objective is {objective}", "name one value, or several different ones", "sweep.objective")
         return
     given, key = sweeper.get("direction", "minimize"), "hydra.sweeper.direction"
-    asked = [str(one) for one in given] if isinstance(given, list) else [str(given)]
+    directions = [str(direction) for direction in given] if isinstance(given, list) else [str(given)]
     right = [DIRECTIONS[name] for name in names]
-    if asked != right:
+    if directions != right:
         written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
         message = f"{key} is {given}, but sweep.objective is {objective}"
         yield _fault(message, f"set '{key}={written}'", key)
@@ -138,9 +138,9 @@ def _names(values: Values) -> Iterator[Fault]:
 def search_space(
     hydra: Mapping[str, Any], typed: Sequence[str], loader: ConfigLoaderImpl
 ) -> tuple[list[list[Override]], list[Fault]]:
-    """For each key that is searched over the overrides to try, and the faults of how the space is written.
+    """Return the overrides to check for each searched key, and the faults of how the space is written.
 
-    The space is `hydra.sweeper.params`, with what was `typed` over it.
+    The space is `hydra.sweeper.params`, overridden by what was `typed`.
     """
     from hydra_plugins.kamerton._space import SweepError, parse_space
 
@@ -153,7 +153,8 @@ def search_space(
         return [], [Fault("config.sweep", line, fix, column="hydra.sweeper.params") for line in lines]
     parser = OverridesParser.create()
     return [
-        parser.parse_overrides([one.override(value) for value in one.samples()]) for one in space.dimensions.values()
+        parser.parse_overrides([dimension.override(value) for value in dimension.samples()])
+        for dimension in space.dimensions.values()
     ], []
 
 

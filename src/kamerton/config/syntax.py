@@ -1,4 +1,4 @@
-"""An override that Hydra's grammar cannot read: what is wrong with it, and what to type in its place."""
+"""Overrides that Hydra's grammar cannot read: the fault, and what to type instead."""
 
 from __future__ import annotations
 

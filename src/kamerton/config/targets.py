@@ -79,7 +79,7 @@ _PASSED_ON = {
 
 
 def check_targets(values: Mapping[str, Any], allowed: Sequence[str] = ()) -> list[Fault]:
-    """Faults of every node with a `_target_`: not allowed, not there, or arguments that do not fit."""
+    """Faults of every node with a `_target_`: not allowed, not found, or arguments that do not fit."""
     faults: list[Fault] = []
     for key, node in _nodes(values, ""):
         faults += _check_node(key, node, allowed)
@@ -87,7 +87,7 @@ def check_targets(values: Mapping[str, Any], allowed: Sequence[str] = ()) -> lis
 
 
 def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: Any) -> Any:
-    """Build what `node` names, inner nodes first; with `_partial_: true` a callable that builds it.
+    """Build what `node` names, inner nodes first; with `_partial_: true` return a callable that builds it.
 
     Raises `PermissionError` for a target outside the allow-list.
     """
@@ -100,11 +100,11 @@ def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: A
 
 
 def metric_function(node: Mapping[str, Any], allowed: Sequence[str] = ()) -> Callable[[Any], Any]:
-    """The function of a scores table that a node below `metrics` names, its other keys as arguments.
+    """Return the function of a score table that a node below `metrics` names, with its other keys as arguments.
 
     Functions are found in packages of `allowed` alone, which the user trusts by name; of a class below
-    `torchmetrics.text` it is the value over predictions and targets. Where what is named says `higher_is_better`, as
-    torchmetrics' classes do, so does the function. Raises `UserError` for any other name.
+    `torchmetrics.text` it is the value over predictions and targets. An attribute `higher_is_better` of what is named,
+    which torchmetrics' classes have, is copied to the function. Raises `UserError` for any other name.
     """
     name = node["_target_"]
     arguments = {key: value for key, value in node.items() if key not in _RESERVED}
@@ -166,19 +166,19 @@ def _locate(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     if not module:
         raise ImportError("write module.Class")
-    found = getattr(importlib.import_module(module), attribute, None)
-    if not inspect.isclass(found) or found.__module__.partition(".")[0] != name.partition(".")[0]:
+    target = getattr(importlib.import_module(module), attribute, None)
+    if not inspect.isclass(target) or target.__module__.partition(".")[0] != name.partition(".")[0]:
         raise AttributeError(f"{module} does not define it as a class")
-    return found
+    return target
 
 
 def _locate_function(name: str) -> Any:
     """The function or class behind `module.name`, defined in the package it is named in."""
     module, _, attribute = name.rpartition(".")
-    found = getattr(importlib.import_module(module), attribute, None) if module else None
-    if not callable(found) or getattr(found, "__module__", "").partition(".")[0] != name.partition(".")[0]:
+    target = getattr(importlib.import_module(module), attribute, None) if module else None
+    if not callable(target) or getattr(target, "__module__", "").partition(".")[0] != name.partition(".")[0]:
         raise AttributeError(f"{module} does not define it as a function")
-    return found
+    return target
 
 
 def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[Fault]:
@@ -203,7 +203,7 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
 
 
 def _install(name: str, error: ModuleNotFoundError) -> str:
-    """What to do about a target whose package, or one that it needs, is missing."""
+    """Return a fix for a target whose package, or one that it imports, is missing."""
     missing = "" if error.name is None or name.startswith(error.name) else error.name.partition(".")[0]
     package = missing or name.partition(".")[0]
     if package in EXTRAS and importlib.util.find_spec(package) is None:
@@ -220,7 +220,7 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
     if parameters is None:
         return []  # no signature to check against
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    known = [name for name in parameters if name not in ("self", "args", "kwargs")]
+    valid = [name for name in parameters if name not in ("self", "args", "kwargs")]
     faults = [*_check_given(key, node)]
     for name, value in node.items():
         if name in _RESERVED:
@@ -230,7 +230,7 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
         elif not open_ended:
             message = f"unknown configuration key '{key}.{name}': {node['_target_']} has no such argument"
             faults.append(
-                Fault("config.key", message, nearest_key(str(name), known, top=False), column=f"{key}.{name}")
+                Fault("config.key", message, nearest_key(str(name), valid, top=False), column=f"{key}.{name}")
             )
     refused = [name for name in GIVEN.get(key, ()) if name not in parameters and not open_ended]
     if refused:
@@ -240,7 +240,7 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
 
 
 def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
-    """Arguments that would be overwritten, or that do not fit how a step is made."""
+    """Faults of arguments that a run sets itself, or that do not fit its optimizer steps."""
     places = {f"{key}.{name}": node[name] for name in node if not _is_unset(node[name])}
     given = {f"{key}.{name}": "remove it" for name in GIVEN.get(key, ())}
     return [
@@ -276,22 +276,22 @@ def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, i
 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
-    """The arguments of a class, with those that it passes on where it is known to what; None if that cannot be told."""
+    """Return the parameters of a class, with those it passes on to a known function; None without a signature."""
     try:
-        found = dict(inspect.signature(target).parameters)
+        parameters = dict(inspect.signature(target).parameters)
     except (TypeError, ValueError):
         return None
     module, name = (getattr(target, part, "") for part in ("__module__", "__name__"))
     passed_on = _PASSED_ON.get(f"{module.rpartition('.')[0]}.{name}")
     if passed_on is None:
-        return found
+        return parameters
     module, _, name = passed_on.rpartition(".")
     try:
         inner = inspect.signature(getattr(importlib.import_module(module), name), eval_str=True).parameters
     except (ImportError, NameError):
-        return found
-    own = {key: one for key, one in found.items() if one.kind is not one.VAR_KEYWORD}
-    return {**{key: one for key, one in inner.items() if key != "self"}, **own}
+        return parameters
+    own = {name: parameter for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    return {**{name: parameter for name, parameter in inner.items() if name != "self"}, **own}
 
 
 def _check_type(key: str, value: Any, annotation: Any) -> list[Fault]:

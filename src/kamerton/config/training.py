@@ -1,4 +1,4 @@
-"""Training options that contradict each other, or that would do nothing: said instead of ignored."""
+"""Training options that contradict each other or would do nothing: reported instead of ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kamerton.words import did_you_mean
 
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the training sections taken together; wrong types have been said already."""
+    """Faults of the training sections taken together; the schema reports wrong types."""
     return [
         *_scheduler(mapping_at(values, "scheduler")),
         *_switches(values),
@@ -102,7 +102,7 @@ _UNFIT = ("BatchSizeFinder", "LearningRateFinder", "GradientAccumulationSchedule
 
 
 def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
-    """What callbacks watch must be there, in the direction in which it is better; the best weights must be kept."""
+    """Faults of callbacks: unknown metrics, a wrong mode, or best weights that would be lost."""
     for name, node in callbacks.items():
         if not isinstance(node, Mapping):
             continue
@@ -119,11 +119,11 @@ def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _direction(name: str, node: Mapping[str, Any], monitor: Any) -> Iterator[Fault]:
-    """Early stopping and checkpoints that would take the worst for the best."""
+    """Faults of early stopping and checkpoints whose mode would keep the worst."""
     if not watches(node) or not isinstance(monitor, str):
         return
     key, mode, right = f"callbacks.{name}.mode", node.get("mode"), mode_of(monitor)
-    if mode is None and right is None and not monitor.startswith("val/"):  # those are all known
+    if mode is None and right is None and not monitor.startswith("val/"):  # all of those are listed
         message = f"callbacks.{name} monitors {monitor!r}, and whether more or less of it is better is unknown"
         yield _fault(message, f"set {key}=max or {key}=min", key)
     elif right is not None and mode in ("min", "max") and mode != right:
@@ -133,7 +133,7 @@ def _direction(name: str, node: Mapping[str, Any], monitor: Any) -> Iterator[Fau
 
 
 def _best_file(node: Mapping[str, Any]) -> Iterator[Fault]:
-    """Names under which the best weights would be lost."""
+    """Faults of options with which the best weights would be lost."""
     place, filename = "callbacks.checkpoint_best", node.get("filename")
     if node.get("save_top_k", 1) != 1:
         message = f"{place}.save_top_k must be 1: the run scores and exports the best weights"
@@ -150,7 +150,7 @@ def _best_file(node: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _folds(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Cross-validation decides itself how its runs are split and which of them goes on."""
+    """Faults of options that cross-validation sets for its runs itself."""
     folds, split = mapping_at(values, "cv").get("folds"), mapping_at(values, "split")
     if folds is None:
         return
@@ -164,7 +164,7 @@ def _folds(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _intervals(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """A share is one of an epoch, not of a step."""
+    """Faults of a share of an epoch given as a number of steps."""
     for section in ("eval", "save"):
         options = mapping_at(values, section)
         every = options.get("every", 1)
@@ -174,7 +174,7 @@ def _intervals(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Lightning's own sharded strategies: the step and the checkpoints are exact with Kamerton's alone."""
+    """Faults of Lightning's own sharded strategies: only Kamerton's keep steps and checkpoints exact."""
     strategy = mapping_at(values, "trainer").get("strategy", "")
     node = isinstance(strategy, Mapping)
     name = str(strategy.get("_target_") if node else strategy)

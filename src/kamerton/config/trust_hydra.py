@@ -106,14 +106,14 @@ def check_hydra(judged: Judged) -> Iterator[Fault]:
 def _classes(judged: Judged) -> Iterator[Fault]:
     """Every class that Hydra's section names, whoever names it."""
     trusted = value_at(judged.values, ("allow_targets",)) if judged.is_typed(("allow_targets",)) else None
-    prefixes = [str(one) for one in trusted] if isinstance(trusted, list) else []
+    prefixes = [str(prefix) for prefix in trusted] if isinstance(trusted, list) else []
     for path, name in leaves(judged.hydra):
         if path[-1] != "_target_" or str(name) in _classes_at(path) or str(name).startswith(tuple(prefixes)):
             continue
         if _is_installed(path, str(name), judged):
             continue
-        known = ", ".join(sorted(_classes_at(path))) or "another place: no class may stand here"
-        fix = f"use {known}; or trust yours with allow_targets=[my_package.] on the command line"
+        usable = ", ".join(sorted(_classes_at(path))) or "another place: no class may stand here"
+        fix = f"use {usable}; or trust yours with allow_targets=[my_package.] on the command line"
         key = ".".join(("hydra", *path))
         yield Fault("config.target", f"{str(name)!r} may not be used as a target", fix, column=key)
 
@@ -192,7 +192,7 @@ def _unpickled(judged: Judged) -> Iterator[Fault]:
     path = ("hydra", "sweeper", "sampler", "_target_")
     typed = judged.is_typed(path) or "hydra/sweeper/sampler" in judged.choices
     storage = ("hydra", "sweeper", "storage")  # which is a fault of its own where a file names it
-    stored = judged.is_typed(storage) or any(one.path == storage for one in judged.foreign)
+    stored = judged.is_typed(storage) or any(setting.path == storage for setting in judged.foreign)
     if str(name).endswith(".CmaEsSampler") and judged.foreign and not (typed or stored):
         message = "the sampler cmaes unpickles what the study holds, so a file may not choose it"
         fix = "type hydra/sweeper/sampler=cmaes, or use another sampler"
