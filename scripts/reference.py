@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reference_pages.codes import codes_page
 from reference_pages.keys import configuration_page
+from reference_pages.python import python_page
 from reference_pages.rooms import rooms_picture
 from reference_pages.run_directory import run_directory_page
 from reference_pages.scores import scores_page
@@ -24,6 +25,7 @@ def pages() -> dict[str, str]:
         "reference/codes.md": codes_page(),
         "reference/run_directory.md": run_directory_page(),
         "reference/scores.md": scores_page(),
+        "reference/python.md": python_page(),
         "images/rooms.svg": rooms_picture(),
     }
 

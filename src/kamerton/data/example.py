@@ -22,8 +22,19 @@ class Message:
 class DataExample:
     """A prompt and its completion.
 
-    `prompt` is a text (one user turn) or the chat turns before the completion, in which earlier assistant turns
-    with a positive weight are trained on as well. `metadata` travels untouched to the scores table.
+    Args:
+        prompt: a text (one user turn), or the chat turns before the completion, in which earlier assistant turns with a
+            positive weight are trained on as well.
+        completion: the text that is trained on.
+        metadata: further fields by name; copied to the score table.
+
+    Example:
+        >>> from kamerton import DataExample
+        >>> example = DataExample("What is the capital of France?", "Paris", {"topic": "geography"})
+        >>> [turn.role for turn in example.messages]
+        ['user', 'assistant']
+        >>> example.id == DataExample("What is the capital of France?", "Paris").id  # a hash of prompt and completion
+        True
     """
 
     prompt: str | tuple[Message, ...]

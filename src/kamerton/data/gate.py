@@ -68,10 +68,27 @@ class DataError(UserError):
 
 
 def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: Path | None = None) -> Prepared:
-    """Reads, checks and splits the data; raises `DataError` (a `UserError`) with every fault found.
+    """Read, check and split data.
 
-    With `cache`, rows read once are kept there and memory-mapped; without, they live in a temporary directory as long
-    as the result does.
+    Args:
+        options: the data.
+        split: how they are split; by default 70, 15 and 15 %.
+        cache: a folder that keeps rows, memory-mapped, between calls; by default a temporary one that lives as long as
+            the result.
+
+    Returns:
+        `Prepared`: `splits` by name, `labels`, the `report`, and a `fingerprint` of what is in which split.
+
+    Raises:
+        DataError: a `UserError` with every fault of the data.
+
+    Example:
+        >>> from kamerton import DataOptions, prepare
+        >>> prepared = prepare(DataOptions(path="questions.jsonl"))
+        >>> prepared.labels
+        ['no', 'yes']
+        >>> type(prepared.splits["train"][0]).__name__
+        'DataExample'
     """
     split = split or SplitOptions()
     files, missing = find_files(options)

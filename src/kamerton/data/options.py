@@ -46,9 +46,28 @@ class Source:
 class DataOptions:
     """One data set: files to split (`path`), files already split (`train`, ...), or several `sources` to mix and split.
 
-    A path is a file, a directory, a glob pattern or a list of them. `policy` answers fault codes with error, drop,
-    fix or warn (`kamerton.data.codes`). `near_duplicates` is the share of words and word pairs two rows must have in
-    common (Jaccard similarity) to be near duplicates; None does not look for them.
+    Args:
+        name: the name of the data in reports.
+        format: `jsonl`, `csv`, `parquet` or `trec`.
+        path: a file, a directory, a glob pattern or a list of them, to be split.
+        train, validation, test: the same, already split; not with `path`.
+        sources: several data sets by name, each with its own path, format, columns and weight; not with `path`.
+        columns: the names of the columns; those of None are detected.
+        labels: `auto`, a list of labels, or None for free text.
+        encoding: the encoding of text files.
+        policy: actions by fault code: `error`, `drop`, `fix` or `warn` (`kamerton.data.codes`).
+        near_duplicates: share of words and word pairs (Jaccard similarity) from which rows are near duplicates; None:
+            no search.
+        balance: `none`, `over`, `under` or `weights`, for the labels of the training split.
+        max_length: limit of tokens of prompt and completion.
+        overlong: what happens to longer rows: `error`, `truncate` or `drop`.
+        control_tokens: `text` or `parse`: how the string of a control token in a text is read.
+
+    Example:
+        >>> from kamerton import DataOptions, validate
+        >>> options = DataOptions(path="questions.jsonl", policy={"exact-duplicate": "warn"})
+        >>> validate(options).is_valid
+        True
     """
 
     name: str = "data"  # name of the data; the default of `name`
@@ -71,14 +90,24 @@ class DataOptions:
 
 @dataclass
 class SplitOptions:
-    """How one file becomes train, validation and test; `ratios` in that order.
+    """How data become train, validation and test splits.
 
-    `group` keeps rows together that share a value: "prompt" (no prompt is in two splits), a metadata field, or None
-    (each row for itself). `stratify` ("label" or a metadata field) gives every split the same shares. `time` (a
-    metadata field) puts the oldest rows into train and the newest into test. With `folds` = k, whatever is not in
-    test is cut into k folds: fold `fold` (0-based) is the validation split, the others train. With `held_out` = "test"
-    every row is in a fold but those of a given test file, which are left out: fold `fold` is the test split, and the
-    validation split is cut from the others (`kamerton.data.splits.folds`).
+    Args:
+        ratios: the shares of train, validation and test.
+        seed: the split depends on it and on the contents of rows, not on their order.
+        stratify: `label` or a metadata field: every split gets the same shares of its values.
+        group: `prompt` (no prompt is in two splits), a metadata field whose values stay together, or None.
+        time: a metadata field: the oldest rows train, the newest test.
+        folds: divide the rows outside the test split into this many folds.
+        fold: the fold that validates, from 0.
+        held_out: with `test`, all rows are in folds, and `fold` is the test split (`kamerton.data.splits.folds`).
+
+    Example:
+        >>> from kamerton import DataOptions, SplitOptions, prepare
+        >>> split = SplitOptions(ratios=[0.8, 0.1, 0.1], stratify="label")
+        >>> prepared = prepare(DataOptions(path="questions.jsonl"), split)
+        >>> {name: len(examples) for name, examples in prepared.splits.items()}
+        {'train': 96, 'validation': 12, 'test': 12}
     """
 
     ratios: list[float] = field(default_factory=lambda: [0.7, 0.15, 0.15])

@@ -19,7 +19,19 @@ from kamerton.errors import Fault
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What the gate says of a data set: `is_valid` if it can be used as it is; `report` is the data report anyway."""
+    """The result of a check of data, or of a model's answers.
+
+    Args:
+        errors: faults that make the data unusable.
+        warnings: faults that do not.
+        report: counts and more, also if there are errors.
+
+    Example:
+        >>> from kamerton import DataOptions, validate
+        >>> result = validate(DataOptions(path="missing.jsonl"))
+        >>> result.is_valid, [fault.code for fault in result.errors]
+        (False, ['missing-file'])
+    """
 
     errors: list[Fault]
     warnings: list[Fault]
@@ -31,7 +43,22 @@ class ValidationResult:
 
 
 def validate(options: DataOptions, split: SplitOptions | None = None, *, cache: Path | None = None) -> ValidationResult:
-    """Everything that is wrong with a data set and its settings, without an exception."""
+    """Check a data set and its settings; raises nothing.
+
+    Args:
+        options: the data.
+        split: how they are split; by default 70, 15 and 15 %.
+        cache: a folder that keeps rows between calls; by default a temporary one.
+
+    Returns:
+        A `ValidationResult` with every error and warning.
+
+    Example:
+        >>> from kamerton import DataOptions, validate
+        >>> result = validate(DataOptions(path="questions.jsonl"))
+        >>> result.is_valid, result.report["counts"]["rows read"]
+        (True, 120)
+    """
     split = split or SplitOptions()
     faults = [*check_data_options(options), *check_split_options(split)]
     if faults:
@@ -46,7 +73,23 @@ def validate(options: DataOptions, split: SplitOptions | None = None, *, cache: 
 
 
 def read_examples(options: DataOptions) -> Iterator[DataExample]:
-    """The examples of the files, one by one as they are read; raises `UserError` at the end if rows had faults."""
+    """Read examples one by one; nothing is held in memory.
+
+    Args:
+        options: the data. Rows are checked alone, not compared with each other.
+
+    Returns:
+        An iterator over `DataExample`.
+
+    Raises:
+        UserError: at the end, with all faults of the rows.
+
+    Example:
+        >>> from kamerton import DataOptions, read_examples
+        >>> first = next(read_examples(DataOptions(path="questions.jsonl")))
+        >>> first.prompt, first.completion
+        ('the cat number 0', 'yes')
+    """
     files, faults = find_files(options)
     log = FaultLog(options.policy)
     for fault in faults:

@@ -24,14 +24,30 @@ composing = threading.Lock()  # Hydra composes for one thread at a time
 
 @dataclass(frozen=True, slots=True)
 class FineTuningConfig:
-    """Settings of a fine-tune. None keeps the value of the configuration in `conf/`.
+    """The settings of a fine-tune. None means the default of `kamerton train`.
 
-    `model` is an option of the group (`smollm2`, `tiny`), a hosted model (`gpt-3.5-turbo`, `openai/NAME`), a model of
-    the hub, or a folder. `batch_size` is in examples per optimizer step on any hardware; `learning_rate` is the peak,
-    reached after `warmup_steps` optimizer steps. `evaluation_strategy` and `saving_strategy` select validation and
-    checkpoints after every epoch, or every `evaluation_steps` and `saving_steps` optimizer steps (None: ten times per
-    run, at most 50 steps apart). `overrides` are further `key=value` of `kamerton train`; `name` is the folder of the
-    run directories. `config_dir` is a folder with custom experiments and groups, as for `--config-dir`.
+    Args:
+        model: an option of the group (`smollm2`, `tiny`), a hosted model (`gpt-3.5-turbo`, `openai/NAME`), a name on
+            the hub, or a folder.
+        epochs: passes over the training split.
+        batch_size: examples per optimizer step, over all devices.
+        learning_rate: the peak, reached after the warm-up.
+        warmup_steps: optimizer steps of the warm-up.
+        weight_decay: weight decay of the optimizer.
+        evaluation_strategy: `steps` or `epoch`: when to validate.
+        saving_strategy: `steps` or `epoch`: when to save a checkpoint.
+        evaluation_steps: optimizer steps between validations; None: ten validations per run, at most 50 steps apart.
+        saving_steps: the same for checkpoints.
+        seed: seed of the run.
+        name: folder of the run directories below the root.
+        overrides: further `key=value` of `kamerton train`.
+        config_dir: a folder with your own experiments and groups, as after `--config-dir`.
+
+    Example:
+        >>> from kamerton import FineTuningConfig
+        >>> config = FineTuningConfig(model="tiny", epochs=3, learning_rate=1e-3, overrides=["adapter.r=8"])
+        >>> config.epochs, config.batch_size
+        (3, None)
     """
 
     model: str = "smollm2"

@@ -31,9 +31,19 @@ Raw = DataOptions | str | Path | Rows
 
 @dataclass(frozen=True, slots=True)
 class DataParts:
-    """Checked examples by split, which can be unpacked: `train, validation, test = parts`.
+    """Checked examples by split; can be unpacked: `train, validation, test = parts`.
 
-    `data` and `split` are the options with which a job reproduces them.
+    Args:
+        train, validation, test: the examples.
+        data, split: the options from which a job makes the same parts.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> processed = asyncio.run(FineTuningManager().prepare_data("questions.jsonl"))
+        >>> train, validation, test = processed.split([0.8, 0.1, 0.1], stratify="label")
+        >>> len(train), len(validation), len(test)
+        (96, 12, 12)
     """
 
     train: Sequence[DataExample]
@@ -48,17 +58,37 @@ class DataParts:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedData:
-    """Checked data. `validation` holds all faults and counts; `split` returns the examples."""
+    """Data that passed the gate.
+
+    Args:
+        data: their options.
+        validation: the faults.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> rows = [{"prompt": f"{number} + 1 =", "completion": str(number + 1)} for number in range(200)]
+        >>> processed = asyncio.run(FineTuningManager().prepare_data(rows))
+        >>> processed.validation.is_valid
+        True
+    """
 
     data: DataOptions
     validation: ValidationResult
 
     def split(self, ratios: Sequence[float] | None = None, *, seed: int = 42, stratify: str | None = None) -> DataParts:
-        """Return train, validation and test parts in these ratios (default 0.7, 0.15, 0.15), without leakage.
+        """Split into train, validation and test parts without leakage between them.
 
-        An example's part depends only on its content and the seed. Data from one file per split (`data.train`, …) keep
-        their splits. `stratify` (`label`, or a metadata field) gives every part the same distribution of it. Raises
-        `UserError` with every fault of the data or the ratios.
+        An example's part depends on its contents and the seed alone. Data in several files (`data.train`, …) keep their
+        parts.
+
+        Args:
+            ratios: the shares; by default 0.7, 0.15, 0.15.
+            seed: seed of the split.
+            stratify: `label` or a metadata field: every part gets the same shares of its values.
+
+        Raises:
+            UserError: with every fault of the data or the ratios.
         """
         options = SplitOptions(SplitOptions().ratios if ratios is None else list(ratios), seed=seed, stratify=stratify)
         if faults := [*check_data_options(self.data), *check_split_options(options)]:

@@ -29,11 +29,25 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """Metrics of a model on a test set with 95 % `intervals`, and the score table (one row per example).
+    """How good a model is on a test set. `EvaluationMetrics` is another name of it.
 
-    All data have `loss`, `perplexity` and `token_accuracy`; labelled data `accuracy`, `f1`, `precision`, `recall`
-    (macro) and `ece`; texts `exact_match` and others; the configuration may add custom metrics (`metrics.NAME`). `path`
-    is the run, evaluation or table that the metrics come from.
+    Args:
+        model_id: the model.
+        metrics: values by name: `loss`, `perplexity`, `token_accuracy`; for labels `accuracy`, `f1`, `precision`,
+            `recall`, `ece`; for generated texts `exact_match`, …; custom metrics by their names.
+        intervals: 95 % intervals of the metrics.
+        path: the run, evaluation or table that they come from.
+        scores: the score table, one row per example.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> result = asyncio.run(FineTuningManager("outputs").evaluate_model("trec/ID"))
+        >>> result.accuracy == result.metrics["accuracy"], result.scores.num_rows
+        (True, 15)
+        >>> low, high = result.intervals["accuracy"]
+        >>> low <= result.accuracy <= high
+        True
     """
 
     model_id: str
@@ -91,7 +105,20 @@ class RankedModel:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Models from best to worst by `metric`; `comparison` holds every difference with its test."""
+    """Models from the best to the worst.
+
+    Args:
+        metric: the metric they are ordered by.
+        models: a `RankedModel` for each: `rank`, `model_id`, `metrics`, `verdict`.
+        comparison: every difference with its test.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> ranking = asyncio.run(FineTuningManager("outputs").compare_models(["trec/ID", "NAME/ID"]))
+        >>> [model.rank for model in ranking.models], ranking.metric
+        ([1, 2], 'accuracy')
+    """
 
     metric: str
     models: tuple[RankedModel, ...]

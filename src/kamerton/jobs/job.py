@@ -15,9 +15,17 @@ from kamerton.run.directory import read_events
 
 
 class TrainingJob:
-    """A run that trains in its own process; `path` is its run directory.
+    """A run that trains in its own process. It holds no state: every answer is read from the run directory.
 
-    States: `queued`, `validating_files`, `running`, `paused`, `succeeded`, `failed`, `cancelled`.
+    Args:
+        path: the run directory.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> job = asyncio.run(FineTuningManager("outputs").get_job("trec/ID"))
+        >>> job.id, asyncio.run(job.wait()).state
+        ('ID', 'succeeded')
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +54,11 @@ class TrainingJob:
         return read_status(self.path)
 
     async def wait(self, timeout_s: float | None = None) -> JobStatus:
-        """Wait until the job has ended or is paused, and return its status. Raises `TimeoutError` after `timeout_s`."""
+        """Return the status when the job has ended or is paused.
+
+        Raises:
+            TimeoutError: if that takes longer than `timeout_s` seconds.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (status := self.status).is_active:
             if deadline is not None and time.monotonic() >= deadline:
@@ -55,23 +67,27 @@ class TrainingJob:
         return status
 
     async def stop(self, grace_s: float = control.GRACE_S) -> JobStatus:
-        """Save a checkpoint and cancel the job; kill its process after `grace_s` seconds. It can be resumed."""
+        """Save a checkpoint and cancel; a job that takes longer than `grace_s` seconds is killed. It can be resumed."""
         return await control.end_run(self.path, "cancelled", grace_s)
 
     async def pause(self, grace_s: float = control.GRACE_S) -> JobStatus:
-        """Save a checkpoint and pause the job; `resume` continues it."""
+        """Save a checkpoint and pause; `resume` continues."""
         return await control.end_run(self.path, "paused", grace_s)
 
     async def resume(self, *, trust: bool = False) -> None:
-        """Continue from the last checkpoint, to the result of an uninterrupted run.
+        """Continue from the last checkpoint, to the same result as without an interruption.
 
-        `trust` allows the code named by its overrides (`allow_targets`, `model.trust_remote_code`), and a folder other
-        than the current one. Raises `UserError` if the job is finished or active.
+        Args:
+            trust: allow code that the overrides name (`allow_targets`, `model.trust_remote_code`), and another current
+                folder than the job was started in.
+
+        Raises:
+            UserError: if the job is finished or running.
         """
         await asyncio.to_thread(control.resume, self.path, trust=trust)
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[dict[str, Any]]:
-        """Yield every event as `{time, level, code, message, evidence, advice}`; with `follow` until the job ends."""
+        """Yield `{time, level, code, message, evidence, advice}` from the first; with `follow` until the job ends."""
         offset = 0
         while True:
             active = self.status.is_active  # before reading the events, so that none is missed

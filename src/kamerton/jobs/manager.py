@@ -28,13 +28,30 @@ from kamerton.run.opening import claim_run
 
 
 class FineTuningManager:
-    """Start and control fine-tunes; every run directory below `root` is a job.
+    """Start and control fine-tunes as jobs; every run directory below `root` is a job.
 
-    Its methods raise `UserError` with every fault of their arguments. Long work is done in threads and processes, so
-    the event loop is not blocked.
+    Methods are coroutines: long work runs in threads and processes, so the event loop stays free.
 
-    At most `max_running` jobs below `root` train at once on this machine, by default one per GPU, or one without GPUs.
-    The others wait in the order of their start, each for the number of GPUs in `trainer.devices`.
+    Args:
+        root: the folder of all run directories.
+        max_running: jobs that train at once on this machine; by default one for each GPU, or one. The others wait in
+            the order of their start.
+
+    Raises:
+        UserError: by every method, with all faults of its arguments.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningConfig, FineTuningManager
+        >>> async def main():
+        ...     manager = FineTuningManager(root="outputs")
+        ...     data = await manager.prepare_data("questions.jsonl")
+        ...     config = FineTuningConfig(model="tiny", epochs=1, overrides=["base=false"])
+        ...     job = await manager.start_training(config, data.split([0.7, 0.15, 0.15]))
+        ...     status = await job.wait()
+        ...     return status.state
+        >>> asyncio.run(main())
+        'succeeded'
     """
 
     def __init__(self, root: str | Path = "outputs", max_running: int | None = None) -> None:
@@ -44,31 +61,37 @@ class FineTuningManager:
         self.root = Path(root).expanduser().absolute()
 
     async def prepare_data(self, raw: Raw) -> ProcessedData:
-        """Read, check and clean rows, `DataExample`s, or the files at a path or of `DataOptions`.
+        """Read, check and clean data.
 
-        Faults of the rows are not raised: `validate_data` returns them.
+        Args:
+            raw: a path, `DataOptions`, rows as mappings, or `DataExample`s.
+
+        Returns:
+            `ProcessedData`; its faults are in `.validation`, none is raised.
         """
         return await asyncio.to_thread(process, raw, self.root)
 
     async def validate_data(self, data: ProcessedData) -> ValidationResult:
-        """Return every error and warning of the data, and whether they are valid (`is_valid`)."""
+        """Return every error and warning of the data."""
         return data.validation
 
     async def start_training(
         self, config: FineTuningConfig, data: DataParts | ProcessedData | None = None
     ) -> TrainingJob:
-        """Check and queue a fine-tune, and return without waiting; its process outlives this one.
+        """Queue a fine-tune and return at once; its process outlives this one.
 
-        Without `data`, `config.overrides` name them (`data=trec`).
+        Args:
+            config: the settings; everything is checked before the job starts.
+            data: the data; None if `config.overrides` name them (`data=trec`).
         """
         return await asyncio.to_thread(self._start, config, data)
 
     async def monitor_progress(self, job_id: str) -> JobStatus:
-        """Return state, step, ETA and latest metrics of a job: an id, `experiment/id`, or a run directory."""
+        """Return state, step, ETA and latest metrics. `job_id` is an id, `experiment/id`, or a run directory."""
         return read_status(find_run(self.root, job_id))
 
     async def get_job(self, job_id: str) -> TrainingJob:
-        """Return a job that was started earlier, by any process."""
+        """Return a job that was started earlier, here or elsewhere."""
         return TrainingJob(find_run(self.root, job_id))
 
     async def list_jobs(self) -> list[JobStatus]:
@@ -76,19 +99,24 @@ class FineTuningManager:
         return list_jobs(self.root)
 
     async def evaluate_model(self, model_id: str, data: Data | None = None) -> EvaluationResult:
-        """Evaluate a model: `accuracy`, `f1`, `precision`, `recall` and custom metrics, with intervals.
+        """Score a model on a test set.
 
-        `model_id` is that of a job (or the job's id), an option of the group `model`, a model of the hub, or a folder.
-        `data` is a prepared data set, whose test part is used, or a file, folder or rows (`data="rows.jsonl"`), which
-        are used in full. Without `data`, the job's own test split is used.
+        Args:
+            model_id: a job, an option of the group `model`, a name on the hub, or a folder.
+            data: by default the test split of the job; else the test part of `DataParts` or `ProcessedData`, or every
+                row of a file, a folder or rows.
+
+        Returns:
+            Metrics with 95 % intervals, and the score table.
         """
         return await asyncio.to_thread(evaluate, self.root, model_id, data)
 
     async def compare_models(self, model_ids: Sequence[str], data: Data | None = None) -> Ranking:
-        """Rank models from best to worst on one test set, each with a statistically tested verdict.
+        """Rank models on one test set, each with a tested verdict, and write a report to `<root>/comparisons/`.
 
-        `data` is as in `evaluate_model`; by default that of the first job among the models. The report is written to
-        `<root>/comparisons/`.
+        Args:
+            model_ids: at least two models, as in `evaluate_model`.
+            data: as in `evaluate_model`; by default that of the first job.
         """
         return await asyncio.to_thread(compare, self.root, model_ids, data)
 

@@ -30,13 +30,26 @@ Row = tuple[int, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class TrainingMetrics:
-    """A job's metrics at one moment. Values not logged yet are None.
+    """A job's metrics at one moment; None if not logged yet.
 
-    `loss` (nats per target token), `perplexity` and `token_accuracy` (the fraction of correct target tokens; alias
-    `accuracy`) are those of the latest optimizer step; `validation` holds the latest metrics of the validation split.
-    The accuracy of labels is measured when the test split is scored: `EvaluationMetrics.accuracy`. `epoch_progress`
-    counts epochs (1.5: halfway through the second), `examples` is `{processed, total}` of the whole run, and `rows`
-    holds all steps.
+    Args:
+        job_id, state, step: the job and its position.
+        loss, token_accuracy, perplexity: of the target tokens of the latest optimizer step. The accuracy of labels is
+            known when the test split is scored: `EvaluationMetrics.accuracy`.
+        learning_rate: of the latest step.
+        epoch_progress: epochs so far (1.5: half of the second one).
+        examples: `processed` and `total` of the run.
+        validation: the latest metrics of the validation split.
+        tokens_per_s: training speed.
+        rows: all logged steps.
+        setting: what detectors need to know of the run.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import TrainingMonitor
+        >>> metrics = asyncio.run(TrainingMonitor("outputs").track_metrics("trec/ID"))
+        >>> metrics.step, metrics.accuracy == metrics.token_accuracy, metrics.loss > 0
+        (4, True, True)
     """
 
     job_id: str
@@ -60,21 +73,33 @@ class TrainingMetrics:
 
 
 class TrainingMonitor:
-    """Follow the jobs below `root`; any number of monitors may follow a job."""
+    """Follow the jobs below `root`, while they train and afterwards; it reads run directories only.
+
+    Args:
+        root: the folder of all run directories.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import TrainingMonitor
+        >>> async def main():
+        ...     monitor = TrainingMonitor("outputs")
+        ...     async for metrics in monitor.stream_metrics("trec/ID"):  # until the job ends
+        ...         problems = {issue.code: issue.advice for issue in monitor.detect_issues(metrics)}
+        ...     return "divergence" in problems, monitor.generate_report("trec/ID").name
+        >>> asyncio.run(main())
+        (False, 'report.html')
+    """
 
     def __init__(self, root: str | Path = "outputs") -> None:
         self.root = Path(root).expanduser().absolute()
 
     async def track_metrics(self, job_id: str) -> TrainingMetrics:
-        """Return the current metrics. Raises `UserError` for an unknown job."""
+        """Return the metrics at this moment. Raises `UserError` for an unknown job."""
         path = find_run(self.root, job_id)
         return await asyncio.to_thread(_read, path, read_status(path))
 
     async def stream_metrics(self, job_id: str, every_s: float = 0.5) -> AsyncIterator[TrainingMetrics]:
-        """Yield the metrics whenever new ones were written, until the job ends or is paused; always yield the last.
-
-        The file is checked every `every_s` seconds; for a run of many steps use a longer interval.
-        """
+        """Yield the metrics whenever new ones are logged, checked every `every_s` seconds, until the job ends."""
         path, seen = find_run(self.root, job_id), -1
         file = path / "metrics.csv"
         while True:
@@ -88,15 +113,16 @@ class TrainingMonitor:
             await asyncio.sleep(every_s)
 
     def detect_issues(self, metrics: TrainingMetrics) -> list[Issue]:
-        """Return every problem in the metrics, by step, with code, severity, message, evidence and advice."""
+        """Return every problem that the metrics show, in the order of steps."""
         from kamerton.monitor.detect import find_issues
 
         return [] if metrics.setting is None else find_issues(metrics.rows, metrics.setting)
 
     def validate_results(self, predictions: pa.Table | str | Path | EvaluationResult) -> ValidationResult:
-        """Check predictions for defects, given as a score table, its file, a run directory or an evaluation.
+        """Check the answers of a score table, its file, a run directory, or an evaluation for defects.
 
-        Raises `UserError` for a file that is not a score table.
+        Raises:
+            UserError: if the file is not a score table.
         """
         from kamerton.decide.compare.predictions import validate_results
         from kamerton.score.table import read_scores
@@ -109,7 +135,7 @@ class TrainingMonitor:
         return validate_results(getattr(predictions, "scores", predictions))
 
     def generate_report(self, job_id: str) -> Path:
-        """Write the report of a job, which may be running or failed; return the path of its HTML page."""
+        """Write the report of a job, also of a running or failed one, and return the path of its HTML page."""
         from kamerton.decide.report.cross_validation import write_cross_report
         from kamerton.decide.report.run import write_report
 

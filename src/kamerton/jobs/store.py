@@ -30,12 +30,29 @@ UNREADABLE = "unreadable"  # state shown in lists if a run's files cannot be rea
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment. `state` is that of its run directory; a paused or failed job can be resumed.
+    """The state of a job at one moment; None or empty if not known yet.
 
-    `step` of `steps` optimizer steps are done, `examples` is `{processed, total}`, `eta_s` the remaining seconds of
-    training, `metrics` the latest by split (`train`, `validation`, `best`, `test`, `base`). `error` is `{code, message,
-    param}`, and `ended` describes the end of training as `{reason, step, of, detail, values}`. Times are ISO 8601 in
-    UTC. Unknown values are None or empty.
+    Args:
+        id: the run's id.
+        path: its directory.
+        state: `queued`, `validating_files`, `running`, `paused`, `succeeded`, `failed` or `cancelled`; paused,
+            failed and cancelled jobs can be resumed.
+        epoch, step, steps: the position; `steps` is the total of optimizer steps.
+        eta_s: seconds of training that are left.
+        examples: `processed` and `total`.
+        tokens, tokens_per_s: trained tokens, and their rate.
+        metrics: the latest by split (`train`, `validation`, `best`, `test`, `base`).
+        model: the name of the model.
+        created, started, finished, heartbeat: times in ISO 8601, UTC.
+        error: `code`, `message` and `param` of a failed job.
+        ended: what ended the training: `reason`, `step`, `of`, `detail`, `values`.
+
+    Example:
+        >>> import asyncio
+        >>> from kamerton import FineTuningManager
+        >>> status = asyncio.run(FineTuningManager("outputs").monitor_progress("trec/ID"))
+        >>> status.state, status.progress, status.is_active
+        ('succeeded', 1.0, False)
     """
 
     id: str

@@ -95,10 +95,27 @@ def fold(groups: Keys, places: Places, folds: int, chosen: int, seed: int, strat
 
 
 def split(examples: Iterable[DataExample], options: SplitOptions | None = None) -> Iterator[tuple[str, DataExample]]:
-    """Each example with the name of its split, as they come: nothing is held back or kept in memory.
+    """Yield each example with the name of its split, in the given order; nothing is held in memory.
 
-    That is possible because without `stratify`, `time` and `folds` the split depends on the example alone; with them,
-    use `kamerton.data.gate.prepare`. `group` may be "prompt", None, or a metadata field.
+    Without `stratify`, `time` and `folds`, the split of an example depends on its contents alone.
+
+    Args:
+        examples: any examples.
+        options: how to split; by default 70, 15 and 15 %, grouped by prompt.
+
+    Returns:
+        An iterator over pairs of `train`, `validation` or `test`, and the example.
+
+    Raises:
+        ValueError: if `stratify`, `time` or `folds` is set: use `prepare`.
+        UserError: if an example lacks the field of `group`.
+
+    Example:
+        >>> from collections import Counter
+        >>> from kamerton import DataOptions, read_examples, split
+        >>> parts = split(read_examples(DataOptions(path="questions.jsonl")))
+        >>> sorted(Counter(name for name, example in parts))
+        ['test', 'train', 'validation']
     """
     options = options or SplitOptions()
     if options.stratify or options.time or options.folds:

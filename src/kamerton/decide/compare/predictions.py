@@ -30,11 +30,25 @@ FaultCounts = Iterator[tuple[Fault, int]]
 
 
 def validate_results(table: pa.Table, run: Path | None = None) -> ValidationResult:
-    """Check the answers of a score table; the result's `report` has the number of affected answers by fault code.
+    """Check the answers of a score table for defects: empty, cut off, repetitive, all the same, not a label.
 
-    A fault of more than half of the answers is an error, any other one a warning. A table without answers (with the
-    likelihood of references only) has no faults. Labels that are correct under another scoring method are a warning;
-    its fix names a command if `run`, the run directory of the table, is given.
+    A table without answers, such as one that holds the likelihood of references alone, has no faults.
+
+    Args:
+        table: a score table.
+        run: the run directory it belongs to, for the command in the advice.
+
+    Returns:
+        A `ValidationResult`. A fault that concerns most answers is an error, any other one a warning; `report` has the
+        counts by code. Labels that another way of scoring gets right are a warning.
+
+    Example:
+        >>> from kamerton import validate_results
+        >>> from kamerton.score.table import scores_table
+        >>> row = {"example_id": "1", "prompt": "Hi", "target": "Hello", "target_tokens": 2, "metadata": "{}"}
+        >>> answers = scores_table([row | {"prediction": ""}], None)
+        >>> [fault.code for fault in validate_results(answers).errors]
+        ['results.empty']
     """
     texts, labels = table["prediction"].to_pylist(), table["predicted_label"].to_pylist()
     answers = [text if text is not None else label for text, label in zip(texts, labels, strict=True)]
