@@ -12,9 +12,9 @@ from typing import Any, cast
 import yaml
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf._utils import get_omega_conf_dumper
 
 from hydra_plugins.kamerton._environment import environment_by_name
+from hydra_plugins.kamerton._internals import get_omega_conf_dumper
 from hydra_plugins.kamerton._options import OptunaSweeperConf
 from hydra_plugins.kamerton._overrides import SweepError
 from kamerton import mask

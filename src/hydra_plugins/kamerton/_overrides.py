@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hydra._internal.grammar import grammar_functions
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import CompactHydraException
+
+from hydra_plugins.kamerton._internals import grammar_functions
 
 _WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_WORDS = {"true", "false", "null", "nan", "inf"}

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -27,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.kamerton import _config, _jobs
 from hydra_plugins.kamerton._gpus import free_gpus
+from hydra_plugins.kamerton._internals import get_args_parser
 from hydra_plugins.kamerton._process import Ended, run, signals_passed_on
 from hydra_plugins.kamerton._trial import TRIAL_VARIABLE
 

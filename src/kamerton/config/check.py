@@ -76,9 +76,11 @@ def check_values(values: Mapping[str, Any]) -> list[Fault]:
 
 def check_config(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of a training's configuration beyond its schema; values of a wrong type are reported by that."""
+    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     return [
         *check_places(values),
-        *_check_data(values),
+        *(check_data_options(data) if data else []),
+        *(check_split_options(split) if split else []),
         *_check_classes(values),
         *check_nodes(values),
         *check_training(values),
@@ -167,12 +169,6 @@ def _plain(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return next((member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)), None)
     return hint
-
-
-def _check_data(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the data options beyond their types."""
-    data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
-    return [*(check_data_options(data) if data else []), *(check_split_options(split) if split else [])]
 
 
 def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Fault]:

@@ -60,7 +60,7 @@ def run_command(
         flags = parse_flags(arguments, root.name)
         with _noting_how_to_resume(flags, root):
             if flags.shell_completion:  # its words are instructions such as install=bash, not overrides
-                run_hydra(flags, _no_job, str(conf_dir()), root.name)
+                run_hydra(flags, lambda config: None, str(conf_dir()), root.name)
             else:
                 checked = _checked(flags, preflight, root)
                 search = tuple(search_words(flags.config_dir, flags.overrides))
@@ -204,10 +204,6 @@ def _request_of_point(
     if options is None:
         raise UserError(faults)
     return JobRequest(options, values, by_name, overrides, search)
-
-
-def _no_job(config: Any) -> None:
-    raise AssertionError(f"no job runs for shell completion: {config}")
 
 
 @contextmanager

@@ -16,7 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton._overrides import override  # importing it makes Hydra accept choice(null,1)
 from kamerton.config.derived import fill_in
-from kamerton.config.hydra_internals import VERSION_BASE, ConfigLoaderImpl, create_config_search_path
+from kamerton.config.hydra_internals import (
+    VERSION_BASE,
+    ConfigLoaderImpl,
+    create_config_search_path,
+    written_value,
+)
 from kamerton.config.origin import key_of
 from kamerton.config.search import SEARCHPATH, places
 
@@ -51,7 +56,7 @@ def _resolved_at(config: Any, key: Any) -> Any:
     try:
         return resolved(config[key])
     except OmegaConfBaseException:  # not available yet, such as ${hydra.job.num}, or not set
-        return config._get_node(key)._value()
+        return written_value(config, key)
 
 
 def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:

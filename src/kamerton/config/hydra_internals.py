@@ -29,6 +29,7 @@ __all__ = [
     "run_single",
     "searched_repository",
     "split_key",
+    "written_value",
 ]
 
 VERSION_BASE = "1.3"
@@ -72,6 +73,11 @@ def searched_repository(loader: ConfigLoaderImpl, root: str, overrides: list[str
     """The repository of configuration files that a composition reads, with the places its overrides name."""
     _, repository = loader._parse_overrides_and_create_caching_repo(root, overrides)
     return repository
+
+
+def written_value(section: Any, key: Any) -> Any:
+    """The value of an OmegaConf section as it is written, with its interpolations."""
+    return section._get_node(key)._value()
 
 
 @contextmanager

@@ -92,7 +92,8 @@ def run_task(
         if _jobs.launched or not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
             raise
     finally:
-        _jobs.facts.update(_facts(current))
+        done = {"metrics": result.metrics, "path": str(result.path)} if (result := current.result) else None
+        _jobs.facts.update(done=done, error=current.error)  # plain values, for the process that started this one
     return current.result.value if current.result else None
 
 
@@ -110,12 +111,6 @@ def _report(error: Exception) -> None:
         echo(f"\n{error}", err=True)
     elif not isinstance(error.__cause__, Cancelled):  # a pruned trial is not an error
         echo_traceback(error)
-
-
-def _facts(job: SweepJob) -> Values:
-    """A job as plain values for the process that started this one."""
-    done = {"metrics": job.result.metrics, "path": str(job.result.path)} if job.result else None
-    return {"done": done, "error": job.error}
 
 
 def launched_jobs(finished: Sequence[_jobs.Job]) -> list[SweepJob]:

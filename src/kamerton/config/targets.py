@@ -241,7 +241,10 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
 
 def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
     """Faults of arguments that a run sets itself, or that do not fit its optimizer steps."""
-    places = {f"{key}.{name}": node[name] for name in node if not _is_unset(node[name])}
+    # accumulate_grad_batches=1 sets nothing
+    places = {
+        f"{key}.{name}": value for name, value in node.items() if value is not None and (value is True or value != 1)
+    }
     given = {f"{key}.{name}": "remove it" for name in GIVEN.get(key, ())}
     return [
         Fault(
@@ -253,10 +256,6 @@ def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
         for place, value in places.items()
         if place in given or place in INSTEAD
     ]
-
-
-def _is_unset(value: Any) -> bool:
-    return value is None or (value == 1 and value is not True)  # accumulate_grad_batches=1 says nothing
 
 
 def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[Fault]:
