@@ -208,10 +208,10 @@ def test_a_job_of_hydra_has_its_environment_and_callbacks(tmp_path: Path, monkey
         (["optimzer.lr=1"], set()),
         (["optimizer.lr=-1", "callbacks.early_stoping.patience=3"], set()),
         (["optimzer.lr=1", "trainer.max_epochs=3", "batch.size=4"], {"trainer", "batch"}),
-        (["model=tiny", "optimzer.lr=1"], {"model"}),
+        (["model=tiny", "optimzer.lr=1", "hydra/launcher=process"], {"model", "hydra"}),
     ],
 )
-def test_once_there_are_errors_the_preflight_looks_at_what_was_changed_alone(
+def test_once_there_are_errors_the_preflight_looks_at_what_was_typed_alone(
     typed: list[str], sections: set[str]
 ) -> None:
     """A misspelt key is reported without importing what only checks of the default model and data need."""

@@ -7,6 +7,7 @@ that it comes from. A single run then starts from this very composition.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +17,13 @@ from typing import Any, Generic
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from kamerton.config.check import check_config, leaves, validate
+from kamerton.config.check import check_config, validate
 from kamerton.config.compose import ROOT, config_loader
 from kamerton.config.composed import Composed, compose_overrides
 from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.jobs import Options
 from kamerton.config.judging import command_faults
-from kamerton.config.origin import COMMAND_LINE, Locate, in_space, is_below, locator
+from kamerton.config.origin import COMMAND_LINE, PRESETS, Locate, in_space, is_below, locator
 from kamerton.config.overrides import existing_options, parse_each, selections, several_values, texts_to_compose
 from kamerton.config.schema import Config, mapping_at
 from kamerton.config.sweep import begins_sweep, check_sweep, search_space
@@ -106,7 +107,7 @@ def check_command(
 
     Faults are collected as they are found: those of the schema come at once. `preflight` finds more in sections of the
     composed values, such as faults of the data they name, which may take seconds: in all sections of a configuration
-    without errors, else in those that the user changed (`_changed_sections`). Of a sweep every choice and both ends of
+    without errors, else in those that were typed (`_typed_sections`). Of a sweep every choice and both ends of
     every interval are checked, each together with the first values of the others.
     """
     if config_dir is not None and not Path(config_dir).is_dir():
@@ -129,7 +130,7 @@ def check_command(
             checked.append(_check(composition, kept, searched, composed, loader, root, faults))
     for each in checked if preflight else []:
         if each.is_trusted:  # a preflight check would import what the file names
-            sections = _changed_sections(each.values, composed(), faults) if faults.has_errors else each.values
+            sections = _typed_sections(kept, each.values, faults) if faults.has_errors else each.values
             deeper = preflight(each.values, sections) if preflight else []
             faults.add(*map(each.locate, sorted(deeper, key=lambda fault: fault.severity)))  # "error" before "warning"
     return checked[0] if checked else None
@@ -185,14 +186,13 @@ def _is_multirun(hydra: Values) -> bool:
     return getattr(hydra.get("mode"), "name", "") == "MULTIRUN"
 
 
-def _changed_sections(values: Values, default: Composed | Fault, faults: FaultCollector) -> set[str]:
-    """The sections with a value that differs from the default configuration, and that no fault so far is about."""
-    if isinstance(default, Fault):
-        return set(values)
-    own, others = dict(leaves(values)), dict(leaves(default.values))
-    changed = (own.keys() ^ others.keys()) | {key for key in own.keys() & others.keys() if own[key] != others[key]}
+def _typed_sections(typed: Sequence[Override], values: Values, faults: FaultCollector) -> Collection[str]:
+    """The sections for which something was typed that no fault so far is about; all of them if a preset was chosen."""
     reported = [fault.column for fault in faults.faults if fault.column]
-    return {key.partition(".")[0] for key in changed if not any(is_below(key, column) for column in reported)}
+    keys = {override.key_or_group for override in typed}
+    if keys & {*PRESETS, "sweep"}:
+        return values
+    return {re.split(r"[./]", key)[0] for key in keys if not any(is_below(key, column) for column in reported)}
 
 
 def _check_removed(composition: Composed, composed: _Compose, loader: ConfigLoaderImpl) -> list[Fault]:
