@@ -11,7 +11,7 @@ import pytest
 
 from kamerton import EvaluationMetrics, FineTuningManager, TrainingMonitor
 from kamerton.errors import UserError
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.table import scores_table, write_scores
 
 pytestmark = pytest.mark.anyio
@@ -99,7 +99,7 @@ async def test_an_evaluation_has_the_usual_names(
     (path / "scores").mkdir(parents=True)
     (path / "run.json").write_text(json.dumps({"state": "succeeded"}))
     own = {"short": {"_target_": "tests_own.short"}, "rows": {"_target_": "tests_own.rows"}}
-    write_scores(with_own_metrics(table(30), own, ["tests_own."]), path / "scores" / "test.parquet")
+    write_scores(with_custom_metrics(table(30), own, ["tests_own."]), path / "scores" / "test.parquet")
     result = await manager.evaluate_model("named")
     assert isinstance(result, EvaluationMetrics)
     assert result.f1_score == result.f1 == result.metrics["f1"]

@@ -14,7 +14,7 @@ import pytest
 from kamerton.config.targets import check_targets, metric_function
 from kamerton.direction import LOWER_IS_BETTER
 from kamerton.errors import RunFailed, UserError
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.intervals import intervals, paired_differences
 from kamerton.score.metrics import compute, example_scores, lower_is_better
 from kamerton.score.table import read_scores, scores_table, write_scores
@@ -55,7 +55,7 @@ def test_a_number_for_each_example_becomes_a_column_with_everything_that_follows
     mine: ModuleType, tmp_path: Path
 ) -> None:
     texts = ["yes", "no", "maybe", "yes, it is"] * 5
-    scored = with_own_metrics(table(texts), {"length": {"_target_": "my_metrics.length", "most": 5}}, MINE)
+    scored = with_custom_metrics(table(texts), {"length": {"_target_": "my_metrics.length", "most": 5}}, MINE)
     write_scores(scored, tmp_path / "t.parquet")
     read = read_scores(tmp_path / "t.parquet")
     lengths = [min(5, len(text)) for text in texts]
@@ -63,12 +63,12 @@ def test_a_number_for_each_example_becomes_a_column_with_everything_that_follows
     assert example_scores(read)["length"].tolist() == lengths
     low, high = intervals(read, resamples=100)["length"]
     assert low < np.mean(lengths) < high
-    other = with_own_metrics(table(["no"] * 20), {"length": {"_target_": "my_metrics.length"}}, MINE)
+    other = with_custom_metrics(table(["no"] * 20), {"length": {"_target_": "my_metrics.length"}}, MINE)
     assert paired_differences(other, read, resamples=100)["length"]["difference"] == pytest.approx(np.mean(lengths) - 2)
 
 
 def test_a_number_of_the_whole_table_is_kept_with_its_interval(mine: ModuleType, tmp_path: Path) -> None:
-    scored = with_own_metrics(
+    scored = with_custom_metrics(
         table(["yes", "no"] * 10), {"share": {"_target_": "my_metrics.share"}, "none": None}, MINE
     )
     write_scores(scored, tmp_path / "t.parquet")
@@ -80,13 +80,13 @@ def test_a_number_of_the_whole_table_is_kept_with_its_interval(mine: ModuleType,
 
 def test_a_number_that_some_resamples_do_not_have_is_kept_without_an_interval(mine: ModuleType) -> None:
     node = {"mine": {"_target_": "my_metrics.of_yes"}}
-    scored = with_own_metrics(table(["yes", "no", "no"]), node, MINE)
+    scored = with_custom_metrics(table(["yes", "no", "no"]), node, MINE)
     assert compute(scored)["mine"] == 1.0
     assert "mine" not in intervals(scored)
 
 
 def test_a_class_of_torchmetrics_is_its_value_over_the_texts() -> None:
-    scored = with_own_metrics(table(["yes", "yas"] * 4), {"cer": {"_target_": "torchmetrics.text.CharErrorRate"}})
+    scored = with_custom_metrics(table(["yes", "yas"] * 4), {"cer": {"_target_": "torchmetrics.text.CharErrorRate"}})
     assert compute(scored)["cer"] == pytest.approx(1 / 6)
 
 
@@ -97,14 +97,14 @@ def test_less_is_better_where_the_metric_says_so(mine: ModuleType, tmp_path: Pat
         "cer": {"_target_": "torchmetrics.text.CharErrorRate"},
         "score": {"_target_": "torchmetrics.text.BLEUScore"},
     }
-    write_scores(with_own_metrics(table(["yes", "no"] * 4), nodes, MINE), tmp_path / "t.parquet")
+    write_scores(with_custom_metrics(table(["yes", "no"] * 4), nodes, MINE), tmp_path / "t.parquet")
     assert lower_is_better(read_scores(tmp_path / "t.parquet"), None) == LOWER_IS_BETTER | {"length", "cer"}
 
 
 def test_joined_folds_have_metrics_of_the_whole_not_of_the_first(mine: ModuleType) -> None:
     nodes = {"share": {"_target_": "my_metrics.share"}, "length": {"_target_": "my_metrics.length"}}
-    first, second = (with_own_metrics(table(texts), nodes, MINE) for texts in (["yes"] * 5, ["no"] * 15))
-    whole = with_own_metrics(pa.concat_tables([first, second]), nodes, MINE)
+    first, second = (with_custom_metrics(table(texts), nodes, MINE) for texts in (["yes"] * 5, ["no"] * 15))
+    whole = with_custom_metrics(pa.concat_tables([first, second]), nodes, MINE)
     assert compute(whole)["share"] == 0.25
     assert compute(whole)["length"] == pytest.approx((5 * 3 + 15 * 2) / 20)
 
@@ -119,7 +119,7 @@ def test_joined_folds_have_metrics_of_the_whole_not_of_the_first(mine: ModuleTyp
 )
 def test_what_cannot_be_a_metric_is_named(mine: ModuleType, target: str, name: str, message: str) -> None:
     with pytest.raises(RunFailed, match=message) as error:
-        with_own_metrics(table(["yes", "no"]), {name: {"_target_": target}}, MINE)
+        with_custom_metrics(table(["yes", "no"]), {name: {"_target_": target}}, MINE)
     assert error.value.fault.column == f"metrics.{name}"
 
 

@@ -9,7 +9,7 @@ from kamerton.console import count_bar
 from kamerton.errors import Fault, UserError
 from kamerton.hosted.plan import Plan
 from kamerton.run.directory import RunDirectory
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import decoding_of
 from kamerton.score.generate.external import answered_table
 from kamerton.score.generate.hosted import hosted_answers
@@ -62,4 +62,6 @@ def _ask(
             (engine.kind, engine.url, model, examples.fingerprint, decoding),
             progress,
         )
-    write_scores(with_own_metrics(table, config.metrics, config.allow_targets), run.path / "scores" / f"{name}.parquet")
+    write_scores(
+        with_custom_metrics(table, config.metrics, config.allow_targets), run.path / "scores" / f"{name}.parquet"
+    )

@@ -84,9 +84,9 @@ class EvaluationResult:
     @property
     def custom_metrics(self) -> dict[str, float]:
         """The metrics added by the configuration (`metrics.NAME`), by name."""
-        from kamerton.score.metrics import example_metrics, own_of_whole
+        from kamerton.score.metrics import example_metrics, table_metrics
 
-        names = [*example_metrics(self.scores), *own_of_whole(self.scores)]
+        names = [*example_metrics(self.scores), *table_metrics(self.scores)]
         return {name: self.metrics[name] for name in names if name in self.metrics}
 
 

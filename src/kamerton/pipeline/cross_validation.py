@@ -38,7 +38,7 @@ from kamerton.run.directory import RunDirectory, read_record
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 
@@ -153,11 +153,11 @@ def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Sp
     tables = _joined(folders, "test")
     assert tables is not None  # every fold is done
     _check_cover(config, tables, prepared)
-    tables = with_own_metrics(tables, config.metrics, config.allow_targets)
+    tables = with_custom_metrics(tables, config.metrics, config.allow_targets)
     write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
     metrics = {OUT_OF_FOLD: compute(tables)}
     if (base := _joined(folders, "base")) is not None:
-        base = with_own_metrics(base, config.metrics, config.allow_targets)
+        base = with_custom_metrics(base, config.metrics, config.allow_targets)
         write_scores(base, run.path / "scores" / "base.parquet")
         metrics["base"] = compute(base)
     if config.baselines:

@@ -23,7 +23,7 @@ from kamerton.run.checkpoints import PREVIOUS
 from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.score.baselines import write_baselines
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import choose_mode, passes, score_split
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -62,7 +62,7 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
     path = run.path / "scores" / f"{name}.parquet"
     if not path.exists():
         table = _score(ready, model, name, data, session)
-        write_scores(with_own_metrics(table, config.metrics, config.allow_targets), path)
+        write_scores(with_custom_metrics(table, config.metrics, config.allow_targets), path)
         _partial(run, name).unlink(missing_ok=True)
     metrics = compute(read_scores(path))
     run.update(metrics={name: {key: value for key, value in metrics.items() if value is not None}})

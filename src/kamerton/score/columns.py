@@ -1,4 +1,4 @@
-"""What a scores table holds, as arrays: kinds of tables, labels and their probabilities, counts of tokens.
+"""Columns of a scores table as arrays: labels, label probabilities, token counts.
 
 A scores table has one row per example (`example_id, prompt, target, prediction, label, predicted_label,
 label_logprobs, nll, target_tokens, correct_tokens, metadata, finish_reason`); its schema metadata may name
@@ -17,25 +17,25 @@ from numpy.typing import NDArray
 
 
 def is_labelled(table: pa.Table) -> bool:
-    """Whether the table holds a classification: some row has a label, though no answer may be one."""
+    """Return whether the table holds a classification: some row has a label or predicted label."""
     return any(table[name].null_count < table.num_rows for name in ("predicted_label", "label"))
 
 
 def is_generated(table: pa.Table) -> bool:
-    """Whether the table holds texts to be compared with their references: predictions, and no labels."""
+    """Return whether the table holds generated texts to compare with references: predictions, but no labels."""
     return not is_labelled(table) and bool(table["prediction"].null_count < table.num_rows)
 
 
 def labels_of(table: pa.Table) -> list[str]:
-    """The task's labels: those of the schema metadata in their order, then any other in the rows, sorted."""
+    """Return the task's labels: those of the schema metadata in their order, then any others of the rows, sorted."""
     named = _named_labels(table)
     columns = (pc.unique(_strings(table, name)).to_pylist() for name in ("label", "predicted_label"))
-    found = {label for column in columns for label in column if label is not None}
-    return list(dict.fromkeys([*named, *sorted(found)]))
+    in_rows = {label for column in columns for label in column if label is not None}
+    return list(dict.fromkeys([*named, *sorted(in_rows)]))
 
 
 def label_indices(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each row's true and predicted label as positions in `labels_of(table)`; -1 where there is none."""
+    """Return each row's true and predicted label, `[rows]` each, as positions in `labels_of(table)`; -1 if null."""
     values = pa.array(labels_of(table), pa.string())
     columns = (pc.index_in(_strings(table, name), values) for name in ("label", "predicted_label"))
     truth, guess = (pc.fill_null(column, -1).to_numpy().astype(np.int64) for column in columns)
@@ -43,10 +43,10 @@ def label_indices(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
-    """Softmax over each row's `label_logprobs`, `[rows, labels]`; NaN where a row has none.
+    """Return the softmax over each row's `label_logprobs`, `[rows, labels]`; NaN for rows without them.
 
-    The columns are the labels that the schema metadata names, in their order. Raises ValueError when a row does not
-    have one log-probability for each of them.
+    The columns are the labels of the schema metadata, in their order. Raises `ValueError` if a row does not have one
+    log-probability for each of them.
     """
     rows = table["label_logprobs"].to_pylist()
     widths = {len(row) for row in rows if row is not None}
@@ -64,7 +64,7 @@ def label_probabilities(table: pa.Table) -> NDArray[np.float64]:
 
 
 def token_counts(table: pa.Table) -> tuple[NDArray[np.float64], ...]:
-    """Per example: summed negative log-likelihood (nats), target tokens, correct target tokens; NaN where null."""
+    """Return summed nll (nats), target tokens and correct target tokens by example, `[rows]` each; NaN for null."""
     names = ("nll", "target_tokens", "correct_tokens")
     return tuple(table[name].to_numpy().astype(np.float64) for name in names)
 

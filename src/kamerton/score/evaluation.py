@@ -30,7 +30,7 @@ from kamerton.mask import mask_text, masked
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
-from kamerton.score.custom import with_own_metrics
+from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_split
 from kamerton.score.generate.answers import make_prompts
 from kamerton.score.generate.external import answered_table
@@ -40,7 +40,7 @@ from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
 from kamerton.score.options import EvaluateOptions, engine_for
 from kamerton.score.table import write_scores
-from kamerton.score.target import Loaded, Subject, find_subject, slug
+from kamerton.score.target import Loaded, Target, find_target, slug
 from kamerton.score.test_set import SPLIT, TestSet, load_test_set
 
 RECORD = "evaluation.json"
@@ -70,8 +70,8 @@ def run_evaluation(
     Raises `UserError` for what the user must mend, and `Interrupted` when stopped: what was generated is kept, and the
     same command goes on.
     """
-    subject = find_subject(options, values, named, defaults)
-    options = dataclasses.replace(options, engine=engine_for(subject.config.model, options.engine))
+    target = find_target(options, values, named, defaults)
+    options = dataclasses.replace(options, engine=engine_for(target.config.model, options.engine))
     faults: list[Fault] = []
     if options.engine.kind == "hosted":
         faults = endpoint_faults(engine_endpoint(options.engine))
@@ -81,14 +81,14 @@ def run_evaluation(
         raise UserError(faults)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    asked, identity = _asked(options, subject)
-    folder = _open(options, subject, asked, identity)
+    asked, identity = _asked(options, target)
+    folder = _open(options, target, asked, identity)
     record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": asked, "identity": identity}
-    record |= redacted(subject.facts, subject.named)
+    record |= redacted(target.facts, target.named)
     record |= {"times": {"started": now()}, **environment()}
     _write(folder, record)
     try:
-        found = _evaluate(options, subject, folder, record, console)
+        found = _evaluate(options, target, folder, record, console)
     except KeyboardInterrupt as stopped:
         _write(folder, record | {"state": "paused"})
         raise Interrupted("interrupted; the same command goes on from there") from stopped
@@ -102,27 +102,27 @@ def run_evaluation(
 
 
 def _evaluate(
-    options: EvaluateOptions, subject: Subject, folder: Path, record: dict[str, Any], console: Console
+    options: EvaluateOptions, target: Target, folder: Path, record: dict[str, Any], console: Console
 ) -> Evaluation:
     """Adds to the record what it finds."""
-    data = subject.config.data
+    data = target.config.data
     tasks, has_data = options.lm_eval.tasks, bool(data.path or data.train or data.test or data.sources)
     tests = (
-        load_test_set(subject, options.limit, tokenised=options.engine.kind != "hosted")
+        load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
         if (has_data or not tasks)
         else None
     )
     if tests is not None:
-        choose_mode(subject.config.score, tests.labels)  # before a model loads
+        choose_mode(target.config.score, tests.labels)  # before a model loads
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}
-    loaded = subject.load(options.accelerator) if options.engine.kind == "local" else None
+    loaded = target.load(options.accelerator) if options.engine.kind == "local" else None
     metrics: dict[str, float | None] = {}
     bounds: dict[str, tuple[float, float]] = {}
     if tests is not None:
         partial = folder / "scores" / f".{SPLIT}.partial"
-        table = _score(options, subject, tests, loaded, partial, console)
-        table = with_own_metrics(table, subject.config.metrics, subject.config.allow_targets)
+        table = _score(options, target, tests, loaded, partial, console)
+        table = with_custom_metrics(table, target.config.metrics, target.config.allow_targets)
         write_scores(table, folder / "scores" / f"{SPLIT}.parquet")
         if options.engine.kind != "hosted":  # answers that cost money are not asked for twice
             partial.unlink(missing_ok=True)
@@ -134,14 +134,14 @@ def _evaluate(
     if tasks and loaded is not None:
         from kamerton.score.harness import run_tasks
 
-        found = run_tasks(loaded, subject.config.model, options.lm_eval)
+        found = run_tasks(loaded, target.config.model, options.lm_eval)
         record["lm_eval"] = found
     return Evaluation(folder, metrics, bounds, 0 if tests is None else len(tests.examples), found)
 
 
 def _score(
     options: EvaluateOptions,
-    subject: Subject,
+    target: Target,
     tests: TestSet,
     loaded: Loaded | None,
     partial: Path,
@@ -150,8 +150,8 @@ def _score(
     title, rows = f"scoring {len(tests.examples):,} examples", len(tests.examples)
     if loaded is None:
         with count_bar(console, title, rows) as advance:
-            return _generated_elsewhere(options, subject, tests, partial, advance, console)
-    score = subject.config.score
+            return _generated_elsewhere(options, target, tests, partial, advance, console)
+    score = target.config.score
     with count_bar(console, title, rows * passes(choose_mode(score, tests.labels))) as advance:
         return score_split(
             loaded.model,
@@ -169,18 +169,18 @@ def _score(
 
 def _generated_elsewhere(
     options: EvaluateOptions,
-    subject: Subject,
+    target: Target,
     tests: TestSet,
     partial: Path,
     advance: Callable[[int], None],
     console: Console,
 ) -> pa.Table:
     """The table of an engine that gives texts alone: no token has a probability."""
-    decoding, name = decoding_of(subject.config.score), subject.config.model.name
+    decoding, name = decoding_of(target.config.score), target.config.model.name
     table, before = answered_table(
         tests.examples,
         tests.labels,
-        lambda left: _answers(options, subject, tests, left),
+        lambda left: _answers(options, target, tests, left),
         partial,
         (options.engine.kind, options.engine.url, name, tests.examples.fingerprint, decoding),
         advance,
@@ -190,8 +190,8 @@ def _generated_elsewhere(
     return table
 
 
-def _answers(options: EvaluateOptions, subject: Subject, tests: TestSet, left: list[tuple[int, DataExample]]) -> Any:
-    decoding, model = decoding_of(subject.config.score), subject.config.model
+def _answers(options: EvaluateOptions, target: Target, tests: TestSet, left: list[tuple[int, DataExample]]) -> Any:
+    decoding, model = decoding_of(target.config.score), target.config.model
     if options.engine.kind == "hosted":
         return hosted_answers(left, model.name, options.engine, decoding)
     prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
@@ -199,21 +199,21 @@ def _answers(options: EvaluateOptions, subject: Subject, tests: TestSet, left: l
     return [{at: one for (at, _), one in zip(left, said, strict=True)}]
 
 
-def _asked(options: EvaluateOptions, subject: Subject) -> tuple[dict[str, Any], str]:
+def _asked(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
     """What makes this evaluation another one than the next, as it may be written; and a digest of its values."""
-    config = subject.config
+    config = target.config
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in ("data", "split", "score")}
     engine = {"kind": options.engine.kind, "url": options.engine.url}  # the rest changes no answer
     own = {"engine": engine, "lm_eval": dataclasses.asdict(options.lm_eval)}
-    asked = {**subject.facts, **sections, **own, "limit": options.limit, "metrics": config.metrics}
+    asked = {**target.facts, **sections, **own, "limit": options.limit, "metrics": config.metrics}
     plain = json.dumps(masked(asked), sort_keys=True, default=str)
-    written = json.loads(json.dumps(redacted(asked, subject.named), default=str))
+    written = json.loads(json.dumps(redacted(asked, target.named), default=str))
     return written, hashlib.sha256(plain.encode()).hexdigest()[:7]
 
 
-def _open(options: EvaluateOptions, subject: Subject, asked: dict[str, Any], identity: str) -> Path:
+def _open(options: EvaluateOptions, target: Target, asked: dict[str, Any], identity: str) -> Path:
     """The folder; raises `UserError` where it holds an evaluation of something else."""
-    name = options.name or f"{slug(subject.name)}-{identity}"
+    name = options.name or f"{slug(target.name)}-{identity}"
     folder = Path(options.paths.outputs).absolute() / "evaluations" / name
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
@@ -224,8 +224,8 @@ def _open(options: EvaluateOptions, subject: Subject, asked: dict[str, Any], ide
         message = f"evaluation {folder.name} is there already, and was of something else"
         raise UserError([Fault("evaluate.name", message, "give another name, or none", str(folder), column="name")])
     folder.mkdir(parents=True, exist_ok=True)
-    if subject.facts["run"] is not None:
-        shutil.copyfile(Path(subject.facts["run"]) / "config.yaml", folder / "config.yaml")
+    if target.facts["run"] is not None:
+        shutil.copyfile(Path(target.facts["run"]) / "config.yaml", folder / "config.yaml")
     return folder
 
 

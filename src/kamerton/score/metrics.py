@@ -1,11 +1,11 @@
-"""Metrics of a scores table (`kamerton.score.columns`): what a model's answers on one set of examples are worth.
+"""Metrics of a scores table (`kamerton.score.columns`).
 
-Everything is float64; what is undefined is None, never NaN.
+All values are float64; undefined values are None, never NaN.
 
-Counts of labels come from torchmetrics, those of texts from `kamerton.score.text`. The ratios are taken here
-because torchmetrics divides in float32, and because the bootstrap (`kamerton.score.intervals`) needs the very
-same formulas for thousands of resamples at once. A column `metric:NAME` holds the values of a metric of one's own,
-whose value is their mean; the schema metadata may hold values of metrics of the whole table (`kamerton.score.custom`).
+Counts of labels come from torchmetrics, those of texts from `kamerton.score.text`. The ratios are computed here because
+torchmetrics divides in float32, and because the bootstrap (`kamerton.score.intervals`) applies the same formulas to
+thousands of resamples at once. A column `metric:NAME` holds a custom metric by example, whose value is the mean; the
+schema metadata may hold custom metrics of the whole table (`kamerton.score.custom`).
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ from kamerton.score.columns import (
 from kamerton.score.text import text_counts, text_metrics, text_scores
 
 NO_LABEL = "(no label)"
-"""The predicted class of an answer that is none of the labels."""
+"""The predicted class of answers that are not a label."""
 ECE_BINS = 15
-OWN = "metric:"  # before the name of a column that holds a metric of one's own
-OWN_WHOLE = b"metrics"  # the schema metadata of metrics of the whole table, JSON: {name: {value, low, high}}
-OWN_LOWER = b"lower_is_better"  # the schema metadata of metrics of one's own of which less is better, JSON: [name, …]
+CUSTOM = "metric:"  # prefix of the columns with custom metrics
+CUSTOM_OF_TABLE = b"metrics"  # key in the schema metadata, JSON: {name: {value, low, high}}
+CUSTOM_LOWER = b"lower_is_better"  # key in the schema metadata, JSON: [name, …]
 
 
 def compute(table: pa.Table) -> dict[str, float | None]:
-    """Every metric that the table supports, by name; None where undefined (no rows, no tokens, not finite).
+    """Return every metric that the table supports, by name; None if undefined (no rows, no tokens, not finite).
 
-    Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of it), `token_accuracy`; None
-    where a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
-    With labels also `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (see `label_metrics`) and
-    `ece`; with generated texts and no labels those of `text.text_metrics`; last, metrics of one's own.
+    - Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of the loss), `token_accuracy`. They
+      are None if a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
+    - With labels: `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (`label_metrics`), `ece`.
+    - With generated texts and no labels: those of `text.text_metrics`.
+    - Custom metrics.
     """
     counts, formulas = summed_counts(table)
     values: dict[str, Any] = {**formulas(counts.sum(axis=0))}
-    values |= {name: found["value"] for name, found in own_of_whole(table).items()}
+    values |= {name: metric["value"] for name, metric in table_metrics(table).items()}
     if is_labelled(table):
         values |= label_metrics(_confusion_counts(table)) | {"ece": expected_calibration_error(table)}
     return {name: finite(value) for name, value in values.items()}
@@ -57,13 +58,13 @@ def compute(table: pa.Table) -> dict[str, float | None]:
 def summed_counts(
     table: pa.Table,
 ) -> tuple[NDArray[np.float64], Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]]:
-    """Counts of each example, `[rows, counts]`, and the metrics that are functions of sums of them, `[..., counts]`."""
+    """Return counts by example, `[rows, counts]`, and the function from their sums, `[..., counts]`, to metrics."""
     parts: list[tuple[NDArray[np.float64], Callable[[Any], dict[str, NDArray[np.float64]]]]] = [
         (np.stack(token_counts(table), axis=-1), lambda sums: token_metrics(*np.moveaxis(sums, -1, 0)))
     ]
     if is_generated(table):
         parts.append((_text_counts(table), text_metrics))
-    parts += [_own_part(table, column) for column in table.column_names if column.startswith(OWN)]
+    parts += [_custom_metric(table, column) for column in table.column_names if column.startswith(CUSTOM)]
     edges = np.cumsum([counts.shape[-1] for counts, _ in parts])[:-1]
 
     def formulas(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -74,47 +75,47 @@ def summed_counts(
 
 
 def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
-    """Text metrics of generated answers and metrics of one's own, each for each example alone: `[rows]`."""
-    found = text_scores(_text_counts(table)) if is_generated(table) else {}
-    return {**found, **{name: table[f"{OWN}{name}"].to_numpy() for name in example_metrics(table)}}
+    """Return text metrics of generated answers and custom metrics by example, `[rows]` each."""
+    scores = text_scores(_text_counts(table)) if is_generated(table) else {}
+    return {**scores, **{name: table[f"{CUSTOM}{name}"].to_numpy() for name in example_metrics(table)}}
 
 
 def example_metrics(table: pa.Table) -> list[str]:
-    """The names of the custom metrics that have a value for each example."""
-    return [name.removeprefix(OWN) for name in table.column_names if name.startswith(OWN)]
+    """Return the names of the custom metrics that have a value for each example."""
+    return [name.removeprefix(CUSTOM) for name in table.column_names if name.startswith(CUSTOM)]
 
 
 def _text_counts(table: pa.Table) -> NDArray[np.float64]:
     return text_counts(table["prediction"].to_pylist(), table["target"].to_pylist())
 
 
-def _own_part(
+def _custom_metric(
     table: pa.Table, column: str
 ) -> tuple[NDArray[np.float64], Callable[[Any], dict[str, NDArray[np.float64]]]]:
-    """A mean over the examples that have a value."""
+    """Return counts and formula of a custom metric: the mean over the examples that have a value."""
     values = table[column].to_numpy().astype(np.float64)
-    known = ~np.isnan(values)
+    defined = ~np.isnan(values)
 
     def mean(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {column.removeprefix(OWN): np.divide(sums[..., 0], sums[..., 1])}
+            return {column.removeprefix(CUSTOM): np.divide(sums[..., 0], sums[..., 1])}
 
-    return np.stack([np.where(known, values, 0.0), known], axis=-1), mean
+    return np.stack([np.where(defined, values, 0.0), defined], axis=-1), mean
 
 
-def own_of_whole(table: pa.Table) -> dict[str, dict[str, float | None]]:
-    """Metrics of one's own that are numbers of the whole table: `{value, low, high}` by name."""
-    return dict(json.loads((table.schema.metadata or {}).get(OWN_WHOLE, b"{}")))
+def table_metrics(table: pa.Table) -> dict[str, dict[str, float | None]]:
+    """Return the custom metrics of the whole table: `{value, low, high}` by name."""
+    return dict(json.loads((table.schema.metadata or {}).get(CUSTOM_OF_TABLE, b"{}")))
 
 
 def lower_is_better(*tables: pa.Table | None) -> frozenset[str]:
-    """The metrics of which less is better, with those of one's own that one of the tables says so of."""
-    known = [table.schema.metadata or {} for table in tables if table is not None]
-    return LOWER_IS_BETTER.union(*(json.loads(metadata.get(OWN_LOWER, b"[]")) for metadata in known))
+    """Return the names of the metrics for which lower is better, including the custom ones of the tables."""
+    schemas = [table.schema.metadata or {} for table in tables if table is not None]
+    return LOWER_IS_BETTER.union(*(json.loads(metadata.get(CUSTOM_LOWER, b"[]")) for metadata in schemas))
 
 
 def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.float64]]:
-    """Loss, perplexity and token accuracy from sums over examples; any shape, elementwise."""
+    """Return loss, perplexity and token accuracy from sums over examples, elementwise for any shape."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         loss = np.divide(nll, targets, dtype=np.float64)
         return {
@@ -125,11 +126,12 @@ def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.
 
 
 def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, macro F1, precision and recall, micro and weighted F1, of counts `[..., true, predicted or none]`.
+    """Return accuracy, macro F1, precision and recall, micro and weighted F1 from a confusion matrix.
 
-    Macro is the mean over the labels that occur or are predicted (as in torchmetrics and scikit-learn); among
-    these, a ratio 0/0 counts as 0: precision of a label never predicted, recall of one that never occurs. Micro counts
-    all labels together (it is accuracy where every answer is a label), weighted means by how often a label occurs.
+    `counts` is `[..., labels, labels + 1]`, true by predicted; the last column counts answers that are not a label.
+    Macro averages over the labels that occur or are predicted (as in torchmetrics and scikit-learn); among these, a
+    ratio 0/0 counts as 0 (precision of a label never predicted, recall of a label that never occurs). Micro counts all
+    labels together (and equals accuracy if every answer is a label); weighted means by the frequency of a label.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     support = counts.sum(axis=-1, dtype=np.float64)
@@ -137,19 +139,19 @@ def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     present = (support + predicted > 0).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = {name: np.nan_to_num(ratio) for name, ratio in _class_ratios(hits, support, predicted).items()}
-        everything = support.sum(axis=-1)
+        total = support.sum(axis=-1)
         return {
-            "accuracy": hits.sum(axis=-1) / everything,
+            "accuracy": hits.sum(axis=-1) / total,
             **{name: ratio.sum(axis=-1) / present for name, ratio in ratios.items()},
-            "f1_micro": 2 * hits.sum(axis=-1) / (everything + predicted.sum(axis=-1)),
-            "f1_weighted": (support * ratios["f1"]).sum(axis=-1) / everything,
+            "f1_micro": 2 * hits.sum(axis=-1) / (total + predicted.sum(axis=-1)),
+            "f1_weighted": (support * ratios["f1"]).sum(axis=-1) / total,
         }
 
 
 def per_class(table: pa.Table) -> list[dict[str, Any]]:
-    """One row `{label, precision, recall, f1, support}` per label; a ratio 0/0 is None.
+    """Return one row `{label, precision, recall, f1, support}` per label.
 
-    So `precision` is None for a label that is never predicted, and `recall` for one without support.
+    A ratio 0/0 is None: `precision` of a label that is never predicted, `recall` of a label without support.
     """
     counts = _confusion_counts(table)
     support = counts.sum(axis=1)
@@ -168,9 +170,9 @@ def per_class(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def confusion(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
-    """Labels and the square matrix of counts [true, predicted] over the rows that have a label.
+    """Return the labels and the square matrix of counts `[true, predicted]` over the rows that have a label.
 
-    Where some answers are none of the labels, `NO_LABEL` is appended as a last class, only ever predicted.
+    If some answers are not a label, `NO_LABEL` is appended as the last class, which is only ever predicted.
     """
     labels, counts = labels_of(table), _confusion_counts(table)
     if not counts[:, -1].any():
@@ -179,7 +181,7 @@ def confusion(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def expected_calibration_error(table: pa.Table) -> float | None:
-    """Expected calibration error: mean gap between confidence and accuracy over 15 equal-width bins.
+    """Return the expected calibration error: mean gap between confidence and accuracy over 15 equal-width bins.
 
     Confidence is the probability (softmax over `label_logprobs`) of the predicted label. Rows without label,
     prediction or log-probabilities are left out. Source: Guo et al., On Calibration of Modern Neural
@@ -189,9 +191,10 @@ def expected_calibration_error(table: pa.Table) -> float | None:
 
 
 def calibration_counts(table: pa.Table) -> NDArray[np.float64]:
-    """Of each example, confidence minus 1 if right, in the column of its bin; last, whether it counts.
+    """Return the terms of the calibration error by example, `[rows, bins + 1]`.
 
-    `[rows, bins + 1]`. A row without label, prediction or log-probabilities is all zero.
+    The column of a row's confidence bin holds confidence - (1 if correct else 0), the last column 1. Rows without
+    label, prediction or log-probabilities are all zero.
     """
     truth, guess = label_indices(table)
     probabilities = label_probabilities(table)
@@ -206,13 +209,13 @@ def calibration_counts(table: pa.Table) -> NDArray[np.float64]:
 
 
 def calibration_error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The calibration error of sums of `calibration_counts`, `[..., bins + 1]`; NaN where no example counts."""
+    """Return the calibration error from sums of `calibration_counts`, `[..., bins + 1]`; NaN without examples."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
 
 
 def _confusion_counts(table: pa.Table) -> NDArray[np.int64]:
-    """Counts `[labels, labels + 1]`, true by predicted; the last column counts answers that are no label."""
+    """Return counts `[labels, labels + 1]`, true by predicted; the last column counts answers that are not a label."""
     import torch
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -231,5 +234,5 @@ def _class_ratios(hits: Any, support: Any, predicted: Any) -> dict[str, Any]:
 
 
 def finite(value: Any) -> float | None:
-    """The value, or None where it is undefined: not there, infinite or no number."""
+    """Return the value as a float; None if it is missing, infinite or NaN."""
     return float(value) if value is not None and math.isfinite(value) else None

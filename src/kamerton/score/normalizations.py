@@ -1,8 +1,8 @@
-"""What a scores table of labels answers under every `score.normalization`; nothing is scored again.
+"""Answers of a scores table of labels under every `score.normalization`, without scoring again.
 
-The table holds each label's log-probability, and its schema metadata under `LABEL_TOKENS` how many tokens each label
-has. Tables of earlier versions lack that: there a label is as long as the `target_tokens` of its rows, which also
-count what a template writes after the end of turn.
+The table holds each label's log-probability, and its schema metadata under `LABEL_TOKENS` the number of tokens of each
+label. Tables of earlier versions lack the latter: a label's length is then the `target_tokens` of its rows, which also
+count tokens that a template writes after the end of turn.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LABEL_TOKENS = b"label_tokens"
 
 
 def answers_by_normalization(table: pa.Table) -> dict[str, NDArray[np.int64]]:
-    """Each row's likeliest label, as a position in `labels_of(table)`, under `sum`, `token` and `byte`.
+    """Return each row's most likely label, as a position in `labels_of(table)`, under `sum`, `token` and `byte`.
 
-    Those that the table cannot tell are left out: all without every log-probability, or of a baseline that is no
-    language model (no `nll`); `token` where the length of a label is unknown.
+    Normalizations that cannot be computed are left out: all of them if a log-probability is missing or the scorer is
+    not a language model (no `nll`), `token` if the length of a label is unknown.
     """
     logprobs = table["label_logprobs"]
     if not table.num_rows or logprobs.null_count or table["nll"].null_count:
@@ -38,12 +38,12 @@ def answers_by_normalization(table: pa.Table) -> dict[str, NDArray[np.int64]]:
 
 
 def label_tokens(table: pa.Table) -> NDArray[np.int64] | None:
-    """How many tokens each label has, in the order of `label_logprobs`; None where that of one is unknown."""
+    """Return the number of tokens of each label, in the order of `label_logprobs`; None if one is unknown."""
     metadata = table.schema.metadata or {}
     if LABEL_TOKENS in metadata:
         return np.array(json.loads(metadata[LABEL_TOKENS]), np.int64)
     truth, _ = label_indices(table)
     sizes = np.zeros(len(table["label_logprobs"][0]), np.int64)
-    known = (truth >= 0) & (truth < len(sizes))
-    sizes[truth[known]] = table["target_tokens"].to_numpy()[known]
+    labelled = (truth >= 0) & (truth < len(sizes))
+    sizes[truth[labelled]] = table["target_tokens"].to_numpy()[labelled]
     return sizes if sizes.all() else None

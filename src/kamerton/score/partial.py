@@ -1,7 +1,7 @@
-"""What a long scoring has finished so far: lines of a file that a repeated command goes on from.
+"""Finished rows of a long scoring, kept in a file so that a repeated command resumes from it.
 
-The first line names what the rows belong to (model, data, settings); a file of anything else is begun anew. A batch is
-appended at once and forced to the disk, so a kill loses the batch that was running; a torn last line is cut off.
+The first line is a fingerprint of model, data and settings; a file with another one is started again. Each batch is
+appended and flushed to disk at once, so a kill only loses the running batch; an incomplete last line is truncated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 class Partial:
-    """Finished rows by their example's position. A context manager: leaving it closes the file."""
+    """Finished rows by position of their example; a context manager that closes the file on exit."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
@@ -25,14 +25,15 @@ class Partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         end = self._read(fingerprint)
-        self._file.truncate(end)
+        self._file.truncate(end)  # drops an incomplete line, or a file with another fingerprint
         if end == 0:
             self._write(json.dumps({"fingerprint": fingerprint}) + "\n")
 
     def add(self, rows: Mapping[int, Row]) -> None:
-        """Keep more rows."""
+        """Add finished rows to `rows` and to the file."""
         self.rows.update(rows)
-        self._write("".join(json.dumps({"row": at, **row}, ensure_ascii=False) + "\n" for at, row in rows.items()))
+        lines = [json.dumps({"row": position, **row}, ensure_ascii=False) + "\n" for position, row in rows.items()]
+        self._write("".join(lines))
 
     def __enter__(self) -> Partial:
         return self
@@ -43,18 +44,18 @@ class Partial:
         self._file.close()
 
     def _read(self, fingerprint: str) -> int:
-        """Take in the whole lines; returns where they end, 0 for a file of something else."""
+        """Read the complete lines and return the offset of their end; 0 if the fingerprint differs."""
         self._file.seek(0)
         end = 0
         for line in self._file:
             try:
-                found = json.loads(line) if line.endswith(b"\n") else None
+                content = json.loads(line) if line.endswith(b"\n") else None
             except ValueError:
                 break
-            if found is None or (end == 0 and found != {"fingerprint": fingerprint}):
+            if content is None or (end == 0 and content != {"fingerprint": fingerprint}):
                 break
             if end:
-                self.rows[found.pop("row")] = found
+                self.rows[content.pop("row")] = content
             end += len(line)
         return end
 

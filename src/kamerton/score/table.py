@@ -2,10 +2,10 @@
 
 Columns: `example_id, prompt, target, prediction, label, predicted_label, label_logprobs, nll, target_tokens,
 correct_tokens, metadata, finish_reason`. `nll` is summed over the target's tokens, in nats; `correct_tokens` counts
-those that were the most likely token given the true ones before them; both are null where a scorer has no
-probabilities of tokens (a linear baseline, a hosted model). `label_logprobs` is aligned with the schema's `labels`.
-`finish_reason` says how a generated prediction ended: "stop" (the end of turn, or a whole label), "length" (cut at the
-limit of new tokens), null where nothing was generated.
+those that were the most likely token given the true ones before them; both are null for scorers without token
+probabilities (a linear baseline, a hosted model). `label_logprobs` is aligned with the schema's `labels`.
+`finish_reason` is "stop" (the end of turn, or a complete label), "length" (limit of new tokens), or null if nothing was
+generated.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ _FIELDS = [
     pa.field("metadata", pa.string(), nullable=False),
     pa.field("finish_reason", pa.string()),
 ]
-_LATER = {"finish_reason"}  # columns that tables of earlier versions do not have
+_LATER = {"finish_reason"}  # columns that tables of earlier versions lack
 
 
 def scores_table(rows: Sequence[dict[str, Any]], labels: Sequence[str] | None) -> pa.Table:
-    """The rows as an Arrow table with the documented columns; `labels` is kept in the schema."""
+    """Return the rows as an Arrow table with the documented columns; `labels` is stored in the schema."""
     schema = pa.schema(_FIELDS, metadata={"labels": json.dumps(list(labels))} if labels is not None else None)
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
 def write_scores(table: pa.Table, path: Path) -> None:
-    """Write the table as Parquet; the file appears whole or not at all."""
+    """Write the table as Parquet, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         pq.write_table(table, partial)
 
 
 def read_scores(path: Path) -> pa.Table:
-    """A scores table from disk; columns that its version did not have yet are null. Raises `UserError`."""
+    """Read a scores table; columns that its version lacks are null. Raises `UserError` if missing or unreadable."""
     if not path.is_file():
         fix = "name a scores table, e.g. outputs/trec/ab12/scores/test.parquet"
-        raise UserError([Fault("scores.not_found", "there is no such scores table", fix, file=str(path))])
+        raise UserError([Fault("scores.not_found", "scores table not found", fix, file=str(path))])
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
@@ -67,24 +67,19 @@ def read_scores(path: Path) -> pa.Table:
         raise UserError([Fault("scores.columns", message, fix, file=str(path))])
     for key, value in (table.schema.metadata or {}).items():
         if value[:1] in (b"[", b"{"):
-            _check_json(key, value, path)
+            try:
+                json.loads(value)
+            except (ValueError, RecursionError) as error:  # RecursionError: nested without end
+                message = f"its {key.decode(errors='replace')} cannot be read: {error}"
+                raise UserError([Fault("scores.unreadable", message, "score the run again", str(path))]) from None
     for field in _FIELDS:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table
 
 
-def _check_json(key: bytes, value: bytes, path: Path) -> None:
-    """Raise `UserError` where a value of the schema cannot be read, such as one that is nested without end."""
-    try:
-        json.loads(value)
-    except (ValueError, RecursionError) as error:
-        message, fix = f"its {key.decode(errors='replace')} cannot be read: {error}", "score the run again"
-        raise UserError([Fault("scores.unreadable", message, fix, file=str(path))]) from None
-
-
 def example_row(example: DataExample, example_id: str) -> dict[str, Any]:
-    """The part of a scores row that no model changes."""
+    """Return the part of a scores row that does not depend on the model."""
     return {
         "example_id": example_id,
         "prompt": example.prompt_text,

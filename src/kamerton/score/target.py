@@ -41,7 +41,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Target:
     """What is evaluated, as a run's configuration; `name` for people, `facts` for the record.
 
     `named` are the configuration's values with `${oc.env:NAME}` where the environment gave one: files hold that text.
@@ -57,9 +57,9 @@ class Subject:
     labels: list[str] | None = None
 
 
-def find_subject(
+def find_target(
     options: EvaluateOptions, values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> Subject:
+) -> Target:
     """The run, checkpoint or model that the options name; `values` are the options as they were typed, `named` the same
     with the environment's by name, `defaults` what is taken for a model that no run trained.
 
@@ -87,7 +87,7 @@ def _run_directory(run: str, outputs: Path) -> Path:
     return matched[0].parent if matched else Path(run)
 
 
-def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Subject:
+def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Target:
     from kamerton.run.directory import read_config, read_record
 
     record = read_record(path)
@@ -109,7 +109,7 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
 
     own_data = not any(typed.get(key) for key in _FILES)
     unresolved = {**_without_places(named), **_merged(written, named)}
-    return Subject(name, facts, config, unresolved, load, own_data, None if own_data else labels)
+    return Target(name, facts, config, unresolved, load, own_data, None if own_data else labels)
 
 
 def _tuned(config: Config, record: Mapping[str, Any], path: Path) -> Config:
@@ -138,7 +138,7 @@ def _check_trust(own: Mapping[str, Any], typed: Mapping[str, Any], path: Path) -
 
 def _model(
     values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any], *, is_here: bool
-) -> Subject:
+) -> Target:
     """A model as a run that trains nothing."""
     if is_here and not _adapter_file(str(values["model"].get("name"))).is_file() and (faults := model_faults(values)):
         raise UserError(faults)
@@ -146,7 +146,7 @@ def _model(
     config = _config(_merged({**defaults, "data": data or {}, "model": values["model"]}, values))
     name = config.model.name.partition("#")[0].rstrip("/").rpartition("/")[2]
     facts = {"run": None, "checkpoint": None, "model": {"name": config.model.name, "revision": config.model.revision}}
-    return Subject(
+    return Target(
         name, facts, config, _without_places(named), lambda accelerator: load_named(config, accelerator), True
     )
 

@@ -17,7 +17,7 @@ from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
 from kamerton.run.model import tokenizer_faults
-from kamerton.score.target import Subject, without_adapter
+from kamerton.score.target import Target, without_adapter
 
 SPLIT = "test"
 
@@ -36,21 +36,21 @@ class TestSet:
     encoded: Encoded | None = None
 
 
-def load_test_set(subject: Subject, limit: int | None, *, tokenised: bool) -> TestSet:
+def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> TestSet:
     """The test set of a subject: `data.test` alone is taken whole, any other data are split as in training.
 
     `limit` leaves the first so many examples; their order is that of content hashes, so it is the same every time.
     Raises `UserError` with every fault of the data.
     """
-    data, options = subject.config.data, subject.config.model
+    data, options = target.config.data, target.config.model
     alone = data.test is not None and not (data.train or data.path or data.sources)
     key = "train" if alone else SPLIT
-    data = _alone(data, subject) if alone else data
+    data = _alone(data, target) if alone else data
     if not (data.train or data.path or data.sources):
         message, fix = "no data are given to evaluate on", "add data=jsonl data.test=FILE (or csv, parquet, trec)"
         raise UserError([Fault("evaluate.no-data", message, fix, column="data")])
     cache = cache_dir() / "data"
-    split_by = SplitOptions(seed=subject.config.split.seed) if alone else subject.config.split
+    split_by = SplitOptions(seed=target.config.split.seed) if alone else target.config.split
     prepared = prepare(local_data(data), split_by, cache=cache)
     if not len(prepared.splits.get(key, ())):
         message, fix = "the data have no test split", "give data.test=FILE, or split.ratios with a test share"
@@ -69,9 +69,9 @@ def load_test_set(subject: Subject, limit: int | None, *, tokenised: bool) -> Te
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, prepared.report, tokenizer, split)
 
 
-def _alone(data: DataOptions, subject: Subject) -> DataOptions:
+def _alone(data: DataOptions, target: Target) -> DataOptions:
     """The test file as data of its own; a run's labels stay the labels, and its free text stays free."""
-    labels = data.labels if subject.own_data or data.labels != "auto" else subject.labels
+    labels = data.labels if target.own_data or data.labels != "auto" else target.labels
     whole: dict[str, Any] = {"near_duplicates": None, "balance": "none"}
     return replace(data, train=data.test, test=None, validation=None, labels=labels, **whole)
 

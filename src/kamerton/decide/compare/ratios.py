@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kamerton.score.columns import is_generated, is_labelled, label_indices, token_counts
-from kamerton.score.metrics import OWN, example_scores
+from kamerton.score.metrics import CUSTOM, example_scores
 from kamerton.score.text import EXAMPLE_MEANS
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ def _ratios(table: pa.Table) -> Iterator[tuple[str, Ratio]]:
     if is_generated(table):
         for name in EXAMPLE_MEANS:
             yield name, Ratio(scores[name], np.ones(table.num_rows))
-    for name in (column.removeprefix(OWN) for column in table.column_names if column.startswith(OWN)):
+    for name in (column.removeprefix(CUSTOM) for column in table.column_names if column.startswith(CUSTOM)):
         defined = np.isfinite(scores[name])
         yield name, Ratio(np.where(defined, scores[name], 0.0), defined.astype(np.float64))
     nll, targets, correct = token_counts(table)

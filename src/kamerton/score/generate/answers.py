@@ -20,7 +20,7 @@ from kamerton.score.generate.sampling import Decoding
 from kamerton.score.partial import Partial
 from kamerton.score.table import scores_table
 
-Said = dict[str, Any]  # prediction, finish_reason
+GeneratedRow = dict[str, Any]  # prediction, finish_reason
 
 
 def answer_all(  # noqa: PLR0913 - by keyword
@@ -34,7 +34,7 @@ def answer_all(  # noqa: PLR0913 - by keyword
     partial: Path,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Said]:
+) -> list[GeneratedRow]:
     """The answer to each example's prompt, in order; with `labels` always one of them.
 
     Batches are kept in the file `partial` as they are done. One that is there already is not run again, so a repeated
@@ -54,11 +54,11 @@ def answer_all(  # noqa: PLR0913 - by keyword
         return [done.rows[at] for at in range(len(prompts))]
 
 
-def with_answers(table: pa.Table, said: Sequence[Said], labels: Sequence[str] | None) -> pa.Table:
+def with_answers(table: pa.Table, generated: Sequence[GeneratedRow], labels: Sequence[str] | None) -> pa.Table:
     """The table with what was said; with `labels` an answer that is one of them (but for the space around it) is the
     predicted label, and any other is none."""
     rows = []
-    for row, answer in zip(table.to_pylist(), said, strict=True):
+    for row, answer in zip(table.to_pylist(), generated, strict=True):
         row |= answer
         if labels is not None:
             text = answer["prediction"].strip()
@@ -108,7 +108,7 @@ def _choice(completion: Sequence[int], ends: frozenset[int]) -> tuple[int, ...]:
     return tuple(completion[:size])
 
 
-def _said(answer: Answer, tokenizer: Any, labels: Sequence[str] | None) -> Said:
+def _said(answer: Answer, tokenizer: Any, labels: Sequence[str] | None) -> GeneratedRow:
     if labels is not None and answer.choice is not None:
         return {"prediction": labels[answer.choice], "finish_reason": answer.finish_reason}
     text = tokenizer.decode(list(answer.tokens), skip_special_tokens=True)

@@ -23,7 +23,7 @@ from kamerton.model.attention import ATTENTION
 from kamerton.model.limits import positions_of
 from kamerton.model.parts import base_of
 from kamerton.plan.packing import MicroBatch, pack_examples
-from kamerton.score.generate.sampling import Decoding, choose, only
+from kamerton.score.generate.sampling import Decoding, choose, restrict
 
 _CACHED = 8  # cached tokens that take at most the memory of one token in a pass that is trained on
 
@@ -175,7 +175,7 @@ def _run(
     cache = None
     while True:
         last, cache = forward(model, ids, mask, positions, cache)
-        logits = only(last, [row.allowed() if row.choices else None for row in alive])
+        logits = restrict(last, [row.allowed() if row.choices else None for row in alive])
         chosen = choose(logits, decoding, [(row.key, len(row.tokens)) for row in alive])
         for row, token in zip(alive, chosen, strict=True):
             row.ended = token in ends and not row.choices

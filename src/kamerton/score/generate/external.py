@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from kamerton.data.example import DataExample
 from kamerton.data.store import Examples
-from kamerton.score.generate.answers import Said, fingerprint_of, with_answers
+from kamerton.score.generate.answers import GeneratedRow, fingerprint_of, with_answers
 from kamerton.score.partial import Partial
 from kamerton.score.table import example_row, scores_table
 
-Ask = Callable[[list[tuple[int, DataExample]]], Iterable[dict[int, Said]]]
+Ask = Callable[[list[tuple[int, DataExample]]], Iterable[dict[int, GeneratedRow]]]
 
 
 def answered_table(
@@ -37,8 +37,8 @@ def answered_table(
         for answers in ask([(at, example) for at, example in enumerate(every) if at not in done.rows]):
             done.add(answers)
             progress(len(answers))
-        said = [done.rows[at] for at in range(len(every))]
+        generated = [done.rows[at] for at in range(len(every))]
     unknown = {"nll": None, "target_tokens": 0, "correct_tokens": None}
     ids = examples.ids.to_pylist()
     rows = [example_row(example, key) | unknown for example, key in zip(every, ids, strict=True)]
-    return with_answers(scores_table(rows, labels), said, labels), before
+    return with_answers(scores_table(rows, labels), generated, labels), before

@@ -26,7 +26,7 @@ class Decoding:
     seed: int = 0
 
 
-def only(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:
+def restrict(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:
     """Logits (B, V) in which each row's `allowed` tokens alone are possible; None: all are."""
     for row, tokens in enumerate(allowed):
         if tokens is not None:

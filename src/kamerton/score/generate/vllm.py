@@ -11,7 +11,7 @@ from kamerton.errors import Fault
 from kamerton.score.generate.batched import Prompt
 from kamerton.score.generate.sampling import Decoding
 
-Said = dict[str, Any]
+GeneratedRow = dict[str, Any]
 
 
 def check_vllm() -> list[Fault]:
@@ -26,7 +26,7 @@ def check_vllm() -> list[Fault]:
 
 def vllm_answers(
     prompts: Sequence[Prompt], model: ModelOptions, decoding: Decoding, *, ends: frozenset[int]
-) -> list[Said]:
+) -> list[GeneratedRow]:
     """`{prediction, finish_reason}` of each prompt, as tokenised here. Sampled answers depend on vLLM's own numbers."""
     from vllm import LLM, SamplingParams
 

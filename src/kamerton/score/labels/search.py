@@ -30,7 +30,7 @@ from kamerton.model.tree_memory import Following, Memory, Recorded
 from kamerton.plan.packing import pack_examples
 from kamerton.score.labels.head import token_logprobs
 from kamerton.score.labels.question import Answer, Question
-from kamerton.score.labels.trie import Candidates, Floats, Whole
+from kamerton.score.labels.trie import Candidates, Floats, Ints
 
 _FIRST = 2  # nodes that the second pass opens for each example
 _KEPT = 8  # tokens kept for each token of a pass: what is kept is far smaller than what a pass computes with
@@ -90,12 +90,12 @@ class _State:
         self.opened[:, -1] = True  # the source of "no edge"
         self.sources = trie.source[trie.path]  # (L, D)
 
-    def learn(self, rows: Whole, edges: Whole, logprobs: Floats, nodes: Whole) -> None:
+    def learn(self, rows: Ints, edges: Ints, logprobs: Floats, nodes: Ints) -> None:
         """Log-probabilities of all edges below `nodes` (one for each edge, in order, as are `rows`)."""
         self.known[rows, edges] = logprobs
         self.opened[rows, nodes] = True
 
-    def bounds(self, rows: Whole) -> tuple[Floats, npt.NDArray[np.bool_], Whole]:
+    def bounds(self, rows: Ints) -> tuple[Floats, npt.NDArray[np.bool_], Ints]:
         """For each label: what it reaches at most, whether that is known to be it, and the first node to open."""
         reached = self.opened[rows][:, self.sources]  # (R, L, D)
         bound = self.candidates.judge(self.known[rows][:, self.trie.path].sum(axis=-1))
@@ -104,7 +104,7 @@ class _State:
         upcoming = np.where(complete, 0, self.sources[np.arange(len(self.sources)), place]) if place.size else place
         return bound, complete, upcoming.astype(np.int64)
 
-    def choose(self, rows: Whole, width: int, room: int) -> tuple[Whole, Whole]:
+    def choose(self, rows: Ints, width: int, room: int) -> tuple[Ints, Ints]:
         """The `width` most promising nodes of each example, fewer where together they are more than `room` tokens.
 
         With a node come those that follow it without a branch. Returns the example and the node of each, in order.
@@ -125,31 +125,31 @@ class _State:
         row, rank = np.nonzero(chosen[:, :ranks])
         return self._with_runs(rows[row], ranked[row, rank])
 
-    def _with_runs(self, owner: Whole, node: Whole) -> tuple[Whole, Whole]:
+    def _with_runs(self, owner: Ints, node: Ints) -> tuple[Ints, Ints]:
         run = self.trie.run[node]
         within = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
         owner, node = np.repeat(owner, run), np.repeat(node, run) + within
         order = np.lexsort((node, owner))
         return owner[order], node[order]
 
-    def predicted(self) -> Whole:
+    def predicted(self) -> Ints:
         """The label of each example, once nothing is left to choose."""
         bound, complete, _ = self.bounds(np.arange(len(self.known)))
-        found: Whole = np.where(complete, bound, -np.inf).argmax(axis=1)
+        found: Ints = np.where(complete, bound, -np.inf).argmax(axis=1)
         return found
 
 
 class _Kept:
     """The examples that are not decided: their keys and values, and what stands in each of the S places of them."""
 
-    def __init__(self, memory: Memory, rows: Whole, nodes: Whole, positions: Whole, starts: Whole) -> None:
+    def __init__(self, memory: Memory, rows: Ints, nodes: Ints, positions: Ints, starts: Ints) -> None:
         self.memory = memory
         self.rows = rows  # which examples
         self.nodes = nodes  # (R, S) the node of each kept token: 0 in the prompt, -1 where nobody looks
         self.positions = positions  # (R, S)
         self.starts = starts  # (R,) the position of the first token after the prompt
 
-    def leave(self, owner: Whole) -> None:
+    def leave(self, owner: Ints) -> None:
         """Only examples in `owner` stay."""
         stays = np.isin(self.rows, owner)
         if not stays.all():
@@ -158,7 +158,7 @@ class _Kept:
             self.rows, self.nodes = self.rows[stays], self.nodes[stays]
             self.positions, self.starts = self.positions[stays], self.starts[stays]
 
-    def follow(self, head: Head, state: _State, owner: Whole, node: Whole) -> None:
+    def follow(self, head: Head, state: _State, owner: Ints, node: Ints) -> None:
         """Run `node` of the kept examples `owner`, sorted, and learn the edges below."""
         trie = state.trie
         count = np.bincount(owner, minlength=len(self.rows))
@@ -217,9 +217,9 @@ class _Beginning:
         head: Head,
         hidden: Tensor,
         questions: Sequence[Question],
-        paths: Sequence[Whole],
-        nodes: Whole,
-        starts: Whole,
+        paths: Sequence[Ints],
+        nodes: Ints,
+        starts: Ints,
     ) -> list[tuple[float, int, int]]:
         """The edges below the nodes that ran; returns nll, tokens and correct ones of each reference."""
         trie = self.state.trie

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
-Whole = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
@@ -25,17 +25,17 @@ class Trie:
     """
 
     labels: tuple[Tokens, ...]
-    token: Whole  # (N,), -1 for node 0
-    depth: Whole  # (N,)
-    reach: Whole  # (N,) the end of the subtree below a node: node m is above n, or is n, when m <= n < reach[m]
-    run: Whole  # (N,) how many nodes, this one first, follow each other without a branch
-    first: Whole  # (N + 1,) the edges of node n are first[n] to first[n + 1]
-    source: Whole  # (E + 1,) node; N in the last place, which stands for "no edge"
-    predicted: Whole  # (E,) token
-    path: Whole  # (L, D) edges of each label, then E
+    token: Ints  # (N,), -1 for node 0
+    depth: Ints  # (N,)
+    reach: Ints  # (N,) the end of the subtree below a node: node m is above n, or is n, when m <= n < reach[m]
+    run: Ints  # (N,) how many nodes, this one first, follow each other without a branch
+    first: Ints  # (N + 1,) the edges of node n are first[n] to first[n + 1]
+    source: Ints  # (E + 1,) node; N in the last place, which stands for "no edge"
+    predicted: Ints  # (E,) token
+    path: Ints  # (L, D) edges of each label, then E
     children: dict[tuple[int, int], int]  # (node, token) → node
 
-    def outgoing(self, nodes: Whole) -> tuple[Whole, Whole]:
+    def outgoing(self, nodes: Ints) -> tuple[Ints, Ints]:
         """All edges of `nodes`: for each edge the position in `nodes` of its source, and its number."""
         counts = self.first[nodes + 1] - self.first[nodes]
         which = np.repeat(np.arange(len(nodes)), counts)
@@ -92,14 +92,14 @@ def build_trie(labels: Sequence[Tokens]) -> Trie:
     )
 
 
-def _reach(parent: list[int]) -> Whole:
+def _reach(parent: list[int]) -> Ints:
     reach = np.arange(1, len(parent) + 1)
     for node in range(len(parent) - 1, 0, -1):
         reach[parent[node]] = max(reach[parent[node]], reach[node])
     return reach
 
 
-def _run(parent: list[int], first: Whole) -> Whole:
+def _run(parent: list[int], first: Ints) -> Ints:
     run = np.ones(len(parent), dtype=np.int64)
     for node in range(len(parent) - 2, -1, -1):
         if first[node + 1] - first[node] == 1 and parent[node + 1] == node:
