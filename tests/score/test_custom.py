@@ -114,7 +114,7 @@ def test_joined_folds_have_metrics_of_the_whole_not_of_the_first(mine: ModuleTyp
     [
         ("my_metrics.broken", "mine", "KeyError"),
         ("my_metrics.short", "mine", "shape"),
-        ("my_metrics.share", "bleu", "name of a metric"),
+        ("my_metrics.share", "bleu", "name of a built-in metric"),
     ],
 )
 def test_what_cannot_be_a_metric_is_named(mine: ModuleType, target: str, name: str, message: str) -> None:

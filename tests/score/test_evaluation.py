@@ -232,8 +232,8 @@ def test_metrics_of_ones_own_are_in_the_table_and_the_record(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([], "nothing is named that could be evaluated"),
-        (["run=nowhere"], "there is no such run"),
+        ([], "no run, checkpoint or model given"),
+        (["run=nowhere"], "run not found"),
         (["run=nowhere", "model=tiny"], "run and model are both given"),
         (["model=tiny"], "no data are given"),
         (["model=hub", "model.name=./nowhere", "data=jsonl"], "there is no such folder"),
@@ -259,7 +259,7 @@ def test_a_name_that_was_used_for_something_else_is_refused(
     evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine")
     evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine")
     evaluate(tmp_path, f"run={free}", "score.mode=reference", "name=mine", "limit=3", code=2)
-    assert "was of something else" in capsys.readouterr().err
+    assert "exists already, with other options" in capsys.readouterr().err
 
 
 def test_what_comes_from_the_environment_is_written_by_its_name(

@@ -1,1 +1,1 @@
-"""One row per example: predictions, log-probabilities and the metrics computed from them."""
+"""Score a model: predictions and log-probabilities by example, and the metrics computed from them."""

@@ -1,4 +1,4 @@
-"""From a model and examples to a scores table, as the options ask and the data allow."""
+"""Score examples with a model: from encoded data to a scores table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from torch import nn
 
 from kamerton.config.schema import ScoreOptions
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.example import DataExample
 from kamerton.errors import Fault, UserError
 from kamerton.plan.packing import Packing
 from kamerton.score.generate.answers import answer_all, with_answers
 from kamerton.score.generate.sampling import Decoding
-from kamerton.score.labels.scores import Answer, Mode, Question, label_row, reference_row, score
+from kamerton.score.labels.scores import Mode, Question, label_row, reference_row, score
 from kamerton.score.labels.tokens import LabelTokens, Normalization, calibrated
 from kamerton.score.normalizations import LABEL_TOKENS
 from kamerton.score.table import example_row, scores_table
@@ -39,11 +38,11 @@ def evaluate(  # noqa: PLR0913 - by keyword
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
 ) -> pa.Table:
-    """Score every example; with `labels` each of them, otherwise the reference completion alone.
+    """Score every example: all `labels` if given, otherwise only the reference completion.
 
-    The predicted label has the highest log-probability, after `normalization` by its tokens or bytes, and less its
-    log-probability after the prompt `content_free`, if one is given. `label_logprobs` are as the model gives them in
-    any case; with `mode` argmax, which finds the predicted label alone, there are none.
+    The predicted label has the highest log-probability, normalised by its number of tokens or bytes (`normalization`),
+    minus its log-probability after the prompt `content_free`, if given. `label_logprobs` are not normalised; there are
+    none with `mode="argmax"`, which only finds the predicted label.
     """
     examples = list(data.examples)
     tokens = None if labels is None else LabelTokens(tokenizer, labels, normalization, data.control_tokens)
@@ -56,25 +55,15 @@ def evaluate(  # noqa: PLR0913 - by keyword
         neutral = [tokens.without_content(example.prompt, content_free) for example in examples]
         questions = calibrated(questions, neutral, ask)
     answers = ask(questions, mode=mode, progress=progress)
-    rows = [
-        _row(example, example_id, answer, labels)
-        for example, example_id, answer in zip(examples, data.ids.to_pylist(), answers, strict=True)
-    ]
+    rows = []
+    for example, example_id, answer in zip(examples, data.ids.to_pylist(), answers, strict=True):
+        scores = reference_row(answer) if labels is None else label_row(answer, example.completion, labels)
+        rows.append({**example_row(example, example_id), **scores})
     table = scores_table(rows, labels)
-    return table if tokens is None else _with_lengths(table, questions)
-
-
-def _with_lengths(table: pa.Table, questions: Sequence[Question]) -> pa.Table:
-    """The table with the number of tokens of each label, where that is the same after every prompt."""
     sizes = {tuple(map(len, question.candidates.trie.labels)) for question in questions if question.candidates}
-    if len(sizes) != 1:
+    if len(sizes) != 1:  # the numbers of tokens of the labels depend on the prompt
         return table
     return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_TOKENS: json.dumps(sizes.pop())})
-
-
-def _row(example: DataExample, example_id: str, answer: Answer, labels: Sequence[str] | None) -> dict[str, Any]:
-    part = label_row(answer, example.completion, labels) if labels is not None else reference_row(answer)
-    return {**example_row(example, example_id), **part}
 
 
 ScoreMode = Literal["labels", "reference", "generate"]
@@ -93,12 +82,12 @@ def score_split(  # noqa: PLR0913 - by keyword
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
 ) -> pa.Table:
-    """The scores table; `progress` is told of every example once for each of `passes`.
+    """Return the scores table; `progress` is called for every example once per pass (`passes`).
 
-    Generated answers are kept in the file `partial` until the caller has the table and deletes it.
+    Generated answers are kept in the file `partial`, which the caller deletes after storing the table.
     """
     mode = choose_mode(options, labels)
-    own: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
+    shared: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
     table = evaluate(
         model,
         tokenizer,
@@ -108,28 +97,30 @@ def score_split(  # noqa: PLR0913 - by keyword
         mode=options.labels,
         normalization=options.normalization,
         content_free=options.content_free,
-        **own,
+        **shared,
     )
     if mode != "generate":
         return table
     allowed = labels if options.constrain else None
-    said = answer_all(model, tokenizer, data, labels=allowed, decoding=decoding_of(options), partial=partial, **own)
-    return with_answers(table, said, labels)
+    decoding = decoding_of(options)
+    answers = answer_all(model, tokenizer, data, labels=allowed, decoding=decoding, partial=partial, **shared)
+    return with_answers(table, answers, labels)
 
 
 def choose_mode(options: ScoreOptions, labels: Sequence[str] | None) -> ScoreMode:
-    """What `score.mode` comes to for data with these labels; raises `UserError` where it needs labels and has none."""
+    """Resolve `score.mode` for data with these labels; raises `UserError` if the options need labels and have none."""
     needs = "score.mode=labels" if options.mode == "labels" else "score.constrain=true" if options.constrain else None
     if needs and not labels:
         message, column = f"{needs} needs labels, and these completions are free text", needs.partition("=")[0]
-        raise UserError([Fault("score.labels", message, "name the labels in data.labels, or leave it", column=column)])
+        fix = f"name the labels in data.labels, or remove {column}"
+        raise UserError([Fault("score.labels", message, fix, column=column)])
     if options.mode == "auto":
         return "labels" if labels else "reference"
     return options.mode
 
 
 def passes(mode: ScoreMode) -> int:
-    """How often each example goes through the model."""
+    """Return the number of passes of each example through the model."""
     return 2 if mode == "generate" else 1
 
 

@@ -1,7 +1,7 @@
-"""One evaluation, top to bottom: subject → test set → scores table → metrics with intervals → evaluation directory.
+"""Run one evaluation: target → test set → scores table → metrics with intervals → evaluation directory.
 
-`<paths.outputs>/evaluations/<name>/` holds `evaluation.json` (state, what was asked, facts, metrics, intervals),
-`scores/test.parquet`, and of a run its `config.yaml`, so that evaluations of several seeds compare as their runs do.
+`<paths.outputs>/evaluations/<name>/` holds `evaluation.json` (state, request, facts, metrics, intervals),
+`scores/test.parquet` and the `config.yaml` of the run, so that evaluations of several seeds compare like their runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_split
-from kamerton.score.generate.answers import make_prompts
+from kamerton.score.generate.answers import GeneratedRow, make_prompts
 from kamerton.score.generate.external import answered_table
 from kamerton.score.generate.hosted import engine_endpoint, hosted_answers
 from kamerton.score.generate.vllm import check_vllm, vllm_answers
@@ -48,7 +48,7 @@ RECORD = "evaluation.json"
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Where an evaluation was written, and what it found: metrics, their intervals, rows, tasks of the harness."""
+    """The directory of an evaluation and its results: metrics with intervals, number of rows, tasks of the harness."""
 
     path: Path
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -64,11 +64,13 @@ def run_evaluation(
     defaults: Mapping[str, Any],
     console: Console,
 ) -> Evaluation:
-    """Evaluate as the options say; `values` are the options as they were typed, `named` the same with the environment's
-    by name (files hold that text), `defaults` the values of `kamerton train`, for a model that is no run.
+    """Run the evaluation that the options describe.
 
-    Raises `UserError` for what the user must mend, and `Interrupted` when stopped: what was generated is kept, and the
-    same command goes on.
+    `values` are the options as typed, `named` the same with unresolved environment variables (as written to files), and
+    `defaults` the values of `kamerton train`, for a model without a run.
+
+    Raises `UserError` for faults of the user's input, and `Interrupted` if stopped: generated answers are kept, and the
+    same command resumes.
     """
     target = find_target(options, values, named, defaults)
     options = dataclasses.replace(options, engine=engine_for(target.config.model, options.engine))
@@ -81,38 +83,39 @@ def run_evaluation(
         raise UserError(faults)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    asked, identity = _asked(options, target)
-    folder = _open(options, target, asked, identity)
-    record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": asked, "identity": identity}
+    request, identity = _request(options, target)
+    folder = _open(options, target, request, identity)
+    record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": request, "identity": identity}
     record |= redacted(target.facts, target.named)
     record |= {"times": {"started": now()}, **environment()}
     _write(folder, record)
     try:
-        found = _evaluate(options, target, folder, record, console)
+        result = _evaluate(options, target, folder, record, console)
     except KeyboardInterrupt as stopped:
         _write(folder, record | {"state": "paused"})
-        raise Interrupted("interrupted; the same command goes on from there") from stopped
+        raise Interrupted("interrupted; repeat the command to continue") from stopped
     except BaseException as error:
+        failure = {"code": type(error).__name__, "message": mask_text(str(error)), "param": None}
+        if isinstance(error, UserError):
+            fault = error.faults[0]
+            failure = {"code": fault.code, "message": mask_text(fault.message), "param": fault.column}
         with suppress(OSError):
-            _write(folder, record | {"state": "failed", "error": _error(error)})
+            _write(folder, record | {"state": "failed", "error": failure})
         raise
     record["times"]["finished"] = now()
     _write(folder, record | {"state": "succeeded"})
-    return found
+    return result
 
 
 def _evaluate(
     options: EvaluateOptions, target: Target, folder: Path, record: dict[str, Any], console: Console
 ) -> Evaluation:
-    """Adds to the record what it finds."""
+    """Score the test set and the tasks of the harness, and add the results to the record."""
     data = target.config.data
     tasks, has_data = options.lm_eval.tasks, bool(data.path or data.train or data.test or data.sources)
-    tests = (
-        load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
-        if (has_data or not tasks)
-        else None
-    )
-    if tests is not None:
+    tests = None
+    if has_data or not tasks:
+        tests = load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
         choose_mode(target.config.score, tests.labels)  # before a model loads
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}
@@ -124,19 +127,19 @@ def _evaluate(
         table = _score(options, target, tests, loaded, partial, console)
         table = with_custom_metrics(table, target.config.metrics, target.config.allow_targets)
         write_scores(table, folder / "scores" / f"{SPLIT}.parquet")
-        if options.engine.kind != "hosted":  # answers that cost money are not asked for twice
+        if options.engine.kind != "hosted":  # answers that cost money are kept
             partial.unlink(missing_ok=True)
         metrics, bounds = compute(table), intervals(table)
         record |= {"metrics": {SPLIT: metrics}, "intervals": {SPLIT: bounds}}
         if is_labelled(table):
             record["per_class"] = {SPLIT: per_class(table)}
-    found: dict[str, dict[str, Any]] = {}
+    task_results: dict[str, dict[str, Any]] = {}
     if tasks and loaded is not None:
         from kamerton.score.harness import run_tasks
 
-        found = run_tasks(loaded, target.config.model, options.lm_eval)
-        record["lm_eval"] = found
-    return Evaluation(folder, metrics, bounds, 0 if tests is None else len(tests.examples), found)
+        task_results = run_tasks(loaded, target.config.model, options.lm_eval)
+        record["lm_eval"] = task_results
+    return Evaluation(folder, metrics, bounds, 0 if tests is None else len(tests.examples), task_results)
 
 
 def _score(
@@ -150,7 +153,7 @@ def _score(
     title, rows = f"scoring {len(tests.examples):,} examples", len(tests.examples)
     if loaded is None:
         with count_bar(console, title, rows) as advance:
-            return _generated_elsewhere(options, target, tests, partial, advance, console)
+            return _external_table(options, target, tests, partial, advance, console)
     score = target.config.score
     with count_bar(console, title, rows * passes(choose_mode(score, tests.labels))) as advance:
         return score_split(
@@ -167,7 +170,7 @@ def _score(
         )
 
 
-def _generated_elsewhere(
+def _external_table(
     options: EvaluateOptions,
     target: Target,
     tests: TestSet,
@@ -175,53 +178,58 @@ def _generated_elsewhere(
     advance: Callable[[int], None],
     console: Console,
 ) -> pa.Table:
-    """The table of an engine that gives texts alone: no token has a probability."""
-    decoding, name = decoding_of(target.config.score), target.config.model.name
-    table, before = answered_table(
+    """Return the table of an engine that only returns texts, without token probabilities."""
+    decoding, model = decoding_of(target.config.score), target.config.model
+
+    def ask(pending: list[tuple[int, DataExample]]) -> Iterable[dict[int, GeneratedRow]]:
+        if options.engine.kind == "hosted":
+            return hosted_answers(pending, model.name, options.engine, decoding)
+        prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
+        answers = vllm_answers([prompts[position] for position, _ in pending], model, decoding, ends=ends)
+        return [{position: answer for (position, _), answer in zip(pending, answers, strict=True)}]
+
+    table, reused = answered_table(
         tests.examples,
         tests.labels,
-        lambda left: _answers(options, target, tests, left),
+        ask,
         partial,
-        (options.engine.kind, options.engine.url, name, tests.examples.fingerprint, decoding),
+        (options.engine.kind, options.engine.url, model.name, tests.examples.fingerprint, decoding),
         advance,
     )
-    if before:
-        console.print(f"{before:,} answers of an earlier command are used; name=… asks for new ones")
+    if reused:
+        console.print(f"{reused:,} answers of an earlier command are reused; set name=… to generate new ones")
     return table
 
 
-def _answers(options: EvaluateOptions, target: Target, tests: TestSet, left: list[tuple[int, DataExample]]) -> Any:
-    decoding, model = decoding_of(target.config.score), target.config.model
-    if options.engine.kind == "hosted":
-        return hosted_answers(left, model.name, options.engine, decoding)
-    prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
-    said = vllm_answers([prompts[at] for at, _ in left], model, decoding, ends=ends)
-    return [{at: one for (at, _), one in zip(left, said, strict=True)}]
-
-
-def _asked(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
-    """What makes this evaluation another one than the next, as it may be written; and a digest of its values."""
+def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
+    """Return everything that the result depends on, as written to the record, and a digest of its values."""
     config = target.config
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in ("data", "split", "score")}
-    engine = {"kind": options.engine.kind, "url": options.engine.url}  # the rest changes no answer
-    own = {"engine": engine, "lm_eval": dataclasses.asdict(options.lm_eval)}
-    asked = {**target.facts, **sections, **own, "limit": options.limit, "metrics": config.metrics}
-    plain = json.dumps(masked(asked), sort_keys=True, default=str)
-    written = json.loads(json.dumps(redacted(asked, target.named), default=str))
-    return written, hashlib.sha256(plain.encode()).hexdigest()[:7]
+    engine = {"kind": options.engine.kind, "url": options.engine.url}  # the other engine options change no answer
+    request = {
+        **target.facts,
+        **sections,
+        "engine": engine,
+        "lm_eval": dataclasses.asdict(options.lm_eval),
+        "limit": options.limit,
+        "metrics": config.metrics,
+    }
+    resolved = json.dumps(masked(request), sort_keys=True, default=str)
+    written = json.loads(json.dumps(redacted(request, target.named), default=str))
+    return written, hashlib.sha256(resolved.encode()).hexdigest()[:7]
 
 
-def _open(options: EvaluateOptions, target: Target, asked: dict[str, Any], identity: str) -> Path:
-    """The folder; raises `UserError` where it holds an evaluation of something else."""
+def _open(options: EvaluateOptions, target: Target, request: dict[str, Any], identity: str) -> Path:
+    """Create and return the folder; raises `UserError` if it holds an evaluation with another request."""
     name = options.name or f"{slug(target.name)}-{identity}"
     folder = Path(options.paths.outputs).absolute() / "evaluations" / name
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        before = (record.get("asked"), record.get("identity", identity))
+        existing = (record.get("asked"), record.get("identity", identity))
     except (OSError, ValueError, AttributeError):
-        before = (asked, identity)
-    if before != (asked, identity):
-        message = f"evaluation {folder.name} is there already, and was of something else"
+        existing = (request, identity)
+    if existing != (request, identity):
+        message = f"evaluation {folder.name} exists already, with other options"
         raise UserError([Fault("evaluate.name", message, "give another name, or none", str(folder), column="name")])
     folder.mkdir(parents=True, exist_ok=True)
     if target.facts["run"] is not None:
@@ -231,10 +239,3 @@ def _open(options: EvaluateOptions, target: Target, asked: dict[str, Any], ident
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
     write_text(folder / RECORD, json.dumps(record, indent=2, default=str, ensure_ascii=False) + "\n")
-
-
-def _error(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, UserError):
-        first = error.faults[0]
-        return {"code": first.code, "message": mask_text(first.message), "param": first.column}
-    return {"code": type(error).__name__, "message": mask_text(str(error)), "param": None}

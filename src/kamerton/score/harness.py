@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a loaded model; the package is imported only here, and only when asked for."""
+"""Tasks of lm-evaluation-harness on a loaded model; the optional package is imported lazily."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kamerton.score.target import Loaded
 
 
 def check_harness() -> list[Fault]:
-    """What is missing for tasks of the harness."""
+    """Return a fault if lm-evaluation-harness is not installed."""
     if importlib.util.find_spec("lm_eval") is not None:
         return []
     message = "lm_eval.tasks needs lm-evaluation-harness, which is not installed"
@@ -23,9 +23,9 @@ def check_harness() -> list[Fault]:
 
 
 def run_tasks(loaded: Loaded, model: ModelOptions, options: HarnessOptions) -> dict[str, dict[str, Any]]:
-    """The harness's results by task: its metrics with their standard errors.
+    """Run tasks of the harness and return its metrics and standard errors by task.
 
-    Raises `UserError` where the package is missing, or knows no task of a name.
+    Raises `UserError` if the package is missing or a task is unknown.
     """
     if faults := check_harness():
         raise UserError(faults)
@@ -36,15 +36,14 @@ def run_tasks(loaded: Loaded, model: ModelOptions, options: HarnessOptions) -> d
     manager = TaskManager(include_path=options.include)
     unknown = [name for name in options.tasks if name not in manager.all_tasks]
     if unknown:
-        fix = "see lm-eval ls tasks, or give lm_eval.include=FOLDER of your own"
+        fix = "list tasks with `lm-eval ls tasks`, or set lm_eval.include=FOLDER for custom ones"
         message = f"lm-evaluation-harness has no task {', '.join(unknown)}"
         raise UserError([Fault("lm_eval.task", message, fix, column="lm_eval.tasks")])
     inner = base_of(loaded.model)
     if inner.config._attn_implementation == ATTENTION:
         inner.set_attn_implementation("sdpa")
     tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    wrapped = HFLM(
-        pretrained=loaded.model, tokenizer=tokenizer, batch_size="auto" if loaded.device.type != "cpu" else 8
-    )
-    found = simple_evaluate(model=wrapped, tasks=options.tasks, task_manager=manager, limit=options.limit)
-    return {name: dict(values) for name, values in found["results"].items()}
+    batch_size = 8 if loaded.device.type == "cpu" else "auto"
+    wrapped = HFLM(pretrained=loaded.model, tokenizer=tokenizer, batch_size=batch_size)
+    results = simple_evaluate(model=wrapped, tasks=options.tasks, task_manager=manager, limit=options.limit)
+    return {name: dict(values) for name, values in results["results"].items()}

@@ -1,4 +1,4 @@
-"""What `kamerton evaluate` can be asked: the keys of `conf/evaluate.yaml`, their types and bounds."""
+"""Options of `kamerton evaluate`: the keys of `conf/evaluate.yaml`, their types and bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kamerton.errors import Fault
 
 @dataclass
 class EngineOptions:
-    """What generates: the model in this process, one behind an OpenAI-compatible endpoint, or vLLM.
+    """The generating engine: the model in this process, an OpenAI-compatible endpoint, or vLLM.
 
     `key` names the environment variable with the endpoint's key.
     """
@@ -36,7 +36,7 @@ class EngineOptions:
 
 @dataclass
 class HarnessOptions:
-    """Tasks of lm-evaluation-harness, with a folder of further ones and a limit of documents for each."""
+    """Tasks of lm-evaluation-harness, a folder of custom tasks, and the maximum number of documents per task."""
 
     tasks: list[str] = field(default_factory=list)  # names of tasks
     include: str | None = None
@@ -45,7 +45,7 @@ class HarnessOptions:
 
 @dataclass
 class EvaluateOptions:
-    """One evaluation, as `conf/evaluate.yaml` explains its keys. Sections of a run may be given in part."""
+    """Options of one evaluation; `conf/evaluate.yaml` documents the keys. Sections override parts of the run's."""
 
     run: str | None = None
     checkpoint: str | None = None
@@ -57,8 +57,8 @@ class EvaluateOptions:
     model: ModelOptions | None = None
     data: DataOptions | None = None
     split: SplitOptions | None = None
-    trainer: Node | None = None  # of a data set's preset; not used
-    eval: Node | None = None  # the same
+    trainer: Node | None = None  # set by presets of data sets; not used
+    eval: Node | None = None  # also set by presets
     batch: BatchOptions | None = None
     score: ScoreOptions | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -71,41 +71,40 @@ EvaluateOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore
 
 
 def check_evaluate(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults beyond the schema of the options, such as contradictions; what they name is checked when it is read."""
-    own = {"metrics": values.get("metrics") or {}}
+    """Return faults beyond the schema, such as contradictions; missing files are reported when they are read."""
+    metrics = {"metrics": values.get("metrics") or {}}
     allowed = values.get("allow_targets") or ()
     return [
         *check_places(values),
-        *check_classes(own, ("metrics",)),
-        *check_targets(own, allowed if isinstance(allowed, list) else ()),
+        *check_classes(metrics, ("metrics",)),
+        *check_targets(metrics, allowed if isinstance(allowed, list) else ()),
         *_contradictions(values),
     ]
 
 
 def check_given(values: Mapping[str, Any]) -> list[Fault]:
-    """That something is named to be evaluated; apart from the rest, so that help and `--cfg` need nothing."""
-    if _subjects(values):
+    """Return a fault if no target is given; separate from the other checks, so that help and `--cfg` need none."""
+    if _targets(values):
         return []
     fix = "add run=DIR, checkpoint=FILE, or model=hub model.name=NAME"
-    return [_fault("nothing is named that could be evaluated", fix, "run")]
+    return [_fault("no run, checkpoint or model given", fix, "run")]
 
 
-_SUBJECTS = ("run", "checkpoint", "model")
-
-
-def _subjects(values: Mapping[str, Any]) -> list[str]:
-    """What is named; `model.trust_remote_code` alone is about the model of a run."""
-    return [key for key in _SUBJECTS if values.get(key) and _given(values[key]) != {"trust_remote_code"}]
-
-
-def _given(value: Any) -> set[str]:
-    return {key for key, each in value.items() if each is not None} if isinstance(value, Mapping) else set()
+def _targets(values: Mapping[str, Any]) -> list[str]:
+    """Return the given target options; `model.trust_remote_code` alone is about the model of a run."""
+    keys = []
+    for key in ("run", "checkpoint", "model"):
+        value = values.get(key)
+        section = {name for name, item in value.items() if item is not None} if isinstance(value, Mapping) else set()
+        if value and section != {"trust_remote_code"}:
+            keys.append(key)
+    return keys
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
-    given = _subjects(values)
+    given = _targets(values)
     if len(given) > 1:
-        fix = "give one of them" if "model" in given else "give the checkpoint alone: it lies in its run"
+        fix = "give one of them" if "model" in given else "give only the checkpoint, which is in its run's directory"
         yield _fault(f"{given[0]} and {given[1]} are both given", fix, given[1])
     engine, score = (_section(values, name) for name in ("engine", "score"))
     kind = engine.get("kind", "local")
@@ -116,18 +115,18 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
     if "model" not in given:
         yield _fault(f"engine={kind} needs the name of its model", "add model=hub model.name=NAME", "model.name")
     if score.get("mode", "auto") not in ("auto", "generate"):
-        message = f"score.mode={score['mode']} needs probabilities, and engine={kind} gives none"
+        message = f"score.mode={score['mode']} needs probabilities, which engine={kind} does not give"
         yield _fault(message, "leave it out, or use engine=local", "score.mode")
     if score.get("constrain"):
-        message = f"score.constrain=true needs the model itself, and engine={kind} only generates"
+        message = f"score.constrain=true needs a local model, not engine={kind}"
         yield _fault(message, "leave it out, or use engine=local", "score.constrain")
     if _section(values, "lm_eval").get("tasks"):
-        yield _fault(f"lm_eval.tasks need the model itself, not engine={kind}", "use engine=local", "lm_eval.tasks")
+        yield _fault(f"lm_eval.tasks need a local model, not engine={kind}", "use engine=local", "lm_eval.tasks")
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}
+    section = values.get(key)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _fault(message: str, fix: str, key: str) -> Fault:
@@ -135,7 +134,7 @@ def _fault(message: str, fix: str, key: str) -> Fault:
 
 
 def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
-    """What answers for a model: of a hosted one its endpoint, whatever was not typed otherwise."""
+    """Return the engine for a model: the given one, or the endpoint of a hosted model if the given one is local."""
     if model.provider is None or given.kind != "local":
         return given
     endpoint = find_endpoint(model.base_url, model.key)

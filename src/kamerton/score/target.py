@@ -1,4 +1,4 @@
-"""What is evaluated: a run with everything it was trained with, or a model by its name; and how each is loaded."""
+"""Find and load the evaluated model: a run with its training configuration, or a model by name."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from kamerton.run.model import model_faults
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
 
-_TAKEN_OVER = ("data", "split", "batch", "score")
+_SECTIONS = ("data", "split", "batch", "score")  # of a run; options can override parts of them
 _FILES = ("path", "train", "validation", "test", "sources")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model where it runs, how its rows are laid out, and how many tokens a pass holds."""
+    """A model on its device, its batch layout, and the maximum number of tokens in a pass."""
 
     model: Any
     packing: Packing
@@ -42,10 +42,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is evaluated, as a run's configuration; `name` for people, `facts` for the record.
+    """The evaluated model as a run's configuration, with a display name and the facts for the record.
 
-    `named` are the configuration's values with `${oc.env:NAME}` where the environment gave one: files hold that text.
-    `labels` are those of a run whose own data are not asked for (`own_data` false); None for free text.
+    `named` are the configuration's values with unresolved `${oc.env:NAME}`, as they are written to files. If other data
+    than the run's are given (`own_data` is False), `labels` are those of the run; None for free text.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Target:
 def find_target(
     options: EvaluateOptions, values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Target:
-    """The run, checkpoint or model that the options name; `values` are the options as they were typed, `named` the same
-    with the environment's by name, `defaults` what is taken for a model that no run trained.
+    """Return the run, checkpoint or model that the options name.
 
-    Raises `UserError` for a run that is not there, or options that cannot be used with it.
+    `values` are the options as typed, `named` the same with unresolved environment variables, and `defaults` the
+    configuration of a model without a run. Raises `UserError` for missing runs and options that cannot be combined.
     """
     if options.run is None and options.checkpoint is None:
-        elsewhere = options.engine.kind == "hosted" or bool(options.model and options.model.provider)
-        return _model(values, named, defaults, is_here=not elsewhere)
+        is_hosted = options.engine.kind == "hosted" or bool(options.model and options.model.provider)
+        return _model(values, named, defaults, is_hosted=is_hosted)
     checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
     path = Path(options.checkpoint or "").parent.parent
     if options.run is not None:
@@ -76,7 +76,7 @@ def find_target(
 
 
 def _run_directory(run: str, outputs: Path) -> Path:
-    """A run by its directory, or by its id or `name/id` below the folder of outputs."""
+    """Find a run by its directory, or by its id or `name/id` in the outputs folder."""
     if (Path(run) / "run.json").is_file() or Path(run).is_absolute() or run.count("/") > 1:
         return Path(run)
     matched = sorted(outputs.glob(f"{'' if '/' in run else '*/'}{glob.escape(run)}/run.json"))
@@ -94,11 +94,13 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
     if record is None or not (path / "config.yaml").is_file() or (checkpoint and not checkpoint.is_file()):
         missing = checkpoint or path
         fix = "give a run's id or directory, e.g. run=outputs/trec/ab12, or a checkpoint; kamerton runs lists them"
-        raise UserError([Fault("evaluate.no-run", "there is no such run", fix, file=str(missing), column="run")])
-    written = read_config(path)
-    own = _plain(written)
-    _check_trust(own, values, path)
-    config = _tuned(_config(_merged(own, values)), record, path)
+        raise UserError([Fault("evaluate.no-run", "run not found", fix, file=str(missing), column="run")])
+    unresolved = read_config(path)
+    resolved = _resolved(unresolved)
+    _check_trust(resolved, values, path)
+    config = _config(_merged(resolved, values))
+    if config.model.provider is not None:
+        config = _with_name(config, _hosted_model(config, record, path))
     typed = values.get("data") or {}
     labels = ((record.get("data") or {}).get("report") or {}).get("labels")
     facts = {"run": str(path), "checkpoint": checkpoint and str(checkpoint), "model": record.get("model")}
@@ -108,108 +110,103 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
         return load_run(config, path, checkpoint, record.get("batch") or {}, accelerator)
 
     own_data = not any(typed.get(key) for key in _FILES)
-    unresolved = {**_without_places(named), **_merged(written, named)}
-    return Target(name, facts, config, unresolved, load, own_data, None if own_data else labels)
+    values_for_files = {**_without_paths(named), **_merged(unresolved, named)}
+    return Target(name, facts, config, values_for_files, load, own_data, None if own_data else labels)
 
 
-def _tuned(config: Config, record: Mapping[str, Any], path: Path) -> Config:
-    """The configuration with the name of what a hosted run made, at an address that may be given the key."""
-    if config.model.provider is None:
-        return config
+def _hosted_model(config: Config, record: Mapping[str, Any], path: Path) -> str:
+    """Return the name of a hosted run's model; raises `UserError` if there is none or the endpoint is not trusted."""
     name = (record.get("hosted") or {}).get("fine_tuned_model")
-    faults = [one for one in (untrusted(config.model.base_url), untrusted_key(config.model.key)) if one]
+    faults = [fault for fault in (untrusted(config.model.base_url), untrusted_key(config.model.key)) if fault]
     if not name:
-        fix = f"go on with it: {command_line('runs', 'resume', path)}"
-        faults.append(Fault("evaluate.no-model", "its job has made no model", fix, file=str(path), column="run"))
+        fix = f"continue it: {command_line('runs', 'resume', path)}"
+        faults.append(Fault("evaluate.no-model", "its job has no model yet", fix, file=str(path), column="run"))
     if faults:
         raise UserError(faults)
-    return _with_name(config, str(name))
+    return str(name)
 
 
-def _check_trust(own: Mapping[str, Any], typed: Mapping[str, Any], path: Path) -> None:
-    """A run's folder may come from anywhere: that its model's code is trusted has to be typed."""
-    asked, given = ((values.get("model") or {}).get("trust_remote_code") for values in (own, typed))
-    if asked and not given:
-        message = "the run's configuration lets its model's own code run"
+def _check_trust(config: Mapping[str, Any], typed: Mapping[str, Any], path: Path) -> None:
+    """Raise `UserError` unless a model's remote code is trusted on the command line; run folders are not trusted."""
+    required, given = ((values.get("model") or {}).get("trust_remote_code") for values in (config, typed))
+    if required and not given:
+        message = "the run's configuration allows the model's remote code"
         fix = "if you trust that code, add model.trust_remote_code=true"
         file = str(path / "config.yaml")
         raise UserError([Fault("config.trust", message, fix, file=file, column="model.trust_remote_code")])
 
 
 def _model(
-    values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any], *, is_here: bool
+    values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any], *, is_hosted: bool
 ) -> Target:
-    """A model as a run that trains nothing."""
-    if is_here and not _adapter_file(str(values["model"].get("name"))).is_file() and (faults := model_faults(values)):
+    """Return a model as the target, with the default configuration in place of a run's."""
+    is_adapter = _adapter_file(str(values["model"].get("name"))).is_file()
+    if not is_hosted and not is_adapter and (faults := model_faults(values)):
         raise UserError(faults)
     data = values.get("data")
     config = _config(_merged({**defaults, "data": data or {}, "model": values["model"]}, values))
     name = config.model.name.partition("#")[0].rstrip("/").rpartition("/")[2]
     facts = {"run": None, "checkpoint": None, "model": {"name": config.model.name, "revision": config.model.revision}}
-    return Target(
-        name, facts, config, _without_places(named), lambda accelerator: load_named(config, accelerator), True
-    )
+    return Target(name, facts, config, _without_paths(named), lambda accelerator: load_named(config, accelerator), True)
 
 
-def _without_places(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run is must be found again by the record of its evaluation."""
+def _without_paths(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without run and checkpoint, whose resolved paths are in the facts of the record."""
     return {key: value for key, value in named.items() if key not in ("run", "checkpoint")}
 
 
-def _plain(values: Any) -> dict[str, Any]:
-    """A run's configuration, with what it names of the environment."""
+def _resolved(values: Any) -> dict[str, Any]:
+    """Return a run's configuration with resolved environment variables."""
     try:
-        found = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        config = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
     except OmegaConfBaseException as error:
         message = f"the run's configuration cannot be read: {str(error).splitlines()[0]}"
         fix = "set the environment variables that its config.yaml names"
         raise UserError([Fault("evaluate.config", message, fix, column="run")]) from error
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
 
 
-def _merged(own: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's sections with what was typed on top; data files that are typed take the place of all of the run's."""
-    merged = dict(own)
-    for key in _TAKEN_OVER:
-        section = typed.get(key) or {}
-        merged[key] = {**(own.get(key) or {}), **section}
+def _merged(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's configuration with the typed options; typed data files replace all data files of the run."""
+    merged = dict(config)
+    for key in _SECTIONS:
+        merged[key] = {**(config.get(key) or {}), **(typed.get(key) or {})}
     data = typed.get("data") or {}
     if any(data.get(key) for key in _FILES):
         merged["data"] |= {key: data.get(key) or ({} if key == "sources" else None) for key in _FILES}
     if typed.get("metrics"):
-        merged["metrics"] = {**(own.get("metrics") or {}), **typed["metrics"]}
-    merged["allow_targets"] = list(typed.get("allow_targets") or [])  # a folder does not vouch for itself
+        merged["metrics"] = {**(config.get("metrics") or {}), **typed["metrics"]}
+    merged["allow_targets"] = list(typed.get("allow_targets") or [])  # a run folder cannot allow its own targets
     return merged
 
 
 def _config(values: dict[str, Any]) -> Config:
-    """The typed configuration; faults of a test file alone are not those of training data."""
-    alone = set(_given(values["data"])) == {"test"} or not _given(values["data"])
-    checked = {**values, "data": {**values["data"], "train": "given", "path": None} if alone else values["data"]}
+    """Return the validated configuration; a single test file, or no data, is not checked as training data."""
+    files = {key for key in _FILES if values["data"].get(key)}
+    has_training_data = bool(files - {"test"})
+    checked = values
+    if not has_training_data:
+        checked = {**values, "data": {**values["data"], "train": "given", "path": None}}
     faults = [fault for fault in check_values(checked) if fault.severity == "error"]
     if faults:
         raise UserError(faults)
     config = to_config(values)
-    if not alone and (wrong := check_data_options(config.data)):
-        raise UserError(wrong)
+    if has_training_data and (data_faults := check_data_options(config.data)):
+        raise UserError(data_faults)
     return config
 
 
-def _given(data: Mapping[str, Any]) -> list[str]:
-    return [key for key in _FILES if data.get(key)]
-
-
 def run_config(path: Path) -> Config:
-    """The configuration of the run at `path`; whether its data are still there does not matter.
+    """Return the configuration of the run at `path`, also if its data are gone.
 
-    Raises `UserError` where it cannot be read, or lets its model's own code run.
+    Raises `UserError` if it cannot be read or allows the model's remote code.
     """
     from kamerton.run.directory import read_config
 
-    own = _plain(read_config(path))
-    _check_trust(own, {}, path)
-    return to_config(_merged(own, {}))
+    config = _resolved(read_config(path))
+    _check_trust(config, {}, path)
+    return to_config(_merged(config, {}))
 
 
 def load_run(
@@ -220,9 +217,9 @@ def load_run(
     accelerator: str,
     base: Callable[[Config], Any] | None = None,
 ) -> Loaded:
-    """The model as the run scored it: the same weights, kernels, layout and pass size, so the same numbers.
+    """Load the model as the run scored it: same weights, kernels, layout and pass size, so that the numbers are equal.
 
-    `base` gives the untouched model in place of loading it.
+    `base` returns the base model in place of loading it. `decided` is the recorded batch layout (`run.json`).
     """
     from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 
@@ -237,7 +234,10 @@ def load_run(
 
 
 def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] | None = None) -> Loaded:
-    """A model of the hub or of a folder; an adapter's folder with its base, which `base` gives in place of loading."""
+    """Load a model from the hub or a folder, or an adapter's folder with its base model.
+
+    `base` returns the base model in place of loading it.
+    """
     from kamerton.run.model import load_base
 
     adapter = _adapter_file(config.model.name)
@@ -257,7 +257,7 @@ def _with_name(config: Config, name: str) -> Config:
 
 
 def without_adapter(options: ModelOptions) -> ModelOptions:
-    """The model whose configuration tells what it can be fed: of an adapter's folder its base."""
+    """Return the options of the model itself: for an adapter's folder those of its base model."""
     adapter = _adapter_file(options.name)
     return dataclasses.replace(options, name=base_of_adapter(adapter), revision=None) if adapter.is_file() else options
 
@@ -267,29 +267,31 @@ def _adapter_file(name: str) -> Path:
 
 
 def base_of_adapter(file: Path) -> str:
-    """The base that the adapter's configuration names; where that was a folder of a cache that is gone, by what
-    Kamerton makes it from."""
+    """Return the base model named by an adapter's configuration.
+
+    If that was a cache folder that is gone, return the name that Kamerton recorded beside it, to create it again.
+    """
     from kamerton.run.directory import read_mapping
 
-    name, known = read_mapping(file, json.loads).get("base_model_name_or_path"), file.with_name(BASE)
+    name, recorded = read_mapping(file, json.loads).get("base_model_name_or_path"), file.with_name(BASE)
     if not isinstance(name, str):
         message = "it does not name its base model (base_model_name_or_path)"
-        fix = "give the folder of a whole adapter, as peft writes it"
+        fix = "give the folder of a complete adapter, as peft writes it"
         raise UserError([Fault("model.path", message, fix, file=str(file), column="model.name")])
-    if known.is_file() and not Path(name).is_dir():
-        return str(json.loads(known.read_text("utf-8"))["base"])
+    if recorded.is_file() and not Path(name).is_dir():
+        return str(json.loads(recorded.read_text("utf-8"))["base"])
     return str(name)
 
 
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
-    """Kernels as in training, and the device."""
+    """Set the kernels as in training and move the model to the device, which is returned."""
     from kamerton.model.fuse import fuse, restore
     from kamerton.run.model import uses_kernels
 
     (fuse if uses_kernels(config) else restore)(model)
     gpu = accelerator in ("auto", "gpu") and torch.cuda.is_available()
     if accelerator == "gpu" and not gpu:
-        fault = Fault("evaluate.device", "there is no GPU here", "set accelerator=auto", column="accelerator")
+        fault = Fault("evaluate.device", "no GPU available", "set accelerator=auto", column="accelerator")
         raise UserError([fault])
     device = torch.device("cuda" if gpu else "cpu")
     if model.device.type != device.type:
@@ -314,5 +316,5 @@ def _max_tokens(model: Any) -> int:
 
 
 def slug(text: str) -> str:
-    """Letters, digits and dashes, for a folder's name."""
+    """Return a folder name of letters, digits and dashes, at most 60 characters."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60] or "model"

@@ -1,4 +1,4 @@
-"""The examples of an evaluation: the test split of a data set, or a file of its own, through the same data gate."""
+"""The examples of an evaluation: the test split of a data set or a test file, prepared like training data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from kamerton.assets import cache_dir
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.gate import Prepared, prepare
+from kamerton.data.gate import prepare
 from kamerton.data.inputs import encode_splits
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import SplitOptions
 from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
@@ -24,7 +24,7 @@ SPLIT = "test"
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """Checked examples with their labels; `encoded` and `tokenizer` are None where nothing is tokenised here."""
+    """Checked examples with their labels; `encoded` and `tokenizer` are None if they are not tokenised."""
 
     __test__ = False  # pytest
 
@@ -37,17 +37,21 @@ class TestSet:
 
 
 def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> TestSet:
-    """The test set of a subject: `data.test` alone is taken whole, any other data are split as in training.
+    """Load the test set of a target; a single `data.test` is used entirely, any other data are split as in training.
 
-    `limit` leaves the first so many examples; their order is that of content hashes, so it is the same every time.
-    Raises `UserError` with every fault of the data.
+    `limit` keeps the first examples; their order is that of content hashes, so it is always the same. Raises
+    `UserError` with all faults of the data.
     """
     data, options = target.config.data, target.config.model
     alone = data.test is not None and not (data.train or data.path or data.sources)
     key = "train" if alone else SPLIT
-    data = _alone(data, target) if alone else data
+    if alone:  # a run's labels stay the labels, and its free text stays free text
+        labels = data.labels if target.own_data or data.labels != "auto" else target.labels
+        data = replace(
+            data, train=data.test, test=None, validation=None, labels=labels, near_duplicates=None, balance="none"
+        )
     if not (data.train or data.path or data.sources):
-        message, fix = "no data are given to evaluate on", "add data=jsonl data.test=FILE (or csv, parquet, trec)"
+        message, fix = "no evaluation data given", "add data=jsonl data.test=FILE (or csv, parquet, trec)"
         raise UserError([Fault("evaluate.no-data", message, fix, column="data")])
     cache = cache_dir() / "data"
     split_by = SplitOptions(seed=target.config.split.seed) if alone else target.config.split
@@ -62,19 +66,8 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if faults := tokenizer_faults(options):
         raise UserError(faults)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
-    prepared, encoded = encode_splits(
-        _only(prepared, key) if alone else prepared, tokenizer, data, without_adapter(options), cache
-    )
+    if alone:
+        prepared = replace(prepared, splits={key: prepared.splits[key]})
+    prepared, encoded = encode_splits(prepared, tokenizer, data, without_adapter(options), cache)
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, prepared.report, tokenizer, split)
-
-
-def _alone(data: DataOptions, target: Target) -> DataOptions:
-    """The test file as data of its own; a run's labels stay the labels, and its free text stays free."""
-    labels = data.labels if target.own_data or data.labels != "auto" else target.labels
-    whole: dict[str, Any] = {"near_duplicates": None, "balance": "none"}
-    return replace(data, train=data.test, test=None, validation=None, labels=labels, **whole)
-
-
-def _only(prepared: Prepared, key: str) -> Prepared:
-    return replace(prepared, splits={key: prepared.splits[key]})

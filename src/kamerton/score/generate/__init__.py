@@ -1,1 +1,1 @@
-"""Generated answers: of a model here, of vLLM, of an endpoint."""
+"""Generated answers of a local model, vLLM or an endpoint."""

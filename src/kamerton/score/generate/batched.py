@@ -1,7 +1,7 @@
-"""Generate answers: batched, with a cache of keys and values, greedily or sampled, free or one of given choices.
+"""Batched generation with a key-value cache, greedy or sampled, of free text or one of given choices.
 
-An answer depends on its prompt, the model and the options alone. How prompts are batched changes a logit by rounding
-only: rows are padded on the left, padding is never attended to, and positions count from a row's own first token.
+An answer depends only on its prompt, the model and the options. Batching changes logits only by rounding: rows are
+padded on the left, padding is never attended to, and positions count from a row's first token.
 
 Shapes: B rows, L padded length.
 """
@@ -25,14 +25,14 @@ from kamerton.model.parts import base_of
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.generate.sampling import Decoding, choose, restrict
 
-_CACHED = 8  # cached tokens that take at most the memory of one token in a pass that is trained on
+_CACHED = 8  # cached tokens take at most the memory of one token in a training pass
 
 Choices = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is answered: an example's id and its tokens; `choices` are the only token sequences that may follow."""
+    """An example's id and prompt tokens; `choices` are the only token sequences that may follow, if there are any."""
 
     key: str
     tokens: npt.NDArray[np.int32]
@@ -41,9 +41,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Generated tokens without the one that ended them; `choice` numbers the prompt's choice they are.
+    """Generated tokens without the end token; `choice` is the index of the generated choice.
 
-    `finish_reason` is "stop" (an end token, or a whole choice) or "length".
+    `finish_reason` is "stop" (an end token, or a complete choice) or "length".
     """
 
     tokens: tuple[int, ...]
@@ -53,29 +53,29 @@ class Answer:
 
 @dataclass(slots=True)
 class _Row:
-    """A prompt on its way: what it has so far, how much it may get, and the choices that are still possible."""
+    """The state of one prompt: its index, id, maximum number of new tokens, choices and tokens so far."""
 
     prompt: int
     key: str
-    room: int
+    max_tokens: int
     choices: Choices
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
 
     def possible(self) -> list[int]:
-        """The choices that begin with the tokens so far."""
+        """Return the indices of the choices that begin with the tokens so far."""
         size = len(self.tokens)
         return [i for i, choice in enumerate(self.choices) if choice[:size] == tuple(self.tokens)]
 
     def allowed(self) -> list[int]:
-        """The tokens that lead to a choice; none: any may follow."""
+        """Return the tokens that continue a possible choice."""
         return sorted({self.choices[i][len(self.tokens)] for i in self.possible()})
 
 
 def plan_batches(prompts: Sequence[Prompt], decoding: Decoding, max_tokens: int) -> list[MicroBatch]:
-    """Prompts of similar length together, as many as `max_tokens` holds; the same for the same arguments.
+    """Batch prompts of similar length, at most `max_tokens` per batch; deterministic.
 
-    A cached token takes a small part of what a token of a training pass takes, for which `max_tokens` is meant.
+    `max_tokens` is the budget of a training pass, of which a cached token takes a small part.
     """
     lengths = [len(prompt.tokens) for prompt in prompts]
     cached = [-(-(length + decoding.max_new_tokens) // _CACHED) for length in lengths]
@@ -93,41 +93,51 @@ def generate(
     pad: int,
     device: torch.device | str = "cpu",
 ) -> Iterator[dict[int, Answer]]:
-    """The answers of each batch by their prompt's position, as each is done. `ends` are the tokens that end a turn.
+    """Yield the answers of each batch by index of their prompt. `ends` are the tokens that end a turn.
 
-    Raises `UserError` for prompts that leave the model no position to answer in.
+    Raises `UserError` for prompts that leave no position for an answer.
     """
-    rooms = _rooms(model, prompts, decoding.max_new_tokens)
-    with _answering(model):
+    limits = _token_limits(model, prompts, decoding.max_new_tokens)
+    with _generation_mode(model):
         for batch in batches:
-            rows = [_Row(i, prompts[i].key, rooms[i], prompts[i].choices) for i in batch.examples]
+            rows = [_Row(i, prompts[i].key, limits[i], prompts[i].choices) for i in batch.examples]
             tokens = [prompts[i].tokens for i in batch.examples]
             with torch.inference_mode():
                 _run(model, rows, tokens, decoding, ends, pad, torch.device(device))
-            yield {row.prompt: _answer(row) for row in rows}
+            answers = {}
+            for row in rows:
+                possible = row.possible()
+                if row.choices and len(possible) == 1:
+                    answers[row.prompt] = Answer(row.choices[possible[0]], "stop", possible[0])
+                else:
+                    answers[row.prompt] = Answer(tuple(row.tokens), "stop" if row.ended else "length")
+            yield answers
 
 
-def _rooms(model: Any, prompts: Sequence[Prompt], most: int) -> list[int]:
-    """How many tokens each answer may have; a choice may always end."""
-    wanted = [max(map(len, prompt.choices), default=most) for prompt in prompts]
+def _token_limits(model: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[int]:
+    """Return the maximum number of tokens of each answer; choices may always be completed."""
+    limits = [max(map(len, prompt.choices), default=max_new_tokens) for prompt in prompts]
     positions = positions_of(base_of(model).config)
     if positions is None:
-        return wanted
-    rooms = [min(room, positions - len(prompt.tokens)) for prompt, room in zip(prompts, wanted, strict=True)]
-    if full := [prompt for prompt, room in zip(prompts, rooms, strict=True) if room < 1]:
+        return limits
+    limits = [min(limit, positions - len(prompt.tokens)) for prompt, limit in zip(prompts, limits, strict=True)]
+    if full := [prompt for prompt, limit in zip(prompts, limits, strict=True) if limit < 1]:
         message = f"{len(full)} prompts fill all {positions} positions of the model (first: example {full[0].key})"
         raise UserError([Fault("generate.too-long", message, "lower data.max_length", column="data.max_length")])
-    return rooms
+    return limits
 
 
 @contextmanager
-def _answering(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and attention that knows a cache in place of the tree's."""
+def _generation_mode(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, and attention with a cache in place of the tree's; restore both at the end."""
     training, inner = model.training, base_of(model)
     before = inner.config._attn_implementation
     model.eval()
     if before == ATTENTION:
-        _set_plain_attention(inner)
+        try:
+            inner.set_attn_implementation("sdpa")
+        except ValueError:  # not supported by the model
+            inner.set_attn_implementation("eager")
     try:
         yield
     finally:
@@ -136,15 +146,8 @@ def _answering(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _set_plain_attention(inner: Any) -> None:
-    try:
-        inner.set_attn_implementation("sdpa")
-    except ValueError:  # the model has none
-        inner.set_attn_implementation("eager")
-
-
 def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
-    """Logits (B, V) of the token after `ids` (B, L), and the cache with them; `mask` (B, all so far)."""
+    """Return the logits (B, V) of the token after `ids` (B, L), and the updated cache; `mask` is (B, all so far)."""
     out = model(
         input_ids=ids,
         attention_mask=mask,
@@ -165,12 +168,12 @@ def _run(
     pad: int,
     device: torch.device,
 ) -> None:
-    """Adds to each row its tokens; rows that are done leave the batch."""
+    """Generate the tokens of each row; finished rows leave the batch."""
     alive = [row for row in rows if not _is_done(row)]
-    kept = [part for row, part in zip(rows, tokens, strict=True) if not row.ended]
+    unfinished = [row_tokens for row, row_tokens in zip(rows, tokens, strict=True) if not row.ended]
     if not alive:
         return
-    ids, mask = (part.to(device) for part in _left_padded(kept, pad))
+    ids, mask = (part.to(device) for part in _left_padded(unfinished, pad))
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = None
     while True:
@@ -181,26 +184,26 @@ def _run(
             row.ended = token in ends and not row.choices
             if not row.ended:
                 row.tokens.append(token)
-        left = [i for i, row in enumerate(alive) if not _is_done(row)]
-        if not left:
+        remaining = [i for i, row in enumerate(alive) if not _is_done(row)]
+        if not remaining:
             return
-        if len(left) < len(alive):
-            at = torch.tensor(left, device=device)
-            cache.batch_select_indices(at)
-            mask, positions = mask[at], positions[at]
-            alive, chosen = [alive[i] for i in left], [chosen[i] for i in left]
+        if len(remaining) < len(alive):
+            indices = torch.tensor(remaining, device=device)
+            cache.batch_select_indices(indices)
+            mask, positions = mask[indices], positions[indices]
+            alive, chosen = [alive[i] for i in remaining], [chosen[i] for i in remaining]
         ids = torch.tensor(chosen, device=device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(left), 1)], dim=1)
+        mask = torch.cat([mask, mask.new_ones(len(remaining), 1)], dim=1)
         positions = positions[:, -1:] + 1
 
 
 def _is_done(row: _Row) -> bool:
     row.ended = row.ended or (bool(row.choices) and len(row.possible()) == 1)
-    return row.ended or len(row.tokens) >= row.room
+    return row.ended or len(row.tokens) >= row.max_tokens
 
 
 def _left_padded(tokens: Sequence[npt.NDArray[np.int32]], pad: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask, both (B, L)."""
+    """Return token ids and mask, both (B, L)."""
     longest = max(len(part) for part in tokens)
     ids = np.full((len(tokens), longest), pad, dtype=np.int64)
     mask = np.zeros((len(tokens), longest), dtype=np.int64)
@@ -208,10 +211,3 @@ def _left_padded(tokens: Sequence[npt.NDArray[np.int32]], pad: int) -> tuple[Ten
         ids[row, longest - len(part) :] = part
         mask[row, longest - len(part) :] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def _answer(row: _Row) -> Answer:
-    possible = row.possible()
-    if row.choices and len(possible) == 1:
-        return Answer(row.choices[possible[0]], "stop", possible[0])
-    return Answer(tuple(row.tokens), "stop" if row.ended else "length")

@@ -1,4 +1,4 @@
-"""The scores table of answers that another process or machine gives: texts alone, without the tokens' probabilities."""
+"""The scores table of answers from an external engine, which returns texts without token probabilities."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ def answered_table(
     labels: Sequence[str] | None,
     ask: Ask,
     partial: Path,
-    asked: tuple[Any, ...],
+    request: tuple[Any, ...],
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[pa.Table, int]:
-    """The table, and how many of its answers the file `partial` had from before.
+    """Return the table, and how many of its answers were in the file `partial` already.
 
-    `ask` is given the examples without an answer, by their position. Answers are kept in `partial` as they come in;
-    `asked` is what they depend on.
+    `ask` gets the examples without an answer, with their positions, and yields answers by position, which are added to
+    `partial` at once. `request` is everything that the answers depend on.
     """
-    every = list(examples)
-    with Partial(partial, fingerprint_of(*asked)) as done:
-        before = len(done.rows)
-        progress(before)
-        for answers in ask([(at, example) for at, example in enumerate(every) if at not in done.rows]):
+    example_list = list(examples)
+    with Partial(partial, fingerprint_of(*request)) as done:
+        reused = len(done.rows)
+        progress(reused)
+        pending = [(position, example) for position, example in enumerate(example_list) if position not in done.rows]
+        for answers in ask(pending):
             done.add(answers)
             progress(len(answers))
-        generated = [done.rows[at] for at in range(len(every))]
-    unknown = {"nll": None, "target_tokens": 0, "correct_tokens": None}
+        generated = [done.rows[position] for position in range(len(example_list))]
+    no_scores = {"nll": None, "target_tokens": 0, "correct_tokens": None}
     ids = examples.ids.to_pylist()
-    rows = [example_row(example, key) | unknown for example, key in zip(every, ids, strict=True)]
-    return with_answers(scores_table(rows, labels), generated, labels), before
+    rows = [example_row(example, key) | no_scores for example, key in zip(example_list, ids, strict=True)]
+    return with_answers(scores_table(rows, labels), generated, labels), reused

@@ -1,7 +1,7 @@
-"""Choose the next token: the most likely one, or one that is sampled, the same way for any batch.
+"""Choose the next token, greedily or by sampling that does not depend on the batch.
 
-A sampled token is drawn by one number that a hash of (seed, example, position) gives, from the sorted distribution
-(nucleus sampling: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration).
+A sampled token is drawn from the sorted distribution with a number from a hash of (seed, example, position).
+Nucleus sampling: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration.
 
 Shapes: B rows, V vocabulary.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are chosen: the most likely one, or with `temperature` > 0 sampled from the nucleus of `top_p`."""
+    """Decoding parameters: greedy, or with `temperature` > 0 sampled from the nucleus of `top_p`."""
 
     max_new_tokens: int = 256
     temperature: float = 0.0
@@ -27,7 +27,7 @@ class Decoding:
 
 
 def restrict(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:
-    """Logits (B, V) in which each row's `allowed` tokens alone are possible; None: all are."""
+    """Set the logits (B, V) of tokens that are not `allowed` in a row to -inf; None allows all."""
     for row, tokens in enumerate(allowed):
         if tokens is not None:
             kept = torch.full_like(logits[row], -torch.inf)
@@ -37,20 +37,21 @@ def restrict(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:
 
 
 def choose(logits: Tensor, decoding: Decoding, places: Sequence[tuple[str, int]]) -> list[int]:
-    """A token for each row of logits (B, V); `places` are its example's id and the position of the token."""
+    """Return a token for each row of logits (B, V); `places` are the example id and token position of each row."""
     if decoding.temperature == 0:
         return [int(token) for token in logits.argmax(dim=-1).tolist()]
-    likely, order = (logits.double() / decoding.temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    reached = likely.cumsum(dim=-1)
-    likely = likely.where(reached - likely < decoding.top_p, 0.0)  # the token that reaches top_p is still in
-    reached = likely.cumsum(dim=-1)
+    probabilities = (logits.double() / decoding.temperature).softmax(dim=-1)
+    probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    cumulative = probabilities.cumsum(dim=-1)
+    in_nucleus = cumulative - probabilities < decoding.top_p  # includes the token that reaches top_p
+    cumulative = probabilities.where(in_nucleus, 0.0).cumsum(dim=-1)
     numbers = [uniform(decoding.seed, key, position) for key, position in places]
-    aim = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * reached[:, -1:]
-    place = (reached <= aim).sum(dim=-1, keepdim=True).clamp(max=order.shape[-1] - 1)
-    return [int(token) for token in order.gather(-1, place)[:, 0].tolist()]
+    threshold = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
+    rank = (cumulative <= threshold).sum(dim=-1, keepdim=True).clamp(max=order.shape[-1] - 1)
+    return [int(token) for token in order.gather(-1, rank)[:, 0].tolist()]
 
 
 def uniform(seed: int, key: str, position: int) -> float:
-    """A number in [0, 1) that depends on the three alone."""
+    """Return a pseudo-random number in [0, 1) that only depends on the arguments."""
     digest = hashlib.blake2b(f"{seed} {key} {position}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53

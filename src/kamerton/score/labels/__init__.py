@@ -1,1 +1,1 @@
-"""Log-probabilities of labels: every one exactly, or the most likely one by search."""
+"""Label scoring: exact log-probabilities of all labels, or the most likely label by search."""

@@ -1,4 +1,4 @@
-"""The exact log-probability of every label: prompt, reference and all labels of some examples in one forward pass."""
+"""The exact log-probability of every label: prompts, references and all labels of a batch in one forward pass."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from kamerton.score.labels.question import Answer, Question
 def exact_batches(
     questions: Sequence[Question], members: Sequence[int], max_tokens: int, packing: Packing
 ) -> list[list[int]]:
-    """Groups of `members` for one forward pass each of at most `max_tokens` computed tokens; one alone may have more.
+    """Group `members` into forward passes of at most `max_tokens` computed tokens; a single one may have more.
 
-    With `padded` each label is a row of its own; otherwise what labels share is computed once, and so is what prompts
-    share.
+    With `padded` each label is a separate row; otherwise tokens that labels or prompts share are computed once.
     """
     lengths = np.zeros(len(questions), dtype=np.int32)
     if packing == "padded":
         for member in members:
-            lengths[member] = _padded_size(questions[member])
+            sequences = questions[member].sequences()
+            lengths[member] = len(sequences) * (max(len(tokens) for tokens, _ in sequences) - 1)
         return [list(micro.examples) for micro in pack_examples(members, lengths, max_tokens, "packed")]
     for member in members:
         question = questions[member]
@@ -39,24 +39,19 @@ def exact_batches(
     return [list(micro.examples) for micro in micros]
 
 
-def _padded_size(question: Question) -> int:
-    sequences = question.sequences()
-    return len(sequences) * (max(len(tokens) for tokens, _ in sequences) - 1)
-
-
 def exact(
     model: nn.Module, questions: Sequence[Question], packing: Packing, pad: int, device: torch.device | str
 ) -> Iterator[Answer]:
-    """An answer for each question, with the log-probability of each of its labels."""
+    """Yield an answer for each question, with the log-probabilities of all its labels."""
     rows = [row for question in questions for row in question.sequences()]
     starts = np.cumsum([0, *(1 + question.size for question in questions)])
     sequences, targets = [tokens for tokens, _ in rows], [marks for _, marks in rows]
     nll, correct, owner = _predict(model, sequences, targets, starts, packing, pad, torch.device(device))
     summed = np.bincount(owner, nll, len(rows))
-    right = np.bincount(owner, correct, len(rows)).astype(np.int64)
+    hits = np.bincount(owner, correct, len(rows)).astype(np.int64)
     counts = np.bincount(owner, minlength=len(rows))
     for question, start in zip(questions, starts[:-1].tolist(), strict=True):
-        reference = float(summed[start]), int(counts[start]), int(right[start])
+        reference = float(summed[start]), int(counts[start]), int(hits[start])
         if question.candidates is None:
             yield Answer(*reference)
             continue
@@ -73,7 +68,7 @@ def _predict(
     pad: int,
     device: torch.device,
 ) -> tuple[Any, Any, Any]:
-    """For each target: its nll, whether it was the most likely token (of references), and its sequence."""
+    """Return for each target its nll, whether it was the most likely token (references only), and its sequence."""
     head = find_head(model)
     if packing == "padded" or head is None:
         batch = build_padded(sequences, targets, pad=pad) if packing == "padded" else _row(sequences, targets)

@@ -1,4 +1,4 @@
-"""What is asked of a model, and what it answers: plain values between the files of label scoring."""
+"""Questions to a model and its answers, the plain values of label scoring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kamerton.score.labels.trie import Candidates, Floats, Tokens
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """An example's tokens with its targets, and the labels that are scored in place of its completion."""
+    """An example's tokens with their target mask, and the label candidates for its completion."""
 
     tokens: Tokens
     targets: npt.NDArray[np.bool_]
@@ -20,7 +20,7 @@ class Question:
 
     @property
     def start(self) -> int:
-        """The first target: where the completion, or a label, begins."""
+        """The position of the first target, at which the completion or a label begins."""
         return int(np.argmax(self.targets))
 
     @property
@@ -34,18 +34,18 @@ class Question:
         return 0 if self.candidates is None else len(self.candidates.trie.labels)
 
     def sequences(self) -> list[tuple[Tokens, npt.NDArray[np.bool_]]]:
-        """What runs through the model, the reference first: token ids and targets."""
+        """Return token ids and target mask of each sequence to score: the reference, then the labels."""
         labels = () if self.candidates is None else self.candidates.trie.labels
         prompt = self.prompt
-        ended = [np.concatenate([prompt, label]) for label in labels]
-        return [(self.tokens, self.targets), *((row, np.arange(len(row)) >= len(prompt)) for row in ended)]
+        rows = [np.concatenate([prompt, label]) for label in labels]
+        return [(self.tokens, self.targets), *((row, np.arange(len(row)) >= len(prompt)) for row in rows)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Of the reference: summed nll in nats, target tokens, and those that were the most likely.
+    """The reference's summed nll in nats, number of target tokens and number of correctly predicted ones.
 
-    Of the labels: their log-probabilities (L,) in nats where all were asked for, and which one is predicted.
+    With labels also the predicted one, and the log-probabilities (L,) in nats if all were scored.
     """
 
     nll: float

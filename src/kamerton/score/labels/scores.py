@@ -1,17 +1,17 @@
-"""Score examples: the exact log-probability of every label, or which one is the most likely, or the reference alone.
+"""Score examples: the exact log-probability of every label, the most likely label only, or the reference only.
 
-A label is scored as a whole completion of the prompt: its tokens with the end of turn after them. (What a template
-writes after the end of turn is never generated, so it is no part of a label; it is part of the reference's loss.)
+A label is scored as a complete completion of the prompt: its tokens and the end of turn. (Tokens that a template writes
+after the end of turn are never generated, so they are not part of a label; they are part of the reference's loss.)
 Prompt and labels go through the tree engine: the prompt once, then the trie of label tokens.
 
-The files: `labels_trie` the labels as a tree, `labels_question` what is asked and answered, `labels_exact` and
-`labels_search` the two ways to answer, `labels_head` log-probabilities of single tokens, `labels_tokens` from texts to
-tokens.
+Modules: `trie` has the labels as a tree, `question` the questions and answers, `exact` and `search` the two methods to
+answer, `head` log-probabilities of single tokens, `tokens` the tokens of label texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -38,19 +38,18 @@ def score(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Answer]:
-    """An answer for each question, in order; how questions are batched does not change the answers.
+    """Return an answer for each question, in order; the answers do not depend on batching.
 
-    With `argmax` only which label is predicted is found out, the same one as with `exact` (of equal ones the first).
-    Models that only bear padded rows are scored exactly for it. `progress` is called with the number of questions
-    that each batch finished.
+    `argmax` only finds the predicted label, the same as `exact` does (the first one of a tie). Models that only support
+    padded rows are scored exactly for it. `progress` is called with the number of questions that a batch finished.
     """
     answers: list[Answer | None] = [None] * len(questions)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for members, found in _answered(model, questions, max_tokens, packing, pad, mode, device):
-                for member, answer in zip(members, found, strict=True):
+            for members, batch in _answer_batches(model, questions, max_tokens, packing, pad, mode, device):
+                for member, answer in zip(members, batch, strict=True):
                     answers[member] = answer
                 progress(len(members))
     finally:
@@ -58,7 +57,7 @@ def score(
     return [answer for answer in answers if answer is not None]
 
 
-def _answered(
+def _answer_batches(
     model: nn.Module,
     questions: Sequence[Question],
     max_tokens: int,
@@ -67,7 +66,7 @@ def _answered(
     mode: Mode,
     device: torch.device | str,
 ) -> Iterator[tuple[list[int], list[Answer]]]:
-    """Batches of questions with their answers."""
+    """Yield batches of questions (their indices) with their answers."""
     head = find_head(model) if mode == "argmax" and packing != "padded" else None
     searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
     if head is not None and searched:
@@ -75,17 +74,14 @@ def _answered(
             yield members, list(search(head, [questions[member] for member in members], max_tokens, device))
     rest = sorted(set(range(len(questions))) - set(searched))
     for members in exact_batches(questions, rest, max_tokens, packing):
-        found = exact(model, [questions[member] for member in members], packing, pad, device)
-        yield members, [_without(answer) if mode == "argmax" else answer for answer in found]
-
-
-def _without(answer: Answer) -> Answer:
-    """The same answer for every way to find it."""
-    return Answer(answer.nll, answer.tokens, answer.correct, None, answer.predicted)
+        answers = list(exact(model, [questions[member] for member in members], packing, pad, device))
+        if mode == "argmax":  # the same answers as from the search
+            answers = [replace(answer, logprobs=None) for answer in answers]
+        yield members, answers
 
 
 def label_row(answer: Answer, target: str, labels: Sequence[str]) -> dict[str, Any]:
-    """The labelled part of a scores row; `labels` in the order in which they were scored."""
+    """Return the answer's part of a scores row with labels; `labels` in the order in which they were scored."""
     assert answer.predicted is not None
     predicted = labels[answer.predicted]
     return {
@@ -98,5 +94,5 @@ def label_row(answer: Answer, target: str, labels: Sequence[str]) -> dict[str, A
 
 
 def reference_row(answer: Answer) -> dict[str, Any]:
-    """The part of a scores row that speaks of the reference completion."""
+    """Return the part of a scores row about the reference completion."""
     return {"nll": answer.nll, "target_tokens": answer.tokens, "correct_tokens": answer.correct}

@@ -1,14 +1,14 @@
-"""The most likely label without the log-probability of all: best-first search over the trie, many examples at once.
+"""Find the most likely label without scoring all: best-first search over the trie, for many examples at once.
 
-A log-probability only falls along a path, so what is known of a label bounds it: the sum over its edges that are known
-is at most what the label will reach, and so is anything that rises with that sum (divided by the label's length, less
-a prior of its own). Labels whose bound is below the best complete one are never looked at again. What is left when no
-bound is above it is the label that scoring all of them would find; of equal ones, the first.
+A log-probability only falls along a path, so the sum over a label's known edges is an upper bound of its
+log-probability, and of any increasing function of it (divided by the label's length, minus a prior). Labels with a
+bound below the best complete label are pruned. When no bound is above it, the search ends with the label that scoring
+all labels would find, the first one of a tie.
 
-The first pass runs prompts with their references, which are wanted anyway and bound well where the model is right.
-Each later pass opens the most promising nodes of every example that is not decided, twice as many as the pass before:
-few passes where almost the whole trie has to be run, few nodes where the model is sure. Keys and values of what ran are
-kept, so nothing runs twice; examples that are decided leave the batch.
+The first pass runs prompts with their references, which are needed anyway and bound well if the model is correct. Each
+later pass opens the most promising nodes of every undecided example, twice as many as the pass before: few passes if
+almost all nodes have to be run, few nodes if the model is certain. Keys and values are cached, so nothing runs twice;
+decided examples leave the batch.
 
 Source: best-first branch and bound (Land and Doig 1960) over label tokens; de Cao et al. 2021 for the trie.
 
@@ -32,14 +32,14 @@ from kamerton.score.labels.head import token_logprobs
 from kamerton.score.labels.question import Answer, Question
 from kamerton.score.labels.trie import Candidates, Floats, Ints
 
-_FIRST = 2  # nodes that the second pass opens for each example
-_KEPT = 8  # tokens kept for each token of a pass: what is kept is far smaller than what a pass computes with
+_FIRST_WIDTH = 2  # nodes that the second pass opens for each example
+_CACHED = 8  # cached tokens per token of a pass: a cached token takes far less memory than a computed one
 
 
 def search_batches(questions: Sequence[Question], members: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Groups of `members` that are searched together: their first pass fits `max_tokens`, as do all they might keep.
+    """Group `members` that are searched together, with the same candidates.
 
-    The candidates of a group are one and the same.
+    The first pass of a group fits `max_tokens`, and so do all tokens that it might cache.
     """
     groups: dict[int, list[int]] = {}
     for member in members:
@@ -52,67 +52,67 @@ def search_batches(questions: Sequence[Question], members: Sequence[int], max_to
         assert candidates is not None
         nodes = len(candidates.trie.token)
         for micro in pack_examples(group, lengths, max_tokens, "tree", lambda member: questions[member].prompt):
-            part = list(micro.examples)
-            most = max(1, _KEPT * max_tokens // (int(lengths[part].max()) + nodes))
-            pieces = -(-len(part) // most)
-            batches += [list(map(int, piece)) for piece in np.array_split(part, pieces)]
+            batch = list(micro.examples)
+            largest = max(1, _CACHED * max_tokens // (int(lengths[batch].max()) + nodes))
+            parts = -(-len(batch) // largest)
+            batches += [list(map(int, part)) for part in np.array_split(batch, parts)]
     return batches
 
 
 def search(head: Head, questions: Sequence[Question], max_tokens: int, device: torch.device | str) -> Iterator[Answer]:
-    """An answer for each question, without log-probabilities; all have the same candidates."""
+    """Yield an answer for each question, without log-probabilities; all questions have the same candidates."""
     candidates = questions[0].candidates
     assert candidates is not None
-    beginning = _Beginning(head, questions, candidates, torch.device(device))
-    state, kept = beginning.state, beginning.kept
-    width = _FIRST
+    first = _FirstPass(head, questions, candidates, torch.device(device))
+    state, cache = first.state, first.cache
+    width = _FIRST_WIDTH
     while True:
-        owner, node = state.choose(kept.rows, width, max_tokens)
+        owner, node = state.choose(cache.rows, width, max_tokens)
         if not len(node):
             break
-        kept.leave(owner)
-        owner = np.searchsorted(kept.rows, owner)
-        kept.follow(head, state, owner, node)
+        cache.keep(owner)
+        owner = np.searchsorted(cache.rows, owner)
+        cache.follow(head, state, owner, node)
         width *= 2
     predicted = state.predicted()
-    for row, (nll, tokens, correct) in enumerate(beginning.references):
+    for row, (nll, tokens, correct) in enumerate(first.references):
         yield Answer(nll, tokens, correct, None, int(predicted[row]))
 
 
 class _State:
-    """What is known of each example's trie: the log-probability of edges, and which nodes have run."""
+    """The search state of each example: known log-probabilities of edges, and opened nodes."""
 
     def __init__(self, candidates: Candidates, rows: int) -> None:
         trie = candidates.trie
         self.candidates, self.trie = candidates, trie
-        self.known = np.zeros((rows, len(trie.predicted) + 1))  # 0 bounds what is not known; the last is no edge
+        self.logprobs = np.zeros((rows, len(trie.predicted) + 1))  # unknown ones have the bound 0; the last is no edge
         self.opened = np.zeros((rows, len(trie.token) + 1), dtype=bool)
         self.opened[:, -1] = True  # the source of "no edge"
         self.sources = trie.source[trie.path]  # (L, D)
 
     def learn(self, rows: Ints, edges: Ints, logprobs: Floats, nodes: Ints) -> None:
-        """Log-probabilities of all edges below `nodes` (one for each edge, in order, as are `rows`)."""
-        self.known[rows, edges] = logprobs
+        """Store the log-probabilities of edges with their source `nodes` in the examples `rows`, one for each edge."""
+        self.logprobs[rows, edges] = logprobs
         self.opened[rows, nodes] = True
 
     def bounds(self, rows: Ints) -> tuple[Floats, npt.NDArray[np.bool_], Ints]:
-        """For each label: what it reaches at most, whether that is known to be it, and the first node to open."""
+        """Return for each label its upper bound, whether the bound is exact, and the next node to open."""
         reached = self.opened[rows][:, self.sources]  # (R, L, D)
-        bound = self.candidates.judge(self.known[rows][:, self.trie.path].sum(axis=-1))
-        place = reached.argmin(axis=-1) if reached.shape[-1] else np.zeros(reached.shape[:2], dtype=np.int64)
+        bound = self.candidates.judge(self.logprobs[rows][:, self.trie.path].sum(axis=-1))
+        step = reached.argmin(axis=-1) if reached.shape[-1] else np.zeros(reached.shape[:2], dtype=np.int64)
         complete: npt.NDArray[np.bool_] = np.asarray(reached.all(axis=-1))
-        upcoming = np.where(complete, 0, self.sources[np.arange(len(self.sources)), place]) if place.size else place
+        upcoming = np.where(complete, 0, self.sources[np.arange(len(self.sources)), step]) if step.size else step
         return bound, complete, upcoming.astype(np.int64)
 
     def choose(self, rows: Ints, width: int, room: int) -> tuple[Ints, Ints]:
-        """The `width` most promising nodes of each example, fewer where together they are more than `room` tokens.
+        """Choose the `width` most promising nodes of each example, fewer if they exceed `room` tokens together.
 
-        With a node come those that follow it without a branch. Returns the example and the node of each, in order.
+        Each node includes those that follow it without a branch. Returns example and node of each, sorted.
         """
         bound, complete, upcoming = self.bounds(rows)
-        ended = np.where(complete, bound, -np.inf)
-        best = ended.max(axis=1, keepdims=True)
-        first = np.where(complete.any(axis=1), ended.argmax(axis=1), bound.shape[1])[:, None]
+        final = np.where(complete, bound, -np.inf)
+        best = final.max(axis=1, keepdims=True)
+        first = np.where(complete.any(axis=1), final.argmax(axis=1), bound.shape[1])[:, None]
         order = np.arange(bound.shape[1])
         live = ~complete & ((bound > best) | ((bound == best) & (order < first)))
         promise = np.full((len(rows), len(self.trie.token)), -np.inf)
@@ -123,9 +123,7 @@ class _State:
         tokens = (self.trie.run[ranked] * chosen).sum(axis=0).cumsum()
         ranks = max(1, int((tokens <= room).sum()))
         row, rank = np.nonzero(chosen[:, :ranks])
-        return self._with_runs(rows[row], ranked[row, rank])
-
-    def _with_runs(self, owner: Ints, node: Ints) -> tuple[Ints, Ints]:
+        owner, node = rows[row], ranked[row, rank]
         run = self.trie.run[node]
         within = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
         owner, node = np.repeat(owner, run), np.repeat(node, run) + within
@@ -133,24 +131,24 @@ class _State:
         return owner[order], node[order]
 
     def predicted(self) -> Ints:
-        """The label of each example, once nothing is left to choose."""
-        bound, complete, _ = self.bounds(np.arange(len(self.known)))
-        found: Ints = np.where(complete, bound, -np.inf).argmax(axis=1)
-        return found
+        """Return the predicted label of each example, after the search."""
+        bound, complete, _ = self.bounds(np.arange(len(self.logprobs)))
+        labels: Ints = np.where(complete, bound, -np.inf).argmax(axis=1)
+        return labels
 
 
-class _Kept:
-    """The examples that are not decided: their keys and values, and what stands in each of the S places of them."""
+class _Cache:
+    """Keys and values of the undecided examples, with node and position of each of their S cached tokens."""
 
     def __init__(self, memory: Memory, rows: Ints, nodes: Ints, positions: Ints, starts: Ints) -> None:
         self.memory = memory
-        self.rows = rows  # which examples
-        self.nodes = nodes  # (R, S) the node of each kept token: 0 in the prompt, -1 where nobody looks
+        self.rows = rows  # the examples
+        self.nodes = nodes  # (R, S) the node of each cached token: 0 in the prompt, -1 for masked ones
         self.positions = positions  # (R, S)
         self.starts = starts  # (R,) the position of the first token after the prompt
 
-    def leave(self, owner: Ints) -> None:
-        """Only examples in `owner` stay."""
+    def keep(self, owner: Ints) -> None:
+        """Drop all examples but those in `owner`."""
         stays = np.isin(self.rows, owner)
         if not stays.all():
             device = next(iter(self.memory.kept.values()))[0].device
@@ -159,36 +157,36 @@ class _Kept:
             self.positions, self.starts = self.positions[stays], self.starts[stays]
 
     def follow(self, head: Head, state: _State, owner: Ints, node: Ints) -> None:
-        """Run `node` of the kept examples `owner`, sorted, and learn the edges below."""
+        """Run the nodes `node` of the examples `owner` (indices into `rows`, sorted) and learn their edges."""
         trie = state.trie
         count = np.bincount(owner, minlength=len(self.rows))
         column = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-        place = np.zeros((len(self.rows), int(count.max())), dtype=np.int64)
-        new, at = np.full_like(place, -1), np.zeros_like(place)
-        place[owner, column], new[owner, column] = np.arange(len(owner)), node
+        index = np.zeros((len(self.rows), int(count.max())), dtype=np.int64)
+        new, at = np.full_like(index, -1), np.zeros_like(index)
+        index[owner, column], new[owner, column] = np.arange(len(owner)), node
         positions = self.starts[owner] + trie.depth[node] - 1
         at[owner, column] = positions
         self.nodes = np.concatenate([self.nodes, new], axis=1)
         self.positions = np.concatenate([self.positions, at], axis=1)
-        asking = np.maximum(new, 0)[:, :, None]  # what only fills a place looks at the prompt
-        seen = self.nodes[:, None]
-        mask = (seen >= 0) & (seen <= asking) & (asking < trie.reach[np.maximum(seen, 0)])
+        query = np.maximum(new, 0)[:, :, None]  # padding attends to the prompt
+        key = self.nodes[:, None]
+        mask = (key >= 0) & (key <= query) & (query < trie.reach[np.maximum(key, 0)])
         device = next(iter(self.memory.kept.values()))[0].device
-        parts = (owner, column, place, mask, self.positions)
+        parts = (owner, column, index, mask, self.positions)
         states = [torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts]
         step = Following(self.memory, *states)  # type: ignore[arg-type]
         ids, where = (_long(values, device)[None] for values in (trie.token[node], positions))
         hidden = head.hidden(input_ids=ids, position_ids=where, tree=step)[0]
         which, edge = trie.outgoing(node)
-        nobody = torch.zeros(len(edge), dtype=torch.bool, device=device)
+        judged = torch.zeros(len(edge), dtype=torch.bool, device=device)
         tokens = _long(trie.predicted[edge], device)
-        logprob, _ = token_logprobs(head, hidden, _long(which, device), tokens, nobody)
+        logprob, _ = token_logprobs(head, hidden, _long(which, device), tokens, judged)
         rows = self.rows[owner]
         state.learn(rows[which], edge, logprob.double().cpu().numpy(), node[which])
 
 
-class _Beginning:
-    """The first pass: prompts and references as one tree, of which keys and values are kept."""
+class _FirstPass:
+    """The first pass: prompts and references as one tree, with cached keys and values."""
 
     def __init__(self, head: Head, questions: Sequence[Question], candidates: Candidates, device: torch.device) -> None:
         trie = candidates.trie
@@ -197,7 +195,7 @@ class _Beginning:
         lengths = np.array([len(tokens) - 1 for tokens in sequences])
         starts = np.array([question.start for question in questions])
         row = build_row(sequences, [np.arange(len(tokens)) >= 1 for tokens in sequences], share=True).to(device)
-        paths = np.split(row.at.cpu().numpy(), np.cumsum(lengths)[:-1])  # where each sequence's inputs lie
+        paths = np.split(row.at.cpu().numpy(), np.cumsum(lengths)[:-1])  # positions of each sequence's inputs
         memory = Memory()
         inputs = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         hidden = head.hidden(**inputs, tree=Recorded(row.tree, memory))[0]
@@ -209,7 +207,7 @@ class _Beginning:
             nodes[index, : start + len(walked)] = [*[0] * start, *walked]
         memory.spread(torch.from_numpy(places).to(device))
         positions = np.broadcast_to(np.arange(size), places.shape)
-        self.kept = _Kept(memory, np.arange(len(paths)), nodes, positions, starts)
+        self.cache = _Cache(memory, np.arange(len(paths)), nodes, positions, starts)
         self.references = self._learn(head, hidden, questions, paths, nodes, starts)
 
     def _learn(
@@ -221,22 +219,20 @@ class _Beginning:
         nodes: Ints,
         starts: Ints,
     ) -> list[tuple[float, int, int]]:
-        """The edges below the nodes that ran; returns nll, tokens and correct ones of each reference."""
+        """Learn the edges of the nodes that ran; return nll, tokens and correct tokens of each reference."""
         trie = self.state.trie
-        wanted = [np.flatnonzero(question.targets) for question in questions]
-        ran = [  # where a sequence passes through the trie, from the prompt's last token on
+        targets = [np.flatnonzero(question.targets) for question in questions]
+        in_trie = [  # positions of a sequence in the trie, from the prompt's last token on
             np.arange(start - 1, np.flatnonzero(row >= 0)[-1] + 1) for start, row in zip(starts, nodes, strict=True)
         ]
-        row_of, node_of = (
-            np.repeat(np.arange(len(ran)), list(map(len, ran))),
-            np.concatenate([row[places] for row, places in zip(nodes, ran, strict=True)]),
-        )
+        row_of = np.repeat(np.arange(len(in_trie)), list(map(len, in_trie)))
+        node_of = np.concatenate([row[places] for row, places in zip(nodes, in_trie, strict=True)])
         which, edge = trie.outgoing(node_of)
-        at_node = np.concatenate([path[places] for path, places in zip(paths, ran, strict=True)])
-        at = np.concatenate([*(path[w - 1] for path, w in zip(paths, wanted, strict=True)), at_node[which]])
-        token = np.concatenate(
-            [*(question.tokens[w] for question, w in zip(questions, wanted, strict=True)), trie.predicted[edge]]
-        )
+        at_node = np.concatenate([path[places] for path, places in zip(paths, in_trie, strict=True)])
+        at_target = [path[target - 1] for path, target in zip(paths, targets, strict=True)]
+        at = np.concatenate([*at_target, at_node[which]])
+        target_tokens = [question.tokens[target] for question, target in zip(questions, targets, strict=True)]
+        token = np.concatenate([*target_tokens, trie.predicted[edge]])
         judged = np.arange(len(at)) < len(at) - len(edge)
         columns, position = np.unique(at, return_inverse=True)
         device = hidden.device
@@ -247,12 +243,12 @@ class _Beginning:
             _long(token, device),
             torch.from_numpy(judged).to(device),
         )
-        found, right = logprob.double().cpu().numpy(), correct.cpu().numpy()
-        self.state.learn(row_of[which], edge, found[~judged], node_of[which])
-        owner = np.repeat(np.arange(len(wanted)), list(map(len, wanted)))
-        nll = np.bincount(owner, -found[judged], len(wanted))
-        hits = np.bincount(owner, right[judged], len(wanted))
-        return [(float(a), len(w), int(c)) for a, w, c in zip(nll, wanted, hits, strict=True)]
+        logprobs, is_best = logprob.double().cpu().numpy(), correct.cpu().numpy()
+        self.state.learn(row_of[which], edge, logprobs[~judged], node_of[which])
+        owner = np.repeat(np.arange(len(targets)), list(map(len, targets)))
+        nll = np.bincount(owner, -logprobs[judged], len(targets))
+        hits = np.bincount(owner, is_best[judged], len(targets))
+        return [(float(a), len(target), int(c)) for a, target, c in zip(nll, targets, hits, strict=True)]
 
 
 def _long(values: npt.NDArray[np.integer], device: torch.device) -> Tensor:

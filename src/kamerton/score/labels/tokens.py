@@ -1,4 +1,4 @@
-"""From the texts of labels to what a prompt's answer is chosen from: their tokens as a trie, lengths and priors."""
+"""Label candidates of a prompt: the labels' tokens as a trie, with their lengths and priors."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from kamerton.data.encode.control import TEXT
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import Message
 from kamerton.score.labels.question import Answer, Question
-from kamerton.score.labels.trie import Candidates, Floats, Tokens, build_trie
+from kamerton.score.labels.trie import Candidates, build_trie
 
 Normalization = Literal["sum", "token", "byte"]
 Prompt = str | tuple[Message, ...]
 
 
 class LabelTokens:
-    """The candidates for any prompt: one object for all prompts after which the labels have the same tokens.
+    """Create the candidates of a prompt; prompts after which the labels have the same tokens share one object.
 
-    `normalization` divides a label's log-probability by its number of tokens or of UTF-8 bytes before labels are
-    compared (as lm-evaluation-harness does for acc_norm); "sum" leaves it. `control_tokens`: see `StretchTokenizer`.
+    `normalization` divides a label's log-probability by its number of tokens or UTF-8 bytes before labels are compared
+    (as acc_norm of lm-evaluation-harness); "sum" does not. `control_tokens`: see `StretchTokenizer`.
     """
 
     def __init__(
@@ -35,38 +34,37 @@ class LabelTokens:
     ) -> None:
         self.labels, self.normalization = list(labels), normalization
         self._stretches, self._end = StretchTokenizer(tokenizer, control_tokens), tokenizer.eos_token_id
-        self._known: dict[tuple[bytes, ...], Candidates] = {}
-        self._of_shape: dict[Any, Candidates] = {}
+        self._by_tokens: dict[tuple[bytes, ...], Candidates] = {}
+        self._by_shape: dict[Any, Candidates] = {}
 
     def __call__(self, prompt: Prompt) -> Candidates:
+        """Return the candidates after `prompt`."""
         shape = self._stretches.shape(prompt)
-        if shape is not None and shape in self._of_shape:
-            return self._of_shape[shape]
-        tokens = [self._label(ids) for _, ids in self._stretches.completions(prompt, self.labels)]
-        key = tuple(label.tobytes() for label in tokens)
-        if key not in self._known:
-            self._known[key] = Candidates(build_trie(tokens), self._lengths(tokens), np.zeros(len(tokens)))
+        if shape is not None and shape in self._by_shape:
+            return self._by_shape[shape]
+        labels = []
+        for _, completion in self._stretches.completions(prompt, self.labels):
+            ids = list(completion)  # tokens that a template writes after the end of turn are never generated
+            labels.append(np.array(ids[: ids.index(self._end) + 1] if self._end in ids else ids, dtype=np.int32))
+        key = tuple(label.tobytes() for label in labels)
+        if key not in self._by_tokens:
+            lengths = np.ones(len(labels))
+            if self.normalization != "sum":
+                sizes = map(len, labels if self.normalization == "token" else [text.encode() for text in self.labels])
+                lengths = np.maximum(np.fromiter(sizes, dtype=np.float64), 1.0)
+            self._by_tokens[key] = Candidates(build_trie(labels), lengths, np.zeros(len(labels)))
         if shape is not None:
-            self._of_shape[shape] = self._known[key]
-        return self._known[key]
+            self._by_shape[shape] = self._by_tokens[key]
+        return self._by_tokens[key]
 
     def without_content(self, prompt: Prompt, text: str) -> Question:
-        """The labels asked for after `text` in place of the prompt's own; of a chat its system turns stay."""
-        turns = text if isinstance(prompt, str) else (*_system(prompt), Message("user", text))
+        """Return the question with `text` in place of the prompt's content; system turns of a chat are kept."""
+        turns: Prompt = text
+        if not isinstance(prompt, str):
+            turns = (*(turn for turn in prompt if turn.role == "system"), Message("user", text))
         ((before, label),) = self._stretches.completions(turns, self.labels[:1])
         tokens = np.array([*before, *label], dtype=np.int32)
         return Question(tokens, np.arange(len(tokens)) >= len(before), self(turns))
-
-    def _label(self, ids: Sequence[int]) -> Tokens:
-        """Up to the end of turn: what a template writes after it is the same for all and is never generated."""
-        ids = list(ids)
-        return np.array(ids[: ids.index(self._end) + 1] if self._end in ids else ids, dtype=np.int32)
-
-    def _lengths(self, tokens: Sequence[Tokens]) -> Floats:
-        if self.normalization == "sum":
-            return np.ones(len(tokens))
-        sizes = map(len, tokens) if self.normalization == "token" else (len(text.encode()) for text in self.labels)
-        return np.maximum(np.fromiter(sizes, dtype=np.float64), 1.0)
 
 
 def calibrated(
@@ -74,34 +72,28 @@ def calibrated(
     neutral: Sequence[Question],
     ask: Callable[[list[Question]], list[Answer]],
 ) -> list[Question]:
-    """The questions with each label's log-probability after its neutral prompt as prior.
+    """Return the questions with each label's log-probability after its neutral prompt as prior.
 
-    `neutral` are those prompts, one for each question; equal ones are asked once. Source: Zhao et al., Calibrate
-    Before Use, 2021, with the difference of log-probabilities (Holtzman et al. 2021, PMI of a domain).
+    `neutral` has the neutral prompt of each question; equal ones are scored once. Source: Zhao et al., Calibrate Before
+    Use, 2021, with the difference of log-probabilities (Holtzman et al. 2021, PMI of a domain).
     """
-    distinct: dict[tuple[bytes, int], int] = {}
-    asked: list[Question] = []
+    index_of: dict[tuple[bytes, int], int] = {}
+    distinct: list[Question] = []
     keys = [(question.tokens.tobytes(), id(question.candidates)) for question in neutral]
     for key, question in zip(keys, neutral, strict=True):
-        if key not in distinct:
-            distinct[key] = len(asked)
-            asked.append(question)
-    priors: list[npt.NDArray[np.float64]] = [_logprobs(answer) for answer in ask(asked)]
-    made: dict[tuple[int, int], Candidates] = {}
-    found = []
+        if key not in index_of:
+            index_of[key] = len(distinct)
+            distinct.append(question)
+    priors = [answer.logprobs for answer in ask(distinct)]
+    with_prior: dict[tuple[int, int], Candidates] = {}
+    result = []
     for key, question in zip(keys, questions, strict=True):
+        index = index_of[key]
+        prior = priors[index]
         assert question.candidates is not None
-        which = (distinct[key], id(question.candidates))
-        if which not in made:
-            made[which] = replace(question.candidates, prior=priors[which[0]])
-        found.append(replace(question, candidates=made[which]))
-    return found
-
-
-def _logprobs(answer: Answer) -> Floats:
-    assert answer.logprobs is not None
-    return answer.logprobs
-
-
-def _system(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    return tuple(turn for turn in prompt if turn.role == "system")
+        assert prior is not None
+        pair = (index, id(question.candidates))
+        if pair not in with_prior:
+            with_prior[pair] = replace(question.candidates, prior=prior)
+        result.append(replace(question, candidates=with_prior[pair]))
+    return result
