@@ -160,7 +160,7 @@ def test_a_problem_is_said_once_also_over_a_resume() -> None:
     rows = stream(FAULTS["data-starvation"][0])
     watch = Watch(Setting(STEPS))
     first = [issue for step, row in rows[:100] for issue in watch.add(step, row)]
-    again = Watch(Setting(STEPS), said=watch.said)
+    again = Watch(Setting(STEPS), reported=watch.reported)
     rest = [issue for step, row in rows[100:] for issue in again.add(step, row)]
     assert [issue.code for issue in (*first, *rest)].count("data-starvation") == 1
 

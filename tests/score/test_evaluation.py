@@ -235,7 +235,7 @@ def test_metrics_of_ones_own_are_in_the_table_and_the_record(
         ([], "no run, checkpoint or model given"),
         (["run=nowhere"], "run not found"),
         (["run=nowhere", "model=tiny"], "run and model are both given"),
-        (["model=tiny"], "no data are given"),
+        (["model=tiny"], "no evaluation data given"),
         (["model=hub", "model.name=./nowhere", "data=jsonl"], "there is no such folder"),
         (["engine=hosted", "run=nowhere"], "needs the name of its model"),
         (["engine=hosted", "model=tiny", "score.mode=labels"], "needs probabilities"),

@@ -61,7 +61,7 @@ def test_token_metrics_are_none_where_a_row_has_no_nll() -> None:
 def test_a_file_that_is_no_scores_table_is_refused_by_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"example_id": ["a"]}), tmp_path / "other.parquet")
     (tmp_path / "text.parquet").write_text("hello")
-    for name, message in (("other", "columns missing: correct_tokens"), ("text", "not Parquet"), ("none", "no such")):
+    for name, message in (("other", "columns missing: correct_tokens"), ("text", "not Parquet"), ("none", "not found")):
         with pytest.raises(UserError, match=message) as error:
             read_scores(tmp_path / f"{name}.parquet")
         assert error.value.faults[0].file == str(tmp_path / f"{name}.parquet")

@@ -129,8 +129,8 @@ def test_a_generated_answer_is_right_when_it_is_the_reference_and_counts_so_in_c
     table = generated([("yes", " yes"), ("Yes.", "yes"), (None, "no"), ("no", "no")])
     assert is_right(table).tolist() == [True, False, False, True]
     found = ratios(table)
-    assert found["exact_match"].top.tolist() == [1, 0, 0, 1]
-    assert found["normalised_match"].top.tolist() == [1, 1, 0, 1]
+    assert found["exact_match"].numerator.tolist() == [1, 0, 0, 1]
+    assert found["normalised_match"].numerator.tolist() == [1, 1, 0, 1]
     assert [row["target"] for row in worst(table)] == ["yes", "no"]
 
 

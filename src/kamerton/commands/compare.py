@@ -1,4 +1,4 @@
-"""`kamerton compare`: candidates against a baseline on the same examples; says, writes, and keeps the gate."""
+"""`kamerton compare`: compare candidates with a baseline on the same examples, and check the regression gate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def compare_command(arguments: Sequence[str]) -> int:
 
 
 def _compare(request: JobRequest[CompareOptions], *, passed: list[bool]) -> None:
-    """Compare, write and print it; whether the gate passed goes to `passed`."""
+    """Run, write and print the comparison; append to `passed` whether the gate passed."""
     from kamerton.decide.compare.comparison import write
     from kamerton.decide.compose import compare
     from kamerton.decide.report.comparison import write_comparison
@@ -32,10 +32,10 @@ def _compare(request: JobRequest[CompareOptions], *, passed: list[bool]) -> None
 
     options, console = request.options, plain_console()
     with console.status("comparing") as status:
-        comparison = compare(options, lambda what: status.update(what))
+        comparison = compare(options, status.update)
     folder = Path(options.paths.outputs) / "comparisons" / comparison.name
     path = write(comparison, folder)
     print_comparison(console, comparison)
-    for what, written in (("report", write_comparison(folder)), ("result", path)):
-        console.print(f"{what} {written}", highlight=False, markup=False, soft_wrap=True)
+    for title, written in (("report", write_comparison(folder)), ("result", path)):
+        console.print(f"{title} {written}", highlight=False, markup=False, soft_wrap=True)
     passed.append(comparison.gate is None or comparison.gate.passed)

@@ -1,10 +1,9 @@
-"""`kamerton evaluate`: any run, checkpoint, model or hosted model on any data; says and writes what it found."""
+"""`kamerton evaluate`: evaluate a run, checkpoint, model or hosted model on any data."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.config.command import run_command
@@ -31,7 +30,12 @@ def _preflight(values: dict[str, Any], sections: Collection[str], *, defaults: d
     del sections
     if values.get("model") and not defaults:
         defaults.update(compose_values(["model=tiny", "data=jsonl"]))
-    return [*check_given(values), *_missing_packages(values)]
+    faults = check_given(values)
+    if (values.get("lm_eval") or {}).get("tasks"):
+        from kamerton.score.harness import check_harness
+
+        faults += check_harness()
+    return faults
 
 
 def _evaluate(request: JobRequest[EvaluateOptions], *, defaults: dict[str, Any]) -> JobResult:
@@ -41,45 +45,32 @@ def _evaluate(request: JobRequest[EvaluateOptions], *, defaults: dict[str, Any])
     quiet_training()
     console = plain_console()
     evaluation = run_evaluation(request.options, request.values, request.unresolved, defaults, console)
-    _say(console, evaluation)
+    _print_evaluation(console, evaluation)
     metrics = {name: value for name, value in evaluation.metrics.items() if value is not None}
     return JobResult(None, metrics, evaluation.path)
 
 
-def _missing_packages(values: dict[str, Any]) -> list[Fault]:
-    if not (values.get("lm_eval") or {}).get("tasks"):
-        return []
-    from kamerton.score.harness import check_harness
-
-    return check_harness()
-
-
-def _say_otherwise(console: Console, folder: Path) -> None:
-    """Where the same table is far better by another way of scoring."""
-    from kamerton.decide.compare.other_scoring import better_scoring
-    from kamerton.score.table import read_scores
-
-    if (other := better_scoring(read_scores(folder / "scores" / "test.parquet"))) is not None:
-        text = f"{other.message}: {other.fix(None)}"
-        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
-def _say(console: Console, found: Evaluation) -> None:
-    """The metrics table with intervals, the harness's results, and where everything is."""
+def _print_evaluation(console: Console, result: Evaluation) -> None:
+    """Print the metrics with intervals, a better scoring method, the harness's results, and the written paths."""
     from rich.table import Table
 
+    from kamerton.decide.compare.other_scoring import better_scoring
+    from kamerton.score.table import read_scores
     from kamerton.words import bounds_text, number
 
-    if found.metrics:
-        table = Table("metric", title=f"Test split, {found.rows:,} examples; 95 % intervals")
+    if result.metrics:
+        table = Table("metric", title=f"Test split, {result.rows:,} examples; 95 % intervals")
         table.add_column("value", justify="right")
-        for name, value in found.metrics.items():
-            table.add_row(name, number(value) + bounds_text(found.intervals.get(name)).replace("[", "\\["))
+        for name, value in result.metrics.items():
+            table.add_row(name, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
         console.print(table)
-        _say_otherwise(console, found.path)
-    for task, values in found.tasks.items():
+        other = better_scoring(read_scores(result.path / "scores" / "test.parquet"))
+        if other is not None:
+            text = f"{other.message}: {other.fix(None)}"
+            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for task, values in result.tasks.items():
         numbers = [f"{key.partition(',')[0]} {value:.4g}" for key, value in values.items() if isinstance(value, float)]
         console.print(f"lm_eval {task}: {', '.join(numbers)}", highlight=False)
-    for what, name in (("scores", "scores"), ("record", "evaluation.json")):
-        if (found.path / name).exists():
-            console.print(f"{what:<7}{found.path / name}", highlight=False, markup=False, soft_wrap=True)
+    for title, name in (("scores", "scores"), ("record", "evaluation.json")):
+        if (result.path / name).exists():
+            console.print(f"{title:<7}{result.path / name}", highlight=False, markup=False, soft_wrap=True)

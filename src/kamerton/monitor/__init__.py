@@ -1,3 +1,3 @@
-"""Problems of a run, found while it trains or afterwards from its metrics."""
+"""Detect problems of a run from its metrics, during training or afterwards."""
 
 from kamerton.monitor.issue import Issue as Issue

@@ -1,4 +1,4 @@
-"""The codes of problems that detectors report, with their meaning; checks read them without importing a detector."""
+"""Codes of the problems that detectors report, with their meaning; importing them imports no detector."""
 
 CODES = {
     "non-finite-loss": "the loss is not a finite number",

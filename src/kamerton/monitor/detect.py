@@ -1,4 +1,4 @@
-"""All detectors together: rows of metrics in, each problem once out.
+"""Run all detectors over rows of metrics; each problem is reported once.
 
 watch = Watch(Setting(steps=100, clip_norm=1.0))
 for step, row in rows:
@@ -15,7 +15,7 @@ from kamerton.monitor.series import Series, Setting
 
 Detector = Callable[[Series], Issue | None]
 
-# By the code of what they find. Those of `EACH_STEP` look at every step; the others at every fifth.
+# By code of the reported problem. `EACH_STEP` detectors run at every step, `SOMETIMES` at every fifth.
 EACH_STEP: dict[str, Detector] = {
     "non-finite-loss": loss.non_finite_loss,
     "non-finite-gradient": gradient.non_finite_gradient,
@@ -37,45 +37,43 @@ SOMETIMES: dict[str, Detector] = {
 }
 VALIDATIONS: dict[str, Detector] = {
     "overfitting": validation.overfitting,
-    "suspicious-validation": validation.leak,
-    "prediction-collapse": validation.collapse,
+    "suspicious-validation": validation.suspicious_validation,
+    "prediction-collapse": validation.prediction_collapse,
 }
 EVERY = 5
 
 
 class Watch:
-    """The state of watching one run: its `series`, and the codes of the problems that were `said`."""
+    """The state of watching one run: its `series`, and the codes of the `reported` problems."""
 
-    def __init__(self, setting: Setting, ignore: Collection[str] = (), said: Iterable[str] = ()) -> None:
-        """`ignore` are codes of detectors that are switched off, `said` those that an earlier part of the run had."""
+    def __init__(self, setting: Setting, ignore: Collection[str] = (), reported: Iterable[str] = ()) -> None:
+        """`ignore` are codes of detectors that are switched off, `reported` those that an earlier part of the run reported."""
         self.series = Series(setting)
         self._ignore = frozenset(ignore)
-        self.said = set(said)
+        self.reported = set(reported)
 
     def add(self, step: int, row: Mapping[str, float]) -> list[Issue]:
-        """Problems that this row shows for the first time."""
+        """Add a row and return the problems that it shows for the first time."""
         validated = self.series.add(step, row)
-        found = []
-        for detectors in self._due(row, validated):
-            for code, detector in detectors.items():
-                if code in self._ignore or code in self.said:
-                    continue
-                issue = detector(self.series)
-                if issue is not None:
-                    self.said.add(code)
-                    found.append(issue)
-        return found
-
-    def _due(self, row: Mapping[str, float], validated: bool) -> Iterable[dict[str, Detector]]:
+        detectors: dict[str, Detector] = {}
         if "train/loss" in row:
-            yield EACH_STEP
+            detectors |= EACH_STEP
             if self.series.step % EVERY == 0:
-                yield SOMETIMES
+                detectors |= SOMETIMES
         if validated:
-            yield VALIDATIONS
+            detectors |= VALIDATIONS
+        issues = []
+        for code, detector in detectors.items():
+            if code in self._ignore or code in self.reported:
+                continue
+            issue = detector(self.series)
+            if issue is not None:
+                self.reported.add(code)
+                issues.append(issue)
+        return issues
 
 
 def find_issues(rows: Iterable[tuple[int, Mapping[str, float]]], setting: Setting) -> list[Issue]:
-    """Every problem that the rows of a whole run show, in the order of their steps."""
+    """Return every problem that the rows of a run show, in the order of their steps."""
     watch = Watch(setting)
     return [issue for step, row in rows for issue in watch.add(step, row)]

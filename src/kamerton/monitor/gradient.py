@@ -1,4 +1,4 @@
-"""Detectors over the gradient's norm before clipping, and over what a step predicts."""
+"""Detectors over the gradient norm before clipping, and over the number of target tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kamerton.monitor.series import Series
 
 
 def non_finite_gradient(series: Series) -> Issue | None:
-    """The gradient's norm is no number: this step changed nothing, or broke the weights."""
+    """Detect a gradient norm that is not finite: the step changed nothing, or broke the weights."""
     norm = series.last("train/grad_norm")
     if norm is None or math.isfinite(norm):
         return None
@@ -25,14 +25,14 @@ def non_finite_gradient(series: Series) -> Issue | None:
 
 
 def vanishing_gradient(series: Series) -> Issue | None:
-    """The last ten norms are below a thousandth of the first ten, and the loss is not learnt."""
+    """Detect that the last ten norms are below a thousandth of the first ten, while the loss is not yet low."""
     values = series.recent("train/grad_norm", 10)
     start = series.start("train/grad_norm")
     loss = series.level("train/loss", 10)
     if len(values) < 10 or not math.isfinite(start) or not loss > LEARNT:
         return None
     bound = max(1e-3 * start, 1e-7)
-    if not 0 < values.max() < bound:  # of nothing at all `zero_gradient` tells
+    if not 0 < values.max() < bound:  # `zero_gradient` reports gradients of 0
         return None
     return Issue(
         "vanishing-gradient",
@@ -45,7 +45,7 @@ def vanishing_gradient(series: Series) -> Issue | None:
 
 
 def zero_gradient(series: Series) -> Issue | None:
-    """The last five gradients are exactly 0, and the loss is not learnt: these steps change nothing."""
+    """Detect that the last five gradients are exactly 0, while the loss is not yet low."""
     values, loss = series.recent("train/grad_norm", 5), series.level("train/loss", 5)
     if len(values) < 5 or values.any() or not loss > LEARNT:
         return None
@@ -60,7 +60,7 @@ def zero_gradient(series: Series) -> Issue | None:
 
 
 def always_clipped(series: Series) -> Issue | None:
-    """Nearly every step's gradient is cut to less than a twentieth: the optimizer sees directions alone."""
+    """Detect that nearly all gradients are clipped to less than a twentieth, which leaves only their directions."""
     bound = series.setting.clip_norm
     values = series.recent("train/grad_norm", 50)
     if bound is None or len(values) < 50 or series.step < series.setting.warmup + 50:
@@ -75,12 +75,12 @@ def always_clipped(series: Series) -> Issue | None:
         f"{share:.0%} of the last {len(values)} gradients were clipped, typically to 1/{ratio:.0f} of their norm",
         series.step,
         {"share": share, "ratio": ratio, "clip_norm": bound},
-        f"set clip_norm to about {ratio * bound:.1g}, or look at why gradients are that large",
+        f"set clip_norm to about {ratio * bound:.1g}, or find out why the gradients are that large",
     )
 
 
 def no_targets(series: Series) -> Issue | None:
-    """Steps without a single token to predict."""
+    """Detect steps without a token to predict."""
     values = series.recent("train/targets", 20)
     empty = int((values == 0).sum())
     if not empty:

@@ -1,4 +1,4 @@
-"""What a detector says: a problem of a run, the numbers that show it, and what to do."""
+"""The result of a detector: a problem of a run with evidence and advice."""
 
 from __future__ import annotations
 

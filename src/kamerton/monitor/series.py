@@ -1,8 +1,7 @@
-"""The metric stream of a run, as detectors read it: the recent values of each metric, and what never changes.
+"""The metrics of a run as detectors read them: the recent values of each metric, and constants of the run.
 
 Metrics are those of `metrics.csv` (`train/loss`, `train/grad_norm`, `lr`, `val/loss`, `perf/...`), one row for each
-logged step. Training metrics keep a window, so that a step costs the same however long the run; validations are few and
-all kept.
+logged step. Training metrics are kept in a window, so that the cost of a step is constant; all validations are kept.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +26,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What detectors must know of a run: its length in steps, its clipping bound (None: no clipping), its warm-up."""
+    """Constants of a run: number of steps, clipping bound (None: no clipping), warm-up steps."""
 
     steps: int
     clip_norm: float | None = None
@@ -48,7 +46,7 @@ class Series:
         self.validations: list[dict[str, float]] = []
 
     def add(self, step: int, row: Mapping[str, float]) -> bool:
-        """Take in what was logged at a step; whether that was a validation. Rows that go back in time are left out."""
+        """Add the values logged at a step and return whether it was a validation; rows of earlier steps are ignored."""
         if step < self.step:
             return False
         self.step = step
@@ -59,49 +57,46 @@ class Series:
             self.validations.append({"step": float(step), "train": level, **values})
         for key, value in row.items():
             if not key.startswith("val/") and key != "epoch":
-                self._keep(key, float(value))
+                self._recent.setdefault(key, deque(maxlen=WINDOW)).append(float(value))
+                first = self._first.setdefault(key, [])
+                if len(first) < FIRST:
+                    first.append(float(value))
         if "train/loss" in row and self.count("train/loss") >= FIRST:
             self._best_level = min(self._best_level, self.level("train/loss", FIRST))
         self._peak_rate = max(self._peak_rate, row.get("lr", 0.0))
         return is_validation
 
-    def _keep(self, key: str, value: float) -> None:
-        self._recent.setdefault(key, deque(maxlen=WINDOW)).append(value)
-        first = self._first.setdefault(key, [])
-        if len(first) < FIRST:
-            first.append(value)
-
     def recent(self, key: str, most: int = WINDOW) -> Floats:
-        """The last values of a metric, oldest first."""
+        """Return the last values of a metric, oldest first, `[up to most]`."""
         values = self._recent.get(key, ())
         return np.array(list(values)[-most:], dtype=np.float64)
 
     def count(self, key: str) -> int:
-        """How many values of a metric are at hand."""
+        """Return the number of kept values of a metric."""
         return len(self._recent.get(key, ()))
 
     def last(self, key: str) -> float | None:
-        """The newest value of a metric, None before the first."""
+        """Return the latest value of a metric; None if there is none yet."""
         values = self._recent.get(key)
         return values[-1] if values else None
 
     def level(self, key: str, most: int) -> float:
-        """The median of the last values; NaN where there are none."""
+        """Return the median of the last `most` values; NaN if there are none."""
         values = self.recent(key, most)
         return float(np.median(values)) if len(values) else math.nan
 
     def start(self, key: str) -> float:
-        """The median of a metric over the first steps; NaN before they are complete."""
+        """Return the median of a metric over the first `FIRST` values; NaN if there are fewer."""
         first = self._first.get(key, [])
         return float(np.median(first)) if len(first) == FIRST else math.nan
 
     def first(self, key: str) -> float:
-        """The very first value of a metric; NaN before it."""
+        """Return the first value of a metric; NaN if there is none yet."""
         return self._first.get(key, [math.nan])[0]
 
     @property
     def best_level(self) -> float:
-        """The lowest level (median of `FIRST` steps) that the training loss has had."""
+        """The lowest level (median of `FIRST` steps) of the training loss so far."""
         return self._best_level
 
     @property
@@ -111,18 +106,18 @@ class Series:
 
     @property
     def share(self) -> float:
-        """How much of the run is done, from 0 to 1."""
+        """The completed share of the run, from 0 to 1."""
         return self.step / max(1, self.setting.steps)
 
 
 def spread(values: Floats) -> float:
-    """A robust standard deviation: 1.4826 times the median distance from the median (Hampel 1974)."""
+    """Return a robust standard deviation: 1.4826 times the median distance from the median (Hampel 1974)."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a `metrics.csv` was read: its header, the last line that was read, and the byte at which that ends."""
+    """A position in a `metrics.csv`: its header, the last line read, and the offset of that line's end in bytes."""
 
     head: bytes = b""
     last: bytes = b""
@@ -130,17 +125,17 @@ class Mark:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """The rows of a `metrics.csv` as `(step, values)`, without empty cells; none where there is no file.
+    """Return the rows of a `metrics.csv` as `(step, values)`, without empty cells; none if there is no file.
 
-    The file may be written to meanwhile: a last line that is half written is left out.
+    The file may be written to at the same time: an incomplete last line is left out.
     """
     return read_on(file, Mark())[0]
 
 
 def read_on(file: Path, mark: Mark) -> tuple[list[Row], Mark, bool]:
-    """The rows after `mark`, the mark after them, and whether they are all that the file has.
+    """Return the rows after `mark`, the mark after them, and whether they are all rows of the file.
 
-    It is all of them where the file was written anew since: that happens when metrics are new, and when a run goes on.
+    They are all rows if the file has been rewritten since: because of new metrics, or because the run was resumed.
     """
     try:
         stream = file.open("rb")
@@ -150,27 +145,24 @@ def read_on(file: Path, mark: Mark) -> tuple[list[Row], Mark, bool]:
         head = stream.readline()
         if not head.endswith(b"\n"):
             return [], Mark(), True
-        anew = head != mark.head or not _goes_on(stream, mark)
-        if anew:
+        is_rewritten = head != mark.head
+        if not is_rewritten:
+            stream.seek(mark.end - len(mark.last))
+            is_rewritten = stream.read(len(mark.last)) != mark.last
+        if is_rewritten:
             mark = Mark(head, head, len(head))
             stream.seek(mark.end)
-        whole, newline, _ = stream.read().rpartition(b"\n")
-    rows = list(parse(head, whole + newline)) if newline else []
+        lines, newline, _ = stream.read().rpartition(b"\n")
+    rows = list(parse(head, lines + newline)) if newline else []
     if newline:
-        last = whole[whole.rfind(b"\n") + 1 :] + newline
-        mark = Mark(head, last, mark.end + len(whole) + len(newline))
-    return rows, mark, anew
+        last = lines[lines.rfind(b"\n") + 1 :] + newline
+        mark = Mark(head, last, mark.end + len(lines) + len(newline))
+    return rows, mark, is_rewritten
 
 
 def read_table(file: Path) -> Rows:
-    """The same rows, made one by one when they are asked for; raises `OSError` where there is no file."""
+    """Return the rows of a `metrics.csv`, converted on access; raises `OSError` if there is no file."""
     with file.open("rb") as stream:
         head = stream.readline()
-        whole, newline, _ = stream.read().rpartition(b"\n")
-    return parse(head, whole + newline) if head.endswith(b"\n") else Rows(pa.table({STEP: pa.array([], pa.int64())}))
-
-
-def _goes_on(stream: BinaryIO, mark: Mark) -> bool:
-    """Whether the last line that was read is still where it was; leaves the stream at its end."""
-    stream.seek(mark.end - len(mark.last))
-    return stream.read(len(mark.last)) == mark.last
+        lines, newline, _ = stream.read().rpartition(b"\n")
+    return parse(head, lines + newline) if head.endswith(b"\n") else Rows(pa.table({STEP: pa.array([], pa.int64())}))

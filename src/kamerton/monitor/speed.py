@@ -1,4 +1,4 @@
-"""Detectors over `perf/...`: where time and memory go."""
+"""Detectors over `perf/...`: time and memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kamerton.monitor.series import Series
 
 
 def data_starvation(series: Series) -> Issue | None:
-    """Over the last 20 figures the device waits for batches for more than a fifth of the time."""
+    """Detect that the device waited for batches for more than a fifth of the time in the last 20 values."""
     waited = series.level("perf/data_wait", 20)
     if series.count("perf/data_wait") < 20 or waited < 0.2:
         return None
@@ -24,7 +24,7 @@ def data_starvation(series: Series) -> Issue | None:
 
 
 def throughput_drop(series: Series) -> Issue | None:
-    """Tokens per second are less than half of what they were, for ten figures on end."""
+    """Detect less than half of the usual tokens per second, for ten values in a row."""
     values = series.recent("perf/tokens_per_s")
     if len(values) < 40:
         return None
@@ -42,7 +42,7 @@ def throughput_drop(series: Series) -> Issue | None:
 
 
 def memory_creep(series: Series) -> Issue | None:
-    """The most memory held grows steadily, by a tenth over the last 40 figures, long after the beginning."""
+    """Detect peak memory that grows steadily, by a tenth within the last 40 values, after step 60."""
     values = series.recent("perf/peak_memory_mb", 40)
     if len(values) < 40 or series.step < 60:
         return None
@@ -53,8 +53,8 @@ def memory_creep(series: Series) -> Issue | None:
     return Issue(
         "memory-creep",
         "warn",
-        f"memory grew by {share:.0%} in {len(values)} steps, to {values[-1]:,.0f} MB, and goes on growing",
+        f"memory grew by {share:.0%} in {len(values)} steps, to {values[-1]:,.0f} MB, and keeps growing",
         series.step,
         {"peak_memory_mb": float(values[-1]), "grown": share},
-        "look for a callback or metric that keeps tensors; the run may be killed before it ends",
+        "look for a callback or metric that keeps tensors; the run may be killed before it finishes",
     )

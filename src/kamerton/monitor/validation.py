@@ -1,4 +1,4 @@
-"""Detectors over validations: what training on the training split does to examples that it never saw."""
+"""Detectors over validations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kamerton.monitor.series import Series
 
 
 def overfitting(series: Series) -> Issue | None:
-    """Two validations in a row are worse than the best by a twentieth, while the training loss has gone on falling."""
-    found = series.validations
-    if len(found) < 3:
+    """Detect two validations in a row that are worse than the best by a twentieth, while the training loss falls."""
+    validations = series.validations
+    if len(validations) < 3:
         return None
-    best = min(found, key=lambda one: one["loss"])
-    last = found[-2:]
-    if best in last or not all(one["loss"] > 1.05 * best["loss"] + 0.01 for one in last):
+    best = min(validations, key=lambda validation: validation["loss"])
+    last = validations[-2:]
+    if best in last or not all(validation["loss"] > 1.05 * best["loss"] + 0.01 for validation in last):
         return None
     if not last[-1]["train"] < best["train"]:
         return None
@@ -27,12 +27,12 @@ def overfitting(series: Series) -> Issue | None:
         series.step,
         {"val_loss": last[-1]["loss"], "best": best["loss"], "train_loss": last[-1]["train"]},
         "stop earlier (callbacks.early_stopping), train fewer epochs, or raise adapter.dropout; the best checkpoint is"
-        " what is scored",
+        " scored",
     )
 
 
-def leak(series: Series) -> Issue | None:
-    """Validation is far easier than training: less than a fifth of its loss, or every token right at once."""
+def suspicious_validation(series: Series) -> Issue | None:
+    """Detect a validation loss below a fifth of the training loss."""
     if not series.validations:
         return None
     last = series.validations[-1]
@@ -42,44 +42,48 @@ def leak(series: Series) -> Issue | None:
     return Issue(
         "suspicious-validation",
         "warn",
-        f"the validation loss is {loss:.3g} where the training loss is {train:.3g}",
+        f"the validation loss is {loss:.3g}, but the training loss {train:.3g}",
         series.step,
         {"val_loss": loss, "train_loss": train, "token_accuracy": last.get("token_accuracy", math.nan)},
-        "look whether prompts hold their answers, or validation repeats one easy example:"
-        " kamerton prepare says what the splits share",
+        "check whether prompts contain their answers, or validation repeats one easy example:"
+        " kamerton prepare reports what the splits share",
     )
 
 
-def collapse(series: Series) -> Issue | None:
-    """Answers all begin with one token where the references do not, and that is no passing stage of learning.
+def prediction_collapse(series: Series) -> Issue | None:
+    """Detect that all answers begin with one token, although the references do not.
 
-    A model that has not begun to learn answers alike as well. So this is said where training claims to be further than
-    validation is, where answers were different before and better, or when most of the run is over. Entropies of the
-    first answer token, in nats.
+    A model at the beginning of training also gives equal answers. So this is only reported if the training loss is much
+    lower than the validation loss, if answers were different and better before, or after 60 % of the run. Entropies are
+    of the first answer token, in nats.
     """
     if not series.validations:
         return None
     last, share = series.validations[-1], series.share
-    predicted, wanted = last.get("answer_entropy"), last.get("reference_entropy")
-    if predicted is None or wanted is None or wanted < 0.3 or predicted > 0.1 * wanted or math.isnan(last["loss"]):
+    entropy, reference = last.get("answer_entropy"), last.get("reference_entropy")
+    if entropy is None or reference is None or reference < 0.3 or math.isnan(last["loss"]):
         return None
-    lost = any(
-        one.get("answer_entropy", 0.0) > 0.5 * wanted and one["loss"] < last["loss"] for one in series.validations
+    if entropy > 0.1 * reference:
+        return None
+    was_better = any(
+        validation.get("answer_entropy", 0.0) > 0.5 * reference and validation["loss"] < last["loss"]
+        for validation in series.validations
     )
-    apart = share >= 0.15 and last["loss"] > 1.5 * last["train"] + 0.1
-    if not (apart or lost or share >= 0.6):
+    generalises_badly = share >= 0.15 and last["loss"] > 1.5 * last["train"] + 0.1
+    if not (generalises_badly or was_better or share >= 0.6):
         return None
+    if was_better:
+        advice = "lower optimizer.lr: answers differed before, and were better"
+    elif generalises_badly:
+        advice = "check that prompts differ where labels do, and that data.balance suits the labels"
+    else:
+        advice = "train longer (trainer.max_epochs) or raise optimizer.lr: the model does not distinguish prompts yet"
     return Issue(
         "prediction-collapse",
         "warn",
-        "nearly every answer begins alike, whatever the prompt",
+        "nearly every answer begins with the same token for all prompts",
         series.step,
-        {"answer_entropy": predicted, "reference_entropy": wanted},
-        f"{_FORGOT if lost else _APART if apart else _UNLEARNT}; labels may be right all the same when they are scored"
-        " by their probability: the end of the run reports a score.normalization that gets them right",
+        {"answer_entropy": entropy, "reference_entropy": reference},
+        f"{advice}; labels may still be correct when scored by probability: the finished run reports a"
+        " score.normalization for which they are",
     )
-
-
-_FORGOT = "lower optimizer.lr: answers differed before, and were better"
-_APART = "check that prompts differ where labels do, and that data.balance suits the labels"
-_UNLEARNT = "train longer (trainer.max_epochs) or raise optimizer.lr: the model does not tell prompts apart yet"

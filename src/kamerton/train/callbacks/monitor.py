@@ -43,7 +43,7 @@ class Monitor(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "said": sorted(self._watch.said),
+            "said": sorted(self._watch.reported),
             "stop": self._stop,
             "stopped_by": self.stopped_by,
             "marks": self._marks,
@@ -66,7 +66,7 @@ class Monitor(pl.Callback):
         """Report `nothing-learnt` if the weights are unchanged on every rank."""
         same = self._marks is not None and trainer.global_step > 0 and marks(pl_module) == self._marks
         same = trainer.strategy.reduce_boolean_decision(same, all=True)
-        if same and NOTHING_LEARNT not in {*self._ignore, *self._watch.said}:
+        if same and NOTHING_LEARNT not in {*self._ignore, *self._watch.reported}:
             self._report(trainer, [nothing_learnt(self._watch.series)])
 
     def on_train_batch_end(
