@@ -47,7 +47,7 @@ class Watch:
     """The state of watching one run: its `series`, and the codes of the `reported` problems."""
 
     def __init__(self, setting: Setting, ignore: Collection[str] = (), reported: Iterable[str] = ()) -> None:
-        """`ignore` are codes of detectors that are switched off, `reported` those that an earlier part of the run reported."""
+        """`ignore` are codes of disabled detectors, `reported` those that an earlier part of the run reported."""
         self.series = Series(setting)
         self._ignore = frozenset(ignore)
         self.reported = set(reported)
