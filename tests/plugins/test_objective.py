@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from hydra_plugins.kamerton._objective import objective
 from hydra_plugins.kamerton._space import SweepError, parse_space
-from hydra_plugins.kamerton._study import Asked, Limits, open_study
+from hydra_plugins.kamerton._study import Limits, StudyDefinition, open_study
 
 STRANGE = create_trial(
     state=TrialState.COMPLETE,
@@ -24,12 +24,12 @@ STRANGE = create_trial(
 def test_a_study_with_parameters_of_another_space_is_not_opened() -> None:
     """Its best trial would be trained or scored with them."""
     storage = optuna.storages.InMemoryStorage()
-    asked = Asked({"x": "choice(1,2)"}, ["minimize"], (), "optuna.samplers.RandomSampler")
+    definition = StudyDefinition({"x": "choice(1,2)"}, ["minimize"], (), "optuna.samplers.RandomSampler")
     options: dict[str, Any] = {"pruner": None, "sampler_for": lambda rank: optuna.samplers.RandomSampler()}
-    study = open_study("s", storage, asked, limits=Limits(1), **options)
+    study = open_study("s", storage, definition, limits=Limits(1), **options)
     study.add_trial(STRANGE)
     with pytest.raises(SweepError, match="allow_targets"):
-        open_study("s", storage, asked, limits=Limits(1), **options)
+        open_study("s", storage, definition, limits=Limits(1), **options)
 
 
 def test_parameters_that_a_study_brings_are_not_typed_for_the_job() -> None:

@@ -143,7 +143,7 @@ def test_failed_diverged_and_pruned_trials_are_three_things_and_none_ends_the_sw
 
 def test_failures_end_the_sweep_after_max_failures_and_it_can_go_on(sweep: Run) -> None:
     asked = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
-    with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: mend"):
+    with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: correct"):
         sweep(*asked, "fails_at=9")
     with pytest.raises(SweepError, match="2 trials failed"):
         sweep(*asked, "fails_at=9")
@@ -249,7 +249,7 @@ def test_a_function_may_suggest_what_depends_on_another_choice(sweep: Run, modul
         ("nowhere.space", "No module named 'nowhere'"),
         ("broken_space.space", "ZeroDivisionError"),
         ("json.nothing", "has no attribute 'nothing'"),
-        ("json.__doc__", "no function but a str"),
+        ("json.__doc__", "a str, not a callable"),
     ],
 )
 def test_a_function_that_cannot_be_used_is_said_before_anything_is_written(
@@ -348,7 +348,7 @@ def test_a_study_in_a_journal_file_or_behind_a_proxy(sweep: Run, tmp_path: Path,
         ("grpc://127.0.0.1:{port}", "the proxy"),
         ("grpc://127.0.0.1:port", "grpc://host:port"),
         ("sqlite:///{folder}/file/study.db", "{folder}/file is a folder"),
-        ("sqlite:///{folder}/file", "put back a copy of {folder}/file"),
+        ("sqlite:///{folder}/file", "restore a copy of {folder}/file"),
         ("journal://{folder}/file/log", "{folder}/file is a folder"),
         ("elsewhere", "postgresql://"),
     ],

@@ -23,10 +23,10 @@ class InProcess(Callback):
     """Hydra's callback that the launcher adds to a job's configuration."""
 
     def __init__(self) -> None:
-        told = json.loads(os.environ.pop(ENVIRONMENT, "{}"))  # processes that the job starts are not the job
-        _jobs.launched = bool(told)
-        self._result: str | None = told.get("result")
-        self._alive: int | None = told.get("alive")
+        options = json.loads(os.environ.pop(ENVIRONMENT, "{}"))  # processes that the job starts are not the job
+        _jobs.launched = bool(options)
+        self._result: str | None = options.get("result")
+        self._alive: int | None = options.get("alive")
 
     def on_run_start(self, config: Any, **kwargs: Any) -> None:
         if self._alive is not None:
@@ -34,31 +34,32 @@ class InProcess(Callback):
 
     def on_job_end(self, config: Any, job_return: JobReturn, **kwargs: Any) -> None:
         if self._result is not None:
-            Path(self._result).write_text(_told(job_return), encoding="utf-8")
+            Path(self._result).write_text(_as_json(job_return), encoding="utf-8")
 
 
 def _watch(pipe: int) -> None:
-    """Wait until no process holds the other end of `pipe`; then end this one, with those that it started."""
+    """Wait until no process holds the other end of `pipe`; then stop this one, with those that it started."""
     os.read(pipe, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def _told(done: JobReturn) -> str:
-    """The job's value or its exception as JSON, with the application's facts."""
-    if done.status is not JobStatus.COMPLETED:
-        return json.dumps({"error": _described(done._return_value), "facts": _jobs.facts}, default=_plain)
+def _as_json(job_return: JobReturn) -> str:
+    """Return the job's value or its exception as JSON, with the application's facts."""
+    if job_return.status is not JobStatus.COMPLETED:
+        return json.dumps({"error": _described(job_return._return_value), "facts": _jobs.facts}, default=_plain)
     try:
-        return json.dumps({"value": done.return_value, "facts": _jobs.facts}, default=_plain)
+        return json.dumps({"value": job_return.return_value, "facts": _jobs.facts}, default=_plain)
     except TypeError as error:
         return json.dumps({"error": _described(error), "facts": {}})
 
 
 def _described(error: BaseException) -> dict[str, str | None]:
-    """An exception's class and text, and its code or outcome, or the code of the fault that it carries."""
-    own = (getattr(error, name, None) for name in ("code", "outcome"))
-    code = next((one for one in own if one is not None), getattr(getattr(error, "fault", None), "code", None))
+    """Return an exception's class and text, and its code or outcome, or the code of the fault that it carries."""
+    fault = getattr(error, "fault", None)
+    codes = (getattr(error, "code", None), getattr(error, "outcome", None), getattr(fault, "code", None))
+    code = next((code for code in codes if code is not None), None)
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return {"type": name, "text": str(error), "code": code if isinstance(code, str) else None}
 

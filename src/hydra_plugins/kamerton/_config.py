@@ -1,4 +1,4 @@
-"""A sweep's configuration: what of it cannot be used, and what is kept and shown of it, without the secrets in it."""
+"""A sweep's configuration: the check of its options, and what is stored and shown of it, with secrets redacted."""
 
 from __future__ import annotations
 
@@ -22,62 +22,65 @@ from kamerton.words import did_you_mean
 
 
 def typed(config: DictConfig, kind: str) -> list[str]:
-    """The overrides of a `kind` (task, hydra) as they were typed: their interpolations are for a job to resolve."""
+    """Return the overrides of a `kind` (task, hydra) as they were typed: a job resolves their interpolations."""
     texts = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
     assert isinstance(texts, list)
     return [str(text) for text in texts]
 
 
 def params(config: DictConfig) -> dict[str, Any]:
-    """`hydra.sweeper.params`, resolved but for what comes from the environment: a trial's overrides are in files.
+    """Return `hydra.sweeper.params`, with environment variables unresolved: a trial's overrides are in files.
 
-    Only the ends of an interval or a range, which must be numbers, are taken from there.
+    Only the bounds of an interval or a range are resolved, because they must be numbers.
     """
     with environment_by_name(defaults=True):
-        named = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
-    return dict(_without_numbers(named, OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)))
+        unresolved = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+    return dict(_with_bounds(unresolved, OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)))
 
 
-def _without_numbers(named: Any, value: Any) -> Any:
-    if isinstance(named, dict):
-        return {str(key): _without_numbers(one, value[key]) for key, one in named.items()}
-    return value if isinstance(named, str) and re.search(r"\b(interval|range)\(.*\$", named) else named
+def _with_bounds(unresolved: Any, value: Any) -> Any:
+    if isinstance(unresolved, dict):
+        return {str(key): _with_bounds(text, value[key]) for key, text in unresolved.items()}
+    has_bounds = isinstance(unresolved, str) and re.search(r"\b(interval|range)\(.*\$", unresolved)
+    return value if has_bounds else unresolved
 
 
 def refuse(options: Mapping[str, Any]) -> None:
-    """Raise `SweepError` for what `hydra.sweeper` may not be: keys that nothing reads, as `+hydra.sweeper.n_trails=40`
-    adds one, and times by which a trial that runs would be taken for dead.
+    """Raise `SweepError` for unknown keys of `hydra.sweeper`, such as `+hydra.sweeper.n_trails=40` adds, and for times
+    by which a running trial would be considered dead.
     """
-    known = [one.name for one in fields(OptunaSweeperConf)]
-    unknown = [key for key in options if key not in known and not key.startswith("_")]  # _convert_ and such are Hydra's
+    keys = [each.name for each in fields(OptunaSweeperConf)]
+    unknown = [key for key in options if key not in keys and not key.startswith("_")]  # _convert_ and such are Hydra's
     if unknown:
-        advice = ", ".join(dict.fromkeys(did_you_mean(key, known) for key in unknown))
+        advice = ", ".join(dict.fromkeys(did_you_mean(key, keys) for key in unknown))
         raise SweepError(f"unknown key hydra.sweeper.{', hydra.sweeper.'.join(unknown)}\n  fix: {advice}")
     beat, grace = options["heartbeat_interval"], options["grace_period"]
     if not 0 < beat < grace:
-        message = f"hydra.sweeper.grace_period is {grace}, heartbeat_interval {beat}: what runs would be taken for dead"
+        message = (
+            f"hydra.sweeper.grace_period is {grace}, heartbeat_interval {beat}: running trials would be considered dead"
+        )
         fix = "give heartbeat_interval seconds above 0, and grace_period at least twice as many"
         raise SweepError(f"{message}\n  fix: {fix}")
 
 
 def space_function(path: str | None) -> Callable[..., Any] | None:
-    """What `custom_search_space` names; raises `SweepError` where that cannot be called."""
+    """Import the function that `custom_search_space` names; raises `SweepError` if that is not possible."""
     if not path:
         return None
     try:
-        found = resolve_name(path)
+        function = resolve_name(path)
     except Exception as error:  # whatever the user's module raises when it is imported
         reason = f"{type(error).__name__}: {error}"
     else:
-        if callable(found):
-            return cast("Callable[..., Any]", found)
-        reason = f"it is no function but a {type(found).__name__}"
-    fix = "name a function as module.function, of a module that Python finds: PYTHONPATH=FOLDER where it is no package"
+        if callable(function):
+            return cast("Callable[..., Any]", function)
+        reason = f"it is a {type(function).__name__}, not a callable"
+    fix = "name a function as module.function, of a module that Python finds: PYTHONPATH=FOLDER if it is not installed"
     raise SweepError(f"hydra.sweeper.custom_search_space={path} cannot be used: {reason}\n  fix: {fix}")
 
 
 def shown(config: DictConfig) -> str:
-    """The configuration as YAML without the secrets in it, neither those of the sweep nor those that were typed."""
+    """Return the configuration as YAML, with secrets redacted: those of the sweep and those that were typed."""
     shown = mask.masked(OmegaConf.to_container(config, enum_to_str=True))
     hydra = shown["hydra"]
     hydra["overrides"] = mask.masked(hydra["overrides"], prose=True)
@@ -86,7 +89,7 @@ def shown(config: DictConfig) -> str:
 
 
 def application(config: DictConfig, loader: ConfigLoader, fixed: Sequence[str]) -> DictConfig:
-    """The application's part of the configuration, as all trials share it; `fixed` are their common overrides."""
+    """Return the application's part of the configuration, shared by all trials; `fixed` are their common overrides."""
     shared = loader.load_sweep_config(config, list(fixed))
     with read_write(shared), open_dict(shared):
         del shared["hydra"]
@@ -94,7 +97,7 @@ def application(config: DictConfig, loader: ConfigLoader, fixed: Sequence[str]) 
 
 
 def flat(shared: DictConfig, varied: Collection[str]) -> dict[str, Any]:
-    """The values by dotted key, as JSON holds them, but for the keys that vary; what is of the environment by name."""
+    """Return the values by dotted key, in JSON's types, without the keys that vary; secrets are redacted."""
     values = mask.masked(OmegaConf.to_container(shared, enum_to_str=True))
     kept = {key: value for key, value in _leaves(values) if key not in varied}
     return dict(json.loads(json.dumps(kept, default=str)))

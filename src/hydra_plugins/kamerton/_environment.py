@@ -1,4 +1,4 @@
-"""What a configuration takes from the environment, by name: files and command lines never hold the value."""
+"""Unresolved environment variables of a configuration: files and command lines never hold their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_DEFAULT = object()
 
 @contextmanager
 def environment_by_name(*, defaults: bool = False) -> Iterator[None]:
-    """Inside, `${oc.env:NAME}` resolves to that very text, with its default where `defaults` are wanted."""
+    """Inside, `${oc.env:NAME}` resolves to that very text, with its default if `defaults` is set."""
 
     def name(key: str, default: object = _NO_DEFAULT) -> str:
         shown = f",{override_value(default)}" if defaults and default is not _NO_DEFAULT else ""

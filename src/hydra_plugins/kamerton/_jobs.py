@@ -1,7 +1,7 @@
-"""What an application and the process launcher may tell each other; nothing here has to be used.
+"""Optional channel between an application and the process launcher.
 
-The application says how it is started and, inside a job's process, what else its launcher should know of the job. It
-reads how the jobs ended when `hydra.main` has returned.
+The application sets how it is started and, in a job's process, further facts for its launcher. It reads how the jobs
+ended after `hydra.main` has returned.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-command: list[str] = []  # what starts the application, before any override; empty: what started this process
-flags: list[str] = []  # with `command`: flags that say where the configuration is, such as --config-dir=DIR
-launched = False  # whether this process is a job's
+command: list[str] = []  # starts the application, before any override; empty: as this process was started
+flags: list[str] = []  # with `command`: flags that locate the configuration, such as --config-dir=DIR
+launched = False  # True in the process of a job
 composing = threading.Lock()  # held to compose a job's configuration: Hydra keeps its own in a global
 facts: dict[str, Any] = {}  # in a job's process: plain values for whoever started it
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that ran in a process of its own: what was typed for it, and how it ended.
+    """A job that ran in its own process: its overrides, and how it ended.
 
-    `code` is the exit code, negative for the signal that killed it; `error` says why it failed.
+    `code` is the exit code, negative for the signal that killed it; `error` is the reason of a failure.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, one line for each finished trial elsewhere."""
+"""The display of a sweep: a live table on a terminal, otherwise one line for each finished trial."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hydra_plugins.kamerton._trial import original_number
 from kamerton.words import duration
 
 _ROWS = 16  # of the live table
-_AGE = 2.0  # seconds for which what was read from the storage is shown
+_AGE = 2.0  # seconds after which the storage is read again
 _COLOURS = {"complete": "green", "pruned": "yellow", "running": "cyan", "waiting": "dim"}
 
 
 class Terminal:
-    """Shows a study while it runs. `total` is how many trials were asked for, None without bound."""
+    """Shows a study while it runs. `total` is the requested number of trials, None if it is unlimited."""
 
     def __init__(self, console: Console, study: Study, total: int | None) -> None:
         self.console, self.study, self.total = console, study, total
@@ -52,48 +52,43 @@ class Terminal:
             self._live.stop()
 
     def ended(self, study: Study, trial: FrozenTrial) -> None:
-        """A trial of this worker is over."""
+        """Print a trial of this worker that has ended."""
         self._read, self._waits_for = 0.0, ""
         if self._live is None:
             self.console.print(self._line(trial), highlight=False, soft_wrap=True, markup=False)
 
     def waits(self, numbers: Sequence[int]) -> None:
-        """No trial is left to begin, but these run elsewhere."""
-        text = f"waiting for {_listed(numbers)}: they run elsewhere, and are taken over here if they are killed"
+        """Show that no trial is left to start, while these run on other workers."""
+        trials = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
+        text = f"waiting for {trials}: running on other workers; retried here if they die"
         if text != self._waits_for and self._live is None:
             self.console.print(text, highlight=False, soft_wrap=True)
         self._waits_for = text
 
     def _line(self, trial: FrozenTrial) -> str:
-        shown = outcome(trial)
-        reason = f" {trial.user_attrs['error']}" if shown == "failed" and "error" in trial.user_attrs else ""
-        return "  ".join(
-            [
-                f"trial {_name(trial, self.total)}",
-                f"{shown}{reason}",
-                *([_numbers(trial)] if shown in ("complete", "pruned") else []),
-                *self._best_so_far(trial),
-                *([f"{trial.duration.total_seconds():.1f} s"] if trial.duration else []),
-                " ".join(f"{key}={_short(value)}" for key, value in trial.params.items()),
-            ]
-        )
-
-    def _best_so_far(self, trial: FrozenTrial) -> list[str]:
-        if len(self.study.directions) > 1 or trial.state != TrialState.COMPLETE:
-            return []
-        best = best_trials(self.study)
-        return [f"(best {_numbers(best[0])}, trial {best[0].number})"] if best else []
+        state, first = outcome(trial), original_number(trial)
+        name = f"{trial.number}/{self.total}" if self.total else str(trial.number)
+        parts = [f"trial {name if first == trial.number else f'{trial.number} (trial {first} again)'}"]
+        reason = f" {trial.user_attrs['error']}" if state == "failed" and "error" in trial.user_attrs else ""
+        parts.append(f"{state}{reason}")
+        if state in ("complete", "pruned"):
+            parts.append(_numbers(trial))
+        if len(self.study.directions) == 1 and trial.state == TrialState.COMPLETE:
+            parts += [f"(best {_numbers(best)}, trial {best.number})" for best in best_trials(self.study)]
+        if trial.duration:
+            parts.append(f"{trial.duration.total_seconds():.1f} s")
+        return "  ".join([*parts, " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())])
 
     def _table(self) -> RenderableType:
         if time.monotonic() - self._read > _AGE:
-            with suppress(Exception):  # the storage may be busy; what was shown stays
-                self._shown = self._built(self.study._storage.get_all_trials(self.study._study_id, deepcopy=False))
+            with suppress(Exception):  # the storage may be busy; the table stays as it was
+                self._shown = self._read_table(self.study._storage.get_all_trials(self.study._study_id, deepcopy=False))
             self._read = time.monotonic()
         return self._shown
 
-    def _built(self, trials: Sequence[FrozenTrial]) -> RenderableType:
-        gone = superseded(trials)
-        trials = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in gone]
+    def _read_table(self, trials: Sequence[FrozenTrial]) -> RenderableType:
+        retried = superseded(trials)
+        trials = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in retried]
         best = {trial.number for trial in best_trials(self.study)}
         rows = [t for t in trials[:-_ROWS] if t.number in best or t.state == TrialState.RUNNING] + trials[-_ROWS:]
         keys = sorted({key for trial in rows for key in trial.params})
@@ -101,10 +96,13 @@ class Terminal:
         for name in ("trial", "outcome", *keys, "value", "reports", "seconds"):
             table.add_column(name, justify="left" if name in ("outcome", *keys) else "right", overflow="fold")
         for trial in rows:
-            shown = outcome(trial) or "running"
+            state = outcome(trial) or "running"
             params = [escape(_short(trial.params[key])) if key in trial.params else "" for key in keys]
-            cells = [str(trial.number), shown, *params, _numbers(trial), *_progress(trial)]
-            table.add_row(*cells, style="bold" if trial.number in best else _COLOURS.get(shown, "red"))
+            started, ended = trial.datetime_start, trial.datetime_complete or datetime.now()
+            seconds = f"{(ended - started).total_seconds():.1f}" if started else ""
+            reports = str(len(trial.intermediate_values) or "")
+            cells = [str(trial.number), state, *params, _numbers(trial), reports, seconds]
+            table.add_row(*cells, style="bold" if trial.number in best else _COLOURS.get(state, "red"))
         return Group(table, Text(self._footer(trials), style="dim"))
 
     def _footer(self, trials: Sequence[FrozenTrial]) -> str:
@@ -120,43 +118,25 @@ class Terminal:
 
 
 def say_end(console: Console, end: Finished) -> None:
-    """How the sweep ended, its best trial, and what runs that one again."""
+    """Print how the sweep ended, its best trials, and the overrides that run them again."""
     counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items()) or "none"
     console.print(f"{end.study_name}: {sum(end.outcomes.values())} trials ({counts})", highlight=False, markup=False)
     if not end.best:
         console.print("no trial completed")
-    for one in end.best:
-        values = ", ".join(f"{value:.6g}" for value in one.values)
-        again = shlex.join(masked(text) for text in one.overrides)
-        there = "" if one.original == one.number else f" (trial {one.original} again, in its directory)"
-        console.print(f"best: trial {one.number}{there}, {values}", highlight=False, markup=False)
-        console.print(f"  its overrides: {again}", highlight=False, markup=False, soft_wrap=True)
+    for best in end.best:
+        values = ", ".join(f"{value:.6g}" for value in best.values)
+        overrides = shlex.join(masked(text) for text in best.overrides)
+        directory = "" if best.original == best.number else f" (trial {best.original} again, in its directory)"
+        console.print(f"best: trial {best.number}{directory}, {values}", highlight=False, markup=False)
+        console.print(f"  its overrides: {overrides}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"files: {end.directory}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _name(trial: FrozenTrial, total: int | None) -> str:
-    """A trial's number of so many; one that was run again has a number beyond them."""
-    first = original_number(trial)
-    if first != trial.number:
-        return f"{trial.number} (trial {first} again)"
-    return f"{trial.number}/{total}" if total else str(trial.number)
-
-
 def _numbers(trial: FrozenTrial) -> str:
-    """A trial's values; of one that runs or was pruned, what it reported last."""
+    """Return a trial's values; for a running or pruned one, its last reported value."""
     last = [trial.intermediate_values[trial.last_step]] if trial.last_step is not None else []
     return ", ".join(f"{value:.6g}" for value in (trial.values or last))
 
 
-def _progress(trial: FrozenTrial) -> list[str]:
-    began, ended = trial.datetime_start, trial.datetime_complete
-    seconds = f"{((ended or datetime.now()) - began).total_seconds():.1f}" if began else ""
-    return [str(len(trial.intermediate_values) or ""), seconds]
-
-
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"

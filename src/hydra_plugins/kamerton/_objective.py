@@ -1,4 +1,4 @@
-"""One trial: suggest its parameters, launch its job, and say how it ended. What a job raises never ends the sweep."""
+"""One trial: suggest its parameters, launch its job, record how it ended. A job's exception never stops the sweep."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ Suggest = Callable[[Trial], None]
 
 
 class TakenOver(BaseException):
-    """Another worker took this trial for dead, and runs it again; so this one's end must not be told."""
+    """Another worker considered this trial dead and runs it again, so its end must not be reported to Optuna."""
 
 
 class BadResult(Exception):  # noqa: N818 (it names what happened)
-    """A job returned something that is no objective."""
+    """A job returned a value that cannot be an objective."""
 
 
 def objective(
     space: Space, launch: Launch, suggest: Suggest | None, n_values: int
 ) -> Callable[[Trial], float | Sequence[float]]:
-    """The function that Optuna calls with each trial. It writes the trial's `outcome` and, of a failed one, `error`.
+    """Return the function that Optuna calls with each trial. It sets the attribute `outcome`, and `error` if it failed.
 
-    A value that is not finite is an outcome of its own, `diverged`; Optuna is told that such a trial was pruned, so
-    that samplers keep away from there.
+    The outcome of a value that is not finite is `diverged`; Optuna counts such a trial as pruned, so that samplers
+    avoid its parameters.
     """
 
     def run(trial: Trial) -> float | Sequence[float]:
         try:
-            return _told(trial, lambda: _values(_job(trial), n_values))
+            return _record_outcome(trial, lambda: _values(_job(trial), n_values))
         except UpdateFinishedTrialError as error:
             raise TakenOver from error
 
     def _job(trial: Trial) -> Any:
-        strange = sorted(trial.params.keys() - space.dimensions.keys())  # of a study from elsewhere
-        if suggest is None and strange:
+        foreign = sorted(trial.params.keys() - space.dimensions.keys())  # added to the study by another program
+        if suggest is None and foreign:
             raise SweepError(
-                f"the study holds a trial with {', '.join(strange)}, which this sweep does not search over"
+                f"the study holds a trial with {', '.join(foreign)}, which this sweep does not search over"
             )
         for key, dimension in space.dimensions.items():
             trial._suggest(key, dimension.distribution)
@@ -71,8 +71,8 @@ def objective(
     return run
 
 
-def _told(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[float]:
-    """The values of `run`, after the trial's outcome has been written."""
+def _record_outcome(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[float]:
+    """Return the values of `run`, after the trial's outcome has been recorded."""
     try:
         values = run()
     except UpdateFinishedTrialError:
@@ -84,14 +84,15 @@ def _told(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[floa
         if outcome == "failed":
             if _log.hasHandlers():  # an application that logs nothing prints its own tracebacks
                 _log.error("trial %d failed\n%s", trial.number, masked("".join(format_exception(error))))
-            trial.set_user_attr("error", masked(f"{type(error).__name__}: {_one_line(error)}"))
+            message = " ".join(Text.from_ansi(str(error)).plain.split())  # on one line, without colours
+            trial.set_user_attr("error", masked(f"{type(error).__name__}: {message}"))
         trial.set_user_attr("outcome", outcome)
         if outcome == "diverged":
             raise TrialPruned(str(error)) from error
         raise
     except BaseException as stop:
         trial.set_user_attr("outcome", "interrupted")
-        if not isinstance(stop, KeyboardInterrupt):  # Optuna tells the end of a trial itself after Ctrl-C alone
+        if not isinstance(stop, KeyboardInterrupt):  # Optuna records the end of a trial itself only after Ctrl-C
             trial.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
         raise
     if not all(math.isfinite(value) for value in values):
@@ -101,26 +102,21 @@ def _told(trial: Trial, run: Callable[[], list[float]]) -> float | Sequence[floa
     return values if len(values) > 1 else values[0]
 
 
-def _one_line(error: Exception) -> str:
-    """A message as a table can show it: without colours, on one line."""
-    return " ".join(Text.from_ansi(str(error)).plain.split())
-
-
 def _outcome(trial: Trial, error: Exception) -> str:
-    """What an exception of a job means. A job may also have marked its trial as `diverged`, or its error."""
+    """Return the outcome of a job that raised; it may have set `diverged` on its trial or on the exception."""
     if isinstance(error, TrialPruned):
         return "pruned"
     code = str(getattr(error, "code", None) or getattr(getattr(error, "fault", None), "code", ""))
-    said = trial.storage.get_trial_user_attrs(trial._trial_id).get("outcome")
-    marks = (said, getattr(error, "outcome", None), code.rpartition(".")[2])
+    recorded = trial.storage.get_trial_user_attrs(trial._trial_id).get("outcome")
+    marks = (recorded, getattr(error, "outcome", None), code.rpartition(".")[2])
     return "diverged" if "diverged" in marks else "failed"
 
 
 def _values(result: Any, expected: int) -> list[float]:
-    found = list(result) if isinstance(result, list | tuple) else [result]
-    if len(found) != expected:
-        raise BadResult(f"the job returned {len(found)} values, but hydra.sweeper.direction has {expected}")
-    return [_number(value) for value in found]
+    values = list(result) if isinstance(result, list | tuple) else [result]
+    if len(values) != expected:
+        raise BadResult(f"the job returned {len(values)} values, but hydra.sweeper.direction has {expected}")
+    return [_number(value) for value in values]
 
 
 def _number(value: Any) -> float:
@@ -129,12 +125,12 @@ def _number(value: Any) -> float:
     try:
         return float(value) if isinstance(value, Real) else float(value.item())
     except (AttributeError, TypeError, ValueError):
-        raise BadResult(f"the job returned {value!r}, which is no number") from None
+        raise BadResult(f"the job returned {value!r}, which is not a number") from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna says little: what a person must know, the sweeper says."""
+    """Inside, Optuna logs errors only: the sweeper prints what matters."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

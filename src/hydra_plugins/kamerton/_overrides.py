@@ -21,22 +21,22 @@ for _function in (grammar_functions.choice, grammar_functions.shuffle):
 
 
 class SweepError(CompactHydraException):
-    """A sweep that cannot begin or go on; the message says what to do."""
+    """A sweep cannot start or continue; the message gives a fix."""
 
 
 class SweepFailed(SweepError):  # noqa: N818 (it says how a sweep ended)
-    """Every trial of a sweep failed, or as many of a worker's as `max_failures` allows. `_results.finished` has the
-    sweep all the same, and its files are written.
+    """Every trial of a sweep failed, or `max_failures` of a worker. `_results.finished` has the sweep nevertheless, and
+    its files are written.
     """
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` in Hydra's grammar."""
+    """Return `key=value` in Hydra's grammar."""
     return f"{key}={override_value(value)}"
 
 
 def override_value(value: Any) -> str:
-    """A value as Hydra's grammar reads it back, with its type."""
+    """Return a value as text that Hydra's grammar reads back with its type."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
@@ -45,9 +45,9 @@ def override_value(value: Any) -> str:
         is_word = _WORD.fullmatch(value) and value.lower() not in _NO_WORDS
         return value if is_word else QuotedString(value, Quote.single).with_quotes()
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_dict_key(key)}:{override_value(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{_dict_key(key)}:{override_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Iterable):
-        return "[" + ",".join(override_value(one) for one in value) + "]"
+        return "[" + ",".join(map(override_value, value)) + "]"
     raise SweepError(f"{value!r} cannot be written as an override")
 
 

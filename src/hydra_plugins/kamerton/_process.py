@@ -1,4 +1,4 @@
-"""Starting a job's process, passing on its output and this process's signals, and waiting for its end."""
+"""Start a job's process, forward its output and this process's signals, and wait for its end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import IO, Any
 
 from hydra_plugins.kamerton._child import ENVIRONMENT
 
-LINES = 20  # of a failed job's output that its error repeats
-PATIENCE = 2  # signals that are passed on as they are; the next one kills
+LINES = 20  # of a failed job's output that its error quotes
+PATIENCE = 2  # signals that are forwarded as they are; the next one kills
 _running: set[int] = set()
-_signals: Counter[int] = Counter()  # passed on so far, by process
-_came: list[int] = []  # signals to pass on, since `signals_passed_on` was entered
-_entered: list[bool] = []  # holds one entry within it
+_signals: Counter[int] = Counter()  # forwarded so far, by process
+_received: list[int] = []  # signals since `signals_forwarded` was entered
+_entered: list[bool] = []  # not empty inside `signals_forwarded`
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,22 @@ def run(
     echo: bool,
     pass_fds: Sequence[int] = (),
 ) -> Ended:
-    """Run `command` to its end; what it prints is added to the file `log`, and printed here too with `echo`.
+    """Run `command` to its end; its output is appended to the file `log`, and printed here as well with `echo`.
 
-    It is told where to write its `result`, and it stops when this process dies. The files `pass_fds` stay open in it.
-    Raises `KeyboardInterrupt` when a signal that was passed on has ended it, in whatever thread.
+    It writes its `result` to that file, and it stops when this process dies. The files `pass_fds` stay open in it.
+    Raises `KeyboardInterrupt`, in any thread, if a forwarded signal ended it.
     """
-    if _came:
+    if _received:
         raise KeyboardInterrupt
     alive, held = os.pipe()
     try:
-        told = json.dumps({"result": str(result), "alive": alive})
+        options = json.dumps({"result": str(result), "alive": alive})
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, ENVIRONMENT: told},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, ENVIRONMENT: options},
             pass_fds=(alive, *pass_fds),
             process_group=0,  # a Ctrl-C comes once, from here
         )
@@ -79,7 +79,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path, echo: bool) -> Ended:
     finally:
         _running.discard(process.pid)
         signals = _signals.pop(process.pid, 0)
-    reader.join(timeout=2)  # a service that the job has left behind may hold the pipe open
+    reader.join(timeout=2)  # a process that the job left behind may hold the pipe open
     if code != 0 and signals:
         raise KeyboardInterrupt
     return Ended(code, tuple(lines))
@@ -99,54 +99,54 @@ def _pump(output: IO[bytes], log: Path, echo: bool, lines: deque[str]) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit code. What interrupts the waiting is raised when the process has ended as well."""
-    stopped: BaseException | None = None
+    """Return the exit code. An exception that interrupts the wait is raised after the process has ended."""
+    interruption: BaseException | None = None
     while True:
         try:
             code = process.wait()
             break
         except BaseException as error:
-            stopped = error
-            if not _signals[process.pid]:  # not from a signal, or from one that was not passed on
-                _pass_on(process.pid, signal.SIGTERM)
-    if stopped is not None:
-        raise stopped
+            interruption = error
+            if not _signals[process.pid]:  # not from a signal, or from one that was not forwarded
+                _forward(process.pid, signal.SIGTERM)
+    if interruption is not None:
+        raise interruption
     return code
 
 
 @contextmanager
-def signals_passed_on() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM go to every running job before this process heeds them.
+def signals_forwarded() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM go to every running job before this process handles them.
 
-    Does nothing outside the main thread, which alone heeds signals, or within itself. Where other threads launch jobs,
-    the main thread should be within it.
+    Does nothing outside the main thread, which alone handles signals, or if it is nested. If other threads launch jobs,
+    the main thread should be inside it.
     """
     if _entered or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        _came.append(number)
+    def forward(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
         for pid in tuple(_running):
-            _pass_on(pid, number)
+            _forward(pid, number)
         handler: Any = before[signal.Signals(number)]
         handler(number, frame)
 
-    heeded = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in heeded:  # one that is not heeded ends this process, and with it the jobs
-        signal.signal(number, pass_on)
+    handled = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in handled:  # any other ends this process, and with it the jobs
+        signal.signal(number, forward)
     _entered.append(True)
     try:
         yield
     finally:
         _entered.clear()
-        _came.clear()
-        for number, handler in heeded.items():
+        _received.clear()
+        for number, handler in handled.items():
             signal.signal(number, handler)
 
 
-def _pass_on(pid: int, number: int) -> None:
+def _forward(pid: int, number: int) -> None:
     _signals[pid] += 1
     with suppress(ProcessLookupError):
         os.killpg(pid, number if _signals[pid] <= PATIENCE else signal.SIGKILL)

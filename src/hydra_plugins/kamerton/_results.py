@@ -1,5 +1,5 @@
-"""What a sweep leaves: `sweep.json`, `trials.csv` and `optimization_results.yaml`, and its end as a value for the
-application that ran it (`finished`).
+"""The results of a sweep: `sweep.json`, `trials.csv`, `optimization_results.yaml`, and a value for the application that
+ran it (`finished`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hydra_plugins.kamerton._storage import masked
 from hydra_plugins.kamerton._tickets import OUTCOMES, outcome, superseded
 from hydra_plugins.kamerton._trial import original_number
 
-LOCK = ".lock"  # in the sweep's directory: of the worker that writes its files
+LOCK = ".lock"  # in the sweep's directory, held by the worker that writes its files
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,10 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A sweep at its end. `best` is the best trial, with several directions the Pareto front; empty where no trial
-    completed. `outcomes` counts trials; those that another one went on with are left out. `running` are the trials that
-    other workers had in hand when `best` was read: only the worker that sees none knows the best one. `gave_up`: this
-    worker ended because as many of its trials failed as `max_failures` allows. `storage` may hold a password. `space`
-    is what made its trials.
+    """A sweep at its end. `best` is the best trial, with several directions the Pareto front; empty if no trial
+    completed. `outcomes` counts trials, without those that were retried. `running` are the trials that other workers
+    still ran when `best` was read: only a worker that sees none knows the best one. `gave_up`: this worker stopped
+    because `max_failures` of its trials failed. `storage` may hold a password.
     """
 
     study_name: str
@@ -60,19 +59,29 @@ class Finished:
 
 
 finished: list[Finished] = []
-"""The sweeps that ended in this process, the last one last: to be read after `hydra.main` has returned."""
+"""The sweeps that ended in this process, in order; an application reads it after `hydra.main` has returned."""
 
 
 def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up: bool = False) -> Finished:
-    """The sweep as it stands in the study, for a worker that `gave_up` or not."""
+    """Return the sweep as it stands in the study, for a worker that `gave_up` or not."""
     trials = study.get_trials(deepcopy=False)  # before the best one: what ends in between is still running here
-    gone = superseded(trials)
-    outcomes = Counter(str(outcome(trial)) for trial in trials if outcome(trial) and trial.number not in gone)
+    retried = superseded(trials)
+    outcomes = Counter(str(outcome(trial)) for trial in trials if outcome(trial) and trial.number not in retried)
+    best = tuple(
+        Best(
+            trial.number,
+            original_number(trial),
+            tuple(trial.values),
+            dict(trial.params),
+            (*space.fixed, *space.overrides(trial.params)),
+        )
+        for trial in best_trials(study)
+    )
     return Finished(
         study.study_name,
         directory,
-        tuple(one.name.lower() for one in study.directions),
-        tuple(_best(trial, space) for trial in best_trials(study)),
+        tuple(direction.name.lower() for direction in study.directions),
+        best,
         {name: outcomes[name] for name in OUTCOMES if outcomes[name]},
         tuple(trial.number for trial in trials if trial.state == TrialState.RUNNING),
         storage,
@@ -82,65 +91,60 @@ def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up
 
 
 def later(end: Finished, study: Study) -> Finished:
-    """The same sweep as it stands by now: other workers may have ended since."""
+    """Return the same sweep as it stands now: other workers may have ended since."""
     return result(study, end.space, end.directory, end.storage, gave_up=end.gave_up)
 
 
 def best_trials(study: Study) -> list[FrozenTrial]:
-    """The best trial that meets its constraints, with several directions the Pareto front; none if none completed."""
+    """Return the best trial within its constraints, or the Pareto front of several directions; empty if none."""
     try:
         return [study.best_trial] if len(study.directions) == 1 else sorted(study.best_trials, key=lambda t: t.number)
     except ValueError:
         return []
 
 
-def write_files(end: Finished, study: Study, asked: Mapping[str, Any]) -> None:
-    """Write the result files into the sweep's directory; `asked` is what the study keeps of how it was asked for."""
+def write_files(end: Finished, study: Study, definition: Mapping[str, Any]) -> None:
+    """Write the result files into the sweep's directory; `definition` is that of the study, as it is stored."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     replace(end.directory / "trials.csv", _table(trials, len(end.directions)))
-    replace(end.directory / "sweep.json", json.dumps(_summary(end, asked), indent=2, default=str) + "\n")
+    replace(end.directory / "sweep.json", json.dumps(_summary(end, definition), indent=2, default=str) + "\n")
     replace(end.directory / "optimization_results.yaml", yaml.safe_dump(_old_summary(end), sort_keys=False))
 
 
 def params_of_best(directory: Path) -> Mapping[str, Any]:
-    """The parameters of the best trial of the earlier sweep in `directory`."""
+    """Return the parameters of the best trial of the earlier sweep in `directory`."""
     try:
         best = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))["best"]
     except (OSError, ValueError, KeyError) as error:
-        raise SweepError(f"hydra.sweeper.enqueue: {directory} is no directory of a sweep ({error})") from None
+        raise SweepError(f"hydra.sweeper.enqueue: {directory} is not the directory of a sweep ({error})") from None
     if not best:
         raise SweepError(f"hydra.sweeper.enqueue: no trial of {directory} has completed")
     return dict(best[0]["params"])
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file that several workers may write at once: a reader sees one of theirs, whole."""
+    """Write a file atomically: several workers may write it at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
-def _best(trial: FrozenTrial, space: Space) -> Best:
-    overrides = (*space.fixed, *space.overrides(trial.params))
-    return Best(trial.number, original_number(trial), tuple(trial.values), dict(trial.params), overrides)
-
-
-def _summary(end: Finished, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(end: Finished, definition: Mapping[str, Any]) -> dict[str, Any]:
     best = [
         {
-            "number": one.number,
-            "directory": one.original,
-            "values": one.values,
-            "params": dict(one.params),
-            "overrides": [masked(text) for text in one.overrides],
+            "number": trial.number,
+            "directory": trial.original,
+            "values": trial.values,
+            "params": dict(trial.params),
+            "overrides": [masked(text) for text in trial.overrides],
         }
-        for one in end.best
+        for trial in end.best
     ]
     return {
         "study_name": end.study_name,
         "storage": masked(end.storage),
-        **asked,
+        **definition,
         "outcomes": end.outcomes,
         "best": best,
     }
@@ -148,7 +152,7 @@ def _summary(end: Finished, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _old_summary(end: Finished) -> dict[str, Any]:
     """The keys that hydra-optuna-sweeper writes, which tools read."""
-    solutions = [{"params": dict(one.params), "values": list(one.values)} for one in end.best]
+    solutions = [{"params": dict(trial.params), "values": list(trial.values)} for trial in end.best]
     if len(end.directions) > 1:
         return {"name": "optuna", "solutions": solutions}
     best = end.best[0] if end.best else None
@@ -160,7 +164,7 @@ def _old_summary(end: Finished) -> dict[str, Any]:
 
 
 def _table(trials: Sequence[FrozenTrial], n_values: int) -> str:
-    """One row per trial, also of those that were killed and run again."""
+    """Return a CSV row for each trial, including those that were killed and retried."""
     keys = sorted({key for trial in trials for key in trial.params})
     values = ["value"] if n_values == 1 else [f"value_{index}" for index in range(n_values)]
     text = io.StringIO()

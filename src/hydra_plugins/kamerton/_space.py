@@ -1,7 +1,7 @@
 """A search space in Hydra's override grammar, as Optuna's distributions; and a trial's values as overrides again.
 
-Ends are as Hydra and Optuna mean them: `range` leaves out its stop, `interval` has both of its ends, and
-`int(interval(a, b))` gives the integers a to b. Values of `choice` keep their types.
+Bounds follow Hydra and Optuna: `range` excludes its stop, `interval` includes both bounds, and `int(interval(a, b))`
+gives the integers a to b. Values of `choice` keep their types.
 """
 
 from __future__ import annotations
@@ -36,29 +36,33 @@ class Dimension:
     prefix: str = ""
 
     def override(self, value: Any) -> str:
-        """What a trial with this `value` types."""
-        return f"{self.prefix}{self.key}={override_value(self._meant(value))}"
+        """Return the override of a trial with this `value`, in Optuna's terms."""
+        if self.values is not None and isinstance(self.distribution, CategoricalDistribution):
+            value = self.values[int(self.distribution.to_internal_repr(value))]
+        elif self.values is not None:
+            value = min(self.values, key=lambda step: abs(step - value))
+        return f"{self.prefix}{self.key}={override_value(value)}"
 
     def stored(self, value: Any) -> Any:
-        """A `value` as a user gives it, as Optuna keeps it; raises `SweepError` for one outside of the space."""
+        """Return a user's `value` as Optuna stores it; raises `SweepError` for one outside of the space."""
         if self.values is not None and isinstance(self.distribution, CategoricalDistribution):
-            same = [index for index, one in enumerate(self.values) if repr(one) == repr(value)]
-            kept = same or [index for index, one in enumerate(self.distribution.choices) if one == value]
-            if kept:
-                return self.distribution.choices[kept[0]]
+            same = [index for index, choice in enumerate(self.values) if repr(choice) == repr(value)]
+            matches = same or [index for index, choice in enumerate(self.distribution.choices) if choice == value]
+            if matches:
+                return self.distribution.choices[matches[0]]
         elif isinstance(value, int | float) and self.distribution._contains(float(value)):
             return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
         raise SweepError(f"{self.key}={override_value(value)} is outside of its space, {self.text}")
 
     def samples(self) -> list[Any]:
-        """Every choice, or both ends: what a check of the configuration should try."""
+        """Return every choice, or both bounds: what a check of the configuration should try."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         assert isinstance(self.distribution, IntDistribution | FloatDistribution)
         return [self.distribution.low, self.distribution.high]
 
     def grid(self) -> list[Any]:
-        """Every value; raises `SweepError` where there are infinitely many."""
+        """Return every value; raises `SweepError` if there are infinitely many."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         if isinstance(self.distribution, IntDistribution):
@@ -67,33 +71,29 @@ class Dimension:
             raise SweepError(f"{self.key}: a grid needs choice(…), a list or range(…), not {self.text}")
         return list(self.values)
 
-    def _meant(self, value: Any) -> Any:
-        if self.values is None:
-            return value
-        if isinstance(self.distribution, CategoricalDistribution):
-            return self.values[int(self.distribution.to_internal_repr(value))]
-        return min(self.values, key=lambda one: abs(one - value))
-
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a sweep varies, by key, and the overrides that all of its trials share."""
+    """The varied keys of a sweep, and the overrides that all of its trials share."""
 
     dimensions: Mapping[str, Dimension]
     fixed: tuple[str, ...] = ()
     fixed_keys: frozenset[str] = field(default_factory=frozenset)
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
-        """The overrides of a trial with these parameters. Those outside of the space (a function suggested them) are
-        written under their own name.
+        """Return the overrides of a trial with these parameters. Those outside of the space (suggested by a function)
+        are written under their own name.
         """
-        known = self.dimensions
-        return [known[key].override(one) if key in known else override(key, one) for key, one in params.items()]
+        return [
+            self.dimensions[key].override(value) if key in self.dimensions else override(key, value)
+            for key, value in params.items()
+        ]
 
 
 def parse_space(params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None) -> Space:
-    """The space of `params` (nested mappings are dotted keys; null leaves a key out) with the command line's overrides
-    over it: a sweep there adds a key or replaces it, a fixed value takes it out. Raises `SweepError` with all faults.
+    """Return the space of `params` (nested mappings are dotted keys; null omits a key) with the command line's
+    overrides applied: a sweep there adds or replaces a key, a fixed value removes it. Raises `SweepError` with all
+    faults.
     """
     dimensions: dict[str, Dimension] = {}
     fixed: dict[str, str] = {}
@@ -102,7 +102,8 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str], loader: Con
     for line, choices in given:
         try:
             override = OverridesParser.create(loader).parse_overrides([line])[0]
-            key = _key(override)
+            package = f"@{override.package}" if override.package is not None else ""
+            key = f"{override.key_or_group}{package}"
             dimensions.pop(key, None)
             fixed.pop(key, None)
             if choices is not None:
@@ -119,22 +120,17 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str], loader: Con
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, list[Any] | None]]:
-    """`params` as overrides; those with a list have its values beside them."""
-    found: list[tuple[str, list[Any] | None]] = []
+    """Return `params` as overrides; those with a list have its values beside them."""
+    overrides: list[tuple[str, list[Any] | None]] = []
     for name, value in params.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            found += _flat(value, f"{key}.")
+            overrides += _flat(value, f"{key}.")
         elif isinstance(value, list):
-            found.append((override(key, value), value))
+            overrides.append((override(key, value), value))
         elif value is not None:
-            found.append((f"{key}={value}" if isinstance(value, str) else override(key, value), None))
-    return found
-
-
-def _key(override: Override) -> str:
-    package = f"@{override.package}" if override.package is not None else ""
-    return f"{override.key_or_group}{package}"
+            overrides.append((f"{key}={value}" if isinstance(value, str) else override(key, value), None))
+    return overrides
 
 
 def _prefix(override: Override) -> str:
@@ -145,7 +141,7 @@ def _dimension(override: Override, key: str) -> Dimension:
     value, prefix = override.value(), _prefix(override)
     tags: set[str] = getattr(value, "tags", set())
     if tags - {"log"}:
-        raise ValueError(f"tag {min(tags - {'log'})!r} is not known; the only tag is log")
+        raise ValueError(f"unknown tag {min(tags - {'log'})!r}; the only tag is log")
     if isinstance(value, IntervalSweep):
         distribution, text = _interval(value)
         return Dimension(key, distribution, text, None, prefix)
@@ -154,7 +150,7 @@ def _dimension(override: Override, key: str) -> Dimension:
         return Dimension(key, distribution, text, values, prefix)
     if tags:
         raise ValueError("a choice has no log scale")
-    return _choice(key, prefix, [_plain(one) for one in override.sweep_iterator()])
+    return _choice(key, prefix, [_plain(choice) for choice in override.sweep_iterator()])
 
 
 def _choice(key: str, prefix: str, given: Sequence[Any]) -> Dimension:
@@ -178,9 +174,9 @@ def _interval(sweep: IntervalSweep) -> tuple[BaseDistribution, str]:
 
 def _check_ends(low: float, high: float, log: bool) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"an interval goes from a lower to a higher finite end, not from {low} to {high}")
+        raise ValueError(f"an interval needs finite bounds, the lower one first, not {low} and {high}")
     if log and low <= 0:
-        raise ValueError(f"a log scale begins above 0, not at {low}")
+        raise ValueError(f"a log scale needs a lower bound above 0, not {low}")
 
 
 def _tagged(text: str, log: bool) -> str:
@@ -207,18 +203,15 @@ def _range(sweep: RangeSweep) -> tuple[BaseDistribution, str, tuple[float, ...] 
 
 
 def _steps(low: float, high: float, step: float, count: int) -> FloatDistribution:
-    """`count` steps that Optuna, which reckons in decimals, finds to fit exactly; so in 14 digits, of which a float
-    keeps each.
-    """
-    first, each = Decimal(str(low)), Decimal(str(step))
-    unit = Decimal(1).scaleb(max(Decimal(str(one)).adjusted() for one in (low, high, step) if one) - 13)
-    first, each = first.quantize(unit), each.quantize(unit)
-    return FloatDistribution(float(first), float(first + (count - 1) * each), step=float(each))
+    """Return `count` steps that fit exactly in Optuna's decimal arithmetic: rounded to 14 digits, as floats hold."""
+    unit = Decimal(1).scaleb(max(Decimal(str(number)).adjusted() for number in (low, high, step) if number) - 13)
+    first, width = Decimal(str(low)).quantize(unit), Decimal(str(step)).quantize(unit)
+    return FloatDistribution(float(first), float(first + (count - 1) * width), step=float(width))
 
 
 def _storable(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Choices as Optuna can keep and tell apart: themselves, or, where one is a list or mapping or two are equal in
-    Python (1 and true), all in the words of the override grammar.
+    """Return choices that Optuna can store and distinguish: themselves, or all as text of the override grammar if one
+    is a list or mapping or two are equal in Python (1 and true).
     """
     for value in values:
         text = override_value(value)
@@ -233,9 +226,9 @@ def _storable(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A parsed value without Hydra's marks of how it was quoted."""
+    """Return a parsed value without Hydra's marks of how it was quoted."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A study that any number of workers share: opened or resumed, with an exact total, killed trials run again."""
+"""A study shared by any number of workers: created or resumed, with an exact total; killed trials are retried."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from hydra_plugins.kamerton._space import Space, SweepError
 from hydra_plugins.kamerton._storage import masked, open_storage
 from hydra_plugins.kamerton._tickets import next_step, rank, ticket
 
-ASKED = "sweep"  # the study's attribute that holds what was asked for when it began
+DEFINITION = "sweep"  # the study's attribute with its definition when it began
 PRUNER = "pruner"
-CONFIG = "config"  # the study's attribute with what all trials shared when it began, by dotted key
+CONFIG = "config"  # the study's attribute with the configuration that all trials share, by dotted key
 _POLL = 1.0  # seconds between looks at the trials of other workers
 _SAME_FOR_ALL = {"QMCSampler"}
 _WITHOUT_MEMORY = {"TPESampler", "RandomSampler", "NSGAIISampler", "NSGAIIISampler"}
@@ -39,12 +39,12 @@ SamplerFor = Callable[[int], BaseSampler]
 
 
 class NothingLeft(Exception):  # noqa: N818 (it ends a loop)
-    """Every trial that was asked for has run."""
+    """Every requested trial has run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What makes a study this one: another space, direction, sampler or fixed override is another study."""
+class StudyDefinition:
+    """What identifies a study: another space, direction, sampler or fixed override is another study."""
 
     space: Mapping[str, str]
     directions: Sequence[str]
@@ -53,7 +53,7 @@ class Asked:
     function: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as the study keeps them; no passwords."""
+        """Return plain values, as the study stores them; passwords are redacted."""
         return {
             "space": dict(self.space),
             "directions": list(self.directions),
@@ -75,14 +75,14 @@ class Limits:
     waits: Callable[[Sequence[int]], None] = field(default=lambda numbers: None)
 
     def is_over(self) -> bool:
-        """Whether the time is up."""
+        """Return whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
 
 class SweepStudy(optuna.Study):
-    """A study that hands out tickets (`_tickets`) in place of new trials, and ends with `NothingLeft`.
+    """A study that hands out tickets (`_tickets`) in place of new trials, and raises `NothingLeft` at its end.
 
-    While trials of other workers run it waits: one of them may be killed, and its trial is taken over.
+    It waits while trials of other workers run: if one of them is killed, its trial is retried here.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class SweepStudy(optuna.Study):
         raise NothingLeft
 
     def _claim(self, trial: FrozenTrial) -> bool:
-        """Whether this worker is the one to run it. Its heart beats before it runs: who is killed is always missed."""
+        """Return whether this worker runs the trial. Its first heartbeat precedes it, so every kill is noticed."""
         if is_heartbeat_enabled(self._storage):
             assert isinstance(self._storage, BaseHeartbeat)
             self._storage.record_heartbeat(trial._trial_id)
@@ -116,11 +116,11 @@ class SweepStudy(optuna.Study):
             return False
 
     def _wait_for_others(self, trials: Sequence[FrozenTrial]) -> None:
-        """Return when something may have changed; raises `NothingLeft` where nothing can."""
-        others = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        if not others or not is_heartbeat_enabled(self._storage):
+        """Return when something may have changed; raises `NothingLeft` if nothing can."""
+        running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        if not running or not is_heartbeat_enabled(self._storage):
             raise NothingLeft
-        self._limits.waits(others)
+        self._limits.waits(running)
         time.sleep(_POLL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -128,53 +128,60 @@ class SweepStudy(optuna.Study):
 
 
 def open_study(
-    name: str, storage: BaseStorage, asked: Asked, *, pruner: Any, sampler_for: SamplerFor, limits: Limits
+    name: str,
+    storage: BaseStorage,
+    definition: StudyDefinition,
+    *,
+    pruner: Any,
+    sampler_for: SamplerFor,
+    limits: Limits,
 ) -> SweepStudy:
-    """Begin or resume a study; `pruner` is its node. Raises `SweepError` where a study of that name asks for another
-    space, direction, sampler or fixed override.
+    """Create or resume a study; `pruner` is its node. Raises `SweepError` if a study of that name has another space,
+    direction, sampler or fixed override.
     """
     optuna.create_study(
         storage=storage,
         study_name=name,
-        directions=[StudyDirection[one.upper()] for one in asked.directions],
+        directions=[StudyDirection[direction.upper()] for direction in definition.directions],
         load_if_exists=True,
         sampler=RandomSampler(),
     )
     study = SweepStudy(name, storage, build(pruner) if pruner else NopPruner(), sampler_for, limits)
-    if ASKED not in study.user_attrs:
-        study.set_user_attr(ASKED, asked.as_dict())
+    if DEFINITION not in study.user_attrs:
+        study.set_user_attr(DEFINITION, definition.as_dict())
     study.set_user_attr(PRUNER, pruner)
-    kept = study.user_attrs[ASKED] | {"directions": [one.name.lower() for one in study.directions]}
-    if changes := differences(kept, asked.as_dict()):
+    kept = study.user_attrs[DEFINITION] | {"directions": [direction.name.lower() for direction in study.directions]}
+    if changes := differences(kept, definition.as_dict()):
         raise SweepError(
-            f"the study {name!r} has begun with something else:\n"
+            f"the study {name!r} was started with another definition:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\n  fix: give the new sweep a name of its own with hydra.sweeper.study_name=…, or take back the change"
+            + "\n  fix: give the new sweep its own name with hydra.sweeper.study_name=…, or undo the change"
         )
     params = {key for trial in study.get_trials(deepcopy=False) for key in trial.params}
-    if asked.function is None and (strange := sorted(params - asked.space.keys())):  # they would be typed for a job
+    foreign = sorted(params - definition.space.keys())  # would become overrides of a job
+    if definition.function is None and foreign:
         raise SweepError(
-            f"the study {name!r} has trials with {', '.join(strange)}, which this sweep does not search over\n"
-            "  fix: give the new sweep a name of its own with hydra.sweeper.study_name=…"
+            f"the study {name!r} has trials with {', '.join(foreign)}, which this sweep does not search over\n"
+            "  fix: give the new sweep its own name with hydra.sweeper.study_name=…"
         )
     return study
 
 
 def changes_since(study: optuna.Study, shared: Mapping[str, Any]) -> list[str]:
-    """What the application's configuration has become since the study began, one sentence for each key.
+    """Return how the application's configuration has changed since the study began, a sentence for each key.
 
-    `shared` are its values by dotted key, without those that vary; those of a study that just begins are kept in it.
+    `shared` are its values by dotted key, without those that vary; a new study stores them.
     """
     kept = study.user_attrs.get(CONFIG)
     if kept is None:
         study.set_user_attr(CONFIG, dict(shared))
         return []
     keys = [key for key in {**kept, **shared} if kept.get(key) != shared.get(key)]
-    return [f"{key} was {_said(kept.get(key))}, is {_said(shared.get(key))}" for key in keys]
+    return [f"{key} was {_text(kept.get(key))}, is {_text(shared.get(key))}" for key in keys]
 
 
 def open_trial(study_name: str, url: str, number: int) -> Trial:
-    """A running trial in another process than the one that made it: to report, and to ask whether to prune."""
+    """Open a running trial in another process than the one that made it: to report values and decide on pruning."""
     study = optuna.Study(study_name, open_storage(url), sampler=RandomSampler())
     node = study.user_attrs.get(PRUNER)
     study.pruner = build(node) if node else NopPruner()
@@ -184,83 +191,73 @@ def open_trial(study_name: str, url: str, number: int) -> Trial:
 def enqueue(study: optuna.Study, tries: Sequence[Mapping[str, Any]]) -> None:
     """Try these parameters (some or all of a trial's) before any others, once each."""
     trials = study.get_trials(deepcopy=False)
-    known = [trial.system_attrs.get("fixed_params") for trial in trials]
-    study.add_trials([ticket(params) for params in tries if dict(params) not in known])
+    enqueued = [trial.system_attrs.get("fixed_params") for trial in trials]
+    study.add_trials([ticket(params) for params in tries if dict(params) not in enqueued])
 
 
 def sampler_factory(node: Mapping[str, Any], seed: int | None) -> SamplerFor:
-    """What makes the sampler of a trial by its rank (`_tickets.rank`).
+    """Return what makes the sampler of a trial from its rank (`_tickets.rank`).
 
-    Samplers without memory get a seed of the trial's own, so a sweep that was interrupted goes on with the very
-    trials it would have had; others get one from the first trial that this worker runs, so that workers differ.
-    Quasi-Monte Carlo needs one seed everywhere: the workers share its points.
+    Samplers without memory get a seed for each trial, so an interrupted sweep resumes with exactly the trials it would
+    have had; others get one from the first trial that this worker runs, so that workers differ. Quasi-Monte Carlo
+    needs one seed everywhere: the workers share its points.
     """
     name = str(node["_target_"]).rpartition(".")[2]
     if name == "GridSampler":
-        return lambda rank: RandomSampler(seed=seed)  # for what is asked to be tried with some keys alone
+        return lambda rank: RandomSampler(seed=seed)  # for the missing keys of enqueued parameters
     seed = node.get("seed", seed) if node.get("seed") is not None else seed
-    made: list[BaseSampler] = []
+    current: list[BaseSampler] = []
 
     def sampler_for(rank: int) -> BaseSampler:
-        if not made or (seed is not None and name in _WITHOUT_MEMORY):
-            own = seed if seed is None or name in _SAME_FOR_ALL else _mixed(seed, rank)
-            made[:] = [_remembering(_sampler(node, own), made)]
-        return made[0]
+        if current and (seed is None or name not in _WITHOUT_MEMORY):
+            return current[0]
+        own_seed = seed
+        if seed is not None and name not in _SAME_FOR_ALL:
+            own_seed = int(SeedSequence([seed, rank]).generate_state(1)[0])
+        parameters = inspect.signature(get_class(node["_target_"])).parameters
+        sampler = build({**node, "seed": own_seed} if "seed" in parameters else node)
+        assert isinstance(sampler, BaseSampler)
+        if current and hasattr(sampler, "_search_space"):  # computed from all trials: passed on, not read again
+            sampler._search_space = current[0]._search_space  # type: ignore[attr-defined]
+        current[:] = [sampler]
+        return sampler
 
     return sampler_for
 
 
-def _sampler(node: Mapping[str, Any], seed: int | None) -> BaseSampler:
-    takes = inspect.signature(get_class(node["_target_"])).parameters
-    sampler = build({**node, "seed": seed} if "seed" in takes else node)
-    assert isinstance(sampler, BaseSampler)
-    return sampler
-
-
-def _remembering(sampler: BaseSampler, before: Sequence[BaseSampler]) -> BaseSampler:
-    """`sampler` with what the one before it knows of the space, which takes a look at every trial to find out."""
-    if before and hasattr(sampler, "_search_space"):
-        sampler._search_space = before[0]._search_space  # type: ignore[attr-defined]
-    return sampler
-
-
 def grid_points(node: Mapping[str, Any], seed: int | None, space: Space) -> list[dict[str, Any]] | None:
-    """Every combination of the space's values, shuffled, for the sampler `grid`; None for another one.
+    """Return every combination of the space's values, shuffled, for the sampler `grid`; None for another one.
 
-    Handed out as tickets: Optuna's own GridSampler lets workers that race take one point twice, and miss another.
+    They become tickets: with Optuna's own GridSampler, racing workers take one point twice and miss another.
     """
     if not str(node["_target_"]).endswith(".GridSampler"):
         return None
-    axes = {key: one.grid() for key, one in space.dimensions.items()}
+    axes = {key: dimension.grid() for key, dimension in space.dimensions.items()}
     points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     random.Random(seed).shuffle(points)
     return points
 
 
 def build(node: Any) -> Any:
-    """What a node of the sweeper's configuration names, through Hydra's own list of what may be built."""
+    """Instantiate a node of the sweeper's configuration through Hydra, within its list of allowed targets."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return instantiate(dict(node), _convert_="all")
 
 
-def _mixed(seed: int, rank: int) -> int:
-    return int(SeedSequence([seed, rank]).generate_state(1)[0])
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return how two definitions of a study differ, a sentence for each difference."""
+    sentences = []
+    for key in sorted({*before.get("space", {}), *after["space"]}):
+        was, now = (definition.get("space", {}).get(key, "not in the space") for definition in (before, after))
+        sentences += [f"{key} was {was}, is {now}"] if was != now else []
+    for field_name, word in (("directions", "direction"), ("sampler", "sampler"), ("function", "custom_search_space")):
+        was, now = before.get(field_name), after[field_name]
+        sentences += [f"{word} was {_text(was)}, is {_text(now)}"] if was != now else []
+    was, now = before.get("fixed", []), after["fixed"]
+    sentences += [f"{text} was given, is not" for text in was if text not in now]
+    return [*sentences, *(f"{text} is given, was not" for text in now if text not in was)]
 
 
-def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What was and what is asked for, one sentence for each difference."""
-    found = []
-    for key in sorted({*kept.get("space", {}), *asked["space"]}):
-        was, now = (one.get("space", {}).get(key, "not in the space") for one in (kept, asked))
-        found += [f"{key} was {was}, is {now}"] if was != now else []
-    for what, word in (("directions", "direction"), ("sampler", "sampler"), ("function", "custom_search_space")):
-        was, now = kept.get(what), asked[what]
-        found += [f"{word} was {_said(was)}, is {_said(now)}"] if was != now else []
-    was, now = kept.get("fixed", []), asked["fixed"]
-    found += [f"{text} was given, is not" for text in was if text not in now]
-    return [*found, *(f"{text} is given, was not" for text in now if text not in was)]
-
-
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else value if isinstance(value, str) else json.dumps(value)

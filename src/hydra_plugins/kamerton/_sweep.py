@@ -1,4 +1,4 @@
-"""A sweep from its configuration to its result: study, launcher and terminal brought together."""
+"""A sweep from its configuration to its result, with study, launcher and terminal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
-from hydra_plugins.kamerton._process import signals_passed_on
+from hydra_plugins.kamerton._process import signals_forwarded
 from hydra_plugins.kamerton._results import LOCK, Finished, finished, params_of_best, replace, result, write_files
 from hydra_plugins.kamerton._space import SweepError, SweepFailed, override, parse_space
 from hydra_plugins.kamerton._storage import absolute, answering, close, has_password, lost, open_storage
 from hydra_plugins.kamerton._study import (
-    Asked,
     Limits,
     NothingLeft,
+    StudyDefinition,
     SweepStudy,
     changes_since,
     enqueue,
@@ -47,15 +47,15 @@ from kamerton.locks import exclusive
 
 
 class Sweep:
-    """One worker of a sweep. Making it settles what jobs must know: the study's name and its storage."""
+    """One worker of a sweep. Its constructor sets what jobs must know: the study's name and its storage."""
 
     def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = context, config
         self.space = parse_space(params(config), typed(config, "task"), context.config_loader)
-        self.asked = self._asked()
-        self.name = self._settle_name()
+        self.definition = self._definition()
+        self.name = self._set_name()
         self.directory = Path(config.hydra.sweep.dir).absolute()
-        self.storage = self._settle_storage()
+        self.storage = self._set_storage()
         self.options: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
         if not self.space.dimensions and not self.options["custom_search_space"]:
             raise SweepError("nothing is varied\n  fix: give a key a sweep, as in lr=interval(0.001,0.1)")
@@ -72,13 +72,11 @@ class Sweep:
             )
 
     def probes(self) -> list[list[str]]:
-        """Overrides that together have every choice and both ends of every interval, for a check before any job."""
-        samples = {key: one.samples() for key, one in self.space.dimensions.items()}
+        """Return overrides that cover every choice and both bounds of every interval, to check before any job."""
+        samples = {key: dimension.samples() for key, dimension in self.space.dimensions.items()}
         most = max([1, *map(len, samples.values())])
-        return [
-            [*self.space.fixed, *self.space.overrides({key: some[i % len(some)] for key, some in samples.items()})]
-            for i in range(most)
-        ]
+        points = [{key: values[i % len(values)] for key, values in samples.items()} for i in range(most)]
+        return [[*self.space.fixed, *self.space.overrides(point)] for point in points]
 
     def run(self) -> Finished:
         """Run trials until none is left for this worker, then write what the study has become."""
@@ -93,18 +91,22 @@ class Sweep:
                 close(study._storage)
 
     def _run(self, study: SweepStudy, limits: Limits) -> Finished:
-        terminal = Terminal(plain_console(), study, _total(limits))
+        points = None if limits.points is None else len(limits.points)
+        total = min((count for count in (limits.total, points) if count is not None), default=None)
+        terminal = Terminal(plain_console(), study, total)
         limits.waits = terminal.waits
-        _say_cut(limits, terminal.console)
-        _say_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
+        if points and total is not None and total < points:
+            text = f"warning: {total} of {points} points of the grid; hydra.sweeper.n_trials=null tries all"
+            terminal.console.print(text, highlight=False, soft_wrap=True)
+        _warn_of_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
         replace(self.directory / "multirun.yaml", shown(self.config))
         timeout, too_many = self.options["timeout"], ""
         limits.deadline = time.monotonic() + timeout if timeout else None
         try:
-            with terminal, _stoppable(), signals_passed_on():
+            with terminal, _stoppable(), signals_forwarded():
                 too_many = self._optimize(study, limits, terminal)
         except BaseException as error:
-            if not lost(error):  # of a storage that does not answer there is nothing to tell
+            if not lost(error):  # a storage that does not answer cannot be read
                 self._end(study, terminal)
             raise
         end = self._end(study, terminal, gave_up=bool(too_many))
@@ -113,7 +115,7 @@ class Sweep:
         return end
 
     def _end(self, study: SweepStudy, terminal: Terminal, *, gave_up: bool = False) -> Finished:
-        """Write and show what the study has become."""
+        """Write and print the state of the study."""
 
         def warn(message: str) -> None:
             note = "the files of the sweep are written without it, and may be overwritten by an older state"
@@ -126,42 +128,43 @@ class Sweep:
         finished.append(end)
         return end
 
-    def _asked(self) -> Asked:
+    def _definition(self) -> StudyDefinition:
         sweeper = self.config.hydra.sweeper
         direction = OmegaConf.to_container(sweeper)["direction"]  # type: ignore[call-overload,index]
         directions = direction if isinstance(direction, list) else [direction]
-        wrong = [one for one in directions if one not in ("minimize", "maximize")]
-        if wrong or not directions:
+        if not directions or set(directions) - {"minimize", "maximize"}:
             raise SweepError(f"hydra.sweeper.direction is {direction!r}\n  fix: minimize, maximize, or a list of these")
-        space = {key: one.text for key, one in self.space.dimensions.items()}
+        space = {key: dimension.text for key, dimension in self.space.dimensions.items()}
         target = str(sweeper.sampler["_target_"])
-        return Asked(space, directions, self.space.fixed, target, sweeper.custom_search_space)
+        return StudyDefinition(space, directions, self.space.fixed, target, sweeper.custom_search_space)
 
-    def _settle_name(self) -> str:
-        """The study's name; without one it follows from what is asked for, so that the same command resumes."""
+    def _set_name(self) -> str:
+        """Return the study's name, by default a hash of its definition, so that the same command resumes it."""
         name = self.config.hydra.sweeper.study_name
         if name is None:
-            parts = (sorted(self.asked.space.items()), self.asked.fixed, self.asked.directions, self.asked.function)
+            study = self.definition
+            parts = (sorted(study.space.items()), study.fixed, study.directions, study.function)
             name = f"sweep-{sha256(repr(parts).encode()).hexdigest()[:8]}"
-        self._settle("study_name", name, override("hydra.sweeper.study_name", name))
+        self._set("study_name", name, override("hydra.sweeper.study_name", name))
         return str(name)
 
-    def _settle_storage(self) -> str:
-        """The storage's URL. One with a password, or from the environment, is handed to jobs through it alone."""
+    def _set_storage(self) -> str:
+        """Return the storage's URL. With a password or from the environment, it reaches jobs only through that."""
         sweeper = self.config.hydra.sweeper
         url = absolute(sweeper.storage or f"sqlite:///{self.directory / 'study.db'}")
         if has_password(url) or "${oc.env:" in str(OmegaConf.to_container(sweeper)["storage"]):  # type: ignore[call-overload,index]
             os.environ[STORAGE_VARIABLE] = url
-            named = f"${{oc.env:{STORAGE_VARIABLE}}}"
-            self._settle("storage", named, f"hydra.sweeper.storage={named}")
+            variable = f"${{oc.env:{STORAGE_VARIABLE}}}"
+            self._set("storage", variable, f"hydra.sweeper.storage={variable}")
         else:
-            self._settle("storage", url, override("hydra.sweeper.storage", url))
+            self._set("storage", url, override("hydra.sweeper.storage", url))
         return url
 
-    def _settle(self, key: str, value: str, text: str) -> None:
+    def _set(self, key: str, value: str, text: str) -> None:
         """Set a key for this process, and for every job that composes its configuration anew."""
         hydra = self.config.hydra
-        others = [one for one in typed(self.config, "hydra") if not one.lstrip("+").startswith(f"hydra.sweeper.{key}=")]
+        prefix = f"hydra.sweeper.{key}="
+        others = [given for given in typed(self.config, "hydra") if not given.lstrip("+").startswith(prefix)]
         with read_write(hydra), open_dict(hydra):
             hydra.sweeper[key] = value
             hydra.overrides.hydra = [*others, text]
@@ -171,25 +174,26 @@ class Sweep:
         storage = open_storage(self.storage, options["heartbeat_interval"], options["grace_period"])
         sampler_for = sampler_factory(options["sampler"], options["seed"])
         study = open_study(
-            self.name, storage, self.asked, pruner=options["pruner"], sampler_for=sampler_for, limits=limits
+            self.name, storage, self.definition, pruner=options["pruner"], sampler_for=sampler_for, limits=limits
         )
-        enqueue(study, [self._tried(one) for one in options["enqueue"]])
+        enqueue(study, [self._enqueued(entry) for entry in options["enqueue"]])
         return study
 
-    def _tried(self, asked: Any) -> dict[str, Any]:
-        """Parameters that are asked for by name, or those of the best trial of the earlier sweep in a directory."""
-        params = asked if isinstance(asked, Mapping) else params_of_best(Path(str(asked)))
-        known = self.space.dimensions
-        unknown = [str(key) for key in params if key not in known]
-        if unknown and isinstance(asked, Mapping) and not self.options["custom_search_space"]:
-            raise SweepError(f"hydra.sweeper.enqueue has {', '.join(unknown)}; the space has {', '.join(known)}")
-        return {str(key): known[key].stored(one) if key in known else one for key, one in params.items()}
+    def _enqueued(self, entry: Any) -> dict[str, Any]:
+        """Return the parameters in `entry`, or those of the best trial of the sweep in that directory."""
+        params = entry if isinstance(entry, Mapping) else params_of_best(Path(str(entry)))
+        space = self.space.dimensions
+        unknown = [str(key) for key in params if key not in space]
+        if unknown and isinstance(entry, Mapping) and not self.options["custom_search_space"]:
+            raise SweepError(f"hydra.sweeper.enqueue has {', '.join(unknown)}; the space has {', '.join(space)}")
+        return {str(key): space[key].stored(value) if key in space else value for key, value in params.items()}
 
     def _optimize(self, study: SweepStudy, limits: Limits, terminal: Terminal) -> str:
-        """Run trials until none is left; of the failed ones too many, if it ended for that."""
+        """Run trials until none is left. Return why it stopped early, if it did because too many failed."""
         failures: list[str] = []
         most = self.options["max_failures"]
-        run = objective(self.space, self._launch, self._suggest(), len(self.asked.directions))
+        run = objective(self.space, self._launch, self._suggest(), len(self.definition.directions))
+        options = {"n_jobs": self.options["n_jobs"], "catch": (Exception,)}
 
         def ended(study: Study, trial: FrozenTrial) -> None:
             terminal.ended(study, trial)
@@ -199,19 +203,24 @@ class Sweep:
                 study.stop()
 
         while True:
+            timeout = None if limits.deadline is None else max(0.0, limits.deadline - time.monotonic())
             try:
-                study.optimize(
-                    run, timeout=_left(limits), n_jobs=self.options["n_jobs"], catch=(Exception,), callbacks=[ended]
-                )
+                study.optimize(run, timeout=timeout, callbacks=[ended], **options)
                 break
             except NothingLeft:
                 break
             except TakenOver:
                 continue
-        return _too_many(failures) if most is not None and len(failures) >= most else ""
+        if most is None or len(failures) < most:
+            return ""
+        last = "".join(f"  {text}\n" for text in failures[-3:])
+        return (
+            f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n{last}"
+            "  fix: correct what fails, then run the same command again: it resumes"
+        )
 
     def _suggest(self) -> Any:
-        """`custom_search_space` with the configuration that all trials share, as a function of a trial."""
+        """Return `custom_search_space`, bound to the configuration that all trials share, as a function of a trial."""
         function = self.function
         if function is None:
             return None
@@ -232,7 +241,7 @@ class Sweep:
         return returned
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
-        """The directory of the trial `number`, below that of the sweep."""
+        """Return the directory of the trial `number`, below that of the sweep."""
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(config), open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
@@ -244,63 +253,39 @@ class Sweep:
             HydraConfig.instance().cfg = before
 
 
-def _too_many(failures: Sequence[str]) -> str:
-    """Why a worker has ended, as many of whose trials failed as may."""
-    return (
-        f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n"
-        + "\n".join(f"  {text}" for text in failures[-3:])
-        + "\n  fix: mend what fails, then run the same command again: it goes on from here"
-    )
-
-
 def _reasons(study: Study, end: Finished) -> str:
-    """Why a sweep, all of whose trials failed while none runs elsewhere, has failed; empty for any other."""
+    """Return why a sweep failed: all trials did, and none runs on another worker. Empty for any other sweep."""
     if not end.outcomes or end.running or set(end.outcomes) - {"failed", "killed"}:
         return ""
     trials = study.get_trials(deepcopy=False)
     counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
-    said = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
-    fix = "mend what fails, then go on with a larger hydra.sweeper.n_trials, or begin anew"
-    return f"no trial of {end.study_name} completed ({counts}){''.join(said[-3:])}\n  fix: {fix}"
+    errors = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
+    fix = "correct what fails, then go on with a larger hydra.sweeper.n_trials, or start a new study"
+    return f"no trial of {end.study_name} completed ({counts}){''.join(errors[-3:])}\n  fix: {fix}"
 
 
-def _say_changes(changes: Sequence[str], console: Console) -> None:
-    """Warn where new trials are not made like those before."""
+def _warn_of_changes(changes: Sequence[str], console: Console) -> None:
+    """Warn if new trials have another configuration than those before."""
     if changes:
         text = "\n".join(["warning: the configuration has changed since this study began:", *changes])
-        fix = "trials are compared only if that changes no result; else begin anew with hydra.sweeper.study_name=…"
+        fix = "if that changes results, trials are not comparable: start a new study with hydra.sweeper.study_name=…"
         console.print(f"{text}\n  fix: {fix}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _say_cut(limits: Limits, console: Console) -> None:
-    """Warn of a grid that `n_trials` cuts short."""
-    points = len(limits.points or ())
-    if limits.total is not None and limits.total < points:
-        text = f"warning: {limits.total} of {points} points of the grid; hydra.sweeper.n_trials=null tries all"
-        console.print(text, highlight=False, soft_wrap=True)
-
-
-def _total(limits: Limits) -> int | None:
-    points = None if limits.points is None else len(limits.points)
-    return min((count for count in (limits.total, points) if count is not None), default=None)
-
-
-def _left(limits: Limits) -> float | None:
-    return None if limits.deadline is None else max(0.0, limits.deadline - time.monotonic())
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does: the trial that runs is told to be interrupted."""
-    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    """Inside, SIGTERM stops a sweep as Ctrl-C does: the running trial is recorded as interrupted."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
 
     def stop(number: int, _: Any) -> None:
         raise SystemExit(128 + number)
 
-    if own:
+    if is_ours:
         signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        if own:
+        if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,5 +1,5 @@
 """Which trials of a study may run, decided from facts that never change, so that any number of workers agree without
-a lock: exactly as many as were asked for, each once, and those that were killed or interrupted again.
+a lock: exactly the requested number, each once, and retries of those that were killed or interrupted.
 
 A trial waits as a *ticket* (state WAITING) until one worker claims it, which storages do atomically. Workers that
 race can add a ticket too many. Whether a ticket is valid depends only on trials with smaller numbers, so all workers
@@ -17,25 +17,25 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 OUTCOMES = ("complete", "pruned", "diverged", "failed", "killed", "interrupted")
-MAX_KILLS = 3  # a trial that ends its process every time, as by running out of memory, is not tried for ever
+MAX_KILLS = 3  # a trial that kills its process every time, such as by running out of memory, is given up
 _ORIGINAL, _HISTORY = "failed_trial", "retry_history"  # as optuna.storages.RetryHeartbeatStaleTrialCallback writes
-_ASKED = "fixed_params"  # as optuna.Study.enqueue_trial writes
+_ENQUEUED = "fixed_params"  # as optuna.Study.enqueue_trial writes
 _CONSTRAINTS = "constraints"
 
 
 def ticket(params: Mapping[str, Any] | None = None) -> FrozenTrial:
-    """A new trial that waits, with `params` given or all to be suggested. Until it ends otherwise it is one that was
-    killed: who is killed writes nothing.
+    """Return a new waiting trial, with `params` given or all to be suggested. Its outcome is `killed` until it ends
+    otherwise: a killed worker writes nothing.
     """
-    attributes = {_ASKED: dict(params)} if params else {}
+    attributes = {_ENQUEUED: dict(params)} if params else {}
     return create_trial(state=TrialState.WAITING, user_attrs={"outcome": "killed"}, system_attrs=attributes)
 
 
 def retry(trial: FrozenTrial) -> FrozenTrial:
-    """A ticket that goes on with `trial`: its parameters, what it reported so far, and its run directory."""
-    kept = {key: one for key, one in trial.system_attrs.items() if not key.startswith(_CONSTRAINTS)}
+    """Return a ticket that continues `trial`: its parameters, its reported values, and its run directory."""
+    kept = {key: value for key, value in trial.system_attrs.items() if not key.startswith(_CONSTRAINTS)}
     history = {_ORIGINAL: kept.get(_ORIGINAL, trial.number), _HISTORY: [*kept.get(_HISTORY, []), trial.number]}
-    attributes = {key: one for key, one in trial.user_attrs.items() if key != "error"}
+    attributes = {key: value for key, value in trial.user_attrs.items() if key != "error"}
     return create_trial(
         state=TrialState.WAITING,
         params=trial.params,
@@ -47,21 +47,23 @@ def retry(trial: FrozenTrial) -> FrozenTrial:
 
 
 def outcome(trial: FrozenTrial) -> str | None:
-    """How a trial ended, one of `OUTCOMES`; None while it has not. A trial of another program has only its state."""
-    said = trial.user_attrs.get("outcome")
+    """Return how a trial ended, one of `OUTCOMES`; None while it runs. Other programs set only the state."""
+    recorded = trial.user_attrs.get("outcome")
     if trial.state == TrialState.COMPLETE:
         return "complete"
     if trial.state == TrialState.PRUNED:
-        return "diverged" if said == "diverged" else "pruned"
+        return "diverged" if recorded == "diverged" else "pruned"
     if trial.state == TrialState.FAIL:
-        return said if said in ("failed", "interrupted") else "killed" if said else "failed"
+        if recorded in ("failed", "interrupted"):
+            return str(recorded)
+        return "killed" if recorded else "failed"
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a worker that needs a trial does next: claim one of these, the first that nobody else gets; without any
-    there, add these tickets and look again; without either, nothing is left to begin.
+    """What a worker that needs a trial does next: claim the first of `claims` that no other worker gets; if there are
+    none, add the tickets `adds` and look again; without either, nothing is left to start.
     """
 
     claims: Sequence[FrozenTrial] = ()
@@ -71,12 +73,12 @@ class Step:
 def next_step(
     trials: Sequence[FrozenTrial], total: int | None, points: Sequence[Mapping[str, Any]] | None = None
 ) -> Step:
-    """The next step of a worker that sees these trials, in order of their numbers; `total` are asked for. With
+    """Return the next step of a worker that sees these trials, in order of their numbers; `total` are requested. With
     `points` (a grid) each of them is tried once, in this order.
     """
     valid = valid_trials(trials, total)
-    if claims := _waiting(valid):
-        return Step(claims=claims)
+    if waiting := [trial for trial in valid if trial.state == TrialState.WAITING]:  # retries first
+        return Step(claims=sorted(waiting, key=lambda trial: (_ORIGINAL not in trial.system_attrs, trial.number)))
     if again := [retry(trial) for trial in _cut_short(trials)]:
         return Step(adds=again)
     if total is not None and sum(_ORIGINAL not in trial.system_attrs for trial in valid) >= total:
@@ -84,12 +86,12 @@ def next_step(
     if points is None:
         return Step(adds=[ticket()])
     tried = {_mark(trial) for trial in trials}
-    left = (point for point in points if _asked(point) not in tried)
+    left = (point for point in points if _enqueued_mark(point) not in tried)
     return Step(adds=[ticket(point) for point in islice(left, 1)])
 
 
 def valid_trials(trials: Sequence[FrozenTrial], total: int | None) -> list[FrozenTrial]:
-    """The trials, in order of their numbers, that count: at most `total` that are no retry, none of them twice."""
+    """Return the trials that count, in order of their numbers: at most `total` besides retries, none of them twice."""
     kept, seen, fresh = [], set(), 0
     for trial in trials:
         mark = _mark(trial)
@@ -103,23 +105,18 @@ def valid_trials(trials: Sequence[FrozenTrial], total: int | None) -> list[Froze
 
 
 def rank(trial: FrozenTrial, trials: Sequence[FrozenTrial], total: int | None) -> int:
-    """The number that a trial, or the one it goes on with, would have if none had been run again."""
+    """Return the number that a trial, or the one it continues, would have without any retries."""
     first = trial.system_attrs.get(_ORIGINAL, trial.number)
-    return sum(one.number < first and _ORIGINAL not in one.system_attrs for one in valid_trials(trials, total))
-
-
-def _waiting(valid: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The tickets that may be claimed, those that go on with a trial first."""
-    found = [trial for trial in valid if trial.state == TrialState.WAITING]
-    return sorted(found, key=lambda trial: (_ORIGINAL not in trial.system_attrs, trial.number))
+    valid = valid_trials(trials, total)
+    return sum(other.number < first and _ORIGINAL not in other.system_attrs for other in valid)
 
 
 def _cut_short(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that were killed or interrupted and that no ticket goes on with yet."""
+    """Return the trials that were killed or interrupted and that no ticket continues yet."""
     ended = [trial for trial in trials if outcome(trial) in ("killed", "interrupted")]
     if not ended:
         return []
-    continued = {number for trial in trials for number in trial.system_attrs.get(_HISTORY, [])}
+    continued = superseded(trials)
     killed = {trial.number for trial in ended if outcome(trial) == "killed"}
     return [
         trial
@@ -130,16 +127,16 @@ def _cut_short(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def superseded(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Numbers of the trials that a later one goes on with."""
+    """Return the numbers of the trials that a later one continues."""
     return {number for trial in trials for number in trial.system_attrs.get(_HISTORY, [])}
 
 
 def _mark(trial: FrozenTrial) -> str | None:
-    """What only one trial may do: go on with certain others, or try certain parameters that were asked for."""
+    """Return what only one trial may do: continue certain others, or try certain enqueued parameters."""
     if _HISTORY in trial.system_attrs:
         return f"retry {trial.system_attrs[_HISTORY]}"
-    return _asked(trial.system_attrs[_ASKED]) if _ASKED in trial.system_attrs else None
+    return _enqueued_mark(trial.system_attrs[_ENQUEUED]) if _ENQUEUED in trial.system_attrs else None
 
 
-def _asked(params: Mapping[str, Any]) -> str:
-    return f"asked {json.dumps(params, sort_keys=True)}"
+def _enqueued_mark(params: Mapping[str, Any]) -> str:
+    return f"enqueued {json.dumps(params, sort_keys=True)}"

@@ -1,6 +1,6 @@
-"""What a job of a sweep knows of its own trial: `current_trial().report(value, step)`, `.should_prune()`.
+"""The trial of a job of a sweep: `current_trial().report(value, step)`, `.should_prune()`.
 
-Imported in every application, so Optuna is imported only where a trial is asked for.
+Imported in every application, so Optuna is imported only when a trial is opened.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 SWEEPER = "hydra_plugins.kamerton.optuna_sweeper.OptunaSweeper"
 TRIAL_VARIABLE = "KAMERTON_TRIAL"
-"""Set for a job that runs as a process of its own: JSON with `study_name`, `storage` (a URL) and `number`."""
+"""Set for a job that runs in its own process: JSON with `study_name`, `storage` (a URL) and `number`."""
 STORAGE_VARIABLE = "KAMERTON_SWEEP_STORAGE"
-"""Holds the storage's URL where it has a password, which no command line or file may show."""
+"""Holds the storage's URL if it has a password, which no command line or file may show."""
 
 _running: dict[tuple[str, int], Trial] = {}
 
 
 def current_trial() -> Trial | None:
-    """The trial that this job is, or None outside a sweep.
+    """Return the trial of this job, or None outside a sweep.
 
-    In the process of the sweep it is the very object that Optuna made. In any other process it is opened from the
-    storage; of several ranks of one job only the first should ask for it.
+    In the process of the sweep it is the object that Optuna made. In any other process it is opened from the storage;
+    if a job has several ranks, only the first should call this.
     """
-    asked = _from_hydra()
-    if asked and (asked[0], asked[2]) in _running:
-        return _running[asked[0], asked[2]]
+    address = _from_hydra()
+    if address and (address[0], address[2]) in _running:
+        return _running[address[0], address[2]]
     if text := os.environ.get(TRIAL_VARIABLE):
-        named = json.loads(text)
-        return _opened(named["study_name"], named["storage"], named["number"])
-    return _opened(*asked) if asked else None
+        trial = json.loads(text)
+        return _opened(trial["study_name"], trial["storage"], trial["number"])
+    return _opened(*address) if address else None
 
 
 def original_number(trial: Trial | FrozenTrial) -> int:
-    """The number under which the trial first ran: a trial that was killed or interrupted runs again as another one,
-    in the run directory of the first.
+    """Return the number under which the trial first ran: a trial that was killed or interrupted is retried with another
+    number, in the run directory of the first.
     """
     storage = getattr(trial, "storage", None)
     attributes = storage.get_trial_system_attrs(trial._trial_id) if storage else trial.system_attrs  # type: ignore[union-attr]
@@ -54,7 +54,7 @@ def original_number(trial: Trial | FrozenTrial) -> int:
 
 @contextmanager
 def running(trial: Trial) -> Iterator[None]:
-    """While its job runs, `current_trial()` finds `trial` in this process."""
+    """Inside, `current_trial()` returns `trial` in this process."""
     key = (trial.study.study_name, trial.number)
     _running[key] = trial
     try:
@@ -64,7 +64,7 @@ def running(trial: Trial) -> Iterator[None]:
 
 
 def _from_hydra() -> tuple[str, str, int] | None:
-    """Study, storage and number as the job's own Hydra configuration has them."""
+    """Return study, storage and number from the job's Hydra configuration."""
     if not HydraConfig.initialized():
         return None
     hydra: Any = HydraConfig.get()

@@ -1,8 +1,8 @@
-"""`hydra/launcher=process`: every job of a sweep in a process of its own, on Linux and macOS.
+"""`hydra/launcher=process`: every job of a sweep in its own process, on Linux and macOS.
 
 The application is started again for each job, as for a single run (Hydra's RUN mode), so whatever works there works in
-a sweep: processes that the job starts itself (DDP), a clean GPU, an end by lack of memory that costs this job alone.
-The job's directory is the one it would have in the sweep, its value is the application's return value.
+a sweep: processes that the job starts itself (DDP), a clean GPU, an out-of-memory kill that costs only this job. The
+job's directory is the one it would have in the sweep; its value is the application's return value.
 """
 
 import json
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from hydra_plugins.kamerton import _config, _jobs
 from hydra_plugins.kamerton._gpus import free_gpus
 from hydra_plugins.kamerton._internals import get_args_parser
-from hydra_plugins.kamerton._process import Ended, run, signals_passed_on
+from hydra_plugins.kamerton._process import Ended, run, signals_forwarded
 from hydra_plugins.kamerton._trial import TRIAL_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _OWN = ("hydra.mode", "hydra.run.dir", "hydra.job.num", "hydra.job.id", "hydra.s
 
 @dataclass
 class ProcessLauncherConf:
-    """`gpus`: how many of the visible GPUs a job gets for itself, if there are any; null: it sees them all."""
+    """`gpus`: how many of the visible GPUs each job owns, if there are any; null: it sees all of them."""
 
     _target_: str = "hydra_plugins.kamerton.process_launcher.ProcessLauncher"
     gpus: int | None = 1
@@ -52,14 +52,14 @@ class ProcessLauncher(Launcher):
         self._gpus = gpus
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        del task_function  # the job's process finds it
+        del task_function  # the job's process imports it
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         with _jobs.composing:
             setup_globals()
             configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        with signals_passed_on():
+        with signals_forwarded():
             return [self._run(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
 
     def _run(self, overrides: list[str], number: int) -> JobReturn:
@@ -68,22 +68,23 @@ class ProcessLauncher(Launcher):
             config, directory = self._composed(overrides, number)
         directory.mkdir(parents=True, exist_ok=True)
         output = directory / f"job-{number}.log"
-        words = [*start(), *_flags(), *self._overrides(overrides, directory, number)]
+        command = [*start_command(), *_flags(), *self._overrides(overrides, directory, number)]
+        has_table = sys.stdout.isatty() and not str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
         with free_gpus(self._gpus) as gpus, tempfile.TemporaryDirectory(prefix="hydra-job-") as folder:
             result = Path(folder) / "result.json"
             ended = run(
-                words,
+                command,
                 {**gpus.environment, **_trial(config, number)},
                 result=result,
                 log=output,
-                echo=not _has_table(config),
+                echo=not has_table,  # output would break the sweeper's table
                 pass_fds=gpus.locks,
             )
-            told = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-        return _job_return(config, overrides, number, ended, told, output)
+            report = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+        return _job_return(config, overrides, number, ended, report, output)
 
     def _composed(self, overrides: list[str], number: int) -> tuple[DictConfig, Path]:
-        """The job's configuration and its directory."""
+        """Compose the job's configuration; return it with the job's directory."""
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
         with open_dict(config):
             config.hydra.job.id = str(number)
@@ -96,8 +97,9 @@ class ProcessLauncher(Launcher):
             HydraConfig.instance().cfg = state
 
     def _overrides(self, overrides: list[str], directory: Path, number: int) -> list[str]:
-        """What is typed for the job: the overrides of the sweep, and those that make it a single run."""
-        shared = [text for text in _config.typed(self._config, "hydra") if _key(text) not in _OWN]
+        """Return the job's overrides: those of the sweep, and those that make it a single run."""
+        typed = _config.typed(self._config, "hydra")
+        shared = [text for text in typed if text.lstrip("+~").partition("=")[0] not in _OWN]
         return [
             *shared,
             *overrides,
@@ -109,19 +111,19 @@ class ProcessLauncher(Launcher):
         ]
 
 
-def start() -> list[str]:
-    """The words that start the application: what it says itself, or as this process was started."""
+def start_command() -> list[str]:
+    """Return the command that starts the application: the one it has set, or that of this process."""
     if _jobs.command:
         return list(_jobs.command)
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    safe = ["-P"] if sys.flags.safe_path else []  # as this process, without modules of the current folder
+    safe = ["-P"] if sys.flags.safe_path else []  # no imports from the current folder, as here
     if module is not None:
         return [sys.executable, *safe, "-m", module.name.removesuffix(".__main__")]
     return [sys.executable, *safe, os.path.abspath(sys.argv[0])]
 
 
 def _flags() -> list[str]:
-    """Hydra's flags of this command that say where its configuration is."""
+    """Return Hydra's flags of this command that locate its configuration."""
     if _jobs.command:
         return list(_jobs.flags)
     given, _ = get_args_parser().parse_known_args(sys.argv[1:])
@@ -129,12 +131,8 @@ def _flags() -> list[str]:
     return [f"--{name.replace('_', '-')}={getattr(given, name)}" for name in names if getattr(given, name)]
 
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
-
-
 def _trial(config: DictConfig, number: int) -> dict[str, str]:
-    """Where the job finds its trial, if its sweeper keeps a study: not on the command line, for it may be secret."""
+    """Return the environment that names the job's trial, if there is a study; a command line would show its secrets."""
     sweeper = config.hydra.sweeper
     study, storage = (OmegaConf.select(sweeper, key) for key in ("study_name", "storage"))
     if study is None or storage is None:
@@ -142,20 +140,14 @@ def _trial(config: DictConfig, number: int) -> dict[str, str]:
     return {TRIAL_VARIABLE: json.dumps({"study_name": str(study), "storage": str(storage), "number": number})}
 
 
-def _has_table(config: DictConfig) -> bool:
-    """Whether the sweeper shows its jobs in a table, which their output would break."""
-    basic = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
-    return not basic and sys.stdout.isatty()
-
-
 def _job_return(
-    config: DictConfig, overrides: list[str], number: int, ended: Ended, told: dict[str, Any], output: Path
+    config: DictConfig, overrides: list[str], number: int, ended: Ended, report: dict[str, Any], output: Path
 ) -> JobReturn:
-    """The result as Hydra's sweepers expect it; the job is kept in `_jobs.finished` as well."""
-    error = None if ended.code == 0 and "value" in told else _failure(number, ended, told.get("error"), output)
+    """Return the result as Hydra's sweepers expect it; the job is added to `_jobs.finished` as well."""
+    error = None if ended.code == 0 and "value" in report else _failure(number, ended, report.get("error"), output)
     text = None if error is None else str(error)
-    value = told.get("value") if error is None else None
-    _jobs.finished.append(_jobs.Job(number, tuple(overrides), ended.code, value, text, told.get("facts", {})))
+    value = report.get("value") if error is None else None
+    _jobs.finished.append(_jobs.Job(number, tuple(overrides), ended.code, value, text, report.get("facts", {})))
     task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return JobReturn(
         overrides=list(overrides),
@@ -169,7 +161,7 @@ def _job_return(
 
 
 def _failure(number: int, ended: Ended, error: dict[str, str | None] | None, output: Path) -> Exception:
-    """The job's own exception where it had one; else how its process ended, with its last lines."""
+    """Return the job's own exception if it had one; else how its process ended, with its last lines."""
     if error is not None and error["type"] == "optuna.exceptions.TrialPruned":
         from optuna import TrialPruned
 
@@ -177,12 +169,12 @@ def _failure(number: int, ended: Ended, error: dict[str, str | None] | None, out
     if error is not None:
         return _jobs.JobFailed(f"{str(error['type']).removeprefix('builtins.')}: {error['text']}", error["code"])
     lines = "".join(f"\n    {line}" for line in ended.lines)
-    said = f"; the last it printed (all of it is in {output}):{lines}" if lines else f"; it printed nothing ({output})"
-    return _jobs.JobFailed(f"job {number} {_end(ended.code)}{said}")
+    tail = f"; its last output (all of it is in {output}):{lines}" if lines else f"; it printed nothing ({output})"
+    return _jobs.JobFailed(f"job {number} {_describe_exit(ended.code)}{tail}")
 
 
-def _end(code: int) -> str:
-    """An exit code in words; a shell gives 128 and the signal."""
+def _describe_exit(code: int) -> str:
+    """Return an exit code in words; a shell adds 128 to the signal."""
     number = -code if code < 0 else code - 128
     if code >= 0 and not 128 < code < 160:
         return f"ended with exit code {code} and no result"

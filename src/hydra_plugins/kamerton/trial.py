@@ -1,7 +1,7 @@
 """For jobs of a sweep: `from hydra_plugins.kamerton.trial import current_trial`.
 
-Hydra runs this file whenever it looks for plugins, also where it was imported before; so nothing is defined here: a job
-that is pickled for another process would otherwise take the running trial with it.
+Hydra executes this file whenever it scans for plugins, even if it was imported before; so nothing is defined here: a
+job that is pickled for another process would otherwise include the running trial.
 """
 
 from __future__ import annotations
