@@ -20,9 +20,9 @@ from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
 from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
-from kamerton.sweep.final_test import score_piece
-from kamerton.sweep.trial import train_piece
-from kamerton.sweep.trial_runs import Piece
+from kamerton.sweep.final_test import score_trial_run
+from kamerton.sweep.trial import train_trial_run
+from kamerton.sweep.trial_runs import TrialRun
 from kamerton.train.callbacks.pruning import Pruning
 from support.runs import record
 
@@ -30,26 +30,26 @@ NEVER, AFTER_TWO = NopPruner(), ThresholdPruner(upper=0.0, n_warmup_steps=3)
 
 
 @dataclass(frozen=True)
-class TrialRun:
+class Trials:
     """The folder of a study's trials, with the pruning of one of them."""
 
     home: Path
     pruning: Pruning
 
     def train(self, config: Config) -> RunResult:
-        return train_piece(Piece(self.home, config), Invocation(), pruning=self.pruning)
+        return train_trial_run(TrialRun(self.home, config), Invocation(), pruning=self.pruning)
 
     def score(self, config: Config) -> RunResult:
-        return score_piece(Piece(self.home, config), Invocation())
+        return score_trial_run(TrialRun(self.home, config), Invocation())
 
 
 @pytest.fixture
 def part(tmp_path: Path):
     """A run of a study with this pruner, and its trial."""
 
-    def made(pruner: BasePruner, trial: optuna.Trial | None = None) -> tuple[TrialRun, optuna.Trial]:
+    def made(pruner: BasePruner, trial: optuna.Trial | None = None) -> tuple[Trials, optuna.Trial]:
         trial = trial or optuna.create_study(pruner=pruner).ask()
-        return TrialRun(tmp_path / "trials", Pruning(trial, "val/loss")), trial
+        return Trials(tmp_path / "trials", Pruning(trial, "val/loss")), trial
 
     return made
 

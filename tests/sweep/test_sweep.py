@@ -253,7 +253,7 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
     assert (found / "report.json").exists()
 
     (found / "report.json").unlink()
-    monkeypatch.setattr("kamerton.sweep.finish.pieces", fail)  # what runs it again cannot be said
+    monkeypatch.setattr("kamerton.sweep.finish.trial_runs", fail)  # the commands that repeat it are unknown
     sweep(*one, code=1)
     assert json.loads((found / "report.json").read_text())["commands"] == []
 

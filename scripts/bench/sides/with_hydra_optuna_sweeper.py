@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from kamerton.sweep.pieces import Piece
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -24,7 +23,8 @@ from kamerton.config.check import to_config
 from kamerton.pipeline.session import Invocation
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.quiet import quiet_training
-from kamerton.sweep.trial import train_piece
+from kamerton.sweep.trial import train_trial_run
+from kamerton.sweep.trial_runs import TrialRun
 
 # Hydra looks for plugins here: Kamerton's own sweeper has the same name, and must not be found.
 hydra_plugins.__path__ = [path for path in hydra_plugins.__path__ if (Path(path) / "hydra_optuna_sweeper").is_dir()]
@@ -57,8 +57,8 @@ def main(config: Any) -> float:
         optimizer={**run.optimizer, "lr": config.optimizer.lr},
         batch=dataclasses.replace(run.batch, size=config.batch.size),
     )
-    piece, invocation = Piece(Path(config.folder) / "trials", run), Invocation((), Console(quiet=True), None, WARM)
-    return float(train_piece(piece, invocation).metrics["best"]["loss"])
+    trial, invocation = TrialRun(Path(config.folder) / "trials", run), Invocation((), Console(quiet=True), None, WARM)
+    return float(train_trial_run(trial, invocation).metrics["best"]["loss"])
 
 
 if __name__ == "__main__":

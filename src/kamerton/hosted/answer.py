@@ -1,4 +1,4 @@
-"""Scoring a hosted model on the test split of its run, through the chat API, into the same score table."""
+"""Score a hosted model on the test split of its run through the chat API, with the score table of any run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def score_hosted(
 ) -> None:
     """Write `scores/<name>.parquet` of the model's answers, unless it is there, and record its metrics.
 
-    An answer that came in is not asked for again. A base model that cannot be asked is left out, and an event says so.
+    Received answers are not requested again. A base model that cannot be asked is skipped, and an event records it.
     """
     path, examples = run.path / "scores" / f"{name}.parquet", plan.prepared.splits.get("test", ())
     if not len(examples):

@@ -1,4 +1,4 @@
-"""Stopping or pausing what a run has at its endpoint, whoever started it. Reads the run directory."""
+"""Cancel or pause the job of any run at its endpoint. Reads the run directory."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from kamerton.run.opening import LOCK
 if TYPE_CHECKING:
     from openai import OpenAI
 
-_CANNOT = (400, 404, 405, 409, 501)  # how an endpoint says that it has no such thing, or that there is nothing left
+_CANNOT = (400, 404, 405, 409, 501)  # how an endpoint answers that it cannot do that, or that the job has ended
 
 
 def at_work_elsewhere(record: Mapping[str, Any]) -> bool:
-    """Whether a run may have a job at an endpoint that has not ended."""
+    """Return whether a run may have an unfinished job at an endpoint."""
     hosted = record.get("hosted") or {}
     return bool(hosted.get("job_id") or hosted.get("nonce")) and hosted.get("ended") is None
 
 
 def endpoint_of(path: Path) -> Endpoint:
-    """The endpoint of a run; raises `UserError` where the key is missing or the address is nobody's here."""
+    """Return the endpoint of a run; raises `UserError` if the key is missing or the address is not trusted."""
     config: Mapping[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8")).get("model") or {}
-    written = config.get("base_url")
-    faults = [fault for fault in (untrusted(written), untrusted_key(config.get("key"))) if fault]
-    endpoint = find_endpoint(written, config.get("key"))
-    begun = ((read_record(path) or {}).get("hosted") or {}).get("base_url")
-    if begun not in (None, endpoint.shown):
-        fix = f"set OPENAI_BASE_URL={begun}, if you trust it"
-        faults.append(Fault("hosted.moved", f"the run was begun at {begun}", fix, file=str(path)))
+    url = config.get("base_url")
+    faults = [fault for fault in (untrusted(url), untrusted_key(config.get("key"))) if fault]
+    endpoint = find_endpoint(url, config.get("key"))
+    recorded = ((read_record(path) or {}).get("hosted") or {}).get("base_url")
+    if recorded not in (None, endpoint.shown):
+        fix = f"set OPENAI_BASE_URL={recorded}, if you trust it"
+        faults.append(Fault("hosted.moved", f"the run was begun at {recorded}", fix, file=str(path)))
     if faults := [*faults, *endpoint_faults(endpoint)]:
         raise UserError(faults)
     return endpoint
 
 
 def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
-    """Cancel or pause the job of a run that nobody follows now, and record that. One that has ended stays as it is."""
+    """Cancel or pause the job of a run that no process follows, and record that. An ended job stays as it is."""
     endpoint, record = endpoint_of(path), read_record(path) or {}
     with translated(endpoint):
         client = connect(endpoint)
@@ -63,13 +63,13 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
 
 
 def _job_id(client: OpenAI, record: Mapping[str, Any]) -> str | None:
-    """The recorded job, or one whose creation was interrupted."""
+    """Return the recorded job, or one whose creation was interrupted."""
     hosted = record.get("hosted") or {}
     if hosted.get("job_id"):
         return str(hosted["job_id"])
     since = datetime.fromisoformat(record["times"]["created"]).timestamp()
-    found = find_job(client, str(hosted["nonce"]), since)
-    return found.id if found else None
+    job = find_job(client, str(hosted["nonce"]), since)
+    return job.id if job else None
 
 
 def _cancel(client: OpenAI, job_id: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _cancel(client: OpenAI, job_id: str) -> dict[str, Any]:
         status = client.fine_tuning.jobs.retrieve(job_id).status if error.status_code in _CANNOT else ""
         if status not in ENDED:
             raise
-    return {"ended": "cancelled"} if status != "succeeded" else {}  # what has succeeded can still be evaluated
+    return {"ended": "cancelled"} if status != "succeeded" else {}  # a job that succeeded can still be evaluated
 
 
 def _pause(client: OpenAI, job_id: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _pause(client: OpenAI, job_id: str) -> dict[str, Any]:
 
 def _record(path: Path, hosted: dict[str, Any]) -> None:
     lock = acquire(path / LOCK)
-    if lock is None:  # somebody goes on with it
+    if lock is None:  # another process has resumed it
         return
     with lock:
         run = RunDirectory(path, resuming=True, started=read_record(path))

@@ -1,4 +1,4 @@
-"""From checked examples to the file that a fine-tuning API takes: chat JSONL, the same bytes for the same examples."""
+"""Convert checked examples to the file of a fine-tuning API: chat JSONL, the same bytes for the same examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from kamerton.data.example import DataExample, Message
+from kamerton.data.example import DataExample
 from kamerton.errors import Fault
 
 LEAST_EXAMPLES = 10  # of a training file: OpenAI's fine-tuning guide
@@ -18,7 +18,7 @@ MOST_BYTES = 512 * 2**20  # of a file: OpenAI's file API
 
 @dataclass(frozen=True, slots=True)
 class ChatFile:
-    """A file to upload. `name` holds a digest of its content, so that one that is there already is found again."""
+    """A file to upload. `name` holds a digest of its content, so that an uploaded one is found again."""
 
     name: str
     content: bytes
@@ -26,20 +26,16 @@ class ChatFile:
 
 
 def chat_line(example: DataExample) -> dict[str, Any]:
-    """`{"messages": […]}`; an earlier answer that is only read has weight 0. Metadata are not sent."""
-    messages = [
-        {"role": turn.role, "content": turn.content, **({"weight": 0} if _is_only_read(turn) else {})}
-        for turn in example.messages
-    ]
+    """Return `{"messages": […]}`; an earlier answer that is not a target has weight 0. Metadata are not sent."""
+    messages = []
+    for turn in example.messages:
+        weight = {"weight": 0} if turn.role == "assistant" and turn.weight == 0 else {}
+        messages.append({"role": turn.role, "content": turn.content, **weight})
     return {"messages": messages}
 
 
-def _is_only_read(turn: Message) -> bool:
-    return turn.role == "assistant" and turn.weight == 0
-
-
 def chat_file(examples: Iterable[DataExample]) -> ChatFile:
-    """Examples as JSON lines in UTF-8."""
+    """Return examples as JSON lines in UTF-8."""
     lines = [orjson.dumps(chat_line(example)) for example in examples]
     content = b"".join(line + b"\n" for line in lines)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -47,7 +43,7 @@ def chat_file(examples: Iterable[DataExample]) -> ChatFile:
 
 
 def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> Iterator[Fault]:
-    """What the endpoint would refuse, or take otherwise than it is meant."""
+    """Yield faults that the endpoint would refuse or misinterpret."""
     column = f"data.{split}" if split != "train" else "data"
     if split == "train" and len(examples) < LEAST_EXAMPLES:
         message = f"the training split has {len(examples)} examples, and a hosted model takes {LEAST_EXAMPLES} or more"
@@ -55,12 +51,16 @@ def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> I
     if len(file.content) > MOST_BYTES:
         message = f"the {split} file has {len(file.content):,} bytes, and {MOST_BYTES:,} is the most"
         yield Fault("hosted.size", message, "give fewer examples", column=column)
-    tools = [one.id for one in examples if any(turn.role == "tool" for turn in one.messages)]
+    tools = [example.id for example in examples if any(turn.role == "tool" for turn in example.messages)]
     if tools:
         message = f"{len(tools)} {split} examples have a turn of the role 'tool', which needs the call it answers"
         yield Fault("hosted.role", f"{message} (first: example {tools[0]})", "drop these rows", column=column)
-    alone = [one.id for one in examples if len(one.messages) < 2 or not any(turn.content for turn in one.messages[:-1])]
-    if alone:
-        message = f"{len(alone)} {split} examples have an answer and nothing that is asked"
+    unprompted = [
+        example.id
+        for example in examples
+        if len(example.messages) < 2 or not any(turn.content for turn in example.messages[:-1])
+    ]
+    if unprompted:
+        message = f"{len(unprompted)} {split} examples have an answer and no prompt"
         fix = "give prompts: a hosted model learns from chats"
-        yield Fault("hosted.no-prompt", f"{message} (first: example {alone[0]})", fix, column=column)
+        yield Fault("hosted.no-prompt", f"{message} (first: example {unprompted[0]})", fix, column=column)

@@ -1,4 +1,4 @@
-"""What a hosted fine-tune will cost, before anything is sent: tokens, prices, and what is not known.
+"""Estimate the cost of a hosted fine-tune before anything is sent: tokens, prices, and unknowns.
 
 Prices are US dollars for a million tokens: those of OpenAI's published list as it stood in June 2025
 (https://openai.com/api/pricing, "Fine-tuning"), for its own address alone. `model.price` overrides them.
@@ -20,7 +20,7 @@ PRICED = "June 2025"
 ROUGH = "UTF-8 bytes / 4"
 PATIENCE_S = 10.0  # for an encoding to be downloaded
 BYTES_PER_TOKEN = 4
-DOUBT = 2  # a rough count is doubled before it is held against model.max_cost
+ROUGH_FACTOR = 2  # a rough count is doubled before it is compared with model.max_cost
 MESSAGE_TOKENS, REPLY_TOKENS = 3, 3  # what the chat format adds, by OpenAI's guide to counting tokens
 
 Encode = Callable[[str], Sequence[int]]
@@ -37,18 +37,18 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Listed:
     price: Price
-    longest: int  # tokens of a training example: what is longer would be cut
+    longest: int  # tokens of a training example; longer ones would be truncated
 
 
-_KNOWN = {
-    "gpt-3.5-turbo": _Known(Price(8.0, 3.0, 6.0), 16_385),
-    "gpt-4o": _Known(Price(25.0, 3.75, 15.0), 65_536),
-    "gpt-4o-mini": _Known(Price(3.0, 0.3, 1.2), 65_536),
-    "gpt-4.1": _Known(Price(25.0, 3.0, 12.0), 65_536),
-    "gpt-4.1-mini": _Known(Price(5.0, 0.8, 3.2), 65_536),
-    "gpt-4.1-nano": _Known(Price(1.5, 0.2, 0.8), 65_536),
+_LIST = {
+    "gpt-3.5-turbo": _Listed(Price(8.0, 3.0, 6.0), 16_385),
+    "gpt-4o": _Listed(Price(25.0, 3.75, 15.0), 65_536),
+    "gpt-4o-mini": _Listed(Price(3.0, 0.3, 1.2), 65_536),
+    "gpt-4.1": _Listed(Price(25.0, 3.0, 12.0), 65_536),
+    "gpt-4.1-mini": _Listed(Price(5.0, 0.8, 3.2), 65_536),
+    "gpt-4.1-nano": _Listed(Price(1.5, 0.2, 0.8), 65_536),
 }
 
 
@@ -76,67 +76,67 @@ class Estimate:
     @property
     def total(self) -> float | None:
         """Both."""
-        known = (self.training, self.evaluation)
-        return None if known[0] is None or known[1] is None else known[0] + known[1]
+        training, evaluation = self.training, self.evaluation
+        return None if training is None or evaluation is None else training + evaluation
 
 
 def _dollars(*parts: tuple[int, float | None]) -> float | None:
-    """Tokens times their price; none of them costs nothing, whatever the price."""
+    """Return tokens times their price; None if a price is missing for any tokens."""
     if any(tokens and price is None for tokens, price in parts):
         return None
     return sum(tokens * (price or 0.0) for tokens, price in parts) / 1e6
 
 
 def find_price(url: str, model: str, given: Price) -> Price:
-    """The price that was given, else that of the list; unknown at any other address than OpenAI's."""
-    found = _known(model) if url == OPENAI else None
-    known = found.price if found else Price()
+    """Return the given price, else that of the list; unknown at any other address than OpenAI's."""
+    entry = _listed(model) if url == OPENAI else None
+    listed = entry.price if entry else Price()
 
-    def one(name: str) -> float | None:
-        typed: float | None = getattr(given, name)
-        listed: float | None = getattr(known, name)
-        return listed if typed is None else typed
+    def choose(name: str) -> float | None:
+        price: float | None = getattr(given, name)
+        fallback: float | None = getattr(listed, name)
+        return fallback if price is None else price
 
-    is_listed = found is not None and None in (given.training, given.input, given.output)
-    return Price(one("training"), one("input"), one("output"), is_listed)
+    is_listed = entry is not None and None in (given.training, given.input, given.output)
+    return Price(choose("training"), choose("input"), choose("output"), is_listed)
 
 
 def longest_example(model: str) -> int | None:
-    """How many tokens a training example may have; None where that is not known."""
-    known = _known(model)
-    return known.longest if known else None
+    """Return how many tokens a training example may have; None if unknown."""
+    entry = _listed(model)
+    return entry.longest if entry else None
 
 
-def _known(model: str) -> _Known | None:
-    """The model or its dated snapshot (gpt-4o-mini-2024-07-18, gpt-3.5-turbo-0125), also tuned before (ft:…)."""
+def _listed(model: str) -> _Listed | None:
+    """Look up a model, its dated snapshot (gpt-4o-mini-2024-07-18, gpt-3.5-turbo-0125) or a tuned one (ft:…)."""
     base = model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
-    return _KNOWN.get(re.sub(r"-\d{4}(-\d\d-\d\d)?$", "", base))
+    return _LIST.get(re.sub(r"-\d{4}(-\d\d-\d\d)?$", "", base))
 
 
 def find_encoding(model: str) -> Encode | None:
-    """The model's own encoding, if tiktoken knows and has it, or can download it within seconds."""
+    """Return the model's own encoding, if tiktoken has it or can download it within seconds."""
     try:
         import tiktoken
 
         name = tiktoken.encoding_name_for_model(model)
     except (ImportError, KeyError):
         return None
-    found: list[Any] = []
+    encodings: list[Any] = []
 
     def load() -> None:
         try:
-            found.append(tiktoken.get_encoding(name))
+            encodings.append(tiktoken.get_encoding(name))
         except Exception:  # whatever a download fails with
             return
 
     thread = threading.Thread(target=load, daemon=True)  # the download has no time limit of its own
     thread.start()
     thread.join(PATIENCE_S)
-    return found[0].encode_ordinary if found else None
+    return encodings[0].encode_ordinary if encodings else None
 
 
 def count_tokens(turns: Iterable[Message], encode: Encode | None) -> int:
-    """Tokens of a chat; without an encoding a quarter of its bytes."""
+    """Return the tokens of a chat; without an encoding a quarter of its bytes."""
     counts = [MESSAGE_TOKENS + _length(turn.role, encode) + _length(turn.content, encode) for turn in turns]
     return sum(counts) + REPLY_TOKENS
 
@@ -155,7 +155,7 @@ def estimate(
     models: int,
     answer: int,
 ) -> Estimate:
-    """`models` models are asked every test prompt, for an answer of `answer` tokens at most."""
+    """Estimate tokens and cost: `models` models answer every test prompt with at most `answer` tokens."""
     prompts = [count_tokens(example.messages[:-1], encode) for example in test]
     return Estimate(
         ROUGH if encode is None else "tiktoken",
@@ -168,7 +168,7 @@ def estimate(
 
 
 def too_long(train: Iterable[DataExample], model: str, encode: Encode | None) -> Fault | None:
-    """Examples that the endpoint would cut at their end without a word; a rough count only warns."""
+    """Return a fault for examples that the endpoint would truncate silently; a rough count only warns."""
     most = longest_example(model)
     if most is None:
         return None
@@ -182,16 +182,16 @@ def too_long(train: Iterable[DataExample], model: str, encode: Encode | None) ->
     return Fault("hosted.too-long", message, fix, column="data", severity="error" if encode else "warning")
 
 
-def over_limit(found: Estimate, limit: float | None) -> Fault | None:
-    """Why nothing is sent: it would cost more than `limit` dollars, or nobody knows."""
+def over_limit(cost: Estimate, limit: float | None) -> Fault | None:
+    """Return why nothing is sent: it may cost more than `limit` dollars, or the price is unknown."""
     if limit is None:
         return None
-    if found.total is None:
-        message = "model.max_cost is set, but the model's price is not known"
+    if cost.total is None:
+        message = "model.max_cost is set, but the model's price is unknown"
         fix = "give model.price.training, model.price.input and model.price.output in dollars for a million tokens"
         return Fault("hosted.price", message, fix, column="model.price")
-    rough = found.counted_by == ROUGH
-    most = found.total * (DOUBT if rough else 1)
+    rough = cost.counted_by == ROUGH
+    most = cost.total * (ROUGH_FACTOR if rough else 1)
     if most <= limit:
         return None
     why = f" (tokens counted as {ROUGH}, doubled to be safe)" if rough else ""
@@ -200,25 +200,22 @@ def over_limit(found: Estimate, limit: float | None) -> Fault | None:
     return Fault("hosted.cost", message, fix, column="model.max_cost")
 
 
-def cost_words(found: Estimate) -> list[str]:
-    """What a person is told before anything is sent."""
-    tokens = found.training_tokens * found.epochs
-    epochs = f"{found.epochs} epoch{'s' if found.epochs > 1 else ''}"
+def cost_words(cost: Estimate) -> list[str]:
+    """Return the lines about cost that are printed before anything is sent."""
+    tokens = cost.training_tokens * cost.epochs
+    epochs = f"{cost.epochs} epoch{'s' if cost.epochs > 1 else ''}"
+    source = f"; prices of {PRICED}: check today's" if cost.price.listed else "; by model.price"
+    if cost.total is None:
+        source = "; give model.price.{training,input,output} for an estimate"
     return [
-        f"tokens {tokens:,} of training ({epochs}), {found.input_tokens:,} asked and at most"
-        f" {found.output_tokens:,} answered in evaluation; counted by {found.counted_by}",
-        f"cost   training {shown(found.training)}, evaluation at most {shown(found.evaluation)}{_source(found)}",
+        f"tokens {tokens:,} of training ({epochs}), {cost.input_tokens:,} asked and at most"
+        f" {cost.output_tokens:,} answered in evaluation; counted by {cost.counted_by}",
+        f"cost   training {shown(cost.training)}, evaluation at most {shown(cost.evaluation)}{source}",
     ]
 
 
-def _source(found: Estimate) -> str:
-    if found.total is None:
-        return "; give model.price.{training,input,output} for an estimate"
-    return f"; prices of {PRICED}: check today's" if found.price.listed else "; by model.price"
-
-
 def shown(dollars: float | None) -> str:
-    """An amount in words; small ones are not rounded to nothing."""
+    """Return an amount as text; small ones are not rounded to 0."""
     if dollars is None:
         return "unknown"
     return f"${dollars:,.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.4f}"

@@ -1,9 +1,9 @@
-"""Following a job at its endpoint until it ends: its events and metrics into the run directory, as they come."""
+"""Follow a job at its endpoint until it ends; write its events and metrics to the run directory as they arrive."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-CODE = "hosted.event"  # of what the endpoint says
-FIRST_S, LONGEST_S, GROWTH = 1.0, 30.0, 1.5  # pauses between two looks: they grow while nothing happens
-OUTAGES = 20  # looks in vain, one after the other, before the run gives up
+CODE = "hosted.event"  # of the endpoint's own events
+FIRST_S, LONGEST_S, GROWTH = 1.0, 30.0, 1.5  # pauses between two requests: they grow while nothing changes
+OUTAGES = 20  # failed requests in a row before the run gives up
 _PAGE = 100
 
 
 @dataclass(slots=True)
 class Follower:
-    """What is known of a job: the rows so far, and the events that the run has already."""
+    """The state of a followed job: its metric rows so far, and the events that the run has recorded."""
 
     run: RunDirectory
     job_id: str
@@ -49,12 +49,12 @@ class Follower:
 
     @property
     def step(self) -> int:
-        """The last step that anything is known of."""
+        """The last step with metrics."""
         return max(self.rows, default=0)
 
 
 def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -> FineTuningJob:
-    """The job when it has ended. An endpoint that does not answer for a while is asked again."""
+    """Return the job when it has ended. An endpoint that does not answer for a while is asked again."""
     from openai import APIError
 
     pause, outages = FIRST_S, 0
@@ -62,7 +62,7 @@ def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -
         while True:
             try:
                 job = client.fine_tuning.jobs.retrieve(follower.job_id)  # before its events: none is missed
-                news = look(client, follower, job)
+                has_news = update(client, follower, job)
             except APIError as error:
                 outages += 1
                 if outages >= OUTAGES or not passes(error):
@@ -74,45 +74,51 @@ def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -
             else:
                 show()
                 if job.status in ENDED:
-                    _last(client, follower)
+                    _add_checkpoints(client, follower)
                     return job
-                outages, pause = 0, FIRST_S if news else min(LONGEST_S, pause * GROWTH)
+                outages, pause = 0, FIRST_S if has_news else min(LONGEST_S, pause * GROWTH)
             sleep(pause)
 
 
-def look(client: OpenAI, follower: Follower, job: FineTuningJob) -> bool:
-    """Take in what is new of a job; whether anything is."""
+def update(client: OpenAI, follower: Follower, job: FineTuningJob) -> bool:
+    """Record the new state, events and metrics of a job; return whether there were any."""
     run, state = follower.run, job.status if job.status in ("validating_files", "queued") else "running"
-    moved = run.record.get("state") != state and job.status not in ENDED
-    if moved:
+    has_moved = run.record.get("state") != state and job.status not in ENDED
+    if has_moved:
         run.set_state(state)
-    events = fetch(client, follower, whole=job.status in ENDED)
+    events = fetch(client, follower, complete=job.status in ENDED)
     unseen = [event for event in events if event.id not in follower.seen]
     for event in unseen:
-        _take(follower, event)
-    changed = merge(follower.rows, _metrics(events))  # also of events that were seen: a step's may be completed later
-    if changed:
+        _record_event(follower, event)
+    rows = [
+        (step, metric_row(event.data))
+        for event in events  # of seen events too: the metrics of a step may be completed later
+        if (step := step_of(event.data)) is not None and isinstance(event.data, Mapping)
+    ]
+    has_changed = merge(follower.rows, rows)
+    if has_changed:
         write_rows(run.path / "metrics.csv", follower.rows, _per_epoch(follower))
-    progress, known = _progress(follower, job), {"last_event": unseen[-1].id} if unseen else {}
-    run.update(progress=progress, metrics=latest(follower.rows), hosted={"status": job.status, **known})
-    return moved or changed or bool(unseen)
+    last_event = {"last_event": unseen[-1].id} if unseen else {}
+    hosted = {"status": job.status, **last_event}
+    run.update(progress=_progress(follower, job), metrics=latest(follower.rows), hosted=hosted)
+    return has_moved or has_changed or bool(unseen)
 
 
-def fetch(client: OpenAI, follower: Follower, *, whole: bool) -> list[FineTuningJobEvent]:
-    """The job's events, oldest first, back to a page without a new one; `whole`: all of them.
+def fetch(client: OpenAI, follower: Follower, *, complete: bool) -> list[FineTuningJobEvent]:
+    """Return the job's events, oldest first, back to a page without a new one; `complete`: all of them.
 
-    Endpoints give the newest first, but not in an order that can be relied on within seconds.
+    Endpoints return the newest first, but their order within seconds is not reliable.
     """
-    pages, found = client.fine_tuning.jobs.list_events(follower.job_id, limit=_PAGE).iter_pages(), []
+    pages, events = client.fine_tuning.jobs.list_events(follower.job_id, limit=_PAGE).iter_pages(), []
     for page in pages:
-        found += page.data
-        if not whole and all(event.id in follower.seen for event in page.data):
+        events += page.data
+        if not complete and all(event.id in follower.seen for event in page.data):
             break
-    return found[::-1]
+    return events[::-1]
 
 
-def _take(follower: Follower, event: FineTuningJobEvent) -> None:
-    """Words go to `events.jsonl`; the metrics of a step are rows of `metrics.csv` alone."""
+def _record_event(follower: Follower, event: FineTuningJobEvent) -> None:
+    """Record an event in `events.jsonl`, unless it has a step's metrics, which are rows of `metrics.csv`."""
     follower.seen.add(event.id)
     data: Mapping[str, Any] = event.data if isinstance(event.data, Mapping) else {}
     total = data.get("total_steps")
@@ -122,31 +128,25 @@ def _take(follower: Follower, event: FineTuningJobEvent) -> None:
         follower.run.event(event.level, CODE, event.message, evidence=evidence)
 
 
-def _metrics(events: Sequence[FineTuningJobEvent]) -> Iterator[tuple[int, dict[str, float]]]:
-    for event in events:
-        step = step_of(event.data)
-        if step is not None and isinstance(event.data, Mapping):
-            yield step, metric_row(event.data)
-
-
-def _last(client: OpenAI, follower: Follower) -> None:
-    """The metrics of the job's checkpoints, where the endpoint has any: those of the whole validation file."""
+def _add_checkpoints(client: OpenAI, follower: Follower) -> None:
+    """Record the job's checkpoints, if the endpoint has any, with their metrics on the complete validation file."""
     from openai import APIStatusError
 
     try:
-        found = list(client.fine_tuning.jobs.checkpoints.list(follower.job_id, limit=_PAGE))
+        checkpoints = list(client.fine_tuning.jobs.checkpoints.list(follower.job_id, limit=_PAGE))
     except APIStatusError:  # it keeps none
         return
-    rows = [(one.step_number, metric_row(one.metrics.to_dict())) for one in found if one.step_number > 0]
+    checkpoints.sort(key=lambda checkpoint: checkpoint.step_number)
+    rows = [(each.step_number, metric_row(each.metrics.to_dict())) for each in checkpoints if each.step_number > 0]
     if merge(follower.rows, rows):
         write_rows(follower.run.path / "metrics.csv", follower.rows, _per_epoch(follower))
-    names = [one.fine_tuned_model_checkpoint for one in sorted(found, key=lambda one: one.step_number)]
+    names = [checkpoint.fine_tuned_model_checkpoint for checkpoint in checkpoints]
     follower.run.update(metrics=latest(follower.rows), hosted={"checkpoints": names})
 
 
 def _progress(follower: Follower, job: FineTuningJob) -> dict[str, Any]:
     examples = follower.plan.files["train"].examples
-    whole = examples * follower.plan.estimate.epochs
+    total = examples * follower.plan.estimate.epochs
     share = 1.0 if job.status == "succeeded" else min(1.0, follower.step / follower.total)
     step = follower.total if job.status == "succeeded" else follower.step
     left = None if job.estimated_finish is None else max(0.0, round(job.estimated_finish - time.time(), 1))
@@ -154,7 +154,7 @@ def _progress(follower: Follower, job: FineTuningJob) -> dict[str, Any]:
         "step": step,
         "steps": follower.total,
         "epoch": round(share * follower.plan.estimate.epochs, 4),
-        "examples": {"processed": round(share * whole), "total": whole},
+        "examples": {"processed": round(share * total), "total": total},
         "tokens": job.trained_tokens,
         "eta_s": 0.0 if job.status in ENDED else left,
     }
@@ -166,7 +166,7 @@ def _per_epoch(follower: Follower) -> float:
 
 @contextmanager
 def _bar(console: Console, follower: Follower) -> Iterator[Callable[[], None]]:
-    """A bar of optimizer steps; what it yields moves it on."""
+    """Show a bar of optimizer steps; yields the function that updates it."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""What a hosted run would send and what that would cost; nothing is sent here."""
+"""Plan a hosted run: what would be sent, and its cost. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SENT = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Checked data, the files that would be uploaded by split, the job's parameters, and what all of it would cost."""
+    """Checked data, the files to upload by split, the job's parameters, and the estimated cost."""
 
     endpoint: Endpoint
     prepared: Prepared
@@ -46,12 +46,12 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimizer steps of the job, by its parameters."""
-        own = self.request["method"]["supervised"]["hyperparameters"]
-        return -(-self.files["train"].examples // int(own["batch_size"])) * int(own["n_epochs"])
+        parameters = self.request["method"]["supervised"]["hyperparameters"]
+        return -(-self.files["train"].examples // int(parameters["batch_size"])) * int(parameters["n_epochs"])
 
 
 def make_plan(config: Config) -> Plan:
-    """Gate, conversion, checks and estimate; raises `UserError` with everything that is wrong."""
+    """Check and convert the data and estimate the cost; raises `UserError` with every fault."""
     model = config.model
     endpoint = find_endpoint(model.base_url, model.key)
     faults = endpoint_faults(endpoint)
@@ -62,7 +62,7 @@ def make_plan(config: Config) -> Plan:
     splits = {name: list(prepared.splits.get(name, ())) for name in (*SENT, "test")}
     files = {name: chat_file(splits[name]) for name in SENT if splits[name]}
     encode = find_encoding(model.name)
-    found = estimate(
+    cost = estimate(
         splits["train"],
         splits["test"],
         encode,
@@ -73,14 +73,15 @@ def make_plan(config: Config) -> Plan:
     )
     faults += _closing(endpoint)
     faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
-    faults += [one for one in (too_long(splits["train"], model.name, encode), over_limit(found, model.max_cost)) if one]
+    limits = (too_long(splits["train"], model.name, encode), over_limit(cost, model.max_cost))
+    faults += [fault for fault in limits if fault]
     if any(fault.severity == "error" for fault in faults):
         raise UserError(faults)
-    return Plan(endpoint, prepared, files, job_request(config), found, tuple(faults))
+    return Plan(endpoint, prepared, files, job_request(config), cost, tuple(faults))
 
 
 def _closing(endpoint: Endpoint) -> list[Fault]:
-    """OpenAI's own end of fine-tuning, as it announced it in May 2026."""
+    """Warn that OpenAI ends its fine-tuning, as announced in May 2026."""
     if endpoint.url != OPENAI:
         return []
     message = (
@@ -93,7 +94,7 @@ def _closing(endpoint: Endpoint) -> list[Fault]:
 
 
 def job_request(config: Config) -> dict[str, Any]:
-    """The job's parameters. The learning rate is the endpoint's own, times a multiplier where one is given."""
+    """Return the job's parameters. The learning rate is the endpoint's own, times the multiplier if one is given."""
     multiplier = config.model.learning_rate_multiplier
     hyperparameters = {
         "n_epochs": int(config.trainer.get("max_epochs") or 1),
@@ -109,11 +110,11 @@ def job_request(config: Config) -> dict[str, Any]:
 
 
 def plan_faults(values: dict[str, Any]) -> list[Fault]:
-    """Every fault that can be found without sending anything; none where the values themselves have some."""
+    """Return every fault that can be found without sending anything; none if the values themselves have faults."""
     if any(fault.severity == "error" for fault in check_values(values)):
         return []
-    own = {"metrics": values.get("metrics") or {}}
-    faults = check_targets(own, values.get("allow_targets") or ())
+    metrics = {"metrics": values.get("metrics") or {}}
+    faults = check_targets(metrics, values.get("allow_targets") or ())
     try:
         return [*faults, *make_plan(to_config(values)).warnings]
     except UserError as error:
@@ -121,16 +122,16 @@ def plan_faults(values: dict[str, Any]) -> list[Fault]:
 
 
 def plan_words(plan: Plan, ignored: Sequence[str]) -> Iterator[str]:
-    """What a person is told before anything is sent."""
+    """Yield the lines that are printed before anything is sent."""
     sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in plan.prepared.splits.items())
     yield f"data   {sizes}{f'; {len(plan.prepared.labels)} labels' if plan.prepared.labels else '; free text'}"
     sent = (f"{file.examples:,} {name} ({len(file.content):,} bytes)" for name, file in plan.files.items())
     yield f"sends  {', '.join(sent)}"
     request: Mapping[str, Any] = plan.request
-    own = request["method"]["supervised"]["hyperparameters"]
-    given = {"model": request["model"], **own, "seed": request["seed"], "suffix": request.get("suffix")}
-    words = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
-    rate = "" if "learning_rate_multiplier" in own else "; the learning rate is the endpoint's own"
+    parameters = request["method"]["supervised"]["hyperparameters"]
+    job = {"model": request["model"], **parameters, "seed": request["seed"], "suffix": request.get("suffix")}
+    words = ", ".join(f"{name}={value}" for name, value in job.items() if value is not None)
+    rate = "" if "learning_rate_multiplier" in parameters else "; the learning rate is the endpoint's own"
     yield f"job    {words}{rate}"
     yield from cost_words(plan.estimate)
     if ignored:
@@ -138,14 +139,14 @@ def plan_words(plan: Plan, ignored: Sequence[str]) -> Iterator[str]:
 
 
 def ignored_words(ignored: Sequence[str]) -> str:
-    """One sentence about what was typed for nothing."""
+    """Return a sentence about overrides that a hosted model cannot use."""
     rate = any(text.startswith("optimizer.lr=") for text in ignored)
     advice = "; for the learning rate give model.learning_rate_multiplier" if rate else ""
     return f"a hosted model cannot use {', '.join(ignored)}{advice}"
 
 
 def say_plan(console: Console, plan: Plan, ignored: Sequence[str]) -> None:
-    """The plan on the terminal, with its warnings."""
+    """Print the plan and its warnings."""
     console.print(f"[bold]{plan.request['model']}[/bold] at {plan.endpoint.shown}", highlight=False)
     for line in plan_words(plan, ignored):
         style = "yellow" if line.startswith("unused") else None

@@ -1,4 +1,4 @@
-"""What an endpoint says of a job, as the files of a run have it: rows of `metrics.csv`, events, metrics by split."""
+"""Convert an endpoint's reports of a job to a run's formats: rows of `metrics.csv`, metrics by split."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _NAMES = {
     "full_valid_loss": "val/loss",
     "full_valid_mean_token_accuracy": "val/token_accuracy",
 }
-_MOST = 700.0  # exp of more is no number
+_MAX_LOSS = 700.0  # exp of more overflows
 
 
 def metric_row(data: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of one step under the names that every run has; what is no number is left out."""
+    """Return the metrics of one step under the names that every run has, without non-finite values."""
     row = {_NAMES[key]: float(value) for key, value in data.items() if key in _NAMES and _is_number(value)}
     perplexities = {
         key.replace("loss", "perplexity"): math.exp(value)
         for key, value in row.items()
-        if key in ("train/loss", "val/loss") and value < _MOST
+        if key in ("train/loss", "val/loss") and value < _MAX_LOSS
     }
     return row | perplexities
 
 
 def step_of(data: object) -> int | None:
-    """The step that an event's data are about; None where they are about none."""
+    """Return the step of an event's data; None if they have none."""
     step = data.get("step") if isinstance(data, Mapping) else None
     return int(step) if isinstance(step, int | float) and not isinstance(step, bool) and step > 0 else None
 
@@ -48,10 +48,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def merge(rows: Rows, found: Iterable[tuple[int, Mapping[str, float]]]) -> bool:
-    """Add what was logged at steps to `rows`; whether anything is new."""
+def merge(rows: Rows, logged: Iterable[tuple[int, Mapping[str, float]]]) -> bool:
+    """Add logged metrics by step to `rows`; return whether anything is new."""
     before = {step: dict(row) for step, row in rows.items()}
-    for step, row in found:
+    for step, row in logged:
         if row:
             rows[step] = {**rows.get(step, {}), **row}
     return rows != before
@@ -69,14 +69,14 @@ def write_rows(path: Path, rows: Rows, steps_per_epoch: float) -> None:
 
 
 def latest(rows: Rows) -> dict[str, dict[str, float]]:
-    """The metrics by split: the latest of training and validation, and the validation with the lowest loss."""
-    found: dict[str, dict[str, float]] = {}
+    """Return the metrics by split: the latest of training and validation, and the validation with the lowest loss."""
+    metrics: dict[str, dict[str, float]] = {}
     for step in sorted(rows):
         for split, prefix in (("train", "train/"), ("validation", "val/")):
             values = {key.removeprefix(prefix): value for key, value in rows[step].items() if key.startswith(prefix)}
             if not values:
                 continue
-            found[split] = {"step": step, **values} if split == "validation" else values
-            if split == "validation" and values.get("loss", math.inf) < found.get("best", {}).get("loss", math.inf):
-                found["best"] = found[split]
-    return found
+            metrics[split] = {"step": step, **values} if split == "validation" else values
+            if split == "validation" and values.get("loss", math.inf) < metrics.get("best", {}).get("loss", math.inf):
+                metrics["best"] = metrics[split]
+    return metrics

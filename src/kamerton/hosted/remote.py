@@ -1,4 +1,4 @@
-"""Requests that make something at the endpoint, each made once: after a lost answer it is looked for first."""
+"""Requests that create something at the endpoint, exactly once: after a lost answer it is searched for first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types.fine_tuning import FineTuningJob
 
-RUN, NONCE = "kamerton_run", "kamerton_nonce"  # of a job's metadata
+RUN, NONCE = "kamerton_run", "kamerton_nonce"  # keys of a job's metadata
 TRIES, LONGEST_PAUSE = 6, 60.0
 CLOCK_SKEW_S = 86_400
 _PAGE = 100
@@ -24,16 +24,16 @@ _Made = TypeVar("_Made")
 
 
 def once(find: Callable[[], _Made | None], make: Callable[[], _Made], sleep: Sleep) -> _Made:
-    """What `find` finds, else what `make` makes.
+    """Return what `find` finds, else what `make` creates.
 
-    The client itself would send a request again whose answer was lost, and make the thing twice.
+    The client's own retries would repeat a request whose answer was lost, and create it twice.
     """
     from openai import APIError
 
     for attempt in range(TRIES):
-        found = find()
-        if found is not None:
-            return found
+        existing = find()
+        if existing is not None:
+            return existing
         try:
             return make()
         except APIError as error:
@@ -44,61 +44,61 @@ def once(find: Callable[[], _Made | None], make: Callable[[], _Made], sleep: Sle
 
 
 def _pause(error: Any, attempt: int) -> float:
-    """Seconds until the next attempt: what the endpoint asks for, else twice as long each time."""
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    """Return the seconds until the next attempt: the endpoint's Retry-After, else twice as long each time."""
+    retry_after = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
     with contextlib.suppress(ValueError):
-        return min(LONGEST_PAUSE, max(0.0, float(asked or "")))
+        return min(LONGEST_PAUSE, max(0.0, float(retry_after or "")))
     return min(LONGEST_PAUSE, 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
-def upload(client: OpenAI, file: ChatFile, known: str | None, sleep: Sleep) -> str:
-    """The id of the file at the endpoint: the one that is known, one with this content, else a new one."""
+def upload(client: OpenAI, file: ChatFile, recorded: str | None, sleep: Sleep) -> str:
+    """Return the id of the file at the endpoint: the recorded one, one with this content, else a new one."""
 
     def find() -> str | None:
-        return _still_there(client, known) or _same_file(client, file)
+        return _existing_id(client, recorded) or _same_file(client, file)
 
     def make() -> str:
-        patient = client.with_options(max_retries=0, timeout=UPLOAD_S)
-        return patient.files.create(file=(file.name, file.content, "application/jsonl"), purpose="fine-tune").id
+        single = client.with_options(max_retries=0, timeout=UPLOAD_S)
+        return single.files.create(file=(file.name, file.content, "application/jsonl"), purpose="fine-tune").id
 
     return once(find, make, sleep)
 
 
-def _still_there(client: OpenAI, known: str | None) -> str | None:
+def _existing_id(client: OpenAI, recorded: str | None) -> str | None:
     from openai import NotFoundError
 
-    if known is None:
+    if recorded is None:
         return None
     try:
-        return known if client.files.retrieve(known).status != "error" else None
+        return recorded if client.files.retrieve(recorded).status != "error" else None
     except NotFoundError:
         return None
 
 
 def _same_file(client: OpenAI, file: ChatFile) -> str | None:
-    """A file whose name says that it has the same content."""
-    for one in client.files.list(purpose="fine-tune"):
-        same = one.filename == file.name and one.bytes == len(file.content)
-        if same and one.purpose == "fine-tune" and one.status != "error":
-            return one.id
+    """Return the id of a file with the same content, by the digest in its name."""
+    for uploaded in client.files.list(purpose="fine-tune"):
+        is_same = uploaded.filename == file.name and uploaded.bytes == len(file.content)
+        if is_same and uploaded.purpose == "fine-tune" and uploaded.status != "error":
+            return uploaded.id
     return None
 
 
 def create_job(
     client: OpenAI, request: dict[str, Any], run_id: str, nonce: str, since: float, sleep: Sleep
 ) -> FineTuningJob:
-    """The job of the run that has this nonce: the one that is there (begun after `since`), else a new one."""
-    patient = client.with_options(max_retries=0)
+    """Return the job with this nonce: an existing one (created after `since`), else a new one."""
+    single = client.with_options(max_retries=0)
     metadata = {RUN: run_id, NONCE: nonce}
     return once(
         lambda: find_job(client, nonce, since),
-        lambda: patient.fine_tuning.jobs.create(**request, metadata=metadata),
+        lambda: single.fine_tuning.jobs.create(**request, metadata=metadata),
         sleep,
     )
 
 
 def find_job(client: OpenAI, nonce: str, since: float) -> FineTuningJob | None:
-    """The job whose metadata hold the nonce; the newest come first, and older ones than the run are not looked at."""
+    """Return the job with this nonce in its metadata; jobs come newest first, and those before the run are skipped."""
     for job in client.fine_tuning.jobs.list(limit=_PAGE):
         if (job.metadata or {}).get(NONCE) == nonce:
             return job

@@ -1,4 +1,4 @@
-"""Disk: of all trials only the best ones keep their checkpoints."""
+"""Delete checkpoints: only the best trials of a sweep keep theirs."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from optuna import Study
 
 
-_OVER = ("complete", "pruned", "diverged", "failed")
+_ENDED = ("complete", "pruned", "diverged", "failed")
 
 
-def tidy(study: Study, trials: Path) -> None:
-    """Delete the checkpoints of every trial in the folder `trials` that has ended and is not among the best.
+def delete_checkpoints(study: Study, folder: Path) -> None:
+    """Delete the checkpoints of every trial in `folder` that has ended and is not among the best.
 
-    A trial that was killed or interrupted keeps them: it goes on. What other machines hold is theirs to tidy.
+    A trial that was killed or interrupted keeps them: it will be resumed. Other machines delete their own.
     """
     from hydra_plugins.kamerton._results import best_trials
     from hydra_plugins.kamerton._tickets import outcome, superseded
     from hydra_plugins.kamerton.trial import original_number
 
-    found = study.get_trials(deepcopy=False)
-    kept, gone = best_trials(study), superseded(found)
-    over = [trial for trial in found if outcome(trial) in _OVER and trial.number not in gone]
-    best = {original_number(trial) for trial in kept}
-    params = {original_number(trial): trial.params for trial in over}
+    trials = study.get_trials(deepcopy=False)
+    best = {original_number(trial) for trial in best_trials(study)}
+    retried = superseded(trials)
+    ended = [trial for trial in trials if outcome(trial) in _ENDED and trial.number not in retried]
+    params = {original_number(trial): trial.params for trial in ended}
     for number in params.keys() - best:
-        drop_checkpoints(trials / str(number), params[number])
+        delete_trial_checkpoints(folder / str(number), params[number])
 
 
-def drop_checkpoints(folder: Path, params: Mapping[str, Any]) -> None:
+def delete_trial_checkpoints(folder: Path, params: Mapping[str, Any]) -> None:
     """Delete the checkpoints of the runs of a trial with these parameters, in its folder or one level below.
 
-    Runs of another study, and those that a process still works on, are left alone.
+    Runs of another study, and those that a process still works on, are kept.
     """
     for checkpoints in (folder / "checkpoints", *folder.glob("*/checkpoints")):
         run = checkpoints.parent

@@ -25,7 +25,7 @@ from kamerton.pipeline.terminal import say_result
 from kamerton.pipeline.wandb import begin_wandb, wandb_run
 from kamerton.run.directory import read_record
 from kamerton.sweep.trial import TRIALS
-from kamerton.sweep.trial_runs import Piece, pieces, refuse_another
+from kamerton.sweep.trial_runs import TrialRun, refuse_another, trial_runs
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Best, Finished
@@ -48,23 +48,23 @@ def score_winner(
     search: Sequence[str] = (),
 ) -> None:
     """Score on the test split what was not scored yet, as `config.sweep.final` says; `config` is the best trial's."""
-    for piece, facts in _runs(config, end, best):
-        record = read_record(piece.folder) or {}
+    for run, facts in _runs(config, end, best):
+        record = read_record(run.folder) or {}
         if record:
-            refuse_another(piece, unresolved)
+            refuse_another(run, unresolved)
         if config.sweep.final == "score" and not record:
-            raise UserError([_elsewhere(best.number, piece.folder)])
+            raise UserError([_elsewhere(best.number, run.folder)])
         overrides = [*search, *(mask_text(text.removeprefix("++")) for text in best.overrides)]
         try:
-            score_piece(piece, Invocation(overrides, console, unresolved), facts)
+            score_trial_run(run, Invocation(overrides, console, unresolved), facts)
         except UserError as error:
             if error.faults[0].code != "run.finished":  # scored by an earlier command, or by another worker just now
                 raise
 
 
-def score_piece(piece: Piece, invocation: Invocation, facts: Mapping[str, Any] | None = None) -> RunResult:
+def score_trial_run(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any] | None = None) -> RunResult:
     """Score, export and report a run that was trained as a trial; one that is to be trained anew is trained first."""
-    with open_session(piece.config, invocation, piece.home, facts, reopens=True) as session:
+    with open_session(run.config, invocation, run.home, facts, reopens=True) as session:
         ready = prepare(read_data(session), session)
         score_base(ready, session)
         with wandb_run(ready.config):
@@ -77,12 +77,12 @@ def score_piece(piece: Piece, invocation: Invocation, facts: Mapping[str, Any] |
     return result_of(session.run)
 
 
-def _runs(config: Config, end: Finished, best: Best) -> list[tuple[Piece, dict[str, Any]]]:
+def _runs(config: Config, end: Finished, best: Best) -> list[tuple[TrialRun, dict[str, Any]]]:
     if config.sweep.final == "score":
-        return [(piece, {}) for piece in pieces(config, end.directory / TRIALS, best.original)]
+        return [(run, {}) for run in trial_runs(config, end.directory / TRIALS, best.original)]
     alone = dataclasses.replace(config, cv=CvOptions(), sweep=SweepOptions(), run_id=str(best.original), resume="auto")
     trial = {"study": end.study_name, "number": best.original, "params": dict(best.params)}
-    return [(Piece(end.directory / FINAL, alone), {"trial": trial, "final": True})]
+    return [(TrialRun(end.directory / FINAL, alone), {"trial": trial, "final": True})]
 
 
 def _elsewhere(number: int, folder: Path) -> Fault:

@@ -1,4 +1,4 @@
-"""What Kamerton does when a sweep of this process has ended: tidy up, score the best trial, write the report."""
+"""The end of a sweep of this process: delete checkpoints, score the best trial, write the report."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kamerton.console import plain_console
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.locks import exclusive
 from kamerton.output import echo
-from kamerton.sweep.cleanup import tidy
+from kamerton.sweep.cleanup import delete_checkpoints
 from kamerton.sweep.final_test import score_winner, winner
 from kamerton.sweep.report import again, write_sweep_report
 from kamerton.sweep.trial import TRIALS
-from kamerton.sweep.trial_runs import own_words, pieces
+from kamerton.sweep.trial_runs import run_overrides, trial_runs
 
 if TYPE_CHECKING:
     from hydra_plugins.kamerton._results import Finished
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 def end_sweep(end: Finished, compose: Compose, console: Console | None = None, search: Sequence[str] = ()) -> None:
     """Score the best trial of a sweep, unless other workers still train or this one gave up; write the sweep's report.
 
-    `compose` gives the values of a job by its overrides, and those that name the environment. `search`
-    are the words that say where the user's own configuration files are. Raises `RunFailed` after the report where too
-    many trials failed.
+    `compose` returns the values of a job from its overrides, resolved and unresolved. `search` are the options that
+    locate the user's configuration files. Raises `RunFailed` after the report if too many trials failed.
     """
     from hydra_plugins.kamerton._storage import answering
 
@@ -44,15 +43,15 @@ def _end_sweep(end: Finished, compose: Compose, console: Console, search: Sequen
     storage = open_storage(end.storage)
     study = optuna.load_study(study_name=end.study_name, storage=storage)
     try:
-        tidy(study, end.directory / TRIALS)
+        delete_checkpoints(study, end.directory / TRIALS)
         if end.running:
             numbers = ", ".join(map(str, end.running))
-            text = f"not scored yet: other workers train trials {numbers}; the one that ends last scores the best"
+            text = f"best trial not scored yet: trials {numbers} still run on other workers; the last worker scores it"
             console.print(text, highlight=False, soft_wrap=True)
         try:
             if end.best and not end.running and not end.gave_up:
                 _score(end, compose, console, search)
-        finally:  # the trials are worth their report whatever became of the best one
+        finally:  # also if the best trial could not be scored
             page, commands = _report(study, end, compose, search)
             for line in [*(f"again  {command}" for command in commands[:1]), f"report {page}"]:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -64,9 +63,9 @@ def _end_sweep(end: Finished, compose: Compose, console: Console, search: Sequen
 
 
 def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequence[str]) -> tuple[Path, list[str]]:
-    """Write the report of the sweep as it stands by now, with the commands that run the best trial again.
+    """Write the report of the current state of the sweep; return its page and the commands that repeat the best trial.
 
-    Workers that end together do so one after the other: the last one has the newest view.
+    Workers that end together write it one after the other, so the last report is the newest.
     """
     from hydra_plugins.kamerton._results import LOCK, later
 
@@ -75,7 +74,7 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
         commands: list[str] = []
         try:
             commands += _commands(end, compose, search)
-        finally:  # the trials are worth their report without them, too
+        finally:  # the report is written without them, too
             page = write_sweep_report(study, end, commands)
     return page, commands
 
@@ -86,39 +85,39 @@ def _warn_unlocked(message: str) -> None:
 
 
 def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:
-    """What runs the best trial again, one command for each of its runs."""
+    """Return the commands that repeat the best trial, one for each of its runs."""
     if not end.best:
         return []
     best = winner(end)
     config = to_config(compose(best.overrides)[0])
-    runs = pieces(config, end.directory, best.original)
-    return [again([*best.overrides, *own_words(config, piece)], search) for piece in runs]
+    runs = trial_runs(config, end.directory, best.original)
+    return [again([*best.overrides, *run_overrides(config, run)], search) for run in runs]
 
 
 def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:
-    """Too many trials failed, or all of them: the reasons that were given, the last ones last."""
+    """Return the fault of a sweep with too many failed trials, or no completed one, with the last reasons."""
     counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
     reasons = [
         str(trial.user_attrs["error"]) for trial in study.get_trials(deepcopy=False) if "error" in trial.user_attrs
     ]
-    said = "".join(f"; {reason}" for reason in dict.fromkeys(reasons[-3:]))
+    last = "".join(f"; {reason}" for reason in dict.fromkeys(reasons[-3:]))
     if end.gave_up:
-        message = f"as many trials failed as hydra.sweeper.max_failures allows ({counts}){said}"
-        fix = "mend what fails, then run the same command again: it goes on, and scores the best trial at its end"
+        message = f"as many trials failed as hydra.sweeper.max_failures allows ({counts}){last}"
+        fix = "correct what fails, then run the same command again: it resumes, and scores the best trial at its end"
         return Fault("sweep.failures", message, f"{fix}; until then see {page}", str(end.directory))
-    fix = "mend what failed, or narrow the space; with a larger hydra.sweeper.n_trials the same command goes on"
-    return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){said}", fix, str(end.directory))
+    fix = "correct what failed, or narrow the space; with a larger hydra.sweeper.n_trials the same command resumes"
+    return Fault("sweep.no-trial", f"no trial of {end.study_name} completed ({counts}){last}", fix, str(end.directory))
 
 
 def _score(end: Finished, compose: Compose, console: Console, search: Sequence[str]) -> None:
-    """Score the best trial, if the sweep is to."""
+    """Score the best trial, if `sweep.final` is set."""
     best = winner(end)
     values, named = compose(best.overrides)
     config = to_config(values)
     if not config.sweep.final:
         return
-    there = "" if best.original == best.number else f"; its directory is {TRIALS}/{best.original}"
-    console.print(f"[bold]trial {best.number}[/bold] is the best one{there}", highlight=False)
+    directory = "" if best.original == best.number else f"; its directory is {TRIALS}/{best.original}"
+    console.print(f"[bold]trial {best.number}[/bold] is the best one{directory}", highlight=False)
     try:
         score_winner(config, end, best, named, console, search)
     except UserError as error:

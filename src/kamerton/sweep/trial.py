@@ -22,9 +22,9 @@ from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.directory import read_record
 from kamerton.run.distributed import leave_group
 from kamerton.run.opening import LOCK
-from kamerton.sweep.cleanup import tidy
+from kamerton.sweep.cleanup import delete_checkpoints
 from kamerton.sweep.objective import excess, values, watched
-from kamerton.sweep.trial_runs import Piece, for_a_trial, pieces, refuse_another
+from kamerton.sweep.trial_runs import TrialRun, for_a_trial, refuse_another, trial_runs
 from kamerton.train.callbacks.pruning import PRUNED, Pruning, report
 
 if TYPE_CHECKING:
@@ -55,15 +55,17 @@ def run_trial(
 
     number = original_number(trial)
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
-    runs = pieces(for_a_trial(config), sweep / TRIALS, number)
+    runs = trial_runs(for_a_trial(config), sweep / TRIALS, number)
     invocation = Invocation(overrides, plain_console(quiet=True), unresolved, shared_cache or SharedCache())
     try:
-        records = _train_pieces(runs, trial, config, facts, invocation)
+        records = _train_runs(runs, trial, config, facts, invocation)
     except Cancelled as error:
         raise TrialPruned(str(error)) from error
     finally:
         _note(trial, config, runs)
-        tidy(trial.study, sweep / TRIALS)  # of the trials before: this one's end is not known to the study yet
+        delete_checkpoints(
+            trial.study, sweep / TRIALS
+        )  # of the trials before: this one's end is not known to the study yet
     found = values(config.sweep.objectives, records)
     for name, beyond in excess(config.sweep.constraints, records).items():
         if name not in trial.constraints:
@@ -75,22 +77,22 @@ def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolve
     """Another rank of the run in `folder`, in a process that Lightning started for it."""
     number = (read_record(folder) or {})["trial"]["number"]
     several = bool(config.sweep.seeds or config.cv.folds)
-    runs = pieces(for_a_trial(config), folder.parents[1 if several else 0], number)
-    mine = next(piece for piece in runs if piece.folder == folder)
+    runs = trial_runs(for_a_trial(config), folder.parents[1 if several else 0], number)
+    own = next(run for run in runs if run.folder == folder)
     try:
-        train_piece(mine, Invocation(overrides, None, unresolved), pruning=None if several else _pruning(config))
+        train_trial_run(own, Invocation(overrides, None, unresolved), pruning=None if several else _pruning(config))
     except Cancelled:
         return  # rank 0 reports it
 
 
-def train_piece(
-    piece: Piece, invocation: Invocation, facts: Mapping[str, Any] | None = None, pruning: Pruning | None = None
+def train_trial_run(
+    run: TrialRun, invocation: Invocation, facts: Mapping[str, Any] | None = None, pruning: Pruning | None = None
 ) -> RunResult:
     """Train one run of a trial. It leaves the test split alone, exports nothing and has no report.
 
     `pruning` may end it early (`Cancelled`).
     """
-    with open_session(piece.config, invocation, piece.home, facts, report=None) as session:
+    with open_session(run.config, invocation, run.home, facts, report=None) as session:
         inputs = read_data(session)
         if "validation" not in inputs.encoded:
             message = "there is no validation split, and trials are compared by it"
@@ -104,8 +106,8 @@ def train_piece(
     return result_of(session.run)
 
 
-def _train_pieces(
-    runs: Sequence[Piece],
+def _train_runs(
+    runs: Sequence[TrialRun],
     trial: Trial,
     config: Config,
     facts: Mapping[str, Any],
@@ -114,10 +116,10 @@ def _train_pieces(
     """The records of a trial's runs. Between several of them each is reported, and the trial may be pruned."""
     records: list[dict[str, Any]] = []
     metric = watched(config.sweep.objectives)
-    for step, (piece, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
+    for step, (run, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
         alone = len(runs) == 1
         pruning = _pruning(config, trial) if alone else None
-        records.append(_record(piece, invocation, {**facts, **data}, pruning))
+        records.append(_record(run, invocation, {**facts, **data}, pruning))
         if metric and not alone:
             report(trial, values(config.sweep.objectives, records[-1:])[0], step)
             if step + 1 < len(runs) and trial.should_prune():
@@ -126,12 +128,12 @@ def _train_pieces(
     return records
 
 
-def _note(trial: Trial, config: Config, runs: Sequence[Piece]) -> None:
+def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
     """What the sweep's report reads of a trial: its optimizer steps, done and of its whole training."""
-    progress = [(read_record(piece.folder) or {}).get("progress") or {} for piece in runs]
+    progress = [(read_record(run.folder) or {}).get("progress") or {} for run in runs]
     done, whole = (sum(one.get(key, 0) for one in progress) for key in ("step", "steps"))
     begun = sum("steps" in one for one in progress)
-    seen = [((read_record(piece.folder) or {}).get("data") or {}).get("fingerprint") for piece in runs]
+    seen = [((read_record(run.folder) or {}).get("data") or {}).get("fingerprint") for run in runs]
     if all(seen) and DATA not in trial.study.user_attrs:
         trial.study.set_user_attr(DATA, seen)
     trial.set_user_attr("objective", config.sweep.objectives)
@@ -139,7 +141,7 @@ def _note(trial: Trial, config: Config, runs: Sequence[Piece]) -> None:
         trial.set_user_attr(STEPS, [done, whole * len(runs) // begun])
 
 
-def _data_before(trial: Trial, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+def _data_before(trial: Trial, runs: Sequence[TrialRun]) -> list[dict[str, Any]]:
     """What the record of each run says of its data before it begins: a run does not go on with others."""
     known = trial.study.user_attrs.get(DATA, [])
     if len(known) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
@@ -152,23 +154,23 @@ def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
     return Pruning(trial, metric) if metric else None
 
 
-def _record(piece: Piece, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> dict[str, Any]:
+def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> dict[str, Any]:
     """Train a run that is not done, and return its record; one that was done before is kept."""
-    _wait_for(piece.folder)
-    record = read_record(piece.folder) or {}
+    _wait_for(run.folder)
+    record = read_record(run.folder) or {}
     if record:
-        refuse_another(piece, invocation.unresolved)
+        refuse_another(run, invocation.unresolved)
     error = record.get("error") or {}
     if record.get("state") == "cancelled" and error.get("code") == PRUNED:
         raise Cancelled(Fault(PRUNED, str(error.get("message")), ""))
     if record.get("state") != "succeeded":
         try:
-            train_piece(piece, invocation, facts, pruning)
+            train_trial_run(run, invocation, facts, pruning)
         except UserError as error:
             raise _as_trial(error) from error
         finally:
             leave_group()
-    return read_record(piece.folder) or {}
+    return read_record(run.folder) or {}
 
 
 def _wait_for(folder: Path) -> None:
