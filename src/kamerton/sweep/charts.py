@@ -1,4 +1,4 @@
-"""The figures of a sweep's report. They are plain lines and points, so that they fit phones, dark pages and paper."""
+"""The figures of a sweep's report: plain lines and points, readable on phones, dark pages and paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kamerton.decide.report.interval_charts import COLOURS, OPEN
 from kamerton.report.charts import BLUE, ORANGE, shortened, styled
 from kamerton.sweep.summary import Row
 
-MOST_LINES = 200  # trials of a figure with a line for each: the last ones
+MAX_LINES = 200  # the last trials of a figure with a line for each
 _STYLES = {
     "complete": {"color": BLUE, "symbol": "circle"},
     "pruned": {"color": OPEN, "symbol": "triangle-down"},
@@ -23,16 +23,16 @@ _HOVER = "%{hovertext}<extra></extra>"
 
 
 def history(rows: Sequence[Row], title: str, *, maximize: bool) -> go.Figure | None:
-    """The value of every trial in order, and the best so far; of a pruned one what it reported last. None without."""
-    known = [row for row in rows if row.last is not None and math.isfinite(row.last)]
-    if not known:
+    """Draw the value of every trial in order (the last report if pruned) and the best so far; None without any."""
+    drawn = [row for row in rows if row.last is not None and math.isfinite(row.last)]
+    if not drawn:
         return None
     figure = go.Figure()
     for name, style in _STYLES.items():
-        own = [row for row in known if row.outcome == name]
+        own = [row for row in drawn if row.outcome == name]
         if own:
             figure.add_scatter(**_points(own, [row.number for row in own], [row.last for row in own], name, style))
-    numbers, best = _best_so_far(known, max if maximize else min)
+    numbers, best = _best_so_far(drawn, max if maximize else min)
     line = {"color": ORANGE, "width": 2, "shape": "hv"}
     figure.add_scatter(x=numbers, y=best, name="best so far", mode="lines", line=line, hoverinfo="skip")
     styled(figure, "History", "trial", title)
@@ -52,8 +52,8 @@ def _best_so_far(rows: Sequence[Row], better: Callable[[float, float], float]) -
 
 
 def reports(rows: Sequence[Row], title: str) -> go.Figure | None:
-    """The curve of validations of every trial; where a line stops early the trial was pruned. None without any."""
-    shown = [row for row in rows if len(row.reports) > 0][-MOST_LINES:]
+    """Draw the validation curve of every trial; a line that stops early is a pruned trial. None without any."""
+    shown = [row for row in rows if len(row.reports) > 0][-MAX_LINES:]
     if not any(len(row.reports) > 1 for row in shown):
         return None
     figure = go.Figure()
@@ -67,7 +67,7 @@ def reports(rows: Sequence[Row], title: str) -> go.Figure | None:
             line={"color": colour, "width": 3 if row.best else 1.2},
             marker={"size": 5, "color": colour},
             opacity=1 if row.best else 0.55,
-            hovertext=[_said(row)] * len(steps),
+            hovertext=[_hover_text(row)] * len(steps),
             hovertemplate=_HOVER,
             showlegend=False,
         )
@@ -76,7 +76,7 @@ def reports(rows: Sequence[Row], title: str) -> go.Figure | None:
 
 
 def bars(shares: Mapping[str, float]) -> go.Figure | None:
-    """The importance of every parameter; None without any."""
+    """Draw the importance of every parameter; None without any."""
     if not shares:
         return None
     names = [html.escape(shortened(name, 26)) for name in shares]
@@ -88,32 +88,32 @@ def bars(shares: Mapping[str, float]) -> go.Figure | None:
 
 
 def slice_of(rows: Sequence[Row], key: str, title: str, *, log: bool) -> go.Figure | None:
-    """The value of every trial over one of its parameters; None where no trial has both."""
-    known = [row for row in rows if key in row.params and row.last is not None and math.isfinite(row.last)]
-    if not known:
+    """Draw the value of every trial over one of its parameters; None if no trial has both."""
+    drawn = [row for row in rows if key in row.params and row.last is not None and math.isfinite(row.last)]
+    if not drawn:
         return None
     figure = go.Figure()
-    numeric = all(_is_number(row.params[key]) for row in known)
+    numeric = all(_is_number(row.params[key]) for row in drawn)
     for name, style in _STYLES.items():
-        own = [row for row in known if row.outcome == name]
-        places = [row.params[key] if numeric else _written(row.params[key]) for row in own]
+        own = [row for row in drawn if row.outcome == name]
+        places = [row.params[key] if numeric else _text(row.params[key]) for row in own]
         if own:
             figure.add_scatter(**_points(own, places, [row.last for row in own], name, style))
     styled(figure, html.escape(key), "", title, 300)
     if numeric and log:
         return figure.update_xaxes(type="log", exponentformat="power", dtick=1)
-    chosen = sorted({row.params[key] for row in known}) if numeric else []
+    chosen = sorted({row.params[key] for row in drawn}) if numeric else []
     if numeric and 0 < len(chosen) <= 8:
         return figure.update_xaxes(tickvals=chosen)
     return figure if numeric else figure.update_xaxes(type="category")
 
 
 def parallel(rows: Sequence[Row], keys: Sequence[str], title: str, logs: set[str]) -> go.Figure | None:
-    """Every complete trial as a line over its parameters and its value, each axis from its lowest to its highest.
+    """Draw every complete trial as a line over its parameters and its value, each axis from its minimum to its maximum.
 
-    None where fewer than two axes or trials could be drawn.
+    None for fewer than two axes or trials.
     """
-    shown = [row for row in rows if row.values and all(key in row.params for key in keys)][-MOST_LINES:]
+    shown = [row for row in rows if row.values and all(key in row.params for key in keys)][-MAX_LINES:]
     if len(shown) < 2 or not keys:
         return None
     axes = [_axis([row.params[key] for row in shown], log=key in logs) for key in keys]
@@ -127,7 +127,7 @@ def parallel(rows: Sequence[Row], keys: Sequence[str], title: str, logs: set[str
             mode="lines",
             line={"color": ORANGE if row.best else BLUE, "width": 3 if row.best else 1.2},
             opacity=1 if row.best else 0.4,
-            hovertext=_said(row),
+            hovertext=_hover_text(row),
             hovertemplate=_HOVER,
             showlegend=False,
         )
@@ -148,13 +148,13 @@ def parallel(rows: Sequence[Row], keys: Sequence[str], title: str, logs: set[str
 
 
 def pareto(rows: Sequence[Row], titles: Sequence[str]) -> go.Figure | None:
-    """Two values of every complete trial, with those that no other trial beats in all values; None with one value."""
-    known = [row for row in rows if len(row.values) > 1]
-    if not known:
+    """Draw two values of every complete trial, and the Pareto front; None with one value."""
+    drawn = [row for row in rows if len(row.values) > 1]
+    if not drawn:
         return None
     figure = go.Figure()
-    front = sorted((row for row in known if row.best), key=lambda row: row.values)
-    for own, name, colour in (([row for row in known if not row.best], "others", OPEN), (front, "front", ORANGE)):
+    front = sorted((row for row in drawn if row.best), key=lambda row: row.values)
+    for own, name, colour in (([row for row in drawn if not row.best], "others", OPEN), (front, "front", ORANGE)):
         if own:
             style = {"color": colour, "symbol": "circle"}
             x, y = zip(*(row.values[:2] for row in own), strict=True)
@@ -169,32 +169,32 @@ def pareto(rows: Sequence[Row], titles: Sequence[str]) -> go.Figure | None:
 def _points(
     rows: Sequence[Row], x: Sequence[Any], y: Sequence[Any], name: str, style: Mapping[str, Any]
 ) -> dict[str, Any]:
-    hover = {"hovertext": [_said(row) for row in rows], "hovertemplate": _HOVER}
+    hover = {"hovertext": [_hover_text(row) for row in rows], "hovertemplate": _HOVER}
     return {"x": x, "y": y, "name": name, "mode": "markers", "marker": {"size": 8, **style}, **hover}
 
 
 def _axis(values: Sequence[Any], *, log: bool) -> tuple[list[float], str, str]:
-    """Where each value stands between 0 and 1, and the texts of both ends; words stand in alphabetical order."""
+    """Return the positions of the values between 0 and 1, and the texts of both ends; words are sorted."""
     if not all(_is_number(value) for value in values):
-        words = sorted({_written(value) for value in values})
-        places = [words.index(_written(value)) / max(1, len(words) - 1) for value in values]
+        words = sorted({_text(value) for value in values})
+        places = [words.index(_text(value)) / max(1, len(words) - 1) for value in values]
         return places, words[0], words[-1]
     low, high = min(values), max(values)
     scaled = [math.log(value) if log else float(value) for value in (*values, low, high)]
     width = (scaled[-1] - scaled[-2]) or 1.0
-    return [(value - scaled[-2]) / width for value in scaled[:-2]], _written(low), _written(high)
+    return [(value - scaled[-2]) / width for value in scaled[:-2]], _text(low), _text(high)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _said(row: Row) -> str:
-    """What hovering says of a trial."""
-    params = [f"{key} {_written(value)}" for key, value in row.params.items()]
-    values = [_written(value) for value in row.values or ([] if row.last is None else [row.last])]
+def _hover_text(row: Row) -> str:
+    """Return the text shown when hovering over a trial."""
+    params = [f"{key} {_text(value)}" for key, value in row.params.items()]
+    values = [_text(value) for value in row.values or ([] if row.last is None else [row.last])]
     return "<br>".join(map(html.escape, [f"trial {row.number}, {row.outcome}", ", ".join(values), *params]))
 
 
-def _written(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

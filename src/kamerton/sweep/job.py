@@ -1,4 +1,4 @@
-"""Between Hydra and a sweep: whether a job is a trial, and what happens when the sweep has ended."""
+"""Whether a Hydra job is a trial of a sweep, and what it then runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from kamerton.sweep.trial import join_trial, run_trial
 def trial_job(
     config: Config, overrides: Sequence[str], named: Mapping[str, Any], shared_cache: SharedCache | None = None
 ) -> Callable[[], JobResult] | None:
-    """What this job has to do as a trial of a sweep, or as another rank of one; None where it is an ordinary run.
+    """Return what this job runs as a trial of a sweep, or as another rank of one; None for an ordinary run.
 
-    Trials share what is `warm`.
+    Trials in one process share `shared_cache`.
     """
     if not HydraConfig.initialized() or not is_study(HydraConfig.get()):
         return None

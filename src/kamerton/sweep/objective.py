@@ -1,4 +1,4 @@
-"""What a trial is worth: the values of its objective, and how far it is from its bounds, from its runs' records."""
+"""The values of a trial's objective and the violation of its constraints, from its runs' records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Record = Mapping[str, Any]
 
 
 def values(names: Sequence[Objective], records: Sequence[Record]) -> list[float]:
-    """The objective of a trial, one value a name: means over the records of its runs."""
+    """Return the objective of a trial, a value for each name: means over the records of its runs."""
     return [_mean(name, records) for name in names]
 
 
 def excess(bounds: Mapping[Objective, float], records: Sequence[Record]) -> dict[str, float]:
-    """By name, how far a trial is beyond the worst value allowed; 0 or less where it keeps the bound, as Optuna has it.
+    """Return by name how far a trial exceeds its bound; 0 or less if it is within the bound, as in Optuna.
 
-    The worst value is the largest one, of what is maximised the smallest.
+    A bound is the largest allowed value, or the smallest one of a maximised objective.
     """
     return {
         name: bound - _mean(name, records) if DIRECTIONS[name] == "maximize" else _mean(name, records) - bound
@@ -28,7 +28,7 @@ def excess(bounds: Mapping[Objective, float], records: Sequence[Record]) -> dict
 
 
 def watched(names: Sequence[Objective]) -> str | None:
-    """The logged value that pruning goes by; None where there are several objectives or none that validation logs."""
+    """Return the logged metric that pruning uses; None for several objectives, or one that validation does not log."""
     return f"val/{names[0]}" if len(names) == 1 and names[0] in _VALIDATED else None
 
 
@@ -36,8 +36,8 @@ _VALIDATED = ("loss", "perplexity", "token_accuracy")
 
 
 def _mean(name: Objective, records: Sequence[Record]) -> float:
-    found = [_value(name, record) for record in records]
-    return sum(found) / len(found)
+    values = [_value(name, record) for record in records]
+    return sum(values) / len(values)
 
 
 def _value(name: Objective, record: Record) -> float:

@@ -1,4 +1,4 @@
-"""The report of a sweep: which trial is best and how sure that can be, what mattered, and what pruning saved.
+"""The report of a sweep: the best trial and how certain that is, the importance of parameters, savings of pruning.
 
 study, run directories ──▶ contents (plain values) ──▶ report.html, report.md, report.json
 """
@@ -31,9 +31,9 @@ MOST_SLICES = 12  # of the most important parameters
 
 
 def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()) -> Path:
-    """Write report.html, report.md and report.json into the sweep's directory; the path of the first.
+    """Write report.html, report.md and report.json into the sweep's directory; return the path of the first.
 
-    `commands` run the best trial again.
+    `commands` repeat the best trial.
     """
     found, names = rows(study), objectives(study)
     titles = [_title(name) for name in names]
@@ -45,7 +45,7 @@ def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()
 def contents(
     study: Study, end: Finished, found: Sequence[Row], names: list[str], commands: list[str], shares: dict[str, float]
 ) -> dict[str, Any]:
-    """Everything the templates show, as plain values."""
+    """Return everything that the templates show, as plain values."""
     asked, keys = study.user_attrs.get("sweep", {}), list(distributions(study))
     return {
         "title": f"{end.directory.parent.name} · {end.study_name}",
@@ -85,7 +85,7 @@ def _figures(
 
 
 def _slice_keys(keys: Sequence[str], shares: dict[str, float]) -> list[str]:
-    """The parameters by importance, as many as are drawn; those of unknown importance last."""
+    """Return the parameters to draw, by importance; those of unknown importance last."""
     return sorted(keys, key=lambda key: -shares.get(key, 0.0))[:MOST_SLICES]
 
 
@@ -110,18 +110,21 @@ def _headline(end: Finished, names: Sequence[str]) -> str:
 
 
 def _cautions(study: Study, end: Finished, found: Sequence[Row]) -> list[str]:
-    said = []
-    for key in sorted({key for one in end.best[:1] for key in at_the_edge(study, one.params)}):
-        said.append(f"The best {key} is at an end of its interval: better ones may lie beyond it, so widen it.")
+    cautions = []
+    for key in sorted({key for best in end.best[:1] for key in at_the_edge(study, best.params)}):
+        cautions.append(f"The best {key} is at a bound of its interval: better values may lie beyond it, so widen it.")
     failed = sum(row.outcome == "failed" for row in found)
     if failed:
-        said.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table says why.")
+        cautions.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table says why.")
     scored = {path.relative_to(end.directory).parts[1] for path in end.directory.glob("trials/**/scores/test.parquet")}
     scored |= {path.relative_to(end.directory).parts[1] for path in end.directory.glob("final/**/scores/test.parquet")}
     if len(scored) > 1:
         numbers = ", ".join(sorted(scored, key=int))
-        said.append(f"The test split was scored for trials {numbers}: choosing among these by it is no test any more.")
-    return said
+        text = (
+            f"The test split was scored for trials {numbers}: do not select between these trials by their test score."
+        )
+        cautions.append(text)
+    return cautions
 
 
 def _key_facts(found: Sequence[Row], asked: dict[str, Any], pruner: Any) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ from hydra_plugins.kamerton._tickets import outcome, superseded
 from hydra_plugins.kamerton.trial import original_number
 from kamerton.sweep.trial import STEPS
 
-EDGE = 0.02  # of an interval: nearer to its end, a best value may lie beyond it
-FEWEST = 10  # completed trials, to say what mattered
+EDGE = 0.02  # of an interval: a best value nearer to a bound may lie beyond it
+MIN_TRIALS = 10  # completed, for an importance of parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial. `reports` are the values at its validations, by their number; `steps` are done and whole ones."""
+    """One trial. `reports` are the values by validation number; `steps` are the completed and the planned ones."""
 
     number: int
     directory: int
@@ -43,19 +43,19 @@ class Row:
 
     @property
     def last(self) -> float | None:
-        """Its first value; of a trial without values what it reported last."""
+        """Its first value; without values the last reported one."""
         if self.values:
             return self.values[0]
         return self.reports[max(self.reports)] if self.reports else None
 
 
 def rows(study: Study) -> list[Row]:
-    """Every trial that has begun, in the order of their numbers."""
+    """Return every trial that has started, in order of their numbers."""
     trials = study.get_trials(deepcopy=False)
-    gone = superseded(trials)
+    retried = superseded(trials)
     best = {trial.number for trial in best_trials(study)}
-    begun = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in gone]
-    return [_row(trial, trial.number in best) for trial in begun]
+    started = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in retried]
+    return [_row(trial, trial.number in best) for trial in started]
 
 
 def _row(trial: FrozenTrial, best: bool) -> Row:
@@ -76,54 +76,59 @@ def _row(trial: FrozenTrial, best: bool) -> Row:
 
 
 def importance(study: Study) -> dict[str, float]:
-    """How much each parameter decides whether a trial is among the best ones, most important first; shares of 1.
+    """Return how much each parameter decides whether a trial is among the best; shares of 1, largest first.
 
-    PED-ANOVA (arXiv 2304.10255), Optuna's default. Empty where too few trials say anything.
+    PED-ANOVA (arXiv 2304.10255), Optuna's default. Empty with too few trials.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < FEWEST:
+    if len(complete) < MIN_TRIALS:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = get_param_importances(study)
+            shares = get_param_importances(study)
     except (ValueError, RuntimeError):  # no parameter is in every trial, or all values are equal
         return {}
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+    return {name: float(value) for name, value in shares.items() if math.isfinite(value)}
 
 
-def saved(found: Sequence[Row]) -> tuple[int, int, int]:
-    """Optimizer steps: those that were done, those that whole trials would have taken, and those that pruning saved."""
-    known = [(row, *row.steps) for row in found if row.steps]
-    done = sum(steps for _, steps, _ in known)
-    spared = sum(whole - steps for row, steps, whole in known if row.outcome == "pruned")
+def saved(rows: Sequence[Row]) -> tuple[int, int, int]:
+    """Return the optimizer steps that were done, that complete trials would have taken, and that pruning saved."""
+    measured = [(row, *row.steps) for row in rows if row.steps]
+    done = sum(steps for _, steps, _ in measured)
+    spared = sum(planned - steps for row, steps, planned in measured if row.outcome == "pruned")
     return done, done + spared, spared
 
 
 def objectives(study: Study) -> list[str]:
-    """The names of the values, as its trials noted them."""
-    noted = (trial.user_attrs.get("objective") for trial in study.get_trials(deepcopy=False))
-    return next((list(names) for names in noted if names), [f"value {i + 1}" for i, _ in enumerate(study.directions)])
+    """Return the names of the values, as the trials recorded them."""
+    recorded = (trial.user_attrs.get("objective") for trial in study.get_trials(deepcopy=False))
+    default = [f"value {i + 1}" for i, _ in enumerate(study.directions)]
+    return next((list(names) for names in recorded if names), default)
 
 
 def log_scaled(study: Study) -> set[str]:
-    """The parameters that are searched over on a logarithmic scale."""
-    return {name for name, one in distributions(study).items() if getattr(one, "log", False)}
+    """Return the parameters that are searched on a logarithmic scale."""
+    return {name for name, distribution in distributions(study).items() if getattr(distribution, "log", False)}
 
 
 def distributions(study: Study) -> dict[str, Any]:
-    """Every parameter's distribution, as of the last trial that has it."""
-    return {name: one for trial in study.get_trials(deepcopy=False) for name, one in trial.distributions.items()}
+    """Return every parameter's distribution, from the last trial that has it."""
+    distributions: dict[str, Any] = {}
+    for trial in study.get_trials(deepcopy=False):
+        distributions |= trial.distributions
+    return distributions
 
 
 def at_the_edge(study: Study, params: Mapping[str, Any]) -> list[str]:
-    """The parameters whose value is at an end of its interval, where better ones may lie beyond."""
-    known = distributions(study)
-    return [name for name, value in params.items() if name in known and _is_at_edge(known[name], value)]
+    """Return the parameters whose value is at a bound of its interval, so that better ones may lie beyond."""
+    space = distributions(study)
+    return [name for name, value in params.items() if _is_at_edge(space.get(name), value)]
 
 
-def _is_at_edge(one: Any, value: Any) -> bool:
-    if not isinstance(one, FloatDistribution | IntDistribution) or one.low == one.high:
+def _is_at_edge(distribution: Any, value: Any) -> bool:
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.low == distribution.high:
         return False
-    low, high, here = (math.log(end) if one.log else float(end) for end in (one.low, one.high, value))
-    return min(here - low, high - here) < EDGE * (high - low)
+    scale: Callable[[float], float] = math.log if distribution.log else float
+    low, high, position = scale(distribution.low), scale(distribution.high), scale(value)
+    return min(position - low, high - position) < EDGE * (high - low)

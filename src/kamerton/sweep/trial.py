@@ -1,6 +1,6 @@
-"""One trial of a sweep: ordinary runs in the sweep's folder, never scored on the test split; their value is returned.
+"""One trial of a sweep: ordinary runs in the sweep's folder, never scored on the test split; returns their value.
 
-A trial that was killed or interrupted goes on in the folder of its first number, from its checkpoint.
+A trial that was killed or interrupted resumes in the folder of its first number, from its checkpoint.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run_trial(
 
 
 def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:
-    """Another rank of the run in `folder`, in a process that Lightning started for it."""
+    """Train as another rank of the run in `folder`, in a process that Lightning started for it."""
     number = (read_record(folder) or {})["trial"]["number"]
     several = bool(config.sweep.seeds or config.cv.folds)
     runs = trial_runs(for_a_trial(config), folder.parents[1 if several else 0], number)
@@ -113,7 +113,7 @@ def _train_runs(
     facts: Mapping[str, Any],
     invocation: Invocation,
 ) -> list[dict[str, Any]]:
-    """The records of a trial's runs. Between several of them each is reported, and the trial may be pruned."""
+    """Train a trial's runs and return their records. After each of several runs the trial may be pruned."""
     records: list[dict[str, Any]] = []
     metric = watched(config.sweep.objectives)
     for step, (run, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
@@ -129,7 +129,7 @@ def _train_runs(
 
 
 def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
-    """What the sweep's report reads of a trial: its optimizer steps, done and of its whole training."""
+    """Record facts of a trial for the sweep's report: its optimizer steps, completed and planned."""
     progress = [(read_record(run.folder) or {}).get("progress") or {} for run in runs]
     done, whole = (sum(one.get(key, 0) for one in progress) for key in ("step", "steps"))
     begun = sum("steps" in one for one in progress)
@@ -142,11 +142,11 @@ def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
 
 
 def _data_before(trial: Trial, runs: Sequence[TrialRun]) -> list[dict[str, Any]]:
-    """What the record of each run says of its data before it begins: a run does not go on with others."""
-    known = trial.study.user_attrs.get(DATA, [])
-    if len(known) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
+    """Return the data that each run's record starts with: a run is refused if they have changed."""
+    fingerprints = trial.study.user_attrs.get(DATA, [])
+    if len(fingerprints) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
         return [{} for _ in runs]
-    return [{"data": {"fingerprint": one}} for one in known]
+    return [{"data": {"fingerprint": fingerprint}} for fingerprint in fingerprints]
 
 
 def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
@@ -174,7 +174,7 @@ def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pru
 
 
 def _wait_for(folder: Path) -> None:
-    """Wait while a process works on a run: one that was taken for dead, because its heart did not beat, may live."""
+    """Wait while a process works on a run: one without heartbeats, which counts as dead, may still be alive."""
     if lock_owner(folder / LOCK) is not None:
         text = f"trial {folder.name} is still at work in another process, which is waited for"
         plain_console(stderr=True).print(text, highlight=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def _wait_for(folder: Path) -> None:
 
 
 def _as_trial(error: UserError) -> UserError:
-    """What a run says of its data, as it is for a trial."""
+    """Return a run's fault of changed data, in terms of its sweep."""
     if [fault.code for fault in error.faults] != ["run.data-changed"]:
         return error
     message = "the data are not those of the trials before: the files, or how they are split, have changed since"
