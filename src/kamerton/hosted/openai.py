@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types.fine_tuning import FineTuningJob
 
-_SLICE_S = 0.2  # how long a stop may go unseen
+_SLICE_S = 0.2  # after which a pause checks for a requested stop
 
 
 def train_hosted(
@@ -55,8 +55,8 @@ def train_hosted(
 ) -> RunResult:
     """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `pipeline.run.train`.
 
-    Raises `UserError` for what the user must mend, `RunFailed` where the endpoint or its job fails, and `Interrupted`
-    when asked to stop: the job goes on at the endpoint, and the same run follows it again.
+    Raises `UserError` for what the user must correct, `RunFailed` if the endpoint or its job fails, and `Interrupted`
+    when stopped: the job continues at the endpoint, and the same run follows it again.
     """
     console = console or plain_console()
     values = redacted(dataclasses.asdict(config), unresolved or {})
@@ -72,24 +72,24 @@ def train_hosted(
                 job = _job(client, run, plan, _stoppable(stop, sleep))
                 done = follow(client, Follower(run, job.id, plan), _stoppable(stop, sleep), console)
         except (Interrupted, KeyboardInterrupt):
-            _say_left(run, console)
+            _report_remaining_job(run, console)
             raise
         _end(run, plan, done)
 
-        answered = [*([("base", config.model.name)] if config.base else []), ("test", str(done.fine_tuned_model))]
-        for name, model in answered:
+        models = [*([("base", config.model.name)] if config.base else []), ("test", str(done.fine_tuned_model))]
+        for name, model in models:
             score_hosted(run, config, plan, name, model, stop, console)
         if config.baselines and (run.path / "scores" / "test.parquet").exists():
             prepared = plan.prepared
             run.update(baselines=write_baselines(run.path, prepared.splits["train"], prepared.labels))
-        write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
+        write_report(run.path, state="succeeded")  # before the state is recorded: a finished run has its report
         run.set_state("succeeded")
     say_result(console, run)
     return result_of(run)
 
 
 def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> Plan:
-    """Everything up to the estimate; nothing is sent and no run directory made."""
+    """Check and estimate as `train_hosted` does; nothing is sent and no run directory is created."""
     console, plan = console or plain_console(), make_plan(config)
     say_plan(console, plan, unused(split_search(overrides)[1]))
     console.print("model.dry_run=true: nothing was sent", highlight=False)
@@ -97,18 +97,21 @@ def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | No
 
 
 def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
-    """Record what is about to be sent; refuses another endpoint or other data than the run was begun with."""
+    """Record what will be sent; refuse another endpoint or other data than the run started with."""
     before = run.record.get("hosted") or {}
-    _same_endpoint(run, before, plan.endpoint)
+    _check_endpoint(run, before, plan.endpoint)
     counts = {name: len(examples) for name, examples in plan.prepared.splits.items()}
     record_start(run, plan.prepared, counts, config.seed)
+    cost = plan.estimate
+    dollars = {"training": cost.training, "evaluation": cost.evaluation, "total": cost.total}
+    estimate = {**dataclasses.asdict(cost), "dollars": dollars}
     run.update(
         provider="openai",
         model={"name": config.model.name},
-        hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": _facts(plan)},
+        hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": estimate},
     )
     if before.get("ended") in ("failed", "cancelled"):
-        _anew(run, before)
+        _forget_job(run, before)
     folder = run.path / "hosted"
     folder.mkdir(exist_ok=True)
     for name, file in plan.files.items():
@@ -116,7 +119,7 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     record_faults(run, plan.prepared)
 
 
-def _same_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpoint) -> None:
+def _check_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpoint) -> None:
     if before.get("base_url") not in (None, endpoint.shown):
         message = f"run {run.run_id} was begun at {before['base_url']}, now the endpoint is {endpoint.shown}"
         fix = "set OPENAI_BASE_URL or model.base_url as it was, or give another run_id for a new run"
@@ -124,14 +127,8 @@ def _same_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpo
         raise UserError([Fault("hosted.moved", message, fix, file=file, column="model.base_url")])
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
-    found = plan.estimate
-    costs = {"training": found.training, "evaluation": found.evaluation, "total": found.total}
-    return {**dataclasses.asdict(found), "dollars": costs}
-
-
-def _anew(run: RunDirectory, before: Mapping[str, Any]) -> None:
-    """A job that failed or was cancelled cannot go on: the run gets another one."""
+def _forget_job(run: RunDirectory, before: Mapping[str, Any]) -> None:
+    """Let the run create another job: one that failed or was cancelled cannot continue."""
     former = [*(before.get("former_jobs") or []), before.get("job_id")]
     fresh = dict.fromkeys(("job_id", "nonce", "last_event", "ended", "paused", "fine_tuned_model"))
     run.update(hosted={**fresh, "former_jobs": former}, progress={"step": 0, "epoch": 0.0})
@@ -140,10 +137,14 @@ def _anew(run: RunDirectory, before: Mapping[str, Any]) -> None:
 
 
 def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTuningJob:
-    """The job of this run, with its files: what is recorded or found at the endpoint is not made again."""
+    """Return the job of this run with its files; what is recorded or exists at the endpoint is not created again."""
     hosted = run.record["hosted"]
-    if hosted.get("job_id"):
-        return _taken_up(client, run, hosted)
+    if (job_id := hosted.get("job_id")) and not hosted.get("paused"):
+        return client.fine_tuning.jobs.retrieve(str(job_id))
+    if job_id:
+        job = client.fine_tuning.jobs.resume(str(job_id))
+        run.update(hosted={"paused": False})
+        return job
     for split, key in (("train", "training_file"), ("validation", "validation_file")):
         if split in plan.files:
             run.update(hosted={key: upload(client, plan.files[split], hosted.get(key), sleep)})
@@ -158,17 +159,8 @@ def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTun
     return job
 
 
-def _taken_up(client: OpenAI, run: RunDirectory, hosted: Mapping[str, Any]) -> FineTuningJob:
-    job_id = str(hosted["job_id"])
-    if not hosted.get("paused"):
-        return client.fine_tuning.jobs.retrieve(job_id)
-    job = client.fine_tuning.jobs.resume(job_id)
-    run.update(hosted={"paused": False})
-    return job
-
-
 def _end(run: RunDirectory, plan: Plan, job: FineTuningJob) -> None:
-    """Record how the job ended; raises where that was not well."""
+    """Record how the job ended; raises if it did not succeed."""
     price, tokens = plan.estimate.price.training, job.trained_tokens
     spent = None if price is None or tokens is None else tokens * price / 1e6
     run.update(
@@ -183,14 +175,14 @@ def _end(run: RunDirectory, plan: Plan, job: FineTuningJob) -> None:
         raise Cancelled(Fault("hosted.cancelled", f"job {job.id} was cancelled", "resume the run for a new job"))
     if job.status == "failed" or not job.fine_tuned_model:
         error = job.error
-        reason = f"{error.message} [{error.code}]" if error and error.message else "it gives no reason"
+        reason = f"{error.message} [{error.code}]" if error and error.message else "no reason given"
         message = f"job {job.id} failed: {reason}"
-        fix = "mend what it names; the same command then begins a new job"
+        fix = "correct what it names; the same command then starts a new job"
         raise RunFailed(Fault("hosted.failed", message, fix, column=error.param if error else None))
 
 
-def _say_left(run: RunDirectory, console: Console) -> None:
-    """A stop here stops nothing there."""
+def _report_remaining_job(run: RunDirectory, console: Console) -> None:
+    """Report that the job continues at the endpoint."""
     job = run.record.get("hosted", {}).get("job_id")
     if job is None:
         return
@@ -202,7 +194,7 @@ def _say_left(run: RunDirectory, console: Console) -> None:
 
 
 def _stoppable(stop: StopRequest, sleep: Sleep) -> Sleep:
-    """A pause that a stop ends."""
+    """Return a `sleep` that a requested stop interrupts."""
 
     def pause(seconds: float) -> None:
         while seconds > 0:
