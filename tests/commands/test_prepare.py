@@ -108,7 +108,7 @@ def test_the_terminal_says_what_was_left_out_mended_and_cut(
     said = capsys.readouterr().out
     for reason in ("bad-json 1", "exact-duplicate 1", "too-long 1"):
         assert reason in said
-    assert "mended     1 row: outer-whitespace 1" in said
+    assert "fixed      1 row: outer-whitespace 1" in said
     assert "schema     pair (prompt, completion), 123 rows" in said
     assert "split      shares 0.7, 0.15, 0.15; seed 42; grouped by prompt" in said
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from kamerton.data.splits.balance import balanced, label_weights, mixed
+from kamerton.data.splits.balance import balance_labels, label_weights, mix_sources
 
 ROWS = np.arange(100, 130)
 LABELS = np.array([1] * 20 + [2] * 7 + [3] * 3, np.uint64)
@@ -18,7 +18,7 @@ def labels_of(chosen: np.ndarray) -> Counter[int]:
 
 
 def test_oversampling_repeats_evenly() -> None:
-    chosen = balanced(ROWS, LABELS, IDS, "over", 0)
+    chosen = balance_labels(ROWS, LABELS, IDS, "over", 0)
     assert labels_of(chosen) == {1: 20, 2: 20, 3: 20}
     times = Counter(chosen.tolist())
     assert {times[row] for row in range(120, 127)} == {2, 3}
@@ -26,11 +26,11 @@ def test_oversampling_repeats_evenly() -> None:
 
 
 def test_undersampling_keeps_different_rows() -> None:
-    chosen = balanced(ROWS, LABELS, IDS, "under", 0)
+    chosen = balance_labels(ROWS, LABELS, IDS, "under", 0)
     assert labels_of(chosen) == {1: 3, 2: 3, 3: 3}
     assert len(set(chosen.tolist())) == 9
-    assert chosen.tolist() == balanced(ROWS, LABELS, IDS, "under", 0).tolist()
-    assert chosen.tolist() != balanced(ROWS, LABELS, IDS, "under", 1).tolist()
+    assert chosen.tolist() == balance_labels(ROWS, LABELS, IDS, "under", 0).tolist()
+    assert chosen.tolist() != balance_labels(ROWS, LABELS, IDS, "under", 1).tolist()
 
 
 def test_weights_make_labels_count_the_same() -> None:
@@ -42,7 +42,7 @@ def test_mixing_repeats_by_weight() -> None:
     rows = np.arange(10_000)
     ids = np.random.default_rng(1).integers(0, 2**64, 10_000, np.uint64)
     weights = np.where(rows < 5000, 2.0, 0.25)
-    times = np.bincount(mixed(rows, weights, ids, 0), minlength=10_000)
+    times = np.bincount(mix_sources(rows, weights, ids, 0), minlength=10_000)
     assert (times[:5000] == 2).all()
     assert set(times[5000:]) == {0, 1}
     assert abs(times[5000:].mean() - 0.25) < 0.03

@@ -20,7 +20,7 @@ from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.summary import show
+from kamerton.data.summary import show_examples
 from kamerton.errors import UserError
 from kamerton.model.tiny import tiny_tokenizer
 from kamerton.score.generate.answers import make_prompts
@@ -256,7 +256,7 @@ def test_what_becomes_of_such_rows_is_the_policys(gate: Gate, tmp_path: Path) ->
 
 
 def test_shown_text_is_told_from_control_tokens(gate: Gate) -> None:
-    (text,) = show(read(gate, ROWS), tiny_tokenizer(), 1)
+    (text,) = show_examples(read(gate, ROWS), tiny_tokenizer(), 1)
     underlined = [text.plain[span.start : span.end] for span in text.spans if "underline" in str(span.style)]
     assert text.plain.count("<|im_end|>") == 3
     assert "".join(underlined).count("<|im_end|>") == 2

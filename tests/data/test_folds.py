@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions, check_split_options
-from kamerton.data.splits.folds import even_folds, units
+from kamerton.data.splits.folds import even_folds, connected_groups
 from kamerton.errors import UserError
 from support.rows import pairs, question, write_jsonl
 
@@ -67,8 +67,8 @@ def test_single_rows_level_what_large_groups_make_uneven() -> None:
 def test_rows_alike_in_any_way_are_one_unit_named_by_its_smallest_id() -> None:
     ids = np.array([50, 40, 30, 20, 10], np.uint64)
     one, other = np.array([1, 1, 2, 3, 4], np.uint64), np.array([7, 8, 8, 9, 5], np.uint64)
-    assert units(ids, one, other).tolist() == [30, 30, 30, 20, 10]
-    assert units(ids).tolist() == ids.tolist()
+    assert connected_groups(ids, one, other).tolist() == [30, 30, 30, 20, 10]
+    assert connected_groups(ids).tolist() == ids.tolist()
 
 
 def test_every_row_is_held_out_once_in_equal_parts_of_every_label(gate: Gate) -> None:

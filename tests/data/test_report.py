@@ -14,7 +14,7 @@ from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions
 from kamerton.data.report import manifest, write_report
-from kamerton.data.summary import TARGET, show
+from kamerton.data.summary import TARGET, show_examples
 from kamerton.model.tiny import tiny_tokenizer
 from support.rows import pairs, question
 
@@ -70,7 +70,7 @@ def test_the_manifest_is_small_and_plain(prepared: Prepared) -> None:
 def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared], tmp_path: Path) -> None:
     prepared = gate([{"prompt": question(i), "completion": "naïve 日本"} for i in range(40)])
     _, parts = encoded(prepared, tmp_path)
-    first, second = show(parts["train"], tiny_tokenizer(), 2)
+    first, second = show_examples(parts["train"], tiny_tokenizer(), 2)
     coloured = [first.plain[span.start : span.end] for span in first.spans if TARGET in str(span.style)]
     assert coloured == ["naïve 日本", "<|im_end|>", "\n"]
     example = parts["train"].examples[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
-from kamerton.data.splits.assign import assign, assign_by_time, fold, split, unit_numbers
+from kamerton.data.splits.assign import assign, assign_by_time, assign_fold, split, unit_numbers
 from kamerton.errors import UserError
 
 RATIOS = [0.7, 0.15, 0.15]
@@ -93,7 +93,7 @@ def test_folds_cut_what_is_not_test_into_equal_parts(stratified: bool) -> None:
     groups = random_keys(3000)
     strata = (groups % np.uint64(4)) if stratified else None
     places = assign(groups, RATIOS, 7)
-    folds = [fold(groups, places, 5, chosen, 7, strata) for chosen in range(5)]
+    folds = [assign_fold(groups, places, 5, chosen, 7, strata) for chosen in range(5)]
     for found in folds:
         assert ((found == 2) == (places == 2)).all()
     times_in_validation = sum((found == 1).astype(int) for found in folds)

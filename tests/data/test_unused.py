@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from kamerton.data.gate import Prepared
 from kamerton.data.options import Columns, DataOptions, SplitOptions
-from kamerton.data.summary import schema_words
+from kamerton.data.summary import describe_schema
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import Fault, UserError
 from support.rows import question, write_jsonl
@@ -163,7 +163,7 @@ def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, nam
     assert (fault.column, fault.row) == (name, 2)
     assert f"{name} (15 rows)" in fault.message
     assert f"'data.columns.metadata=[id,{name}]'" in fault.fix
-    assert f"not shown to the model: id (30 rows), {name} (15 rows)" in schema_words(found.report)
+    assert f"not shown to the model: id (30 rows), {name} (15 rows)" in describe_schema(found.report)
     assert not of_code(result(tmp_path, rows, columns=Columns(metadata=["id", name])).warnings)
     assert not of_code(result(tmp_path, rows, SplitOptions(stratify=None, group="id", time=None)).errors)
 

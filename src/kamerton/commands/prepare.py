@@ -14,7 +14,7 @@ from kamerton.config.flags import reject_flag
 from kamerton.config.hosted import is_hosted
 from kamerton.config.jobs import JobRequest
 from kamerton.console import plain_console
-from kamerton.data.summary import losses, schema_words, split_words, where
+from kamerton.data.summary import data_losses, describe_schema, describe_split, fault_location
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo, print_faults
 from kamerton.pipeline.check import data_faults
@@ -75,13 +75,13 @@ def _report_refusal(error: DataError, *, values: dict[str, Any], pages: list[Pat
 
     Nothing is written if the report's folder has faults itself.
     """
-    from kamerton.data.report import relisted, write_refusal
+    from kamerton.data.report import with_listing, write_refusal
 
     if any(fault.column in ("name", "paths", "paths.outputs") for fault in check_values(values)):
         return list(error.faults)
     page = write_refusal(error, _folder(values["paths"]["outputs"], values["name"], error.folder))
     pages.append(page)
-    return relisted(error.faults, error.folder, page.parent)
+    return with_listing(error.faults, error.folder, page.parent)
 
 
 def _folder(outputs: str, name: str, cache_entry: Path) -> Path:
@@ -93,7 +93,7 @@ def _prepare(request: JobRequest[Config], *, examples: int) -> None:
     """Prepare and encode the data, write the report beside the run directories, and print it with some examples."""
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
-    from kamerton.data.summary import show
+    from kamerton.data.summary import show_examples
 
     config = request.options
     if config.model.provider:
@@ -103,7 +103,7 @@ def _prepare(request: JobRequest[Config], *, examples: int) -> None:
     console = plain_console()
     inputs = load_inputs(config.data, config.split, config.model)
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
-    for text in show(inputs.encoded["train"], inputs.tokenizer, examples):
+    for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples):
         console.print(text)
     _print_summary(console, inputs.prepared.report)
     for line in _files(page):
@@ -118,10 +118,10 @@ def _print_summary(console: Console, report: dict[str, Any]) -> None:
     for name, count in report["counts"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for name, text in [("schema", schema_words(report)), ("split", split_words(report)), *losses(report)]:
+    for name, text in [("schema", describe_schema(report)), ("split", describe_split(report)), *data_losses(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     for fault in report["warnings"]:
-        place = f"{where(fault)}: " if where(fault) else ""
+        place = f"{fault_location(fault)}: " if fault_location(fault) else ""
         text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}\n{'':<10} fix: {fault['fix']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 

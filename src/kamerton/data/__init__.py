@@ -2,19 +2,19 @@
 
 The rooms, in the order a row passes them:
 
-- `read/`: files to stored rows (`sources` → `records` → `schema`, `text`, `chat`, all driven by `ingest`).
+- `read/`: files to stored rows (`sources` → `read_file` → `schema`, `text`, `chat`, all driven by `ingest`).
 - `check/`: rows against rows: `duplicates`, `near` duplicates, `labels`, `outliers`.
 - `splits/`: which rows train, validate and test (`assign`), `folds`, and `balance` of the training rows.
 - `encode/`: rows to tokens (`render` → `tokenize` → `arrays`).
 
-`gate` runs the first three with its `stages`, `inputs` adds the fourth; `report` and `summary` show the result. Below
-all of them: `example`, `options`, the fault `codes` and `faults`, and the row `store`.
+`gate` runs the first three with its `stages`, `inputs` adds the fourth; `report` and `summary` show the result. All of
+them build on `example`, `options`, the fault `codes` and `faults`, and the row `store`.
 
-What Python users need is here, imported when it is first used:
+The public names are imported on first use:
 
-- `validate(DataOptions(...))` → `ValidationResult` (`is_valid`, `errors`, `warnings`): raises nothing.
+- `validate(DataOptions(...))` → `ValidationResult` (`is_valid`, `errors`, `warnings`): returns the faults, raises none.
 - `prepare(DataOptions(...), SplitOptions(...))` → `Prepared`: examples by split, mapped from disk; raises `UserError`.
-- `read_examples(DataOptions(...))` and `split(examples)`: `DataExample`s one by one, however many there are.
+- `read_examples(DataOptions(...))` and `split(examples)`: stream `DataExample`s, for data sets of any size.
 - `write_report(prepared, folder)`: data_report.html, .md and .json, faults.jsonl and rejects.jsonl.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
     "write_report",
 ]
 
-_WHERE = {
+_EXPORTS = {
     "example": ("DataExample", "Message"),
     "gate": ("Prepared", "prepare"),
     "options": ("Columns", "DataOptions", "Source", "SplitOptions"),
@@ -55,7 +55,7 @@ _WHERE = {
     "splits.assign": ("split",),
     "validation": ("ValidationResult", "read_examples", "validate"),
 }
-_MODULES = {name: module for module, names in _WHERE.items() for name in names}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
-"""Every code a fault of the data can have: what it means, what is done about it, and what may be chosen instead.
+"""The fault codes of the data stage: their meaning, default action and permitted actions.
 
-The actions: `error` refuses the data, `drop` leaves the row out, `fix` mends it, `warn` only says so. Dropped and
-fixed rows are counted and written to the rejects file. The defaults refuse or drop what would corrupt a run and warn
-of the rest.
+The actions: `error` refuses the data, `drop` leaves the row out, `fix` repairs it, `warn` only reports it. Dropped and
+fixed rows are counted and written to the rejects file. The defaults refuse or drop data that would corrupt a run and
+warn about the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kamerton.errors import Fault
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The first of `actions` is the default."""
+    """The actions that a policy may choose (the first is the default) and the meaning, as documented."""
 
     actions: tuple[str, ...]
     meaning: str
@@ -24,7 +24,7 @@ class Code:
 
 _REFUSE = ("error",)
 _UNUSABLE = ("error", "drop")
-_MENDABLE = ("error", "fix", "drop")
+_FIXABLE = ("error", "fix", "drop")
 _DOUBTFUL = ("warn", "drop", "error")
 _CLEANABLE = ("warn", "fix", "drop", "error")
 
@@ -56,11 +56,11 @@ CODES: dict[str, Code] = {
     # rows that do not fit
     "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
     "empty-field": Code(_UNUSABLE, "a field with nothing (but spaces) in it"),
-    "not-a-string": Code(_MENDABLE, "a number or boolean where a text belongs (fix: written out)"),
+    "not-a-string": Code(_FIXABLE, "a number or boolean where a text belongs (fix: written out)"),
     "not-text": Code(_UNUSABLE, "a list, an object or the like where a text belongs"),
     "bad-messages": Code(_UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"),
     "trailing-turns": Code(
-        _MENDABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
+        _FIXABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
     ),
     "unused-field": Code(
         _DOUBTFUL,
@@ -120,20 +120,20 @@ CODES: dict[str, Code] = {
 
 
 def action(policy: Mapping[str, str | None], code: str) -> str:
-    """What is to be done about faults of this code; a policy of None is the default."""
+    """Return the action for faults of this code; a policy of None is the default."""
     return policy.get(code) or CODES[code].actions[0]
 
 
 def check_policy(policy: Mapping[str, str | None]) -> list[Fault]:
-    """Codes there are not, and actions a code does not have."""
+    """Return a fault for each unknown code and each action that its code does not permit."""
     faults = []
     for code, chosen in policy.items():
         key = f"data.policy.{code}"
         if code not in CODES:
             near = difflib.get_close_matches(code, CODES, n=1)
             fix = f"did you mean {near[0]}?" if near else f"the codes are {', '.join(CODES)}"
-            faults.append(Fault("bad-value", f"there is no fault code {code!r}", fix, column=key))
+            faults.append(Fault("bad-value", f"unknown fault code {code!r}", fix, column=key))
         elif chosen is not None and chosen not in CODES[code].actions:
             fix = f"set {key} to {' or '.join(CODES[code].actions)}"
-            faults.append(Fault("bad-value", f"{code} cannot be answered with {chosen!r}", fix, column=key))
+            faults.append(Fault("bad-value", f"{chosen!r} is not an action for {code}", fix, column=key))
     return faults

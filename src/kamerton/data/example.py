@@ -1,4 +1,4 @@
-"""One example: what the model reads, what it must write, and what is known about it."""
+"""One example: the prompt that the model reads, the completion it learns, and metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat turn. An assistant turn with `weight` 0 is read but not trained on."""
+    """One chat turn. An assistant turn with `weight` 0 is context only: it is not trained on."""
 
     role: str
     content: str
@@ -43,18 +43,18 @@ class DataExample:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The whole conversation, the completion last."""
+        """All turns of the conversation, the completion last."""
         before = (Message("user", self.prompt),) if isinstance(self.prompt, str) else self.prompt
         return (*before, Message("assistant", self.completion))
 
     @property
     def prompt_text(self) -> str:
-        """The prompt as one text, a line for each turn of a chat: what reports and scores tables show."""
+        """The prompt as one text, one line per turn of a chat, as reports and scores tables show it."""
         turns = self.prompt
         return turns if isinstance(turns, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
 
     @property
     def id(self) -> str:
-        """Content hash of prompt and completion: 16 hex digits, the same on every machine and in every order."""
+        """Content hash of prompt and completion: 16 hex digits, independent of machine and row order."""
         turns = [[turn.role, turn.content, turn.weight] for turn in self.messages]
         return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Collecting faults: all are counted and answered as the policy says, and memory stays small however many there are."""
+"""Collecting faults: every fault is counted and handled by the policy, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kamerton.errors import Fault, UserError
 KEPT = 1000  # faults of one code kept in memory and in the report
 FLUSHED = 1000  # lines written to a file at once
 SHOWN = 20  # faults of one code in the error a person reads
-_WEIGHT = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
+_SEVERITY = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 
 
 class FaultLog:
-    """All faults of one data set, and the rows that were dropped or mended because of them.
+    """All faults of one data set, and the rows that were dropped or fixed because of them.
 
-    With `folder`, every fault is a line of `faults.jsonl` there and every row dropped, mended or cut one of
-    `rejects.jsonl`; `listing` is where a person will find the former in the end.
+    With `folder`, every fault becomes a line of `faults.jsonl` there, and every dropped, fixed or truncated row a line
+    of `rejects.jsonl`; `listing` is the final path of the former, for messages.
     """
 
     def __init__(
@@ -42,22 +42,22 @@ class FaultLog:
         return action(self.policy, code)
 
     def add(self, fault: Fault, done: str | None = None) -> str:
-        """Records a fault with the severity its code's policy gives it; returns the action.
+        """Record a fault with the severity its code's policy gives it; return the action.
 
-        A fault that stands for many rows comes with what was `done`, and with a fix that says all there is to say.
+        For a fault that stands for many rows, pass the action that was `done`; its fix is then used unchanged.
         """
-        of_row = done is None and fault.row is not None
+        is_row_fault = done is None and fault.row is not None
         done = done or self.action(fault.code)
-        message = fault.message + {"drop": "; the row is left out", "fix": "; mended"}.get(done, "")
+        message = fault.message + {"drop": "; the row is left out", "fix": "; fixed"}.get(done, "")
         fix = fault.fix
-        if done == "error" and of_row and "drop" in CODES[fault.code].actions:
+        if done == "error" and is_row_fault and "drop" in CODES[fault.code].actions:
             drop = f"data.policy.{fault.code}=drop"
             fix += "" if drop in fix else f" or, to leave such rows out, {drop}"
         self._record(replace(fault, message=message, fix=fix, severity="error" if done == "error" else "warning"))
         return done
 
     def warn(self, fault: Fault) -> None:
-        """Records a fault that stops nothing, whatever the policy."""
+        """Record a fault as a warning, regardless of the policy."""
         self._record(replace(fault, severity="warning"))
 
     def _record(self, fault: Fault) -> None:
@@ -68,12 +68,12 @@ class FaultLog:
             self.kept.append(fault)
         self._write("faults.jsonl", fault.as_dict())
 
-    def row(self, faults: Sequence[Fault], record: object = None) -> bool:
-        """Records all faults of one row; True if the row stays. Its worst fault decides what becomes of it."""
+    def add_row(self, faults: Sequence[Fault], record: object = None) -> bool:
+        """Record all faults of one row; return whether the row is kept, which its most severe fault decides."""
         worst, code = "warn", ""
         for fault in faults:
             done = self.add(fault)
-            if _WEIGHT[done] > _WEIGHT[worst]:
+            if _SEVERITY[done] > _SEVERITY[worst]:
                 worst, code = done, fault.code
         if worst in ("drop", "error"):
             self.reject(faults[0].file, faults[0].row, code, record=record)
@@ -84,17 +84,17 @@ class FaultLog:
             self._write_row(faults[0].file, faults[0].row, "fixed", fixed, record=record)
         return True
 
-    def mend(self, file: str | None, row: int | None, code: str, **more: object) -> None:
-        """Counts a row that goes on mended, and writes down why."""
+    def fix(self, file: str | None, row: int | None, code: str, **more: object) -> None:
+        """Count and list a row that is kept with a correction."""
         self.fixed[code] += 1
         self._write_row(file, row, "fixed", [code], **more)
 
     def truncate(self, file: str | None, row: int | None, code: str, **more: object) -> None:
-        """Writes down a row of which only a part goes on."""
+        """List a row that is kept in part."""
         self._write_row(file, row, "truncated", [code], **more)
 
     def reject(self, file: str | None, row: int | None, code: str, **more: object) -> None:
-        """Counts a row that goes no further, and writes down why."""
+        """Count and list a row that is dropped."""
         self.rejected[code] += 1
         self._write_row(file, row, "dropped", [code], **more)
 
@@ -109,7 +109,7 @@ class FaultLog:
                 self.flush()
 
     def flush(self) -> None:
-        """Writes the lines that wait to their files."""
+        """Write the buffered lines to their files."""
         for name, lines in self._lines.items():
             if self.folder is not None and lines:
                 with open(self.folder / name, "a", encoding="ascii") as file:
@@ -118,26 +118,26 @@ class FaultLog:
 
     @property
     def errors(self) -> int:
-        """How many faults are errors."""
+        """The number of faults that are errors."""
         return sum(count for (severity, _), count in self.counts.items() if severity == "error")
 
     def grouped(self, errors: int = SHOWN, warnings: int = 5) -> list[Fault]:
-        """The first faults of each code, errors before warnings, then one that counts the rest of that code."""
+        """Return the first faults of each code, errors before warnings, then one that counts the rest of that code."""
         result = []
         for (severity, code), count in sorted(self.counts.items()):
             shown = errors if severity == "error" else warnings
-            of_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
-            of_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
-            result += of_code[:shown]
+            same_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
+            same_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
+            result += same_code[:shown]
             if count > shown:
                 message = f"{count - shown:,} more faults of this kind ({count:,} in all)"
-                fault = of_code[0]
+                fault = same_code[0]
                 fix = f"{fault.fix}; all are listed in {self.listing}" if self.listing else fault.fix
                 result.append(Fault(code, message, fix, file=fault.file, severity=fault.severity))
         return result
 
     def summary(self) -> list[dict[str, Any]]:
-        """One warning for each code: how often it occurred, and where first."""
+        """Return one warning for each code, with its count and first occurrence."""
         result = []
         for fault in self.grouped(1, 1):
             count = self.counts[fault.severity, fault.code]
@@ -147,13 +147,13 @@ class FaultLog:
         return result
 
     def raise_errors(self) -> None:
-        """Raises `UserError` with everything found if anything found is an error."""
+        """Raise `UserError` with all recorded faults if one of them is an error."""
         self.flush()
         if self.errors:
             raise UserError(self.grouped())
 
     def outcome(self) -> dict[str, Any]:
-        """What a report says of it all: `warnings` has one entry for each code, `faults` up to six."""
+        """Return the entries of the data report: `warnings` has one item for each code, `faults` up to six."""
         return {
             "rejected": dict(self.rejected),
             "fixed": dict(self.fixed),
@@ -163,13 +163,13 @@ class FaultLog:
         }
 
     def state(self) -> dict[str, Any]:
-        """Everything recorded, as plain values; `restore` takes it back."""
+        """Return everything recorded, as plain values; `restore` takes it back."""
         counts = [[severity, code, count] for (severity, code), count in sorted(self.counts.items())]
         kept = [fault.as_dict() for fault in self.kept]
         return {"counts": counts, "faults": kept, "rejected": dict(self.rejected), "fixed": dict(self.fixed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Adds what another log recorded."""
+        """Add the state of another log."""
         self.counts.update({(severity, code): count for severity, code, count in state["counts"]})
         self.rejected.update(state["rejected"])
         self.fixed.update(state["fixed"])

@@ -1,4 +1,4 @@
-"""The data gate: read → check → clean → de-duplicate → split → balance; every fault listed before anything trains."""
+"""The data gate: read → check → clean → de-duplicate → split → balance; reports all faults before training starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kamerton.data.check.labels import (
     drop_unknown,
     find_labels,
     find_spellings,
-    mend_spellings,
+    report_respelt,
 )
 from kamerton.data.check.outliers import drop_outliers
 from kamerton.data.faults import FaultLog
@@ -27,14 +27,14 @@ from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_
 from kamerton.data.read.sources import find_files
 from kamerton.data.splits.balance import label_weights
 from kamerton.data.stages import (
-    cross,
-    is_crossed,
-    is_cut_here,
-    one_schema,
-    places_of,
+    assign_folds,
+    assign_rows,
+    drop_leaked,
+    drop_mixed_schemas,
+    is_cross_validated,
+    needs_split,
     split_rows,
     training_rows,
-    without_leaks,
 )
 from kamerton.data.store import Examples, Index, TemporaryFolder
 from kamerton.errors import Fault, UserError
@@ -42,11 +42,11 @@ from kamerton.errors import Fault, UserError
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked examples by split, with the report of how they came about.
+    """Checked examples by split, with the data report.
 
-    `labels` are the sorted label names, or None for free text; `label_weights` their weights in the loss if
-    `data.balance` asks for them. `fingerprint` identifies which examples are in which split. `folder` holds
-    faults.jsonl (every fault) and rejects.jsonl (every row dropped or mended, with the reason).
+    `labels` are the sorted label names, or None for free text; `label_weights` are their weights in the loss with
+    `data.balance=weights`. `fingerprint` identifies which examples are in which split. `folder` holds faults.jsonl
+    (every fault) and rejects.jsonl (every row dropped or fixed, with the reason).
     """
 
     splits: dict[str, Examples]
@@ -58,7 +58,7 @@ class Prepared:
 
 
 class DataError(UserError):
-    """The data cannot be used. `report` says what is known of them, `folder` holds what `Prepared.folder` does."""
+    """The data cannot be used. `report` is the data report so far; `folder` holds the files of `Prepared.folder`."""
 
     def __init__(
         self, faults: Iterable[Fault], report: dict[str, Any], folder: Path, keep_alive: object = None
@@ -97,26 +97,26 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
         keep_alive = TemporaryFolder()
         cache = keep_alive.path
     folder = cache / "prepared" / digest([asdict(options), asdict(split), [str(file.path) for file in files]])
-    report = _nothing_yet(options, split)
+    report = _empty_report(options, split)
     with log_files(folder) as part:
         log = FaultLog(options.policy, part, None if keep_alive else folder / LOGS[0])
         try:
             for fault in missing:
                 log.add(fault)
             log.raise_errors()
-            examples, names, weights = _stages(options, split, files, cache, log, report, keep_alive)
+            examples, labels, weights = _run_stages(options, split, files, cache, log, report, keep_alive)
         except UserError as error:
             raise DataError(error.faults, report | log.outcome(), folder, keep_alive) from None
         finally:
             log.flush()
     contents = {name: part.fingerprint for name, part in examples.items()}
-    report |= log.outcome() | {"valid": True, "labels": names, "label_weights": weights}
-    report["fingerprint"] = digest([contents, names, weights])
-    return Prepared(examples, names, report, report["fingerprint"], folder, weights)
+    report |= log.outcome() | {"valid": True, "labels": labels, "label_weights": weights}
+    report["fingerprint"] = digest([contents, labels, weights])
+    return Prepared(examples, labels, report, report["fingerprint"], folder, weights)
 
 
-def _nothing_yet(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
-    """The report before a file is read; the stages add to it."""
+def _empty_report(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
+    """Return the report before any file is read; the stages add to it."""
     return {
         "name": options.name,
         "valid": False,
@@ -131,12 +131,12 @@ def _nothing_yet(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
         "label_distribution": None,
         "seed": split.seed,
         "split": asdict(split),
-        "split_given": not is_cut_here(options),
+        "split_given": not needs_split(options),
         "balance": options.balance,
     }
 
 
-def _stages(
+def _run_stages(
     options: DataOptions,
     split: SplitOptions,
     files: list[DataFile],
@@ -145,38 +145,42 @@ def _stages(
     report: dict[str, Any],
     keep_alive: object,
 ) -> tuple[dict[str, Examples], list[str] | None, dict[str, float] | None]:
-    """One after the other, adding to the report; the examples by split, the labels and their weights.
+    """Run the stages and add their results to the report; return the examples by split, the labels and their weights.
 
-    Rows that cannot be used end nothing at once: the others are looked at first, so that all faults are told together.
+    Unusable rows do not stop the stages: the other rows are checked first, so that all faults are reported together.
     """
-    stored, rows, labels = _distinct_rows(options, split, files, cache, log, report, keep_alive)
+    stored, rows, label_counts = _distinct_rows(options, split, files, cache, log, report, keep_alive)
     store = stored.store
-    if labels:
+    if label_counts:
         rows = drop_contradictions(store, rows, log)
-    rows, report["lengths"] = drop_outliers(store, rows, log, forms=labels is None)
+    rows, report["lengths"] = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
-    places = places_of(store, rows, options, split, log)
-    if log.errors > errors:  # without a row's group or time nothing can be said of splits
+    assignment = assign_rows(store, rows, options, split, log)
+    if log.errors > errors:  # a row without its group or time cannot be assigned to a split
         log.raise_errors()
-    rows, places, clusters, found = without_leaks(stored, rows, places, options.near_duplicates, log)
-    report |= found
-    if is_crossed(split):
-        rows, places, found = cross(store, rows, places, clusters, split, log)
-        report |= found
+    rows, assignment, clusters, summary = drop_leaked(stored, rows, assignment, options.near_duplicates, log)
+    report |= summary
+    if is_cross_validated(split):
+        rows, assignment, summary = assign_folds(store, rows, assignment, clusters, split, log)
+        report |= summary
     log.raise_errors()
-    splits = split_rows(rows, places, files, options, split, log)
+    splits = split_rows(rows, assignment, files, options, split, log)
     log.raise_errors()
-    counts = {name: count_completions(store, chosen) for name, chosen in splits.items()} if labels else None
-    names = _label_names(options, counts, str(files[0].path), log)
+    counts = {name: count_completions(store, chosen) for name, chosen in splits.items()} if label_counts else None
+    labels = None
+    if counts is not None:
+        occurring = {label for part in counts.values() for label in part}
+        labels = sorted(options.labels if isinstance(options.labels, list) else occurring)
+        check_labels(counts, labels, str(files[0].path), log)
     log.raise_errors()
     report["label_distribution"] = counts
-    train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(labels))
-    report["counts"] |= _resampled(splits["train"], train)
+    train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))
+    report["counts"] |= _resampling_counts(splits["train"], train)
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
     report["counts"] |= {name: len(part) for name, part in examples.items()}
-    return examples, names, label_weights(counts["train"]) if counts and options.balance == "weights" else None
+    return examples, labels, label_weights(counts["train"]) if counts and options.balance == "weights" else None
 
 
 def _distinct_rows(
@@ -188,7 +192,7 @@ def _distinct_rows(
     report: dict[str, Any],
     keep_alive: object,
 ) -> tuple[StoredRows, Index, Counts | None]:
-    """Read, of one schema, without duplicates, labels spelt one way; and how often each label stands among them."""
+    """Return the distinct rows of one schema, their labels in one spelling, and how often each label occurs."""
     stored = stored_rows(files, cache, log, {}, keep_alive)
     report["files"] = stored.reading.rows
     report["counts"] = {"rows read": sum(stored.reading.rows.values())}
@@ -196,34 +200,36 @@ def _distinct_rows(
     report_unused(stored.reading, (split.group, split.stratify, split.time), log)
     if not stored.store.rows:
         log.raise_errors()
-    rows, labels = _distinct(stored, options, log, report)
-    relabel = find_spellings(stored.store, rows, labels, log) if labels and isinstance(options.labels, str) else {}
-    if labels and relabel:
-        mend_spellings(stored.store, rows, relabel, log)
-        # The same rows at the same places.
+    rows, label_counts = _drop_duplicates(stored, options, log, report)
+    relabel = {}
+    if label_counts and isinstance(options.labels, str):
+        relabel = find_spellings(stored.store, rows, label_counts, log)
+    if relabel:
+        report_respelt(stored.store, rows, relabel, log)
+        # Reading again with other labels gives the same rows with the same numbers.
         stored = stored_rows(files, cache, log, relabel, keep_alive, stored.contents)
         usable = len(rows)
         rows = drop_exact(stored.store, rows, log)
-        labels = count_completions(stored.store, rows)
+        label_counts = count_completions(stored.store, rows)
         report["relabelled"] = relabel
         report["counts"]["exact duplicates removed"] += usable - len(rows)
         report["counts"]["distinct"] = len(rows)
-    return stored, rows, labels
+    return stored, rows, label_counts
 
 
-def _resampled(before: Index, after: Index) -> dict[str, int]:
-    """What balance and weights of sources made of the training rows, where they changed them."""
+def _resampling_counts(before: Index, after: Index) -> dict[str, int]:
+    """Return how many training rows balancing and source weights left out and repeated; counts of 0 are omitted."""
     left_out, distinct = len(np.setdiff1d(before, after)), len(np.unique(after))
-    found = {"train rows sampled out": left_out, "train rows repeated": len(after) - distinct}
-    return {name: count for name, count in found.items() if count}
+    counts = {"train rows sampled out": left_out, "train rows repeated": len(after) - distinct}
+    return {name: count for name, count in counts.items() if count}
 
 
-def _distinct(
+def _drop_duplicates(
     stored: StoredRows, options: DataOptions, log: FaultLog, report: dict[str, Any]
 ) -> tuple[Index, Counts | None]:
-    """Rows of one schema without exact duplicates, and how often each label stands among them."""
+    """Return the rows of one schema without exact duplicates, and how often each label occurs (None: free text)."""
     store = stored.store
-    rows, report["schemas"] = one_schema(stored, log)
+    rows, report["schemas"] = drop_mixed_schemas(stored, log)
     usable = len(rows)
     rows = drop_exact(store, rows, log)
     report["counts"] |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
@@ -236,12 +242,3 @@ def _distinct(
         fix = "set data.balance=none or name the labels in data.labels"
         log.add(Fault("bad-value", message, fix, column="data.balance"))
     return rows, labels
-
-
-def _label_names(options: DataOptions, counts: dict[str, Counts] | None, file: str, log: FaultLog) -> list[str] | None:
-    if counts is None:
-        return None
-    found = {name for count in counts.values() for name in count}
-    names = sorted(options.labels if isinstance(options.labels, list) else found)
-    check_labels(counts, names, file, log)
-    return names

@@ -1,4 +1,4 @@
-"""Everything a model is fed, from options to encoded splits: the data stage in one call, cached on disk."""
+"""The data stage in one call: from options to encoded splits, cached on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ModelSource(Protocol):
-    """Where a model's tokenizer and limits come from; the `model` section of a configuration is one."""
+    """The source of a model's tokenizer and limits; the `model` section of a configuration implements it."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Prepared data, the tokenizer they are encoded with, and the encoded splits that are not empty."""
+    """Prepared data, the tokenizer, and the encoded splits (empty splits are omitted)."""
 
     prepared: Prepared
     tokenizer: Any
@@ -39,11 +39,11 @@ class Inputs:
 
 
 def load_inputs(data: DataOptions, split: SplitOptions, model: ModelSource, tokenizer: Any = None) -> Inputs:
-    """Read, check, split and encode; what was done before with the same files and options is not done again.
+    """Read, check, split and encode; results for the same files and options are reused from the cache.
 
-    `tokenizer` is the model's, where it has been loaded before.
+    `tokenizer` is the model's; None loads it.
 
-    Raises `DataError` (a `UserError`) with every fault of the files and rows or, if they have none, every fault of
+    Raises `DataError` (a `UserError`) with all faults of the files and rows or, if they have none, all faults of
     encoding them.
     """
     from kamerton.data.gate import prepare
@@ -60,10 +60,10 @@ def load_inputs(data: DataOptions, split: SplitOptions, model: ModelSource, toke
 def encode_splits(
     prepared: Prepared, tokenizer: Any, data: DataOptions, model: ModelSource, cache: Path
 ) -> tuple[Prepared, dict[str, Encoded]]:
-    """The splits that are not empty, encoded; and `prepared` with what that found added to its report and lists.
+    """Encode the non-empty splits; return `prepared` with the results added to its report, and the encoded splits.
 
-    Raises `DataError` with every fault of that: rows longer than allowed or than the model has positions, tokens that
-    the model has no embedding for.
+    Raises `DataError` with all faults of encoding: rows longer than allowed or than the model has positions, tokens
+    without an embedding in the model.
     """
     from kamerton.data.encode.arrays import encode_within
     from kamerton.data.encode.limits import Limits
@@ -72,14 +72,14 @@ def encode_splits(
     from kamerton.data.read.rows import LOGS, digest, log_files
     from kamerton.model.limits import load_limits
 
-    own = load_limits(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    asked = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
-    folder = prepared.folder.with_name(f"{prepared.folder.name}-{asked}")
+    model_limits = load_limits(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    key = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
+    folder = prepared.folder.with_name(f"{prepared.folder.name}-{key}")
     with log_files(folder) as part:
         for name in LOGS:
             shutil.copyfile(prepared.folder / name, part / name)
         log = FaultLog(data.policy, part, folder / LOGS[0])
-        limits = Limits(data.max_length, data.overlong, log, own)
+        limits = Limits(data.max_length, data.overlong, log, model_limits)
         encoded = {
             name: encode_within(limits, examples, tokenizer, data.control_tokens, cache=cache, name=name)
             for name, examples in prepared.splits.items()
@@ -87,26 +87,26 @@ def encode_splits(
         }
         limits.report(tokenizer)
         log.flush()
-    report = _with_encoding(prepared.report, encoded, log)
+    report = _add_encoding(prepared.report, encoded, log)
     if log.errors:
         raise DataError(log.grouped(), report, folder)
     return replace(prepared, report=report, folder=folder), encoded
 
 
-def _with_encoding(report: dict[str, Any], encoded: dict[str, Encoded], log: FaultLog) -> dict[str, Any]:
-    """The data report with what encoding found: its faults, the rows that are left, and their lengths in tokens."""
+def _add_encoding(report: dict[str, Any], encoded: dict[str, Encoded], log: FaultLog) -> dict[str, Any]:
+    """Return the data report with the faults of encoding, the remaining rows, and their lengths in tokens."""
     import numpy as np
 
     from kamerton.data.check.outliers import length_summary
 
-    found = log.outcome()
-    counted = {key: dict(Counter(report[key]) + Counter(found[key])) for key in ("rejected", "fixed")}
-    listed = {key: report[key] + found[key] for key in ("fault_counts", "warnings", "faults")}
+    outcome = log.outcome()
+    counts = {key: dict(Counter(report[key]) + Counter(outcome[key])) for key in ("rejected", "fixed")}
+    lists = {key: report[key] + outcome[key] for key in ("fault_counts", "warnings", "faults")}
     lengths = np.concatenate([part.lengths for part in encoded.values()])
     return {
         **report,
-        **counted,
-        **listed,
+        **counts,
+        **lists,
         "valid": not log.errors,
         "counts": report["counts"] | {name: len(part) for name, part in encoded.items()},
         "tokens": length_summary(lengths),

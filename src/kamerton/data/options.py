@@ -1,6 +1,6 @@
-"""What a user can set about data and splits: plain dataclasses, checked by plain functions.
+"""Options for data and splits: plain dataclasses, checked by plain functions.
 
-Nothing heavy is imported here: the command line builds its configuration schema from these classes.
+Imports nothing heavy, because the command line builds its configuration schema from these classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BALANCE = ("none", "over", "under", "weights")
 
 @dataclass
 class Columns:
-    """Which column holds what. None: found by its usual name (`question`, `answer`, `text`, `label`, ...)."""
+    """The role of each column. None: detected by its usual name (`question`, `answer`, `text`, `label`, ...)."""
 
     prompt: str | None = None  # column of the prompt
     completion: str | None = None  # column of the completion
@@ -33,7 +33,7 @@ class Columns:
 
 @dataclass
 class Source:
-    """One of several sources that are mixed: `weight` is how often each of its training rows comes in an epoch."""
+    """One of several sources to mix; `weight` is how often each of its training rows occurs in an epoch."""
 
     path: str | list[str] = ""
     format: str = "jsonl"
@@ -82,10 +82,10 @@ class DataOptions:
     encoding: str = "utf-8"
     policy: dict[str, str | None] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
-    balance: str = "none"  # of the labels in the training split: over- or undersampling, or weights in the loss
+    balance: str = "none"  # labels of the training split: over- or undersampling, or weights in the loss
     max_length: int = 1024
     overlong: str = "error"
-    control_tokens: str = "text"  # the string of a control token in a text: text, or parse: the control token
+    control_tokens: str = "text"  # a control token's string in a text is read as text, or (parse) as the control token
 
 
 @dataclass
@@ -121,7 +121,9 @@ class SplitOptions:
 
 
 def check_data_options(options: DataOptions) -> list[Fault]:
-    """Values of `data.*` that cannot be used; looks at no file."""
+    """Return a fault for each invalid value of `data.*`, without opening any file."""
+    labels = options.labels
+    is_label_list = isinstance(labels, list) and len(labels) >= 2 and len(set(labels)) == len(labels)
     checks = [
         (options.overlong in OVERLONG, "overlong", f"must be one of {', '.join(OVERLONG)}"),
         (
@@ -137,19 +139,26 @@ def check_data_options(options: DataOptions) -> list[Fault]:
             "must be a similarity from 0.5 to 1, or null",
         ),
         (
-            options.labels is None or options.labels == "auto" or _is_labels(options.labels),
+            labels is None or labels == "auto" or is_label_list,
             "labels",
             "must be auto, a list of at least two different labels, or null for free text",
         ),
     ]
-    faults = [_value(f"data.{key}", getattr(options, key), what) for good, key, what in checks if not good]
-    faults += _check_reading(options.format, options.encoding, "data")
+    faults = [
+        _bad_value(f"data.{key}", getattr(options, key), requirement) for valid, key, requirement in checks if not valid
+    ]
+    faults += _check_format(options.format, options.encoding, "data")
     for name, source in options.sources.items():
-        faults += _check_source(source, f"data.sources.{name}")
-    return faults + check_policy(options.policy) + _check_given(options)
+        key = f"data.sources.{name}"
+        faults += _check_format(source.format, source.encoding, key)
+        if not (math.isfinite(source.weight) and source.weight > 0):
+            faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0"))
+        if not source.path:
+            faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
+    return faults + check_policy(options.policy) + _check_paths(options)
 
 
-def _check_reading(format: str, encoding: str, key: str) -> list[Fault]:
+def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
     checks = [
         (format in FORMATS, "format", format, f"must be one of {', '.join(FORMATS)}"),
         (
@@ -159,20 +168,11 @@ def _check_reading(format: str, encoding: str, key: str) -> list[Fault]:
             "must be a text encoding that Python knows, such as utf-8",
         ),
     ]
-    return [_value(f"{key}.{name}", value, what) for good, name, value, what in checks if not good]
+    return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
 
 
-def _check_source(source: Source, key: str) -> list[Fault]:
-    faults = _check_reading(source.format, source.encoding, key)
-    if not (math.isfinite(source.weight) and source.weight > 0):
-        faults.append(_value(f"{key}.weight", source.weight, "must be above 0"))
-    if not source.path:
-        faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
-    return faults
-
-
-def _check_given(options: DataOptions) -> list[Fault]:
-    """Exactly one of path, sources, and train (with validation and test)."""
+def _check_paths(options: DataOptions) -> list[Fault]:
+    """Check that exactly one of path, sources, and train (with validation and test) is set."""
     given = [key for key in ("path", "sources", "train", "validation", "test") if getattr(options, key)]
     if not given:
         fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
@@ -187,13 +187,13 @@ def _check_given(options: DataOptions) -> list[Fault]:
 
 
 def check_split_options(options: SplitOptions) -> list[Fault]:
-    """Values of `split.*` that cannot be used."""
+    """Return a fault for each invalid value of `split.*`."""
     ratios = options.ratios
-    good = len(ratios) == 3 and all(math.isfinite(r) and r >= 0 for r in ratios)
-    three = "must be three shares (train, validation, test), none negative, that sum to 1"
+    are_shares = len(ratios) == 3 and all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios)
+    shares = "must be three shares (train, validation, test), none negative, that sum to 1"
     checks = [
-        (good and math.isclose(sum(ratios), 1, rel_tol=0, abs_tol=1e-9), "ratios", three),
-        (not good or ratios[0] > 0, "ratios", "must leave something to train on"),
+        (are_shares and math.isclose(sum(ratios), 1, rel_tol=0, abs_tol=1e-9), "ratios", shares),
+        (not are_shares or ratios[0] > 0, "ratios", "must leave rows to train on"),
         (options.seed >= 0, "seed", "must not be negative"),
         (options.folds is None or 2 <= options.folds <= 100, "folds", "must be from 2 to 100"),
         (0 <= options.fold < (options.folds or 1), "fold", f"must be from 0 to {(options.folds or 1) - 1}"),
@@ -204,15 +204,15 @@ def check_split_options(options: SplitOptions) -> list[Fault]:
             "cannot be combined with split.stratify or split.folds",
         ),
     ]
-    return [_value(f"split.{key}", getattr(options, key), what) for good, key, what in checks if not good]
+    return [
+        _bad_value(f"split.{key}", getattr(options, key), requirement)
+        for valid, key, requirement in checks
+        if not valid
+    ]
 
 
-def _value(key: str, value: object, what: str) -> Fault:
-    return Fault("bad-value", f"{key} is {value!r} but {what}", f"set {key} to such a value", column=key)
-
-
-def _is_labels(labels: object) -> bool:
-    return isinstance(labels, list) and len(set(labels)) >= 2 and len(set(labels)) == len(labels)
+def _bad_value(key: str, value: object, requirement: str) -> Fault:
+    return Fault("bad-value", f"{key} is {value!r} but {requirement}", f"set {key} to such a value", column=key)
 
 
 def _is_codec(name: str) -> bool:
@@ -224,7 +224,7 @@ def _is_codec(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file to read. `split` is None if it is yet to be split; files with one `source` share a schema."""
+    """One file to read. `split` is None if its rows are to be split; files of the same `source` share a schema."""
 
     path: Path
     split: str | None

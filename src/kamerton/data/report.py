@@ -1,4 +1,4 @@
-"""The data report: data_report.html, .md and .json, with every fault and every rejected row beside them."""
+"""The data report: data_report.html, .md and .json, with the lists of faults and rejected rows."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.rows import LOGS
 from kamerton.data.read.unused import listed
-from kamerton.data.summary import split_words, where
+from kamerton.data.summary import describe_split, fault_location
 from kamerton.errors import Fault
 
-SAMPLE, LONGEST_TEXT = 3, 600  # examples shown of each split, characters of each text
+MAX_EXAMPLES, MAX_CHARACTERS = 3, 600  # examples shown of each split, characters of each text
 
 
 def write_report(prepared: Prepared, folder: Path) -> Path:
-    """Writes the report, faults.jsonl and rejects.jsonl into `folder`; returns the path of the page.
+    """Write the report, faults.jsonl and rejects.jsonl into `folder`; return the path of the HTML page.
 
-    The page holds no script and refers to nothing outside it. It tells of tokens if `prepared` is from `load_inputs`.
+    The page is self-contained and has no script. It includes token counts if `prepared` is from `load_inputs`.
     """
-    return _write(prepared.report | {"sample": _sample(prepared)}, prepared.folder, folder)
+    sample = {  # examples are ordered by hash, so the first are a random sample
+        name: [
+            {"prompt": example.prompt_text[:MAX_CHARACTERS], "completion": example.completion[:MAX_CHARACTERS]}
+            for example in examples[:MAX_EXAMPLES]
+        ]
+        for name, examples in prepared.splits.items()
+    }
+    return _write(prepared.report | {"sample": sample}, prepared.folder, folder)
 
 
-def write_refusal(refused: DataError, folder: Path) -> Path:
-    """The same of data that cannot be used: how far they came, and all that is wrong with them."""
-    return _write(refused.report | {"sample": {}}, refused.folder, folder)
+def write_refusal(error: DataError, folder: Path) -> Path:
+    """Write the same files for data that cannot be used: the stages that ran, and all faults."""
+    return _write(error.report | {"sample": {}}, error.folder, folder)
 
 
-def relisted(faults: Iterable[Fault], logs: Path, folder: Path) -> list[Fault]:
-    """The faults with the lists in `folder` where they name those in `logs`, which `folder` has copies of."""
+def with_listing(faults: Iterable[Fault], logs: Path, folder: Path) -> list[Fault]:
+    """Return the faults with `folder` in place of `logs` as the place of the full list in their fixes."""
     before, after = str(logs / LOGS[0]), str(folder / LOGS[0])
     return [replace(fault, fix=fault.fix.replace(before, after)) for fault in faults]
 
 
 def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    faults = relisted((Fault(**fault) for fault in report["faults"]), logs, folder)
+    faults = with_listing((Fault(**fault) for fault in report["faults"]), logs, folder)
     report = report | {"faults": [fault.as_dict() for fault in faults]}
-    contents = _contents(report)
+    contents = _template_values(report)
     (folder / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), "utf-8")
     (folder / "data_report.md").write_text(_environment(False).get_template("data.md.j2").render(contents), "utf-8")
     page = folder / "data_report.html"
@@ -53,33 +59,24 @@ def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
 
 
 def manifest(prepared: Prepared) -> dict[str, Any]:
-    """What `run.json` says of the data: fingerprints, counts and how they were split."""
+    """Return the entry `data` of run.json: fingerprints, counts and how the rows were split."""
     report = prepared.report
-    chosen = ("name", "fingerprint", "counts", "rejected", "fixed", "seed", "split", "balance", "labels", "leakage")
+    keys = ("name", "fingerprint", "counts", "rejected", "fixed", "seed", "split", "balance", "labels", "leakage")
     splits = {name: examples.fingerprint for name, examples in prepared.splits.items()}
     more = {"splits": splits, "warnings": report["warnings"], "encoded": report.get("encoded", [])}
-    return {key: report[key] for key in chosen} | more
+    return {key: report[key] for key in keys} | more
 
 
-def _sample(prepared: Prepared) -> dict[str, list[dict[str, str]]]:
-    """The first examples of each split; their order is that of a hash, so they are a random sample."""
-    return {name: [_shown(example) for example in part[:SAMPLE]] for name, part in prepared.splits.items()}
-
-
-def _shown(example: DataExample) -> dict[str, str]:
-    return {"prompt": example.prompt_text[:LONGEST_TEXT], "completion": example.completion[:LONGEST_TEXT]}
-
-
-def _contents(report: dict[str, Any]) -> dict[str, Any]:
-    """What the templates show, as rows of tables."""
-    counts, splits = report["counts"], list(report["sample"])
+def _template_values(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the templates, mostly rows of tables."""
+    counts, splits, labels = report["counts"], list(report["sample"]), report["label_distribution"]
     return {
         "title": report["name"],
         "valid": report["valid"],
         "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
-            ("split", split_words(report)),
+            ("split", describe_split(report)),
             *([("not shown to the model", listed(report["unused"]))] if report["unused"] else []),
             *([("data", report["fingerprint"])] if report["fingerprint"] else []),
         ],
@@ -90,7 +87,7 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
         ],
         "files": list(report["files"].items()),
         "schemas": [
-            (f"{source}: {name}", n) for source, found in report["schemas"].items() for name, n in found.items()
+            (f"{source}: {name}", n) for source, names in report["schemas"].items() for name, n in names.items()
         ],
         "faults": [*(fault for fault in report["faults"] if fault["severity"] == "error"), *report["warnings"]],
         "fault_counts": [
@@ -100,9 +97,11 @@ def _contents(report: dict[str, Any]) -> dict[str, Any]:
         "characters": report["lengths"],
         "tokens": report.get("tokens"),
         "encoded": [[part[key] for key in _ENCODED] for part in report.get("encoded", [])],
-        "labels": _label_rows(report, splits),
+        "labels": [[label, *(labels[name].get(label, 0) for name in splits)] for label in report["labels"]]
+        if labels
+        else [],
         "splits": splits,
-        "duplicates": _duplicates(report),
+        "duplicates": _duplicate_rows(report),
         "clusters": report.get("near_duplicates", {}).get("largest", []),
         "sample": report["sample"],
     }
@@ -117,27 +116,20 @@ _ENCODED = (
 
 def _headline(report: dict[str, Any]) -> str:
     rejected, fixed = (sum(report[key].values()) for key in ("rejected", "fixed"))
-    counted = f"{report['counts']['rows read']:,} rows read, {rejected:,} left out, {fixed:,} mended."
+    counts = f"{report['counts']['rows read']:,} rows read, {rejected:,} left out, {fixed:,} fixed."
     if report["valid"]:
-        return counted
+        return counts
     errors = sum(n for severity, _, n in report["fault_counts"] if severity == "error")
-    return f"The data cannot be used as they are: {errors:,} error{'s' if errors > 1 else ''}. {counted}"
+    return f"The data cannot be used as they are: {errors:,} error{'s' if errors > 1 else ''}. {counts}"
 
 
-def _label_rows(report: dict[str, Any], splits: list[str]) -> list[list[Any]]:
-    if not report["label_distribution"]:
-        return []
-    counts = report["label_distribution"]
-    return [[label, *(counts[name].get(label, 0) for name in splits)] for label in report["labels"]]
-
-
-def _duplicates(report: dict[str, Any]) -> list[tuple[str, int]]:
+def _duplicate_rows(report: dict[str, Any]) -> list[tuple[str, int]]:
     near = report.get("near_duplicates", {})
     rows = [("exact duplicates", report["counts"].get("exact duplicates removed", 0))]
     if near:
         rows.append((f"in {near['clusters']} clusters of near duplicates", near["rows"]))
-    for kind, found in report["leakage"].items():
-        rows += [(f"{kind} leakage between {pair}", n) for pair, n in found.items()]
+    for kind, pairs in report["leakage"].items():
+        rows += [(f"{kind} leakage between {pair}", n) for pair, n in pairs.items()]
     return rows
 
 
@@ -154,11 +146,11 @@ def _environment(escaped: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, line=_line, where=where)
+    environment.filters.update(plain=plain, line=_markdown_line, where=fault_location)
     return environment
 
 
-def _line(text: object) -> str:
-    """Data as one line of Markdown that cannot become markup."""
+def _markdown_line(text: object) -> str:
+    """Return data as one line of Markdown, with markup escaped."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{character}" if character in "\\`*_[]|#" else character for character in line)

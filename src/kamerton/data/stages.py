@@ -1,4 +1,4 @@
-"""The stages of the data gate after reading: each takes the rows that are left and says which it keeps."""
+"""The stages of the data gate after reading: each takes the remaining rows and returns those it keeps."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.read.rows import StoredRows
 from kamerton.data.read.sources import SPLITS
-from kamerton.data.splits.assign import FOLD_SALT, Keys, Places, assign, assign_by_time, fold
-from kamerton.data.splits.balance import balanced, mixed
-from kamerton.data.splits.folds import even_folds, units
+from kamerton.data.splits.assign import FOLD_SALT, Assignment, assign, assign_by_time, assign_fold
+from kamerton.data.splits.balance import balance_labels, mix_sources
+from kamerton.data.splits.folds import connected_groups, even_folds
 from kamerton.data.splits.keys import group_keys
-from kamerton.data.splits.times import times
+from kamerton.data.splits.times import field_times
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 
-FEW = 20  # rows in a split
+MIN_ROWS = 20  # of a split, without a warning
 
 
-def one_schema(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, Any]]:
-    """All rows but those whose schema is not that of most rows of their source; and the count of each schema."""
+def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, Any]]:
+    """Keep the rows of the most frequent schema of each source; return them and the row count of each schema."""
     store, schemas = stored.store, stored.reading.schemas
     number = store.column("schema")
     counts = np.bincount(number, minlength=len(schemas))
@@ -34,126 +34,127 @@ def one_schema(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, Any]
     keep = np.ones(len(number), bool)
     for row in np.flatnonzero(~np.isin(number, list(usual.values()))).tolist():
         source, schema = schemas[number[row]]
-        file, at = store.place(row)
+        file, at = store.location(row)
         message = f"the row is {schema}; most of the data is {schemas[usual[source]][1]}"
-        fix = "write all rows in one schema, name the columns (data.columns), or make it a source of its own"
-        keep[row] = log.row([Fault("mixed-schemas", message, fix, file, at)])
-    found = {s: {name: int(counts[i]) for i, (t, name) in enumerate(schemas) if t == s} for s in usual}
-    return np.flatnonzero(keep), found
+        fix = "write all rows in one schema, name the columns (data.columns), or make it a separate source"
+        keep[row] = log.add_row([Fault("mixed-schemas", message, fix, file, at)])
+    by_source: dict[str, dict[str, int]] = {source: {} for source in usual}
+    for i, (source, name) in enumerate(schemas):
+        by_source[source][name] = int(counts[i])
+    return np.flatnonzero(keep), by_source
 
 
-def is_cut_here(options: DataOptions) -> bool:
-    """True if the rows are yet to be split, False if the files say which split is theirs."""
+def needs_split(options: DataOptions) -> bool:
+    """Return True if rows must be split, False if each file belongs to a split."""
     return bool(options.path or options.sources)
 
 
-def is_crossed(split: SplitOptions) -> bool:
-    """True if every row is held out in one of the folds."""
+def is_cross_validated(split: SplitOptions) -> bool:
+    """Return True if each row is held out in one of the folds (cross-validation)."""
     return bool(split.folds) and split.held_out == "test"
 
 
-def places_of(store: Store, rows: Index, options: DataOptions, split: SplitOptions, log: FaultLog) -> Places:
-    """The split of each row (0 train, 1 validation, 2 test): its file's, or by the split options.
+def assign_rows(store: Store, rows: Index, options: DataOptions, split: SplitOptions, log: FaultLog) -> Assignment:
+    """Return the split of each row (0 train, 1 validation, 2 test): that of its file, or by the split options.
 
-    Where all rows are to be crossed (`cross`), those of a test file are 2 and all others 0.
+    For cross-validation (see `assign_folds`), rows of a test file are 2 and all others 0.
     """
-    places: Places = store.column("split")[rows].astype(np.int8)
-    if is_crossed(split):
-        return np.where(places == 2, 2, 0).astype(np.int8)
+    assignment: Assignment = store.column("split")[rows].astype(np.int8)
+    if is_cross_validated(split):
+        return np.where(assignment == 2, 2, 0).astype(np.int8)
     groups = group_keys(store, rows, split.group, log)
     strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
-    if is_cut_here(options):
+    if needs_split(options):
         if split.time:
-            places = assign_by_time(times(store, rows, split.time, log), split.ratios)
+            assignment = assign_by_time(field_times(store, rows, split.time, log), split.ratios)
         else:
-            places = assign(groups, split.ratios, split.seed, strata)
+            assignment = assign(groups, split.ratios, split.seed, strata)
     if split.folds:
-        places = fold(groups, places, split.folds, split.fold, split.seed, strata)
-    return places
+        assignment = assign_fold(groups, assignment, split.folds, split.fold, split.seed, strata)
+    return assignment
 
 
-def without_leaks(
-    stored: StoredRows, rows: Index, places: Places, threshold: float | None, log: FaultLog
-) -> tuple[Index, Places, Index | None, dict[str, Any]]:
-    """Rows and their splits without exact and near duplicates across splits, and what of them there was.
+def drop_leaked(
+    stored: StoredRows, rows: Index, assignment: Assignment, threshold: float | None, log: FaultLog
+) -> tuple[Index, Assignment, Index | None, dict[str, Any]]:
+    """Drop exact and near duplicates across splits, and near duplicates within a split.
 
-    The third value is each row's cluster of near duplicates, where they were looked for.
+    Returns rows, their splits, each row's cluster of near duplicates (None without a threshold), and report entries.
     """
     store = stored.store
-    stays, exact = drop_leaks(store, rows, store.column("prompt_key")[rows], places, log, "leakage")
-    rows, places = rows[stays], places[stays]
+    kept, exact = drop_leaks(store, rows, store.column("prompt_key")[rows], assignment, log, "leakage")
+    rows, assignment = rows[kept], assignment[kept]
     if threshold is None:
-        return rows, places, None, {"leakage": {"exact": exact}}
+        return rows, assignment, None, {"leakage": {"exact": exact}}
     clusters = cached_clusters(store, rows, threshold, stored.folder)
     summary = _cluster_summary(store, rows, clusters)
-    stays, near = drop_leaks(store, rows, clusters, places, log, "near-leakage")
-    rows, places, clusters = rows[stays], places[stays], clusters[stays]
-    stays = drop_near(store, rows, clusters, places, log)
-    found = {"leakage": {"exact": exact, "near": near}, "near_duplicates": summary}
-    return rows[stays], places[stays], clusters[stays], found
+    kept, near = drop_leaks(store, rows, clusters, assignment, log, "near-leakage")
+    rows, assignment, clusters = rows[kept], assignment[kept], clusters[kept]
+    kept = drop_near(store, rows, clusters, assignment, log)
+    entries = {"leakage": {"exact": exact, "near": near}, "near_duplicates": summary}
+    return rows[kept], assignment[kept], clusters[kept], entries
 
 
-def cross(
-    store: Store, rows: Index, places: Places, clusters: Index | None, split: SplitOptions, log: FaultLog
-) -> tuple[Index, Places, dict[str, Any]]:
-    """The rows that are in folds, their splits when fold `split.fold` is held out, and how large the folds are."""
-    clusters = None if clusters is None else clusters[places != 2]
-    rows = rows[places != 2]
+def assign_folds(
+    store: Store, rows: Index, assignment: Assignment, clusters: Index | None, split: SplitOptions, log: FaultLog
+) -> tuple[Index, Assignment, dict[str, Any]]:
+    """Divide rows into folds; return the rows outside test files, their splits, and the fold sizes (a report entry).
+
+    Fold `split.fold` is the test split; one of n equal parts of the other folds is the validation split, where 1/n is
+    nearest to its ratio.
+    """
+    clusters = None if clusters is None else clusters[assignment != 2]
+    rows = rows[assignment != 2]
     ids = store.column("id")[rows]
     first = first_of_each(ids)  # the same row in the files of train and of validation
-    again = first != np.arange(len(rows))
+    repeated = first != np.arange(len(rows))
     message, fix = "prompt and completion are those of {other}", "remove one of them"
-    report_rows(store, rows[again].tolist(), log, "exact-duplicate", message, fix, rows[first[again]].tolist())
-    rows, ids = rows[~again], ids[~again]
-    near = [] if clusters is None else [clusters[~again].astype(np.uint64)]
-    together = units(ids, group_keys(store, rows, split.group, log), store.column("prompt_key")[rows], *near)
+    report_rows(store, rows[repeated].tolist(), log, "exact-duplicate", message, fix, rows[first[repeated]].tolist())
+    rows, ids = rows[~repeated], ids[~repeated]
+    near = [] if clusters is None else [clusters[~repeated].astype(np.uint64)]
+    groups = connected_groups(ids, group_keys(store, rows, split.group, log), store.column("prompt_key")[rows], *near)
     strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
-    number = even_folds(together, int(split.folds or 1), split.seed, strata)
-    sizes = np.bincount(number, minlength=int(split.folds or 1)).tolist()
+    fold = even_folds(groups, int(split.folds or 1), split.seed, strata)
+    sizes = np.bincount(fold, minlength=int(split.folds or 1)).tolist()
     if not all(sizes):
-        message = f"{split.folds} folds of {len(np.unique(together))} groups of rows: one fold would be empty"
+        message = f"{split.folds} folds of {len(np.unique(groups))} groups of rows: one fold would be empty"
         fix = "choose fewer folds, or add rows; rows with one prompt, near duplicates and groups stay together"
         log.add(Fault("too-few-rows", message, fix, column="split.folds"))
-    return rows, _held_out(number, together, strata, split), {"folds": sizes}
-
-
-def _held_out(number: Places, together: Keys, strata: Keys | None, split: SplitOptions) -> Places:
-    """The held-out fold as test; of the others a whole fraction next to its ratio validates, the rest trains."""
-    result = np.where(number == split.fold, 2, 0).astype(np.int8)
+    result = np.where(fold == split.fold, 2, 0).astype(np.int8)
     if split.ratios[1] > 0:
-        rest = np.flatnonzero(number != split.fold)
+        others = np.flatnonzero(fold != split.fold)
         parts = max(2, round(sum(split.ratios[:2]) / split.ratios[1]))
-        salt = split.seed + FOLD_SALT + 1 + split.fold
-        inner = even_folds(together[rest], parts, salt, None if strata is None else strata[rest])
-        result[rest[inner == 0]] = 1
-    return result
+        seed = split.seed + FOLD_SALT + 1 + split.fold
+        part = even_folds(groups[others], parts, seed, None if strata is None else strata[others])
+        result[others[part == 0]] = 1
+    return rows, result, {"folds": sizes}
 
 
 def _cluster_summary(store: Store, rows: Index, clusters: Index) -> dict[str, Any]:
-    """How many clusters of near duplicates there are, and the largest of them."""
+    """Return the number of clusters of near duplicates, their rows, and the five largest with example texts."""
     names, counts = np.unique(clusters, return_counts=True)
     large = np.flatnonzero(counts > 1)
     largest = large[np.argsort(-counts[large], kind="stable")[:5]]
-    shown = []
+    entries = []
     for i in largest.tolist():
         members = rows[clusters == names[i]][:3].tolist()
         texts = [str(store.value(row, "prompt") or store.value(row, "completion"))[-200:] for row in members]
-        shown.append({"rows": int(counts[i]), "examples": texts})
-    return {"clusters": len(large), "rows": int(counts[large].sum()), "largest": shown}
+        entries.append({"rows": int(counts[i]), "examples": texts})
+    return {"clusters": len(large), "rows": int(counts[large].sum()), "largest": entries}
 
 
 def split_rows(
-    rows: Index, places: Places, files: list[DataFile], options: DataOptions, split: SplitOptions, log: FaultLog
+    rows: Index, assignment: Assignment, files: list[DataFile], options: DataOptions, split: SplitOptions, log: FaultLog
 ) -> dict[str, Index]:
-    """The rows of each split that there is to be; a fault for each that comes out empty or too small."""
-    if is_cut_here(options):
-        wanted = [ratio > 0 for ratio in split.ratios]
+    """Return the rows of each configured split; log a fault for each split that is empty or small."""
+    if is_cross_validated(split):
+        configured = [True, split.ratios[1] > 0, True]
+    elif needs_split(options):
+        configured = [ratio > 0 for ratio in split.ratios]
     else:
-        wanted = [bool(getattr(options, name)) for name in SPLITS]
-    if is_crossed(split):
-        wanted = [True, split.ratios[1] > 0, True]
-    wanted[1] |= bool(split.folds) and not is_crossed(split)
-    result = {name: rows[places == i] for i, name in enumerate(SPLITS) if wanted[i]}
+        configured = [bool(getattr(options, name)) for name in SPLITS]
+    configured[1] |= bool(split.folds) and not is_cross_validated(split)
+    result = {name: rows[assignment == i] for i, name in enumerate(SPLITS) if configured[i]}
     file = str(files[0].path)
     for name, chosen in result.items():
         if not len(chosen):
@@ -161,7 +162,7 @@ def split_rows(
             fix = "add rows, choose another split.seed, or change split.ratios (0: no such split)"
             fix += f"; split.group={split.group} keeps rows together" if split.group else ""
             log.add(Fault("too-few-rows", message, fix, file, column="split.ratios"))
-        elif len(chosen) < FEW:
+        elif len(chosen) < MIN_ROWS:
             message = f"the {name} split has {len(chosen)} rows: numbers measured on it mean little"
             log.add(Fault("few-rows", message, "add rows", file, column="split.ratios"))
     return result
@@ -170,11 +171,11 @@ def split_rows(
 def training_rows(
     store: Store, train: Index, files: list[DataFile], options: DataOptions, seed: int, *, labelled: bool
 ) -> Index:
-    """The rows an epoch goes through: mixed by the sources' weights, balanced by label."""
+    """Return the rows of an epoch: repeated by the weights of their sources, then balanced by label."""
     ids = store.column("id")
     if options.sources:
         weights = np.array([options.sources[file.source].weight for file in files])
-        train = mixed(train, weights[store.column("file")[train]], ids[train], seed)
+        train = mix_sources(train, weights[store.column("file")[train]], ids[train], seed)
     if labelled:
-        train = balanced(train, store.column("completion_key")[train], ids[train], options.balance, seed)
+        train = balance_labels(train, store.column("completion_key")[train], ids[train], options.balance, seed)
     return train

@@ -41,12 +41,12 @@ Index = npt.NDArray[np.int64]
 
 
 def hash64(data: bytes) -> int:
-    """The first 8 bytes of BLAKE2b."""
+    """Return the first 8 bytes of the BLAKE2b hash as an integer."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def row_id(prompt: str | None, chat: bool, completion: str) -> int:
-    """`DataExample.id` as a number, without building the example."""
+    """Return `DataExample.id` as a number, without building the example."""
     if prompt is None:
         before = ""
     elif chat:
@@ -57,7 +57,7 @@ def row_id(prompt: str | None, chat: bool, completion: str) -> int:
 
 
 def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
-    """A prompt as the store keeps it: a text, the JSON of its turns, or None for no prompt at all."""
+    """Return a prompt as the store keeps it: a text, the JSON of its turns, or None for no prompt at all."""
     if isinstance(prompt, str):
         return prompt
     turns = [[turn.role, turn.content, turn.weight] for turn in prompt]
@@ -65,12 +65,12 @@ def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
 
 
 def prompt_key(text: str) -> int:
-    """Equal for prompts that differ only in case and in the spaces around them."""
+    """Return a hash of the prompt without case and surrounding spaces."""
     return hash64(text.strip().casefold().encode())
 
 
 def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.StringArray:
-    """Ids as `DataExample.id` writes them: 16 hex digits each."""
+    """Return the ids in the form of `DataExample.id`: 16 hex digits each."""
     pieces = [ids[at : at + BATCH].astype(">u8").tobytes().hex().encode() for at in range(0, len(ids), BATCH)]
     digits = pa.py_buffer(b"".join(pieces))
     offsets = np.arange(0, 16 * len(ids) + 1, 16, dtype=np.int32)  # enough for 134 million ids
@@ -78,7 +78,7 @@ def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.StringArray:
 
 
 class TemporaryFolder:
-    """A folder that is deleted when nothing refers to this object any more."""
+    """A folder that is deleted when this object is garbage-collected."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="kamerton-"))
@@ -86,7 +86,7 @@ class TemporaryFolder:
 
 
 class StoreWriter:
-    """Writes the row store, a batch at a time."""
+    """A writer of the row store, which buffers one batch."""
 
     def __init__(self, path: Path, files: list[str]) -> None:
         self._file = pa.OSFile(str(path), "wb")
@@ -95,7 +95,7 @@ class StoreWriter:
         self.rows = 0
 
     def add(self, values: Sequence[Any]) -> None:
-        """One row, its values in the order of `SCHEMA`."""
+        """Append one row, its values in the order of `SCHEMA`."""
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
         self.rows += 1
@@ -116,7 +116,7 @@ class StoreWriter:
 
 
 class Store:
-    """The row store, opened for reading. `keep_alive` lives as long as the store does."""
+    """The row store, opened for reading; it holds a reference to `keep_alive`."""
 
     def __init__(self, path: Path, keep_alive: object = None) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class Store:
         self.rows = sum(batch.num_rows for batch in self.batches)
 
     def scan(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The batches of some columns in order, read and let go one by one (a memory map would stay resident)."""
+        """Yield the batches of these columns in order, without a memory map, whose pages would stay resident."""
         fields = [SCHEMA.get_field_index(name) for name in names]
         with pa.OSFile(str(self.path)) as file:
             reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=fields))
@@ -135,7 +135,7 @@ class Store:
                 yield reader.get_batch(i).select(list(names))
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A whole numeric column."""
+        """Return a numeric column: [rows]."""
         result = np.empty(self.rows, SCHEMA.field(name).type.to_pandas_dtype())
         at = 0
         for batch in self.scan(name):
@@ -146,12 +146,12 @@ class Store:
     def value(self, row: int, name: str) -> Any:
         return self.batches[row // BATCH].column(name)[row % BATCH].as_py()
 
-    def place(self, row: int) -> tuple[str, int]:
-        """The file a row came from and its number there."""
+    def location(self, row: int) -> tuple[str, int]:
+        """Return the file of a row and its row number there."""
         return self.files[int(self.value(row, "file"))], int(self.value(row, "row"))
 
     def take(self, name: str, index: Index) -> pa.ChunkedArray:
-        """A column at some rows, in that order, read batch by batch."""
+        """Return the values of a column at the rows `index`, in that order; reads batch by batch."""
         order = np.argsort(index, kind="stable")
         parts = []
         for number, batch in enumerate(self.batches):
@@ -159,15 +159,15 @@ class Store:
             if high > low:
                 parts.append(batch.column(name).take(pa.array(index[order[low:high]] - number * BATCH)))
         joined = pa.chunked_array(parts, SCHEMA.field(name).type)
-        back = np.empty(len(index), np.int64)
-        back[order] = np.arange(len(index))
-        return joined.take(pa.array(back))
+        inverse = np.empty(len(index), np.int64)
+        inverse[order] = np.arange(len(index))
+        return joined.take(pa.array(inverse))
 
 
 class Examples(Sequence[DataExample]):
-    """Some rows of a store, in a given order (a row may come more than once).
+    """A view of rows of a store, in a given order (a row may occur more than once).
 
-    `pool` is every row that views of this data set may show, ascending: all splits and folds share its encoding.
+    `pool` is all rows that views of this data set may contain, ascending; all splits and folds share its encoding.
     """
 
     def __init__(self, store: Store, rows: Index, pool: Index | None = None) -> None:
@@ -193,7 +193,7 @@ class Examples(Sequence[DataExample]):
         return (self[i] for i in range(len(self)))
 
     def select(self, rows: Index) -> Examples:
-        """Other rows of the same store."""
+        """Return a view of other rows of the same store."""
         return Examples(self.store, np.asarray(rows, np.int64), self.pool)
 
     @property
@@ -202,7 +202,7 @@ class Examples(Sequence[DataExample]):
 
     @property
     def ids(self) -> pa.StringArray:
-        """`DataExample.id` of each."""
+        """`DataExample.id` of each example."""
         return hex_ids(self.id_numbers)
 
     @property
@@ -216,7 +216,7 @@ class Examples(Sequence[DataExample]):
 
 
 def to_example(prompt: str | None, chat: bool, completion: str, metadata: str | None) -> DataExample:
-    """One stored row as an example."""
+    """Return a stored row as an example."""
     turns: str | tuple[Message, ...]
     if prompt is None:
         turns = ()

@@ -1,4 +1,4 @@
-"""The data stage for the terminal: rows dropped, repaired or truncated, and encoded examples in colour."""
+"""The data stage for the terminal: rows dropped, fixed or truncated, and encoded examples in colour."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ if TYPE_CHECKING:
     from kamerton.data.encode.arrays import Encoded
 
 
-def losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """`(left out | mended | truncated, what and why)` of a data report; empty if every row went on as it was."""
-    found = [("left out", _by_code(report["rejected"])), ("mended", _by_code(report["fixed"]))]
-    cut = [_truncated(part) for part in report.get("encoded", []) if part["truncated"]]
-    return [(name, text) for name, text in [*found, ("truncated", "; ".join(cut))] if text]
+def data_losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return `(left out | fixed | truncated, rows by code or split)` of a data report; empty for unchanged data."""
+    truncated = []
+    for part in report.get("encoded", []):
+        if part["truncated"]:
+            rows, lost = part["truncated"], part["lost_target_percent"]
+            text = f"{rows:,} {part['split']} row{'s' if rows > 1 else ''} to data.max_length"
+            loss = f"{lost:.2g} % of the target tokens lost" if lost else "no target token lost"
+            truncated.append(f"{text} ({loss})")
+    entries = [
+        ("left out", _by_code(report["rejected"])),
+        ("fixed", _by_code(report["fixed"])),
+        ("truncated", "; ".join(truncated)),
+    ]
+    return [(name, text) for name, text in entries if text]
 
 
-def where(fault: Mapping[str, Any]) -> str:
-    """`file:row:column` of a fault of the report."""
+def fault_location(fault: Mapping[str, Any]) -> str:
+    """Return `file:row:column` of a fault in the report."""
     return Fault("", "", "", fault["file"], fault["row"], fault["column"]).where
 
 
-def schema_words(report: Mapping[str, Any]) -> str:
-    """What the columns were found to mean, of all rows, and which fields mean nothing to the model."""
+def describe_schema(report: Mapping[str, Any]) -> str:
+    """Return the detected schemas with their row counts, and the fields that the model is not shown."""
     several = len(report["schemas"]) > 1
     words = "; ".join(
         f"{source + ': ' if several else ''}{name}, {count:,} rows"
@@ -39,8 +49,8 @@ def schema_words(report: Mapping[str, Any]) -> str:
     return f"{words}; not shown to the model: {listed(report['unused'])}" if report["unused"] else words
 
 
-def split_words(report: Mapping[str, Any]) -> str:
-    """How the rows were split."""
+def describe_split(report: Mapping[str, Any]) -> str:
+    """Return in words how the rows were split."""
     how = report["split"]
     shares = ", ".join(f"{ratio:g}" for ratio in how["ratios"])
     words = ["given by the files" if report["split_given"] else f"shares {shares}; seed {how['seed']}"]
@@ -63,34 +73,22 @@ def _by_code(counts: Mapping[str, int]) -> str:
     return f"{total:,} row{'s' if total > 1 else ''}: " + ", ".join(f"{code} {count:,}" for code, count in ordered)
 
 
-def _truncated(part: Mapping[str, Any]) -> str:
-    rows = part["truncated"]
-    text = f"{rows:,} {part['split']} row{'s' if rows > 1 else ''} to data.max_length"
-    lost = part["lost_target_percent"]
-    return f"{text} ({lost:.2g} % of the target tokens lost)" if lost else f"{text} (no target token lost)"
-
-
 TARGET = "bold green"
+CONTEXT = "dim"
+CONTROL = " underline"  # marks a control token, unlike a text that contains its string
 
 
-READ = "dim"
-
-
-CONTROL = " underline"  # a control token, as against a text that holds its string
-
-
-def show(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
-    """The first `count` examples as the model sees them: targets bold and green, control tokens underlined."""
-    return [_shown(encoded, tokenizer, i) for i in range(len(encoded))[: max(count, 0)]]
-
-
-def _shown(encoded: Encoded, tokenizer: Any, i: int) -> Text:
+def show_examples(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
+    """Return the first `count` examples as the model sees them: targets bold and green, control tokens underlined."""
     from rich.text import Text
 
-    text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on\n")
     special = set(tokenizer.all_special_ids)
-    marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
-    for (target, control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
-        piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
-        text.append(printable(piece), style=(TARGET if target else READ) + (CONTROL if control else ""))
-    return text
+    texts = []
+    for i in range(len(encoded))[: max(count, 0)]:
+        text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on\n")
+        marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
+        for (is_target, is_control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
+            piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+            text.append(printable(piece), style=(TARGET if is_target else CONTEXT) + (CONTROL if is_control else ""))
+        texts.append(text)
+    return texts

@@ -1,4 +1,4 @@
-"""Asking the data gate from Python: is this data set usable, and what are its examples."""
+"""Validating a data set and reading its examples, from Python."""
 
 from __future__ import annotations
 

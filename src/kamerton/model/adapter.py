@@ -30,7 +30,7 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
     modules_to_save: Sequence[str] = (),
     freeze: Sequence[str] = (),
 ) -> nn.Module:
-    """The model to train.
+    """Return the model to train.
 
     LoRA (Hu et al. 2021) adds `B A x * alpha / r` to each target layer; B starts at zero. With `rslora` the factor is
     alpha / sqrt(r) (arXiv 2312.03732), with `dora` each row of the sum learns its length apart from its direction
@@ -68,7 +68,7 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
 
 
 def check_lora(model: nn.Module, *, r: int, targets: str | list[str]) -> list[Fault]:
-    """Faults of LoRA on `model`, which may lie on the meta device and is changed: no such layers, too large a rank."""
+    """Return Faults of LoRA on `model`, which may lie on the meta device and is changed: no such layers, too large a rank."""
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     names = sorted({name.rpartition(".")[2] for name in layers})
     faults = layer_faults(model, targets, ())
@@ -84,7 +84,7 @@ def check_lora(model: nn.Module, *, r: int, targets: str | list[str]) -> list[Fa
 
 
 def _check_rank(adapted: nn.Module, r: int) -> list[Fault]:
-    """A rank above that of every adapted layer adds weights and nothing else."""
+    """Return a rank above that of every adapted layer adds weights and nothing else."""
     shapes = [weight.shape for name, weight in adapted.named_parameters() if ".lora_A." in name or ".lora_B." in name]
     pairs = zip(shapes[::2], shapes[1::2], strict=True)  # (r, inputs), (outputs, r)
     most = max((min(a[1], b[0]) for a, b in pairs if len(a) == len(b) == 2), default=r)
@@ -97,18 +97,18 @@ def _check_rank(adapted: nn.Module, r: int) -> list[Fault]:
 def adapter_faults(
     model: nn.Module, *, kind: Kind, targets: str | list[str], modules_to_save: Sequence[str], freeze: Sequence[str]
 ) -> list[Fault]:
-    """Names that match no part of `model`, of which only the structure matters."""
+    """Return Names that match no part of `model`, of which only the structure matters."""
     return freeze_faults(model, freeze) if kind == "full" else layer_faults(model, targets, modules_to_save)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes, by name: all that a checkpoint needs to hold (with PiSSA, also what it started from)."""
+    """Return what training changes, by name: all that a checkpoint needs to hold (with PiSSA, also what it started from)."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     return trained | initial_state(model)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Number of parameters, in all and trained."""
+    """Return number of parameters, in all and trained."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     return {
         "parameters": sum(size for size, _ in sizes),
@@ -117,6 +117,6 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def _saves_tied(model: Any, modules: Sequence[str]) -> bool:
-    """Whether one of two tied layers (embedding and head) is among `modules`: both must then stay one."""
+    """Return whether one of two tied layers (embedding and head) is among `modules`: both must then stay one."""
     tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
     return bool(tied) and any(name.rpartition(".")[2] in ("embed_tokens", "lm_head", "wte") for name in modules)

@@ -51,7 +51,7 @@ def tree_attention(  # noqa: PLR0913, PLR0917 - transformers' own signature, and
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Every token over its ancestors and itself, within `sliding_window`, its scores bounded by `softcap`.
+    """Return every token over its ancestors and itself, within `sliding_window`, its scores bounded by `softcap`.
 
     `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
     """
@@ -96,7 +96,7 @@ def flex_tree(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """The same as one call of `flex_attention`, compiled on a GPU: (1, H, T, D)."""
+    """Return the same as one call of `flex_attention`, compiled on a GPU: (1, H, T, D)."""
     size = query.shape[2]
     extra = -size % _TILE
     query, key, value = (F.pad(states, (0, 0, 0, extra)) for states in (query, key, value))
@@ -119,7 +119,7 @@ def flex_tree(
 
 
 def _block_mask(tree: Tree, window: int | None, device: torch.device) -> BlockMask:
-    """The tree's rule of who sees whom; tokens that fill the last tile see themselves alone."""
+    """Return the tree's rule of who sees whom; tokens that fill the last tile see themselves alone."""
     if ("flex", window) not in tree.cache:
         size = len(tree.reach)
         filled = size + -size % _TILE
@@ -150,7 +150,7 @@ def _follow(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """New tokens over what is kept of their sequence and each other: (1, T, H, D)."""
+    """Return New tokens over what is kept of their sequence and each other: (1, T, H, D)."""
     query, key, value = tree.padded(query), tree.padded(key), tree.padded(value)
     key, value = tree.memory.extend(layer, key, value)
     if query.device.type == "cpu" and softcap is None:
@@ -183,7 +183,7 @@ def _attend(
 
 
 def _in_one_format(*states: Tensor) -> tuple[Tensor, ...]:
-    """Autocast rounds what a projection gives but not what the rotation makes of it; attention wants one format."""
+    """Return Autocast rounds what a projection gives but not what the rotation makes of it; attention wants one format."""
     device = states[0].device.type
     if not torch.is_autocast_enabled(device):
         return states

@@ -28,7 +28,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -> int:
-    """Tokens for each forward pass of `model` where it is now, a multiple of 256.
+    """Return tokens for each forward pass of `model` where it is now, a multiple of 256.
 
     `trains_all` says that gradients and AdamW's two moments of every weight are still to come; `processes` share the
     memory. Where the free memory is not known, the ceiling.
@@ -45,12 +45,12 @@ def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -
 
 
 def round_down(tokens: float, ceiling: int) -> int:
-    """A multiple of `FLOOR` between it and `ceiling`."""
+    """Return a multiple of `FLOOR` between it and `ceiling`."""
     return max(FLOOR, min(ceiling, int(tokens) // FLOOR * FLOOR))
 
 
 def bytes_per_token(model: nn.Module) -> float:
-    """What one token keeps for the backward pass when every weight of `model` is trained."""
+    """Return what one token keeps for the backward pass when every weight of `model` is trained."""
     seen: dict[int, int] = {}
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
@@ -74,7 +74,7 @@ def bytes_per_token(model: nn.Module) -> float:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be used: of the GPU, or of the machine and the control group that limits the process."""
+    """Return bytes that can still be used: of the GPU, or of the machine and the control group that limits the process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     known = [value for value in (_machine(), *map(group_room, _groups())) if value is not None]
@@ -82,7 +82,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def group_room(folder: Path) -> int | None:
-    """What a control group (version 2 or 1) leaves of its limit; None without one. Cached files count as free."""
+    """Return what a control group (version 2 or 1) leaves of its limit; None without one. Cached files count as free."""
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             most, current = (folder / limit).read_text().strip(), int((folder / used).read_text())
@@ -96,7 +96,7 @@ def group_room(folder: Path) -> int | None:
 
 
 def _groups() -> list[Path]:
-    """The groups that this process is in, and those above them."""
+    """Return the groups that this process is in, and those above them."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

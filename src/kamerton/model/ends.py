@@ -9,7 +9,7 @@ from kamerton.model.parts import base_of
 
 
 def end_tokens(model: Any, tokenizer: Any, ending: Sequence[int]) -> frozenset[int]:
-    """Tokens that end a turn: the model's and the tokenizer's, and the first special one that the template writes
+    """Return tokens that end a turn: the model's and the tokenizer's, and the first special one that the template writes
     after an answer (`ending` are the tokens of a completion)."""
     settings = getattr(base_of(model), "generation_config", None)
     configured = getattr(settings, "eos_token_id", None)

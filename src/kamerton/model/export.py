@@ -91,7 +91,7 @@ def _export_merged(model: Any, folder: Path) -> None:
 
 
 def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names they had before the adapter came; whole layers that were trained replace theirs."""
+    """Return the weights under the names they had before the adapter came; whole layers that were trained replace theirs."""
     kept = {
         name: weight
         for name, weight in state.items()

@@ -116,7 +116,7 @@ def _fuse_tied(model: nn.Module) -> list[str]:
 
 
 def _replacement(module: nn.Module) -> type | None:
-    """The fused class for modules of this one's class, or None."""
+    """Return the fused class for modules of this one's class, or None."""
     kind = type(module)
     mixin, size = _recognise(module)
     if mixin is None or issubclass(kind, mixin):
@@ -126,7 +126,7 @@ def _replacement(module: nn.Module) -> type | None:
 
 
 def _recognise(module: nn.Module) -> tuple[type | None, int]:
-    """Which kernel the module's parts look like, and the size of its input."""
+    """Return which kernel the module's parts look like, and the size of its input."""
     name = type(module).__name__
     if name.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return _FusedNorm, module.weight.numel()  # type: ignore[operator]
@@ -140,7 +140,7 @@ def _recognise(module: nn.Module) -> tuple[type | None, int]:
 
 
 def _agrees(module: nn.Module, fused: type, size: int) -> bool:
-    """Whether the fused class gives the module's own output; the module is left as it was."""
+    """Return whether the fused class gives the module's own output; the module is left as it was."""
     weight = next(module.parameters())
     x = torch.linspace(-2, 2, 3 * size, dtype=weight.dtype, device=weight.device).view(1, 3, size).sin()
     kind, training = type(module), module.training
@@ -186,12 +186,12 @@ def _rotary_of(own: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple
 
 
 def _plain(x: Tensor) -> bool:
-    """Float32 on the CPU outside autocast: what the kernels were written for; a GPU has `model.compile`."""
+    """Return Float32 on the CPU outside autocast: what the kernels were written for; a GPU has `model.compile`."""
     return x.dtype is torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _projection(layer: Any, training: bool) -> Projection | None:
-    """The layer's weights if it is a matrix product with at most one adapter on it, else None."""
+    """Return the layer's weights if it is a matrix product with at most one adapter on it, else None."""
     if type(layer) in (nn.Linear, FusedLinear):
         return Projection(layer.weight) if layer.bias is None else None
     if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) is not nn.Linear:

@@ -31,7 +31,7 @@ def leave_to_autograd(weights: Iterable[Tensor]) -> None:
 
 
 def weight_gradient(weight: Tensor, grad: Tensor, x: Tensor) -> Tensor | None:
-    """The gradient of `weight` (out, in) in `x W'`, from that of the output (T, out) and x (T, in).
+    """Return the gradient of `weight` (out, in) in `x W'`, from that of the output (T, out) and x (T, in).
 
     None where the kernels add in place: then it is in `weight.grad` already.
     """

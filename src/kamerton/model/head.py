@@ -39,12 +39,12 @@ class Head:
         return layer if type(layer) in (nn.Linear, FusedLinear) else None
 
     def hidden(self, **inputs: Any) -> Tensor:
-        """The backbone's last hidden states."""
+        """Return the backbone's last hidden states."""
         states: Tensor = self.inner.base_model(use_cache=False, **inputs).last_hidden_state
         return states
 
     def logits(self, hidden: Tensor, part: slice | None = None) -> Tensor:
-        """In float32; the steps before it in the model's own format and order.
+        """Return in float32; the steps before it in the model's own format and order.
 
         `part` is a run of the vocabulary, for a head that is `linear`.
         """
@@ -64,7 +64,7 @@ _known: WeakKeyDictionary[nn.Module, tuple[float, float | None] | None] = WeakKe
 
 
 def find_head(model: nn.Module) -> Head | None:
-    """The head of `model`, checked once against its own forward; None where it does more than is known here.
+    """Return the head of `model`, checked once against its own forward; None where it does more than is known here.
 
     None too for parameters that are sharded over processes, which only the model's own forward gathers, and for
     adapters that put tokens before the input.

@@ -40,7 +40,7 @@ class Projection:
 
 
 def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
-    """The output, and `x A'`, which the backward pass wants again."""
+    """Return the output, and `x A'`, which the backward pass wants again."""
     out = F.linear(x, to.weight)
     if to.a is None or to.b is None:
         return out, None
@@ -51,7 +51,7 @@ def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
 def _project_back(
     grad: Tensor, x: Tensor, low: Tensor | None, to: Projection, needs: tuple[bool, ...], into: Tensor | None
 ) -> tuple[Tensor | None, Grads]:
-    """Gradients of x (added to `into`) and of (W, A, B); `needs` says which of the four are wanted."""
+    """Return Gradients of x (added to `into`) and of (W, A, B); `needs` says which of the four are wanted."""
     of_x = None
     if needs[0]:
         of_x = grad @ to.weight if into is None else into.addmm_(grad, to.weight)
@@ -170,7 +170,7 @@ class _Rotary(Function):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`(x1, x2) * cos + (-x2, x1) * sin`, halves of the last dimension (Su et al. 2021)."""
+    """Return `(x1, x2) * cos + (-x2, x1) * sin`, halves of the last dimension (Su et al. 2021)."""
     out = x * cos
     (first, second), (sin_first, sin_second) = x.tensor_split(2, dim=-1), sin.tensor_split(2, dim=-1)
     out_first, out_second = out.tensor_split(2, dim=-1)
@@ -185,28 +185,28 @@ def _projections(tensors: Any, scales: tuple[float, ...]) -> list[Projection]:
 
 
 def project(x: Tensor, to: Projection) -> Tensor:
-    """A linear layer, with LoRA or without; saves x and its low-rank image alone."""
+    """Return a linear layer, with LoRA or without; saves x and its low-rank image alone."""
     return _Project.apply(x, *to.tensors, to.scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gated_mlp(x: Tensor, gate: Projection, up: Projection, down: Projection) -> Tensor:
-    """`down(silu(gate(x)) * up(x))`; the activation and its product are computed again in the backward pass."""
+    """Return `down(silu(gate(x)) * up(x))`; the activation and its product are computed again in the backward pass."""
     scales = (gate.scale, up.scale, down.scale)
     return _GatedMLP.apply(x, scales, *gate.tensors, *up.tensors, *down.tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension; saves x and one number a token."""
+    """Return `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; saves x and one number a token."""
     return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary position embedding of queries and keys: (B, H, T, D), cos and sin (B, 1, T, D); saves nothing else."""
+    """Return Rotary position embedding of queries and keys: (B, H, T, D), cos and sin (B, 1, T, D); saves nothing else."""
     return _Rotary.apply(query, key, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def token_loss(logits: Tensor, row: Tensor, token: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """For each prediction p, read from `logits[row[p]]` of (R, V): -log p(token[p]), and the same with label smoothing.
+    """Return for each prediction p, read from `logits[row[p]]` of (R, V): -log p(token[p]), and the same with label smoothing.
 
     The log-probabilities are the one tensor of the logits' size that is kept.
     """

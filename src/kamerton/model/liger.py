@@ -36,7 +36,7 @@ class Choice:
 
 
 def can_use(model: nn.Module) -> bool:
-    """Whether `model` is on a GPU, and liger-kernel and Triton are installed."""
+    """Return whether `model` is on a GPU, and liger-kernel and Triton are installed."""
     installed = all(importlib.util.find_spec(name) is not None for name in ("triton", "liger_kernel"))
     return installed and next(model.parameters()).device.type == "cuda"
 
@@ -47,13 +47,13 @@ def use_liger(model: nn.Module) -> None:
 
 
 def liger_head(model: nn.Module) -> Head | None:
-    """The head of a model that was given to `use_liger`; None for others and while more is on it than a projection."""
+    """Return the head of a model that was given to `use_liger`; None for others and while more is on it than a projection."""
     head = find_head(model) if base_of(model) in _using else None
     return head if head is not None and head.linear is not None else None
 
 
 def liger_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-    """For the P predictions that `hidden` (P, D) makes: -log p(token) in float32, and the most likely token.
+    """Return for the P predictions that `hidden` (P, D) makes: -log p(token) in float32, and the most likely token.
 
     Multiplies in the format of autocast where that is on, as the head itself does; sums the head's gradient in float32.
     """
@@ -79,7 +79,7 @@ def liger_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tenso
 def choose_loss(
     model: nn.Module, own: Loss, predictions: int, *, trains_head: bool, form: torch.dtype | None
 ) -> Choice:
-    """Time Liger's kernel and `own` once, forward and backward over so many random states, and choose the faster.
+    """Return Time Liger's kernel and `own` once, forward and backward over so many random states, and choose the faster.
 
     `form` is the format of autocast in training, None without it. Only on a GPU, and for a head that is a projection.
     """
@@ -90,7 +90,7 @@ def choose_loss(
 
 
 def compare(head: Head, own: Loss, predictions: int, *, trains_head: bool, form: torch.dtype | None) -> Choice:
-    """The faster of the two on any device; not Liger's where it fails, or differs by more than rounding."""
+    """Return the faster of the two on any device; not Liger's where it fails, or differs by more than rounding."""
     assert head.linear is not None
     weight = head.linear.weight
     draw = torch.Generator(weight.device).manual_seed(0)
@@ -118,7 +118,7 @@ def compare(head: Head, own: Loss, predictions: int, *, trains_head: bool, form:
 
 
 def _timed(loss: Loss, head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The losses, their gradient in `hidden`, and the seconds of the fastest pass after a first one, which compiles."""
+    """Return the losses, their gradient in `hidden`, and the seconds of the fastest pass after a first one, which compiles."""
     assert head.linear is not None
     wanted = [part for part in (hidden, head.linear.weight) if part.requires_grad]
     seconds = []

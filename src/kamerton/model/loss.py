@@ -38,7 +38,7 @@ class PaddedRows:
     sequence: Tensor  # (P,) rows
 
     def to(self, device: torch.device) -> PaddedRows:
-        """The same rows on another device."""
+        """Return the same rows on another device."""
         parts = (self.input_ids, self.attention_mask, self.at, self.token, self.sequence)
         return PaddedRows(*(part.to(device) for part in parts))
 
@@ -65,7 +65,7 @@ class Predictions:
 def build_padded(
     sequences: Sequence[npt.NDArray[np.int32]], targets: Sequence[npt.NDArray[np.bool_]], *, pad: int
 ) -> PaddedRows:
-    """Rows padded on the right with `pad`, which is neither attended to nor predicted.
+    """Return rows padded on the right with `pad`, which is neither attended to nor predicted.
 
     The last column of a full row would predict nothing, so it is no input.
     """
@@ -116,7 +116,7 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
 
 
 def own_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-    """nll and most likely tokens of `hidden` (P, D), as `predict` computes them without Liger's kernel."""
+    """Return nll and most likely tokens of `hidden` (P, D), as `predict` computes them without Liger's kernel."""
     if len(hidden) * head.vocabulary > LOGITS:
         nll, _, predicted = _in_chunks(head, hidden, token, 0.0)
     else:
@@ -125,7 +125,7 @@ def own_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _in_chunks(head: Head, hidden: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """nll, loss and most likely token of what `hidden` (P, D) predicts."""
+    """Return nll, loss and most likely token of what `hidden` (P, D) predicts."""
     size = max(1, LOGITS // head.vocabulary)
     pieces = ((hidden[at : at + size], token[at : at + size]) for at in range(0, len(hidden), size))
     score = partial(_score_each, head, label_smoothing=label_smoothing)
@@ -140,6 +140,6 @@ def _score_each(head: Head, hidden: Tensor, token: Tensor, label_smoothing: floa
 
 
 def _score(logits: Tensor, row: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """nll, loss and most likely token of each prediction p, which reads `logits[row[p]]` of (N, V)."""
+    """Return nll, loss and most likely token of each prediction p, which reads `logits[row[p]]` of (N, V)."""
     nll, loss = token_loss(logits, row, token, label_smoothing)
     return nll, loss, logits.detach().argmax(dim=-1)[row]

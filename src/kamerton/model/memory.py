@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 
 
 def keep_memory() -> bool:
-    """Have glibc keep freed memory for the next step; False where there is no such setting.
+    """Return Have glibc keep freed memory for the next step; False where there is no such setting.
 
     By default every large tensor is mapped anew and zeroed page by page by the kernel: a fifth of a step's time.
     """

@@ -14,7 +14,7 @@ from kamerton.words import did_you_mean
 
 
 def base_of(model: Any) -> Any:
-    """The transformers model inside an adapter's, or the model itself where there is none."""
+    """Return the transformers model inside an adapter's, or the model itself where there is none."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -30,7 +30,7 @@ def freeze_parts(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def names_part(pattern: str, name: str) -> bool:
-    """Whether `pattern` is a run of the dotted steps of `name`."""
+    """Return whether `pattern` is a run of the dotted steps of `name`."""
     wanted, steps = pattern.split("."), name.split(".")
     starts = range(len(steps) - len(wanted) + 1)
     return any(all(map(_is_step, wanted, steps[start : start + len(wanted)])) for start in starts)
@@ -44,7 +44,7 @@ def _is_step(wanted: str, step: str) -> bool:
 
 
 def freeze_faults(model: nn.Module, patterns: Sequence[str]) -> list[Fault]:
-    """Patterns that match nothing, and a freeze that leaves nothing to train."""
+    """Return Patterns that match nothing, and a freeze that leaves nothing to train."""
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     there = ", ".join(part_names(model))
     faults = [
@@ -58,7 +58,7 @@ def freeze_faults(model: nn.Module, patterns: Sequence[str]) -> list[Fault]:
 
 
 def layer_faults(model: nn.Module, targets: str | list[str], modules_to_save: Sequence[str]) -> list[Fault]:
-    """Names of layers to adapt, or to train whole, that the model does not have (a text is a regular expression)."""
+    """Return Names of layers to adapt, or to train whole, that the model does not have (a text is a regular expression)."""
     names = [name for name, _ in model.named_modules() if name]
     linear = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)})
     faults = []
@@ -76,7 +76,7 @@ def layer_faults(model: nn.Module, targets: str | list[str], modules_to_save: Se
 
 
 def part_names(model: nn.Module) -> Iterator[str]:
-    """The model's parts in short: its modules with weights, numbered ones as one range."""
+    """Yield the model's parts in short: its modules with weights, numbered ones as one range."""
     blocks: dict[str, list[int]] = {}
     for name, _ in model.named_parameters(remove_duplicate=False):
         before, number = _block(name)
@@ -86,7 +86,7 @@ def part_names(model: nn.Module) -> Iterator[str]:
 
 
 def _block(name: str) -> tuple[str, int | None]:
-    """`model.layers.3.mlp.weight` as ("layers", 3); where no step is a number, the layer that holds the weight."""
+    """Return `model.layers.3.mlp.weight` as ("layers", 3); where no step is a number, the layer that holds the weight."""
     found = re.search(r"([^.]+)\.(\d+)\.", name)
     return (found[1], int(found[2])) if found else (name.split(".")[-2], None)
 

@@ -32,12 +32,12 @@ def keep_initial(model: nn.Module) -> None:
 
 
 def initial_state(model: nn.Module) -> dict[str, Tensor]:
-    """A0 and B0 of every layer by name; empty for a model without them."""
+    """Return A0 and B0 of every layer by name; empty for a model without them."""
     return {name: buffer for name, buffer in model.named_buffers() if name.endswith(INITIAL)}
 
 
 def as_plain_lora(model: nn.Module, state: Mapping[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
-    """An adapter's weights and peft configuration as LoRA of twice the rank, for the model as it was before."""
+    """Return an adapter's weights and peft configuration as LoRA of twice the rank, for the model as it was before."""
     plain = dict(state)
     for name in state:
         path, _, part = name.rpartition(".lora_")

@@ -99,7 +99,7 @@ def _trouble_with_rows(inner: Any) -> str | None:
 
 
 def _has_dropout(inner: nn.Module) -> bool:
-    """Whether two passes in training mode differ."""
+    """Return whether two passes in training mode differ."""
     rows, marks = _sample(inner)
     row = build_row(rows, marks, share=False).to(_device(inner))
     with _quietly(inner):
@@ -114,7 +114,7 @@ def _seeded(inner: nn.Module, row: Any, seed: int) -> Tensor:
 
 
 def _sample(model: nn.Module) -> tuple[Rows, Marks]:
-    """Rows that begin alike, with targets inside the shared part and after it; the same for every run."""
+    """Return rows that begin alike, with targets inside the shared part and after it; the same for every run."""
     draw = np.random.default_rng(0)
     size = int(base_of(model).get_input_embeddings().num_embeddings)
     shared = draw.integers(1, size, _SHARED)
@@ -127,7 +127,7 @@ def _in_order(nll: Tensor, sequence: Tensor) -> Tensor:
 
 
 def _tolerance(model: nn.Module) -> float:
-    """Relative: rounding in the model's number format, with room for another order of summation."""
+    """Return Relative: rounding in the model's number format, with room for another order of summation."""
     exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
     return 1e-3 if exact else 0.1
 
@@ -138,7 +138,7 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def _quietly(model: nn.Module) -> Iterator[None]:
-    """Without dropout, gradients, or a trace in the random state."""
+    """Yield Without dropout, gradients, or a trace in the random state."""
     training = model.training
     devices = [_device(model)] if _device(model).type == "cuda" else []
     model.eval()

@@ -25,7 +25,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP or DeepSpeed has tied some weight of `model` to other ranks: then it is not for one rank alone."""
+    """Return whether FSDP or DeepSpeed has tied some weight of `model` to other ranks: then it is not for one rank alone."""
     return any(isinstance(weight, DTensor) or hasattr(weight, "_hp_mapping") for weight in model.parameters())
 
 
@@ -37,7 +37,7 @@ def reshard(model: nn.Module) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor put together, on the host of rank 0; the other ranks have to take part, and get an empty one.
+    """Return the tensor put together, on the host of rank 0; the other ranks have to take part, and get an empty one.
 
     A plain tensor is returned as it is.
     """
@@ -48,12 +48,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """This rank's part of `tensor` if `weight` is sharded and of its shape; otherwise the same tensor."""
+    """Return this rank's part of `tensor` if `weight` is sharded and of its shape; otherwise the same tensor."""
     if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
         return tensor
     return distribute_tensor(tensor, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def full_value(tensor: Tensor) -> Tensor:
-    """A number that may be the result of sharded tensors, as a plain tensor on every rank."""
+    """Return a number that may be the result of sharded tensors, as a plain tensor on every rank."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -26,7 +26,7 @@ def checkpoint_layers(model: Any) -> None:
 
 
 def compile_layers(model: nn.Module, backend: str = "inductor") -> int:
-    """Compile each decoder layer, for any number of tokens; returns how many.
+    """Return Compile each decoder layer, for any number of tokens; returns how many.
 
     Layers of one kind share the compiled code. Attention stays outside on a CPU: the shape of a step's tree is new in
     every step, and each would be compiled anew.
@@ -53,12 +53,12 @@ def set_attention(model: Any, name: str) -> None:
 
 
 def best_precision() -> str:
-    """Lightning's name for the number format that suits the hardware: mixed bfloat16 on a GPU that has it."""
+    """Return Lightning's name for the number format that suits the hardware: mixed bfloat16 on a GPU that has it."""
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def autocast_format(precision: object) -> torch.dtype | None:
-    """The 16 bits that training with Lightning's precision of that name multiplies in (null: by hardware); or None."""
+    """Return the 16 bits that training with Lightning's precision of that name multiplies in (null: by hardware); or None."""
     bits = str(precision or best_precision()).partition("-")[0]
     return {"16": torch.float16, "bf16": torch.bfloat16}.get(bits)
 

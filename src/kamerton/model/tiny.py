@@ -14,7 +14,7 @@ _TEMPLATE = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, three special tokens and a ChatML template."""
+    """Return one token per byte, three special tokens and a ChatML template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -32,7 +32,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config() -> LlamaConfig:
-    """The shape of the model, with a row of the embedding for each token of `tiny_tokenizer`."""
+    """Return the shape of the model, with a row of the embedding for each token of `tiny_tokenizer`."""
     return LlamaConfig(
         vocab_size=len(_SPECIAL) + 256,
         hidden_size=64,
@@ -50,7 +50,7 @@ def tiny_config() -> LlamaConfig:
 
 
 def tiny_model(seed: int = 0) -> LlamaForCausalLM:
-    """About 0.1 million parameters; the weights depend on `seed` alone."""
+    """Return About 0.1 million parameters; the weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(tiny_config())

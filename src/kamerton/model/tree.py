@@ -57,11 +57,11 @@ class Tree:
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def to(self, device: torch.device) -> Tree:
-        """The same tree with its masks on another device."""
+        """Return the same tree with its masks on another device."""
         return Tree(tuple(_moved(block, device) for block in self.blocks), self.positions, self.reach, device)
 
     def within(self, window: int | None) -> tuple[Block, ...]:
-        """The attention calls of a layer that sees `window` positions back, itself included; None: all of them."""
+        """Return the attention calls of a layer that sees `window` positions back, itself included; None: all of them."""
         if window is None or int(self.positions.max()) < window:
             return self.blocks
         if window not in self.cache:
@@ -82,7 +82,7 @@ class TreeRow:
     sequence: Tensor  # (P,)
 
     def to(self, device: torch.device) -> TreeRow:
-        """The same row on another device."""
+        """Return the same row on another device."""
         if device == self.input_ids.device:
             return self
         ids, positions, at, token, sequence = (
@@ -151,7 +151,7 @@ class _Layout:
         self.size = 0
 
     def add(self, members: list[int], begin: int, end: int, parent: _Node | None) -> _Node:
-        """Append tokens `begin:end` of `members`, which agree on them as far as they go, as one node."""
+        """Return Append tokens `begin:end` of `members`, which agree on them as far as they go, as one node."""
         start, self.size = self.size, self.size + end - begin
         node = _Node(start, self.size, parent, self.size)
         self.nodes.append(node)
@@ -178,7 +178,7 @@ class _Layout:
             pending += [(branch, end, node) for branch in reversed(branches.values())]
 
     def _agreed(self, members: list[int], begin: int) -> tuple[int, list[int]]:
-        """How far `members` agree that do so up to `begin`, and which are longer than that.
+        """Return how far `members` agree that do so up to `begin`, and which are longer than that.
 
         One that ends before is a prefix of those behind it, and parts nothing.
         """
@@ -193,7 +193,7 @@ class _Layout:
                 return end, members[ended:]
 
     def tree(self) -> Tree:
-        """The finished tree."""
+        """Return the finished tree."""
         reach = np.empty(self.size, dtype=np.int64)
         for node in reversed(self.nodes):  # children before their parents
             reach[node.start : node.end] = node.reach
@@ -204,7 +204,7 @@ class _Layout:
 
 
 def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
-    """Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
+    """Yield Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
     pending: list[tuple[Iterator[_Node], Runs]] = [(iter(roots), ())]  # siblings still to come, and what they see
     while pending:
         siblings, seen = pending.pop()
@@ -223,7 +223,7 @@ def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
 
 
 def _block(nodes: list[_Node], seen: Runs, reach: Whole) -> Block:
-    """Whole subtrees."""
+    """Return Whole subtrees."""
     if len(nodes) == 1 and not nodes[0].children:
         return _one_node(nodes[0], seen, reach)
     start, end = nodes[0].start, nodes[-1].reach
@@ -236,20 +236,20 @@ def _one_node(node: _Node, seen: Runs, reach: Whole) -> Block:
 
 
 def _below(node: _Node, seen: Runs) -> Runs:
-    """What the children of `node`, which sees `seen`, see: neighbouring runs are one."""
+    """Return what the children of `node`, which sees `seen`, see: neighbouring runs are one."""
     if seen and seen[-1][1] == node.start:
         return (*seen[:-1], (seen[-1][0], node.end))
     return (*seen, (node.start, node.end))
 
 
 def _sees(start: int, end: int, seen: Runs, reach: Whole) -> npt.NDArray[np.bool_]:
-    """Who of tokens `start:end` sees whom of `seen` and themselves: (end - start, seen + end - start)."""
+    """Return Who of tokens `start:end` sees whom of `seen` and themselves: (end - start, seen + end - start)."""
     queries, keys = np.arange(start, end)[:, None], _indices((*seen, (start, end)))
     return (keys <= queries) & (queries < reach[keys])
 
 
 def _windowed(block: Block, positions: Whole, reach: Whole, window: int) -> Iterator[Block]:
-    """The block in pieces no longer than the window, so that each needs few keys, and no key out of sight."""
+    """Yield the block in pieces no longer than the window, so that each needs few keys, and no key out of sight."""
     if int(positions[block.start : block.end].max()) < window:
         yield block
         return

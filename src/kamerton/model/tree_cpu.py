@@ -23,7 +23,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 def cpu_tree(
     query: Tensor, key: Tensor, value: Tensor, tree: Tree, window: int | None, scaling: float | None
 ) -> Tensor:
-    """`query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D)."""
+    """Return `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D)."""
     blocks = tree.within(window)
     if ("bias", window, query.dtype) not in tree.cache:
         tree.cache["bias", window, query.dtype] = [_bias(block.mask, query.dtype) for block in blocks]
@@ -32,7 +32,7 @@ def cpu_tree(
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float | None) -> Tensor:
-    """Attention with fewer key heads than query heads, `bias` added to its scores; None: causal. No gradient."""
+    """Return Attention with fewer key heads than query heads, `bias` added to its scores; None: causal. No gradient."""
     out: Tensor = _forward(query, key, value, 0.0, bias is None, attn_mask=bias, scale=scaling)[0]
     return out
 
@@ -76,7 +76,7 @@ class _Attention(Function):
 
 
 def visible(states: Tensor, block: Block) -> Tensor:
-    """What a block sees of the row's keys or values, and its own, in one piece: (1, K, seen, D)."""
+    """Return what a block sees of the row's keys or values, and its own, in one piece: (1, K, seen, D)."""
     runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
     return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
@@ -90,5 +90,5 @@ def _spread(grad: Tensor, whole: Tensor, block: Block) -> None:
 
 
 def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """The mask as the kernel adds it to scores; torch would convert it again in every layer."""
+    """Return the mask as the kernel adds it to scores; torch would convert it again in every layer."""
     return None if mask is None else torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)

@@ -37,7 +37,7 @@ class Memory:
             self.kept[layer] = key[rows], value[rows]
 
     def extend(self, layer: Any, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Everything that is kept once `key` and `value` (R, K, Q, D) are added."""
+        """Return everything that is kept once `key` and `value` (R, K, Q, D) are added."""
         old_key, old_value = self.kept[layer]
         self.kept[layer] = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
         return self.kept[layer]
@@ -64,15 +64,15 @@ class Following:
     cache: dict[Any, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def padded(self, states: Tensor) -> Tensor:
-        """(1, H, T, D) → (R, H, Q, D)."""
+        """Return (1, H, T, D) → (R, H, Q, D)."""
         return states[0][:, self.place].transpose(0, 1)
 
     def packed(self, states: Tensor) -> Tensor:
-        """(R, H, Q, D) → (1, T, H, D)."""
+        """Return (R, H, Q, D) → (1, T, H, D)."""
         return states.transpose(1, 2)[self.row, self.column][None]
 
     def within(self, window: int | None) -> Tensor:
-        """The mask of a layer that sees `window` positions back, itself included: (R, 1, Q, S + Q)."""
+        """Return the mask of a layer that sees `window` positions back, itself included: (R, 1, Q, S + Q)."""
         if window not in self.cache:
             seen = self.mask
             if window is not None:
@@ -82,7 +82,7 @@ class Following:
         return self.cache[window]
 
     def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """The same as what is added to scores."""
+        """Return the same as what is added to scores."""
         if (window, dtype) not in self.cache:
             mask = self.within(window)
             self.cache[window, dtype] = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)

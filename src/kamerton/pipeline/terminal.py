@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
-from kamerton.data.summary import losses
+from kamerton.data.summary import data_losses
 from kamerton.decide.report.folds import Spread
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
@@ -41,7 +41,7 @@ def say_plan(
     )
     console.print(f"data   {read}{twice}{sizes}{labels}", highlight=False)
     rejected = {code: n for code, n in prepared.report["rejected"].items() if code != "exact-duplicate"}  # said above
-    for name, text in losses(prepared.report | {"rejected": rejected}):
+    for name, text in data_losses(prepared.report | {"rejected": rejected}):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     plan = data.plan(0)
     share, exact = plan.compute_ratio()

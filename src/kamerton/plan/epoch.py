@@ -45,7 +45,7 @@ class EpochPlan:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> Step:
-        """Step `index`, laid out now; steps are many, so none is kept."""
+        """Return Step `index`, laid out now; steps are many, so none is kept."""
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} of an epoch of {len(self)}")
         start = index * self.batch_size
@@ -55,7 +55,7 @@ class EpochPlan:
         return (self[index] for index in range(len(self)))
 
     def compute_ratio(self, examples: int = 20_000) -> tuple[float, bool]:
-        """Tokens that run through the model per useful token, and whether that is exact.
+        """Return tokens that run through the model per useful token, and whether that is exact.
 
         It is more than 1 with padding, less with shared prefixes. An epoch of more than about `examples` examples is
         estimated from steps at equal distances.
@@ -100,7 +100,7 @@ def plan_epoch(  # noqa: PLR0913 - by keyword
 
 
 def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """A uniform random permutation of `range(size)`; NumPy guarantees Philox's raw stream across versions."""
+    """Return a uniform random permutation of `range(size)`; NumPy guarantees Philox's raw stream across versions."""
     keys = np.random.Philox(key=[seed, epoch]).random_raw(size)
     return np.argsort(keys, kind="stable")
 
@@ -108,7 +108,7 @@ def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def group_lengths(
     order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32], batch_size: int, *, seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
-    """The order with examples of similar length in one step, and the steps in random order again.
+    """Return the order with examples of similar length in one step, and the steps in random order again.
 
     Each run of 50 steps is sorted by length, as in transformers' LengthGroupedSampler. A last step that is not full
     stays the last.
@@ -129,7 +129,7 @@ def _share(
     packing: Packing,
     tokens: Callable[[int], Tokens] | None,
 ) -> list[list[int]]:
-    """A step's examples dealt to the ranks, about equal in tokens; a rank may get none."""
+    """Return a step's examples dealt to the ranks, about equal in tokens; a rank may get none."""
     if world_size == 1:
         return [members]
     if packing == "tree" and tokens is not None:

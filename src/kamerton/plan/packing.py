@@ -45,19 +45,19 @@ def pack_examples(
 
 
 def shared_prefix(first: Tokens, second: Tokens) -> int:
-    """Number of leading tokens that both sequences have in common."""
+    """Return number of leading tokens that both sequences have in common."""
     size = min(len(first), len(second))
     differs = np.flatnonzero(first[:size] != second[:size])
     return int(differs[0]) if len(differs) else size
 
 
 def lexicographic(examples: Sequence[int], tokens: Callable[[int], Tokens]) -> list[int]:
-    """Examples ordered so that those with a common prefix are neighbours."""
+    """Return examples ordered so that those with a common prefix are neighbours."""
     return sorted(examples, key=lambda example: (tokens(example).astype(">i4").tobytes(), example))
 
 
 def _cut_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    """By length, longest first, so that little is padded."""
+    """Return By length, longest first, so that little is padded."""
     batches: list[list[int]] = []
     longest = 0
     for example in sorted(examples, key=lambda example: (-int(lengths[example]), example)):
@@ -69,7 +69,7 @@ def _cut_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tok
 
 
 def _cut_packed(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    """Best fit, longest first: at most 11/9 of the fewest possible passes (Johnson et al. 1974)."""
+    """Return Best fit, longest first: at most 11/9 of the fewest possible passes (Johnson et al. 1974)."""
     batches: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # what is free in which batch, ascending
     for example in sorted(examples, key=lambda example: (-int(lengths[example]), example)):

@@ -1,7 +1,6 @@
-"""Rows against rows: exact and near duplicates, one prompt with two labels, and what leaks between splits.
+"""Exact and near duplicates, prompts with contradicting labels, and leakage between splits.
 
-Everything here works on columns of numbers (ids, hashes of prompts and completions): ten million rows are a matter of
-sorting.
+All functions work on numeric columns (ids, hashes of prompts and completions), so ten million rows only need sorting.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ Keys = npt.NDArray[Any]
 def report_rows(
     store: Store, rows: Iterable[int], log: FaultLog, code: str, message: str, fix: str, others: Iterable[int]
 ) -> bool:
-    """One fault for each row, `{other}` in the message being where the other row stands; True if rows are dropped."""
+    """Log a fault for each row, with the other row's location as `{other}`; return whether the rows are dropped."""
     drop = log.action(code) in ("drop", "error")
     for row, other in zip(rows, others, strict=True):
-        file, number = store.place(row)
-        there = ":".join(map(str, store.place(other)))
-        log.add(Fault(code, message.format(other=there), fix, file, number))
+        file, number = store.location(row)
+        other_location = ":".join(map(str, store.location(other)))
+        log.add(Fault(code, message.format(other=other_location), fix, file, number))
         if drop:
-            log.reject(file, number, code, other=there)
+            log.reject(file, number, code, other=other_location)
     return drop
 
 
 def first_of_each(*keys: Keys) -> Index:
-    """For each row the first row (smallest position) with the same keys: [rows]."""
+    """Return the position of the first row with the same keys, for each row: [rows]."""
     order = np.lexsort(tuple(reversed(keys)))  # stable: of equal rows the first stays first
     new = np.zeros(len(order), bool)
     new[:1] = True
@@ -53,30 +52,30 @@ def first_of_each(*keys: Keys) -> Index:
 
 
 def drop_exact(store: Store, rows: Index, log: FaultLog) -> Index:
-    """`rows` without those whose id another row of the same given split has already."""
+    """Return `rows` without exact duplicates within the same given split."""
     first = rows[first_of_each(store.column("id")[rows], store.column("split")[rows])]
-    again = first != rows
+    repeated = first != rows
     dropped = report_rows(
         store,
-        rows[again].tolist(),
+        rows[repeated].tolist(),
         log,
         "exact-duplicate",
         "prompt and completion are those of {other}",
         "remove one of them",
-        first[again].tolist(),
+        first[repeated].tolist(),
     )
-    return rows[~again] if dropped else rows
+    return rows[~repeated] if dropped else rows
 
 
 def drop_contradictions(store: Store, rows: Index, log: FaultLog) -> Index:
-    """Reports prompts that have several labels."""
+    """Report prompts with several labels; return `rows` without them if the policy drops them."""
     prompt, label = store.column("prompt_key")[rows], store.column("completion_key")[rows]
     first = first_of_each(prompt)
     differs = label[first] != label
-    guilty = np.isin(first, first[differs])
-    index = np.flatnonzero(guilty)
+    contradicts = np.isin(first, first[differs])
+    index = np.flatnonzero(contradicts)
     other = np.where(differs, first, -1)
-    other[first[differs]] = np.flatnonzero(differs)  # the first row of a prompt is told of a row that differs
+    other[first[differs]] = np.flatnonzero(differs)  # for the first row of a prompt: a row with another label
     index = index[other[index] >= 0]
     dropped = report_rows(
         store,
@@ -89,19 +88,19 @@ def drop_contradictions(store: Store, rows: Index, log: FaultLog) -> Index:
     )
     if not dropped:
         return rows
-    rest = np.flatnonzero(guilty & (other < 0))  # agree with the first row, whose prompt is in doubt all the same
+    rest = np.flatnonzero(contradicts & (other < 0))  # agree with the first row, but their prompt has several labels
     for row in rows[rest].tolist():
-        log.reject(*store.place(row), "contradiction")
-    return rows[~guilty]
+        log.reject(*store.location(row), "contradiction")
+    return rows[~contradicts]
 
 
 def cached_clusters(store: Store, rows: Index, threshold: float, folder: Path) -> Index:
-    """`near_clusters`, kept beside the rows."""
+    """Return `near_clusters`, cached in `folder`."""
     key = hashlib.blake2b(f"{threshold} ".encode() + rows.tobytes(), digest_size=8).hexdigest()
     path = folder / f"near-{key}.npy"
     if path.exists():
-        found: Index = np.load(path)
-        return found
+        cached: Index = np.load(path)
+        return cached
     clusters = near_clusters(store, rows, threshold)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as part:
         np.save(part, clusters)
@@ -110,46 +109,46 @@ def cached_clusters(store: Store, rows: Index, threshold: float, folder: Path) -
 
 
 def drop_near(store: Store, rows: Index, clusters: Index, split: npt.NDArray[np.int8], log: FaultLog) -> Mask:
-    """Reports near duplicates within a split; True for each row that stays."""
+    """Report near duplicates within a split; return the mask of the rows to keep: [rows]."""
     first = first_of_each(clusters, split)
-    again = first != np.arange(len(rows))
+    repeated = first != np.arange(len(rows))
     dropped = report_rows(
         store,
-        rows[again].tolist(),
+        rows[repeated].tolist(),
         log,
         "near-duplicate",
         "nearly the same words as {other}",
         "keep one of them, or set data.policy.near-duplicate=drop",
-        rows[first[again]].tolist(),
+        rows[first[repeated]].tolist(),
     )
-    return ~again if dropped else np.ones(len(rows), bool)
+    return ~repeated if dropped else np.ones(len(rows), bool)
 
 
 def drop_leaks(
     store: Store, rows: Index, keys: Keys, split: npt.NDArray[np.int8], log: FaultLog, code: str
 ) -> tuple[Mask, dict[str, int]]:
-    """Reports rows whose key also is in a later split (validation, test); what is dropped, the earlier split loses.
+    """Report rows whose key also occurs in a later split (validation, test); rows are dropped from the earlier split.
 
-    Returns which rows stay, and how many of each split leak into a later one.
+    Returns the mask of the rows to keep ([rows]), and the number of leaking rows for each pair of splits.
     """
     names = ("train", "validation", "test")
-    stays = np.ones(len(rows), bool)
-    found: dict[str, int] = {}
+    kept = np.ones(len(rows), bool)
+    counts: dict[str, int] = {}
     what = "the prompt" if code == "leakage" else "a near duplicate"
     for late in (2, 1):
-        later = np.flatnonzero(split == late)
-        order = later[np.argsort(keys[later], kind="stable")]
+        late_rows = np.flatnonzero(split == late)
+        order = late_rows[np.argsort(keys[late_rows], kind="stable")]
         for early in range(late):
-            here = np.flatnonzero((split == early) & stays)
-            place = np.searchsorted(keys[order], keys[here])
-            hit = place < len(order)
-            hit[hit] = keys[order[place[hit]]] == keys[here[hit]]
-            if not hit.any():
+            early_rows = np.flatnonzero((split == early) & kept)
+            position = np.searchsorted(keys[order], keys[early_rows])
+            leaks = position < len(order)
+            leaks[leaks] = keys[order[position[leaks]]] == keys[early_rows[leaks]]
+            if not leaks.any():
                 continue
-            found[f"{names[early]} and {names[late]}"] = int(hit.sum())
+            counts[f"{names[early]} and {names[late]}"] = int(leaks.sum())
             message = f"{what} of this {names[early]} row is in {names[late]}: {{other}}"
             fix = f"remove it from {names[early]}"
-            others = rows[order[place[hit]]].tolist()
-            if report_rows(store, rows[here[hit]].tolist(), log, code, message, fix, others):
-                stays[here[hit]] = False
-    return stays, found
+            others = rows[order[position[leaks]]].tolist()
+            if report_rows(store, rows[early_rows[leaks]].tolist(), log, code, message, fix, others):
+                kept[early_rows[leaks]] = False
+    return kept, counts

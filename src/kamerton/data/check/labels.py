@@ -1,4 +1,4 @@
-"""Labels: which completions are labels, whether one is spelt two ways, and whether every split has enough of each."""
+"""Labels: detecting them, unifying their spelling, and checking their counts in every split."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.store import Examples, Index, Store, hash64
 from kamerton.errors import Fault
 
-MOST_LABELS = 200
-ROWS_PER_LABEL = 5  # on average, for completions to be taken for labels
-RARE = 5  # training rows
-IMBALANCE = 20  # times as many rows
+MAX_LABELS = 200
+MIN_ROWS_PER_LABEL = 5  # on average, for completions to be considered labels
+RARE = 5  # labels with fewer training rows are rare
+IMBALANCE = 20  # ratio of the largest to the smallest row count that is reported
 
 Counts = dict[str, int]
 
 
 def count_completions(store: Store, rows: Index) -> Counts:
-    """How often each completion stands in `rows`, sorted by completion."""
-    _, first, counts = np.unique(store.column("completion_key")[rows], return_index=True, return_counts=True)
-    found = {store.value(row, "completion"): n for row, n in zip(rows[first].tolist(), counts.tolist(), strict=True)}
-    return dict(sorted(found.items()))
+    """Return how often each completion occurs in `rows`, sorted by completion."""
+    _, first, sizes = np.unique(store.column("completion_key")[rows], return_index=True, return_counts=True)
+    counts = {store.value(row, "completion"): n for row, n in zip(rows[first].tolist(), sizes.tolist(), strict=True)}
+    return dict(sorted(counts.items()))
 
 
 def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Counts | None:
-    """The labels that occur and how often, or None if completions are free text.
+    """Return the labels that occur with their counts, or None if completions are free text.
 
-    "auto" takes completions for labels if there are from 2 to 200 different ones, with 5 rows each on average, and no
-    row is plain text.
+    "auto" considers completions labels if there are 2 to 200 different ones, with 5 rows each on average, and no row is
+    plain text.
     """
     if labels is None or not len(rows):
         return None
     if labels == "auto":
         distinct = len(np.unique(store.column("completion_key")[rows]))
-        if not 2 <= distinct <= min(MOST_LABELS, len(rows) / ROWS_PER_LABEL):
+        if not 2 <= distinct <= min(MAX_LABELS, len(rows) / MIN_ROWS_PER_LABEL):
             return None
         if any(batch.column(0).null_count for batch in store.scan("prompt")):
             return None
@@ -47,9 +47,9 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
 
 
 def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:
-    """For labels that are spellings of one (`_spelling`): the rarer → the most frequent one.
+    """Report labels with several spellings (`_spelling`); return each rarer spelling → the most frequent one.
 
-    Empty unless the policy is to fix them.
+    The result is empty unless the policy is to fix them.
     """
     best: dict[str, str] = {}
     for label in sorted(counts, key=lambda name: (-counts[name], name)):
@@ -57,27 +57,27 @@ def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> 
     relabel = {label: best[_spelling(label)] for label in counts if best[_spelling(label)] != label}
     keys = store.column("completion_key")[rows] if relabel else np.empty(0, np.uint64)
     for label, other in relabel.items():
-        file, row = store.place(int(rows[np.argmax(keys == np.uint64(hash64(label.encode())))]))
+        file, row = store.location(int(rows[np.argmax(keys == np.uint64(hash64(label.encode())))]))
         message = f"the label {label!r} ({counts[label]} rows) is also spelt {other!r} ({counts[other]} rows)"
         fix = f"spell it one way: data.policy.label-spelling=fix writes {other!r}; if they are two labels: "
         log.add(Fault("label-spelling", message, f"{fix}data.policy.label-spelling=warn", file, row, "label"))
     return relabel if log.action("label-spelling") == "fix" else {}
 
 
-def mend_spellings(store: Store, rows: Index, relabel: dict[str, str], log: FaultLog) -> None:
-    """Writes down each row whose label is spelt otherwise from here on."""
+def report_respelt(store: Store, rows: Index, relabel: dict[str, str], log: FaultLog) -> None:
+    """List each row whose label is replaced by another spelling."""
     texts = Examples(store, rows).completions
     changed = np.asarray(pc.is_in(texts, value_set=pa.array(list(relabel), pa.string())))
     for row in rows[changed].tolist():
         label = store.value(row, "completion")
-        log.mend(*store.place(row), "label-spelling", label=label, now=relabel[label])
+        log.fix(*store.location(row), "label-spelling", label=label, now=relabel[label])
 
 
 def _spelling(label: str) -> str:
-    """Equal for labels that differ in case, spaces and Unicode form only: every other sign may tell classes apart.
+    """Normalise a label: labels that differ only in case, spaces or Unicode form have the same result.
 
-    Of Unicode's forms, composed and decomposed characters and full and half widths are equal. Compatibility forms in
-    general are not (`m²` is not `m2`), nor is what only full case folding makes equal (`Maße`, `Masse`).
+    Composed and decomposed characters are equal, as are full and half widths. Compatibility forms in general are not
+    (`m²` is not `m2`), nor are labels that only full case folding makes equal (`Maße`, `Masse`).
     """
     narrow = "".join(
         unicodedata.normalize("NFKC", character) if unicodedata.east_asian_width(character) in "FH" else character
@@ -90,7 +90,7 @@ _INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF))  # spaces of no width
 
 
 def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, log: FaultLog) -> Index:
-    """Reports rows whose completion is not among the labels that the user named."""
+    """Report and drop rows whose completion is not among the configured labels; return the other rows."""
     unknown = sorted(set(counts) - set(given))
     if not unknown:
         return rows
@@ -101,7 +101,7 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
         " data.labels=null (takes all answers for free text)"
     )
     for row in rows[bad].tolist():
-        file, number = store.place(row)
+        file, number = store.location(row)
         message = f"{store.value(row, 'completion')!r} is not among data.labels"
         log.add(Fault("unknown-label", message, fix, file, number, "label"))
         log.reject(file, number, "unknown-label")
@@ -110,7 +110,7 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
 
 
 def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: FaultLog) -> None:
-    """Warns of labels that are rare, missing from a split, or far more frequent than others, in `file` and the rest."""
+    """Warn of labels that are rare, missing from a split, or far more frequent than others; `file` is for messages."""
     train = Counter(splits["train"])
     for name, counts in splits.items():
         missing = [label for label in labels if label not in counts]

@@ -64,7 +64,7 @@ class Encoded:
         return self.examples.ids
 
     def select(self, positions: Index) -> Encoded:
-        """Some of the examples, in this order; `report` stays that of all."""
+        """Return some of the examples, in this order; `report` stays that of all."""
         return replace(
             self,
             examples=self.examples.select(self.examples.rows[positions]),
@@ -74,12 +74,12 @@ class Encoded:
         )
 
     def tokens(self, i: int) -> npt.NDArray[np.int32]:
-        """Token ids of example i: [length]."""
+        """Return token ids of example i: [length]."""
         begin = self._begins[i]
         return self._tokens[begin : begin + self.lengths[i]]
 
     def targets(self, i: int) -> npt.NDArray[np.bool_]:
-        """True where the token of example i is predicted and counts: [length]; never at position 0."""
+        """Return True where the token of example i is predicted and counts: [length]; never at position 0."""
         begin = self._begins[i]
         marks = self._targets[begin : begin + self.lengths[i]]
         if len(marks) and marks[0]:  # only where the beginning was cut off
@@ -100,7 +100,7 @@ def encode(  # noqa: PLR0913 - by keyword
     log: FaultLog | None = None,
     model: ModelLimits | None = None,
 ) -> Encoded:
-    """Token ids and targets of one split; see `encode_within`.
+    """Return token ids and targets of one split; see `encode_within`.
 
     `overlong` says what becomes of rows with more than `max_length` tokens, or more than the `model` has positions:
     "error", "drop", or "truncate" (the prompt loses its beginning; a completion that is itself too long loses its
@@ -118,7 +118,7 @@ def encode(  # noqa: PLR0913 - by keyword
 def encode_within(
     limits: Limits, examples: Examples, tokenizer: Any, control_tokens: str, *, cache: Path | None, name: str
 ) -> Encoded:
-    """Token ids and targets of `examples`, from the cache if they are there; `name` is that of the split.
+    """Return token ids and targets of `examples`, from the cache if they are there; `name` is that of the split.
 
     What the limits do not allow is noted in them; `limits.report` tells of it.
     """
@@ -165,7 +165,7 @@ def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
 
 
 def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -> None:
-    """Renders one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
+    """Render one chunk while the one before it is tokenised; the latter does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
     failed: dict[int, str] = {}  # by position in the pool, as are `held` and `turns`
@@ -207,7 +207,7 @@ def _write(part: Path, store: Store, pool: Index, stretches: StretchTokenizer) -
 
 
 def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
-    """The examples of the pool (ascending rows) without their metadata, `CHUNK` at a time."""
+    """Yield the examples of the pool (ascending rows) without their metadata, `CHUNK` at a time."""
     start = 0
     for batch in store.scan("prompt", "chat", "completion"):
         low, high = np.searchsorted(pool, [start, start + batch.num_rows])
@@ -227,7 +227,7 @@ def _view(
     note: bool,
     keep_alive: object,
 ) -> Encoded:
-    """The examples' rows of the arrays, within the limits."""
+    """Return the examples' rows of the arrays, within the limits."""
     place = np.searchsorted(examples.pool, examples.rows)
     begins = arrays.offsets[place]
     lengths = (arrays.offsets[place + 1] - begins).astype(np.int32)
@@ -283,7 +283,7 @@ def _fit(
     once: Mask,
     limits: Limits,
 ) -> Mask:
-    """Cuts or leaves out rows that are too long (changing begins, lengths and counts); which rows stay."""
+    """Cut or leaves out rows that are too long (changing begins, lengths and counts); which rows stay."""
     keep = np.ones(len(lengths), bool)
     long = limits.long_rows(examples, once, lengths)
     if limits.overlong == "truncate":
@@ -302,22 +302,22 @@ def _note_unknown(
     once: Mask,
     limits: Limits,
 ) -> None:
-    """Shows `limits` the rows that hold tokens the model has no embedding for."""
+    """Show `limits` the rows that hold tokens the model has no embedding for."""
     for i in np.flatnonzero(once).tolist():
         largest = int(arrays.tokens[begins[i] : begins[i] + lengths[i]].max(initial=-1))
         if largest >= (limits.tokens or 0):
-            limits.unknown_tokens(*examples.store.place(int(examples.rows[i])), largest)
+            limits.unknown_tokens(*examples.store.location(int(examples.rows[i])), largest)
 
 
 def _once(rows: Index) -> Mask:
-    """True where a row comes first: what is said of a row is said once, however often it is repeated."""
+    """Return True where a row comes first: what is said of a row is said once, however often it is repeated."""
     result = np.zeros(len(rows), bool)
     result[np.unique(rows, return_index=True)[1]] = True
     return result
 
 
 def _cut(arrays: _Arrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
-    """Begin, length and targets of a row cut to `limit` tokens: the prompt's beginning goes first."""
+    """Return begin, length and targets of a row cut to `limit` tokens: the prompt's beginning goes first."""
     marks = arrays.targets[begin : begin + length]
     read = np.flatnonzero(~marks)
     prompt = int(read[-1]) + 1 if len(read) else 0  # up to the last stretch of targets
@@ -329,7 +329,7 @@ def _cut(arrays: _Arrays, begin: int, length: int, limit: int) -> tuple[int, int
 def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str, Any], limits: Limits) -> None:
     """A fault for each row that loses target tokens to the length limit, with the share of all."""
     for i in np.flatnonzero((lost > 0) & _once(examples.rows)).tolist():
-        file, row = examples.store.place(int(examples.rows[i]))
+        file, row = examples.store.location(int(examples.rows[i]))
         share = report["lost_target_percent"]
         message = f"{lost[i]} target tokens of the row are cut off ({share:.2g} % of all target tokens are)"
         fix = f"raise data.max_length (now {limits.configured}) or shorten the row"
@@ -337,20 +337,20 @@ def _say_lost(examples: Examples, lost: npt.NDArray[np.int32], report: dict[str,
 
 
 def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArray[np.int32], limits: Limits) -> Mask:
-    """Which rows the template could render whole, have something to train on, and may hold what they hold."""
+    """Return which rows the template could render whole, have something to train on, and may hold what they hold."""
     log = limits.log
     keep = counts > 0
     once = _once(examples.rows)
     for i in np.flatnonzero(np.isin(place, [*arrays.held, *arrays.turns])).tolist():
-        file, row = examples.store.place(int(examples.rows[i]))
+        file, row = examples.store.location(int(examples.rows[i]))
         notes = arrays.turns.get(int(place[i]), [])
         faults = [note.fault(file, row) for note in notes if note.kind == DROPPED]
         faults += [held.fault(file, row) for held in arrays.held.get(int(place[i]), [])]
-        keep[i] &= log.row(faults) if once[i] else all(log.action(fault.code) == "warn" for fault in faults)
+        keep[i] &= log.add_row(faults) if once[i] else all(log.action(fault.code) == "warn" for fault in faults)
         if once[i] and keep[i]:
             limits.untrained.add(file, row, notes)
     for i in np.flatnonzero((counts == 0) & once).tolist():
-        file, row = examples.store.place(int(examples.rows[i]))
+        file, row = examples.store.location(int(examples.rows[i]))
         reason = arrays.failed.get(int(place[i]))
         if reason is None:
             fix = "raise data.max_length, or lengthen the completion"
@@ -358,5 +358,5 @@ def _usable(examples: Examples, arrays: _Arrays, place: Index, counts: npt.NDArr
         else:
             fix = "correct the turns, or use a model whose template takes them"
             fault = Fault("template-error", f"the chat template refuses the row: {reason}", fix, file, row)
-        log.row([fault])
+        log.add_row([fault])
     return keep

@@ -33,7 +33,7 @@ class Held:
     rendered: bool
 
     def fault(self, file: str, row: int) -> Fault:
-        """What the data gate says of it."""
+        """Return what the data gate says of it."""
         message = f"the text holds the string of the control token {self.token}, which is read as text"
         fix = "remove it, or set data.control_tokens=parse if it is meant as the control token"
         if self.rendered:
@@ -62,11 +62,11 @@ class ControlTokens:
         self._marked = re.compile("|".join(map(re.escape, self._shown)))
 
     def holds(self, example: DataExample) -> bool:
-        """Whether a text of the example holds the string of a control token."""
+        """Return whether a text of the example holds the string of a control token."""
         return any(self._any.search(text) for _, text in _texts(example))
 
     def held(self, example: DataExample) -> list[Held]:
-        """The first such string of each text."""
+        """Return the first such string of each text."""
         found = ((place, self._any.search(text)) for place, text in _texts(example))
         return [Held(place, match.group(), self._is_rendered(match)) for place, match in found if match]
 
@@ -74,25 +74,25 @@ class ControlTokens:
         return self._begin is not None and match.string.lstrip().startswith(self._begin)
 
     def hidden(self, example: DataExample) -> DataExample:
-        """The example with a mark in place of each such string."""
+        """Return the example with a mark in place of each such string."""
         prompt = example.prompt
         turns = prompt if isinstance(prompt, str) else tuple(replace(m, content=self.hide(m.content)) for m in prompt)
         return DataExample(self.hide(turns) if isinstance(turns, str) else turns, self.hide(example.completion))
 
     def hide(self, text: str) -> str:
-        """The text with a mark in place of each such string."""
+        """Return the text with a mark in place of each such string."""
         return self._any.sub(lambda match: self._mark[match.group()], text)
 
     def restored(self, text: str) -> str:
-        """The text with the strings in place of the marks."""
+        """Return the text with the strings in place of the marks."""
         return self._marked.sub(lambda match: self._strings.get(match.group(), match.group()), text)
 
     def shown(self, text: str) -> str:
-        """A rendering of hidden texts for the renamed tokenizer: what is a control token in it has its other name."""
+        """Return a rendering of hidden texts for the renamed tokenizer: what is a control token in it has its other name."""
         return self._marked.sub(lambda match: self._shown[match.group()], text)
 
     def pieces(self, text: str) -> list[tuple[str, bool]]:
-        """What `shown` gave, cut at control tokens: each piece, and whether it is one (by its true name)."""
+        """Return what `shown` gave, cut at control tokens: each piece, and whether it is one (by its true name)."""
         names = {name: token for token, name in self.renamed.items()}
         found = re.split(f"({'|'.join(map(re.escape, names))})", text)
         return [(names.get(piece, piece), piece in names) for piece in found if piece]
@@ -107,7 +107,7 @@ def _texts(example: DataExample) -> Iterator[tuple[str, str]]:
 
 
 def find_control_tokens(tokenizer: Any, definition: Mapping[str, Any] | None, rendering: str) -> ControlTokens | None:
-    """The tokenizer's special tokens; None if it has none. `rendering` is a chat as its template writes it.
+    """Return the tokenizer's special tokens; None if it has none. `rendering` is a chat as its template writes it.
 
     One that the model's vocabulary makes of ordinary text (a word that serves as the padding token) is a word.
     """
@@ -121,6 +121,6 @@ def find_control_tokens(tokenizer: Any, definition: Mapping[str, Any] | None, re
 
 
 def _merged(definition: Mapping[str, Any] | None) -> set[str]:
-    """The words that a byte-pair encoding builds of smaller ones."""
+    """Return the words that a byte-pair encoding builds of smaller ones."""
     merges = [] if definition is None else definition["model"].get("merges") or []
     return {"".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges}

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def backend_of(definition: dict[str, Any]) -> Any:
-    """The tokenizer of the package tokenizers, which neither cuts nor pads."""
+    """Return the tokenizer of the package tokenizers, which neither cuts nor pads."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(json.dumps(definition | {"truncation": None, "padding": None}))
@@ -18,18 +18,18 @@ def backend_of(definition: dict[str, Any]) -> Any:
 
 @lru_cache(maxsize=1)
 def parsed(definition: str) -> dict[str, Any]:
-    """A tokenizer's definition; parsing it takes longer than a thousand rows, and all splits have the same."""
+    """Return a tokenizer's definition; parsing it takes longer than a thousand rows, and all splits have the same."""
     value: dict[str, Any] = json.loads(definition)
     return value
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether both treat texts alike before they look for tokens."""
+    """Return whether both treat texts alike before they look for tokens."""
     return all(a.get(key) == b.get(key) for key in ("normalizer", "pre_tokenizer"))
 
 
 def without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer for text that continues another: it puts no space before it."""
+    """Return the tokenizer for text that continues another: it puts no space before it."""
     changed = {key: _no_prefix(definition.get(key)) for key in ("normalizer", "pre_tokenizer")}
     return definition | changed
 
@@ -48,7 +48,7 @@ def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
-    """Matches the special tokens at which the tokenizer cuts every text before it does anything else."""
+    """Match the special tokens at which the tokenizer cuts every text before it does anything else."""
     added = definition.get("added_tokens") or []
     flags = ("normalized", "lstrip", "rstrip", "single_word")
     simple = [token["content"] for token in added if not any(token[flag] for flag in flags)]
@@ -60,7 +60,7 @@ def special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
 
 
 def with_names(definition: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A tokenizer's definition in which some tokens have other names; all ids stay."""
+    """Return a tokenizer's definition in which some tokens have other names; all ids stay."""
 
     def name(token: str) -> str:
         return names.get(token, token)

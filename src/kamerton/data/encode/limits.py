@@ -34,11 +34,11 @@ class Limits:
         self.untrained = UntrainedTurns()
 
     def long_rows(self, examples: Examples, once: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
-        """Positions of the rows that are too long; `once` marks where a row comes first. Each is written down."""
+        """Return Positions of the rows that are too long; `once` marks where a row comes first. Each is written down."""
         self._lengths.append(lengths[once])
         found: Index = np.flatnonzero(lengths > self.most)
         for i in found[once[found]].tolist():
-            file, row = place = examples.store.place(int(examples.rows[i]))
+            file, row = place = examples.store.location(int(examples.rows[i]))
             self._first_long = min(self._first_long or place, place)
             if self.overlong == "truncate":
                 self.log.truncate(file, row, "too-long", tokens=int(lengths[i]), kept=self.most)
@@ -47,7 +47,7 @@ class Limits:
         return found
 
     def unknown_tokens(self, file: str, row: int, token: int) -> None:
-        """Counts a row with a token that the model's embedding has no row for."""
+        """Count a row with a token that the model's embedding has no row for."""
         self._unknown += 1
         self._first_unknown = min(self._first_unknown or (file, row, token), (file, row, token))
 

@@ -53,7 +53,7 @@ class Renderer:
         self._filled: dict[Roles, _Filler | None] = {}
 
     def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
-        """The stretches of each example, or why there are none."""
+        """Return the stretches of each example, or why there are none."""
         control = self._control
         held = {} if control is None else {i: e for i, e in enumerate(examples) if control.holds(e)}
         if control is None or not held:
@@ -77,7 +77,7 @@ class Renderer:
         return [found for found in result if found is not None]
 
     def shape(self, prompt: str | tuple[Message, ...]) -> tuple[str, ...] | None:
-        """What the text of a completion depends on, apart from itself; None: on all of the prompt."""
+        """Return what the text of a completion depends on, apart from itself; None: on all of the prompt."""
         if self.tokenizer.chat_template is None:
             return ("text",) if isinstance(prompt, str) else None
         if self._fill(DataExample(prompt, "")) is None:
@@ -85,7 +85,7 @@ class Renderer:
         return ("text",) if isinstance(prompt, str) else tuple(turn.role for turn in prompt)
 
     def _fill(self, example: DataExample) -> list[Stretch] | None:
-        """By the skeleton of its roles, if there is one."""
+        """Return By the skeleton of its roles, if there is one."""
         prompt = example.prompt
         if self.tokenizer.chat_template is None:
             return None
@@ -104,7 +104,7 @@ class Renderer:
         return filler(contents, example.completion)
 
     def by_template(self, examples: list[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
-        """By running the template, without which there are two stretches."""
+        """Return By running the template, without which there are two stretches."""
         if self.tokenizer.chat_template is None:
             return [_without_template(example) for example in examples]
         before = [_turns_before(example) for example in examples]
@@ -125,7 +125,7 @@ class Renderer:
         return result
 
     def _dropped(self, turns: Turns) -> list[TurnNote]:
-        """The turns with a text that the template does not write, and a role with which it does."""
+        """Return the turns with a text that the template does not write, and a role with which it does."""
         roles = tuple(turn["role"] for turn in turns)
         notes = []
         for i in sorted(self._skeletons.dropped(roles) or ()):
@@ -136,12 +136,12 @@ class Renderer:
         return notes
 
     def _writes(self, roles: Roles, i: int, role: str) -> bool:
-        """Whether the template writes turn i if it has another role."""
+        """Return whether the template writes turn i if it has another role."""
         dropped = self._skeletons.dropped((*roles[:i], role, *roles[i + 1 :]))
         return dropped is not None and i not in dropped
 
     def _cut(self, stretch: Stretch) -> list[Stretch]:
-        """A stretch cut at special tokens: the tokenizer cuts there too, and what repeats is then tokenised once."""
+        """Return a stretch cut at special tokens: the tokenizer cuts there too, and what repeats is then tokenised once."""
         text, target = stretch
         if self._special is None:
             return [stretch]
@@ -149,7 +149,7 @@ class Renderer:
 
 
 def _filler(skeleton: Skeleton, special: re.Pattern[str] | None) -> _Filler:
-    """A function from contents and completion to stretches; fixed parts are cut off at their special tokens."""
+    """Return a function from contents and completion to stretches; fixed parts are cut off at their special tokens."""
     if special is None:
 
         def whole(contents: tuple[str, ...], completion: str) -> list[Stretch]:
@@ -189,14 +189,14 @@ def _nonempty(stretches: list[Stretch]) -> list[Stretch]:
 def _spans(
     tokenizer: Any, example: DataExample, prompt: str, text: str
 ) -> tuple[list[tuple[int, int]], list[TurnNote]]:
-    """Where the targets stand in the rendered text, and which turns are meant as targets and are none."""
+    """Return where the targets stand in the rendered text, and which turns are meant as targets and are none."""
     start = _seam(prompt, text)
     spans, untrained = _earlier_targets(tokenizer, example, text[:start])
     return [*spans, (start, len(text))], untrained
 
 
 def generation_prompt_differs(tokenizer: Any) -> bool:
-    """True if the template renders a finished chat so that it does not begin with the prompt given at inference."""
+    """Return True if the template renders a finished chat so that it does not begin with the prompt given at inference."""
     if tokenizer.chat_template is None:
         return False
     turns = [_turn("user", "question")]
@@ -236,14 +236,14 @@ def _without_template(example: DataExample) -> list[Stretch] | RenderError:
 
 
 def _seam(prompt: str, text: str) -> int:
-    """Where the completion starts: after the prompt's rendering, or after what both renderings begin with."""
+    """Return where the completion starts: after the prompt's rendering, or after what both renderings begin with."""
     if text.startswith(prompt):
         return len(prompt)
     return next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text)))
 
 
 def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> tuple[list[tuple[int, int]], list[TurnNote]]:
-    """Where the earlier assistant turns with a weight stand in the rendered prompt.
+    """Return where the earlier assistant turns with a weight stand in the rendered prompt.
 
     A turn ends where the rendering of the chat up to it ends; where a template renders earlier turns differently from
     last ones (dropping their reasoning), the turn ends with its content. A note tells of each turn that is not wholly
@@ -276,7 +276,7 @@ def _content_end(content: str, text: str, start: int) -> int:
 
 
 def _stretches(text: str, targets: list[tuple[int, int]]) -> list[Stretch]:
-    """`text` cut at the borders of the target spans (in order of their starts)."""
+    """Return `text` cut at the borders of the target spans (in order of their starts)."""
     result: list[Stretch] = []
     at = 0
     for start, end in targets:

@@ -40,7 +40,7 @@ class Skeletons:
         self._dropped: dict[Roles, frozenset[int] | None] = {}
 
     def get(self, roles: Roles) -> Skeleton | None:
-        """The skeleton for turns with these roles before an assistant's completion; None: it must be rendered."""
+        """Return the skeleton for turns with these roles before an assistant's completion; None: it must be rendered."""
         if not self._opaque:
             return None
         if roles not in self._known:
@@ -50,7 +50,7 @@ class Skeletons:
         return self._known[roles]
 
     def dropped(self, roles: Roles) -> frozenset[int] | None:
-        """Which of the turns with these roles (the last one is the completion's) the template does not write.
+        """Return which of the turns with these roles (the last one is the completion's) the template does not write.
 
         None: it refuses them.
         """
@@ -85,7 +85,7 @@ class Skeletons:
 
 
 def _parts(text: str, marks: Sequence[str]) -> list[str] | None:
-    """What stands around the marks, if each stands there once and in order."""
+    """Return what stands around the marks, if each stands there once and in order."""
     parts = []
     for mark in marks:
         before, found, text = text.partition(mark)
@@ -96,7 +96,7 @@ def _parts(text: str, marks: Sequence[str]) -> list[str] | None:
 
 
 def is_opaque(template: str) -> bool:
-    """True if the template does nothing with contents but write them out."""
+    """Return True if the template does nothing with contents but write them out."""
     import jinja2
     from jinja2 import nodes
 
@@ -129,7 +129,7 @@ def is_opaque(template: str) -> bool:
 
 
 def _is_content(node: Any) -> bool:
-    """`x.content`, `x["content"]`, or an item whose name is not known."""
+    """Return `x.content`, `x["content"]`, or an item whose name is not known."""
     from jinja2 import nodes
 
     if isinstance(node, nodes.Getattr):
@@ -140,7 +140,7 @@ def _is_content(node: Any) -> bool:
 
 
 def cut_points(special: re.Pattern[str], text: str) -> tuple[str, str, str]:
-    """A fixed part as what precedes its first special token, all from there to the end of its last, and the rest."""
+    """Return a fixed part as what precedes its first special token, all from there to the end of its last, and the rest."""
     found = list(special.finditer(text))
     if not found:
         return text, "", ""

@@ -80,11 +80,11 @@ class StretchTokenizer:
         self._after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
     def encode(self, examples: Sequence[DataExample]) -> TokenChunk:
-        """Tokens of some examples."""
+        """Return tokens of some examples."""
         return self.tokenize(examples, self.render(examples))
 
     def completions(self, prompt: Prompt, completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """For each completion the token ids of the prompt and of itself, as `encode` lays them out.
+        """Return for each completion the token ids of the prompt and of itself, as `encode` lays them out.
 
         Raises `RenderError` if the template refuses the chat.
         """
@@ -98,15 +98,15 @@ class StretchTokenizer:
         ]
 
     def shape(self, prompt: Prompt) -> tuple[str, ...] | None:
-        """After prompts of one shape a completion has the same tokens; None: they depend on the whole prompt."""
+        """Return After prompts of one shape a completion has the same tokens; None: they depend on the whole prompt."""
         return self._renderer.shape(prompt)
 
     def render(self, examples: Sequence[DataExample]) -> Rendered:
-        """The part of `encode` that runs in Python (and holds its lock)."""
+        """Return the part of `encode` that runs in Python (and holds its lock)."""
         return self._renderer.render(examples)
 
     def tokenize(self, examples: Sequence[DataExample], rendered: Rendered) -> TokenChunk:
-        """The part of `encode` that runs outside Python."""
+        """Return the part of `encode` that runs outside Python."""
         plain = self.tokenizer.chat_template is None
         pieces: dict[Piece, int] = {piece: i for i, piece in enumerate(_FRAME)}
         sequence: list[int] = []  # numbers of the pieces of all examples, end to end
@@ -139,13 +139,13 @@ class StretchTokenizer:
         return TokenChunk(*_assembled(self._tokens(list(pieces)), sequence, marks, counts), failed, held, turns)
 
     def text(self, text: str) -> list[int]:
-        """Token ids of a text that is to be continued, without any template, after what the tokenizer begins with."""
+        """Return token ids of a text that is to be continued, without any template, after what the tokenizer begins with."""
         literal = self._control is not None
         hidden = text if self._control is None else self._control.shown(self._control.hide(text))
         return [*self._before, *self._tokens([*_FRAME, (hidden, True, literal)])[2]]
 
     def _tokens(self, pieces: list[Piece]) -> list[list[int]]:
-        """Token ids of each piece; the first two are what stands before and after a text without a template."""
+        """Return token ids of each piece; the first two are what stands before and after a text without a template."""
         kinds = {(is_first, literal) for _, is_first, literal in pieces[2:]}
         found = {}
         for is_first, literal in kinds:
@@ -171,7 +171,7 @@ class StretchTokenizer:
         return [[token for ids in self._ids_of_pieces(text) for token in ids] for text in texts]
 
     def _ids_of_pieces(self, text: str) -> Iterator[list[int]]:
-        """Token ids of the control tokens in a text, and of what stands between them."""
+        """Yield token ids of the control tokens in a text, and of what stands between them."""
         assert self._control is not None
         flags = {str(token): token for token in self.tokenizer.added_tokens_decoder.values()}
         pieces = self._control.pieces(text)
@@ -187,7 +187,7 @@ class StretchTokenizer:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def _special_prefix(self) -> list[int]:
-        """The tokens, such as a begin-of-text token, that the tokenizer puts before any text."""
+        """Return the tokens, such as a begin-of-text token, that the tokenizer puts before any text."""
         plain = self.tokenizer.encode("a", add_special_tokens=False)
         full = self.tokenizer.encode("a", add_special_tokens=True)
         starts = [i for i in range(len(full)) if full[i : i + len(plain)] == plain]
@@ -197,7 +197,7 @@ class StretchTokenizer:
 def _assembled(
     tokens: list[list[int]], sequence: list[int], marks: list[bool], counts: list[int]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-    """The pieces' tokens, targets and lengths in the order of the examples, without a loop over them."""
+    """Return the pieces' tokens, targets and lengths in the order of the examples, without a loop over them."""
     sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
     flat = np.fromiter((token for piece in tokens for token in piece), np.int32, int(sizes.sum()))
     starts = np.cumsum(sizes) - sizes
@@ -220,7 +220,7 @@ PromptRenderer = Callable[[Prompt, str], tuple[list[int], list[int]]]
 
 
 def renderer(tokenizer: Any, control_tokens: str = TEXT) -> PromptRenderer:
-    """A function from prompt and completion to the token ids of the two parts, exactly as `encode` lays them out.
+    """Return a function from prompt and completion to the token ids of the two parts, exactly as `encode` lays them out.
 
     Earlier turns count as prompt; `control_tokens` is that of `StretchTokenizer`. Raises `RenderError` if the template
     refuses the chat.
@@ -235,19 +235,19 @@ def renderer(tokenizer: Any, control_tokens: str = TEXT) -> PromptRenderer:
 
 
 def _parted(ids: list[int], targets: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """A row's tokens before and from the completion on: after the last token that is no target."""
+    """Return a row's tokens before and from the completion on: after the last token that is no target."""
     read = np.flatnonzero(~targets)
     seam = int(read[-1]) + 1 if len(read) else 0
     return ids[:seam], ids[seam:]
 
 
 def render(tokenizer: Any, prompt: Prompt, completion: str) -> tuple[list[int], list[int]]:
-    """`renderer` for one prompt and completion."""
+    """Return `renderer` for one prompt and completion."""
     return renderer(tokenizer)(prompt, completion)
 
 
 def answer_ending(tokenizer: Any) -> list[int]:
-    """The tokens of some answer with what the template writes after it; none where it refuses a single question."""
+    """Return the tokens of some answer with what the template writes after it; none where it refuses a single question."""
     try:
         return render(tokenizer, "question", "answer")[1]
     except RenderError:

@@ -30,7 +30,7 @@ class TurnNote:
     better: str | None = None
 
     def fault(self, file: str, row: int) -> Fault:
-        """The fault of a dropped turn."""
+        """Return the fault of a dropped turn."""
         message = f"the chat template leaves the text out: it writes no turn of role {self.role!r} here"
         role = f'write its "role" as "{self.better}"' if self.better else "use a model whose template writes such turns"
         fix = f"{role} (or, to train without the text, data.policy.dropped-turn=warn)"
@@ -46,7 +46,7 @@ class UntrainedTurns:
         self._first: dict[str, tuple[str, int, str]] = {}
 
     def add(self, file: str, row: int, notes: Sequence[TurnNote]) -> None:
-        """Counts such turns of one row."""
+        """Count such turns of one row."""
         untrained = [note for note in notes if note.kind != DROPPED]
         self._rows += bool(untrained)
         for note in untrained:
@@ -55,7 +55,7 @@ class UntrainedTurns:
             self._first[note.kind] = min(self._first.get(note.kind, place), place)
 
     def fault(self) -> Fault | None:
-        """One fault for all of them."""
+        """Return one fault for all of them."""
         if not self._turns:
             return None
         kinds = [

@@ -21,7 +21,7 @@ Turn = tuple[str, str, float]  # role, content, weight
 
 
 def chat_fields(value: object, column: str, action: Action) -> tuple[tuple[str, str] | None, list[Fault]]:
-    """The turns before the completion as JSON, and the completion (None if unusable); and every fault of the chat."""
+    """Return the turns before the completion as JSON, and the completion (None if unusable); and every fault of the chat."""
     if not isinstance(value, list) or not value:
         fix = 'write [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
         return None, [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
@@ -72,13 +72,13 @@ def _role(item: Mapping[str, Any]) -> object:
 
 
 def tool_role(item: Mapping[str, Any]) -> str | None:
-    """The role of a turn that is a call of a tool, or its result, in a format that has roles for them."""
+    """Return the role of a turn that is a call of a tool, or its result, in a format that has roles for them."""
     role = _role(item)
     return role if isinstance(role, str) and role in TOOL_ROLES else None
 
 
 def _weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
-    """OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train`: 0 or 1; 1 if there is none."""
+    """Return OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train`: 0 or 1; 1 if there is none."""
     given = {key: item[key] for key in WEIGHTS if item.get(key) is not None}
     faults = []
     for key, value in given.items():
@@ -92,7 +92,7 @@ def _weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
 
 
 def _content(item: Mapping[str, Any]) -> object:
-    """A turn's text; a list of parts is the text of those that are text."""
+    """Return a turn's text; a list of parts is the text of those that are text."""
     content = next((item[key] for key in CONTENT if item.get(key) is not None), None)
     if not isinstance(content, list) or not content:
         return content
@@ -103,7 +103,7 @@ def _content(item: Mapping[str, Any]) -> object:
 
 
 def text_of_part(part: object) -> str | None:
-    """The text of a part of a turn's content, as OpenAI, Anthropic, Bedrock and LLaMA-Factory write it."""
+    """Return the text of a part of a turn's content, as OpenAI, Anthropic, Bedrock and LLaMA-Factory write it."""
     if not isinstance(part, Mapping) or part.get("type", "text") not in TEXT_PARTS:
         return None
     text = part.get("text", part.get("value"))
@@ -111,6 +111,6 @@ def text_of_part(part: object) -> str | None:
 
 
 def part_type(part: object) -> str:
-    """The type of a part that is no text."""
+    """Return the type of a part that is no text."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     return kind if isinstance(kind, str) and kind not in TEXT_PARTS else ""

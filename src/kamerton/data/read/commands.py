@@ -11,12 +11,12 @@ from kamerton.shell import setting
 
 
 def python(code: str) -> str:
-    """A command that runs some code; data are printed, or written to the file that the code names."""
+    """Return a command that runs some code; data are printed, or written to the file that the code names."""
     return f"python -c {shlex.quote(code)}"
 
 
 def json_lines(path: Path, key: str | None = None) -> str:
-    """Writes each record of a JSON array, or of the array below a key, on a line."""
+    """Write each record of a JSON array, or of the array below a key, on a line."""
     below = "" if key is None else f"[{json.dumps(key)}]"
     rows = f"json.load(pyarrow.input_stream({json.dumps(str(path))})){below}"
     code = f"import json, pyarrow; print(*map(json.dumps, {rows}), sep={json.dumps(chr(10))})"
@@ -24,7 +24,7 @@ def json_lines(path: Path, key: str | None = None) -> str:
 
 
 def joined_objects(path: Path) -> str:
-    """Writes each of several JSON objects that stand one after the other on a line."""
+    """Write each of several JSON objects that stand one after the other on a line."""
     text = f'pyarrow.input_stream({json.dumps(str(path))}).read().decode("utf-8-sig")'
     parts = f'(json.dumps(json.loads(part)) for part in re.split(r"(?<=}})\\s*\\n\\s*(?={{)", {text}))'
     code = f"import json, pyarrow, re; print(*{parts}, sep={json.dumps(chr(10))})"
@@ -32,14 +32,14 @@ def joined_objects(path: Path) -> str:
 
 
 def python_objects(path: Path) -> str:
-    """Writes lines of Python dictionaries as JSON."""
+    """Write lines of Python dictionaries as JSON."""
     lines = f'open({json.dumps(str(path))}, encoding="utf-8")'
     code = f"import ast, json; [print(json.dumps(ast.literal_eval(line))) for line in {lines} if line.strip()]"
     return f"{python(code)} > {target(path, '.jsonl')}"
 
 
 def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool = True, skip: int = 0) -> str:
-    """Writes a table with another delimiter, or one without quoting, as CSV; in UTF-8, or byte for byte as it was."""
+    """Write a table with another delimiter, or one without quoting, as CSV; in UTF-8, or byte for byte as it was."""
     into = "latin-1" if encoding == "latin-1" else "utf-8"
     stream = f"pyarrow.input_stream({json.dumps(str(path))})"
     read = f"io.TextIOWrapper({stream}, {json.dumps(encoding)}, newline={json.dumps('')})"
@@ -52,7 +52,7 @@ def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool =
 
 
 def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
-    """Writes the Arrow files of each split as `SPLIT.parquet`, and names the settings that read those."""
+    """Write the Arrow files of each split as `SPLIT.parquet`, and names the settings that read those."""
     given = json.dumps({name: [str(path) for path in paths] for name, paths in files.items()})
     tables = f"pa.concat_tables([pa.ipc.open_{'stream' if stream else 'file'}(f).read_all() for f in files])"
     write = f'[pq.write_table({tables}, name + ".parquet") for name, files in {given}.items()]'
@@ -63,23 +63,23 @@ def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
 
 
 def renamed(path: Path, name: str, split: str | None) -> str:
-    """Gives the file another name, and the setting that reads it."""
+    """Give the file another name, and the setting that reads it."""
     new = path.with_name(name)
     return f"{shlex.join(['mv', str(path), str(new)])}, then {reading(new, split)}"
 
 
 def name_as(path: Path, ending: str) -> str:
-    """The file's name with another ending; one that says that it is packed stays."""
+    """Return the file's name with another ending; one that says that it is packed stays."""
     packed = path.suffix if path.suffix.lower() in (".gz", ".zst") else ""
     return Path(path.name.removesuffix(packed)).stem + ending + packed
 
 
 def reading(path: Path | str, split: str | None) -> str:
-    """The setting that reads a file: `data.path`, or that of the split that it is."""
+    """Return the setting that reads a file: `data.path`, or that of the split that it is."""
     return setting(f"data.{split or 'path'}", str(path))
 
 
 def target(path: Path, ending: str) -> str:
-    """The name of a new file in the current folder that is not that of the old one."""
+    """Return the name of a new file in the current folder that is not that of the old one."""
     stem = re.sub(r"[^\w.-]", "_", path.name.split(".")[0]) or "rows"
     return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"

@@ -14,7 +14,7 @@ FIELD_LIMIT = 64 * 2**20  # characters
 def csv_rows(
     lines: Iterator[tuple[str, Fault | None]], file: str, delimiter: str, unquoted: str = ""
 ) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """`(line at which the record begins, fields or fault)`; line 0 stands for the file or its header.
+    """Yield `(line at which the record begins, fields or fault)`; line 0 stands for the file or its header.
 
     `unquoted` is what to do about a file in which quotes are signs like others.
     """
@@ -76,7 +76,7 @@ def _broken(error: csv.Error, file: str, begun: int, line: int, unquoted: str) -
 
 
 def _header_fault(header: list[str], fault: Fault | None, file: str) -> Fault | None:
-    """Without its header nothing of the file can be used."""
+    """Return Without its header nothing of the file can be used."""
     if fault is not None:
         return Fault("unreadable-file", f"in the header, {fault.message}", fault.fix, file)
     double = next((name for name in header if header.count(name) > 1), None)

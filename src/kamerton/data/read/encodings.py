@@ -21,7 +21,7 @@ _WORD = re.compile(_BYTE + rb"*[\x80-\xff]" + _BYTE + rb"*")
 
 
 def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:
-    """What to do about lines that are not in `encoding`: the encodings that read best, each with what they read."""
+    """Return what to do about lines that are not in `encoding`: the encodings that read best, each with what they read."""
     words: dict[bytes, None] = {}
     read = 0  # lines with more than ASCII that are in it
     for line in lines:
@@ -51,7 +51,7 @@ def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:
 
 
 def _read(words: list[bytes], codec: str) -> tuple[str, ...] | None:
-    """The words in an encoding; None if they cannot be."""
+    """Return the words in an encoding; None if they cannot be."""
     try:
         texts = tuple(word.decode(codec) for word in words)
     except UnicodeDecodeError:
@@ -61,7 +61,7 @@ def _read(words: list[bytes], codec: str) -> tuple[str, ...] | None:
 
 
 def _likely(texts: Iterable[str]) -> float:
-    """The share of words that are letters of one script, with no capital after a small letter."""
+    """Return the share of words that are letters of one script, with no capital after a small letter."""
     bare = [_MARKS.sub("", text) for text in texts]
     good = [
         text.isalpha()
@@ -73,6 +73,6 @@ def _likely(texts: Iterable[str]) -> float:
 
 
 def _scripts(text: str) -> set[str]:
-    """The first word of each letter's name, such as LATIN; the scripts of Japanese and Chinese are one."""
+    """Return the first word of each letter's name, such as LATIN; the scripts of Japanese and Chinese are one."""
     names = {unicodedata.name(sign, "?").split()[0] for sign in text if sign.isalpha()}
     return {"CJK" if name in ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA") else name for name in names}

@@ -20,7 +20,7 @@ PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages")
 
 
 def known_format(record: Mapping[str, Any], columns: Columns) -> Fault | None:
-    """What a row is whose columns nobody named, and the setting that reads it; None if there is nothing to say."""
+    """Return what a row is whose columns nobody named, and the setting that reads it; None if there is nothing to say."""
     if any((columns.prompt, columns.completion, columns.label, columns.messages, columns.text)):
         return None
     return _preference(record) or _answer_beside_turns(record)
@@ -38,7 +38,7 @@ def _preference(record: Mapping[str, Any]) -> Fault | None:
 
 
 def _learn(record: Mapping[str, Any], chosen: str) -> str:
-    """The setting that reads the column of better answers: whole chats, answers to a prompt, or texts."""
+    """Return the setting that reads the column of better answers: whole chats, answers to a prompt, or texts."""
     value = record[chosen]
     if isinstance(value, list) and any(_role(turn) == "user" for turn in value):
         return f"data.columns.messages={chosen}"

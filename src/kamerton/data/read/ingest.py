@@ -45,7 +45,7 @@ class Reading:
 def ingest(
     files: list[DataFile], log: FaultLog, reading: Reading, relabel: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """The values of `store.SCHEMA` for each row that stays; `relabel` replaces completions."""
+    """Yield the values of `store.SCHEMA` for each row that stays; `relabel` replaces completions."""
     for number, file in enumerate(files):
         yield from _FileReader(number, file, log, reading, relabel or {}).rows()
 
@@ -98,10 +98,10 @@ class _FileReader:
         self._settle()
 
     def _unreadable(self, rows: list[tuple[int, Fault]]) -> None:
-        """Tells of rows that could not be read; those in another encoding are one fault at the end of the file."""
+        """Report of rows that could not be read; those in another encoding are one fault at the end of the file."""
         for row, fault in rows:
             if fault.code != "undecodable-byte":
-                self.log.row([replace(fault, row=row)])
+                self.log.add_row([replace(fault, row=row)])
                 continue
             self.undecodable_rows += 1
             self.log.reject(self.name, row, fault.code)
@@ -109,7 +109,7 @@ class _FileReader:
                 self.undecodable.append(replace(fault, row=row))
 
     def _none_readable(self, rows: list[tuple[int, Fault]]) -> None:
-        """Tells of a file of which no row can be read."""
+        """Report of a file of which no row can be read."""
         with open_bytes(self.file.path) as stream:
             first = stream.readline(10_000).decode(self.file.encoding, "replace").strip()
         for fault in no_row([fault for _, fault in rows], first, self.file, all_read=len(rows) < HELD):
@@ -131,13 +131,13 @@ class _FileReader:
         fields, faults = to_fields(record, layout, self.log.action)
         if faults:
             placed = [replace(fault, file=self.name, row=row) for fault in faults]
-            if not self.log.row(placed, record):
+            if not self.log.add_row(placed, record):
                 return None
         assert fields is not None, faults  # what cannot be used has a fault that lets no row stay
         return self._row(fields, schema, row)
 
     def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
-        """Notes what of the row is not shown to the model; whether the row means something else without it."""
+        """Note what of the row is not shown to the model; whether the row means something else without it."""
         columns = self.file.columns
         alone = layout.kind == "text" and columns.text is None
         found = [*unused.unused_values(record, layout.unused, layout.shown, columns, alone=alone)]
@@ -148,7 +148,7 @@ class _FileReader:
         return any(value.kind for value in found) and self.log.policy.get(unused.CODE) != "warn"
 
     def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
-        """The layout of rows with these columns; columns that are null in a row do not say what it is."""
+        """Return the layout of rows with these columns; columns that are null in a row do not say what it is."""
         found = self.layouts.get(names)
         if found is None:
             layout = known_format(record, self.file.columns) or find_layout(names, self.file.columns)
@@ -182,7 +182,7 @@ class _FileReader:
         )
 
     def _settle(self) -> None:
-        """Says of every waiting row what it lacks."""
+        """Report of every waiting row what it lacks."""
         good = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
         also = f"; the other rows are {good[0].schema}" if good else ""
         told = set()
@@ -211,7 +211,7 @@ class _FileReader:
                 message = f"the row has no {fault.column} ({listed(list(names))})"
                 fault = Fault("missing-field", message, f"add {fault.column}, or remove the row", column=fault.column)
             for row in rows:
-                self.log.row([replace(fault, message=fault.message + also, file=self.name, row=row)])
+                self.log.add_row([replace(fault, message=fault.message + also, file=self.name, row=row)])
         self._unknown_metadata(good)
 
     def _unknown_metadata(self, good: list[Layout]) -> None:
@@ -224,12 +224,12 @@ class _FileReader:
 
 
 def report_unused(reading: Reading, used: Sequence[str | None], log: FaultLog) -> None:
-    """Reports the fields that the model is not shown; `used` are metadata fields that the configuration names."""
+    """Report the fields that the model is not shown; `used` are metadata fields that the configuration names."""
     total = sum(reading.rows.values())
     for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, total):
         log.add(fault, misleading(log.policy) if is_misleading else log.action(fault.code).replace("drop", "warn"))
 
 
 def misleading(policy: Mapping[str, str | None]) -> str:
-    """What is done about rows that mean something else than what would be learnt of them."""
+    """Return what is done about rows that mean something else than what would be learnt of them."""
     return policy.get(unused.CODE) or "error"

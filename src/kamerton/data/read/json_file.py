@@ -13,7 +13,7 @@ LARGEST = 16 * 2**20  # characters that are parsed to tell what is in a file
 
 
 def json_file(text: str, path: Path) -> Fault | None:
-    """The fault of a file that begins with this text (all of it, if it is not long); None: it is no such file."""
+    """Return the fault of a file that begins with this text (all of it, if it is not long); None: it is no such file."""
     text = text.lstrip("\ufeff \t\r\n")
     try:
         value, end = json.JSONDecoder().raw_decode(text)
@@ -32,7 +32,7 @@ def json_file(text: str, path: Path) -> Fault | None:
 
 
 def whole_value(value: Any, path: Path) -> Fault:
-    """The fault of a file that is this one value."""
+    """Return the fault of a file that is this one value."""
     if isinstance(value, list):
         holds = f", which holds {len(value):,} records" if value else ""
         message = f"the file is one JSON array{holds}, not one object on each line"
@@ -49,7 +49,7 @@ def whole_value(value: Any, path: Path) -> Fault:
 
 
 def records(value: dict[str, Any]) -> dict[str, int]:
-    """The keys that hold arrays of objects, and how many objects."""
+    """Return the keys that hold arrays of objects, and how many objects."""
     return {
         name: len(items)
         for name, items in value.items()

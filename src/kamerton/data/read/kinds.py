@@ -87,7 +87,7 @@ _FALSE = ("false", "0", "no")
 
 
 def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
-    """The kind of KINDS if a row means something else without the value; "" otherwise.
+    """Return the kind of KINDS if a row means something else without the value; "" otherwise.
 
     `alone`: the row is taken for plain text, and nobody said so.
     """
@@ -106,7 +106,7 @@ def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
 
 
 def may_be(what: str, name: str, value: object) -> bool:
-    """Whether a column may be the prompt or the completion (`what`): not how rows are kept, and no part of a pair."""
+    """Return whether a column may be the prompt or the completion (`what`): not how rows are kept, and no part of a pair."""
     words = set(snake(name).split("_"))
     if words & BOOKKEEPING or snake(name) in KIND_OF or (what == "completion" and snake(name) in INPUTS):
         return False
@@ -118,11 +118,11 @@ def _is_boolean(value: object, *, numbers: bool) -> bool:
 
 
 def _is_answer(name: str, value: object) -> bool:
-    """Whether a column beside a text may be its label or answer, and not bookkeeping."""
+    """Return whether a column beside a text may be its label or answer, and not bookkeeping."""
     words = set(snake(name).split("_"))
     return not words & BOOKKEEPING and isinstance(value, str | int | list)
 
 
 def snake(name: str) -> str:
-    """`kto_tag` for `KTO-tag`, `ktoTag` and the like."""
+    """Return `kto_tag` for `KTO-tag`, `ktoTag` and the like."""
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).lower().strip("_")

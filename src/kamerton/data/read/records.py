@@ -46,7 +46,7 @@ KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
 
 
 def read_rows(file: DataFile) -> Iterator[Row]:
-    """The rows of one file, in order."""
+    """Yield the rows of one file, in order."""
     name = str(file.path)
     try:
         if file.format == "parquet":
@@ -72,7 +72,7 @@ def read_rows(file: DataFile) -> Iterator[Row]:
 
 
 def _damaged(file: DataFile, why: str) -> Fault:
-    """The fault of a file that cannot be opened as what its name says: it is something else, or broken."""
+    """Return the fault of a file that cannot be opened as what its name says: it is something else, or broken."""
     path, packing = file.path, MAGIC.get(file.path.suffix.lower())
     with open(path, "rb") as stream:
         head = stream.read(HEAD)
@@ -90,13 +90,13 @@ def _damaged(file: DataFile, why: str) -> Fault:
 
 
 def _advice(file: DataFile) -> str:
-    """What to do about bytes of this file that are not in its encoding."""
+    """Return what to do about bytes of this file that are not in its encoding."""
     with open_bytes(file.path) as stream:
         return encoding_advice(stream.read(LOOKED_AT).split(b"\n"), file.encoding)
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
-    """A file to read, unpacked on the way if its name ends in .gz or .zst."""
+    """Return a file to read, unpacked on the way if its name ends in .gz or .zst."""
     if path.suffix.lower() in PACKED:
         kind = "gzip" if path.suffix.lower() == ".gz" else "zstd"
         return io.BufferedReader(pa.input_stream(str(path), compression=kind))
@@ -104,7 +104,7 @@ def open_bytes(path: Path) -> io.BufferedReader:
 
 
 def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[[], str]) -> Iterator[Line]:
-    """Each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row.
+    """Yield each line as text, with a fault if bytes of it are not in the encoding or it is too long to be a row.
 
     `advise` is asked once what to do about such bytes.
 
@@ -133,7 +133,7 @@ def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[
 
 
 def _skip_line(stream: IO[bytes]) -> int:
-    """Reads to the end of the line; the number of bytes."""
+    """Read to the end of the line; the number of bytes."""
     size = 0
     while piece := stream.readline(LONGEST_LINE):
         size += len(piece)
@@ -149,7 +149,7 @@ def _undecodable(error: UnicodeDecodeError, file: str, encoding: str, start: int
 
 
 def _table_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
-    """Rows of a table, whose header must be separated as the file's ending says."""
+    """Yield rows of a table, whose header must be separated as the file's ending says."""
     delimiter = "\t" if ".tsv" in file.path.suffixes else ","
     header = next(lines, None)
     if header is None:
@@ -168,7 +168,7 @@ def _table_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
 
 
 def _codec(file: DataFile) -> str:
-    """What a table can be read in by another program: its encoding, or one that keeps every byte as it is."""
+    """Return what a table can be read in by another program: its encoding, or one that keeps every byte as it is."""
     with open_bytes(file.path) as stream:
         lines = stream.read(LOOKED_AT).splitlines(keepends=True)
     if file.encoding.lower() not in UTF8:
@@ -181,7 +181,7 @@ def _codec(file: DataFile) -> str:
 
 
 def _json_in_table(header: str, file: DataFile) -> Fault | None:
-    """The fault of a file that is named as a table and holds JSON."""
+    """Return the fault of a file that is named as a table and holds JSON."""
     if not header.startswith(("{", "[")):
         return None
     fault = _one_value(header, file, alone=False)
@@ -214,7 +214,7 @@ def _json_rows(lines: Iterator[Line], file: DataFile) -> Iterator[Row]:
 
 
 def _one_value(first: str, file: DataFile, *, alone: bool) -> Fault | None:
-    """The fault of a file that is not an object on each line but one value, or values over many lines."""
+    """Return the fault of a file that is not an object on each line but one value, or values over many lines."""
     if not first.lstrip("\ufeff \t").startswith(("{", "[")):
         return None
     try:
@@ -252,7 +252,7 @@ def _json_object(line: str, file: str) -> dict[str, Any] | Fault:
 
 
 def _with_nan(line: str) -> Any:
-    """What Python's writer of JSON makes of values that are missing: `NaN`, which is null; None: it is not JSON."""
+    """Return what Python's writer of JSON makes of values that are missing: `NaN`, which is null; None: it is not JSON."""
     try:
         return json.loads(line, parse_constant={"NaN": None}.__getitem__)
     except (ValueError, KeyError, RecursionError):
@@ -260,7 +260,7 @@ def _with_nan(line: str) -> Any:
 
 
 def _may_repeat(line: str, value: dict[str, Any]) -> bool:
-    """Whether the line may name more keys than `value` has, in it or in what it holds; False is certain.
+    """Return whether the line may name more keys than `value` has, in it or in what it holds; False is certain.
 
     A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash hides which.
     """
@@ -283,7 +283,7 @@ def _may_repeat(line: str, value: dict[str, Any]) -> bool:
 
 
 def _objects(items: list[Any]) -> Iterator[dict[str, Any]]:
-    """The objects in a list, and in lists in it."""
+    """Yield the objects in a list, and in lists in it."""
     lists = [items]
     while lists:
         for item in lists.pop():
@@ -294,7 +294,7 @@ def _objects(items: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _repeated_key(line: str, file: str) -> Fault | None:
-    """A fault if an object names one key twice: a reader would silently keep the last value."""
+    """Return a fault if an object names one key twice: a reader would silently keep the last value."""
     twice: list[str] = []
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -332,7 +332,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """A column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text; NaN is null."""
+    """Return a column as Python values; what Python cannot express (nanoseconds, the year 100,000) as text; NaN is null."""
     try:
         values: list[Any] = _without_pandas(column).to_pylist()
     except (ValueError, OverflowError, ImportError):
@@ -341,14 +341,14 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _without_floats(kind: pa.DataType) -> bool:
-    """Whether no value of this type is or holds a floating-point number."""
+    """Return whether no value of this type is or holds a floating-point number."""
     if pa.types.is_dictionary(kind):
         return _without_floats(kind.value_type)
     return not pa.types.is_floating(kind) and all(_without_floats(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def without_nan(value: Any) -> Any:
-    """NaN, also within lists and objects, as None: it is how pandas and numpy write that a number is missing."""
+    """Return NaN, also within lists and objects, as None: it is how pandas and numpy write that a number is missing."""
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     if isinstance(value, dict):
@@ -357,7 +357,7 @@ def without_nan(value: Any) -> Any:
 
 
 def _without_pandas(column: pa.Array) -> pa.Array:
-    """Times in nanoseconds as microseconds: Arrow would give pandas' own types for them where pandas is installed.
+    """Return times in nanoseconds as microseconds: Arrow would give pandas' own types for them where pandas is installed.
 
     Raises ValueError where a time is no whole number of microseconds.
     """

@@ -51,7 +51,7 @@ def stored_rows(
     keep_alive: object = None,
     contents: Contents | None = None,
 ) -> StoredRows:
-    """Rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`.
+    """Return rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`.
 
     Rows are kept under the digest of the content that they were read from: if a file changes meanwhile it is read
     again. Raises `UserError` if it keeps changing, or is not what `contents` says it was.
@@ -111,7 +111,7 @@ def _stored(
 
 @contextmanager
 def log_files(final: Path) -> Iterator[Path]:
-    """A folder for the lists of a `FaultLog`; they are moved to `final` when complete, whether or not that fails."""
+    """Yield a folder for the lists of a `FaultLog`; they are moved to `final` when complete, whether or not that fails."""
     final.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix="part-", dir=final.parent))
     try:
@@ -124,7 +124,7 @@ def log_files(final: Path) -> Iterator[Path]:
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` unless it exists; built beside its place and moved there whole: nobody sees half."""
+    """Return `folder`, filled by `build` unless it exists; built beside its place and moved there whole: nobody sees half."""
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -142,12 +142,12 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def digest(value: Any) -> str:
-    """A short hash of plain values."""
+    """Return a short hash of plain values."""
     return f"{hash64(json.dumps(value, sort_keys=True, default=str).encode()):016x}"
 
 
 def _file_key(file: DataFile) -> list[Any]:
-    """Everything about a file that shapes its rows, its content first."""
+    """Return everything about a file that shapes its rows, its content first."""
     with open(file.path, "rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
     place = [str(file.path), file.split, file.source]
@@ -155,6 +155,6 @@ def _file_key(file: DataFile) -> list[Any]:
 
 
 def _state(file: DataFile) -> tuple[int, int, int, int]:
-    """What changes with a file whenever it is written to, also if it is restored afterwards."""
+    """Return what changes with a file whenever it is written to, also if it is restored afterwards."""
     found = os.stat(file.path)
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -59,7 +59,7 @@ class Fields:
 
 
 def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
-    """The layout of rows with these columns, or what is missing."""
+    """Return the layout of rows with these columns, or what is missing."""
     present = list(names)
     for key in ("prompt", "completion", "label", "messages", "text"):
         name = getattr(columns, key)
@@ -93,7 +93,7 @@ def _find(present: list[str], columns: Columns) -> Layout | Fault:
 
 
 def unknown_column(name: str, present: list[str], key: str) -> Fault:
-    """A column that the user named and the row has not, with the nearest that it has."""
+    """Return a column that the user named and the row has not, with the nearest that it has."""
     near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
     fix = f"set {setting(key, near[0])}" if near else f"set {key} to one of them"
     return Fault("unknown-column", f"there is no column {name!r} ({listed(present)})", fix, column=name)
@@ -106,7 +106,7 @@ def _missing(what: str, present: list[str]) -> Fault:
 
 
 def nowhere(fault: Fault, sample: Mapping[str, Any], columns: Columns, format: str) -> Fault:
-    """What no row of a file has, said once for all of them: most are like `sample`, and the fix uses its columns."""
+    """Return what no row of a file has, said once for all of them: most are like `sample`, and the fix uses its columns."""
     if fault.code != "missing-field":
         return fault
     fix, names = fault.fix, list(sample)
@@ -124,7 +124,7 @@ def nowhere(fault: Fault, sample: Mapping[str, Any], columns: Columns, format: s
 
 
 def listed(names: list[str]) -> str:
-    """Column names for a message."""
+    """Return Column names for a message."""
     if not names:
         return "it has no columns"
     more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
@@ -136,7 +136,7 @@ def _first(candidates: Iterable[str], present: list[str]) -> str | None:
 
 
 def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
-    """The row's fields (None if they cannot be used), and everything that is wrong with them."""
+    """Return the row's fields (None if they cannot be used), and everything that is wrong with them."""
     prompt = turns_of(record.get(layout.prompt))
     if layout.kind == "chat" or (layout.kind == "pair" and isinstance(prompt, list)):
         return _from_chat(record, layout, action)
@@ -156,7 +156,7 @@ def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tupl
 
 
 def _from_chat(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
-    """A row of chat turns; in a pair of turn lists the completion's turns follow the prompt's."""
+    """Return a row of chat turns; in a pair of turn lists the completion's turns follow the prompt's."""
     turns = turns_of(record.get(layout.prompt))
     if layout.kind == "pair" and isinstance(turns, list):
         last = record.get(layout.completion)
@@ -168,12 +168,12 @@ def _from_chat(record: Mapping[str, Any], layout: Layout, action: Action) -> tup
 
 
 def turns_of(value: object) -> object:
-    """The turns of OpenAI's `{"messages": [...]}`; any other value as it is."""
+    """Return the turns of OpenAI's `{"messages": [...]}`; any other value as it is."""
     return value["messages"] if isinstance(value, Mapping) and isinstance(value.get("messages"), list) else value
 
 
 def _metadata(record: Mapping[str, Any], layout: Layout) -> str | None:
-    """Everything else the row says, flat.
+    """Return everything else the row says, flat.
 
     A column `metadata` that holds an object is opened; a name in it that is a column as well becomes `metadata.NAME`.
     """

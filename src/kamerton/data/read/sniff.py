@@ -40,7 +40,7 @@ _KINDS = (
 
 
 def foreign(head: bytes, file: DataFile) -> Fault | None:
-    """The fault of a file that begins with these bytes and is of another kind than `file.format`; None: go on."""
+    """Return the fault of a file that begins with these bytes and is of another kind than `file.format`; None: go on."""
     found = _kind(head, file)
     if found is None:
         return None
@@ -48,7 +48,7 @@ def foreign(head: bytes, file: DataFile) -> Fault | None:
 
 
 def _kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """What it is, and what to do."""
+    """Return what it is, and what to do."""
     path, text = file.path, head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer, not the file itself", shlex.join(["git", "-C", str(path.parent), "lfs", "pull"])
@@ -70,7 +70,7 @@ def _kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
 
 
 def _packed(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Columnar files and archives."""
+    """Return columnar files and archives."""
     path = file.path
     if head.startswith(b"PAR1") and file.format != "parquet":
         return "a Parquet file", f"{commands.renamed(path, f'{path.stem}.parquet', file.split)} data=parquet"
@@ -97,7 +97,7 @@ def _packed(head: bytes, file: DataFile) -> tuple[str, str] | None:
 
 
 def _text(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Text in an encoding of two or four bytes, bytes that are no text, and lines of another kind."""
+    """Return text in an encoding of two or four bytes, bytes that are no text, and lines of another kind."""
     if not "\n".encode(file.encoding).isascii() or "\n".encode(file.encoding) != b"\n":
         return None  # UTF-16 and the like, asked for
     for mark, encoding in _MARKS:
@@ -122,7 +122,7 @@ def _text(head: bytes, file: DataFile) -> tuple[str, str] | None:
 
 
 def other_table(line: str, file: DataFile, delimiter: str, codec: str) -> Fault | None:
-    """The fault of a table whose header, `line`, is separated by something else than `delimiter`.
+    """Return the fault of a table whose header, `line`, is separated by something else than `delimiter`.
 
     `codec` is what its bytes can be read in.
     """
@@ -155,7 +155,7 @@ def _fields(line: str, delimiter: str) -> int:
 
 
 def no_row(faults: list[Fault], first: str, file: DataFile, *, all_read: bool) -> list[Fault]:
-    """One fault for each code of `faults`, which are those of every row: nothing in the file can be read."""
+    """Return one fault for each code of `faults`, which are those of every row: nothing in the file can be read."""
     counts = Counter(fault.code for fault in faults)
     whole = []
     for code, count in counts.items():
@@ -167,7 +167,7 @@ def no_row(faults: list[Fault], first: str, file: DataFile, *, all_read: bool) -
 
 
 def _guess(first: str, file: DataFile) -> str | None:
-    """What to do with lines that are not JSON, if their first one tells."""
+    """Return what to do with lines that are not JSON, if their first one tells."""
     if file.format != "jsonl":
         return None
     if first.startswith(("{'", "{ '")):

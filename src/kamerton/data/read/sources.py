@@ -30,7 +30,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
-    """Every file the options name, in a stable order, and a fault for each that cannot be read."""
+    """Return every file the options name, in a stable order, and a fault for each that cannot be read."""
     files: list[DataFile] = []
     faults: list[Fault] = []
     for key, split, source, name in _given(options):
@@ -44,12 +44,12 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
 
 
 def has_formats(options: DataOptions) -> bool:
-    """Whether every format is one that can be read, so that files can be looked for."""
+    """Return whether every format is one that can be read, so that files can be looked for."""
     return all(format in FORMATS for format in (options.format, *(one.format for one in options.sources.values())))
 
 
 def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:
-    """Each setting that names files: its key, its split, how to read it, and the name of its source."""
+    """Yield each setting that names files: its key, its split, how to read it, and the name of its source."""
     for name, source in options.sources.items():
         yield f"data.sources.{name}.path", None, source, name
     for key in ("path", *SPLITS):
@@ -60,7 +60,7 @@ def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """The files that a path, directory or pattern stands for."""
+    """Return the files that a path, directory or pattern stands for."""
     try:
         path = Path(pattern).expanduser()
         is_dir = path.is_dir()
@@ -81,7 +81,7 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
 
 
 def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """The directory's files of this format, but hidden ones; and a warning of others that hold data."""
+    """Return the directory's files of this format, but hidden ones; and a warning of others that hold data."""
     here = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
     found = [p for p in here if p.is_file() and _has_ending(p, format) and not saved]
@@ -98,7 +98,7 @@ def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[F
 
 
 def _other_files(path: Path, key: str, message: str) -> tuple[str, str]:
-    """What a directory without files of the format holds instead, and what to do."""
+    """Return what a directory without files of the format holds instead, and what to do."""
     arrow: dict[str, list[Path]] = {}
     for file in sorted([*path.glob("*.arrow"), *path.glob("*/*.arrow")]):
         arrow.setdefault("rows" if file.parent == path else file.parent.name, []).append(file)
@@ -141,7 +141,7 @@ def _check_file(file: DataFile) -> list[Fault]:
 
 
 def _wrong_ending(file: DataFile) -> Fault:
-    """What a file is whose ending is not one of its format's."""
+    """Return what a file is whose ending is not one of its format's."""
     path = file.path
     with open(path, "rb") as stream:
         head = stream.read(HEAD)
@@ -162,7 +162,7 @@ def _wrong_ending(file: DataFile) -> Fault:
 
 
 def _twice(files: list[DataFile]) -> list[Fault]:
-    """A file that is named twice would be read twice."""
+    """Return a file that is named twice would be read twice."""
     seen: dict[Path, DataFile] = {}
     faults = []
     for file in files:
@@ -174,7 +174,7 @@ def _twice(files: list[DataFile]) -> list[Fault]:
 
 
 def local_data(options: DataOptions) -> DataOptions:
-    """The same options with every wheel address replaced by its local file."""
+    """Return the same options with every wheel address replaced by its local file."""
     return replace(
         options,
         path=_local(options.path),

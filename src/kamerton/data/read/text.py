@@ -30,7 +30,7 @@ class Check:
 
 
 def checked(value: object, column: str, action: Action) -> tuple[str | None, list[Fault]]:
-    """The text, mended where the policy says fix, and all that is wrong with it; None where no text can be had."""
+    """Return the text, mended where the policy says fix, and all that is wrong with it; None where no text can be had."""
     faults: list[Fault] = []
     if value is None:
         return None, [

@@ -22,7 +22,7 @@ INSTRUCTION = "Classify the question as abbreviation, description, entity, human
 
 
 def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """A row for every line, with fields prompt, completion and fine (every fine label this question has)."""
+    """Yield a row for every line, with fields prompt, completion and fine (every fine label this question has)."""
     parsed = [(n, fault or _parse(line, file)) for n, (line, fault) in enumerate(lines, 1) if fault or line.strip()]
     fine: dict[tuple[str, str], list[str]] = {}
     for _, item in parsed:
@@ -36,12 +36,12 @@ def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[
 
 
 def is_trec(line: str) -> bool:
-    """Whether a line is one of such a file."""
+    """Return whether a line is one of such a file."""
     return not isinstance(_parse(line, ""), Fault)
 
 
 def _parse(line: str, file: str) -> tuple[str, str, str] | Fault:
-    """`("NUM", "NUM:count", "How many ... ?")`."""
+    """Return `("NUM", "NUM:count", "How many ... ?")`."""
     label, _, question = line.strip().partition(" ")
     coarse = label.partition(":")[0]
     if coarse in LABELS and question.strip():

@@ -51,7 +51,7 @@ class Value:
 def unused_values(
     record: Mapping[str, Any], names: Sequence[str], shown: Sequence[str], columns: Columns, *, alone: bool
 ) -> Iterator[Value]:
-    """The columns `names` of a row that hold something, and the fields of its turns, which stand in columns `shown`.
+    """Yield the columns `names` of a row that hold something, and the fields of its turns, which stand in columns `shown`.
 
     `alone`: the row is taken for plain text, and nobody said so.
     """
@@ -79,7 +79,7 @@ def _rest(value: Mapping[str, Any], *known: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_turns(turns: list[Any], column: str, columns: Columns) -> Iterator[Value]:
-    """The fields of turns that are not read, each once."""
+    """Yield the fields of turns that are not read, each once."""
     told = set()
     for turn in turns:
         if not isinstance(turn, Mapping):
@@ -98,7 +98,7 @@ def _of_turns(turns: list[Any], column: str, columns: Columns) -> Iterator[Value
 
 
 def is_empty(value: object) -> bool:
-    """Null, NaN, blank, or nothing but such values."""
+    """Return Null, NaN, blank, or nothing but such values."""
     if isinstance(value, str):
         return value.strip().lower() in ("", "[]", "{}", "null", "none")
     if isinstance(value, Mapping):
@@ -120,7 +120,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _is_shown(value: object, texts: Sequence[str]) -> bool:
-    """Whether the row's own texts hold the value, or the value is made of them (a prompt with its answer)."""
+    """Return whether the row's own texts hold the value, or the value is made of them (a prompt with its answer)."""
     own = list(_strings(value))
     if not own or not texts:
         return False
@@ -130,12 +130,12 @@ def _is_shown(value: object, texts: Sequence[str]) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """A sentence, also within a list or an object: at least 20 characters and three words."""
+    """Return a sentence, also within a list or an object: at least 20 characters and three words."""
     return any(len(text) >= 20 and len(text.split(None, 3)) >= 3 for text in _strings(value))
 
 
 def note(seen: dict[str, Unused], value: Value, file: str, row: int) -> None:
-    """Counts a value among what was seen."""
+    """Count a value among what was seen."""
     about = seen.setdefault(value.name, Unused())
     about.rows += 1
     about.texts += _is_text(value.value)
@@ -152,7 +152,7 @@ def note(seen: dict[str, Unused], value: Value, file: str, row: int) -> None:
 def unused_faults(
     seen: Mapping[str, Unused], used: Sequence[str | None], text: str, total: int
 ) -> Iterator[tuple[Fault, bool]]:
-    """One fault for each kind of field, and whether rows mean something else without it.
+    """Yield one fault for each kind of field, and whether rows mean something else without it.
 
     `used` are metadata fields that the configuration names elsewhere; `text` is the column of plain text; `total` are
     all rows.
@@ -188,7 +188,7 @@ def _fault(message: str, fix: str, names: Mapping[str, Unused]) -> Fault:
 
 
 def _way_on(names: Mapping[str, Unused], kept: Sequence[str]) -> str:
-    """How columns are kept as metadata, with all that are kept now; or how fields of turns are passed over."""
+    """Return how columns are kept as metadata, with all that are kept now; or how fields of turns are passed over."""
     if all(about.column for about in names.values()):
         return f"keep as metadata, unseen: {keep_setting(kept)}"
     return f"go on without: data.policy.{CODE}=warn"
@@ -206,18 +206,18 @@ def _answer_fix(names: Mapping[str, Unused], text: str) -> str:
 
 
 def keep_setting(names: Sequence[str]) -> str:
-    """The setting that keeps these columns as metadata, for a shell."""
+    """Return the setting that keeps these columns as metadata, for a shell."""
     inner = ",".join(name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f'"{name}"' for name in names)
     return f"'data.columns.metadata=[{inner}]'"
 
 
 def quoted(name: str) -> str:
-    """A column's name as a value on the command line."""
+    """Return a column's name as a value on the command line."""
     return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f"'\"{name}\"'"
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """`context (59 rows), tools (3 rows)`."""
+    """Return `context (59 rows), tools (3 rows)`."""
     return ", ".join(
         f"{name or repr(name)} ({count:,} row{'s' if count > 1 else ''})" for name, count in counts.items()
     )

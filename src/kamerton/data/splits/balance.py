@@ -1,4 +1,4 @@
-"""Which training rows an epoch goes through, and how much each label weighs; only ever of the training split."""
+"""Balancing the training split: over- and undersampling, source weights and label weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy.typing as npt
 from kamerton.data.splits.assign import Keys, unit_numbers
 from kamerton.data.store import Index
 
-BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that the choices do not follow the splits
+BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that sampling is independent of the splits
 
 
-def balanced(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index:
-    """`rows` with every label as frequent as the most ("over") or least ("under") frequent one; [n] → [m].
+def balance_labels(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index:
+    """Return `rows` with every label as frequent as the most ("over") or least ("under") frequent one; [n] → [m].
 
-    Oversampling repeats a label's rows and fills up with some chosen by a hash of id and seed; undersampling keeps rows
-    chosen the same way.
+    Oversampling repeats a label's rows and fills the remainder with rows chosen by a hash of id and seed; undersampling
+    keeps rows chosen the same way.
     """
     if how not in ("over", "under") or not len(rows):
         return rows
@@ -30,14 +30,14 @@ def balanced(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index
     return rows[np.sort(np.concatenate(parts))]
 
 
-def mixed(rows: Index, weights: npt.NDArray[np.float64], ids: Keys, seed: int) -> Index:
-    """`rows`, each as often as its source's weight says; a hash of id and seed decides on the fraction."""
+def mix_sources(rows: Index, weights: npt.NDArray[np.float64], ids: Keys, seed: int) -> Index:
+    """Return `rows`, each repeated by the weight of its source; a hash of id and seed decides the fractional part."""
     whole = np.floor(weights).astype(np.int64)
     times = whole + (unit_numbers(ids, seed + MIX_SALT) < weights - whole)
     return np.repeat(rows, times)
 
 
 def label_weights(counts: dict[str, int]) -> dict[str, float]:
-    """The weight of each label's rows in the loss: rows / (labels * rows of the label); the mean over rows is 1."""
+    """Return the loss weight of each label: rows / (labels * rows of the label), so that the mean over rows is 1."""
     rows = sum(counts.values())
     return {label: rows / (len(counts) * count) for label, count in counts.items() if count}

@@ -1,4 +1,4 @@
-"""Columns of numbers that rows are grouped and stratified by: the prompt, the label, or a metadata field."""
+"""Keys for grouping and stratifying rows: the prompt, the label, or a metadata field."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 import pyarrow as pa
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.splits.assign import Keys, field_key, known_value
+from kamerton.data.splits.assign import Keys, field_key, present_value
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
 
-LOOKED_AT = 100  # rows without a field, for the names of those they have
+MAX_SAMPLED = 100  # rows without the field whose other field names are collected for the message
 
 
 def group_keys(store: Store, rows: Index, name: str | None, log: FaultLog) -> Keys:
-    """What keeps rows together: "prompt", None (each for itself) or a metadata field: [rows]."""
+    """Return the group key of each row, by "prompt", "label", a metadata field, or None (each row alone): [rows]."""
     if name in (None, "prompt", "label"):
         column = {None: "id", "prompt": "prompt_key", "label": "completion_key"}[name]
-        found: Keys = store.column(column)[rows]
-        return found
+        keys: Keys = store.column(column)[rows]
+        return keys
     result = np.zeros(len(rows), np.uint64)
-    for place, row, value in field_values(store, rows, str(name), log):
-        result[place] = field_key(value) if value is not None else row
+    for position, row, value in field_values(store, rows, str(name), log):
+        result[position] = field_key(value) if value is not None else row
     return result
 
 
 def field_values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tuple[int, int, object]]:
-    """`(position in rows, row, value)` of a metadata field; a row in which it is missing is a fault and has None."""
+    """Yield `(position in rows, row, value)` of a metadata field; for a row without it, log a fault and yield None."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     start = 0
@@ -42,28 +42,30 @@ def field_values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterato
         for i, text in enumerate(texts, int(low)):
             fields = json.loads(text) if text else {}
             row = int(ordered[i])
-            value = known_value(fields.get(name))
+            value = present_value(fields.get(name))
             if value is None:
                 missing.append(row)
-                if len(missing) <= LOOKED_AT:
+                if len(missing) <= MAX_SAMPLED:
                     present.update(fields)
             yield int(order[i]), row, value
         start += batch.num_rows
-    for fault in _missing(store, missing, name, sorted(present), all_rows=len(missing) == len(rows)):
+    for fault in _missing_faults(store, missing, name, sorted(present), all_rows=len(missing) == len(rows)):
         log.add(fault)
 
 
-def _missing(store: Store, rows: Sequence[int], name: str, present: list[str], *, all_rows: bool) -> Iterator[Fault]:
-    """One fault for each row without the field; one in all if no row has it."""
+def _missing_faults(
+    store: Store, rows: Sequence[int], name: str, present: list[str], *, all_rows: bool
+) -> Iterator[Fault]:
+    """Yield one fault for each row without the field, or a single fault if no row has it."""
     if rows and all_rows:
         near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
         fix = f"did you mean {near[0]}?" if near else "add it, or choose another field"
         seen = f"they have {', '.join(present[:12])}" if present else "they have none"
         message = f"no row has the metadata field {name!r}, which split uses ({seen})"
-        yield Fault("missing-metadata", message, fix, store.place(rows[0])[0], column=name)
+        yield Fault("missing-metadata", message, fix, store.location(rows[0])[0], column=name)
         return
     for row in rows:
-        file, number = store.place(row)
-        message = f"the row has nothing in the metadata field {name!r}, which split uses"
+        file, number = store.location(row)
+        message = f"the row has no value in the metadata field {name!r}, which split uses"
         fix = f"fill in {name}, remove the row, or choose another field"
         yield Fault("missing-metadata", message, fix, file, number, name)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kamerton.data.splits.assign import known_value
+from kamerton.data.splits.assign import present_value
 from kamerton.decide.compare.comparison import Notice
 from kamerton.errors import Fault, UserError
 from kamerton.words import number
@@ -36,7 +36,7 @@ def fields_of(table: pa.Table) -> tuple[dict[str, Groups], list[Notice]]:
             message, fix = f"metadata of row {row} cannot be read: {error}", "score the run again, or fix the table"
             raise UserError([Fault("scores.unreadable", message, fix, row=row, column="metadata")]) from None
     for name in dict.fromkeys(name for metadata in rows if isinstance(metadata, dict) for name in metadata):
-        values = [known_value(metadata.get(name)) for metadata in rows]
+        values = [present_value(metadata.get(name)) for metadata in rows]
         groups = _groups(values)
         if groups is None:
             message = f"metadata field {name!r} is not sliced: {len(set(map(str, values))):,} different values"
