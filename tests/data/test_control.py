@@ -154,14 +154,14 @@ def test_rows_without_control_tokens_have_the_tokens_they_always_had(
         prompt if isinstance(prompt, str) or tokenizer.chat_template else prompt[0].content, completion
     )
     found, other = as_text.encode([example]), parsed.encode([example])
-    if not found.held:
+    if not found.literals:
         assert found.tokens.tolist() == other.tokens.tolist()
         assert found.targets.tolist() == other.targets.tolist()
     # The path of rows that hold such strings lays out all else alike.
     held = DataExample(example.prompt, f"{completion} {tokenizer.eos_token}")
     bare = DataExample(example.prompt, f"{completion} ")
     with_string, without = as_text.encode([held]), as_text.encode([bare])
-    assert with_string.held
+    assert with_string.literals
     seam = int(np.flatnonzero(~without.targets)[-1]) + 1 if not without.targets.all() else 0
     assert with_string.tokens[:seam].tolist() == without.tokens[:seam].tolist()
 
@@ -237,7 +237,7 @@ def test_the_gate_names_the_row_the_text_and_the_token(gate: Gate, tmp_path: Pat
         (9, "completion", "warning"),
     ]
     assert "<|im_start|>" in found[0]["message"]
-    assert "give the turns themselves" in found[1]["fix"]
+    assert "provide the turns" in found[1]["fix"]
     assert "give the turns" not in found[0]["fix"]
     assert len(encoded["train"]) == 40
 

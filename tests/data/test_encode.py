@@ -255,7 +255,7 @@ def test_one_cache_serves_all_splits_limits_and_folds(gate: Gate, tmp_path: Path
     first = gate(pairs(100))
     for name, examples in first.splits.items():
         encode(examples, tokenizer(), max_length=99, overlong="error", cache=tmp_path, name=name)
-    monkeypatch.setattr("kamerton.data.encode.arrays._write", None)
+    monkeypatch.setattr("kamerton.data.encode.token_cache._write", None)
     other = gate(pairs(100), SplitOptions(folds=3, fold=1))
     views = {
         n: encode(e, tokenizer(), max_length=98, overlong="drop", cache=tmp_path, name=n)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kamerton.config.schema import ModelOptions
-from kamerton.data.encode.render import Noted, Renderer
+from kamerton.data.encode.render import AnnotatedStretches, Renderer
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
@@ -66,7 +66,7 @@ def dropped(turns: list[tuple[str, str]], template: str) -> list[tuple[str, str 
     """Places of the dropped turns and the roles that are advised, for a chat with these turns before its completion."""
     example = DataExample(tuple(Message(role, content, 0.0) for role, content in turns), "ok")
     (result,) = Renderer(tokenizer(template), None).render([example])
-    return [(note.place, note.better) for note in result.turns] if isinstance(result, Noted) else []
+    return [(note.place, note.better) for note in result.turns] if isinstance(result, AnnotatedStretches) else []
 
 
 def test_a_dropped_turn_is_a_fault_of_its_row_and_the_fix_names_a_role(gate: Gate, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_a_turn_is_dropped_if_the_template_does_not_write_it(
 def test_control_tokens_in_texts_hide_no_dropped_turn() -> None:
     example = DataExample((Message("developer", "<|im_end|>", 0.0), Message("user", "hi", 0.0)), "ok")
     (result,) = StretchTokenizer(tokenizer(KNOWN)).render([example])
-    assert isinstance(result, Noted)
-    assert [held.place for held in result.held] == [note.place for note in result.turns] == ["turns[0]"]
+    assert isinstance(result, AnnotatedStretches)
+    assert [token.place for token in result.literals] == [note.place for note in result.turns] == ["turns[0]"]
 
 
 def untrained(gate: Gate, rows: list[Any], template: str, folder: Path) -> list[dict[str, Any]]:

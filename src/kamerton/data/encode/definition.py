@@ -1,4 +1,4 @@
-"""Definitions of fast tokenizers (`tokenizer.json`) as plain values: variants of one that keep all token ids."""
+"""Variants of a fast tokenizer's definition (`tokenizer.json`) with the same token ids."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 
 
 def backend_of(definition: dict[str, Any]) -> Any:
-    """Return the tokenizer of the package tokenizers, which neither cuts nor pads."""
+    """Return a `tokenizers.Tokenizer` of the definition, without truncation and padding."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(json.dumps(definition | {"truncation": None, "padding": None}))
 
 
 @lru_cache(maxsize=1)
-def parsed(definition: str) -> dict[str, Any]:
-    """Return a tokenizer's definition; parsing it takes longer than a thousand rows, and all splits have the same."""
+def parse_definition(definition: str) -> dict[str, Any]:
+    """Parse a tokenizer's definition; cached, because parsing takes longer than encoding a thousand rows."""
     value: dict[str, Any] = json.loads(definition)
     return value
 
 
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Return whether both treat texts alike before they look for tokens."""
+def same_preprocessing(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Return whether both definitions normalise and split texts in the same way."""
     return all(a.get(key) == b.get(key) for key in ("normalizer", "pre_tokenizer"))
 
 
 def without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
-    """Return the tokenizer for text that continues another: it puts no space before it."""
-    changed = {key: _no_prefix(definition.get(key)) for key in ("normalizer", "pre_tokenizer")}
+    """Return the definition for text that continues another: no space is prepended."""
+    changed = {key: _drop_prefix(definition.get(key)) for key in ("normalizer", "pre_tokenizer")}
     return definition | changed
 
 
-def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
+def _drop_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     if part is None or part["type"] == "Prepend":
         return None
     if part["type"] == "Metaspace":
@@ -43,12 +43,13 @@ def _no_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
         return part | {"add_prefix_space": False}
     if part["type"] == "Sequence":
         key = "normalizers" if "normalizers" in part else "pretokenizers"
-        return part | {key: [kept for child in part[key] if (kept := _no_prefix(child)) is not None]}
+        children = [_drop_prefix(child) for child in part[key]]
+        return part | {key: [child for child in children if child is not None]}
     return part
 
 
 def special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
-    """Match the special tokens at which the tokenizer cuts every text before it does anything else."""
+    """Return a pattern of the special tokens at which the tokenizer splits texts first; None if it has none."""
     added = definition.get("added_tokens") or []
     flags = ("normalized", "lstrip", "rstrip", "single_word")
     simple = [token["content"] for token in added if not any(token[flag] for flag in flags)]
@@ -59,19 +60,19 @@ def special_tokens(definition: dict[str, Any]) -> re.Pattern[str] | None:
     return re.compile(f"({'|'.join(re.escape(text) for text in sorted(simple, key=len, reverse=True))})")
 
 
-def with_names(definition: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a tokenizer's definition in which some tokens have other names; all ids stay."""
+def rename_tokens(definition: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the definition with the tokens in `names` renamed; ids are unchanged."""
 
-    def name(token: str) -> str:
+    def rename(token: str) -> str:
         return names.get(token, token)
 
     model = dict(definition["model"])
     vocabulary = model.get("vocab")
     if isinstance(vocabulary, Mapping):
-        model["vocab"] = {name(token): number for token, number in vocabulary.items()}
+        model["vocab"] = {rename(token): number for token, number in vocabulary.items()}
     elif vocabulary is not None:
-        model["vocab"] = [[name(token), score] for token, score in vocabulary]
+        model["vocab"] = [[rename(token), score] for token, score in vocabulary]
     if model.get("unk_token") is not None:
-        model["unk_token"] = name(model["unk_token"])
-    added = [token | {"content": name(token["content"])} for token in definition.get("added_tokens") or []]
+        model["unk_token"] = rename(model["unk_token"])
+    added = [token | {"content": rename(token["content"])} for token in definition.get("added_tokens") or []]
     return {**definition, "model": model, "added_tokens": added}

@@ -1,4 +1,4 @@
-"""What of the encoded rows the limits on their length, and the model, do not allow: said once for all splits."""
+"""Length and vocabulary limits of encoded rows; violations are reported once for all splits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Lengths = npt.NDArray[np.int32]
 
 
 class Limits:
-    """How long rows may be, what becomes of longer ones, and which tokens the model has.
+    """The length limit, the action for longer rows, and the size of the model's vocabulary.
 
-    Each split is shown to `long_rows`, `unknown_tokens` and `untrained`; `report` then puts what they met into `log`.
+    `long_rows`, `unknown_tokens` and `untrained` collect the violations of each split; `report` then logs them.
     """
 
     def __init__(self, max_length: int, overlong: str, log: FaultLog, model: ModelLimits) -> None:
@@ -27,32 +27,32 @@ class Limits:
         self.positions = model.positions
         self.configured = max_length
         self.most = min(max_length, model.positions or max_length)
-        self._lengths: list[Lengths] = []  # of all rows that were looked at
+        self._lengths: list[Lengths] = []  # of all rows so far
         self._first_long: tuple[str, int] | None = None
         self._first_unknown: tuple[str, int, int] | None = None
         self._unknown = 0
         self.untrained = UntrainedTurns()
 
-    def long_rows(self, examples: Examples, once: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
-        """Return Positions of the rows that are too long; `once` marks where a row comes first. Each is written down."""
-        self._lengths.append(lengths[once])
-        found: Index = np.flatnonzero(lengths > self.most)
-        for i in found[once[found]].tolist():
-            file, row = place = examples.store.location(int(examples.rows[i]))
-            self._first_long = min(self._first_long or place, place)
+    def long_rows(self, examples: Examples, is_first: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
+        """Return the positions of rows that are too long, and list them; `is_first` masks repetitions of a row."""
+        self._lengths.append(lengths[is_first])
+        long: Index = np.flatnonzero(lengths > self.most)
+        for i in long[is_first[long]].tolist():
+            file, row = location = examples.store.location(int(examples.rows[i]))
+            self._first_long = min(self._first_long or location, location)
             if self.overlong == "truncate":
                 self.log.truncate(file, row, "too-long", tokens=int(lengths[i]), kept=self.most)
             else:
                 self.log.reject(file, row, "too-long", tokens=int(lengths[i]))
-        return found
+        return long
 
     def unknown_tokens(self, file: str, row: int, token: int) -> None:
-        """Count a row with a token that the model's embedding has no row for."""
+        """Count a row with a token that has no embedding in the model."""
         self._unknown += 1
         self._first_unknown = min(self._first_unknown or (file, row, token), (file, row, token))
 
     def report(self, tokenizer: Any) -> None:
-        """The faults of all splits together."""
+        """Log the faults of all splits together."""
         if (untrained := self.untrained.fault()) is not None:
             self.log.add(untrained)
         if self._first_long is not None and self.overlong != "truncate":

@@ -1,9 +1,9 @@
-"""From an example to the texts that are tokenised: stretches that are read and stretches that are trained on.
+"""Rendering: from an example to the texts that are tokenised, alternating context and target stretches.
 
-With a chat template the prompt is the template's rendering of the turns before the completion, ended by its generation
+With a chat template the prompt is the template's rendering of the turns before the completion, including its generation
 prompt, exactly as at inference; the target is the rest of the full rendering (the completion, the end-of-turn token
-and what the template writes after it). Each stretch is tokenised by itself, so the prompt's tokens do not depend on
-what follows. Without a chat template an example is prompt + completion + end-of-text token.
+and the text that the template writes after it). Each stretch is tokenised separately, so the prompt's tokens do not
+depend on the following text. Without a chat template an example is prompt + completion + end-of-text token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kamerton.data.encode.control import ControlTokens, Held
+from kamerton.data.encode.control import ControlTokens, LiteralToken
 from kamerton.data.encode.skeleton import Roles, Skeleton, Skeletons, cut_points
 from kamerton.data.encode.turns import CHANGED, DROPPED, FIRST, UNENDED, TurnNote
 from kamerton.data.example import DataExample, Message
@@ -28,21 +28,24 @@ class RenderError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """Stretches of an example of which there is something to report.
+class AnnotatedStretches:
+    """Stretches of an example with findings to report.
 
-    If its texts hold control tokens as text (`held`), the stretches are written as `ControlTokens.shown` does.
+    If its texts contain control tokens as text (`literals`), the stretches are those of `ControlTokens.rename`.
     """
 
     stretches: list[Stretch]
-    held: list[Held]
+    literals: list[LiteralToken]
     turns: list[TurnNote]
 
 
-class Renderer:
-    """Renders examples for one tokenizer; `special` matches the special tokens at which texts are cut into pieces.
+Rendering = list[Stretch] | AnnotatedStretches | RenderError
 
-    Texts hold no tokens of `control` but as text; with None the tokenizer finds in them what it finds.
+
+class Renderer:
+    """Renders examples for one tokenizer; `special` matches the special tokens at which texts are split.
+
+    Strings of the tokens of `control` in texts are kept as text; with None the tokenizer parses them.
     """
 
     def __init__(self, tokenizer: Any, special: re.Pattern[str] | None, control: ControlTokens | None = None) -> None:
@@ -52,32 +55,35 @@ class Renderer:
         self._skeletons = Skeletons(tokenizer)
         self._filled: dict[Roles, _Filler | None] = {}
 
-    def render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
-        """Return the stretches of each example, or why there are none."""
+    def render(self, examples: Sequence[DataExample]) -> list[Rendering]:
+        """Return the stretches of each example, or the error of the template."""
         control = self._control
-        held = {} if control is None else {i: e for i, e in enumerate(examples) if control.holds(e)}
-        if control is None or not held:
+        with_literals = {} if control is None else {i: e for i, e in enumerate(examples) if control.occur_in(e)}
+        if control is None or not with_literals:
             return self._render(examples)
-        hidden = [control.hidden(example) if i in held else example for i, example in enumerate(examples)]
-        result = self._render(hidden)
-        for i, example in held.items():
-            found = result[i]
-            if isinstance(found, RenderError):
-                result[i] = RenderError(control.restored(str(found)))
+        marked = [control.mark_example(e) if i in with_literals else e for i, e in enumerate(examples)]
+        result = self._render(marked)
+        for i, example in with_literals.items():
+            rendering = result[i]
+            if isinstance(rendering, RenderError):
+                result[i] = RenderError(control.unmark(str(rendering)))
                 continue
-            stretches, turns = (found.stretches, found.turns) if isinstance(found, Noted) else (found, [])
-            result[i] = Noted([(control.shown(text), t) for text, t in stretches], control.held(example), turns)
+            if isinstance(rendering, AnnotatedStretches):
+                stretches, turns = rendering.stretches, rendering.turns
+            else:
+                stretches, turns = rendering, []
+            renamed = [(control.rename(text), target) for text, target in stretches]
+            result[i] = AnnotatedStretches(renamed, control.literals(example), turns)
         return result
 
-    def _render(self, examples: Sequence[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
-        result: list[list[Stretch] | Noted | RenderError | None] = [self._fill(example) for example in examples]
-        rest = [i for i, found in enumerate(result) if found is None]
-        for i, found in zip(rest, self.by_template([examples[i] for i in rest]), strict=True):
-            result[i] = found
-        return [found for found in result if found is not None]
+    def _render(self, examples: Sequence[DataExample]) -> list[Rendering]:
+        filled = [self._fill(example) for example in examples]
+        rest = [example for example, stretches in zip(examples, filled, strict=True) if stretches is None]
+        rendered = iter(self.by_template(rest))
+        return [next(rendered) if stretches is None else stretches for stretches in filled]
 
     def shape(self, prompt: str | tuple[Message, ...]) -> tuple[str, ...] | None:
-        """Return what the text of a completion depends on, apart from itself; None: on all of the prompt."""
+        """Return a key for prompts after which a completion is written the same; None: it depends on all of them."""
         if self.tokenizer.chat_template is None:
             return ("text",) if isinstance(prompt, str) else None
         if self._fill(DataExample(prompt, "")) is None:
@@ -85,7 +91,7 @@ class Renderer:
         return ("text",) if isinstance(prompt, str) else tuple(turn.role for turn in prompt)
 
     def _fill(self, example: DataExample) -> list[Stretch] | None:
-        """Return By the skeleton of its roles, if there is one."""
+        """Return the stretches by the skeleton of the example's roles; None if there is none."""
         prompt = example.prompt
         if self.tokenizer.chat_template is None:
             return None
@@ -103,72 +109,75 @@ class Renderer:
         contents = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)
         return filler(contents, example.completion)
 
-    def by_template(self, examples: list[DataExample]) -> list[list[Stretch] | Noted | RenderError]:
-        """Return By running the template, without which there are two stretches."""
+    def by_template(self, examples: list[DataExample]) -> list[Rendering]:
+        """Render by running the template; without a template an example is a prompt and a completion."""
         if self.tokenizer.chat_template is None:
             return [_without_template(example) for example in examples]
-        before = [_turns_before(example) for example in examples]
-        whole = [[*b, _turn("assistant", e.completion)] for b, e in zip(before, examples, strict=True)]
+        before = [
+            [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
+            for example in examples
+        ]
+        chats = [
+            [*turns, _turn("assistant", example.completion)] for turns, example in zip(before, examples, strict=True)
+        ]
         try:
             prompts = _apply(self.tokenizer, before, prompt=True)
-            texts = _apply(self.tokenizer, whole, prompt=False)
-            spans = [_spans(self.tokenizer, *item) for item in zip(examples, prompts, texts, strict=True)]
+            texts = _apply(self.tokenizer, chats, prompt=False)
+            spans = [_target_spans(self.tokenizer, *item) for item in zip(examples, prompts, texts, strict=True)]
         except Exception as error:  # a template is a program: it may raise anything
             if len(examples) == 1:
                 return [RenderError(f"{type(error).__name__}: {error}")]
             return [self.by_template([example])[0] for example in examples]
-        result: list[list[Stretch] | Noted | RenderError] = []
-        for turns, text, (targets, untrained) in zip(whole, texts, spans, strict=True):
-            pieces = [piece for stretch in _stretches(text, targets) for piece in self._cut(stretch)]
-            notes = [*self._dropped(turns), *untrained]
-            result.append(Noted(pieces, [], notes) if notes else pieces)
+        result: list[Rendering] = []
+        for turns, text, (targets, untrained) in zip(chats, texts, spans, strict=True):
+            stretches = _stretches(text, targets)
+            if self._special is not None:  # the tokenizer splits there as well; repeated pieces are tokenised once
+                stretches = [(piece, target) for t, target in stretches for piece in self._special.split(t) if piece]
+            notes = [*self._dropped_turns(turns), *untrained]
+            result.append(AnnotatedStretches(stretches, [], notes) if notes else stretches)
         return result
 
-    def _dropped(self, turns: Turns) -> list[TurnNote]:
-        """Return the turns with a text that the template does not write, and a role with which it does."""
+    def _dropped_turns(self, turns: Turns) -> list[TurnNote]:
+        """Return a note for each nonblank turn that the template omits, with a role for which it writes the turn."""
         roles = tuple(turn["role"] for turn in turns)
         notes = []
         for i in sorted(self._skeletons.dropped(roles) or ()):
-            if turns[i]["content"].strip():
-                place = f"turns[{i}]" if i < len(turns) - 1 else "completion"
-                better = next((role for role in ("system", "user") if self._writes(roles, i, role)), None)
-                notes.append(TurnNote(DROPPED, place, roles[i], better if i < len(turns) - 1 else None))
+            if not turns[i]["content"].strip():
+                continue
+            if i == len(turns) - 1:
+                notes.append(TurnNote(DROPPED, "completion", roles[i], None))
+                continue
+            for better in ("system", "user"):
+                dropped = self._skeletons.dropped((*roles[:i], better, *roles[i + 1 :]))
+                if dropped is not None and i not in dropped:
+                    notes.append(TurnNote(DROPPED, f"turns[{i}]", roles[i], better))
+                    break
+            else:
+                notes.append(TurnNote(DROPPED, f"turns[{i}]", roles[i], None))
         return notes
-
-    def _writes(self, roles: Roles, i: int, role: str) -> bool:
-        """Return whether the template writes turn i if it has another role."""
-        dropped = self._skeletons.dropped((*roles[:i], role, *roles[i + 1 :]))
-        return dropped is not None and i not in dropped
-
-    def _cut(self, stretch: Stretch) -> list[Stretch]:
-        """Return a stretch cut at special tokens: the tokenizer cuts there too, and what repeats is then tokenised once."""
-        text, target = stretch
-        if self._special is None:
-            return [stretch]
-        return [(piece, target) for piece in self._special.split(text) if piece]
 
 
 def _filler(skeleton: Skeleton, special: re.Pattern[str] | None) -> _Filler:
-    """Return a function from contents and completion to stretches; fixed parts are cut off at their special tokens."""
+    """Return a function from contents and completion to stretches; fixed parts are split at their special tokens."""
     if special is None:
 
-        def whole(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+        def fill_unsplit(contents: tuple[str, ...], completion: str) -> list[Stretch]:
             text = "".join(a + b for a, b in zip(skeleton.fixed, (*contents, ""), strict=True))
             return _nonempty([(text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
 
-        return whole
+        return fill_unsplit
     parts = [cut_points(special, text) for text in skeleton.fixed]
-    if len(parts) == 2 and all(middle for _, middle, _ in parts):  # one turn: what nearly every row is
+    if len(parts) == 2 and all(middle for _, middle, _ in parts):  # a single turn: the most frequent case
         (a0, a1, a2), (b0, b1, b2) = parts
         head, foot = a0 + a1, b1 + b2
 
-        def one(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+        def fill_single_turn(contents: tuple[str, ...], completion: str) -> list[Stretch]:
             target = f"{skeleton.opening}{completion}{skeleton.ending}"
             return [(head, False), (f"{a2}{contents[0]}{b0}", False), (foot, False), (target, True)]
 
-        return one
+        return fill_single_turn
 
-    def many(contents: tuple[str, ...], completion: str) -> list[Stretch]:
+    def fill(contents: tuple[str, ...], completion: str) -> list[Stretch]:
         result: list[Stretch] = []
         text = ""
         for (before, middle, after), content in zip(parts, (*contents, ""), strict=True):
@@ -179,31 +188,22 @@ def _filler(skeleton: Skeleton, special: re.Pattern[str] | None) -> _Filler:
                 text += before + content
         return _nonempty([*result, (text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
 
-    return many
+    return fill
 
 
 def _nonempty(stretches: list[Stretch]) -> list[Stretch]:
     return [stretch for stretch in stretches if stretch[0]]
 
 
-def _spans(
-    tokenizer: Any, example: DataExample, prompt: str, text: str
-) -> tuple[list[tuple[int, int]], list[TurnNote]]:
-    """Return where the targets stand in the rendered text, and which turns are meant as targets and are none."""
-    start = _seam(prompt, text)
-    spans, untrained = _earlier_targets(tokenizer, example, text[:start])
-    return [*spans, (start, len(text))], untrained
-
-
 def generation_prompt_differs(tokenizer: Any) -> bool:
-    """Return True if the template renders a finished chat so that it does not begin with the prompt given at inference."""
+    """Return True if the template's rendering of a finished chat does not begin with the prompt used at inference."""
     if tokenizer.chat_template is None:
         return False
     turns = [_turn("user", "question")]
     try:
         (prompt,) = _apply(tokenizer, [turns], prompt=True)
         (text,) = _apply(tokenizer, [[*turns, _turn("assistant", "answer")]], prompt=False)
-    except Exception:  # a template is a program: it may raise anything; rows that it refuses are told of
+    except Exception:  # a template is a program: it may raise anything; rows that it refuses are reported
         return False
     return not text.startswith(prompt)
 
@@ -223,10 +223,6 @@ def _turns(messages: Sequence[Message]) -> Turns:
     return [_turn(message.role, message.content) for message in messages]
 
 
-def _turns_before(example: DataExample) -> Turns:
-    return [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
-
-
 def _without_template(example: DataExample) -> list[Stretch] | RenderError:
     if isinstance(example.prompt, str):
         return [(example.prompt, False), (example.completion, True)]
@@ -235,48 +231,54 @@ def _without_template(example: DataExample) -> list[Stretch] | RenderError:
     return RenderError("the tokenizer has no chat template, and the example is a chat")
 
 
-def _seam(prompt: str, text: str) -> int:
-    """Return where the completion starts: after the prompt's rendering, or after what both renderings begin with."""
+def _completion_start(prompt: str, text: str) -> int:
+    """Return the offset of the completion: after the prompt's rendering, or after the common prefix of both texts."""
     if text.startswith(prompt):
         return len(prompt)
     return next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text)))
 
 
-def _earlier_targets(tokenizer: Any, example: DataExample, text: str) -> tuple[list[tuple[int, int]], list[TurnNote]]:
-    """Return where the earlier assistant turns with a weight stand in the rendered prompt.
+def _target_spans(
+    tokenizer: Any, example: DataExample, prompt: str, text: str
+) -> tuple[list[tuple[int, int]], list[TurnNote]]:
+    """Return the spans of the targets in the rendered text, and a note for each turn that is not fully a target.
 
-    A turn ends where the rendering of the chat up to it ends; where a template renders earlier turns differently from
-    last ones (dropping their reasoning), the turn ends with its content. A note tells of each turn that is not wholly
-    a target.
+    Targets are the completion and earlier assistant turns with a weight. An earlier turn ends where the rendering of
+    the chat up to it ends; if the template renders earlier turns differently from last ones (without their reasoning),
+    the turn ends with its content.
     """
-    if isinstance(example.prompt, str):
-        return [], []
-    spans, notes = [], []
-    for k, turn in enumerate(example.prompt):
+    begin = _completion_start(prompt, text)
+    completion, text = (begin, len(text)), text[:begin]
+    spans: list[tuple[int, int]] = []
+    notes: list[TurnNote] = []
+    earlier = () if isinstance(example.prompt, str) else example.prompt
+    for k, turn in enumerate(earlier):
         if turn.role != "assistant" or turn.weight <= 0:
             continue
         if k == 0:
             notes.append(TurnNote(FIRST, f"turns[{k}]"))
             continue
-        (prompt,) = _apply(tokenizer, [_turns(example.prompt[:k])], prompt=True)
-        (ended,) = _apply(tokenizer, [_turns(example.prompt[: k + 1])], prompt=False)
-        start = _seam(prompt, text)
-        whole = text.startswith(ended)
-        end = len(ended) if whole else _content_end(turn.content, text, start)
+        (before,) = _apply(tokenizer, [_turns(earlier[:k])], prompt=True)
+        (after,) = _apply(tokenizer, [_turns(earlier[: k + 1])], prompt=False)
+        start = _completion_start(before, text)
+        is_prefix = text.startswith(after)
+        content = turn.content.strip()
+        at = text.find(content, start)
+        if is_prefix:
+            end = len(after)
+        elif at >= 0:
+            end = at + len(content)
+        else:
+            end = start
         if end > start:
             spans.append((start, end))
-        if not whole or end <= start:
+        if not is_prefix or end <= start:
             notes.append(TurnNote(UNENDED if end > start else CHANGED, f"turns[{k}]"))
-    return spans, notes
-
-
-def _content_end(content: str, text: str, start: int) -> int:
-    found = text.find(content.strip(), start)
-    return start if found < 0 else found + len(content.strip())
+    return [*spans, completion], notes
 
 
 def _stretches(text: str, targets: list[tuple[int, int]]) -> list[Stretch]:
-    """Return `text` cut at the borders of the target spans (in order of their starts)."""
+    """Split `text` at the boundaries of the target spans (in order of their starts)."""
     result: list[Stretch] = []
     at = 0
     for start, end in targets:

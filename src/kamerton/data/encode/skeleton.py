@@ -1,8 +1,8 @@
-"""Chat templates that only put texts between fixed parts: rendered once for each sequence of roles, then filled in.
+"""Skeletons of chat templates: rendered once for each sequence of roles, then filled with the turns' contents.
 
-A template is opaque to the contents of turns if it does nothing with them but write them out: no test, filter, call or
-comparison can then make the result depend on them, and filling them into the fixed parts gives what the template would.
-That is read off the template's syntax tree; for any other template every chat is rendered.
+A template is opaque to the contents of turns if it only writes them out: no test, filter, call or comparison depends on
+them, so inserting them between the fixed parts gives the same result as the template. This is determined from the
+template's syntax tree; with any other template every chat is rendered.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 Roles = tuple[str, ...]
-_MOST = 1024  # skeletons that are remembered: a server may be sent chats of every shape
+_MAX_CACHED = 1024  # skeletons; a server may receive chats with any sequence of roles
 _MARK = "\u0001kamerton-{}\u0001"  # stands for the content of a turn; occurs in no template
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The fixed parts of a chat of n turns before the completion.
+    """The fixed parts of a chat with n turns before the completion.
 
-    `fixed` ([n + 1]) stands around those turns' contents; the last of them ends the prompt. The completion
-    stands between `opening` and `ending`.
+    `fixed` ([n + 1]) are the texts before, between and after those turns' contents; the last of them ends the prompt.
+    The completion is written between `opening` and `ending`.
     """
 
     fixed: tuple[str, ...]
@@ -31,31 +31,31 @@ class Skeleton:
 
 
 class Skeletons:
-    """The skeletons of one tokenizer's chat template, made as they are needed."""
+    """The skeletons of one tokenizer's chat template, rendered on demand."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._opaque = isinstance(tokenizer.chat_template, str) and is_opaque(tokenizer.chat_template)
-        self._known: dict[Roles, Skeleton | None] = {}
+        self._cache: dict[Roles, Skeleton | None] = {}
         self._dropped: dict[Roles, frozenset[int] | None] = {}
 
     def get(self, roles: Roles) -> Skeleton | None:
-        """Return the skeleton for turns with these roles before an assistant's completion; None: it must be rendered."""
+        """Return the skeleton for turns with these roles before an assistant's completion; None if there is none."""
         if not self._opaque:
             return None
-        if roles not in self._known:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[roles] = self._make(roles)
-        return self._known[roles]
+        if roles not in self._cache:
+            if len(self._cache) >= _MAX_CACHED:
+                self._cache.clear()
+            self._cache[roles] = self._build(roles)
+        return self._cache[roles]
 
     def dropped(self, roles: Roles) -> frozenset[int] | None:
-        """Return which of the turns with these roles (the last one is the completion's) the template does not write.
+        """Return the indices of the turns (the last one is the completion) that the template omits for these roles.
 
-        None: it refuses them.
+        None if the template refuses them.
         """
         if roles not in self._dropped:
-            if len(self._dropped) >= _MOST:
+            if len(self._dropped) >= _MAX_CACHED:
                 self._dropped.clear()
             marks = [f"kamerton-{i}-turn" for i in range(len(roles))]  # plain: a template may escape contents
             turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
@@ -66,37 +66,37 @@ class Skeletons:
                 self._dropped[roles] = None
         return self._dropped[roles]
 
-    def _make(self, roles: Roles) -> Skeleton | None:
+    def _build(self, roles: Roles) -> Skeleton | None:
         marks = [_MARK.format(i) for i in range(len(roles) + 1)]
         turns = [{"role": role, "content": mark} for role, mark in zip((*roles, "assistant"), marks, strict=True)]
         try:
             prompt = self._render(turns[:-1], prompt=True)
             text = self._render(turns, prompt=False)
-        except Exception:  # a template is a program: it may raise anything, and will again where that is reported
+        except Exception:  # a template is a program: it may raise anything; rendering the row raises it again
             return None
-        before, whole = _parts(prompt, marks[:-1]), _parts(text, marks)
-        if before is None or whole is None or whole[:-2] != before[:-1] or not whole[-2].startswith(before[-1]):
+        before, full = _split_at_marks(prompt, marks[:-1]), _split_at_marks(text, marks)
+        if before is None or full is None or full[:-2] != before[:-1] or not full[-2].startswith(before[-1]):
             return None
-        return Skeleton(tuple(before), whole[-2][len(before[-1]) :], whole[-1])
+        return Skeleton(tuple(before), full[-2][len(before[-1]) :], full[-1])
 
     def _render(self, turns: list[dict[str, str]], *, prompt: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
         return text
 
 
-def _parts(text: str, marks: Sequence[str]) -> list[str] | None:
-    """Return what stands around the marks, if each stands there once and in order."""
+def _split_at_marks(text: str, marks: Sequence[str]) -> list[str] | None:
+    """Return the texts around the marks; None unless each mark occurs once and in order."""
     parts = []
     for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found or mark in text:
+        before, separator, text = text.partition(mark)
+        if not separator or mark in text:
             return None
         parts.append(before)
     return [*parts, text]
 
 
 def is_opaque(template: str) -> bool:
-    """Return True if the template does nothing with contents but write them out."""
+    """Return True if the template only writes contents out (see the module's docstring)."""
     import jinja2
     from jinja2 import nodes
 
@@ -118,7 +118,7 @@ def is_opaque(template: str) -> bool:
     def walk(node: nodes.Node, parent: nodes.Node, written: bool) -> Iterator[bool]:
         if _is_content(node):
             yield written
-        if isinstance(node, nodes.Name) and node.name in turns:  # a turn as a whole is not to be written or compared
+        if isinstance(node, nodes.Name) and node.name in turns:  # a turn itself must not be written or compared
             yield isinstance(parent, nodes.Getattr | nodes.Getitem | nodes.For)
         yield isinstance(node, harmless)
         inside = isinstance(node, writing) and (written or isinstance(node, nodes.Output))
@@ -129,7 +129,7 @@ def is_opaque(template: str) -> bool:
 
 
 def _is_content(node: Any) -> bool:
-    """Return `x.content`, `x["content"]`, or an item whose name is not known."""
+    """Return whether a node is `x.content`, `x["content"]`, or an item with a computed name."""
     from jinja2 import nodes
 
     if isinstance(node, nodes.Getattr):
@@ -140,8 +140,9 @@ def _is_content(node: Any) -> bool:
 
 
 def cut_points(special: re.Pattern[str], text: str) -> tuple[str, str, str]:
-    """Return a fixed part as what precedes its first special token, all from there to the end of its last, and the rest."""
-    found = list(special.finditer(text))
-    if not found:
+    """Split a fixed part into the text before its first special token, up to the end of its last one, and the rest."""
+    matches = list(special.finditer(text))
+    if not matches:
         return text, "", ""
-    return text[: found[0].start()], text[found[0].start() : found[-1].end()], text[found[-1].end() :]
+    start, end = matches[0].start(), matches[-1].end()
+    return text[:start], text[start:end], text[end:]

@@ -1,4 +1,4 @@
-"""What a chat template does to single turns that a person should know: turns left out, and targets that are none."""
+"""Turns that a chat template omits, and earlier assistant turns that are not trained on, for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kamerton.errors import Fault
 
 DROPPED = "dropped"
 CHANGED, FIRST, UNENDED = "changed", "first", "unended"
-_WHY = {
+_REASONS = {
     CHANGED: "with no target because the chat template writes earlier turns differently",
     FIRST: "with no target because no turn precedes them",
     UNENDED: "without the end of the turn because the chat template writes earlier turns differently",
@@ -19,9 +19,9 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class TurnNote:
-    """A turn that the template leaves out (`DROPPED`), or one with a weight that is not, or not wholly, a target.
+    """A turn that the template omits (`DROPPED`), or one with a weight that is not, or not completely, a target.
 
-    `place` is prompt, completion or turns[i]; `better` is a role with which the template writes a dropped turn.
+    `place` is prompt, completion or turns[i]; `better` is a role for which the template writes a dropped turn.
     """
 
     kind: str
@@ -31,14 +31,14 @@ class TurnNote:
 
     def fault(self, file: str, row: int) -> Fault:
         """Return the fault of a dropped turn."""
-        message = f"the chat template leaves the text out: it writes no turn of role {self.role!r} here"
+        message = f"the chat template omits the text: it writes no turn of role {self.role!r} here"
         role = f'write its "role" as "{self.better}"' if self.better else "use a model whose template writes such turns"
         fix = f"{role} (or, to train without the text, data.policy.dropped-turn=warn)"
         return Fault("dropped-turn", message, fix, file, row, self.place)
 
 
 class UntrainedTurns:
-    """Counts the earlier assistant turns that are meant as targets and are not, or not wholly; of all splits."""
+    """Counts the earlier assistant turns of all splits that should be targets and are not, or not completely."""
 
     def __init__(self) -> None:
         self._turns: Counter[str] = Counter()
@@ -55,11 +55,11 @@ class UntrainedTurns:
             self._first[note.kind] = min(self._first.get(note.kind, place), place)
 
     def fault(self) -> Fault | None:
-        """Return one fault for all of them."""
+        """Return a single fault for all of them; None if there are none."""
         if not self._turns:
             return None
         kinds = [
-            f"{count:,} {_WHY[kind]}, first {':'.join(map(str, self._first[kind]))}"
+            f"{count:,} {_REASONS[kind]}, first {':'.join(map(str, self._first[kind]))}"
             for kind, count in sorted(self._turns.items())
         ]
         turns, rows = self._turns.total(), self._rows
@@ -67,5 +67,5 @@ class UntrainedTurns:
             f"{turns:,} earlier assistant turn{'s' if turns > 1 else ''} of {rows:,} row{'s' if rows > 1 else ''}"
             f" should be trained on but {'are' if turns > 1 else 'is'} not, or not in full: {'; '.join(kinds)}"
         )
-        fix = 'add a row that ends with each such turn, and give the turn "weight": 0 where it is an earlier one'
+        fix = 'add a row that ends with each such turn, and set "weight": 0 for the turn in rows that continue after it'
         return Fault("untrained-turns", message, fix, *min(self._first.values()))
