@@ -114,7 +114,7 @@ def test_a_key_that_is_there_twice_is_a_fault_and_its_name_in_a_text_is_none(tmp
 
 
 def test_a_csv_line_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kamerton.data.read.records.LONGEST_LINE", 64)
+    monkeypatch.setattr("kamerton.data.read.lines.MAX_LINE", 64)
     (tmp_path / "rows.csv").write_text(f"a,b\n1,2\n{'x' * 200},2\n3,4\n")
     assert read(tmp_path / "rows.csv", "csv") == [
         (2, {"a": "1", "b": "2"}),
@@ -166,7 +166,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 
 
 def test_an_endless_line_is_skipped_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kamerton.data.read.records.LONGEST_LINE", 100)
+    monkeypatch.setattr("kamerton.data.read.lines.MAX_LINE", 100)
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' + '{"b": "' + "x" * 1000 + '"}\n{"c": 3}\n')
     assert read(tmp_path / "rows.jsonl", "jsonl") == [(1, {"a": 1}), (2, "row-too-large"), (3, {"c": 3})]
 
@@ -256,10 +256,10 @@ def as_json(value: object, escape: bool) -> tuple[str, bool]:
 
 @given(st.lists(st.tuples(keys, values), max_size=4).map(Pairs), st.booleans())
 def test_a_line_repeats_a_key_if_and_only_if_an_object_in_it_does(row: Pairs, escape: bool) -> None:
-    from kamerton.data.read.records import _json_object
+    from kamerton.data.read.json_lines import parse_object
 
     line, twice = as_json(row, escape)
-    found = _json_object(line, "rows.jsonl")
+    found = parse_object(line, "rows.jsonl")
     assert (isinstance(found, Fault) and found.code == "repeated-key") == twice
 
 

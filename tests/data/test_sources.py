@@ -61,7 +61,7 @@ def test_a_directory_is_read_without_hidden_files_and_says_what_it_leaves(folder
     (folder / "e.txt").write_text("rows of another format")
     _, (fault,) = find_files(DataOptions(path=str(folder)))
     assert (fault.code, fault.severity) == ("not-read", "warning")
-    assert "c.csv, e.txt, sub/ is not read" in fault.message
+    assert "not read in this directory: c.csv, e.txt, sub/" in fault.message
 
 
 @pytest.mark.parametrize("path", ["a" * 5000 + ".jsonl", "~nobody-of-that-name/x.jsonl", "a\0b.jsonl"])

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.read.text import checked
+from kamerton.data.read.text import check_text
 
 
 def look(value: object, fixing: tuple[str, ...] = ()) -> tuple[str | None, list[str]]:
-    text, faults = checked(value, "prompt", lambda code: "fix" if code in fixing else "warn")
+    text, faults = check_text(value, "prompt", lambda code: "fix" if code in fixing else "warn")
     return text, [fault.code for fault in faults]
 
 

@@ -80,14 +80,14 @@ def followed(fault: Fault, folder: Path, path: Path, format: str) -> Prepared:
 
 
 MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
-    "array": ("rows.json", "jsonl", json.dumps(ROWS, indent=1).encode(), "one JSON array, which holds 40 records"),
+    "array": ("rows.json", "jsonl", json.dumps(ROWS, indent=1).encode(), "one JSON array of 40 records"),
     "array on a line": ("my rows.json", "jsonl", json.dumps(ROWS).encode(), "one JSON array"),
     "array with a mark": ("rows.jsonl", "jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS, indent=1).encode(), "JSON array"),
     "below a key": (
         "it's.json",
         "jsonl",
         json.dumps({"version": 1, "my data": ROWS, "few": ROWS[:2]}, indent=2).encode(),
-        "the key 'my data', which holds 40 records and 'few', which holds 2 records",
+        "the key 'my data' with 40 records and 'few' with 2 records",
     ),
     "below a key on a line": ("rows.json", "jsonl", json.dumps({"v": 1, "data": ROWS}).encode(), "the key 'data'"),
     "objects": (
@@ -110,8 +110,8 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
     "tabs": ("rows.csv", "csv", table("\t").encode(), "separated by tabs"),
     "commas": ("rows.tsv", "csv", table().encode(), "separated by commas"),
     "a table": ("rows.jsonl", "jsonl", table().encode(), "not JSON"),
-    "a file of the packed kind": ("rows.jsonl", "jsonl", gzip.compress(LINES.encode()), "packed with gzip"),
-    "not packed": ("rows.jsonl.gz", "jsonl", LINES.encode(), "named .gz and is not packed"),
+    "a file of the packed kind": ("rows.jsonl", "jsonl", gzip.compress(LINES.encode()), "compressed with gzip"),
+    "not packed": ("rows.jsonl.gz", "jsonl", LINES.encode(), "named .gz and is not compressed"),
     "parquet": ("rows.jsonl", "jsonl", parquet(), "a Parquet file"),
     "arrow stream": ("rows.arrow", "parquet", arrow(), "an Arrow file"),
     "arrow file": ("rows.feather", "jsonl", arrow(stream=False), "an Arrow file"),
@@ -119,7 +119,7 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
     "utf-16": ("rows.csv", "csv", table().encode("utf-16"), "text in utf-16"),
     "utf-16 without a mark": ("rows.jsonl", "jsonl", LINES.encode("utf-16-le"), "text in utf-16-le"),
     "utf-32 without a mark": ("rows.jsonl", "jsonl", LINES.encode("utf-32-be"), "text in utf-32-be"),
-    "carriage returns": ("rows.jsonl", "jsonl", LINES.replace("\n", "\r").encode(), "carriage return alone"),
+    "carriage returns": ("rows.jsonl", "jsonl", LINES.replace("\n", "\r").encode(), "bare carriage return"),
 }
 
 

@@ -2,7 +2,7 @@
 
 The rooms, in the order a row passes them:
 
-- `read/`: files to stored rows (`sources` → `read_file` → `schema`, `text`, `chat`, all driven by `ingest`).
+- `read/`: files to stored rows (`sources` → `records` → `schema`, `text`, `chat`, all driven by `ingest`).
 - `check/`: rows against rows: `duplicates`, `near` duplicates, `labels`, `outliers`.
 - `splits/`: which rows train, validate and test (`assign`), `folds`, and `balance` of the training rows.
 - `encode/`: rows to tokens (`render` → `tokenize` → `arrays`).

@@ -11,7 +11,7 @@ from typing import Any
 
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.rows import LOGS
-from kamerton.data.read.unused import listed
+from kamerton.data.read.unused import list_counts
 from kamerton.data.summary import describe_split, fault_location
 from kamerton.errors import Fault
 
@@ -77,7 +77,7 @@ def _template_values(report: dict[str, Any]) -> dict[str, Any]:
         "facts": [
             *((name, counts[name]) for name in splits),
             ("split", describe_split(report)),
-            *([("not shown to the model", listed(report["unused"]))] if report["unused"] else []),
+            *([("not shown to the model", list_counts(report["unused"]))] if report["unused"] else []),
             *([("data", report["fingerprint"])] if report["fingerprint"] else []),
         ],
         "stages": [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from kamerton.data.read.unused import listed
+from kamerton.data.read.unused import list_counts
 from kamerton.errors import Fault
 from kamerton.output import printable
 
@@ -46,7 +46,7 @@ def describe_schema(report: Mapping[str, Any]) -> str:
         for source, names in report["schemas"].items()
         for name, count in names.items()
     )
-    return f"{words}; not shown to the model: {listed(report['unused'])}" if report["unused"] else words
+    return f"{words}; not shown to the model: {list_counts(report['unused'])}" if report["unused"] else words
 
 
 def describe_split(report: Mapping[str, Any]) -> str:

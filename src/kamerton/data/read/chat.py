@@ -1,4 +1,4 @@
-"""Chat turns: OpenAI's messages and ShareGPT's conversations become turns before a completion, and the completion."""
+"""Chat turns: OpenAI's messages and ShareGPT's conversations as turns before a completion, and the completion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.data.read.text import Action, checked
+from kamerton.data.read.text import Action, check_text
 from kamerton.errors import Fault
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
@@ -15,41 +15,40 @@ TOOL_ROLES = ("function_call", "tool_call", "function", "observation", "tool_res
 CONTENT = ("content", "value")
 TEXT_PARTS = ("text", "input_text", "output_text")
 WEIGHTS = ("weight", "loss_weight", "train")
-TURN_KEYS = ("role", "from", *CONTENT, *WEIGHTS)  # what is read of a turn
+TURN_KEYS = ("role", "from", *CONTENT, *WEIGHTS)  # the supported keys of a turn
 
 Turn = tuple[str, str, float]  # role, content, weight
 
 
 def chat_fields(value: object, column: str, action: Action) -> tuple[tuple[str, str] | None, list[Fault]]:
-    """Return the turns before the completion as JSON, and the completion (None if unusable); and every fault of the chat."""
+    """Return the turns before the completion as JSON with the completion (None if unusable), and the faults."""
     if not isinstance(value, list) or not value:
         fix = 'write [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
         return None, [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
-    turns: list[Turn | None] = []
+    turns: list[Turn] = []
     faults: list[Fault] = []
     for i, item in enumerate(value):
-        turn, found = _turn(item, f"{column}[{i}]", action)
-        turns.append(turn)
-        faults += found
-    good = [turn for turn in turns if turn is not None]
-    if len(good) < len(turns):
+        turn, turn_faults = _parse_turn(item, f"{column}[{i}]", action)
+        turns += [] if turn is None else [turn]
+        faults += turn_faults
+    if len(turns) < len(value):
         return None, faults
-    last = max((i for i, turn in enumerate(good) if turn[0] == "assistant" and turn[2] > 0), default=None)
+    last = max((i for i, turn in enumerate(turns) if turn[0] == "assistant" and turn[2] > 0), default=None)
     if last is None:
-        fix = "add what the assistant must say, with a weight above 0"
-        return None, [*faults, Fault("bad-messages", "no turn is to be trained on", fix, column=column)]
+        fix = "add an assistant's turn with a weight above 0"
+        return None, [*faults, Fault("bad-messages", "there is no turn to train on", fix, column=column)]
     if last == 0:
-        fix = "put what it answers before it, or give plain text as `text`"
-        return None, [*faults, Fault("bad-messages", "no turn stands before the assistant's", fix, column=column)]
-    if last < len(good) - 1:
-        message = f"turns after {column}[{last}] are there, but nothing learns from them"
+        fix = "put the user's turn before it, or give plain text as `text`"
+        return None, [*faults, Fault("bad-messages", "there is no turn before the assistant's", fix, column=column)]
+    if last < len(turns) - 1:
+        message = f"turns after {column}[{last}] are not trained on"
         fix = "remove them, or set data.policy.trailing-turns=fix"
         faults.append(Fault("trailing-turns", message, fix, column=column))
-    before = json.dumps([list(turn) for turn in good[:last]], ensure_ascii=False, separators=(",", ":"))
-    return (before, good[last][1]), faults
+    before = json.dumps([list(turn) for turn in turns[:last]], ensure_ascii=False, separators=(",", ":"))
+    return (before, turns[last][1]), faults
 
 
-def _turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[Fault]]:
+def _parse_turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[Fault]]:
     if not isinstance(item, Mapping):
         fix = 'write {"role": ..., "content": ...}'
         return None, [Fault("bad-messages", "the turn is not an object", fix, column=column)]
@@ -59,12 +58,12 @@ def _turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[
     if role not in ROLES:
         message = f"the turn's role is {role!r}"
         faults.append(Fault("bad-messages", message, f"use {', '.join(ROLES)}", column=f"{column}.role"))
-    weight, found = _weight(item, column)
-    faults += found
-    content, found = checked(_content(item), f"{column}.content", action)
+    weight, weight_faults = _parse_weight(item, column)
+    faults += weight_faults
+    content, content_faults = check_text(_content(item), f"{column}.content", action)
     if faults or content is None:
-        return None, faults + found
-    return (str(role), content, weight), found
+        return None, faults + content_faults
+    return (str(role), content, weight), content_faults
 
 
 def _role(item: Mapping[str, Any]) -> object:
@@ -72,13 +71,13 @@ def _role(item: Mapping[str, Any]) -> object:
 
 
 def tool_role(item: Mapping[str, Any]) -> str | None:
-    """Return the role of a turn that is a call of a tool, or its result, in a format that has roles for them."""
+    """Return the role of a turn that is a tool call or its result; None for other turns."""
     role = _role(item)
     return role if isinstance(role, str) and role in TOOL_ROLES else None
 
 
-def _weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
-    """Return OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train`: 0 or 1; 1 if there is none."""
+def _parse_weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
+    """Return OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train` as 0 or 1 (default: 1)."""
     given = {key: item[key] for key in WEIGHTS if item.get(key) is not None}
     faults = []
     for key, value in given.items():
@@ -92,7 +91,7 @@ def _weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
 
 
 def _content(item: Mapping[str, Any]) -> object:
-    """Return a turn's text; a list of parts is the text of those that are text."""
+    """Return a turn's text; for a list of parts, the text of its text parts."""
     content = next((item[key] for key in CONTENT if item.get(key) is not None), None)
     if not isinstance(content, list) or not content:
         return content
@@ -103,7 +102,7 @@ def _content(item: Mapping[str, Any]) -> object:
 
 
 def text_of_part(part: object) -> str | None:
-    """Return the text of a part of a turn's content, as OpenAI, Anthropic, Bedrock and LLaMA-Factory write it."""
+    """Return the text of a content part in the format of OpenAI, Anthropic, Bedrock or LLaMA-Factory, else None."""
     if not isinstance(part, Mapping) or part.get("type", "text") not in TEXT_PARTS:
         return None
     text = part.get("text", part.get("value"))
@@ -111,6 +110,6 @@ def text_of_part(part: object) -> str | None:
 
 
 def part_type(part: object) -> str:
-    """Return the type of a part that is no text."""
+    """Return the type of a content part that is not text, else ""."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     return kind if isinstance(kind, str) and kind not in TEXT_PARTS else ""

@@ -1,4 +1,4 @@
-"""Commands that make a readable file of one that is not: printed in faults, to be pasted into a shell."""
+"""Shell commands that convert an unreadable file; faults print them for pasting."""
 
 from __future__ import annotations
 
@@ -11,48 +11,51 @@ from kamerton.shell import setting
 
 
 def python(code: str) -> str:
-    """Return a command that runs some code; data are printed, or written to the file that the code names."""
+    """Return a command that runs Python code."""
     return f"python -c {shlex.quote(code)}"
 
 
 def json_lines(path: Path, key: str | None = None) -> str:
-    """Write each record of a JSON array, or of the array below a key, on a line."""
+    """Return a command that writes the records of a JSON array, or of the array below a key, as JSON Lines."""
     below = "" if key is None else f"[{json.dumps(key)}]"
     rows = f"json.load(pyarrow.input_stream({json.dumps(str(path))})){below}"
     code = f"import json, pyarrow; print(*map(json.dumps, {rows}), sep={json.dumps(chr(10))})"
-    return f"{python(code)} > {target(path, '.jsonl')}"
+    return f"{python(code)} > {new_name(path, '.jsonl')}"
 
 
 def joined_objects(path: Path) -> str:
-    """Write each of several JSON objects that stand one after the other on a line."""
+    """Return a command that writes consecutive JSON objects as JSON Lines."""
     text = f'pyarrow.input_stream({json.dumps(str(path))}).read().decode("utf-8-sig")'
     parts = f'(json.dumps(json.loads(part)) for part in re.split(r"(?<=}})\\s*\\n\\s*(?={{)", {text}))'
     code = f"import json, pyarrow, re; print(*{parts}, sep={json.dumps(chr(10))})"
-    return f"{python(code)} > {target(path, '.jsonl')}"
+    return f"{python(code)} > {new_name(path, '.jsonl')}"
 
 
 def python_objects(path: Path) -> str:
-    """Write lines of Python dictionaries as JSON."""
+    """Return a command that writes lines of Python dictionaries as JSON Lines."""
     lines = f'open({json.dumps(str(path))}, encoding="utf-8")'
     code = f"import ast, json; [print(json.dumps(ast.literal_eval(line))) for line in {lines} if line.strip()]"
-    return f"{python(code)} > {target(path, '.jsonl')}"
+    return f"{python(code)} > {new_name(path, '.jsonl')}"
 
 
 def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool = True, skip: int = 0) -> str:
-    """Write a table with another delimiter, or one without quoting, as CSV; in UTF-8, or byte for byte as it was."""
+    """Return a command that writes a table with another delimiter, or without quoting, as CSV.
+
+    The result is in UTF-8; with latin-1, which decodes any bytes, they are unchanged.
+    """
     into = "latin-1" if encoding == "latin-1" else "utf-8"
     stream = f"pyarrow.input_stream({json.dumps(str(path))})"
     read = f"io.TextIOWrapper({stream}, {json.dumps(encoding)}, newline={json.dumps('')})"
     if skip:
         read = f"itertools.islice({read}, {skip}, None)"
     how = f"delimiter={json.dumps(delimiter)}" + ("" if quotes else ", quoting=csv.QUOTE_NONE")
-    write = f'open({json.dumps(target(path, ".csv"))}, "w", newline="", encoding="{into}")'
+    write = f'open({json.dumps(new_name(path, ".csv"))}, "w", newline="", encoding="{into}")'
     code = f"csv.writer({write}).writerows(csv.reader({read}, {how}))"
     return python(f"import csv, io, itertools, pyarrow; {code}")
 
 
 def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
-    """Write the Arrow files of each split as `SPLIT.parquet`, and names the settings that read those."""
+    """Return a command that writes the Arrow files of each split as `SPLIT.parquet`, with the settings to read them."""
     given = json.dumps({name: [str(path) for path in paths] for name, paths in files.items()})
     tables = f"pa.concat_tables([pa.ipc.open_{'stream' if stream else 'file'}(f).read_all() for f in files])"
     write = f'[pq.write_table({tables}, name + ".parquet") for name, files in {given}.items()]'
@@ -62,24 +65,24 @@ def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
     return f"{python(f'import pyarrow as pa, pyarrow.parquet as pq; {write}')}, then data=parquet {read}"
 
 
-def renamed(path: Path, name: str, split: str | None) -> str:
-    """Give the file another name, and the setting that reads it."""
+def rename_command(path: Path, name: str, split: str | None) -> str:
+    """Return a command that renames the file, with the setting to read it."""
     new = path.with_name(name)
-    return f"{shlex.join(['mv', str(path), str(new)])}, then {reading(new, split)}"
+    return f"{shlex.join(['mv', str(path), str(new)])}, then {path_setting(new, split)}"
 
 
-def name_as(path: Path, ending: str) -> str:
-    """Return the file's name with another ending; one that says that it is packed stays."""
-    packed = path.suffix if path.suffix.lower() in (".gz", ".zst") else ""
-    return Path(path.name.removesuffix(packed)).stem + ending + packed
+def with_ending(path: Path, ending: str) -> str:
+    """Return the file's name with another ending; an ending for compression is kept."""
+    compression = path.suffix if path.suffix.lower() in (".gz", ".zst") else ""
+    return Path(path.name.removesuffix(compression)).stem + ending + compression
 
 
-def reading(path: Path | str, split: str | None) -> str:
-    """Return the setting that reads a file: `data.path`, or that of the split that it is."""
+def path_setting(path: Path | str, split: str | None) -> str:
+    """Return the setting that reads a file: `data.path`, or that of its split."""
     return setting(f"data.{split or 'path'}", str(path))
 
 
-def target(path: Path, ending: str) -> str:
-    """Return the name of a new file in the current folder that is not that of the old one."""
+def new_name(path: Path, ending: str) -> str:
+    """Return the name of a new file in the current folder, different from the old name."""
     stem = re.sub(r"[^\w.-]", "_", path.name.split(".")[0]) or "rows"
     return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"

@@ -1,4 +1,4 @@
-"""Which encoding a text may be in: what it would read in each, for a person to choose."""
+"""Guessing the encoding of a text: candidates with the text they would give, for the user to choose from."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ CANDIDATES = (
     *("cp1252", "cp1250", "iso-8859-2", "cp1251", "koi8-r", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256"),
     *("cp932", "euc-jp", "gb18030", "big5", "euc-kr", "cp437", "cp852", "cp866", "mac-roman"),
 )
-SHOWN, OF_A_SCRIPT = 5, 3
-WORDS = 200
-_MARKS = re.compile("^[¿¡«„“”‘’‚]+|[»“”‘’…]+$|[\u3000-\u303f\uff00-\uff20]+")  # punctuation of words that are right
-_BYTE = rb"[^\x00-/:-?]"  # what is left out ends a word in every encoding; what follows it may be half a character
+MAX_SHOWN, MAX_PER_SCRIPT = 5, 3
+MAX_WORDS = 200
+_PUNCTUATION = re.compile("^[¿¡«„“”‘’‚]+|[»“”‘’…]+$|[\u3000-\u303f\uff00-\uff20]+")  # around correctly decoded words
+_BYTE = rb"[^\x00-/:-?]"  # the excluded bytes end a word in every encoding; other bytes may be half a character
 _WORD = re.compile(_BYTE + rb"*[\x80-\xff]" + _BYTE + rb"*")
 
 
 def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:
-    """Return what to do about lines that are not in `encoding`: the encodings that read best, each with what they read."""
+    """Return the fix for lines that are not in `encoding`: the most plausible encodings with the text they give."""
     words: dict[bytes, None] = {}
-    read = 0  # lines with more than ASCII that are in it
+    valid = 0  # lines with non-ASCII characters in `encoding`
     for line in lines:
         try:
             line.decode(encoding)
-            read += not line.isascii()
+            valid += not line.isascii()
         except UnicodeDecodeError:
-            words |= dict.fromkeys(_WORD.findall(line)[: WORDS - len(words)])
-    out = "data.policy.undecodable-byte=drop leaves such rows out"
-    if read:
-        return f"other rows are {encoding}, so mend these; {out}"
-    texts = {codec: text for codec in CANDIDATES if (text := _read(list(words), codec)) is not None}
+            words |= dict.fromkeys(_WORD.findall(line)[: MAX_WORDS - len(words)])
+    drop = "data.policy.undecodable-byte=drop leaves such rows out"
+    if valid:
+        return f"other rows are {encoding}, so correct these; {drop}"
+    texts = {codec: text for codec in CANDIDATES if (text := _decode(list(words), codec)) is not None}
     best: dict[tuple[str, ...], str] = {}
-    for codec in sorted(texts, key=lambda codec: -_likely(texts[codec])):  # stable: the commoner first
+    for codec in sorted(texts, key=lambda codec: -_plausibility(texts[codec])):  # stable: common encodings first
         best.setdefault(texts[codec], codec)
     chosen: list[tuple[str, tuple[str, ...]]] = []
     for text, codec in best.items():
-        alike = sum(_scripts("".join(text)) == _scripts("".join(other)) for _, other in chosen)
-        if alike < OF_A_SCRIPT and len(chosen) < SHOWN and _likely(text) > _likely(next(iter(best))) / 2:
+        same_script = sum(_scripts("".join(text)) == _scripts("".join(other)) for _, other in chosen)
+        is_plausible = _plausibility(text) > _plausibility(next(iter(best))) / 2
+        if same_script < MAX_PER_SCRIPT and len(chosen) < MAX_SHOWN and is_plausible:
             chosen.append((codec, text))
     if not chosen:
-        return f"save the file as {encoding}; {out}"
+        return f"save the file as {encoding}; {drop}"
     differing = [at for at in range(len(words)) if len({text[at] for _, text in chosen}) == len(chosen)] or [0]
-    shown = [(setting("data.encoding", codec), " ".join(text[at] for at in differing[:2])) for codec, text in chosen]
-    ways = ", ".join(f"{typed} reads {text!r}" for typed, text in shown)
-    return f"set the encoding that reads right ({ways}), or save the file as {encoding}"
+    options = [(setting("data.encoding", codec), " ".join(text[at] for at in differing[:2])) for codec, text in chosen]
+    readings = ", ".join(f"{option} reads {text!r}" for option, text in options)
+    return f"set the encoding that reads right ({readings}), or save the file as {encoding}"
 
 
-def _read(words: list[bytes], codec: str) -> tuple[str, ...] | None:
-    """Return the words in an encoding; None if they cannot be."""
+def _decode(words: list[bytes], codec: str) -> tuple[str, ...] | None:
+    """Return the decoded words; None if the codec cannot decode them, or decodes them to control characters."""
     try:
         texts = tuple(word.decode(codec) for word in words)
     except UnicodeDecodeError:
@@ -60,19 +61,19 @@ def _read(words: list[bytes], codec: str) -> tuple[str, ...] | None:
     return None if any(unicodedata.category(sign) in unlikely for text in texts for sign in text) else texts
 
 
-def _likely(texts: Iterable[str]) -> float:
-    """Return the share of words that are letters of one script, with no capital after a small letter."""
-    bare = [_MARKS.sub("", text) for text in texts]
-    good = [
-        text.isalpha()
-        and len(_scripts(text)) == 1
-        and not any(before.islower() and after.isupper() for before, after in pairwise(text))
-        for text in bare
+def _plausibility(texts: Iterable[str]) -> float:
+    """Return the share of words that are letters of a single script, without a capital after a small letter."""
+    words = [_PUNCTUATION.sub("", text) for text in texts]
+    plausible = [
+        word.isalpha()
+        and len(_scripts(word)) == 1
+        and not any(before.islower() and after.isupper() for before, after in pairwise(word))
+        for word in words
     ]
-    return sum(good) / max(len(good), 1)
+    return sum(plausible) / max(len(plausible), 1)
 
 
 def _scripts(text: str) -> set[str]:
-    """Return the first word of each letter's name, such as LATIN; the scripts of Japanese and Chinese are one."""
+    """Return the scripts of a text's letters, such as LATIN; those of Japanese and Chinese are a single one, CJK."""
     names = {unicodedata.name(sign, "?").split()[0] for sign in text if sign.isalpha()}
     return {"CJK" if name in ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA") else name for name in names}

@@ -1,6 +1,6 @@
-"""Formats that are told apart by what their columns hold: preferences and answers in a column beside the turns.
+"""Detecting formats by the contents of their columns: preferences, and answers in a column beside the turns.
 
-They hold an answer to learn in another place than usual; one fault a file names the format and the setting that reads
+Their answer to train on is not in the usual column; a single fault per file names the format and the setting to read
 it.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.options import Columns
-from kamerton.data.read.unused import is_empty, quoted
+from kamerton.data.read.unused import is_empty, quote_column
 from kamerton.errors import Fault
 
 CHOSEN = ("chosen", "chosen_response", "preferred_output")
@@ -19,45 +19,46 @@ ANSWERS = ("reference_answer", "response", "answer", "completion", "output", "ta
 PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages")
 
 
-def known_format(record: Mapping[str, Any], columns: Columns) -> Fault | None:
-    """Return what a row is whose columns nobody named, and the setting that reads it; None if there is nothing to say."""
+def detect_format(record: Mapping[str, Any], columns: Columns) -> Fault | None:
+    """Return a fault for a row in such a format, if the configuration names no columns; None for other rows."""
     if any((columns.prompt, columns.completion, columns.label, columns.messages, columns.text)):
         return None
-    return _preference(record) or _answer_beside_turns(record)
+    return _preference_fault(record) or _separate_answer_fault(record)
 
 
-def _preference(record: Mapping[str, Any]) -> Fault | None:
-    chosen = next((name for name in CHOSEN if not is_empty(record.get(name))), None)
-    if chosen is None or all(is_empty(record.get(name)) for name in REJECTED):
+def _first_filled(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if not is_empty(record.get(name))), None)
+
+
+def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of a preference pair, with the setting that reads the column of better answers."""
+    chosen = _first_filled(record, CHOSEN)
+    if chosen is None or _first_filled(record, REJECTED) is None:
         return None
-    message = "the rows are preferences (a better and a worse answer), which is no objective here"
+    message = "the rows are preferences (a better and a worse answer), an unsupported objective"
     if chosen == "preferred_output":
-        message = "the rows are preferences in OpenAI's format, which is no objective here"
-    setting = _learn(record, chosen)
+        message = "the rows are preferences in OpenAI's format, an unsupported objective"
+    value, prompt = record[chosen], _first_filled(record, PROMPTS)
+    if isinstance(value, list) and any(_role(turn) == "user" for turn in value):
+        setting = f"data.columns.messages={chosen}"
+    elif prompt is None:
+        setting = f"data.columns.text={chosen}"
+    else:
+        setting = f"data.columns.prompt={quote_column(prompt)} data.columns.completion={chosen}"
     return Fault("unused-field", message, f"to train on the better answers alone, add {setting}", column=chosen)
 
 
-def _learn(record: Mapping[str, Any], chosen: str) -> str:
-    """Return the setting that reads the column of better answers: whole chats, answers to a prompt, or texts."""
-    value = record[chosen]
-    if isinstance(value, list) and any(_role(turn) == "user" for turn in value):
-        return f"data.columns.messages={chosen}"
-    prompt = next((name for name in PROMPTS if not is_empty(record.get(name))), None)
-    if prompt is None:
-        return f"data.columns.text={chosen}"
-    return f"data.columns.prompt={quoted(prompt)} data.columns.completion={chosen}"
-
-
-def _answer_beside_turns(record: Mapping[str, Any]) -> Fault | None:
+def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of turns whose answer is in another column."""
     turns = record.get("messages")
     if not isinstance(turns, list) or not turns or any(_role(turn) == "assistant" for turn in turns):
         return None
-    answer = next((name for name in ANSWERS if not is_empty(record.get(name))), None)
+    answer = _first_filled(record, ANSWERS)
     if answer is None:
         return None
-    message = f"the turns end before the assistant's, and {answer} holds what it must say"
+    message = f"there is no assistant's turn, and the column {answer} contains the answer"
     if answer == "reference_answer":
-        message += " (OpenAI's format for reinforcement fine-tuning, which is no objective here)"
+        message += " (OpenAI's format for reinforcement fine-tuning, an unsupported objective)"
     fix = f"to train on it, add data.columns.prompt=messages data.columns.completion={answer}"
     if not isinstance(record[answer], str):
         fix = f"write {answer} as a text, then add data.columns.prompt=messages data.columns.completion={answer}"

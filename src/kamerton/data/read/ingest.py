@@ -1,4 +1,4 @@
-"""One pass over all files: raw rows become checked rows of the store, and every fault gets its place."""
+"""One pass over all files: raw rows become checked rows of the store, and every fault its location."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from typing import Any, cast
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
 from kamerton.data.read import unused
-from kamerton.data.read.formats import known_format
-from kamerton.data.read.records import open_bytes, read_rows
-from kamerton.data.read.schema import Fields, Layout, find_layout, listed, nowhere, to_fields, unknown_column
-from kamerton.data.read.sniff import no_row
+from kamerton.data.read.formats import detect_format
+from kamerton.data.read.lines import open_bytes
+from kamerton.data.read.records import read_rows
+from kamerton.data.read.schema import (
+    Layout,
+    find_layout,
+    list_columns,
+    missing_everywhere,
+    to_fields,
+    unknown_column_fault,
+)
+from kamerton.data.read.sniff import unreadable_file_faults
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.unused import Unused
 from kamerton.data.store import hash64, prompt_key, row_id
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]
-HELD = 1000  # rows none of which can be read, for a file to be given up
-FEW = 2  # such rows are reported one by one
+MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
+FEW = 2  # up to this many unreadable rows are reported one by one
 
 
 @dataclass
 class Reading:
-    """What a pass over the files found: rows per file, and the schemas as (source, schema) in order of appearance.
+    """Results of a pass over the files: rows per file, and the schemas as (source, schema) in order of appearance.
 
-    `unused` says of each field that the model is not shown what was seen of it; `text` is the column of plain text.
+    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -45,13 +53,13 @@ class Reading:
 def ingest(
     files: list[DataFile], log: FaultLog, reading: Reading, relabel: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of `store.SCHEMA` for each row that stays; `relabel` replaces completions."""
+    """Yield the values of `store.SCHEMA` for each row that is kept; `relabel` replaces completions."""
     for number, file in enumerate(files):
         yield from _FileReader(number, file, log, reading, relabel or {}).rows()
 
 
 class _FileReader:
-    """Reads one file; rows whose columns fit no schema wait to its end, when it is known what the other rows have."""
+    """Reads a file; rows whose columns fit no schema are reported at its end, when the other rows' schema is known."""
 
     def __init__(
         self, number: int, file: DataFile, log: FaultLog, reading: Reading, relabel: Mapping[str, str]
@@ -61,44 +69,44 @@ class _FileReader:
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
-        self.waiting: dict[Names, array[int]] = {}
+        self.unmatched: dict[Names, array[int]] = {}  # rows without a schema
         self.undecodable: list[Fault] = []  # the first
         self.undecodable_rows = 0
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        count, whole = 0, True
-        held: list[tuple[int, Fault]] | None = []  # the first rows, as long as none of them can be read
+        count, has_file_fault = 0, False
+        pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
         for row, record in read_rows(self.file):
             if row == 0:
-                whole = False
+                has_file_fault = True
                 self.log.add(cast(Fault, record))
                 continue
             count += 1
-            if held is not None:
+            if pending is not None:
                 if isinstance(record, Fault):
-                    held.append((row, record))
-                    if len(held) == HELD:
+                    pending.append((row, record))
+                    if len(pending) == MAX_UNREADABLE:
                         break
                     continue
-                self._unreadable(held)
-                held = None
-            values = self._values(row, record)
+                self._report_unreadable(pending)
+                pending = None
+            values = self._store_values(row, record)
             if values is not None:
                 yield values
-        if held and whole and len(held) > FEW:
-            self._none_readable(held)
+        if pending and not has_file_fault and len(pending) > FEW:
+            self._report_unreadable_file(pending)
         else:
-            self._unreadable(held or [])
+            self._report_unreadable(pending or [])
         if self.undecodable:
             fault, several = self.undecodable[0], f" ({self.undecodable_rows:,} of {count:,} rows)"
             self.log.add(replace(fault, message=fault.message + several * (self.undecodable_rows > 1)))
         self.reading.rows[self.name] = count
-        if count == 0 and whole:
+        if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
-        self._settle()
+        self._report_unmatched()
 
-    def _unreadable(self, rows: list[tuple[int, Fault]]) -> None:
-        """Report of rows that could not be read; those in another encoding are one fault at the end of the file."""
+    def _report_unreadable(self, rows: list[tuple[int, Fault]]) -> None:
+        """Report rows that could not be read; those in another encoding become one fault at the end of the file."""
         for row, fault in rows:
             if fault.code != "undecodable-byte":
                 self.log.add_row([replace(fault, row=row)])
@@ -108,22 +116,24 @@ class _FileReader:
             if not self.undecodable:
                 self.undecodable.append(replace(fault, row=row))
 
-    def _none_readable(self, rows: list[tuple[int, Fault]]) -> None:
-        """Report of a file of which no row can be read."""
+    def _report_unreadable_file(self, rows: list[tuple[int, Fault]]) -> None:
+        """Report a file without a readable row."""
         with open_bytes(self.file.path) as stream:
             first = stream.readline(10_000).decode(self.file.encoding, "replace").strip()
-        for fault in no_row([fault for _, fault in rows], first, self.file, all_read=len(rows) < HELD):
+        faults, all_read = [fault for _, fault in rows], len(rows) < MAX_UNREADABLE
+        for fault in unreadable_file_faults(faults, first, self.file, all_read=all_read):
             self.log.add(fault)
         for row, fault in rows:
             self.log.reject(self.name, row, fault.code)
 
-    def _values(self, row: int, record: Mapping[str, Any] | Fault) -> tuple[Any, ...] | None:
+    def _store_values(self, row: int, record: Mapping[str, Any] | Fault) -> tuple[Any, ...] | None:
+        """Return the values of `store.SCHEMA`; None for a row that is dropped, or reported at the end of the file."""
         if isinstance(record, Fault):
-            self._unreadable([(row, record)])
+            self._report_unreadable([(row, record)])
             return None
         layout, schema = self._layout(tuple(record), record)
         if isinstance(layout, Fault):
-            self.waiting.setdefault(tuple(record), array("q")).append(row)
+            self.unmatched.setdefault(tuple(record), array("q")).append(row)
             return None
         if self._is_misleading(record, layout, row):
             self.log.reject(self.name, row, unused.CODE, record=record)
@@ -133,40 +143,8 @@ class _FileReader:
             placed = [replace(fault, file=self.name, row=row) for fault in faults]
             if not self.log.add_row(placed, record):
                 return None
-        assert fields is not None, faults  # what cannot be used has a fault that lets no row stay
-        return self._row(fields, schema, row)
-
-    def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
-        """Note what of the row is not shown to the model; whether the row means something else without it."""
-        columns = self.file.columns
-        alone = layout.kind == "text" and columns.text is None
-        found = [*unused.unused_values(record, layout.unused, layout.shown, columns, alone=alone)]
-        for value in found:
-            unused.note(self.reading.unused, value, self.name, row)
-        if alone:
-            self.reading.text = layout.completion
-        return any(value.kind for value in found) and self.log.policy.get(unused.CODE) != "warn"
-
-    def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
-        """Return the layout of rows with these columns; columns that are null in a row do not say what it is."""
-        found = self.layouts.get(names)
-        if found is None:
-            layout = known_format(record, self.file.columns) or find_layout(names, self.file.columns)
-            self.samples[names] = record
-            schema = -1
-            if isinstance(layout, Layout):
-                schema = self.reading.schema_number(self.file.source, layout.schema)
-            found = self.layouts[names] = (layout, schema)
-        layout = found[0]
-        if isinstance(layout, Layout) and record.get(layout.prompt or layout.completion) is None:
-            filled = tuple(name for name in names if record[name] is not None)
-            if len(filled) < len(names) and isinstance(self._layout(filled, record)[0], Layout):
-                return self._layout(filled, record)
-        return found
-
-    def _row(self, fields: Fields, schema: int, row: int) -> tuple[Any, ...]:
-        prompt, completion = fields.prompt, fields.completion
-        completion = self.relabel.get(completion, completion)
+        assert fields is not None, faults  # unusable fields have a fault that drops the row
+        prompt, completion = fields.prompt, self.relabel.get(fields.completion, fields.completion)
         return (
             row_id(prompt, fields.chat, completion),
             prompt,
@@ -181,55 +159,80 @@ class _FileReader:
             schema,
         )
 
-    def _settle(self) -> None:
-        """Report of every waiting row what it lacks."""
-        good = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
-        also = f"; the other rows are {good[0].schema}" if good else ""
-        told = set()
-        for names, rows in sorted(self.waiting.items(), key=lambda item: -len(item[1])):
+    def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
+        """Count the fields that the model is not shown; return whether the row must be dropped without them."""
+        columns = self.file.columns
+        alone = layout.kind == "text" and columns.text is None
+        values = [*unused.unused_values(record, layout.unused, layout.shown, columns, alone=alone)]
+        for value in values:
+            unused.count_value(self.reading.unused, value, self.name, row)
+        if alone:
+            self.reading.text = layout.completion
+        return any(value.kind for value in values) and self.log.policy.get(unused.CODE) != "warn"
+
+    def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
+        """Return layout and schema number of rows with these columns; columns that are null in the row are ignored."""
+        cached = self.layouts.get(names)
+        if cached is None:
+            layout = detect_format(record, self.file.columns) or find_layout(names, self.file.columns)
+            self.samples[names] = record
+            schema = -1
+            if isinstance(layout, Layout):
+                schema = self.reading.schema_number(self.file.source, layout.schema)
+            cached = self.layouts[names] = (layout, schema)
+        layout = cached[0]
+        if isinstance(layout, Layout) and record.get(layout.prompt or layout.completion) is None:
+            filled = tuple(name for name in names if record[name] is not None)
+            if len(filled) < len(names) and isinstance(self._layout(filled, record)[0], Layout):
+                return self._layout(filled, record)
+        return cached
+
+    def _report_unmatched(self) -> None:
+        """Report the rows without a schema, and metadata columns that no row has."""
+        layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
+        total = sum(map(len, self.unmatched.values()))
+        reported = set()
+        for names, rows in sorted(self.unmatched.items(), key=lambda item: -len(item[1])):
             fault = self.layouts[names][0]
             if not isinstance(fault, Fault):
                 continue
             if fault.code == unused.CODE:
                 message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
-                self.log.add(replace(fault, message=message, file=self.name, row=rows[0]), misleading(self.log.policy))
-                for row in rows:
-                    self.log.reject(self.name, row, fault.code)
+                fault = replace(fault, message=message, file=self.name, row=rows[0])
+                self.log.add(fault, misleading_action(self.log.policy))
+            elif not layouts and (fault.code == "unknown-column" or total > 1):
+                if fault.column not in reported:
+                    reported.add(fault.column)
+                    fault = missing_everywhere(fault, self.samples[names], self.file.columns, self.file.format)
+                    self.log.add(replace(fault, file=self.name))
+            else:
+                self._report_missing(fault, names, rows, layouts)
                 continue
-            if not good and (fault.code == "unknown-column" or sum(map(len, self.waiting.values())) > 1):
-                if fault.column not in told:
-                    told.add(fault.column)
-                    self.log.add(
-                        replace(
-                            nowhere(fault, self.samples[names], self.file.columns, self.file.format), file=self.name
-                        )
-                    )
-                for row in rows:
-                    self.log.reject(self.name, row, fault.code)
-                continue
-            if fault.code == "unknown-column":
-                message = f"the row has no {fault.column} ({listed(list(names))})"
-                fault = Fault("missing-field", message, f"add {fault.column}, or remove the row", column=fault.column)
             for row in rows:
-                self.log.add_row([replace(fault, message=fault.message + also, file=self.name, row=row)])
-        self._unknown_metadata(good)
-
-    def _unknown_metadata(self, good: list[Layout]) -> None:
-        if not good:
-            return
+                self.log.reject(self.name, row, fault.code)
         present = sorted({name for names in self.layouts for name in names})
-        for name in self.file.columns.metadata or []:
+        for name in (self.file.columns.metadata or []) if layouts else []:
             if name not in present:
-                self.log.add(replace(unknown_column(name, present, "data.columns.metadata"), file=self.name))
+                self.log.add(replace(unknown_column_fault(name, present, "data.columns.metadata"), file=self.name))
+
+    def _report_missing(self, fault: Fault, names: Names, rows: array[int], layouts: list[Layout]) -> None:
+        """Report each of the rows with these columns, which lack a field of the other rows."""
+        if fault.code == "unknown-column":
+            message = f"the row has no {fault.column} ({list_columns(list(names))})"
+            fault = Fault("missing-field", message, f"add {fault.column}, or remove the row", column=fault.column)
+        message = fault.message + (f"; the other rows are {layouts[0].schema}" if layouts else "")
+        for row in rows:
+            self.log.add_row([replace(fault, message=message, file=self.name, row=row)])
 
 
 def report_unused(reading: Reading, used: Sequence[str | None], log: FaultLog) -> None:
     """Report the fields that the model is not shown; `used` are metadata fields that the configuration names."""
     total = sum(reading.rows.values())
     for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, total):
-        log.add(fault, misleading(log.policy) if is_misleading else log.action(fault.code).replace("drop", "warn"))
+        action = log.action(fault.code).replace("drop", "warn")
+        log.add(fault, misleading_action(log.policy) if is_misleading else action)
 
 
-def misleading(policy: Mapping[str, str | None]) -> str:
-    """Return what is done about rows that mean something else than what would be learnt of them."""
+def misleading_action(policy: Mapping[str, str | None]) -> str:
+    """Return the action for rows whose meaning changes without their unused fields."""
     return policy.get(unused.CODE) or "error"

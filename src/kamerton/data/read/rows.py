@@ -1,4 +1,4 @@
-"""The stored rows of a set of files: read once, kept in the cache, found again by their content."""
+"""The stored rows of a set of files: read once and cached by the content of the files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.errors import Fault, UserError
 
 VERSION = "7"  # of the stored rows; change it when the same files give other rows or faults
-READINGS = 3  # of files that change while they are read
-Contents = list[list[Any]]  # for each file its digest and all else that shapes its rows
+MAX_READINGS = 3  # of files that change while they are read
+Contents = list[list[Any]]  # for each file its digest and the options that determine its rows
 LOGS = ("faults.jsonl", "rejects.jsonl")
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """The store, its folder, and what reading found: rows per file and the schemas by number, as (source, schema).
-
-    `contents` is what was in the files when they were read.
-    """
+    """The store, its folder, and the results of reading; `contents` identifies the files' contents at that time."""
 
     store: Store
     folder: Path
@@ -39,7 +36,7 @@ class StoredRows:
     contents: Contents
 
 
-class _Changed(Exception):  # noqa: N818 (it names what happened)
+class _FileChangedError(Exception):
     """A file was written to while it was read."""
 
 
@@ -51,26 +48,26 @@ def stored_rows(
     keep_alive: object = None,
     contents: Contents | None = None,
 ) -> StoredRows:
-    """Return rows of these files that can be used, from the cache or read now; what is wrong with the others is in `log`.
+    """Return the usable rows of these files, from the cache or read now; faults of the other rows go to `log`.
 
-    Rows are kept under the digest of the content that they were read from: if a file changes meanwhile it is read
-    again. Raises `UserError` if it keeps changing, or is not what `contents` says it was.
+    The cache key is a digest of the files' contents; if a file changes while it is read, it is read again. Raises
+    `UserError` if it keeps changing, or differs from `contents`.
     """
-    for _ in range(READINGS):
-        found = [_file_key(file) for file in files]
-        if contents is not None and found != contents:
+    for _ in range(MAX_READINGS):
+        current = [_file_key(file) for file in files]
+        if contents is not None and current != contents:
             break
         try:
-            return _stored(files, found, cache, log, relabel, keep_alive)
-        except _Changed:
+            return _load_or_read(files, current, cache, log, relabel, keep_alive)
+        except _FileChangedError:
             pass
     message = "a file of the data changed while it was read"
-    changed = [str(file.path) for file, old in zip(files, contents or found, strict=True) if _file_key(file) != old]
+    changed = [str(file.path) for file, old in zip(files, contents or current, strict=True) if _file_key(file) != old]
     fix = "wait until nothing writes to it, or use a copy"
     raise UserError([Fault("file-changed", message, fix, changed[0] if changed else str(files[0].path))])
 
 
-def _stored(
+def _load_or_read(
     files: list[DataFile],
     contents: Contents,
     cache: Path,
@@ -82,36 +79,37 @@ def _stored(
     folder = cache / "rows" / key
 
     def build(part: Path) -> None:
-        own = FaultLog(log.policy, part)
+        file_log = FaultLog(log.policy, part)
         reading = Reading()
         writer = StoreWriter(part / "rows.arrow", [str(file.path) for file in files])
         try:
             before = [_state(file) for file in files]
-            for values in ingest(files, own, reading, relabel):
+            for values in ingest(files, file_log, reading, relabel):
                 writer.add(values)
             if [_state(file) for file in files] != before or [_file_key(file) for file in files] != contents:
-                raise _Changed
+                raise _FileChangedError
         finally:
             writer.close()
-            own.flush()
-            (part / "manifest.json").write_text(json.dumps({"reading": asdict(reading), "log": own.state()}))
+            file_log.flush()
+            (part / "manifest.json").write_text(json.dumps({"reading": asdict(reading), "log": file_log.state()}))
 
-    written = build_once(folder, build)
-    manifest = json.loads((written / "manifest.json").read_text())
-    if not relabel:  # a second reading, with other labels, finds the same faults again
+    build_once(folder, build)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if not relabel:  # a second reading, with other labels, has the same faults
         log.restore(manifest["log"])
         for name in LOGS:
-            if log.folder is not None and (written / name).exists():
-                shutil.copyfile(written / name, log.folder / name)
-    found = manifest["reading"]
-    unused = {name: Unused(**seen) for name, seen in found["unused"].items()}
-    reading = Reading(found["rows"], [(a, b) for a, b in found["schemas"]], unused, found["text"])
-    return StoredRows(Store(written / "rows.arrow", keep_alive), written, reading, contents)
+            if log.folder is not None and (folder / name).exists():
+                shutil.copyfile(folder / name, log.folder / name)
+    values = manifest["reading"]
+    unused = {name: Unused(**counts) for name, counts in values["unused"].items()}
+    schemas = [(source, schema) for source, schema in values["schemas"]]
+    reading = Reading(values["rows"], schemas, unused, values["text"])
+    return StoredRows(Store(folder / "rows.arrow", keep_alive), folder, reading, contents)
 
 
 @contextmanager
 def log_files(final: Path) -> Iterator[Path]:
-    """Yield a folder for the lists of a `FaultLog`; they are moved to `final` when complete, whether or not that fails."""
+    """Yield a folder for the files of a `FaultLog`; they are moved to `final` at the end, also after an exception."""
     final.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix="part-", dir=final.parent))
     try:
@@ -124,7 +122,7 @@ def log_files(final: Path) -> Iterator[Path]:
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return `folder`, filled by `build` unless it exists; built beside its place and moved there whole: nobody sees half."""
+    """Return `folder`, filled by `build` unless it exists; it is moved into place when it is complete."""
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +133,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             os.replace(part, folder)
         except OSError:
             if not folder.exists():
-                raise  # not another process that built the same first
+                raise  # otherwise another process was faster and built the same
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -147,7 +145,7 @@ def digest(value: Any) -> str:
 
 
 def _file_key(file: DataFile) -> list[Any]:
-    """Return everything about a file that shapes its rows, its content first."""
+    """Return everything about a file that determines its rows: a hash of its content, path and options."""
     with open(file.path, "rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
     place = [str(file.path), file.split, file.source]
@@ -155,6 +153,6 @@ def _file_key(file: DataFile) -> list[Any]:
 
 
 def _state(file: DataFile) -> tuple[int, int, int, int]:
-    """Return what changes with a file whenever it is written to, also if it is restored afterwards."""
-    found = os.stat(file.path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """Return values that change whenever the file is written to, even if its content is restored afterwards."""
+    stat = os.stat(file.path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,4 +1,4 @@
-"""What a file is if it is not what its name says: one fault for the whole file, with the way on."""
+"""Detecting files that are of another kind than their name indicates: one fault per file, with a command to fix it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kamerton.errors import Fault
 if TYPE_CHECKING:
     from kamerton.data.options import DataFile
 
-HEAD = 8192  # bytes that are looked at
-_NO_TEXT = (*range(9), *range(14, 27), *range(28, 32))  # controls that no text holds
-_ELSEWHERE = "convert it to JSON Lines, CSV or Parquet with the program that wrote it"
+HEAD = 8192  # bytes that are inspected
+_BINARY = (*range(9), *range(14, 27), *range(28, 32))  # control characters that do not occur in texts
+_CONVERT = "convert it to JSON Lines, CSV or Parquet with the program that wrote it"
 _PAGE = "download the file itself: /resolve/ in place of /blob/ in links of Hugging Face, /raw/ in those of GitHub"
 _MARKS = (
     (b"\xff\xfe\0\0", "utf-32"),
@@ -39,16 +39,17 @@ _KINDS = (
 )
 
 
-def foreign(head: bytes, file: DataFile) -> Fault | None:
-    """Return the fault of a file that begins with these bytes and is of another kind than `file.format`; None: go on."""
-    found = _kind(head, file)
-    if found is None:
+def wrong_kind_fault(head: bytes, file: DataFile) -> Fault | None:
+    """Return a fault if a file that begins with these bytes is of another kind than `file.format`, else None."""
+    kind_and_fix = _detect_kind(head, file)
+    if kind_and_fix is None:
         return None
-    return Fault("unreadable-file", f"this is {found[0]}", found[1], str(file.path))
+    kind, fix = kind_and_fix
+    return Fault("unreadable-file", f"this is {kind}", fix, str(file.path))
 
 
-def _kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Return what it is, and what to do."""
+def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
+    """Return the kind of the file and the fix; None if the bytes fit `file.format`."""
     path, text = file.path, head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer, not the file itself", shlex.join(["git", "-C", str(path.parent), "lfs", "pull"])
@@ -59,34 +60,34 @@ def _kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
         return "a web page (HTML)", _PAGE
     if text.startswith(b"<?xml"):
-        return "an XML document", _ELSEWHERE if b"<html" not in text else _PAGE
-    packed = _packed(head, file)
-    if packed is not None:
-        return packed
-    for magic, what in _KINDS:
+        return "an XML document", _CONVERT if b"<html" not in text else _PAGE
+    container = _detect_container(head, file)
+    if container is not None:
+        return container
+    for magic, kind in _KINDS:
         if head.startswith(magic):
-            return what, _ELSEWHERE
-    return None if file.format == "parquet" else _text(head, file)
+            return kind, _CONVERT
+    return None if file.format == "parquet" else _detect_text(head, file)
 
 
-def _packed(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Return columnar files and archives."""
+def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:
+    """Detect columnar files, compressed files and archives."""
     path = file.path
     if head.startswith(b"PAR1") and file.format != "parquet":
-        return "a Parquet file", f"{commands.renamed(path, f'{path.stem}.parquet', file.split)} data=parquet"
+        return "a Parquet file", f"{commands.rename_command(path, f'{path.stem}.parquet', file.split)} data=parquet"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         stream = not head.startswith(b"ARROW1")
         return "an Arrow file", commands.parquet_of({path.stem: [path]}, stream=stream)
     for magic, kind, ending in ((b"\x1f\x8b", "gzip", ".gz"), (b"\x28\xb5\x2f\xfd", "Zstandard", ".zst")):
         if head.startswith(magic):
             unpack = "gunzip" if kind == "gzip" else "unzstd"
-            rename = commands.renamed(path, f"{path.name}{ending}", file.split)
-            unpacks = file.format == "parquet" or path.suffix.lower() == ending
-            return f"a file packed with {kind}", f"unpack it: {unpack}" if unpacks else rename
+            rename = commands.rename_command(path, f"{path.name}{ending}", file.split)
+            must_unpack = file.format == "parquet" or path.suffix.lower() == ending
+            return f"a file compressed with {kind}", f"unpack it: {unpack}" if must_unpack else rename
     archives = {b"BZh": ("bzip2", "bunzip2 -k"), b"\xfd7zXZ": ("xz", "unxz -k"), b"7z\xbc\xaf": ("7-Zip", "7z x")}
     for magic, (kind, unpack) in archives.items():
         if head.startswith(magic):
-            return f"a file packed with {kind}", f"unpack it: {unpack} {shlex.quote(str(path))}"
+            return f"a file compressed with {kind}", f"unpack it: {unpack} {shlex.quote(str(path))}"
     if head.startswith(b"PK\x03\x04"):
         if b"[Content_Types].xml" in head or b"xl/" in head:
             return "an Excel workbook", "save it as CSV UTF-8 (comma delimited)"
@@ -96,10 +97,10 @@ def _packed(head: bytes, file: DataFile) -> tuple[str, str] | None:
     return None
 
 
-def _text(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Return text in an encoding of two or four bytes, bytes that are no text, and lines of another kind."""
-    if not "\n".encode(file.encoding).isascii() or "\n".encode(file.encoding) != b"\n":
-        return None  # UTF-16 and the like, asked for
+def _detect_text(head: bytes, file: DataFile) -> tuple[str, str] | None:
+    """Detect text in an encoding of two or four bytes, binary files, and lines that end in carriage returns."""
+    if "\n".encode(file.encoding) != b"\n":
+        return None  # configured as UTF-16 or similar
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return f"text in {encoding}", f"data.encoding={encoding}"
@@ -112,68 +113,71 @@ def _text(head: bytes, file: DataFile) -> tuple[str, str] | None:
     }
     if zeros in wide:
         return f"text in {wide[zeros]}", f"data.encoding={wide[zeros]}"
-    if sum(head.count(bytes([code])) for code in _NO_TEXT) > len(head) / 50:
-        return "a binary file, not text", _ELSEWHERE
+    if sum(head.count(bytes([code])) for code in _BINARY) > len(head) / 50:
+        return "a binary file, not text", _CONVERT
     if head.count(b"\r") > 1 and b"\n" not in head:
-        to = commands.target(file.path, file.path.suffix)
-        fix = f"tr '\\r' '\\n' < {shlex.quote(str(file.path))} > {to}, then {commands.reading(to, file.split)}"
-        return "text whose lines end in a carriage return alone", fix
+        to = commands.new_name(file.path, file.path.suffix)
+        fix = f"tr '\\r' '\\n' < {shlex.quote(str(file.path))} > {to}, then {commands.path_setting(to, file.split)}"
+        return "text whose lines end in a bare carriage return (classic Mac line endings)", fix
     return None
 
 
-def other_table(line: str, file: DataFile, delimiter: str, codec: str) -> Fault | None:
-    """Return the fault of a table whose header, `line`, is separated by something else than `delimiter`.
+def wrong_delimiter_fault(line: str, file: DataFile, delimiter: str, codec: str) -> Fault | None:
+    """Return a fault if the header of a table, `line`, is not separated by `delimiter`.
 
-    `codec` is what its bytes can be read in.
+    `codec` is an encoding that can read the file.
     """
     path, skip = file.path, 0
     if line.lower().startswith("sep=") and len(line.strip()) == 5:
-        found, skip = line.strip()[4], 1  # Excel's own note
-        if found == delimiter:
+        actual, skip = line.strip()[4], 1  # Excel's delimiter line
+        if actual == delimiter:
             return None
     else:
-        counts = {sign: _fields(line, sign) for sign in (",", ";", "\t", "|")}
-        found = max(counts, key=lambda sign: counts[sign])
-        if counts[delimiter] > 1 or counts[found] < 2:
+        counts = {sign: _count_fields(line, sign) for sign in (",", ";", "\t", "|")}
+        actual = max(counts, key=lambda sign: counts[sign])
+        if counts[delimiter] > 1 or counts[actual] < 2:
             return None
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-    if found in ",\t" and not skip:
-        fix = commands.renamed(path, commands.name_as(path, ".tsv" if found == "\t" else ".csv"), file.split)
+    if actual in ",\t" and not skip:
+        name = commands.with_ending(path, ".tsv" if actual == "\t" else ".csv")
+        fix = commands.rename_command(path, name, file.split)
     else:
-        new = commands.reading(commands.target(path, ".csv"), file.split)
-        fix = f"{commands.comma_separated(path, found, codec, skip=skip)}, then {new}"
-    what = names.get(found, repr(found))
-    message = f"its columns are separated by {what}, where its name means {names[delimiter]}"
+        new = commands.path_setting(commands.new_name(path, ".csv"), file.split)
+        fix = f"{commands.comma_separated(path, actual, codec, skip=skip)}, then {new}"
+    message = f"its columns are separated by {names.get(actual, repr(actual))}, but its name means {names[delimiter]}"
     return Fault("unreadable-file", message, fix, str(path))
 
 
-def _fields(line: str, delimiter: str) -> int:
+def _count_fields(line: str, delimiter: str) -> int:
     try:
         return len(next(csv.reader([line.strip("\r\n\ufeff")], delimiter=delimiter), []))
     except csv.Error:
         return 1
 
 
-def no_row(faults: list[Fault], first: str, file: DataFile, *, all_read: bool) -> list[Fault]:
-    """Return one fault for each code of `faults`, which are those of every row: nothing in the file can be read."""
+def unreadable_file_faults(faults: list[Fault], first: str, file: DataFile, *, all_read: bool) -> list[Fault]:
+    """Summarise `faults`, the faults of all rows of a file without a readable row: one fault for each code.
+
+    `first` is the first line, `all_read` whether the rows are those of the whole file.
+    """
     counts = Counter(fault.code for fault in faults)
-    whole = []
+    summaries = []
     for code, count in counts.items():
         fault = next(fault for fault in faults if fault.code == code)
         rows = f"{'all' if all_read else 'the first'} {count:,} rows" if len(counts) == 1 else f"{count:,} rows"
-        fix = _guess(first, file) or fault.fix
-        whole.append(Fault(code, f"{rows}: {fault.message}", fix, str(file.path)))
-    return whole
+        fix = _guess_fix(first, file) or fault.fix
+        summaries.append(Fault(code, f"{rows}: {fault.message}", fix, str(file.path)))
+    return summaries
 
 
-def _guess(first: str, file: DataFile) -> str | None:
-    """Return what to do with lines that are not JSON, if their first one tells."""
+def _guess_fix(first: str, file: DataFile) -> str | None:
+    """Return a fix for lines that are not JSON, if the first line allows a guess."""
     if file.format != "jsonl":
         return None
     if first.startswith(("{'", "{ '")):
-        new = commands.reading(commands.target(file.path, ".jsonl"), file.split)
+        new = commands.path_setting(commands.new_name(file.path, ".jsonl"), file.split)
         return f"these are Python dictionaries: {commands.python_objects(file.path)}, then {new}"
-    if not first.startswith(("{", "[", '"')) and max(_fields(first, sign) for sign in ",;\t") > 1:
-        name = commands.name_as(file.path, ".tsv" if "\t" in first else ".csv")
-        return f"if this is a table: {commands.renamed(file.path, name, file.split)} data=csv"
+    if not first.startswith(("{", "[", '"')) and max(_count_fields(first, sign) for sign in ",;\t") > 1:
+        name = commands.with_ending(file.path, ".tsv" if "\t" in first else ".csv")
+        return f"if this is a table: {commands.rename_command(file.path, name, file.split)} data=csv"
     return None

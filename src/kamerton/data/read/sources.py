@@ -1,4 +1,4 @@
-"""From the paths in the options to a list of files, each with the split and the source it belongs to."""
+"""Finding the files of the configured paths, each with its split and source."""
 
 from __future__ import annotations
 
@@ -30,26 +30,33 @@ SPLITS = ("train", "validation", "test")
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
-    """Return every file the options name, in a stable order, and a fault for each that cannot be read."""
+    """Return the files of the options in a stable order, and a fault for each path that cannot be read."""
     files: list[DataFile] = []
     faults: list[Fault] = []
-    for key, split, source, name in _given(options):
+    for key, split, source, name in _path_settings(options):
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
             paths, missing = _expand(pattern, key, source.format)
             faults += missing
             for path in paths:
                 files.append(DataFile(path, split, name, source.format, source.encoding, source.columns))
                 faults += _check_file(files[-1])
-    return files, faults + _twice(files)
+    seen: dict[Path, DataFile] = {}
+    for file in files:
+        first = seen.setdefault(file.path.resolve(), file)
+        if first is not file:
+            message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
+            faults.append(Fault("bad-value", message, "name each file once", str(file.path)))
+    return files, faults
 
 
 def has_formats(options: DataOptions) -> bool:
-    """Return whether every format is one that can be read, so that files can be looked for."""
-    return all(format in FORMATS for format in (options.format, *(one.format for one in options.sources.values())))
+    """Return whether all configured formats are supported, so that `find_files` can be called."""
+    formats = (options.format, *(source.format for source in options.sources.values()))
+    return all(format in FORMATS for format in formats)
 
 
-def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:
-    """Yield each setting that names files: its key, its split, how to read it, and the name of its source."""
+def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:
+    """Yield key, split, reading options and source name of each setting that names files."""
     for name, source in options.sources.items():
         yield f"data.sources.{name}.path", None, source, name
     for key in ("path", *SPLITS):
@@ -60,65 +67,59 @@ def _given(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """Return the files that a path, directory or pattern stands for."""
+    """Return the files of a path, directory or pattern."""
     try:
         path = Path(pattern).expanduser()
         is_dir = path.is_dir()
-    except (OSError, RuntimeError) as error:  # a name that is too long, a home that nobody has
+    except (OSError, RuntimeError) as error:  # a name that is too long, an unknown home directory
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return [], [
-            Fault("missing-file", f"this path cannot be: {reason}", f"correct {key}", pattern[:200], column=key)
-        ]
+        fault = Fault("missing-file", f"this path is invalid: {reason}", f"correct {key}", pattern[:200], column=key)
+        return [], [fault]
     if is_dir:
-        return _in_directory(path, key, format)
+        return _list_directory(path, key, format)
     if path.exists():
         return [path], []
     if glob.has_magic(pattern):
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]
-        return found, [] if found else missing
-    return [], [_missing(path, key)]
+        return matches, [] if matches else missing
+    parent = path.parent
+    if not parent.is_dir():
+        return [], [Fault("missing-file", f"there is no directory {parent}", f"correct {key}", str(path), column=key)]
+    near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1, cutoff=0.5)
+    fix = f"did you mean {parent / near[0]}?" if near else f"correct {key}, or put the file there"
+    return [], [Fault("missing-file", "there is no such file", fix, str(path), column=key)]
 
 
-def _in_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """Return the directory's files of this format, but hidden ones; and a warning of others that hold data."""
-    here = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-    found = [p for p in here if p.is_file() and _has_ending(p, format) and not saved]
-    if not found:
-        message = f"the directory holds no {format} file ({', '.join(ENDINGS[format])})"
-        return [], [Fault("missing-file", *_other_files(path, key, message), str(path), column=key)]
+def _list_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
+    """Return the directory's files of this format without hidden ones, and a warning if it contains other data."""
+    entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    is_dataset = (path / "dataset_dict.json").exists() or (path / "state.json").exists()  # of datasets' save_to_disk
+    files = [p for p in entries if p.is_file() and _has_ending(p, format) and not is_dataset]
+    if not files:
+        message = f"the directory contains no {format} file ({', '.join(ENDINGS[format])})"
+        return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
     formats = [name for name in ENDINGS if name != format]
-    others = [p.name + "/" * p.is_dir() for p in here if p.is_dir() or any(_has_ending(p, name) for name in formats)]
+    others = [p.name + "/" * p.is_dir() for p in entries if p.is_dir() or any(_has_ending(p, name) for name in formats)]
     if not others:
-        return found, []
-    shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    fix = f"nothing, if that is meant; else give them to {key} as well, or make them data.sources"
-    return found, [Fault("not-read", f"of this directory {shown} is not read", fix, str(path), severity="warning")]
+        return files, []
+    names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    fix = f"nothing, if that is intended; else add them to {key}, or make them data.sources"
+    return files, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
 
 
-def _other_files(path: Path, key: str, message: str) -> tuple[str, str]:
-    """Return what a directory without files of the format holds instead, and what to do."""
+def _wrong_directory(path: Path, key: str, message: str) -> tuple[str, str]:
+    """Return message and fix for a directory without files of the format, by the files that it contains."""
     arrow: dict[str, list[Path]] = {}
     for file in sorted([*path.glob("*.arrow"), *path.glob("*/*.arrow")]):
         arrow.setdefault("rows" if file.parent == path else file.parent.name, []).append(file)
     if arrow:
-        what = "it is one of datasets' save_to_disk, with Arrow files"
-        return f"{message}; {what}", parquet_of(arrow)
+        return f"{message}; it was written by datasets' save_to_disk, with Arrow files", parquet_of(arrow)
     for folder in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
         for format in FORMATS[:3]:
             if any(_has_ending(p, format) for p in folder.iterdir() if p.is_file()):
                 return message, f"for the {format} files: data={format} {setting(key, str(folder))}"
     return message, f"point {key} at the files"
-
-
-def _missing(path: Path, key: str) -> Fault:
-    parent = path.parent
-    if not parent.is_dir():
-        return Fault("missing-file", f"there is no directory {parent}", f"correct {key}", str(path), column=key)
-    near = difflib.get_close_matches(path.name, [p.name for p in parent.iterdir()], n=1, cutoff=0.5)
-    fix = f"did you mean {parent / near[0]}?" if near else f"correct {key}, or put the file there"
-    return Fault("missing-file", "there is no such file", fix, str(path), column=key)
 
 
 def _has_ending(path: Path, format: str) -> bool:
@@ -141,12 +142,12 @@ def _check_file(file: DataFile) -> list[Fault]:
 
 
 def _wrong_ending(file: DataFile) -> Fault:
-    """Return what a file is whose ending is not one of its format's."""
+    """Return the fault of a file whose ending does not fit its format, with a fix by its content."""
     path = file.path
     with open(path, "rb") as stream:
         head = stream.read(HEAD)
     others = [name for name in ENDINGS if name not in (file.format, "trec") and _has_ending(path, name)]
-    fault = foreign(head, replace(file, format=others[0]) if others else file)
+    fault = wrong_kind_fault(head, replace(file, format=others[0]) if others else file)
     if fault is not None:
         return fault
     message = f"a {file.format} file ends in {' or '.join(ENDINGS[file.format])}"
@@ -155,37 +156,25 @@ def _wrong_ending(file: DataFile) -> Fault:
     elif is_trec(head.decode("latin-1").partition("\n")[0]):
         fix = "set data=trec"
     elif head.lstrip().startswith((b"{", b"[")):
-        fix = f"if each line is a JSON object: {renamed(path, name_as(path, '.jsonl'), file.split)}"
+        fix = f"if each line is a JSON object: {rename_command(path, with_ending(path, '.jsonl'), file.split)}"
     else:
         fix = 'write its texts as CSV with a header, or as JSON Lines: {"text": ...} on each line'
     return Fault("wrong-extension", message, fix, str(path))
 
 
-def _twice(files: list[DataFile]) -> list[Fault]:
-    """Return a file that is named twice would be read twice."""
-    seen: dict[Path, DataFile] = {}
-    faults = []
-    for file in files:
-        first = seen.setdefault(file.path.resolve(), file)
-        if first is not file:
-            message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
-            faults.append(Fault("bad-value", message, "name each file once", str(file.path)))
-    return faults
-
-
 def local_data(options: DataOptions) -> DataOptions:
-    """Return the same options with every wheel address replaced by its local file."""
+    """Return the options with every wheel address replaced by its local file."""
     return replace(
         options,
         path=_local(options.path),
         train=_local(options.train),
         validation=_local(options.validation),
         test=_local(options.test),
-        sources={name: replace(one, path=_local(one.path)) for name, one in options.sources.items()},
+        sources={name: replace(source, path=_local(source.path)) for name, source in options.sources.items()},
     )
 
 
 def _local(path: Any) -> Any:
     if isinstance(path, list):
-        return [str(fetch(one)) if is_address(one) else one for one in path]
+        return [_local(item) for item in path]
     return str(fetch(path)) if path is not None and is_address(path) else path

@@ -1,6 +1,6 @@
 """The TREC question classification file: one `COARSE:fine question` per line, in latin-1.
 
-A question that stands there with several fine labels is one example: its metadata lists them all.
+A question that occurs with several fine labels is a single example, with all of them in its metadata.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INSTRUCTION = "Classify the question as abbreviation, description, entity, human
 
 
 def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Yield a row for every line, with fields prompt, completion and fine (every fine label this question has)."""
+    """Yield a row for every line, with the fields prompt, completion and fine (all fine labels of the question)."""
     parsed = [(n, fault or _parse(line, file)) for n, (line, fault) in enumerate(lines, 1) if fault or line.strip()]
     fine: dict[tuple[str, str], list[str]] = {}
     for _, item in parsed:
@@ -32,25 +32,24 @@ def trec_rows(lines: Iterator[tuple[str, Fault | None]], file: str) -> Iterator[
             if label not in labels:
                 labels.append(label)
     for number, item in parsed:
-        yield number, item if isinstance(item, Fault) else _row(item, fine)
+        if isinstance(item, Fault):
+            yield number, item
+            continue
+        coarse, _, question = item
+        prompt = f"{INSTRUCTION}\nQuestion: {question}"
+        yield number, {"prompt": prompt, "completion": LABELS[coarse], "fine": sorted(fine[coarse, question])}
 
 
 def is_trec(line: str) -> bool:
-    """Return whether a line is one of such a file."""
+    """Return whether a line is in the format of the TREC file."""
     return not isinstance(_parse(line, ""), Fault)
 
 
 def _parse(line: str, file: str) -> tuple[str, str, str] | Fault:
-    """Return `("NUM", "NUM:count", "How many ... ?")`."""
+    """Return coarse label, fine label and question, e.g. `("NUM", "NUM:count", "How many ... ?")`."""
     label, _, question = line.strip().partition(" ")
     coarse = label.partition(":")[0]
     if coarse in LABELS and question.strip():
         return coarse, label, question.strip()
     message = "the line is not `COARSE:fine question` with a coarse label of " + ", ".join(LABELS)
     return Fault("bad-trec", message, "use the original file of labelled questions", file)
-
-
-def _row(item: tuple[str, str, str], fine: dict[tuple[str, str], list[str]]) -> dict[str, Any]:
-    coarse, _, question = item
-    prompt = f"{INSTRUCTION}\nQuestion: {question}"
-    return {"prompt": prompt, "completion": LABELS[coarse], "fine": sorted(fine[coarse, question])}

@@ -1,8 +1,8 @@
-"""Columns and turn fields that the model is not shown: what is listed, what is warned of, and what is an error.
+"""Columns and turn fields that the model is not shown: which are listed, which are warnings, and which are errors.
 
-Null and empty values never count, nor do columns that are named in `data.columns.metadata`, a column `metadata`, and
-values whose text the row shows anyway. All others are listed with the schema. A field that makes the row mean
-something else (`KINDS`) is an error; one that holds text, or is known to hold a part of the question, is warned of.
+Not counted are null and empty values, columns named in `data.columns.metadata`, a column `metadata`, and values whose
+text occurs in the shown columns. All others are listed with the schema. A field that changes the meaning of the row
+(`KINDS`) is an error; a field with text, or with the name of a part of the question, is a warning.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.chat import CONTENT, TURN_KEYS, part_type, text_of_part, tool_role
-from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake
+from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake_case
 from kamerton.errors import Fault
 
 CODE = "unused-field"
-PLACES = 3  # rows that a fault names
+MAX_ROWS = 3  # named in a fault
 
 
 @dataclass
 class Unused:
-    """What was seen of one field: rows with a value, rows whose value is text, rows that mean something else.
+    """Statistics of a field: rows with a value, rows with a text, rows whose meaning changes without it.
 
-    `column`: it is a column, not a field of turns. `places` are the first rows, all of `file`.
+    `column` is True for a column, False for a field of turns. `places` are the first rows, all of `file`.
     """
 
     rows: int = 0
@@ -39,8 +39,8 @@ class Unused:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A field of one row that is not shown. `kind` is one of KINDS where the row means something else without it."""
+class UnusedValue:
+    """A field of a row that is not shown. `kind` is a key of KINDS if the row's meaning changes without it."""
 
     name: str
     value: object
@@ -50,10 +50,10 @@ class Value:
 
 def unused_values(
     record: Mapping[str, Any], names: Sequence[str], shown: Sequence[str], columns: Columns, *, alone: bool
-) -> Iterator[Value]:
-    """Yield the columns `names` of a row that hold something, and the fields of its turns, which stand in columns `shown`.
+) -> Iterator[UnusedValue]:
+    """Yield the columns `names` of a row that are not empty, and the unread fields of turns in the columns `shown`.
 
-    `alone`: the row is taken for plain text, and nobody said so.
+    `alone`: the row is read as plain text without a setting that says so.
     """
     texts = [text for name in shown for text in _strings(record.get(name))]
     for name in names:
@@ -62,29 +62,28 @@ def unused_values(
             kind = kind_of(name, value, columns, alone)
             if kind in ("", "turns") and _is_shown(value, texts):
                 continue
-            yield Value(name, value, kind)
+            yield UnusedValue(name, value, kind)
     for name in shown:
         turns = record.get(name)
         if isinstance(turns, Mapping):
-            yield from (
-                Value(f"{name}.{k}", v, kind_of(k, v, columns, False), False) for k, v in _rest(turns, "messages")
-            )
+            for key, value in _other_items(turns, "messages"):
+                yield UnusedValue(f"{name}.{key}", value, kind_of(key, value, columns, False), False)
             turns = turns.get("messages")
         if isinstance(turns, list):
-            yield from _of_turns(turns, name, columns)
+            yield from _turn_values(turns, name, columns)
 
 
-def _rest(value: Mapping[str, Any], *known: str) -> Iterator[tuple[str, Any]]:
-    return ((name, inner) for name, inner in value.items() if name not in known and not is_empty(inner))
+def _other_items(value: Mapping[str, Any], *names: str) -> Iterator[tuple[str, Any]]:
+    return ((name, inner) for name, inner in value.items() if name not in names and not is_empty(inner))
 
 
-def _of_turns(turns: list[Any], column: str, columns: Columns) -> Iterator[Value]:
+def _turn_values(turns: list[Any], column: str, columns: Columns) -> Iterator[UnusedValue]:
     """Yield the fields of turns that are not read, each once."""
-    told = set()
+    yielded = set()
     for turn in turns:
         if not isinstance(turn, Mapping):
             continue
-        fields = [(name, value, kind_of(name, value, columns, False)) for name, value in _rest(turn, *TURN_KEYS)]
+        fields = [(name, value, kind_of(name, value, columns, False)) for name, value in _other_items(turn, *TURN_KEYS)]
         if (role := tool_role(turn)) is not None:
             fields.append((f"role={role}", role, "tools"))
         content = next((turn[name] for name in CONTENT if turn.get(name) is not None), None)
@@ -92,13 +91,13 @@ def _of_turns(turns: list[Any], column: str, columns: Columns) -> Iterator[Value
             if text_of_part(part) is None and (name := part_type(part)):
                 fields.append((f"content.{name}", part, KIND_OF.get(PARTS.get(name, name), "")))
         for name, value, kind in fields:
-            if name not in told:
-                told.add(name)
-                yield Value(f"{column}[].{name}", value, kind, False)
+            if name not in yielded:
+                yielded.add(name)
+                yield UnusedValue(f"{column}[].{name}", value, kind, False)
 
 
 def is_empty(value: object) -> bool:
-    """Return Null, NaN, blank, or nothing but such values."""
+    """Return whether a value is null, NaN, blank, or contains only such values."""
     if isinstance(value, str):
         return value.strip().lower() in ("", "[]", "{}", "null", "none")
     if isinstance(value, Mapping):
@@ -120,89 +119,88 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _is_shown(value: object, texts: Sequence[str]) -> bool:
-    """Return whether the row's own texts hold the value, or the value is made of them (a prompt with its answer)."""
-    own = list(_strings(value))
-    if not own or not texts:
+    """Return whether the shown texts contain the value, or the value all of them (a prompt with its answer)."""
+    strings = list(_strings(value))
+    if not strings or not texts:
         return False
-    return all(any(text.strip() in other for other in texts) for text in own) or (
-        len(own) == 1 and all(text.strip() in own[0] for text in texts)
-    )
+    if all(any(string.strip() in text for text in texts) for string in strings):
+        return True
+    return len(strings) == 1 and all(text.strip() in strings[0] for text in texts)
 
 
-def _is_text(value: object) -> bool:
-    """Return a sentence, also within a list or an object: at least 20 characters and three words."""
-    return any(len(text) >= 20 and len(text.split(None, 3)) >= 3 for text in _strings(value))
-
-
-def note(seen: dict[str, Unused], value: Value, file: str, row: int) -> None:
-    """Count a value among what was seen."""
-    about = seen.setdefault(value.name, Unused())
-    about.rows += 1
-    about.texts += _is_text(value.value)
-    about.column, about.form = value.column, type(value.value).__name__
-    about.misleading += bool(value.kind)
-    if value.kind and about.kind != value.kind:
-        about.kind, about.file, about.places = value.kind, file, []
-    if (value.kind or not about.kind) and len(about.places) < PLACES:
-        about.file = about.file or file
-        if about.file == file:
-            about.places.append(row)
+def count_value(counts: dict[str, Unused], value: UnusedValue, file: str, row: int) -> None:
+    """Add a value to the statistics of its field in `counts`."""
+    stats = counts.setdefault(value.name, Unused())
+    stats.rows += 1
+    # A text: a sentence of at least 20 characters and three words, also within a list or an object.
+    stats.texts += any(len(text) >= 20 and len(text.split(None, 3)) >= 3 for text in _strings(value.value))
+    stats.column, stats.form = value.column, type(value.value).__name__
+    stats.misleading += bool(value.kind)
+    if value.kind and stats.kind != value.kind:
+        stats.kind, stats.file, stats.places = value.kind, file, []
+    if (value.kind or not stats.kind) and len(stats.places) < MAX_ROWS:
+        stats.file = stats.file or file
+        if stats.file == file:
+            stats.places.append(row)
 
 
 def unused_faults(
-    seen: Mapping[str, Unused], used: Sequence[str | None], text: str, total: int
+    counts: Mapping[str, Unused], used: Sequence[str | None], text: str, total: int
 ) -> Iterator[tuple[Fault, bool]]:
-    """Yield one fault for each kind of field, and whether rows mean something else without it.
+    """Yield one fault for each kind of field, and whether the meaning of rows changes without it.
 
-    `used` are metadata fields that the configuration names elsewhere; `text` is the column of plain text; `total` are
-    all rows.
+    `used` are metadata fields that the configuration names elsewhere; `text` is the column of plain text; `total` is
+    the number of all rows.
     """
-    kept = [name for name, about in seen.items() if about.column]
+    columns = [name for name, stats in counts.items() if stats.column]
     for kind, about in KINDS.items():
-        names = {name: one for name, one in seen.items() if one.kind == kind}
-        if not names:
+        fields = {name: stats for name, stats in counts.items() if stats.kind == kind}
+        if not fields:
             continue
-        ways = [_answer_fix(names, text)] if kind == "answer" else [about.fix]
-        if max(one.misleading for one in names.values()) < total:
-            ways.append(f"leave such rows out: data.policy.{CODE}=drop")
-        ways.append(_way_on(names, kept))
-        message = f"{listed({name: one.misleading for name, one in names.items()})}: {about.what}"
-        yield _fault(message, "; or ".join(filter(None, ways)), names), True
-    texts = {name: one for name, one in seen.items() if not one.kind and name not in used and _is_warned(name, one)}
+        fixes = [_answer_fix(fields, text)] if kind == "answer" else [about.fix]
+        misleading = {name: stats.misleading for name, stats in fields.items()}
+        if max(misleading.values()) < total:
+            fixes.append(f"leave such rows out: data.policy.{CODE}=drop")
+        fixes.append(_ignore_fix(fields, columns))
+        message = f"{list_counts(misleading)}: {about.what}"
+        yield _fault(message, "; or ".join(filter(None, fixes)), fields), True
+    texts = {}
+    for name, stats in counts.items():
+        key = snake_case(name)
+        is_text = key in INPUTS or 2 * stats.texts > stats.rows
+        if not stats.kind and name not in used and key not in KIND_OF and is_text:
+            texts[name] = stats
     if texts:
-        message = f"{listed({name: one.rows for name, one in texts.items()})}: text that the model is not shown"
-        fix = f"write {'it' if len(texts) == 1 else 'them'} into the prompt; or {_way_on(texts, kept)}"
+        message = (
+            f"{list_counts({name: stats.rows for name, stats in texts.items()})}: text that the model is not shown"
+        )
+        fix = f"write {'it' if len(texts) == 1 else 'them'} into the prompt; or {_ignore_fix(texts, columns)}"
         yield _fault(message, fix, texts), False
 
 
-def _is_warned(name: str, about: Unused) -> bool:
-    own = snake(name)
-    return own not in KIND_OF and (own in INPUTS or 2 * about.texts > about.rows)
+def _fault(message: str, fix: str, fields: Mapping[str, Unused]) -> Fault:
+    name, stats = next(iter(fields.items()))
+    rows = stats.places
+    more = f" (first rows: {', '.join(map(str, rows))})" if len(rows) > 1 else ""
+    return Fault(CODE, message + more, fix, stats.file, rows[0] if rows else None, name)
 
 
-def _fault(message: str, fix: str, names: Mapping[str, Unused]) -> Fault:
-    first = next(iter(names))
-    places = names[first].places
-    more = f" (first rows: {', '.join(map(str, places))})" if len(places) > 1 else ""
-    return Fault(CODE, message + more, fix, names[first].file, places[0] if places else None, first)
+def _ignore_fix(fields: Mapping[str, Unused], columns: Sequence[str]) -> str:
+    """Return the setting that keeps all unused `columns` as metadata, or the one that ignores fields of turns."""
+    if all(stats.column for stats in fields.values()):
+        return f"keep as metadata, unseen: {keep_setting(columns)}"
+    return f"ignore: data.policy.{CODE}=warn"
 
 
-def _way_on(names: Mapping[str, Unused], kept: Sequence[str]) -> str:
-    """Return how columns are kept as metadata, with all that are kept now; or how fields of turns are passed over."""
-    if all(about.column for about in names.values()):
-        return f"keep as metadata, unseen: {keep_setting(kept)}"
-    return f"go on without: data.policy.{CODE}=warn"
-
-
-def _answer_fix(names: Mapping[str, Unused], text: str) -> str:
-    plain = f"data.columns.text={quoted(text)} trains on the text alone"
-    single = [name for name, about in names.items() if about.form != "list"]
+def _answer_fix(fields: Mapping[str, Unused], text: str) -> str:
+    plain = f"data.columns.text={quote_column(text)} trains on the text alone"
+    single = [name for name, stats in fields.items() if stats.form != "list"]
     if not single:
-        return f"{plain}; to learn a list, write it as one text"
-    setting = f"data.columns.prompt={quoted(text)} data.columns.completion={quoted(single[0])}"
-    if names[single[0]].form != "str":
+        return f"{plain}; to train on a list, write it as one text"
+    setting = f"data.columns.prompt={quote_column(text)} data.columns.completion={quote_column(single[0])}"
+    if fields[single[0]].form != "str":
         setting += " data.policy.not-a-string=fix"
-    return f"{setting} learns to answer with it; {plain}"
+    return f"{setting} trains on it as the answer; {plain}"
 
 
 def keep_setting(names: Sequence[str]) -> str:
@@ -211,12 +209,12 @@ def keep_setting(names: Sequence[str]) -> str:
     return f"'data.columns.metadata=[{inner}]'"
 
 
-def quoted(name: str) -> str:
+def quote_column(name: str) -> str:
     """Return a column's name as a value on the command line."""
     return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f"'\"{name}\"'"
 
 
-def listed(counts: Mapping[str, int]) -> str:
+def list_counts(counts: Mapping[str, int]) -> str:
     """Return `context (59 rows), tools (3 rows)`."""
     return ", ".join(
         f"{name or repr(name)} ({count:,} row{'s' if count > 1 else ''})" for name, count in counts.items()

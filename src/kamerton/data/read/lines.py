@@ -1,0 +1,67 @@
+"""Reading a text file as decoded lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from kamerton.data.read.sources import PACKED
+from kamerton.errors import Fault
+
+Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it unusable
+BOM = b"\xef\xbb\xbf"
+UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
+MAX_LINE = 64 * 2**20  # bytes
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a file for reading, decompressed if its name ends in .gz or .zst."""
+    if path.suffix.lower() in PACKED:
+        kind = "gzip" if path.suffix.lower() == ".gz" else "zstd"
+        return io.BufferedReader(pa.input_stream(str(path), compression=kind))
+    return open(path, "rb")
+
+
+def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[[], str]) -> Iterator[Line]:
+    """Yield each line as text, with a fault if it has bytes outside the encoding or is too long for a row.
+
+    `advise` returns the fix for such bytes; it is called once.
+
+    Raises UnicodeError if the file is in another multi-byte encoding.
+    """
+    if "\n".encode(encoding) != b"\n" and encoding.lower() not in UTF8:
+        for number, text in enumerate(io.TextIOWrapper(stream, encoding, newline="\n")):  # UTF-16 and the like
+            yield text if number else text.removeprefix("\ufeff"), None
+        return
+    codec = "utf-8" if encoding.lower() in UTF8 else encoding
+    offset, fix = 0, ""
+    while line := stream.readline(MAX_LINE):
+        start, offset = offset, offset + len(line)
+        if len(line) == MAX_LINE and not line.endswith(b"\n"):
+            offset += _skip_line(stream)
+            message = f"the line is longer than {MAX_LINE >> 20} MiB"
+            yield "", Fault("row-too-large", message, "write one row on each line", file)
+            continue
+        if start == 0 and codec == "utf-8" and line.startswith(BOM):
+            line, start = line[len(BOM) :], len(BOM)
+        try:
+            yield line.decode(codec), None
+        except UnicodeDecodeError as error:
+            fix = fix or advise()
+            byte, position = error.object[error.start], start + error.start
+            message = f"byte 0x{byte:02x} at offset {position:,} of the file is not {codec}"
+            yield line.decode(codec, "replace"), Fault("undecodable-byte", message, fix, file)
+
+
+def _skip_line(stream: IO[bytes]) -> int:
+    """Read to the end of the line; return the number of bytes."""
+    size = 0
+    while piece := stream.readline(MAX_LINE):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
