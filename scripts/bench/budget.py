@@ -54,11 +54,11 @@ def measure(name: str, kind: Any, kernels: str, row: int, tokens: int, share: fl
     from kamerton.config.compose import compose_values
     from kamerton.model.adapter import apply_adapter
     from kamerton.model.budget import bytes_per_token
+    from kamerton.model.capabilities import choose_packing
     from kamerton.model.fuse import fuse
     from kamerton.model.load import load_model
     from kamerton.model.loss import predict
     from kamerton.model.memory import keep_memory
-    from kamerton.model.probe import choose_packing
     from kamerton.model.tree import build_row
 
     keep_memory()

@@ -82,8 +82,8 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.data.encode.arrays import encode
     from kamerton.data.gate import prepare
     from kamerton.data.read.sources import local_data
+    from kamerton.model.capabilities import choose_packing
     from kamerton.model.load import load_model, load_tokenizer
-    from kamerton.model.probe import choose_packing
     from kamerton.model.switches import set_attention
     from kamerton.run.model import adapt
     from kamerton.train.batches import FineTuneData

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import DataOptions, SplitOptions, check_split_options
-from kamerton.data.splits.folds import even_folds, connected_groups
+from kamerton.data.splits.folds import connected_groups, even_folds
 from kamerton.errors import UserError
 from support.rows import pairs, question, write_jsonl
 

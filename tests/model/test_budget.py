@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kamerton.model import budget
-from kamerton.model.budget import CEILING, FLOOR, bytes_per_token, find_max_tokens, free_memory, group_room
-from kamerton.model.probe import choose_packing
+from kamerton.model.budget import CEILING, FLOOR, bytes_per_token, control_group_memory, find_max_tokens, free_memory
+from kamerton.model.capabilities import choose_packing
 from kamerton.model.tiny import tiny_model
 
 
@@ -52,10 +52,10 @@ def test_a_control_groups_limit_counts(tmp_path: Path) -> None:
     files = {"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 500\ninactive_file 150"}
     for name, text in files.items():
         (tmp_path / name).write_text(text + "\n")
-    assert group_room(tmp_path) == 450
+    assert control_group_memory(tmp_path) == 450
     (tmp_path / "memory.max").write_text("max\n")
-    assert group_room(tmp_path) is None
-    assert group_room(tmp_path / "missing") is None
+    assert control_group_memory(tmp_path) is None
+    assert control_group_memory(tmp_path / "missing") is None
 
 
 def test_the_memory_of_this_machine_is_known() -> None:

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 from kamerton.model.adapter import apply_adapter
-from kamerton.model.fuse import fuse, restore
+from kamerton.model.fuse import fuse, unfuse
 from kamerton.model.kernels import rotary, token_loss
 from support import families
 
@@ -53,11 +53,11 @@ def test_loss_and_gradient_are_those_of_the_own_modules(family: str, kind: str) 
 
 def test_a_fused_model_leaves_no_trace_in_the_next_one() -> None:
     model = model_of("llama", "full")
-    restore(model)
+    unfuse(model)
     own = modeling_llama.apply_rotary_pos_emb
     fuse(model_of("llama", "full"))
     assert modeling_llama.apply_rotary_pos_emb is not own
-    restore(model)
+    unfuse(model)
     assert modeling_llama.apply_rotary_pos_emb is own
 
 

@@ -10,8 +10,8 @@ import torch
 
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.head import Head, find_head
-from kamerton.model.liger import choose_loss, compare, use_liger
-from kamerton.model.loss import build_padded, own_loss, predict
+from kamerton.model.liger import choose_loss, faster_loss, use_liger
+from kamerton.model.loss import build_padded, plain_loss, predict
 from support import families
 
 pytest.importorskip("triton")
@@ -72,14 +72,14 @@ def test_a_kernel_that_computes_something_else_is_not_chosen() -> None:
     model = families.build("llama").to(DEVICE)
     head = find_head(model)
     assert head is not None
-    choice = compare(head, own_loss, 6, trains_head=False, form=None)
+    choice = faster_loss(head, plain_loss, 6, trains_head=False, dtype=None)
     assert choice.reason is None
 
     def twice(head: Head, hidden: torch.Tensor, token: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        nll, correct = own_loss(head, hidden, token)
+        nll, correct = plain_loss(head, hidden, token)
         return 2 * nll, correct
 
-    choice = compare(head, twice, 6, trains_head=True, form=None)
+    choice = faster_loss(head, twice, 6, trains_head=True, dtype=None)
     assert not choice.liger
     assert choice.reason is not None
     assert "differ" in choice.reason
@@ -88,6 +88,6 @@ def test_a_kernel_that_computes_something_else_is_not_chosen() -> None:
 
 def test_on_a_cpu_the_plain_loss_is_chosen() -> None:
     model = families.build("llama")
-    choice = choose_loss(model, own_loss, 6, trains_head=True, form=None)
+    choice = choose_loss(model, plain_loss, 6, trains_head=True, dtype=None)
     assert not choice.liger
     assert choice.reason is None

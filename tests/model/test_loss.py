@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import kamerton.model.loss as lean
 from kamerton.model.adapter import apply_adapter
+from kamerton.model.capabilities import choose_packing
 from kamerton.model.head import find_head
 from kamerton.model.loss import PaddedRows, build_padded, predict
-from kamerton.model.probe import choose_packing
 from kamerton.model.tree import TreeRow, build_row
 from support import families
 

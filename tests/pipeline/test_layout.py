@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
-from kamerton.model.liger import Choice
+from kamerton.model.liger import LossChoice
 from kamerton.model.tiny import tiny_model
 from kamerton.pipeline import layout
 from kamerton.pipeline.layout import settle
@@ -47,7 +47,9 @@ def test_a_run_that_moves_away_from_a_gpu_says_that_its_loss_is_another(tmp_path
 def test_a_kernel_that_fails_is_named(
     overrides: list[str], asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "choose_loss", lambda *_, **__: Choice(liger=False, reason="its losses differ by 3"))
+    monkeypatch.setattr(
+        layout, "choose_loss", lambda *_, **__: LossChoice(liger=False, reason="its losses differ by 3")
+    )
     batch, events = settled(tmp_path, None, *overrides)
     assert batch["liger"] is False
     assert [event["code"] for event in events] == (["liger"] if asked else [])

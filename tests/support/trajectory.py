@@ -17,8 +17,8 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 
 from kamerton.model.adapter import apply_adapter
+from kamerton.model.capabilities import choose_packing
 from kamerton.model.fuse import fuse
-from kamerton.model.probe import choose_packing
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.packing import Packing

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from kamerton.data.encode.tokenize import renderer
+from kamerton.model.capabilities import choose_packing
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model, load_tokenizer
-from kamerton.model.probe import choose_packing
 from kamerton.score.labels.scores import Question, score
 from kamerton.score.labels.tokens import LabelTokens
 

@@ -35,14 +35,16 @@ CODES: dict[str, Code] = {
     "empty-file": Code(_REFUSE, "a file without a row"),
     "wrong-extension": Code(_REFUSE, "a file name that does not fit its format"),
     "no-permission": Code(_REFUSE, "a file that may not be read"),
-    "unreadable-file": Code(_REFUSE, "a file that is not what its name says, or breaks off (packed files, Parquet)"),
+    "unreadable-file": Code(
+        _REFUSE, "a file whose content does not fit its name, or that is truncated (compressed files, Parquet)"
+    ),
     "file-changed": Code(_REFUSE, "a file that is written to while it is read"),
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
-    "too-few-rows": Code(_REFUSE, "a split that comes out empty"),
+    "too-few-rows": Code(_REFUSE, "a split without rows"),
     "not-read": Code(
         ("warn", "error"),
-        "files of another format that Kamerton reads (by their endings), or folders, in a directory that is read",
+        "files of another supported format (by their endings), or folders, in a directory that is read",
     ),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
@@ -55,17 +57,15 @@ CODES: dict[str, Code] = {
     "bad-trec": Code(_UNUSABLE, "a line that is not a labelled TREC question"),
     # rows that do not fit
     "missing-field": Code(_UNUSABLE, "no prompt, completion, label, text or messages in the row"),
-    "empty-field": Code(_UNUSABLE, "a field with nothing (but spaces) in it"),
-    "not-a-string": Code(_FIXABLE, "a number or boolean where a text belongs (fix: written out)"),
-    "not-text": Code(_UNUSABLE, "a list, an object or the like where a text belongs"),
-    "bad-messages": Code(_UNUSABLE, "chat turns that are not turns, or a chat in which the assistant says nothing"),
-    "trailing-turns": Code(
-        _FIXABLE, "turns after the last one to be trained on (fix: left out; nothing learns from them)"
-    ),
+    "empty-field": Code(_UNUSABLE, "a blank field"),
+    "not-a-string": Code(_FIXABLE, "a number or boolean in place of a text (fix: converted)"),
+    "not-text": Code(_UNUSABLE, "a list, an object or another value in place of a text"),
+    "bad-messages": Code(_UNUSABLE, "invalid chat turns, or a chat without an assistant's turn to train on"),
+    "trailing-turns": Code(_FIXABLE, "turns after the last one that is trained on (fix: removed)"),
     "unused-field": Code(
         _DOUBTFUL,
-        "a column or a field of turns that the model is not shown (an error by default if the row means something else "
-        "without it; drop: such rows)",
+        "a column or a field of turns that the model is not shown (by default an error if it changes the meaning of "
+        "the row; drop: such rows)",
     ),
     "mixed-schemas": Code(("error", "drop", "warn"), "rows of another schema than most of the file"),
     # texts
@@ -73,7 +73,7 @@ CODES: dict[str, Code] = {
     "mojibake": Code(_CLEANABLE, "text decoded with the wrong encoding, as in `cafÃ©` (fix: repaired)"),
     "not-nfc": Code(_CLEANABLE, "characters in decomposed form (fix: Unicode NFC)"),
     "outer-whitespace": Code(_CLEANABLE, "spaces around a text (fix: stripped)"),
-    "half-surrogate": Code(_UNUSABLE, "half of a character pair, which is no text"),
+    "half-surrogate": Code(_UNUSABLE, "half of a surrogate pair, which is not a character"),
     # rows against rows
     "exact-duplicate": Code(("drop", "warn", "error"), "the same prompt and completion again in one split"),
     "near-duplicate": Code(_DOUBTFUL, "nearly the same words as another row"),
@@ -85,7 +85,7 @@ CODES: dict[str, Code] = {
     "outlying-format": Code(_DOUBTFUL, "another form of completion (JSON, number, ...) than nearly all other rows"),
     # fields that splits use
     "missing-metadata": Code(
-        _REFUSE, "a row with nothing in the metadata field that the split groups, stratifies or orders by"
+        _REFUSE, "a row without a value in the metadata field that the split groups, stratifies or orders by"
     ),
     "bad-time": Code(
         _REFUSE, "neither a number nor an ISO date, or both in one column, in the field that orders a split by time"
@@ -98,10 +98,10 @@ CODES: dict[str, Code] = {
     ),
     "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
     "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
-    "label-missing": Code(("warn", "error"), "a label that a split does not have"),
+    "label-missing": Code(("warn", "error"), "a label without rows in a split"),
     "few-rows": Code(("warn", "error"), "a split with fewer than 20 rows"),
     # tokens
-    "template-error": Code(_UNUSABLE, "a chat that the tokenizer's template refuses"),
+    "template-error": Code(_UNUSABLE, "a chat that the tokenizer's template rejects"),
     "special-tokens": Code(
         _DOUBTFUL, "the string of a control token, such as `<|im_end|>`, in a text: read as text (data.control_tokens)"
     ),
@@ -112,9 +112,9 @@ CODES: dict[str, Code] = {
     "untrained-turns": Code(
         ("warn", "error"), "earlier assistant turns with a weight that are not targets, or not to their end"
     ),
-    "no-targets": Code(_UNUSABLE, "a row of which not one token is trained on"),
+    "no-targets": Code(_UNUSABLE, "a row without a token to train on"),
     "too-long": Code(_REFUSE, "more tokens than data.max_length or the model's positions; see data.overlong"),
-    "unknown-token": Code(_REFUSE, "a token of the tokenizer that the model's embedding has no row for"),
+    "unknown-token": Code(_REFUSE, "a token of the tokenizer without an embedding in the model"),
     "lost-targets": Code(("warn", "error"), "target tokens cut off by data.max_length"),
 }
 

@@ -1,15 +1,15 @@
-"""What is trained: a LoRA adapter on a frozen model (through peft), or the model's own weights."""
+"""Choosing the trained weights: a LoRA adapter on a frozen model (by peft), or the model's own weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kamerton.errors import Fault, UserError
-from kamerton.model.parts import freeze_faults, freeze_parts, layer_faults
+from kamerton.model.layers import freeze_faults, freeze_parts, layer_faults
 from kamerton.model.pissa import initial_state, keep_initial
 
 Kind = Literal["lora", "qlora", "full"]
@@ -33,10 +33,10 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
     """Return the model to train.
 
     LoRA (Hu et al. 2021) adds `B A x * alpha / r` to each target layer; B starts at zero. With `rslora` the factor is
-    alpha / sqrt(r) (arXiv 2312.03732), with `dora` each row of the sum learns its length apart from its direction
+    alpha / sqrt(r) (arXiv 2312.03732), with `dora` each row of the sum learns its length separately from its direction
     (arXiv 2402.09353), with `init` pissa A and B start from the weight's principal singular vectors, exactly or by 16
-    subspace iterations (arXiv 2404.02948). `modules_to_save` are trained whole beside it. QLoRA is the same on a model
-    loaded in 4 bits. `full` trains every weight but those that `freeze` names.
+    subspace iterations (arXiv 2404.02948). All weights of `modules_to_save` are trained as well. QLoRA is the same on a
+    model loaded in 4 bits. `full` trains every weight except those that `freeze` names.
 
     Raises `UserError` for names that match no part of the model.
     """
@@ -48,6 +48,8 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
         return model
     from peft import LoraConfig, get_peft_model
 
+    saved = {name.rpartition(".")[2] for name in modules_to_save}
+    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
     config = LoraConfig(
         r=r,
         lora_alpha=alpha,
@@ -57,7 +59,7 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
         use_dora=dora,
         init_lora_weights=True if init == "default" else init,
         modules_to_save=list(modules_to_save) or None,
-        ensure_weight_tying=_saves_tied(model, modules_to_save),
+        ensure_weight_tying=bool(tied) and not saved.isdisjoint(("embed_tokens", "lm_head", "wte")),
         task_type="CAUSAL_LM",
         revision=getattr(getattr(model, "config", None), "_commit_hash", None),
     )
@@ -68,55 +70,47 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
 
 
 def check_lora(model: nn.Module, *, r: int, targets: str | list[str]) -> list[Fault]:
-    """Return Faults of LoRA on `model`, which may lie on the meta device and is changed: no such layers, too large a rank."""
+    """Return the faults of LoRA on `model`: missing layers, or a rank without effect; changes the model.
+
+    The model may be on the meta device.
+    """
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     names = sorted({name.rpartition(".")[2] for name in layers})
     faults = layer_faults(model, targets, ())
     if faults:
         return faults
     try:
-        with torch.device("meta"):  # whatever the rank, it takes no memory
+        with torch.device("meta"):  # uses no memory for any rank
             adapted = apply_adapter(model, kind="lora", r=r, targets=targets)
-    except Exception as error:  # whatever peft refuses layers with
+    except Exception as error:  # peft raises various exceptions for unsupported layers
         reason, fix = str(error).splitlines()[0], f"give all-linear, or a list of: {', '.join(names)}"
         return [Fault("adapter.targets", f"cannot adapt {targets!r}: {reason}", fix, column="adapter.targets")]
-    return _check_rank(adapted, r)
-
-
-def _check_rank(adapted: nn.Module, r: int) -> list[Fault]:
-    """Return a rank above that of every adapted layer adds weights and nothing else."""
     shapes = [weight.shape for name, weight in adapted.named_parameters() if ".lora_A." in name or ".lora_B." in name]
     pairs = zip(shapes[::2], shapes[1::2], strict=True)  # (r, inputs), (outputs, r)
-    most = max((min(a[1], b[0]) for a, b in pairs if len(a) == len(b) == 2), default=r)
-    if r <= most:
+    highest = max((min(a[1], b[0]) for a, b in pairs if len(a) == len(b) == 2), default=r)
+    if r <= highest:
         return []
-    message = f"adapter.r is {r}, but no adapted layer has a rank above {most}"
-    return [Fault("config.value", message, f"set adapter.r to {most} or less, such as 16", column="adapter.r")]
+    message = f"adapter.r is {r}, but no adapted layer has a rank above {highest}"
+    return [Fault("config.value", message, f"set adapter.r to {highest} or less, such as 16", column="adapter.r")]
 
 
 def adapter_faults(
     model: nn.Module, *, kind: Kind, targets: str | list[str], modules_to_save: Sequence[str], freeze: Sequence[str]
 ) -> list[Fault]:
-    """Return Names that match no part of `model`, of which only the structure matters."""
+    """Return a fault for each name that matches no part of `model`; only the structure of the model is used."""
     return freeze_faults(model, freeze) if kind == "full" else layer_faults(model, targets, modules_to_save)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes, by name: all that a checkpoint needs to hold (with PiSSA, also what it started from)."""
+    """Return the tensors of a checkpoint by name: the trained weights and, with PiSSA, their initial values."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     return trained | initial_state(model)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Return number of parameters, in all and trained."""
+    """Return the numbers of all and of trainable parameters."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     return {
         "parameters": sum(size for size, _ in sizes),
         "trainable_parameters": sum(size for size, trained in sizes if trained),
     }
-
-
-def _saves_tied(model: Any, modules: Sequence[str]) -> bool:
-    """Return whether one of two tied layers (embedding and head) is among `modules`: both must then stay one."""
-    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
-    return bool(tied) and any(name.rpartition(".")[2] in ("embed_tokens", "lm_head", "wte") for name in modules)

@@ -1,7 +1,7 @@
-"""The tree's attention function: what transformers calls in every layer of a model set to `kamerton_tree`.
+"""The tree's attention function, which transformers calls in every layer of a model set to `kamerton_tree`.
 
-On a CPU each block of the tree is one call of scaled dot-product attention over what it sees and itself; on a GPU the
-whole row is one call of `flex_attention`, which skips the parts of the mask that nobody sees.
+On a CPU each block of the tree is one call of scaled dot-product attention over its visible keys and itself; on a GPU
+the whole row is one call of `flex_attention`, which skips empty blocks of the mask.
 
 Shapes: T tokens of the row, H query heads, K key heads, D head dimension.
 """
@@ -27,7 +27,7 @@ _TILE = 128  # flex_attention's own block size
 
 
 class UnsupportedAttentionError(RuntimeError):
-    """The model asks for more than the tree can say: its rows have to be padded."""
+    """The model needs a form of attention that the tree does not support: its rows must be padded."""
 
 
 def register_attention() -> None:
@@ -51,9 +51,11 @@ def tree_attention(  # noqa: PLR0913, PLR0917 - transformers' own signature, and
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Return every token over its ancestors and itself, within `sliding_window`, its scores bounded by `softcap`.
+    """Attend from every token to its ancestors and itself, within `sliding_window`, with scores bounded by `softcap`.
 
     `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
+
+    Raises `UnsupportedAttentionError` for attention sinks and position biases.
     """
     if tree is None:
         raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")
@@ -96,7 +98,7 @@ def flex_tree(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Return the same as one call of `flex_attention`, compiled on a GPU: (1, H, T, D)."""
+    """Compute the tree's attention as one call of `flex_attention`, compiled on a GPU: (1, H, T, D)."""
     size = query.shape[2]
     extra = -size % _TILE
     query, key, value = (F.pad(states, (0, 0, 0, extra)) for states in (query, key, value))
@@ -119,7 +121,7 @@ def flex_tree(
 
 
 def _block_mask(tree: Tree, window: int | None, device: torch.device) -> BlockMask:
-    """Return the tree's rule of who sees whom; tokens that fill the last tile see themselves alone."""
+    """Return the tree's mask; padding tokens of the last tile see only themselves."""
     if ("flex", window) not in tree.cache:
         size = len(tree.reach)
         filled = size + -size % _TILE
@@ -130,7 +132,7 @@ def _block_mask(tree: Tree, window: int | None, device: torch.device) -> BlockMa
             seen = (key <= query) & (query < reach[key])
             return seen if window is None else seen & (positions[query] - positions[key] < window)
 
-        compiled = device.type == "cuda"  # uncompiled it makes the whole mask first
+        compiled = device.type == "cuda"  # uncompiled, the full mask is built first
         tree.cache["flex", window] = create_block_mask(sees, None, None, filled, filled, str(device), _compile=compiled)
     return tree.cache["flex", window]  # type: ignore[no-any-return]
 
@@ -150,7 +152,7 @@ def _follow(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Return New tokens over what is kept of their sequence and each other: (1, T, H, D)."""
+    """Attend from new tokens to the kept tokens of their sequence and to each other: (1, T, H, D)."""
     query, key, value = tree.padded(query), tree.padded(key), tree.padded(value)
     key, value = tree.memory.extend(layer, key, value)
     if query.device.type == "cpu" and softcap is None:
@@ -183,7 +185,7 @@ def _attend(
 
 
 def _in_one_format(*states: Tensor) -> tuple[Tensor, ...]:
-    """Return Autocast rounds what a projection gives but not what the rotation makes of it; attention wants one format."""
+    """Convert to the format of autocast, which rounds projections but not rotations; attention needs one format."""
     device = states[0].device.type
     if not torch.is_autocast_enabled(device):
         return states
@@ -191,9 +193,9 @@ def _in_one_format(*states: Tensor) -> tuple[Tensor, ...]:
 
 
 def _no_mask(*_: Any, config: Any = None, local_size: int | None = None, use_vmap: bool = False, **__: Any) -> None:
-    """The tree is the mask. Windows reach the attention function; other patterns cannot be said with it."""
+    """Return no mask, because the tree is the mask; windows are passed to the attention function, others rejected."""
     if use_vmap or local_size not in (None, getattr(config, "sliding_window", None)):
-        raise UnsupportedAttentionError("a mask of its own kind")
+        raise UnsupportedAttentionError("a custom mask")
 
 
 def _on(values: Any, device: torch.device) -> Tensor:

@@ -1,8 +1,8 @@
-"""`batch.max_tokens=auto`: the tokens of one forward pass that the memory at hand holds.
+"""`batch.max_tokens=auto`: the number of tokens per forward pass that fit into the free memory.
 
-What a pass keeps for its backward pass is measured on a few tokens and grows in proportion with them. Up to a ceiling:
-a pass that keeps every core busy gains little from more tokens, and the same ceiling on every machine with enough
-memory makes the same command repeat the same sums. The number never changes a result.
+The memory that a pass keeps for its backward pass is measured on a few tokens and is proportional to their number. A
+ceiling limits the result: a pass that keeps every core busy gains little from more tokens, and with the same ceiling on
+every machine with enough memory the same command repeats the same sums. The number never changes a result.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from kamerton.model.tree import build_row
 
 FLOOR = 256
 CEILING = {"cpu": 2048, "cuda": 16384}
-_PROBED = 64
-_SPARE = (
-    0.5  # share of free memory to plan with: a pass needed 1.0 to 1.8 times what it keeps (scripts/bench/budget.py)
-)
+_MEASURED = 64  # tokens
+# Share of free memory to plan with: a pass needed 1.0 to 1.8 times the memory it keeps (scripts/bench/budget.py).
+_SPARE = 0.5
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -> int:
-    """Return tokens for each forward pass of `model` where it is now, a multiple of 256.
+    """Return the number of tokens for each forward pass of `model` on its current device, a multiple of 256.
 
-    `trains_all` says that gradients and AdamW's two moments of every weight are still to come; `processes` share the
-    memory. Where the free memory is not known, the ceiling.
+    With `trains_all`, memory for gradients and AdamW's two moments of every weight is reserved; `processes` share the
+    memory. If the free memory is unknown, the result is the ceiling.
     """
     weights = list(model.parameters())
     device = weights[0].device
@@ -45,44 +44,44 @@ def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -
 
 
 def round_down(tokens: float, ceiling: int) -> int:
-    """Return a multiple of `FLOOR` between it and `ceiling`."""
+    """Round down to a multiple of `FLOOR`, at least `FLOOR` and at most `ceiling`."""
     return max(FLOOR, min(ceiling, int(tokens) // FLOOR * FLOOR))
 
 
 def bytes_per_token(model: nn.Module) -> float:
-    """Return what one token keeps for the backward pass when every weight of `model` is trained."""
-    seen: dict[int, int] = {}
-    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    """Return the bytes per token that are kept for the backward pass when every weight of `model` is trained."""
+    sizes: dict[int, int] = {}
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # a node that holds its own output would never be freed, nor the model with it
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # a node with a reference to its own output would never be freed, nor would the model
 
-    row, mark = np.ones(_PROBED + 1, dtype=np.int32), np.arange(_PROBED + 1) == _PROBED
+    row, mark = np.ones(_MEASURED + 1, dtype=np.int32), np.arange(_MEASURED + 1) == _MEASURED
     uses_tree = model.config._attn_implementation == ATTENTION  # type: ignore[union-attr]
     batch = build_row([row], [mark], share=False) if uses_tree else build_padded([row], [mark], pad=0)
     device = next(model.parameters()).device
     kept = []
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
     ):
-        kept.append(predict(model, batch.to(device)).nll)  # alive, so that no address is used twice
-    return sum(seen.values()) / _PROBED
+        kept.append(predict(model, batch.to(device)).nll)  # kept alive, so that no address is used twice
+    return sum(sizes.values()) / _MEASURED
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return bytes that can still be used: of the GPU, or of the machine and the control group that limits the process."""
+    """Return the free bytes of the GPU, or of the machine and the process's control groups; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [value for value in (_machine(), *map(group_room, _groups())) if value is not None]
-    return min(known, default=None)
+    limits = (_machine_memory(), *map(control_group_memory, _control_groups()))
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def group_room(folder: Path) -> int | None:
-    """Return what a control group (version 2 or 1) leaves of its limit; None without one. Cached files count as free."""
+def control_group_memory(folder: Path) -> int | None:
+    """Return the free bytes of a control group (version 2 or 1); None without a limit. Cached files count as free."""
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             most, current = (folder / limit).read_text().strip(), int((folder / used).read_text())
@@ -95,18 +94,20 @@ def group_room(folder: Path) -> int | None:
     return None
 
 
-def _groups() -> list[Path]:
-    """Return the groups that this process is in, and those above them."""
+def _control_groups() -> list[Path]:
+    """Return the control groups of this process and their parents."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    inner = [line.split(":", 2) for line in lines]
-    own = [_CGROUP / ("memory" if kind else "") / path.lstrip("/") for _, kind, path in inner if kind in ("", "memory")]
-    return [folder for path in own for folder in (path, *path.parents) if folder.is_relative_to(_CGROUP)]
+    entries = [line.split(":", 2) for line in lines]
+    paths = [
+        _CGROUP / ("memory" if kind else "") / path.lstrip("/") for _, kind, path in entries if kind in ("", "memory")
+    ]
+    return [folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to(_CGROUP)]
 
 
-def _machine() -> int | None:
+def _machine_memory() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

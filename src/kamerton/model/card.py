@@ -1,4 +1,4 @@
-"""The README of an exported model: what it is, and code that loads it in plain peft and transformers."""
+"""The README of an exported model, with code that loads it in plain peft and transformers."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ tokenizer.save_pretrained("merged")
 
 
 def write_card(folder: Path, base_name: str | None, base: Path | None, *, chat: bool) -> None:
-    """Write README.md: of an adapter of `base_name` (at `base`, where transformers does not know that name), or of a
-    whole model where there is none. Prompts are chats where the tokenizer has a template for them (`chat`)."""
+    """Write README.md of an adapter of `base_name`, or of a full model if it is None.
+
+    `base` is the base model's folder if transformers does not know its name. With `chat`, the example prompt is a chat.
+    """
     generate = (_CHAT if chat else _TEXT) + _GENERATE
     text = _WHOLE.format(generate=generate) if base_name is None else _ADAPTER.format(name=base_name, generate=generate)
     if base_name is not None and base is not None:

@@ -1,16 +1,18 @@
-"""The tokens that end an answer."""
+"""The tokens that end an answer in generation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from kamerton.model.parts import base_of
+from kamerton.model.layers import base_of
 
 
 def end_tokens(model: Any, tokenizer: Any, ending: Sequence[int]) -> frozenset[int]:
-    """Return tokens that end a turn: the model's and the tokenizer's, and the first special one that the template writes
-    after an answer (`ending` are the tokens of a completion)."""
+    """Return the tokens that end a turn: the model's, the tokenizer's, and the first special token in `ending`.
+
+    `ending` are the tokens of an answer with the template's text after it.
+    """
     settings = getattr(base_of(model), "generation_config", None)
     configured = getattr(settings, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]

@@ -1,9 +1,9 @@
-"""Puts the lean kernels in place of a model's own modules, where they are sure to compute the same.
+"""Replacing a model's modules by the lean kernels if both compute the same.
 
-A module is recognised by its parts, and its class is replaced only after the kernel gave the module's own output on a
-fixed input. For LoRA that says little, as B is still zero: there the structure decides (`_projection`). Where an
-input does not qualify (autocast, another type or device, dropout, merged adapters) the module's own forward runs, call
-by call.
+A module is recognised by its parts, and its class is replaced only after the kernel reproduced the module's output on a
+fixed input. For LoRA this test is weak, because B is still zero: there the structure decides (`_projection`). For an
+input that does not qualify (autocast, another type or device, dropout, merged adapters) the module's own forward runs,
+decided at each call.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
-from kamerton.model.parts import base_of
+from kamerton.model.layers import base_of
 
 _ROTARY = "apply_rotary_pos_emb"
 
 
 def fuse(model: nn.Module) -> list[str]:
-    """Replace what can be replaced; returns the names of the replaced classes and functions."""
-    checked: dict[type, type | None] = {}
+    """Replace all supported modules; return the names of the replaced classes and functions."""
+    replacements: dict[type, type | None] = {}
     for module in model.modules():
         kind = type(module)
-        if kind not in checked:
-            checked[kind] = _replacement(module)
-        fused = checked[kind]
+        if kind not in replacements:
+            replacements[kind] = _replacement(module)
+        fused = replacements[kind]
         if fused is not None:
             module.__class__ = fused
-    rotated = {name for name in {kind.__module__ for kind in checked} if _fuse_rotary(name)}
-    classes = [kind.__name__ for kind, fused in checked.items() if fused is not None]
-    return sorted([*classes, *_fuse_tied(model), *_fuse_trained(model)]) + sorted(rotated)
+    files = {name for name in {kind.__module__ for kind in replacements} if _fuse_rotary(name)}
+    classes = [kind.__name__ for kind, fused in replacements.items() if fused is not None]
+    return sorted([*classes, *_fuse_tied(model), *_fuse_trained(model)]) + sorted(files)
 
 
-def restore(model: nn.Module) -> None:
-    """Undo what an earlier model's `fuse` left behind in the modeling files that this one shares with it."""
+def unfuse(model: nn.Module) -> None:
+    """Undo the changes of an earlier model's `fuse` to the modeling files that both models share."""
     for name in {type(module).__module__ for module in model.modules()}:
-        own = getattr(vars(sys.modules[name]).get(_ROTARY), "own", None)
-        if own is not None:
-            setattr(sys.modules[name], _ROTARY, own)
+        original = getattr(vars(sys.modules[name]).get(_ROTARY), "original", None)
+        if original is not None:
+            setattr(sys.modules[name], _ROTARY, original)
 
 
 class _FusedNorm(nn.Module):
@@ -64,23 +64,23 @@ class _FusedMLP(nn.Module):
 
 class _FusedLoRA(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        to = None if args or kwargs else _projection(self, self.training)
-        if to is None or not _plain(x):
+        projection = None if args or kwargs else _projection(self, self.training)
+        if projection is None or not _plain(x):
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
-        return project(x, to)
+        return project(x, projection)
 
 
 class FusedLinear(nn.Linear):
-    """Of a weight that is trained: its gradient can be computed in place (`gradients`)."""
+    """A trained linear layer, whose gradient can be computed in place (`gradients`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return project(x, Projection(self.weight)) if _plain(x) else super().forward(x)
 
 
 class _FusedEmbedding(nn.Embedding):
-    """Of a weight that is the head's as well: its few rows of gradient are added to the head's matrix.
+    """An embedding that shares its weight with the head: its few rows of gradient are added to the head's matrix.
 
-    By default they become a matrix of their own, nearly all zeros, and the sum of both a third one.
+    By default they become a separate matrix, nearly all zeros, and the sum of both a third one.
     """
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class _FusedEmbedding(nn.Embedding):
 
 
 def _fuse_trained(model: nn.Module) -> list[str]:
-    """Replace the class of linear layers that are trained themselves; those of an adapter have their kernel."""
+    """Replace the class of trained linear layers outside adapters, which have their own kernel."""
     linear = [
         module
         for name, module in model.named_modules()
@@ -102,7 +102,7 @@ def _fuse_trained(model: nn.Module) -> list[str]:
 
 
 def _fuse_tied(model: nn.Module) -> list[str]:
-    """Replace the class of an input embedding that the head shares; the gradient of both together is dense."""
+    """Replace the class of an input embedding that is tied to the head; the gradient of both together is dense."""
     inner = base_of(model)
     if not isinstance(inner, PreTrainedModel):
         return []
@@ -116,7 +116,7 @@ def _fuse_tied(model: nn.Module) -> list[str]:
 
 
 def _replacement(module: nn.Module) -> type | None:
-    """Return the fused class for modules of this one's class, or None."""
+    """Return the fused class for modules of this class, or None."""
     kind = type(module)
     mixin, size = _recognise(module)
     if mixin is None or issubclass(kind, mixin):
@@ -126,21 +126,21 @@ def _replacement(module: nn.Module) -> type | None:
 
 
 def _recognise(module: nn.Module) -> tuple[type | None, int]:
-    """Return which kernel the module's parts look like, and the size of its input."""
+    """Return the kernel class for the module's parts (None if unsupported), and the size of its input."""
     name = type(module).__name__
     if name.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return _FusedNorm, module.weight.numel()  # type: ignore[operator]
     if all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-        to = _projection(module.gate_proj, training=False)
-        return (_FusedMLP, to.weight.shape[1]) if to else (None, 0)
+        projection = _projection(module.gate_proj, training=False)
+        return (_FusedMLP, projection.weight.shape[1]) if projection else (None, 0)
     if hasattr(module, "lora_A"):
-        to = _projection(module, training=False)
-        return (_FusedLoRA, to.weight.shape[1]) if to else (None, 0)
+        projection = _projection(module, training=False)
+        return (_FusedLoRA, projection.weight.shape[1]) if projection else (None, 0)
     return None, 0
 
 
 def _agrees(module: nn.Module, fused: type, size: int) -> bool:
-    """Return whether the fused class gives the module's own output; the module is left as it was."""
+    """Return whether the fused class reproduces the module's output; the module is unchanged."""
     weight = next(module.parameters())
     x = torch.linspace(-2, 2, 3 * size, dtype=weight.dtype, device=weight.device).view(1, 3, size).sin()
     kind, training = type(module), module.training
@@ -149,44 +149,45 @@ def _agrees(module: nn.Module, fused: type, size: int) -> bool:
             module.eval()
             expected = module(x)
             module.__class__ = fused
-            found = module(x)
+            actual = module(x)
         finally:
             module.__class__ = kind
             module.train(training)
-    return bool(torch.linalg.norm(found - expected) <= 1e-5 * torch.linalg.norm(expected))
+    return bool(torch.linalg.norm(actual - expected) <= 1e-5 * torch.linalg.norm(expected))
 
 
 def _fuse_rotary(name: str) -> bool:
     """Replace the rotary function of a modeling file, which its attention looks up at every call."""
     module = sys.modules[name]
-    own = vars(module).get(_ROTARY)
-    if own is None or hasattr(own, "own"):
+    original = vars(module).get(_ROTARY)
+    if original is None or hasattr(original, "original"):
         return False
     query, key = torch.linspace(-1, 1, 48).view(1, 2, 3, 8), torch.linspace(1, 2, 24).view(1, 1, 3, 8)
     cos, sin = query[:, 0].cos(), key[:, 0].sin()
     try:
-        agree = all(map(torch.allclose, _rotary_of(own)(query, key, cos, sin), own(query, key, cos, sin)))
+        fused = _fused_rotary(original)
+        agree = all(map(torch.allclose, fused(query, key, cos, sin), original(query, key, cos, sin)))
     except (TypeError, RuntimeError):  # another signature or layout
         return False
     if agree:
-        setattr(module, _ROTARY, _rotary_of(own))
+        setattr(module, _ROTARY, fused)
     return agree
 
 
-def _rotary_of(own: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+def _fused_rotary(original: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     def apply_rotary_pos_emb(
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         if args or kwargs or not _plain(q) or cos.shape[-1] != q.shape[-1]:
-            return own(q, k, cos, sin, *args, **kwargs)
+            return original(q, k, cos, sin, *args, **kwargs)
         return rotary(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
 
-    apply_rotary_pos_emb.own = own  # type: ignore[attr-defined]
+    apply_rotary_pos_emb.original = original  # type: ignore[attr-defined]
     return apply_rotary_pos_emb
 
 
 def _plain(x: Tensor) -> bool:
-    """Return Float32 on the CPU outside autocast: what the kernels were written for; a GPU has `model.compile`."""
+    """Return whether a tensor is float32 on the CPU outside autocast, as the kernels need (on a GPU: compile)."""
     return x.dtype is torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 

@@ -1,7 +1,7 @@
-"""Gradients of weights to which every further pass of a step adds its share where they are.
+"""Accumulating gradients in place: every pass of a step adds to the existing gradient of a weight.
 
-By default a pass makes a new matrix, and autograd adds it to the one of the passes before: a temporary as large as the
-weight, and one more trip over both.
+By default a pass creates a new matrix, and autograd adds it to that of the passes before: a temporary as large as the
+weight, and one more pass over both.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _in_place: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # as a set of we
 
 
 def add_in_place(weights: Iterable[Tensor]) -> None:
-    """From now on the kernels set and add to `weight.grad` themselves.
+    """Let the kernels set and accumulate `weight.grad` themselves.
 
-    Nothing that waits for a gradient to arrive (hooks, DDP, `torch.autograd.grad`) sees those of such weights.
+    Gradients of such weights bypass hooks, DDP and `torch.autograd.grad`.
     """
     for weight in weights:
         _in_place[weight] = True
@@ -33,7 +33,7 @@ def leave_to_autograd(weights: Iterable[Tensor]) -> None:
 def weight_gradient(weight: Tensor, grad: Tensor, x: Tensor) -> Tensor | None:
     """Return the gradient of `weight` (out, in) in `x W'`, from that of the output (T, out) and x (T, in).
 
-    None where the kernels add in place: then it is in `weight.grad` already.
+    For weights with in-place accumulation it is added to `weight.grad`, and None is returned.
     """
     if weight not in _in_place:
         return grad.t() @ x

@@ -1,4 +1,4 @@
-"""A model in two parts, backbone and head, so that the head can run on some positions, a chunk at a time."""
+"""A model split into backbone and head, so that the head can run on selected positions, a chunk at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from kamerton.model.attention import ATTENTION
 from kamerton.model.fuse import FusedLinear
-from kamerton.model.parts import base_of
+from kamerton.model.layers import base_of
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Hidden states (..., D) → logits (..., V): a projection, scaled, then soft-capped (Gemma 2) where `cap` is set.
+    """Hidden states (..., D) → logits (..., V): a projection, scaled, then soft-capped (Gemma 2) if `cap` is set.
 
-    Its modules are looked up when they are used: adapters and kernels take the place of others.
+    Modules are looked up at each use, because adapters and kernels replace them.
     """
 
     inner: Any
@@ -29,12 +29,12 @@ class Head:
 
     @property
     def vocabulary(self) -> int:
-        """V."""
+        """The size of the vocabulary, V."""
         return int(self.inner.get_output_embeddings().weight.shape[0])
 
     @property
     def linear(self) -> nn.Linear | None:
-        """The projection; None where it is more than a matrix product, such as one with an adapter on it."""
+        """The projection; None if it is more than a matrix product, for example with an adapter."""
         layer = self.inner.get_output_embeddings()
         return layer if type(layer) in (nn.Linear, FusedLinear) else None
 
@@ -44,9 +44,9 @@ class Head:
         return states
 
     def logits(self, hidden: Tensor, part: slice | None = None) -> Tensor:
-        """Return in float32; the steps before it in the model's own format and order.
+        """Return the logits in float32, computed in the model's format and order of operations.
 
-        `part` is a run of the vocabulary, for a head that is `linear`.
+        `part` selects a range of the vocabulary, for a head that is `linear`.
         """
         project = self.inner.get_output_embeddings()
         if part is None:
@@ -60,14 +60,14 @@ class Head:
         return logits.float()
 
 
-_known: WeakKeyDictionary[nn.Module, tuple[float, float | None] | None] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[nn.Module, tuple[float, float | None] | None] = WeakKeyDictionary()
 
 
 def find_head(model: nn.Module) -> Head | None:
-    """Return the head of `model`, checked once against its own forward; None where it does more than is known here.
+    """Return the head of `model`, checked once against the model's forward; None if it is not supported.
 
-    None too for parameters that are sharded over processes, which only the model's own forward gathers, and for
-    adapters that put tokens before the input.
+    Not supported are heads with further operations, parameters that are sharded over processes (only the model's own
+    forward gathers them), and adapters that put tokens before the input.
     """
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return None
@@ -75,16 +75,17 @@ def find_head(model: nn.Module) -> Head | None:
     project = inner.get_output_embeddings()
     if project is None or inner.base_model is inner or isinstance(next(project.parameters()), DTensor):
         return None
-    if inner not in _known:
+    if inner not in _cache:
         config = inner.config
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         cap = getattr(config, "final_logit_softcapping", None)
-        _known[inner] = (scale, cap) if _is_right(Head(inner, scale, cap)) else None
-    known = _known[inner]
-    return None if known is None else Head(inner, *known)
+        _cache[inner] = (scale, cap) if _matches_forward(Head(inner, scale, cap)) else None
+    factors = _cache[inner]
+    return None if factors is None else Head(inner, *factors)
 
 
-def _is_right(head: Head) -> bool:
+def _matches_forward(head: Head) -> bool:
+    """Return whether the head reproduces the logits of the model's forward on a fixed input."""
     inner = head.inner
     device, training, before = inner.device, inner.training, inner.config._attn_implementation
     ids = torch.arange(1, 5, device=device)[None] % head.vocabulary
@@ -94,11 +95,11 @@ def _is_right(head: Head) -> bool:
             if before == ATTENTION:  # it needs a tree
                 inner.set_attn_implementation("eager")
             expected = inner(input_ids=ids, use_cache=False).logits.float()
-            found = head.logits(head.hidden(input_ids=ids))
+            actual = head.logits(head.hidden(input_ids=ids))
     except (AttributeError, TypeError):
         return False
     finally:
         if before == ATTENTION:
             inner.set_attn_implementation(before)
         inner.train(training)
-    return expected.shape == found.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    return expected.shape == actual.shape and torch.allclose(actual, expected, rtol=1e-3, atol=1e-3)

@@ -1,6 +1,6 @@
 """Autograd functions for the parts of a decoder layer, with few passes over memory and few saved tensors.
 
-Each gives what the module it stands for gives, its gradient worked out by hand; `fuse.py` decides where they apply.
+Each computes the same as the module it replaces, with a hand-written gradient; `fuse.py` decides where they apply.
 
 Shapes: T tokens (all leading dimensions), N features, D head dimension.
 """
@@ -24,8 +24,8 @@ Grads = tuple[Tensor | None, ...]
 class Projection:
     """`x W' + scale * (x A') B'`; `a` and `b` are None without LoRA.
 
-    Its tensors are parameters, which a kernel keeps as they are: what is saved for the backward pass may come back as
-    another tensor, and theirs is where a gradient belongs.
+    A kernel keeps references to its tensors, which are parameters, instead of saving them for the backward pass: saved
+    tensors may be returned as other objects, and the gradient belongs to the parameters.
     """
 
     weight: Tensor  # (out, in)
@@ -35,12 +35,12 @@ class Projection:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """In the order in which gradients are returned."""
+        """The tensors in the order in which gradients are returned."""
         return self.weight, self.a, self.b
 
 
 def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
-    """Return the output, and `x A'`, which the backward pass wants again."""
+    """Return the output, and `x A'` for the backward pass (None without LoRA)."""
     out = F.linear(x, to.weight)
     if to.a is None or to.b is None:
         return out, None
@@ -51,7 +51,7 @@ def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
 def _project_back(
     grad: Tensor, x: Tensor, low: Tensor | None, to: Projection, needs: tuple[bool, ...], into: Tensor | None
 ) -> tuple[Tensor | None, Grads]:
-    """Return Gradients of x (added to `into`) and of (W, A, B); `needs` says which of the four are wanted."""
+    """Return the gradients of x (added to `into`) and of (W, A, B); `needs` selects those to compute."""
     of_x = None
     if needs[0]:
         of_x = grad @ to.weight if into is None else into.addmm_(grad, to.weight)
@@ -87,7 +87,8 @@ class _Project(Function):
 class _GatedMLP(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Tensor | None) -> Tensor:
-        ctx.to = gate_to, up_to, down_to = _projections(tensors, scales)
+        triples = zip(tensors[::3], tensors[1::3], tensors[2::3], scales, strict=True)
+        ctx.to = gate_to, up_to, down_to = [Projection(*triple) for triple in triples]  # type: ignore[arg-type]
         flat = x.reshape(-1, x.shape[-1])
         gate, gate_low = _project(flat, gate_to)
         up, up_low = _project(flat, up_to)
@@ -179,35 +180,30 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def _projections(tensors: Any, scales: tuple[float, ...]) -> list[Projection]:
-    triples = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
-    return [Projection(*triple, scale) for triple, scale in zip(triples, scales, strict=True)]
-
-
 def project(x: Tensor, to: Projection) -> Tensor:
-    """Return a linear layer, with LoRA or without; saves x and its low-rank image alone."""
+    """Compute a linear layer with or without LoRA; saves only x and its low-rank projection."""
     return _Project.apply(x, *to.tensors, to.scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gated_mlp(x: Tensor, gate: Projection, up: Projection, down: Projection) -> Tensor:
-    """Return `down(silu(gate(x)) * up(x))`; the activation and its product are computed again in the backward pass."""
+    """Compute `down(silu(gate(x)) * up(x))`; activation and product are recomputed in the backward pass."""
     scales = (gate.scale, up.scale, down.scale)
     return _GatedMLP.apply(x, scales, *gate.tensors, *up.tensors, *down.tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Return `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; saves x and one number a token."""
+    """Compute `x / sqrt(mean(x^2) + eps) * weight` over the last dimension; saves x and one number per token."""
     return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Rotary position embedding of queries and keys: (B, H, T, D), cos and sin (B, 1, T, D); saves nothing else."""
+    """Apply rotary position embedding to queries and keys (B, H, T, D); saves only cos and sin (B, 1, T, D)."""
     return _Rotary.apply(query, key, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def token_loss(logits: Tensor, row: Tensor, token: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return for each prediction p, read from `logits[row[p]]` of (R, V): -log p(token[p]), and the same with label smoothing.
+    """Return -log p(token[p]) for each prediction p, without and with label smoothing: both (P,).
 
-    The log-probabilities are the one tensor of the logits' size that is kept.
+    Prediction p reads `logits[row[p]]` of (R, V). The log-probabilities are the only saved tensor of the logits' size.
     """
     return _TokenLoss.apply(logits, row, token, smoothing)  # type: ignore[no-any-return, no-untyped-call]

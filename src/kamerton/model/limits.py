@@ -1,4 +1,4 @@
-"""What a model can be fed: how many positions it has, and how many tokens its embedding; read off its configuration."""
+"""A model's limits by its configuration: the number of positions, and of tokens in its embedding."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 from kamerton.model.load import load_config
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
-_STRETCHED = ("linear", "dynamic", "yarn")  # how rotary positions are stretched beyond what is configured
+_EXTENDED = ("linear", "dynamic", "yarn")  # ways to extend rotary positions beyond the configured number
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """Positions of a sequence and rows of the embedding; None: no limit, or none is known."""
+    """Positions of a sequence and rows of the embedding; None: unlimited or unknown."""
 
     positions: int | None = None
     tokens: int | None = None
 
 
 def load_limits(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> ModelLimits:
-    """Return the limits of a model by its name, without its weights."""
+    """Return the limits of a model by its name, without loading weights."""
     return limits_of(load_config(name, revision=revision, trust_remote_code=trust_remote_code))
 
 
 def limits_of(config: Any) -> ModelLimits:
-    """Return the limits that a transformers configuration tells."""
+    """Return the limits of a transformers configuration."""
     tokens = getattr(_text_config(config), "vocab_size", None)
     return ModelLimits(positions_of(config), tokens if isinstance(tokens, int) and tokens > 0 else None)
 
 
 def positions_of(config: Any) -> int | None:
-    """Return how many positions a sequence may have, stretched as the configuration says.
+    """Return the maximum number of positions of a sequence, extended as the configuration sets; None: unlimited.
 
-    A sliding window is no limit: it bounds how far each token looks back. Neither have models with ALiBi one.
+    A sliding window is not a limit, because it only bounds how far each token looks back. Models with ALiBi have none.
     """
     config = _text_config(config)
     attention = getattr(config, "attn_config", None)  # MPT
@@ -42,28 +42,28 @@ def positions_of(config: Any) -> int | None:
     for name in _POSITIONS:
         positions = getattr(config, name, None)
         if isinstance(positions, int) and positions > 0:
-            return max(positions, *(_stretched(scaling, positions) for scaling in _scalings(config)), 0)
+            return max(positions, *(_extended(scaling, positions) for scaling in _scalings(config)), 0)
     return None
 
 
 def _text_config(config: Any) -> Any:
-    """Return the part of a configuration that is about text; models of several modalities have more."""
+    """Return the text part of a configuration; multimodal models have further parts."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _scalings(config: Any) -> list[dict[str, Any]]:
-    """Return the settings of rotary positions: of the whole model, or of each kind of its layers."""
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-    if not isinstance(found, dict):
+    """Return the settings of rotary positions: those of the model, or of each type of its layers."""
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    if not isinstance(scaling, dict):
         return []
-    of_layers = [value for value in found.values() if isinstance(value, dict)]
-    return of_layers or [found]
+    by_layer_type = [value for value in scaling.values() if isinstance(value, dict)]
+    return by_layer_type or [scaling]
 
 
-def _stretched(scaling: dict[str, Any], positions: int) -> int:
+def _extended(scaling: dict[str, Any], positions: int) -> int:
     """Return `positions` times the factor, which for YaRN is that of the original positions (arXiv 2309.00071)."""
     kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
-    if kind not in _STRETCHED or not isinstance(factor, int | float):
+    if kind not in _EXTENDED or not isinstance(factor, int | float):
         return positions
     original = scaling.get("original_max_position_embeddings") if kind == "yarn" else None
     return int((original or positions) * factor)

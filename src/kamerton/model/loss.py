@@ -1,8 +1,8 @@
 """The lean loss: hidden states → target positions → head on those alone → negative log-likelihood.
 
 A completion is a few tokens of a row, the vocabulary tens of thousands: running the head on target positions only
-saves most of its work, and per-token losses come out of the same pass. Sums, never means: who calls divides by the
-target tokens of the whole optimizer step, so no cut of a step changes the loss.
+saves most of its work, and per-token losses come out of the same pass. Sums, never means: the caller divides by the
+target tokens of the whole optimizer step, so the batch layout never changes the loss.
 
 Shapes: B rows, L padded length, C distinct predicting positions, P predictions, V vocabulary.
 """
@@ -29,7 +29,7 @@ LOGITS = 2**25  # of one chunk: 128 MiB in float32
 
 @dataclass(frozen=True, slots=True)
 class PaddedRows:
-    """Rows padded to one length: the plain layout that the others are tested against."""
+    """Rows padded to the same length: the reference layout that the others are tested against."""
 
     input_ids: Tensor  # (B, L)
     attention_mask: Tensor  # (B, L)
@@ -45,20 +45,20 @@ class PaddedRows:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """For each predicted token: its negative log-likelihood in nats, and which token was the most likely one.
+    """For each predicted token: its negative log-likelihood in nats, and the most likely token.
 
-    `loss` is what training minimises: `nll`, or what label smoothing makes of it.
+    `loss` is the training loss: `nll`, with label smoothing if configured.
     """
 
     nll: Tensor  # (P,) float32
     loss: Tensor  # (P,) float32
     predicted: Tensor  # (P,) the most likely token
     token: Tensor  # (P,) the true one
-    sequence: Tensor  # (P,), those of one sequence in its order and together
+    sequence: Tensor  # (P,), predictions of a sequence are consecutive and in order
 
     @property
     def correct(self) -> Tensor:
-        """Whether the most likely token is the true one, (P,) bool."""
+        """The mask of predictions whose most likely token is the true one: (P,) bool."""
         return self.predicted == self.token
 
 
@@ -67,7 +67,7 @@ def build_padded(
 ) -> PaddedRows:
     """Return rows padded on the right with `pad`, which is neither attended to nor predicted.
 
-    The last column of a full row would predict nothing, so it is no input.
+    The last column is not an input, because nothing follows it.
     """
     longest = max(len(sequence) for sequence in sequences)
     ids = np.full((len(sequences), longest), pad, dtype=np.int64)
@@ -83,11 +83,11 @@ def build_padded(
 
 
 def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: float = 0.0) -> Predictions:
-    """Run one micro-batch; the model's own forward applies its head, with any scaling or soft-capping it has.
+    """Run one micro-batch; the model's own forward applies its head, including scaling and soft-capping.
 
-    Where the logits would be more than `LOGITS`, the head runs on the target positions a chunk at a time, and again
-    in the backward pass, so that memory does not grow with targets x vocabulary. A model that was given to `use_liger`
-    has both from Liger's kernel, but for label smoothing.
+    If there would be more logits than `LOGITS`, the head runs on the target positions a chunk at a time, and again in
+    the backward pass, so that memory does not grow with targets x vocabulary. For models with `use_liger`, Liger's
+    kernel computes the loss, except with label smoothing.
 
     `label_smoothing` e mixes the target with the uniform distribution: (1 - e) nll + e mean over V of -log p
     (Szegedy et al. 2016, and torch's cross_entropy).
@@ -115,8 +115,8 @@ def predict(model: nn.Module, batch: TreeRow | PaddedRows, *, label_smoothing: f
     return Predictions(*scored, batch.token, batch.sequence)
 
 
-def own_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-    """Return nll and most likely tokens of `hidden` (P, D), as `predict` computes them without Liger's kernel."""
+def plain_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+    """Return nll and most likely tokens for `hidden` (P, D), as `predict` computes them without Liger's kernel."""
     if len(hidden) * head.vocabulary > LOGITS:
         nll, _, predicted = _in_chunks(head, hidden, token, 0.0)
     else:
@@ -125,11 +125,11 @@ def own_loss(head: Head, hidden: Tensor, token: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _in_chunks(head: Head, hidden: Tensor, token: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return nll, loss and most likely token of what `hidden` (P, D) predicts."""
+    """Return nll, loss and most likely token of the predictions from `hidden` (P, D), computed in chunks."""
     size = max(1, LOGITS // head.vocabulary)
     pieces = ((hidden[at : at + size], token[at : at + size]) for at in range(0, len(hidden), size))
     score = partial(_score_each, head, label_smoothing=label_smoothing)
-    # Nothing in it is random, so there is no random state to keep for the second time.
+    # Nothing is random here, so there is no random state to preserve for the second pass.
     parts = [checkpoint(score, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
     nll, loss, predicted = (torch.cat(part) for part in zip(*parts, strict=True))
     return nll, loss, predicted

@@ -1,4 +1,4 @@
-"""How the C library hands out memory while a model trains on a CPU."""
+"""Settings of the C library's memory allocation for training on a CPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 
 
 def keep_memory() -> bool:
-    """Return Have glibc keep freed memory for the next step; False where there is no such setting.
+    """Let glibc keep freed memory for the next step; return False if the C library has no such setting.
 
-    By default every large tensor is mapped anew and zeroed page by page by the kernel: a fifth of a step's time.
+    By default the kernel maps every large tensor again and zeroes it page by page, which takes a fifth of a step.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None:
@@ -21,8 +21,8 @@ def keep_memory() -> bool:
     return all(mallopt(parameter, value) for parameter, value in settings)
 
 
-def give_back() -> None:
-    """Return to the system what was kept and is free now; nothing where the C library has no such function."""
+def release_memory() -> None:
+    """Return free memory to the system; does nothing if the C library has no such function."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -1,9 +1,9 @@
 """PiSSA: LoRA that starts from a layer's principal singular vectors (arXiv 2404.02948).
 
-W = R + s B0 A0, where A0 and B0 are trained on and the residual R replaces the frozen weight. R belongs to the
-decomposition that made it, and a decomposition may come out otherwise on another machine. So A0 and B0 are kept beside
-R, as buffers of the frozen layer: checkpoints hold them, loading one brings R along, and an export can be an ordinary
-LoRA of the untouched model, W + s (B A - B0 A0).
+W = R + s B0 A0, where A0 and B0 are trained and the residual R replaces the frozen weight. R belongs to its
+decomposition, which may differ on another machine. So A0 and B0 are stored as buffers of the frozen layer: checkpoints
+contain them, loading a checkpoint recomputes R, and an export can be an ordinary LoRA of the original model,
+W + s (B A - B0 A0).
 
 Shapes: A (r, in), B (out, r).
 """
@@ -22,7 +22,7 @@ INITIAL = ("pissa_A", "pissa_B")
 
 
 def keep_initial(model: nn.Module) -> None:
-    """Remember the A0 and B0 of every adapted layer, and let loading a checkpoint follow the ones it holds."""
+    """Store the A0 and B0 of every adapted layer; loading other ones from a checkpoint updates R."""
     for layer in _adapted(model):
         base = layer.get_base_layer()
         base.register_buffer("pissa_A", layer.lora_A["default"].weight.detach().clone())
@@ -32,19 +32,25 @@ def keep_initial(model: nn.Module) -> None:
 
 
 def initial_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return A0 and B0 of every layer by name; empty for a model without them."""
+    """Return A0 and B0 of every layer by name; empty for a model without PiSSA."""
     return {name: buffer for name, buffer in model.named_buffers() if name.endswith(INITIAL)}
 
 
 def as_plain_lora(model: nn.Module, state: Mapping[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
-    """Return an adapter's weights and peft configuration as LoRA of twice the rank, for the model as it was before."""
+    """Return an adapter's weights and peft configuration as LoRA of twice the rank, for the original model."""
+
+    def initial(path: str, name: str) -> Tensor:
+        layer: Any = model.get_submodule(path)
+        buffer: Tensor = getattr(layer.get_base_layer(), name)
+        return buffer
+
     plain = dict(state)
     for name in state:
         path, _, part = name.rpartition(".lora_")
         if part == "A.weight":
-            plain[name] = torch.cat([state[name], _initial(model, path, "pissa_A")], dim=0)
+            plain[name] = torch.cat([state[name], initial(path, "pissa_A")], dim=0)
         elif part == "B.weight":
-            plain[name] = torch.cat([state[name], -_initial(model, path, "pissa_B")], dim=1)
+            plain[name] = torch.cat([state[name], -initial(path, "pissa_B")], dim=1)
     config = copy.copy(config)
     config.init_lora_weights = True
     config.r *= 2
@@ -58,16 +64,9 @@ def _adapted(model: nn.Module) -> Iterator[Any]:
     return (layer for layer in model.modules() if isinstance(layer, LoraLayer) and "default" in layer.lora_A)
 
 
-def _initial(model: nn.Module, path: str, name: str) -> Tensor:
-    layer: Any = model.get_submodule(path)
-    initial: Tensor = getattr(layer.get_base_layer(), name)
-    return initial
-
-
 def _follow(base: Any, state: Mapping[str, Tensor], prefix: str, *_: Any, scaling: float, transposed: bool) -> None:
-    """Before a checkpoint's A0 and B0 are loaded: R becomes the residual of theirs, if they are others."""
-    theirs = [state.get(prefix + name) for name in INITIAL]
-    a, b = (None if found is None else found.to(base.weight.device) for found in theirs)
+    """Update R for the A0 and B0 of a checkpoint that is about to be loaded, if they differ from the current ones."""
+    a, b = (None if (saved := state.get(prefix + name)) is None else saved.to(base.weight.device) for name in INITIAL)
     if a is None or b is None or (torch.equal(a, base.pissa_A) and torch.equal(b, base.pissa_B)):
         return
     change = scaling * (base.pissa_B @ base.pissa_A - b @ a)

@@ -1,7 +1,7 @@
-"""Fully sharded weights (FSDP2): every rank holds a part of each weight, gradient and optimizer state.
+"""Fully sharded weights (FSDP2): every rank has a part of each weight, gradient and optimizer state.
 
-A layer's weights are gathered when it runs and let go afterwards. Sharded tensors are DTensors; `whole` and `like` lead
-from them to plain ones and back, so that what is saved does not depend on how many ranks there were.
+A layer's weights are gathered when it runs and released afterwards. Sharded tensors are DTensors; `gather` and
+`shard_like` convert them to plain ones and back, so that saved files do not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard(model: Any, mesh: DeviceMesh) -> None:
-    """Shard a transformer over the ranks of `mesh` in place: each of its layers, then what is left of it."""
+    """Shard a transformer over the ranks of `mesh` in place: each of its layers, then the rest."""
     layers = model.config.get_text_config().num_hidden_layers
-    for blocks in [found for found in model.modules() if isinstance(found, nn.ModuleList) and len(found) == layers]:
-        for block in blocks:
+    module_lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    for module_list in module_lists:
+        for block in module_list if len(module_list) == layers else ():
             fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Return whether FSDP or DeepSpeed has tied some weight of `model` to other ranks: then it is not for one rank alone."""
+    """Return whether a weight of `model` is sharded by FSDP or DeepSpeed, so that a rank cannot use it alone."""
     return any(isinstance(weight, DTensor) or hasattr(weight, "_hp_mapping") for weight in model.parameters())
 
 
 def reshard(model: nn.Module) -> None:
-    """Let gathered weights go: the outermost ones stay gathered after a pass without backward."""
+    """Release gathered weights: the outermost ones remain gathered after a pass without backward."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Return the tensor put together, on the host of rank 0; the other ranks have to take part, and get an empty one.
+def gather(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor to the host of rank 0; all ranks must call this, and the others get an empty tensor.
 
-    A plain tensor is returned as it is.
+    A plain tensor is returned unchanged.
     """
     if not isinstance(tensor, DTensor):
         return tensor
@@ -47,13 +48,13 @@ def whole(tensor: Tensor) -> Tensor:
     return full.cpu() if torch.distributed.get_rank() == 0 else full.new_empty(0)
 
 
-def like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """Return this rank's part of `tensor` if `weight` is sharded and of its shape; otherwise the same tensor."""
+def shard_like(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return this rank's part of `tensor` if `weight` is sharded and has its shape; otherwise `tensor`."""
     if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
         return tensor
     return distribute_tensor(tensor, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def full_value(tensor: Tensor) -> Tensor:
-    """Return a number that may be the result of sharded tensors, as a plain tensor on every rank."""
+    """Return a possibly sharded tensor as a plain tensor on every rank."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

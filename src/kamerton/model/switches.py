@@ -1,4 +1,4 @@
-"""Switches of speed and memory: the same loss, computed otherwise."""
+"""Options for speed and memory that do not change the loss: checkpointing, compilation, attention, precision."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION, tree_attention
-from kamerton.model.parts import base_of
+from kamerton.model.layers import base_of
 
 
 def checkpoint_layers(model: Any) -> None:
-    """Keep each layer's input alone and run the layer again in the backward pass: less memory, a third more work."""
+    """Keep only each layer's input and run the layer again in the backward pass: less memory, a third more work."""
     inner = base_of(model)
     try:
         inner.gradient_checkpointing_enable({"use_reentrant": False})
@@ -26,10 +26,10 @@ def checkpoint_layers(model: Any) -> None:
 
 
 def compile_layers(model: nn.Module, backend: str = "inductor") -> int:
-    """Return Compile each decoder layer, for any number of tokens; returns how many.
+    """Compile each decoder layer for any number of tokens; return the number of layers.
 
-    Layers of one kind share the compiled code. Attention stays outside on a CPU: the shape of a step's tree is new in
-    every step, and each would be compiled anew.
+    Layers of the same class share the compiled code. On a CPU attention is not compiled, because the shape of the tree
+    changes at every step, and each shape would be compiled again.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
@@ -53,12 +53,12 @@ def set_attention(model: Any, name: str) -> None:
 
 
 def best_precision() -> str:
-    """Return Lightning's name for the number format that suits the hardware: mixed bfloat16 on a GPU that has it."""
+    """Return Lightning's precision for the hardware: mixed bfloat16 on a GPU that supports it, otherwise float32."""
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def autocast_format(precision: object) -> torch.dtype | None:
-    """Return the 16 bits that training with Lightning's precision of that name multiplies in (null: by hardware); or None."""
+    """Return the 16-bit format of autocast for Lightning's `precision` (null: by hardware); None without autocast."""
     bits = str(precision or best_precision()).partition("-")[0]
     return {"16": torch.float16, "bf16": torch.bfloat16}.get(bits)
 

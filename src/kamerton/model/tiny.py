@@ -1,4 +1,4 @@
-"""A random two-layer Llama and a byte tokenizer, built in code: the same path as a real model, in milliseconds."""
+"""A random two-layer Llama and a byte tokenizer, built in code within milliseconds and used like any other model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEMPLATE = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Return one token per byte, three special tokens and a ChatML template."""
+    """Build a tokenizer with a token per byte, three special tokens and a ChatML template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -32,7 +32,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config() -> LlamaConfig:
-    """Return the shape of the model, with a row of the embedding for each token of `tiny_tokenizer`."""
+    """Return the configuration of the model, with an embedding for each token of `tiny_tokenizer`."""
     return LlamaConfig(
         vocab_size=len(_SPECIAL) + 256,
         hidden_size=64,
@@ -50,7 +50,7 @@ def tiny_config() -> LlamaConfig:
 
 
 def tiny_model(seed: int = 0) -> LlamaForCausalLM:
-    """Return About 0.1 million parameters; the weights depend on `seed` alone."""
+    """Build the model, with about 0.1 million parameters; the weights depend only on `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(tiny_config())

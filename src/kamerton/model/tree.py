@@ -1,8 +1,8 @@
-"""The tree: many token sequences in one row, every shared prefix computed once.
+"""The tree: many token sequences in one row, with every shared prefix computed once.
 
-Sequences become a radix tree laid out depth first in a single row. Each node attends to its ancestors and, causally,
-to itself, so every token sees exactly what it would see alone. Training feeds a step's examples, label scoring a
-prompt followed by each label. Without sharing the tree is a plain packed row: one node per sequence.
+Sequences become a radix tree, stored depth first in a single row. Each node attends to its ancestors and, causally, to
+itself, so every token sees the same tokens as in its own sequence. Training passes a step's examples, label scoring a
+prompt followed by each label. Without sharing the tree is a plain packed row: a node per sequence.
 
 Source: Tree Training (arXiv 2511.00413).
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kamerton.plan.packing import shared_prefix
 
-# Small subtrees share one attention call with a dense mask: a call costs about what 128 x 128 scores cost.
+# Small subtrees share one attention call with a dense mask: a call costs about as much as 128 x 128 scores.
 _BLOCK = 128
 
 Runs = tuple[tuple[int, int], ...]
@@ -31,9 +31,9 @@ Whole = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tokens `start:end` of the row and the runs before them that they see, root first.
+    """Tokens `start:end` of the row and the earlier runs that are visible to them, root first.
 
-    `mask` (end - start, seen + end - start) says who sees whom; None: everything before, and causally oneself.
+    `mask` (end - start, seen + end - start) is the attention mask; None: all earlier runs, and causally themselves.
     """
 
     start: int
@@ -44,10 +44,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Who sees whom: token q sees token k when k <= q < reach[k], the end of the subtree below k's node.
+    """The attention pattern: token q sees token k if k <= q < reach[k], the end of the subtree below k's node.
 
-    In a sliding window their positions must also differ by less than the window. `blocks` say the same as attention
-    calls, in order.
+    In a sliding window their positions must also differ by less than the window. `blocks` is the same pattern as
+    attention calls, in order.
     """
 
     blocks: tuple[Block, ...]
@@ -61,7 +61,7 @@ class Tree:
         return Tree(tuple(_moved(block, device) for block in self.blocks), self.positions, self.reach, device)
 
     def within(self, window: int | None) -> tuple[Block, ...]:
-        """Return the attention calls of a layer that sees `window` positions back, itself included; None: all of them."""
+        """Return the attention calls of a layer with a window of `window` positions, itself included (None: all)."""
         if window is None or int(self.positions.max()) < window:
             return self.blocks
         if window not in self.cache:
@@ -94,11 +94,11 @@ class TreeRow:
 def build_row(
     sequences: Sequence[npt.NDArray[np.int32]], targets: Sequence[npt.NDArray[np.bool_]], *, share: bool
 ) -> TreeRow:
-    """Lay `sequences` out in one row; `targets[i][t]` says that token t of sequence i is to be predicted.
+    """Lay `sequences` out in one row; token t of sequence i is predicted if `targets[i][t]`.
 
-    The last token of a sequence predicts nothing, so it is no input. With `share`, equal prefixes are computed once.
-    A target inside a shared prefix is still predicted once for every sequence that passes through it, so sums over
-    predictions weigh it as often as separate rows would.
+    The last token of a sequence is not an input, because nothing follows it. With `share`, equal prefixes are computed
+    once. A target in a shared prefix is still predicted once for every sequence that contains it, so sums over
+    predictions are the same as for separate rows.
     """
     layout = _Layout([sequence[:-1] for sequence in sequences])
     indices = list(range(len(sequences)))
@@ -127,7 +127,7 @@ def build_row(
 
 @dataclass(slots=True)
 class _Node:
-    """A run of tokens that some sequences share; `reach` is the end of the whole subtree below it."""
+    """A run of tokens shared by sequences; `reach` is the end of the subtree below it."""
 
     start: int
     end: int
@@ -137,9 +137,9 @@ class _Node:
 
 
 class _Layout:
-    """The tree while it grows, depth first, and where each sequence's tokens lie in the row.
+    """Builds the tree depth first, and records the positions of each sequence's tokens in the row.
 
-    Nothing in it calls itself: a tree may be as deep as its longest sequence.
+    Not recursive, because a tree may be as deep as its longest sequence.
     """
 
     def __init__(self, sequences: Sequence[npt.NDArray[np.int32]]) -> None:
@@ -151,7 +151,7 @@ class _Layout:
         self.size = 0
 
     def add(self, members: list[int], begin: int, end: int, parent: _Node | None) -> _Node:
-        """Return Append tokens `begin:end` of `members`, which agree on them as far as they go, as one node."""
+        """Append tokens `begin:end` of `members`, which have them in common up to their lengths, as one node."""
         start, self.size = self.size, self.size + end - begin
         node = _Node(start, self.size, parent, self.size)
         self.nodes.append(node)
@@ -170,17 +170,17 @@ class _Layout:
         pending: list[tuple[list[int], int, _Node | None]] = [(members, 0, None)]
         while pending:
             members, begin, parent = pending.pop()
-            end, longer = self._agreed(members, begin)
+            end, longer = self._common_prefix(members, begin)
             node = self.add(members, begin, end, parent) if end > begin else parent
             branches: dict[int, list[int]] = {}
             for member in longer:
                 branches.setdefault(int(self.sequences[member][end]), []).append(member)
             pending += [(branch, end, node) for branch in reversed(branches.values())]
 
-    def _agreed(self, members: list[int], begin: int) -> tuple[int, list[int]]:
-        """Return how far `members` agree that do so up to `begin`, and which are longer than that.
+    def _common_prefix(self, members: list[int], begin: int) -> tuple[int, list[int]]:
+        """Return the end of the prefix shared by `members`, at least `begin`, and the members that are longer.
 
-        One that ends before is a prefix of those behind it, and parts nothing.
+        A member that ends earlier is a prefix of those after it, and does not end the shared prefix.
         """
         end, ended = begin, 0
         last = self.sequences[members[-1]]
@@ -204,8 +204,8 @@ class _Layout:
 
 
 def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
-    """Yield Neighbouring subtrees together while they are small; a large one as its first node and what is below it."""
-    pending: list[tuple[Iterator[_Node], Runs]] = [(iter(roots), ())]  # siblings still to come, and what they see
+    """Yield small neighbouring subtrees together; a large subtree as its first node, then the blocks below it."""
+    pending: list[tuple[Iterator[_Node], Runs]] = [(iter(roots), ())]  # remaining siblings, and the runs they see
     while pending:
         siblings, seen = pending.pop()
         group: list[_Node] = []
@@ -214,8 +214,11 @@ def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
                 yield _block(group, seen, reach)
                 group = []
             if node.reach - node.start > _BLOCK and node.children:
-                yield _one_node(node, seen, reach)
-                pending += [(siblings, seen), (iter(node.children), _below(node, seen))]
+                yield _node_block(node, seen, reach)
+                below = (*seen, (node.start, node.end))
+                if seen and seen[-1][1] == node.start:  # adjacent runs are merged
+                    below = (*seen[:-1], (seen[-1][0], node.end))
+                pending += [(siblings, seen), (iter(node.children), below)]
                 break
             group.append(node)
         if group:
@@ -223,40 +226,33 @@ def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
 
 
 def _block(nodes: list[_Node], seen: Runs, reach: Whole) -> Block:
-    """Return Whole subtrees."""
+    """Return the block of complete subtrees."""
     if len(nodes) == 1 and not nodes[0].children:
-        return _one_node(nodes[0], seen, reach)
+        return _node_block(nodes[0], seen, reach)
     start, end = nodes[0].start, nodes[-1].reach
     return Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach)))
 
 
-def _one_node(node: _Node, seen: Runs, reach: Whole) -> Block:
+def _node_block(node: _Node, seen: Runs, reach: Whole) -> Block:
     mask = torch.from_numpy(_sees(node.start, node.end, seen, reach)) if seen else None
     return Block(node.start, node.end, seen, mask)
 
 
-def _below(node: _Node, seen: Runs) -> Runs:
-    """Return what the children of `node`, which sees `seen`, see: neighbouring runs are one."""
-    if seen and seen[-1][1] == node.start:
-        return (*seen[:-1], (seen[-1][0], node.end))
-    return (*seen, (node.start, node.end))
-
-
 def _sees(start: int, end: int, seen: Runs, reach: Whole) -> npt.NDArray[np.bool_]:
-    """Return Who of tokens `start:end` sees whom of `seen` and themselves: (end - start, seen + end - start)."""
+    """Return the mask of tokens `start:end` over `seen` and themselves: (end - start, seen + end - start)."""
     queries, keys = np.arange(start, end)[:, None], _indices((*seen, (start, end)))
     return (keys <= queries) & (queries < reach[keys])
 
 
 def _windowed(block: Block, positions: Whole, reach: Whole, window: int) -> Iterator[Block]:
-    """Yield the block in pieces no longer than the window, so that each needs few keys, and no key out of sight."""
+    """Yield the block in pieces of about the window's length, each with only the keys in its window."""
     if int(positions[block.start : block.end].max()) < window:
         yield block
         return
     size = max(window, _BLOCK)
     for start in range(block.start, block.end, size):
         end = min(start + size, block.end)
-        oldest = int(positions[start:end].min()) - window + 1  # the first position that any of them sees
+        oldest = int(positions[start:end].min()) - window + 1  # the first visible position
         runs = (*block.seen, (block.start, start))
         trimmed = ((max(begin, begin + oldest - int(positions[begin])), stop) for begin, stop in runs if begin < stop)
         seen = tuple((begin, stop) for begin, stop in trimmed if begin < stop)

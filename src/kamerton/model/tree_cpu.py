@@ -1,7 +1,7 @@
 """The tree's attention on a CPU as one autograd function around torch's flash attention kernel.
 
-Composed of slices and concatenations, its backward pass fills a tensor of the row's size with zeros for every slice,
-and keys are kept once for each query head. Here every block writes into its place, and grouped heads stay grouped.
+With slices and concatenations, the backward pass would fill a tensor of the row's size with zeros for every slice, and
+keys would be stored once for each query head. Here every block writes to its slice, and grouped heads stay grouped.
 
 Shapes: T tokens of the row, H query heads, K key heads, D head dimension.
 """
@@ -23,16 +23,22 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 def cpu_tree(
     query: Tensor, key: Tensor, value: Tensor, tree: Tree, window: int | None, scaling: float | None
 ) -> Tensor:
-    """Return `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D)."""
+    """Compute the tree's attention: `query` (1, H, T, D), `key` and `value` (1, K, T, D) → (1, T, H, D)."""
     blocks = tree.within(window)
     if ("bias", window, query.dtype) not in tree.cache:
-        tree.cache["bias", window, query.dtype] = [_bias(block.mask, query.dtype) for block in blocks]
+        # The masks in the form that the kernel adds to scores; torch would convert them again in every layer.
+        tree.cache["bias", window, query.dtype] = [
+            None
+            if block.mask is None
+            else torch.zeros(block.mask.shape, dtype=query.dtype).masked_fill_(~block.mask, -torch.inf)
+            for block in blocks
+        ]
     biases = tree.cache["bias", window, query.dtype]
     return _Attention.apply(query, key, value, blocks, biases, scaling)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float | None) -> Tensor:
-    """Return Attention with fewer key heads than query heads, `bias` added to its scores; None: causal. No gradient."""
+    """Compute attention without gradient, also with fewer key heads; `bias` is added to scores (None: causal)."""
     out: Tensor = _forward(query, key, value, 0.0, bias is None, attn_mask=bias, scale=scaling)[0]
     return out
 
@@ -76,19 +82,14 @@ class _Attention(Function):
 
 
 def visible(states: Tensor, block: Block) -> Tensor:
-    """Return what a block sees of the row's keys or values, and its own, in one piece: (1, K, seen, D)."""
+    """Return the row's keys or values that a block sees, its own last, as one tensor: (1, K, seen, D)."""
     runs = [states[:, :, start:end] for start, end in (*block.seen, (block.start, block.end))]
     return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
 def _spread(grad: Tensor, whole: Tensor, block: Block) -> None:
-    """Add the gradient of what a block sees to that of the row: the transpose of `visible`."""
+    """Add the gradient of `visible` to that of the row, in place."""
     at = 0
     for start, end in (*block.seen, (block.start, block.end)):
         whole[:, :, start:end] += grad[:, :, at : at + end - start]
         at += end - start
-
-
-def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return the mask as the kernel adds it to scores; torch would convert it again in every layer."""
-    return None if mask is None else torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)

@@ -1,10 +1,10 @@
-"""Keys and values kept of a tree row, so that more tokens can follow some of its sequences in later passes.
+"""A key-value cache for tree rows, so that sequences of a row can be continued in later passes.
 
-A first pass runs a tree and records what each layer's attention was given. `Memory.spread` takes from it what each of
-R sequences sees. In a later pass some tokens follow each sequence: they go through the model packed in one row, and
-through attention as a padded batch, since what they see is laid out by sequence.
+A first pass runs a tree and records the keys and values of each layer. `Memory.spread` selects from them the tokens
+that each of R sequences sees. In a later pass new tokens follow each sequence: they run through the model packed in one
+row, and through attention as a padded batch, because the cache is laid out by sequence.
 
-Shapes: R sequences, S kept tokens of the longest, Q new tokens of the longest, T new tokens in all, K key heads,
+Shapes: R sequences, S cached tokens of the longest, Q new tokens of the longest, T new tokens in all, K key heads,
 D head dimension.
 """
 
@@ -26,18 +26,18 @@ class Memory:
         self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
 
     def spread(self, places: Tensor) -> None:
-        """Lay out by sequence what was recorded of one row: `places` (R, S) in it."""
+        """Lay out the recorded row by sequence; `places` (R, S) are positions in the row."""
         for layer, states in self.kept.items():
             key, value = (state[0].transpose(0, 1)[places].transpose(1, 2).contiguous() for state in states)
             self.kept[layer] = key, value
 
     def select(self, rows: Tensor) -> None:
-        """Keep these sequences alone."""
+        """Keep only these sequences."""
         for layer, (key, value) in self.kept.items():
             self.kept[layer] = key[rows], value[rows]
 
     def extend(self, layer: Any, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return everything that is kept once `key` and `value` (R, K, Q, D) are added."""
+        """Append `key` and `value` (R, K, Q, D) to the cache of a layer, and return all of it."""
         old_key, old_value = self.kept[layer]
         self.kept[layer] = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
         return self.kept[layer]
@@ -45,7 +45,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A tree whose keys and values are kept."""
+    """A tree whose keys and values are recorded in `memory`."""
 
     tree: Tree
     memory: Memory
@@ -53,26 +53,26 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """New tokens after what `memory` keeps: token t is at `column[t]` of sequence `row[t]`."""
+    """New tokens after those in `memory`: token t is at `column[t]` of sequence `row[t]`."""
 
     memory: Memory
     row: Tensor  # (T,)
     column: Tensor  # (T,)
-    place: Tensor  # (R, Q) t; where a sequence has fewer tokens, any
-    mask: Tensor  # (R, Q, S + Q) who sees whom, apart from a window
+    place: Tensor  # (R, Q) index t of each new token; arbitrary in the padding
+    mask: Tensor  # (R, Q, S + Q) the attention mask without a window
     positions: Tensor  # (R, S + Q) within the sequence; the last Q are the new tokens'
     cache: dict[Any, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def padded(self, states: Tensor) -> Tensor:
-        """Return (1, H, T, D) → (R, H, Q, D)."""
+        """Convert a packed row to a padded batch: (1, H, T, D) → (R, H, Q, D)."""
         return states[0][:, self.place].transpose(0, 1)
 
     def packed(self, states: Tensor) -> Tensor:
-        """Return (R, H, Q, D) → (1, T, H, D)."""
+        """Convert a padded batch to a packed row: (R, H, Q, D) → (1, T, H, D)."""
         return states.transpose(1, 2)[self.row, self.column][None]
 
     def within(self, window: int | None) -> Tensor:
-        """Return the mask of a layer that sees `window` positions back, itself included: (R, 1, Q, S + Q)."""
+        """Return the mask of a layer with a window of `window` positions, itself included: (R, 1, Q, S + Q)."""
         if window not in self.cache:
             seen = self.mask
             if window is not None:
@@ -82,7 +82,7 @@ class Following:
         return self.cache[window]
 
     def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """Return the same as what is added to scores."""
+        """Return the mask in the form that is added to scores: 0 or -inf."""
         if (window, dtype) not in self.cache:
             mask = self.within(window)
             self.cache[window, dtype] = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)

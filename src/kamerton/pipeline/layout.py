@@ -13,10 +13,10 @@ from rich.console import Console
 from kamerton.config.schema import Config
 from kamerton.data.encode.arrays import Encoded
 from kamerton.model.budget import find_max_tokens
+from kamerton.model.capabilities import check_loss, choose_packing, use_packing
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger
-from kamerton.model.loss import own_loss
-from kamerton.model.probe import check_loss, choose_packing, use_packing
+from kamerton.model.loss import plain_loss
 from kamerton.model.switches import autocast_format, set_attention
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import broadcast, rank_info, receive
@@ -114,7 +114,7 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
         return False, []
     adapter, form = config.adapter, autocast_format(config.trainer.get("precision"))
     trains_head = adapter.kind == "full" or "lm_head" in adapter.modules_to_save
-    found = choose_loss(model, own_loss, max(1, predictions), trains_head=trains_head, form=form)
+    found = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
     message = f"liger-kernel is installed but not used: {found.reason}"
     return found.liger, [] if found.reason is None else [("liger", message, "upgrade or remove it")]
 

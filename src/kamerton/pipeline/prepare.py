@@ -10,7 +10,7 @@ import torch
 
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
-from kamerton.model.fuse import fuse, restore
+from kamerton.model.fuse import fuse, unfuse
 from kamerton.pipeline.layout import settle
 from kamerton.pipeline.session import Session
 from kamerton.pipeline.start import record_faults, record_start
@@ -47,7 +47,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     """Load the base model, choose the batch layout, count the steps; record and print the plan."""
     config, run, console, shared_cache = session.config, session.run, session.console, session.shared_cache
     model = shared_cache.base(config) if shared_cache else load_base(config)
-    (fuse if uses_kernels(config) else restore)(model)  # now: every score comes from the same arithmetic
+    (fuse if uses_kernels(config) else unfuse)(model)  # now: every score comes from the same arithmetic
     if run.writes and model.device.type != device(config).type:
         model.to(device(config))  # where it will run: the layout is chosen for that
     config = settle(config, model, inputs.encoded["train"], run, console, shared_cache)

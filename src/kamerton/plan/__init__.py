@@ -1,1 +1,1 @@
-"""Which examples form each optimizer step, and how a step is cut for the hardware."""
+"""Planning an epoch: the examples of each optimizer step, and its layout in micro-batches."""

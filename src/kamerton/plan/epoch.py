@@ -1,7 +1,7 @@
-"""The epoch plan: which examples form each optimizer step, and how the step is shared by the ranks.
+"""The epoch plan: the examples of each optimizer step, and their distribution over the ranks.
 
-Membership (what a step holds) is a permutation keyed by seed and epoch and nothing else, unless examples are grouped
-by length on request. How a step is laid out for the hardware never changes a result: see `plan/packing.py`.
+The examples of a step are a permutation keyed only by seed and epoch, unless the configuration groups them by length.
+The layout of a step for the hardware never changes a result: see `plan/packing.py`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Step:
 
     @property
     def examples(self) -> tuple[int, ...]:
-        """Every example of the step, each once."""
+        """All examples of the step, each once."""
         return tuple(example for rank in self.ranks for micro in rank for example in micro.examples)
 
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """A whole epoch, as a sequence of steps that are cut when they are asked for.
+    """An epoch as a sequence of steps, which are laid out on access.
 
-    `order` holds the examples step after step; `useful_tokens` are those of all examples.
+    `order` is the examples step after step; `useful_tokens` is the number of input tokens of all examples.
     """
 
     order: npt.NDArray[np.int64]
@@ -45,7 +45,7 @@ class EpochPlan:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> Step:
-        """Return Step `index`, laid out now; steps are many, so none is kept."""
+        """Lay out step `index`; steps are not cached, because there are many."""
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} of an epoch of {len(self)}")
         start = index * self.batch_size
@@ -55,16 +55,15 @@ class EpochPlan:
         return (self[index] for index in range(len(self)))
 
     def compute_ratio(self, examples: int = 20_000) -> tuple[float, bool]:
-        """Return tokens that run through the model per useful token, and whether that is exact.
+        """Return the tokens computed by the model per useful token, and whether the number is exact.
 
-        It is more than 1 with padding, less with shared prefixes. An epoch of more than about `examples` examples is
-        estimated from steps at equal distances.
+        It is more than 1 with padding, less with shared prefixes. For more than about `examples` examples it is
+        estimated from equally spaced steps.
         """
-        steps = min(len(self), max(1, examples // self.batch_size))
-        chosen = [index * len(self) // steps for index in range(steps)]
-        done = [self[index] for index in chosen]
-        computed = sum(micro.tokens for step in done for rank in step.ranks for micro in rank)
-        return computed / max(sum(step.useful_tokens for step in done), 1), steps == len(self)
+        count = min(len(self), max(1, examples // self.batch_size))
+        steps = [self[index * len(self) // count] for index in range(count)]
+        computed = sum(micro.tokens for step in steps for rank in step.ranks for micro in rank)
+        return computed / max(sum(step.useful_tokens for step in steps), 1), count == len(self)
 
 
 def plan_epoch(  # noqa: PLR0913 - by keyword
@@ -80,16 +79,17 @@ def plan_epoch(  # noqa: PLR0913 - by keyword
     group_by_length: bool = False,
     tokens: Callable[[int], Tokens] | None = None,
 ) -> EpochPlan:
-    """Plan one epoch; a pure function of its arguments.
+    """Plan an epoch; a pure function of its arguments.
 
-    `lengths` and `targets` are the input tokens and target tokens of each example; `batch_size` is global (examples per
-    optimizer step, over all ranks); `max_tokens` bounds what one forward pass computes, except that a single longer
-    example still gets a pass of its own. `tokens(i)` gives the input tokens of example `i`; only `tree` asks for it.
-    `group_by_length` forms steps of similar lengths (see `group_lengths`): it changes what is learned, a cut does not.
+    `lengths` and `targets` are the numbers of input tokens and target tokens of each example; `batch_size` is global
+    (examples per optimizer step, over all ranks); `max_tokens` limits the tokens computed in a forward pass, except
+    that a single longer example still gets a separate pass. `tokens(i)` returns the input tokens of example `i`; only
+    `tree` needs it. `group_by_length` forms steps of similar lengths (see `group_lengths`); unlike `packing` it changes
+    the result of training.
     """
 
     def pack_step(members: list[int]) -> Step:
-        shares = _share(members, lengths, world_size, packing, tokens)
+        shares = _distribute(members, lengths, world_size, packing, tokens)
         ranks = tuple(tuple(pack_examples(share, lengths, max_tokens, packing, tokens)) for share in shares)
         return Step(int(targets[members].sum()), int(lengths[members].sum()), ranks)
 
@@ -108,34 +108,35 @@ def membership(size: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def group_lengths(
     order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32], batch_size: int, *, seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
-    """Return the order with examples of similar length in one step, and the steps in random order again.
+    """Return an order in which the examples of a step have similar lengths, with the steps in random order.
 
-    Each run of 50 steps is sorted by length, as in transformers' LengthGroupedSampler. A last step that is not full
-    stays the last.
+    Each run of 50 steps is sorted by length, as in transformers' LengthGroupedSampler. An incomplete last step stays
+    the last.
     """
-    pool = 50 * batch_size
-    pools = (order[start : start + pool] for start in range(0, len(order), pool))
-    grouped = np.concatenate([order[:0], *(one[np.argsort(-lengths[one], kind="stable")] for one in pools)])
+    size = 50 * batch_size
+    pools = (order[start : start + size] for start in range(0, len(order), size))
+    grouped = np.concatenate([order[:0], *(pool[np.argsort(-lengths[pool], kind="stable")] for pool in pools)])
     full = len(order) // batch_size
     keys = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(full)
     steps = grouped[: full * batch_size].reshape(full, batch_size)[np.argsort(keys, kind="stable")]
     return np.concatenate([steps.ravel(), grouped[full * batch_size :]])
 
 
-def _share(
+def _distribute(
     members: list[int],
     lengths: npt.NDArray[np.int32],
     world_size: int,
     packing: Packing,
     tokens: Callable[[int], Tokens] | None,
 ) -> list[list[int]]:
-    """Return a step's examples dealt to the ranks, about equal in tokens; a rank may get none."""
+    """Distribute a step's examples over the ranks, with about equal tokens; a rank may get none."""
     if world_size == 1:
         return [members]
     if packing == "tree" and tokens is not None:
         members = lexicographic(members, tokens)
     cumulative = np.cumsum(lengths[members])
-    owner = np.minimum((cumulative - lengths[members] / 2) * world_size // cumulative[-1], world_size - 1)
-    return [
-        [member for member, rank in zip(members, owner, strict=True) if rank == chosen] for chosen in range(world_size)
-    ]
+    ranks = np.minimum((cumulative - lengths[members] / 2) * world_size // cumulative[-1], world_size - 1)
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    for member, rank in zip(members, ranks.astype(int).tolist(), strict=True):
+        shares[rank].append(member)
+    return shares

@@ -1,8 +1,8 @@
-"""The cut: examples laid out in forward passes for the hardware. It never changes a result, so the fastest one is free.
+"""Batch layout: the examples of a step in forward passes. It never changes a result, so the fastest one can be used.
 
-- `padded`: rows of similar length together, padded to the longest; the reference the other cuts are tested against.
-- `packed`: rows concatenated, no padding.
-- `tree`: as packed, and a prefix shared by several rows is computed once.
+- `padded`: rows of similar length together, padded to the longest; the reference that the others are tested against.
+- `packed`: rows concatenated, without padding.
+- `tree`: like packed, and a prefix shared by several rows is computed once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Examples that go through the model in one forward pass; `tokens` is what that pass computes."""
+    """The examples of one forward pass; `tokens` is the number of tokens it computes."""
 
     examples: tuple[int, ...]
     tokens: int
@@ -34,30 +34,33 @@ def pack_examples(
     packing: Packing,
     tokens: Callable[[int], Tokens] | None = None,
 ) -> list[MicroBatch]:
-    """Lay `examples` out in forward passes of at most `max_tokens` computed tokens each."""
+    """Lay `examples` out in forward passes of at most `max_tokens` computed tokens each.
+
+    A longer example gets a separate pass. Raises `ValueError` for `tree` without `tokens`.
+    """
     if packing == "padded":
-        return _cut_padded(examples, lengths, max_tokens)
+        return _pack_padded(examples, lengths, max_tokens)
     if packing == "packed":
-        return _cut_packed(examples, lengths, max_tokens)
+        return _pack_best_fit(examples, lengths, max_tokens)
     if tokens is None:
-        raise ValueError("the tree cut needs the token ids")
-    return _cut_tree(examples, lengths, max_tokens, tokens)
+        raise ValueError("packing=tree needs the token ids")
+    return _pack_tree(examples, lengths, max_tokens, tokens)
 
 
 def shared_prefix(first: Tokens, second: Tokens) -> int:
-    """Return number of leading tokens that both sequences have in common."""
+    """Return the length of the common prefix of two sequences."""
     size = min(len(first), len(second))
     differs = np.flatnonzero(first[:size] != second[:size])
     return int(differs[0]) if len(differs) else size
 
 
 def lexicographic(examples: Sequence[int], tokens: Callable[[int], Tokens]) -> list[int]:
-    """Return examples ordered so that those with a common prefix are neighbours."""
+    """Sort examples by their tokens, so that those with a common prefix are neighbours."""
     return sorted(examples, key=lambda example: (tokens(example).astype(">i4").tobytes(), example))
 
 
-def _cut_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    """Return By length, longest first, so that little is padded."""
+def _pack_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
+    """Pack by length, longest first, so that there is little padding."""
     batches: list[list[int]] = []
     longest = 0
     for example in sorted(examples, key=lambda example: (-int(lengths[example]), example)):
@@ -68,10 +71,10 @@ def _cut_padded(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tok
     return [MicroBatch(tuple(batch), int(lengths[batch[0]]) * len(batch)) for batch in batches]
 
 
-def _cut_packed(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
-    """Return Best fit, longest first: at most 11/9 of the fewest possible passes (Johnson et al. 1974)."""
+def _pack_best_fit(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int) -> list[MicroBatch]:
+    """Pack by best fit, longest first: at most 11/9 of the minimal number of passes (Johnson et al. 1974)."""
     batches: list[list[int]] = []
-    rooms: list[tuple[int, int]] = []  # what is free in which batch, ascending
+    rooms: list[tuple[int, int]] = []  # (free tokens, batch), ascending
     for example in sorted(examples, key=lambda example: (-int(lengths[example]), example)):
         size = int(lengths[example])
         fit = bisect_left(rooms, (size, 0))
@@ -85,9 +88,10 @@ def _cut_packed(examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tok
     return [MicroBatch(tuple(batch), int(lengths[batch].sum())) for batch in batches]
 
 
-def _cut_tree(
+def _pack_tree(
     examples: Sequence[int], lengths: npt.NDArray[np.int32], max_tokens: int, tokens: Callable[[int], Tokens]
 ) -> list[MicroBatch]:
+    """Pack consecutive examples in lexicographic order, so that neighbours share prefixes."""
     batches: list[list[int]] = []
     sizes: list[int] = []
     previous: Tokens | None = None

@@ -8,8 +8,8 @@ from typing import Any
 from kamerton.config.schema import ModelOptions
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
+from kamerton.model.layers import base_of
 from kamerton.model.load import load_tokenizer
-from kamerton.model.parts import base_of
 from kamerton.score.options import HarnessOptions
 from kamerton.score.target import Loaded
 

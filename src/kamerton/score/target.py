@@ -288,7 +288,7 @@ def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
     from kamerton.model.fuse import fuse, restore
     from kamerton.run.model import uses_kernels
 
-    (fuse if uses_kernels(config) else restore)(model)
+    (fuse if uses_kernels(config) else unfuse)(model)
     gpu = accelerator in ("auto", "gpu") and torch.cuda.is_available()
     if accelerator == "gpu" and not gpu:
         fault = Fault("evaluate.device", "no GPU available", "set accelerator=auto", column="accelerator")
@@ -300,7 +300,7 @@ def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
 
 
 def _lay_out(model: Any, config: Config, decided: Packing | None) -> Packing:
-    from kamerton.model.probe import choose_packing
+    from kamerton.model.capabilities import choose_packing
     from kamerton.model.switches import set_attention
 
     packing: Packing = choose_packing(model, decided or config.batch.cut, dropout=config.adapter.dropout).packing

@@ -13,7 +13,7 @@ from kamerton.config.schema import Config
 from kamerton.console import plain_console
 from kamerton.errors import Interrupted
 from kamerton.model.gradients import leave_to_autograd
-from kamerton.model.memory import give_back
+from kamerton.model.memory import release_memory
 from kamerton.run.checkpoints import newest_checkpoint, read_checkpoint
 from kamerton.run.directory import RunDirectory
 from kamerton.train.batches import FineTuneData
@@ -98,7 +98,7 @@ def _free_memory(trainer: pl.Trainer, module: FineTuneModule) -> None:
             optimizer.param_groups.clear()
     leave_to_autograd(module.model.parameters())
     del module.model
-    give_back()
+    release_memory()
 
 
 def _training_state(checkpoint: Path, pruning: Pruning | None) -> tuple[bool, int]:

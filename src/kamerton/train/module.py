@@ -17,7 +17,7 @@ from kamerton.model.adapter import trainable_state
 from kamerton.model.gradients import add_in_place
 from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
-from kamerton.model.shard import full_value, is_sharded, reshard, shard, whole
+from kamerton.model.shard import full_value, gather, is_sharded, reshard, shard
 from kamerton.train.batches import EvalBatch, StepBatch
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
@@ -130,7 +130,7 @@ class FineTuneModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         reshard(self.model)
         trained = trainable_state(self.model).items()
-        checkpoint["state_dict"] = {f"model.{name}": whole(weight) for name, weight in trained}
+        checkpoint["state_dict"] = {f"model.{name}": gather(weight) for name, weight in trained}
         checkpoint["kamerton"] = {"tokens_seen": self.tokens_seen, "examples_seen": self.examples_seen}
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pytorch_lightning.strategies.parallel import ParallelStrategy
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from kamerton.model.shard import like, whole
+from kamerton.model.shard import gather, shard_like
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -50,18 +50,18 @@ class ShardedStrategy(ModelParallelStrategy):
         weights = dict(self.lightning_module.named_parameters())
         with torch.no_grad():
             for name, saved in checkpoint["state_dict"].items():
-                weights[name].copy_(like(saved, weights[name]))
+                weights[name].copy_(shard_like(saved, weights[name]))
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        state: dict[str, Any] = apply_to_collection(inner.state_dict(), DTensor, whole)
+        state: dict[str, Any] = apply_to_collection(inner.state_dict(), DTensor, gather)
         return state
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             states = {
-                number: {key: like(value, weights[number]) if isinstance(value, torch.Tensor) else value
+                number: {key: shard_like(value, weights[number]) if isinstance(value, torch.Tensor) else value
                          for key, value in state.items()}
                 for number, state in saved["state"].items()
             }  # fmt: skip

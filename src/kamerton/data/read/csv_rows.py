@@ -20,14 +20,7 @@ def csv_rows(
     """
     csv.field_size_limit(FIELD_LIMIT)
     pending: list[Fault] = []  # faults of the lines of the next record
-
-    def texts() -> Iterator[str]:
-        for text, fault in lines:
-            if fault is not None:
-                pending.append(fault)
-            yield text
-
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader = csv.reader(_texts(lines, pending), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     begun = 1
     while True:
@@ -49,17 +42,25 @@ def csv_rows(
                 yield 0, fault
                 return
             continue
+        if fault is not None and fault.code == "unreadable-file":
+            yield 0, fault
+            return
         if fault is None and len(fields) != len(header):
             message = f"the row has {len(fields)} fields and the header {len(header)}"
-            fault = Fault("wrong-field-count", message, "quote fields that hold the delimiter", file)
+            fault = Fault("wrong-field-count", message, "quote fields that contain the delimiter", file)
         if fault is None and unquoted and any("\n" in field and delimiter in field for field in fields):
             message = f"a field that begins with a quote spans all lines up to {reader.line_num}"
             fix = f'write a quote within a field as "", or read quotes as ordinary characters: {unquoted}'
             fault = Fault("bad-csv", message, fix, file)
-        if fault is not None and fault.code == "unreadable-file":
-            yield 0, fault
-            return
         yield line, fault or dict(zip(header, fields, strict=True))
+
+
+def _texts(lines: Iterator[tuple[str, Fault | None]], pending: list[Fault]) -> Iterator[str]:
+    """Yield the text of each line; its fault is added to `pending`."""
+    for text, fault in lines:
+        if fault is not None:
+            pending.append(fault)
+        yield text
 
 
 def _csv_fault(error: csv.Error, file: str, begun: int, line: int, unquoted: str) -> Fault:

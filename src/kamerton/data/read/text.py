@@ -36,13 +36,8 @@ def check_text(value: object, column: str, action: Action) -> tuple[str | None, 
         fix = f"fill in {column}, or remove the row"
         return None, [Fault("missing-field", f"there is no {column}", fix, column=column)]
     if not isinstance(value, str):
-        kind = KINDS.get(type(value), f"a {type(value).__name__}")
-        message, fix = f"{column} is {kind}, not a string", f"write {column} as a text"
-        if not isinstance(value, int | float):
-            return None, [Fault("not-text", message, fix, column=column)]
-        fix += ", or set data.policy.not-a-string=fix"
-        faults.append(Fault("not-a-string", message, fix, column=column))
-        if action("not-a-string") != "fix":
+        faults.append(_type_fault(value, column))
+        if faults[0].code == "not-text" or action("not-a-string") != "fix":
             return None, faults
         value = str(value)
     if value.isascii() and value.isprintable() and value and value[0] != " " and value[-1] != " ":
@@ -60,6 +55,15 @@ def check_text(value: object, column: str, action: Action) -> tuple[str | None, 
         fix = f"fill in {column}, or remove the row"
         return None, [*faults, Fault("empty-field", f"{column} is empty", fix, column=column)]
     return value, faults
+
+
+def _type_fault(value: object, column: str) -> Fault:
+    """Return the fault of a value that is not a string."""
+    kind = KINDS.get(type(value), f"a {type(value).__name__}")
+    message, fix = f"{column} is {kind}, not a string", f"write {column} as a text"
+    if isinstance(value, int | float):
+        return Fault("not-a-string", message, f"{fix}, or set data.policy.not-a-string=fix", column=column)
+    return Fault("not-text", message, fix, column=column)
 
 
 def _find_control(text: str) -> str | None:

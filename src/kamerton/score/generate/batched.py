@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
+from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
-from kamerton.model.parts import base_of
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.generate.sampling import Decoding, choose, restrict
 

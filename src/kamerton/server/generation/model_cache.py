@@ -26,9 +26,9 @@ from kamerton.config.schema import Config
 from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
 from kamerton.data.example import Message
 from kamerton.model.ends import end_tokens
+from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.model.load import load_tokenizer
-from kamerton.model.parts import base_of
 from kamerton.pipeline.shared_cache import base_key, sharing_weights
 from kamerton.run.model import load_base
 from kamerton.score.target import load_named, load_run, run_config

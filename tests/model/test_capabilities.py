@@ -10,8 +10,8 @@ import torch
 
 from kamerton.errors import UserError
 from kamerton.model.attention import ATTENTION, flex_tree, register_attention, tree_attention
+from kamerton.model.capabilities import check_loss, choose_packing
 from kamerton.model.loss import PaddedRows, Predictions, build_padded, predict
-from kamerton.model.probe import check_loss, choose_packing
 from kamerton.model.tree import TreeRow, build_row
 from support import families
 
