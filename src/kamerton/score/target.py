@@ -285,7 +285,7 @@ def base_of_adapter(file: Path) -> str:
 
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
     """Set the kernels as in training and move the model to the device, which is returned."""
-    from kamerton.model.fuse import fuse, restore
+    from kamerton.model.fuse import fuse, unfuse
     from kamerton.run.model import uses_kernels
 
     (fuse if uses_kernels(config) else unfuse)(model)

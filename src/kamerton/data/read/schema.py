@@ -14,8 +14,8 @@ from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.chat import chat_fields
-from kamerton.data.read.kinds import may_be
-from kamerton.data.read.text import Action, checked
+from kamerton.data.read.kinds import may_hold
+from kamerton.data.read.text import Action, check_text
 from kamerton.errors import Fault
 from kamerton.shell import setting
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
-from kamerton.data.read.commands import name_as, parquet_of, renamed
-from kamerton.data.read.sniff import HEAD, foreign
+from kamerton.data.read.commands import parquet_of, rename_command, with_ending
+from kamerton.data.read.sniff import HEAD, wrong_kind_fault
 from kamerton.data.read.trec import is_trec
 from kamerton.errors import Fault
 from kamerton.shell import setting
