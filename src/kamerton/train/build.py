@@ -71,19 +71,19 @@ def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> 
 
 def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
     """Build every logger of the configuration that is not null; training continues after `step`."""
-    given: dict[str, dict[str, Any]] = {
+    arguments: dict[str, dict[str, Any]] = {
         "csv": {"folder": str(run.path), "step": step},
         "wandb": wandb_arguments(config, run),
         "tensorboard": {"save_dir": str(run.path)},
     }
     loggers: list[Logger] = [
-        instantiate(node, config.allow_targets, **given.get(name, {}))
+        instantiate(node, config.allow_targets, **arguments.get(name, {}))
         for name, node in {"csv": METRICS_FILE, **config.logger}.items()
         if node is not None
     ]
     for logger in loggers:
         if isinstance(logger, MetricsFile) and logger.damage is not None:
-            message = f"metrics.csv is damaged: {logger.damage}; the run goes on without them"
+            message = f"metrics.csv is damaged: {logger.damage}; the run continues without them"
             run.event(
                 "warn", "metrics-damaged", message, advice=f"{DAMAGED} is the file as it was; no weight is affected"
             )
@@ -136,13 +136,13 @@ def build_callbacks(
     """Build the configured callbacks that are not null, and those that keep the run directory up to date."""
     folder = str(run.checkpoints)
     save_every = steps_between(config.save, data.steps_per_epoch, total_steps)
-    given: dict[str, dict[str, Any]] = {
+    arguments: dict[str, dict[str, Any]] = {
         "checkpoint_best": {"dirpath": folder},
         "checkpoint_last": {"dirpath": folder, "every_n_train_steps": save_every},
         "throughput": {"run": run},
     }
     configured = {
-        name: instantiate(node, config.allow_targets, **given.get(name, {}))
+        name: instantiate(node, config.allow_targets, **arguments.get(name, {}))
         for name, node in config.callbacks.items()
         if node is not None
     }

@@ -137,7 +137,7 @@ class Generator:
         child: _Child | None = None
         finished = False
         try:
-            child = await self._running()
+            child = await self._ensure_child()
             inbox = child.inbox[key] = asyncio.Queue()
             _write(child, {"id": key, "tenant": tenant, **asdict(request), "source": str(request.source)})
             with contextlib.suppress(ConnectionError):  # if the child has ended, its reader reports it
@@ -173,7 +173,7 @@ class Generator:
             child.process.kill()
         await child.reader
 
-    async def _running(self) -> _Child:
+    async def _ensure_child(self) -> _Child:
         """Return the child, starting it if none is running."""
         async with self._starting:
             if self._child is None:

@@ -19,7 +19,7 @@ from kamerton.server.ids import file_path, job_path
 from kamerton.server.json_body import JsonRoute
 from kamerton.server.routes.events import events_page, show_event
 from kamerton.server.routes.job_request import MAX_METADATA, JobRequest
-from kamerton.server.routes.pages import After, Limit, listed, only, page
+from kamerton.server.routes.pages import After, Limit, only, page, to_list
 from kamerton.server.routes.sanitize import sanitize
 from kamerton.server.routes.serialize import checkpoints_of, records_of, show_job
 from kamerton.server.routes.start import check_active_jobs, start_job
@@ -75,7 +75,7 @@ def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of rout
     ) -> dict[str, Any]:
         only(request, ("after", "limit"))
         events, has_more = events_page(settings, job_path(settings, tenant, job_id), after, limit)
-        return listed([show_event(event) for event in events], has_more=has_more)
+        return to_list([show_event(event) for event in events], has_more=has_more)
 
     @router.get("/{job_id}/checkpoints")
     def list_checkpoints(

@@ -30,15 +30,15 @@ def page(
         start = next((number for number, item in enumerate(items, start=1) if id_of(item) == after), -1)
         if start < 0:
             raise unknown(after)
-    shown = [show(item) for item in items[start : start + limit]]
-    return listed(shown, has_more=start + limit < len(items))
+    formatted = [show(item) for item in items[start : start + limit]]
+    return to_list(formatted, has_more=start + limit < len(items))
 
 
-def listed(shown: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def to_list(formatted: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
     """Return a page of formatted items."""
-    ids = [item["id"] for item in shown]
+    ids = [item["id"] for item in formatted]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
-    return {"object": "list", "data": shown, "has_more": has_more, **ends}
+    return {"object": "list", "data": formatted, "has_more": has_more, **ends}
 
 
 def unknown(after: str) -> ApiError:
