@@ -148,7 +148,8 @@ class Generator:
                 answer = await inbox.get()
                 finished = "error" in answer or answer.get("finish") is not None
                 if "error" in answer:
-                    raise _to_error(answer["error"])
+                    error = ApiError(**answer["error"])
+                    raise _retry_after(error, 1) if error.status_code == 503 else error
                 first = first or answer
                 prompt, fingerprint = first["prompt_tokens"], first["fingerprint"]
                 yield Piece(answer.get("text", ""), answer.get("tokens", 0), answer.get("finish"), prompt, fingerprint)
@@ -217,11 +218,6 @@ def _write(child: _Child, value: dict[str, Any]) -> None:
     stdin = child.process.stdin
     if stdin is not None and not stdin.is_closing():
         stdin.write(json.dumps(value).encode() + b"\n")
-
-
-def _to_error(values: dict[str, Any]) -> ApiError:
-    error = ApiError(values["status"], values["message"], values["param"], values["code"])
-    return _retry_after(error, 1) if error.status_code == 503 else error
 
 
 def _retry_after(error: ApiError, seconds: float) -> ApiError:
