@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import rows
+from support.warm import Starter, starter
 
 # Started in the background, a shell has Ctrl-C ignored, also by what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,6 +37,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("KAMERTON_CACHE", str(folder))
     yield folder
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Starter]:
+    """Starts `kamerton` in processes of their own, without waiting for its imports."""
+    with starter() as start:
+        yield start
 
 
 @pytest.fixture

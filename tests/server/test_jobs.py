@@ -21,6 +21,7 @@ from kamerton.jobs.store import CANCEL, WORKER, active_process
 from kamerton.locks import lock_owner
 from support.server_process import Server, wait_for
 from support.serving import chats, until, upload
+from support.warm import Starter
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +32,9 @@ HOW = {"n_epochs": 50, "batch_size": 8, "learning_rate_multiplier": 50}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, own_cache: Path, warm: Starter) -> Iterator[Server]:
     """One server for all tests of this file; nothing that it started is left behind."""
-    found = Server(tmp_path_factory.mktemp("server"))
+    found = Server(tmp_path_factory.mktemp("server"), warm)
     yield found
     found.clean()
 

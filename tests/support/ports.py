@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from support.warm import Warm
+
 
 def free_port() -> int:
     """Below the ports that systems give to outgoing connections: one of those may be taken the next moment."""
@@ -20,7 +22,7 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
-def await_server(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_server(process: subprocess.Popen[bytes] | Warm, port: int, log: Path) -> None:
     """Return when the server says that it lives; fails with its log where it has ended instead."""
     end = time.monotonic() + 300
     while not _lives(port):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 from support.ports import await_server, free_port
 from support.strict import strict_client
+from support.warm import Starter
 
 TOKENS = {"ann": "token-of-ann", "ben": "token-of-ben"}
 
@@ -24,19 +23,20 @@ TOKENS = {"ann": "token-of-ann", "ben": "token-of-ben"}
 class Server:
     """A server of the tiny model below `folder`, on one port whenever it runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: Starter) -> None:
+        self._warm = warm
         self.root, self.log = folder / "runs", folder / "server.log"
         (folder / "tokens.txt").write_text("".join(f"{tenant} {token}\n" for tenant, token in TOKENS.items()))
         self._port = free_port()
         words = ["--port", str(self._port), "--root", str(self.root), "--models", "tiny", "--max-running", "1"]
-        self._command = [sys.executable, "-m", "kamerton", "serve", "--tokens", str(folder / "tokens.txt"), *words]
+        self._command = ["serve", "--tokens", str(folder / "tokens.txt"), *words]
         self.start()
 
     def start(self) -> None:
         """Returns when it answers."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("a") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
+            self._process = self._warm(*self._command, output=log, env=environment)
         try:
             await_server(self._process, self._port, self.log)
         except BaseException:
@@ -46,7 +46,9 @@ class Server:
     def end(self, number: signal.Signals) -> int:
         """End the server alone, and return its exit code: what it started goes on."""
         self._process.send_signal(number)
-        return self._process.wait(600)
+        code = self._process.wait(600)
+        assert code is not None, self.log.read_text()
+        return code
 
     def clean(self) -> None:
         """End it with all that trains."""

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,16 +81,16 @@ class Starter:
 
 
 @contextlib.contextmanager
-def starter(folder: Path) -> Iterator[Starter]:
+def starter() -> Iterator[Starter]:
     """A starter until the end of the block; it ends with this process at the latest."""
-    address = folder / "starter"
-    command = [sys.executable, __file__, str(address)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kamerton-"))  # a socket's path must be short
+        address = Path(folder) / "starter"
+        command = [sys.executable, __file__, str(address)]
+        process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         yield Starter(address)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def serve(address: str) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from kamerton.errors import Fault, RunFailed
 from kamerton.locks import acquire, lock_owner
 from kamerton.sweep.report import write_sweep_report
 from support.runs import LEAN, record
+from support.warm import Starter
 
 Sweep = Callable[..., Path]
 Module = Callable[[str, str], None]
@@ -300,22 +300,22 @@ def test_compare_takes_a_sweep_for_its_best_trial(sweep: Sweep, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: Path) -> None:
-    typed = [*words, LR, "hydra.sweeper.n_trials=1", "sweep.final=null", "trainer.max_epochs=2"]
+def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: Path, warm: Starter) -> None:
+    typed = [*words, LR, "hydra.sweeper.n_trials=1", "sweep.final=null", "trainer.max_epochs=3"]
     typed += [
         "save.strategy=steps",
         "save.every=1",
         "hydra.sweeper.heartbeat_interval=1",
         "hydra.sweeper.grace_period=2",
     ]
-    start, found = [sys.executable, "-m", "kamerton", *typed], tmp_path / "o" / "jsonl" / "s"
+    found = tmp_path / "o" / "jsonl" / "s"
     trial = found / "trials" / "0"
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(start, stdout=log, stderr=log)
+        process = warm(*typed, output=log)
         while not (trial / "checkpoints" / "previous.ckpt").exists():
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
     assert record(trial)["state"] == "running"
     assert main(typed) == 0
@@ -329,11 +329,14 @@ def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: P
 
 
 @pytest.mark.slow
-def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(words: list[str], tmp_path: Path) -> None:
-    start = [sys.executable, "-m", "kamerton", *words, LR, "hydra.sweeper.n_trials=4", "threads=1"]
-    workers = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    said = [worker.communicate(timeout=600)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(
+    words: list[str], tmp_path: Path, warm: Starter
+) -> None:
+    with (tmp_path / "one").open("w") as one, (tmp_path / "two").open("w") as two:
+        workers = [warm(*words, LR, "hydra.sweeper.n_trials=4", "threads=1", output=output) for output in (one, two)]
+        codes = [worker.wait(600) for worker in workers]
+    said = [(tmp_path / name).read_text() for name in ("one", "two")]
+    assert codes == [0, 0], said
     found = tmp_path / "o" / "jsonl" / "s"
     assert [row["outcome"] for row in trials(found)] == ["complete"] * 4
     assert scored(found) == [str(best(found)["number"])]
