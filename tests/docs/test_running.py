@@ -76,7 +76,19 @@ def _broken(folder: Path) -> Path:
     return folder / "broken"
 
 
-@of("python")
+def in_python() -> Any:
+    """The blocks of Python; those that start a job, a process of its own, are in the slow tier."""
+    return pytest.mark.parametrize(
+        "block",
+        [
+            pytest.param(block, id=block.where, marks=pytest.mark.slow if "start_training" in block.text else ())
+            for block in BLOCKS
+            if block.kind == "python"
+        ],
+    )
+
+
+@in_python()
 def test_python_runs(block: Block, here: Path) -> None:
     exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
 
