@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -34,9 +33,9 @@ FINAL = "final"
 
 
 def winner(end: Finished) -> Best:
-    """The best trial; of a Pareto front the one that is best in the first objective."""
+    """Return the best trial; of a Pareto front the one that is best in the first objective."""
     sign = -1 if end.directions[0] == "maximize" else 1
-    return min(end.best, key=lambda one: sign * one.values[0])
+    return min(end.best, key=lambda best: sign * best.values[0])
 
 
 def score_winner(
@@ -47,13 +46,15 @@ def score_winner(
     console: Console | None = None,
     search: Sequence[str] = (),
 ) -> None:
-    """Score on the test split what was not scored yet, as `config.sweep.final` says; `config` is the best trial's."""
+    """Score the unscored runs of the best trial, as `config.sweep.final` says; `config` is that trial's."""
     for run, facts in _runs(config, end, best):
         record = read_record(run.folder) or {}
         if record:
             refuse_another(run, unresolved)
         if config.sweep.final == "score" and not record:
-            raise UserError([_elsewhere(best.number, run.folder)])
+            message = f"trial {best.number}, the best one, is not on this machine, so it was not scored"
+            fix = "give the command where it was trained, or add sweep.final=retrain"
+            raise UserError([Fault("sweep.elsewhere", message, fix, file=str(run.folder))])
         overrides = [*search, *(mask_text(text.removeprefix("++")) for text in best.overrides)]
         try:
             score_trial_run(run, Invocation(overrides, console, unresolved), facts)
@@ -63,7 +64,7 @@ def score_winner(
 
 
 def score_trial_run(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any] | None = None) -> RunResult:
-    """Score, export and report a run that was trained as a trial; one that is to be trained anew is trained first."""
+    """Score, export and report a run that was trained as a trial; one that is to be retrained is trained first."""
     with open_session(run.config, invocation, run.home, facts, reopens=True) as session:
         ready = prepare(read_data(session), session)
         score_base(ready, session)
@@ -83,9 +84,3 @@ def _runs(config: Config, end: Finished, best: Best) -> list[tuple[TrialRun, dic
     alone = dataclasses.replace(config, cv=CvOptions(), sweep=SweepOptions(), run_id=str(best.original), resume="auto")
     trial = {"study": end.study_name, "number": best.original, "params": dict(best.params)}
     return [(TrialRun(end.directory / FINAL, alone), {"trial": trial, "final": True})]
-
-
-def _elsewhere(number: int, folder: Path) -> Fault:
-    message = f"trial {number}, the best one, is not on this machine, so it was not scored"
-    fix = "give the command where it was trained, or add sweep.final=retrain"
-    return Fault("sweep.elsewhere", message, fix, file=str(folder))

@@ -35,52 +35,52 @@ def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()
 
     `commands` repeat the best trial.
     """
-    found, names = rows(study), objectives(study)
+    trials, names = rows(study), objectives(study)
     titles = [_title(name) for name in names]
     shares = importance(study)
-    values = contents(study, end, found, names, list(commands), shares)
-    return write_pages(end.directory, "kamerton.sweep", "sweep", values, _figures(study, found, titles, shares))
+    values = contents(study, end, trials, names, list(commands), shares)
+    return write_pages(end.directory, "kamerton.sweep", "sweep", values, _figures(study, trials, titles, shares))
 
 
 def contents(
-    study: Study, end: Finished, found: Sequence[Row], names: list[str], commands: list[str], shares: dict[str, float]
+    study: Study, end: Finished, trials: Sequence[Row], names: list[str], commands: list[str], shares: dict[str, float]
 ) -> dict[str, Any]:
     """Return everything that the templates show, as plain values."""
-    asked, keys = study.user_attrs.get("sweep", {}), list(distributions(study))
+    definition, keys = study.user_attrs.get("sweep", {}), list(distributions(study))
     return {
         "title": f"{end.directory.parent.name} · {end.study_name}",
         "state": None,
         "headline": _headline(end, names),
         "tone": "good" if end.best else "open",
-        "cautions": _cautions(study, end, found),
-        "key_facts": _key_facts(found, asked, study.user_attrs.get("pruner")),
+        "cautions": _cautions(study, end, trials),
+        "key_facts": _key_facts(trials, definition, study.user_attrs.get("pruner")),
         "titles": [_title(name) for name in names],
         "keys": keys,
-        "best": [_best(end, one) for one in end.best],
+        "best": [_best(end, best) for best in end.best],
         "commands": commands,
-        "trials": [_shown(row) for row in found],
+        "trials": [_shown(row) for row in trials],
         "importance": shares,
         "slices": _slice_keys(keys, shares),
-        "space": masked(dict(asked.get("space", {}))),
-        "fixed": [mask_text(text.removeprefix("++")) for text in asked.get("fixed", [])],
-        "saved": dict(zip(("done", "whole", "spared"), saved(found), strict=True)),
-        "unmeasured": sum(row.steps is None and row.outcome != "running" for row in found),
+        "space": masked(dict(definition.get("space", {}))),
+        "fixed": [mask_text(text.removeprefix("++")) for text in definition.get("fixed", [])],
+        "saved": dict(zip(("done", "whole", "spared"), saved(trials), strict=True)),
+        "unmeasured": sum(row.steps is None and row.outcome != "running" for row in trials),
     }
 
 
 def _figures(
-    study: Study, found: Sequence[Row], titles: Sequence[str], shares: dict[str, float]
+    study: Study, trials: Sequence[Row], titles: Sequence[str], shares: dict[str, float]
 ) -> dict[str, go.Figure | None]:
     logs, keys = log_scaled(study), list(distributions(study))
     numeric = _slice_keys(keys, shares)
-    one = len(titles) == 1
+    has_one_objective = len(titles) == 1
     return {
-        "history": charts.history(found, titles[0], maximize=study.directions[0].name == "MAXIMIZE"),
-        "reports": charts.reports(found, titles[0]) if one else None,
-        "pareto": None if one else charts.pareto(found, titles),
+        "history": charts.history(trials, titles[0], maximize=study.directions[0].name == "MAXIMIZE"),
+        "reports": charts.reports(trials, titles[0]) if has_one_objective else None,
+        "pareto": None if has_one_objective else charts.pareto(trials, titles),
         "importance": charts.bars(shares),
-        **{f"slice-{i}": charts.slice_of(found, key, titles[0], log=key in logs) for i, key in enumerate(numeric)},
-        "parallel": charts.parallel(found, numeric, titles[0], logs),
+        **{f"slice-{i}": charts.slice_of(trials, key, titles[0], log=key in logs) for i, key in enumerate(numeric)},
+        "parallel": charts.parallel(trials, numeric, titles[0], logs),
     }
 
 
@@ -109,11 +109,11 @@ def _headline(end: Finished, names: Sequence[str]) -> str:
     return f"Trial {best.number} is the best of {trials}: {names[0]} {_value(best.values[0])} with {chosen}."
 
 
-def _cautions(study: Study, end: Finished, found: Sequence[Row]) -> list[str]:
+def _cautions(study: Study, end: Finished, trials: Sequence[Row]) -> list[str]:
     cautions = []
     for key in sorted({key for best in end.best[:1] for key in at_the_edge(study, best.params)}):
         cautions.append(f"The best {key} is at a bound of its interval: better values may lie beyond it, so widen it.")
-    failed = sum(row.outcome == "failed" for row in found)
+    failed = sum(row.outcome == "failed" for row in trials)
     if failed:
         cautions.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table says why.")
     scored = {path.relative_to(end.directory).parts[1] for path in end.directory.glob("trials/**/scores/test.parquet")}
@@ -127,25 +127,25 @@ def _cautions(study: Study, end: Finished, found: Sequence[Row]) -> list[str]:
     return cautions
 
 
-def _key_facts(found: Sequence[Row], asked: dict[str, Any], pruner: Any) -> list[tuple[str, str]]:
-    done, whole, spared = saved(found)
-    counts = Counter(row.outcome for row in found)
+def _key_facts(trials: Sequence[Row], definition: dict[str, Any], pruner: Any) -> list[tuple[str, str]]:
+    done, planned, spared = saved(trials)
+    counts = Counter(row.outcome for row in trials)
     facts = {
         "trials": ", ".join(f"{count} {name}" for name, count in counts.items()),
-        "sampler": str(asked.get("sampler", "")).rpartition(".")[2],
+        "sampler": str(definition.get("sampler", "")).rpartition(".")[2],
         "pruner": str((pruner or {}).get("_target_", "")).rpartition(".")[2],
-        "optimizer steps": f"{done:,} of {whole:,}" if spared else f"{done:,}" if done else "",
-        "saved by pruning": f"{spared / whole:.0%}" if spared else "",
-        "time in trials": duration(sum(row.seconds or 0 for row in found)),
+        "optimizer steps": f"{done:,} of {planned:,}" if spared else f"{done:,}" if done else "",
+        "saved by pruning": f"{spared / planned:.0%}" if spared else "",
+        "time in trials": duration(sum(row.seconds or 0 for row in trials)),
     }
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _best(end: Finished, one: Best) -> dict[str, Any]:
+def _best(end: Finished, best: Best) -> dict[str, Any]:
     """A best trial with its test metrics, if it was scored; of several seeds or folds those of each run."""
     tested = []
     for home in ("final", "trials"):
-        folder = end.directory / home / str(one.original)
+        folder = end.directory / home / str(best.original)
         for run in (folder, *sorted(path for path in folder.glob("*") if (path / "run.json").exists())):
             metrics = (read_record(run) or {}).get("metrics", {}) if run.is_dir() else {}
             if "test" in metrics:
@@ -154,8 +154,8 @@ def _best(end: Finished, one: Best) -> dict[str, Any]:
                 tested.append({"run": str(run.relative_to(end.directory)), "metrics": values})
         if tested:
             break
-    params = {key: _value(value) for key, value in one.params.items()}
-    return {"number": one.number, "values": list(one.values), "params": params, "tested": tested}
+    params = {key: _value(value) for key, value in best.params.items()}
+    return {"number": best.number, "values": list(best.values), "params": params, "tested": tested}
 
 
 def _shown(row: Row) -> dict[str, Any]:

@@ -63,14 +63,13 @@ def run_trial(
         raise TrialPruned(str(error)) from error
     finally:
         _note(trial, config, runs)
-        delete_checkpoints(
-            trial.study, sweep / TRIALS
-        )  # of the trials before: this one's end is not known to the study yet
-    found = values(config.sweep.objectives, records)
+        # Of the trials before: the study does not have this one's end yet.
+        delete_checkpoints(trial.study, sweep / TRIALS)
+    objectives = values(config.sweep.objectives, records)
     for name, beyond in excess(config.sweep.constraints, records).items():
         if name not in trial.constraints:
             trial.set_constraint(name, beyond)
-    return found
+    return objectives
 
 
 def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:
@@ -131,14 +130,14 @@ def _train_runs(
 def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
     """Record facts of a trial for the sweep's report: its optimizer steps, completed and planned."""
     progress = [(read_record(run.folder) or {}).get("progress") or {} for run in runs]
-    done, whole = (sum(one.get(key, 0) for one in progress) for key in ("step", "steps"))
-    begun = sum("steps" in one for one in progress)
+    done, planned = (sum(run.get(key, 0) for run in progress) for key in ("step", "steps"))
+    started = sum("steps" in run for run in progress)
     seen = [((read_record(run.folder) or {}).get("data") or {}).get("fingerprint") for run in runs]
     if all(seen) and DATA not in trial.study.user_attrs:
         trial.study.set_user_attr(DATA, seen)
     trial.set_user_attr("objective", config.sweep.objectives)
-    if begun:
-        trial.set_user_attr(STEPS, [done, whole * len(runs) // begun])
+    if started:
+        trial.set_user_attr(STEPS, [done, planned * len(runs) // started])
 
 
 def _data_before(trial: Trial, runs: Sequence[TrialRun]) -> list[dict[str, Any]]:
