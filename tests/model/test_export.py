@@ -197,7 +197,9 @@ def test_an_adapter_of_an_embedded_base_is_found_by_kamerton_when_the_cache_is_g
 ) -> None:
     monkeypatch.setenv("KAMERTON_CACHE", str(tmp_path / "cache"))
     model = apply_adapter(load_model("tiny", seed=3), kind="lora", r=4)
-    export(model, load_tokenizer("tiny"), tmp_path / "model", merge=False, base=local_base("tiny", 3))
+    tokenizer = load_tokenizer("tiny")
+    ending = answer_ending(tokenizer)
+    export(model, tokenizer, tmp_path / "model", ending=ending, merge=False, base=local_base("tiny", 3))
     config = tmp_path / "model" / "adapter_config.json"
     assert base_of_adapter(config) == str(tmp_path / "cache" / "models" / "tiny-3")
     monkeypatch.setenv("KAMERTON_CACHE", str(tmp_path / "other"))
@@ -208,5 +210,6 @@ def test_an_adapter_of_an_embedded_base_is_found_by_kamerton_when_the_cache_is_g
 def test_saving_and_loading_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     base_model(tmp_path / "base", "llama", "chatml")
     capfd.readouterr()  # transformers' own bars
-    export(load_model(str(tmp_path / "base")), load_tokenizer(str(tmp_path / "base")), tmp_path / "again", merge=False)
+    model, tokenizer = load_model(str(tmp_path / "base")), load_tokenizer(str(tmp_path / "base"))
+    export(model, tokenizer, tmp_path / "again", ending=answer_ending(tokenizer), merge=False)
     assert capfd.readouterr() == ("", "")

@@ -14,6 +14,7 @@ from kamerton.model.pissa import initial_state, keep_initial
 
 Kind = Literal["lora", "qlora", "full"]
 Init = Literal["default", "pissa", "pissa_niter_16"]
+TIED_LAYERS = ("embed_tokens", "lm_head", "wte")  # names of embeddings and heads that may share a weight
 
 
 def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
@@ -48,8 +49,7 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
         return model
     from peft import LoraConfig, get_peft_model
 
-    saved = {name.rpartition(".")[2] for name in modules_to_save}
-    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
+    is_tied = bool(getattr(getattr(model, "config", None), "tie_word_embeddings", False))
     config = LoraConfig(
         r=r,
         lora_alpha=alpha,
@@ -59,7 +59,7 @@ def apply_adapter(  # noqa: PLR0913 - the keys of the section `adapter`
         use_dora=dora,
         init_lora_weights=True if init == "default" else init,
         modules_to_save=list(modules_to_save) or None,
-        ensure_weight_tying=bool(tied) and not saved.isdisjoint(("embed_tokens", "lm_head", "wte")),
+        ensure_weight_tying=is_tied and any(name.rpartition(".")[2] in TIED_LAYERS for name in modules_to_save),
         task_type="CAUSAL_LM",
         revision=getattr(getattr(model, "config", None), "_commit_hash", None),
     )

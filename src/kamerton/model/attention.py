@@ -53,9 +53,8 @@ def tree_attention(  # noqa: PLR0913, PLR0917 - transformers' own signature, and
 ) -> tuple[Tensor, None]:
     """Attend from every token to its ancestors and itself, within `sliding_window`, with scores bounded by `softcap`.
 
-    `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects.
-
-    Raises `UnsupportedAttentionError` for attention sinks and position biases.
+    `query` is (1, H, T, D), `key` and `value` (1, K, T, D); returns (1, T, H, D) as transformers expects. Raises
+    `UnsupportedAttentionError` for attention sinks and position biases.
     """
     if tree is None:
         raise RuntimeError(f"{ATTENTION} attention was called without a tree; use sdpa for plain forward passes")

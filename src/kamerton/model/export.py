@@ -39,7 +39,12 @@ def export(
             model.merge_adapter()
             try:
                 plain = model.get_base_model()
-                plain.save_pretrained(folder, state_dict=_plain_names(plain.state_dict()))
+                state = {  # names without the adapter; fully trained layers replace the original ones
+                    name.replace(".base_layer", "").replace(".modules_to_save.default", ""): weight
+                    for name, weight in plain.state_dict().items()
+                    if not any(part in name for part in (".lora_", ".pissa_", ".original_module."))
+                }
+                plain.save_pretrained(folder, state_dict=state)
             finally:
                 model.unmerge_adapter()
         else:
@@ -81,13 +86,3 @@ def _export_adapter(model: Any, folder: Path, base: Path | None) -> None:
         (folder / BASE).write_text(json.dumps({"base": config.base_model_name_or_path}) + "\n", encoding="utf-8")
         config.base_model_name_or_path = str(base)
     config.save_pretrained(folder)
-
-
-def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under their names without an adapter; fully trained layers replace the original ones."""
-    kept = {
-        name: weight
-        for name, weight in state.items()
-        if not any(part in name for part in (".lora_", ".pissa_", ".original_module."))
-    }
-    return {name.replace(".base_layer", "").replace(".modules_to_save.default", ""): w for name, w in kept.items()}

@@ -29,7 +29,11 @@ def fuse(model: nn.Module) -> list[str]:
     for module in model.modules():
         kind = type(module)
         if kind not in replacements:
-            replacements[kind] = _replacement(module)
+            replacements[kind] = None
+            mixin, size = _recognise(module)
+            if mixin is not None and not issubclass(kind, mixin):
+                fused_kind = type(f"Fused{kind.__name__}", (mixin, kind), {"__module__": kind.__module__})
+                replacements[kind] = fused_kind if _agrees(module, fused_kind, size) else None
         fused = replacements[kind]
         if fused is not None:
             module.__class__ = fused
@@ -113,16 +117,6 @@ def _fuse_tied(model: nn.Module) -> list[str]:
         return []
     embedding.__class__ = _FusedEmbedding
     return ["Embedding"]
-
-
-def _replacement(module: nn.Module) -> type | None:
-    """Return the fused class for modules of this class, or None."""
-    kind = type(module)
-    mixin, size = _recognise(module)
-    if mixin is None or issubclass(kind, mixin):
-        return None
-    fused = type(f"Fused{kind.__name__}", (mixin, kind), {"__module__": kind.__module__})
-    return fused if _agrees(module, fused, size) else None
 
 
 def _recognise(module: nn.Module) -> tuple[type | None, int]:

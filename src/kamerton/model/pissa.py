@@ -11,7 +11,7 @@ Shapes: A (r, in), B (out, r).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,12 @@ INITIAL = ("pissa_A", "pissa_B")
 
 def keep_initial(model: nn.Module) -> None:
     """Store the A0 and B0 of every adapted layer; loading other ones from a checkpoint updates R."""
-    for layer in _adapted(model):
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        if "default" not in layer.lora_A:
+            continue
         base = layer.get_base_layer()
         base.register_buffer("pissa_A", layer.lora_A["default"].weight.detach().clone())
         base.register_buffer("pissa_B", layer.lora_B["default"].weight.detach().clone())
@@ -56,12 +61,6 @@ def as_plain_lora(model: nn.Module, state: Mapping[str, Tensor], config: Any) ->
     config.r *= 2
     config.lora_alpha *= 2**0.5 if config.use_rslora else 2  # the same factor s before B A
     return plain, config
-
-
-def _adapted(model: nn.Module) -> Iterator[Any]:
-    from peft.tuners.lora import LoraLayer
-
-    return (layer for layer in model.modules() if isinstance(layer, LoraLayer) and "default" in layer.lora_A)
 
 
 def _follow(base: Any, state: Mapping[str, Tensor], prefix: str, *_: Any, scaling: float, transposed: bool) -> None:

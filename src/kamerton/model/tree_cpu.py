@@ -57,10 +57,10 @@ class _Attention(Function):
         out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
         sums = []
         for block, bias in zip(blocks, biases, strict=True):
-            own = slice(block.start, block.end)
+            rows = slice(block.start, block.end)
             seen = visible(key, block), visible(value, block)
-            part, total = _forward(query[:, :, own], *seen, 0.0, bias is None, attn_mask=bias, scale=scaling)
-            out[:, own] = part.transpose(1, 2)
+            part, total = _forward(query[:, :, rows], *seen, 0.0, bias is None, attn_mask=bias, scale=scaling)
+            out[:, rows] = part.transpose(1, 2)
             sums.append(total)
         ctx.blocks, ctx.biases, ctx.scaling = blocks, biases, scaling
         ctx.save_for_backward(query, key, value, out, *sums)
@@ -71,11 +71,11 @@ class _Attention(Function):
         query, key, value, out, *sums = ctx.saved_tensors
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for block, bias, total in zip(ctx.blocks, ctx.biases, sums, strict=True):
-            own = slice(block.start, block.end)
-            given = grad[:, own].transpose(1, 2)
-            states = query[:, :, own], visible(key, block), visible(value, block), out[:, own].transpose(1, 2)
-            parts = _backward(given, *states, total, 0.0, bias is None, attn_mask=bias, scale=ctx.scaling)
-            of_query[:, :, own] = parts[0]
+            rows = slice(block.start, block.end)
+            of_out = grad[:, rows].transpose(1, 2)
+            states = query[:, :, rows], visible(key, block), visible(value, block), out[:, rows].transpose(1, 2)
+            parts = _backward(of_out, *states, total, 0.0, bias is None, attn_mask=bias, scale=ctx.scaling)
+            of_query[:, :, rows] = parts[0]
             _spread(parts[1], of_key, block)
             _spread(parts[2], of_value, block)
         return of_query, of_key, of_value, None, None, None
@@ -87,9 +87,9 @@ def visible(states: Tensor, block: Block) -> Tensor:
     return torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
 
 
-def _spread(grad: Tensor, whole: Tensor, block: Block) -> None:
+def _spread(grad: Tensor, row_grad: Tensor, block: Block) -> None:
     """Add the gradient of `visible` to that of the row, in place."""
     at = 0
     for start, end in (*block.seen, (block.start, block.end)):
-        whole[:, :, start:end] += grad[:, :, at : at + end - start]
+        row_grad[:, :, start:end] += grad[:, :, at : at + end - start]
         at += end - start

@@ -95,18 +95,18 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
     if not unknown:
         return rows
     texts = Examples(store, rows).completions
-    bad: npt.NDArray[np.bool_] = np.asarray(pc.is_in(texts, value_set=pa.array(unknown, pa.string())))
+    is_unknown: npt.NDArray[np.bool_] = np.asarray(pc.is_in(texts, value_set=pa.array(unknown, pa.string())))
     fix = (
         "correct it, add it to data.labels, or set data.policy.unknown-label=drop (leaves such rows out) or"
         " data.labels=null (takes all answers for free text)"
     )
-    for row in rows[bad].tolist():
+    for row in rows[is_unknown].tolist():
         file, number = store.location(row)
         message = f"{store.value(row, 'completion')!r} is not among data.labels"
         log.add(Fault("unknown-label", message, fix, file, number, "label"))
         log.reject(file, number, "unknown-label")
-    good: Index = rows[~bad]
-    return good
+    kept: Index = rows[~is_unknown]
+    return kept
 
 
 def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: FaultLog) -> None:

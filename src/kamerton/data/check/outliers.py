@@ -45,10 +45,13 @@ def drop_outliers(store: Store, rows: Index, log: FaultLog, *, forms: bool) -> t
     if len(rows) < MIN_ROWS:
         return rows, summary
     median = int(np.median(lengths))
+    logs = np.log1p(lengths.astype(np.float32))
+    deviations = np.abs(logs - np.median(logs))
+    spread = max(1.4826 * float(np.median(deviations)), MIN_SPREAD)  # a robust standard deviation
     dropped = _report(
         store,
         rows,
-        _outlying_lengths(lengths),
+        deviations > MAX_DEVIATION * spread,
         "outlying-length",
         lambda i: f"the row has {lengths[i]:,} characters; half of all rows have at most {median:,}",
         log,
@@ -71,7 +74,7 @@ def length_summary(lengths: npt.NDArray[np.int32]) -> dict[str, object]:
 
 def _message(codes: Codes, names: tuple[str, ...]) -> Callable[[int], str]:
     usual = names[int(np.argmax(np.bincount(codes)))]
-    return lambda i: f"{names[codes[i]]}, where nearly all other rows are {usual}"
+    return lambda i: f"{names[codes[i]]}, but nearly all other rows are {usual}"
 
 
 def _script_codes(texts: pa.Array) -> Codes:
@@ -94,15 +97,6 @@ def _form_codes(completions: pa.Array) -> Codes:
         matches = pc.match_substring_regex(completions, pattern).to_numpy(zero_copy_only=False)
         result[matches & (result == 0)] = i + 1
     return result
-
-
-def _outlying_lengths(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Return the mask of lengths whose logarithm is far from the median, in robust standard deviations."""
-    logs = np.log1p(lengths.astype(np.float32))
-    median = np.median(logs)
-    spread = max(1.4826 * float(np.median(np.abs(logs - median))), MIN_SPREAD)
-    mask: npt.NDArray[np.bool_] = np.abs(logs - median) > MAX_DEVIATION * spread
-    return mask
 
 
 def _differ(codes: Codes) -> npt.NDArray[np.bool_]:

@@ -46,7 +46,16 @@ class Skeletons:
         if roles not in self._cache:
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            self._cache[roles] = self._build(roles)
+            marks = [_MARK.format(i) for i in range(len(roles) + 1)]
+            turns = [{"role": role, "content": mark} for role, mark in zip((*roles, "assistant"), marks, strict=True)]
+            try:
+                before = _split_at_marks(self._render(turns[:-1], prompt=True), marks[:-1])
+                full = _split_at_marks(self._render(turns, prompt=False), marks)
+            except Exception:  # a template is a program: it may raise anything; rendering the row raises it again
+                before = full = None
+            self._cache[roles] = None
+            if before and full and full[:-2] == before[:-1] and full[-2].startswith(before[-1]):
+                self._cache[roles] = Skeleton(tuple(before), full[-2][len(before[-1]) :], full[-1])
         return self._cache[roles]
 
     def dropped(self, roles: Roles) -> frozenset[int] | None:
@@ -65,19 +74,6 @@ class Skeletons:
             except Exception:  # a template is a program: a row that it refuses is reported as such
                 self._dropped[roles] = None
         return self._dropped[roles]
-
-    def _build(self, roles: Roles) -> Skeleton | None:
-        marks = [_MARK.format(i) for i in range(len(roles) + 1)]
-        turns = [{"role": role, "content": mark} for role, mark in zip((*roles, "assistant"), marks, strict=True)]
-        try:
-            prompt = self._render(turns[:-1], prompt=True)
-            text = self._render(turns, prompt=False)
-        except Exception:  # a template is a program: it may raise anything; rendering the row raises it again
-            return None
-        before, full = _split_at_marks(prompt, marks[:-1]), _split_at_marks(text, marks)
-        if before is None or full is None or full[:-2] != before[:-1] or not full[-2].startswith(before[-1]):
-            return None
-        return Skeleton(tuple(before), full[-2][len(before[-1]) :], full[-1])
 
     def _render(self, turns: list[dict[str, str]], *, prompt: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)

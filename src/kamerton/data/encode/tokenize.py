@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -178,20 +178,22 @@ class StretchTokenizer:
         return _encoder(first), _encoder(later)
 
     def _encode_slowly_as_text(self, texts: list[str]) -> list[list[int]]:
-        return [[token for ids in self._piece_ids(text) for token in ids] for text in texts]
-
-    def _piece_ids(self, text: str) -> Iterator[list[int]]:
-        """Yield the token ids of the control tokens in a text, and of the texts between them."""
+        """Return the token ids of texts with renamed control tokens, encoded piece by piece."""
         assert self._control is not None
         flags = {str(token): token for token in self.tokenizer.added_tokens_decoder.values()}
-        pieces = self._control.pieces(text)
-        for before, (piece, is_control), after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
-            if is_control:
-                yield [self.tokenizer.convert_tokens_to_ids(piece)]
-                continue
-            piece = piece.lstrip() if before is not None and flags[before[0]].rstrip else piece
-            piece = piece.rstrip() if after is not None and flags[after[0]].lstrip else piece
-            yield self.tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
+        result = []
+        for text in texts:
+            ids: list[int] = []
+            pieces = self._control.pieces(text)
+            for before, (piece, is_control), after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
+                if is_control:
+                    ids.append(self.tokenizer.convert_tokens_to_ids(piece))
+                    continue
+                piece = piece.lstrip() if before is not None and flags[before[0]].rstrip else piece
+                piece = piece.rstrip() if after is not None and flags[after[0]].lstrip else piece
+                ids += self.tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
+            result.append(ids)
+        return result
 
     def _encode_slowly(self, texts: list[str]) -> list[list[int]]:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]

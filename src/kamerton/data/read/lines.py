@@ -42,7 +42,10 @@ def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[
     while line := stream.readline(MAX_LINE):
         start, offset = offset, offset + len(line)
         if len(line) == MAX_LINE and not line.endswith(b"\n"):
-            offset += _skip_line(stream)
+            while rest := stream.readline(MAX_LINE):
+                offset += len(rest)
+                if rest.endswith(b"\n"):
+                    break
             message = f"the line is longer than {MAX_LINE >> 20} MiB"
             yield "", Fault("row-too-large", message, "write one row on each line", file)
             continue
@@ -55,13 +58,3 @@ def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[
             byte, position = error.object[error.start], start + error.start
             message = f"byte 0x{byte:02x} at offset {position:,} of the file is not {codec}"
             yield line.decode(codec, "replace"), Fault("undecodable-byte", message, fix, file)
-
-
-def _skip_line(stream: IO[bytes]) -> int:
-    """Read to the end of the line; return the number of bytes."""
-    size = 0
-    while piece := stream.readline(MAX_LINE):
-        size += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return size

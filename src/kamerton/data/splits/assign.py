@@ -129,21 +129,18 @@ def split(examples: Iterable[DataExample], options: SplitOptions | None = None) 
     if options.stratify or options.time or options.folds:
         raise ValueError("stratify, time and folds need all examples at once: use prepare()")
     for example in examples:
-        key = np.array([_group_key(example, options.group)], np.uint64)
-        yield NAMES[int(assign(key, options.ratios, options.seed)[0])], example
-
-
-def _group_key(example: DataExample, group: str | None) -> int:
-    if group is None:
-        return int(example.id, 16)
-    if group == "prompt":
-        return prompt_key(stored_prompt(example.prompt) or example.completion)
-    value = present_value(example.metadata.get(group))
-    if value is None:
-        message = f"example {example.id} has no value in the metadata field {group!r}, which split.group names"
-        fix = f"fill in {group}, or leave the example out"
-        raise UserError([Fault("missing-metadata", message, fix, column=group)])
-    return field_key(value)
+        if options.group is None:
+            key = int(example.id, 16)
+        elif options.group == "prompt":
+            key = prompt_key(stored_prompt(example.prompt) or example.completion)
+        else:
+            value = present_value(example.metadata.get(options.group))
+            if value is None:
+                message = f"example {example.id} has no value in the metadata field {options.group!r} of split.group"
+                fix = f"fill in {options.group}, or leave the example out"
+                raise UserError([Fault("missing-metadata", message, fix, column=options.group)])
+            key = field_key(value)
+        yield NAMES[int(assign(np.array([key], np.uint64), options.ratios, options.seed)[0])], example
 
 
 def present_value(value: object) -> object | None:

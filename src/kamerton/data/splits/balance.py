@@ -32,8 +32,8 @@ def balance_labels(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) ->
 
 def mix_sources(rows: Index, weights: npt.NDArray[np.float64], ids: Keys, seed: int) -> Index:
     """Return `rows`, each repeated by the weight of its source; a hash of id and seed decides the fractional part."""
-    whole = np.floor(weights).astype(np.int64)
-    times = whole + (unit_numbers(ids, seed + MIX_SALT) < weights - whole)
+    floor = np.floor(weights).astype(np.int64)
+    times = floor + (unit_numbers(ids, seed + MIX_SALT) < weights - floor)
     return np.repeat(rows, times)
 
 
