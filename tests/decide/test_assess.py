@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.score.intervals import paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
+from support import synthetic
 
 
 def group(name: str, *tables: pa.Table, trained: bool = True) -> Group:
@@ -34,7 +34,7 @@ def found(sides: list[Measured], metric: str, candidate: str = "new") -> Differe
     return one
 
 
-def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap(synthetic: SimpleNamespace) -> None:
+def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap() -> None:
     old, new = synthetic.scores(0.8, seed=1), synthetic.scores(0.86, seed=2)
     one = found(measure([group("old", old), group("new", new)]), "accuracy")
     right = [np.array(table["label"]) == np.array(table["predicted_label"]) for table in (old, new)]
@@ -47,7 +47,7 @@ def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap(synth
     assert one.detectable == pytest.approx(2.80 * np.std(right[1] * 1.0 - right[0] * 1.0) / np.sqrt(200), rel=0.06)
 
 
-def test_a_paired_bootstrap_of_a_mean_is_scipys(synthetic: SimpleNamespace) -> None:
+def test_a_paired_bootstrap_of_a_mean_is_scipys() -> None:
     old, new = synthetic.scores(0.6, seed=1), synthetic.scores(0.8, seed=2)
     right = [(np.array(table["label"]) == np.array(table["predicted_label"])) * 1.0 for table in (old, new)]
     peer = stats.bootstrap(
@@ -63,7 +63,7 @@ def test_a_paired_bootstrap_of_a_mean_is_scipys(synthetic: SimpleNamespace) -> N
     assert (ours["low"], ours["high"]) == pytest.approx((peer.low, peer.high), abs=1e-9)
 
 
-def test_loss_is_tested_by_swapping_the_answers_of_examples(synthetic: SimpleNamespace) -> None:
+def test_loss_is_tested_by_swapping_the_answers_of_examples() -> None:
     old, new = synthetic.scores(0.8, rows=10, seed=1), synthetic.scores(0.3, rows=10, seed=2)
     one = found(measure([group("old", old), group("new", new)]), "loss")
     change = new["nll"].to_numpy() - old["nll"].to_numpy()  # as many tokens each: a mean
@@ -74,7 +74,7 @@ def test_loss_is_tested_by_swapping_the_answers_of_examples(synthetic: SimpleNam
     assert one.p_worse < 0.5 < 1 - one.p_worse  # a higher loss is worse
 
 
-def test_every_metric_but_calibration_is_tested(synthetic: SimpleNamespace) -> None:
+def test_every_metric_but_calibration_is_tested() -> None:
     sides = measure([group("old", synthetic.scores(0.3, seed=1)), group("new", synthetic.scores(0.9, seed=2))])
     verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
     assert verdicts.pop("ece") == "not tested"
@@ -86,7 +86,7 @@ def test_every_metric_but_calibration_is_tested(synthetic: SimpleNamespace) -> N
     assert set(verdicts) == {"loss", "perplexity", "token_accuracy"} | labelled
 
 
-def test_answers_that_a_metric_of_ones_own_leaves_out_are_no_pairs(synthetic: SimpleNamespace) -> None:
+def test_answers_that_a_metric_of_ones_own_leaves_out_are_no_pairs() -> None:
     def judged(values: list[float | None]) -> pa.Table:
         return synthetic.scores(0.7).append_column("metric:mine", pa.array(values, pa.float64()))
 
@@ -100,13 +100,13 @@ def test_answers_that_a_metric_of_ones_own_leaves_out_are_no_pairs(synthetic: Si
     assert found(measure([group("old", old), group("new", shifted)]), "mine").test == "permutation"
 
 
-def test_a_model_is_not_better_than_itself(synthetic: SimpleNamespace) -> None:
+def test_a_model_is_not_better_than_itself() -> None:
     table = synthetic.scores(0.7)
     for one in differences(measure([group("old", table), group("new", table)]), ["accuracy", "loss", "f1"], 99):
         assert (one.difference, one.p, one.verdict) == (0, 1, "no difference shown")
 
 
-def test_p_values_are_corrected_over_the_candidates_of_one_metric(synthetic: SimpleNamespace) -> None:
+def test_p_values_are_corrected_over_the_candidates_of_one_metric() -> None:
     old = group("old", synthetic.scores(0.80, seed=1))
     new = [group(f"new{i}", synthetic.scores(0.80 + i / 50, seed=2 + i)) for i in range(4)]
     one_metric = [
@@ -116,7 +116,7 @@ def test_p_values_are_corrected_over_the_candidates_of_one_metric(synthetic: Sim
     assert min(one.p_holm for one in one_metric) == pytest.approx(4 * min(one.p for one in one_metric))
 
 
-def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples(synthetic: SimpleNamespace) -> None:
+def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples() -> None:
     tables = [synthetic.scores(accuracy, seed=seed) for seed, accuracy in enumerate((0.7, 0.8, 0.9))]
     sides = measure([group("base", synthetic.scores(0.3, seed=9), trained=False), group("new", *tables)])
     side = describe(sides[1], ["accuracy", "ece"], is_baseline=False)
@@ -134,7 +134,7 @@ def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples(
     assert change.verdict == "not tested"
 
 
-def test_runs_with_other_tokens_are_not_compared_by_token(synthetic: SimpleNamespace) -> None:
+def test_runs_with_other_tokens_are_not_compared_by_token() -> None:
     old = synthetic.scores(0.8, seed=1)
     place = old.schema.get_field_index("target_tokens")
     new = synthetic.scores(0.8, seed=2).set_column(place, "target_tokens", pa.array([4] * 200, pa.int32()))
@@ -145,7 +145,7 @@ def test_runs_with_other_tokens_are_not_compared_by_token(synthetic: SimpleNames
     assert verdicts == {"loss": "not tested", "accuracy": "no difference shown"}
 
 
-def test_a_side_without_tokens_is_compared_by_its_answers_alone(synthetic: SimpleNamespace) -> None:
+def test_a_side_without_tokens_is_compared_by_its_answers_alone() -> None:
     old, new = synthetic.scores(0.5, seed=1), synthetic.scores(0.9, seed=2)
     rows = [
         row | {"nll": None, "correct_tokens": None, "target_tokens": 0, "label_logprobs": None}
@@ -160,7 +160,7 @@ def test_a_side_without_tokens_is_compared_by_its_answers_alone(synthetic: Simpl
     assert changed_examples(sides[0].group, sides[1].group).fixed_count > 0
 
 
-def test_generated_texts_are_compared_by_every_text_metric(synthetic: SimpleNamespace) -> None:
+def test_generated_texts_are_compared_by_every_text_metric() -> None:
     rows = synthetic.scores(0.8, rows=60, labelled=False).to_pylist()
     wanted = [f"the answer to number {i} is {i * 3} or so" for i in range(60)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +14,13 @@ from kamerton.decide.compare.baseline import choose_baseline
 from kamerton.decide.compare.configurations import Group, ScoredRun, find_scores, group_runs, with_distinct_names
 from kamerton.decide.compose import same_examples
 from kamerton.errors import UserError
+from support import synthetic
 
 Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path, synthetic: SimpleNamespace) -> Write:
+def write(tmp_path: Path) -> Write:
     """Writes a run directory; without a `table` it has no scores."""
 
     def run(name: str, table: pa.Table | None = None, base: pa.Table | None = None, **config: Any) -> Path:
@@ -42,9 +42,7 @@ def faults(work: Callable[[], object]) -> list[str]:
     return [str(fault) for fault in raised.value.faults]
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_side(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_runs_that_differ_in_the_seed_alone_are_one_side(write: Write, tmp_path: Path) -> None:
     table = synthetic.scores(0.9, rows=20)
     for name, seed, kind in (("a", 2, "lora"), ("b", 1, "lora"), ("c", 1, "full")):
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
@@ -57,17 +55,13 @@ def test_runs_that_differ_in_the_seed_alone_are_one_side(
     assert notice.message == f"{folder / 'd'} is left out: {folder / 'b'} has this configuration and seed already"
 
 
-def test_seeds_of_one_configuration_alone_are_named_by_their_folder(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_seeds_of_one_configuration_alone_are_named_by_their_folder(write: Write, tmp_path: Path) -> None:
     for seed in (1, 2):
         write(f"seed{seed}", synthetic.scores(0.9, rows=20), seed=seed)
     assert [one.name for one in group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
 
 
-def test_globs_folders_files_and_directories_are_all_understood(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_globs_folders_files_and_directories_are_all_understood(write: Write, tmp_path: Path) -> None:
     table = synthetic.scores(0.9, rows=20)
     one, other = write("one", table, seed=1), write("two", table, seed=2)
     (tmp_path / "trec" / "data-12345678").mkdir()  # what `kamerton prepare` leaves there
@@ -83,9 +77,7 @@ def test_globs_folders_files_and_directories_are_all_understood(
         assert notices == []
 
 
-def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(write: Write, tmp_path: Path) -> None:
     write("done", synthetic.scores(0.9, rows=20))
     failed = write("failed")
     runs, (notice,) = find_scores([f"{tmp_path}/trec/*"], "test")
@@ -95,7 +87,7 @@ def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(
     assert "no scores of the test split" in said
 
 
-def test_entries_that_name_nothing_are_all_said(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
+def test_entries_that_name_nothing_are_all_said(write: Write, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     said = faults(lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
@@ -106,9 +98,7 @@ def test_entries_that_name_nothing_are_all_said(write: Write, synthetic: SimpleN
     assert "it has test" in said_split
 
 
-def test_the_baseline_is_the_base_model_a_run_or_a_file(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: Path) -> None:
     table, base = synthetic.scores(0.9, rows=20), synthetic.scores(0.1, rows=20)
     for name, kind in (("one", "lora"), ("two", "full")):
         write(name, table, base, seed=1, adapter={"kind": kind})
@@ -133,9 +123,7 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(
     assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in said
 
 
-def test_the_seeds_that_are_the_baseline_are_no_candidates(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_the_seeds_that_are_the_baseline_are_no_candidates(write: Write, tmp_path: Path) -> None:
     for seed in (1, 2):
         write(f"lora{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "lora"})
         write(f"full{seed}", synthetic.scores(0.9, rows=20, seed=seed), seed=seed, adapter={"kind": "full"})
@@ -146,9 +134,7 @@ def test_the_seeds_that_are_the_baseline_are_no_candidates(
     assert [one.name for one in candidates] == ["adapter.kind=full"]
 
 
-def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(write: Write, tmp_path: Path) -> None:
     table, short, long = synthetic.scores(0.9, rows=20), {"path": "a.csv"}, {"path": "another/folder/with/rows.parquet"}
     for seed in (1, 2):
         for kind in ("lora", "full"):
@@ -159,18 +145,14 @@ def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(
     assert {one.name for one in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
 
 
-def test_a_setting_that_earlier_runs_did_not_have_names_no_side(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_setting_that_earlier_runs_did_not_have_names_no_side(write: Write, tmp_path: Path) -> None:
     write("old", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "lora"})
     write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
     groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
     assert {one.name for one in groups} == {"adapter.kind=full", "adapter.kind=lora"}
 
 
-def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(write: Write, tmp_path: Path) -> None:
     def names(baseline: str, candidate: str) -> list[str]:
         groups, _ = group_runs(find_scores([candidate], "test")[0])
         side, candidates, _ = choose_baseline(baseline, groups, "test")
@@ -188,9 +170,7 @@ def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(
     assert names(f"{tmp_path}/trec/s*", f"{tmp_path}/trec/long*") == ["trec/s1 and 1 more", "trec/long1 and 1 more"]
 
 
-def test_runs_of_different_base_models_have_no_common_base(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_runs_of_different_base_models_have_no_common_base(write: Write, tmp_path: Path) -> None:
     table = synthetic.scores(0.9, rows=20)
     write("one", table, table, model={"name": "tiny"})
     write("two", table, table, model={"name": "huge"})
@@ -202,7 +182,7 @@ def test_runs_of_different_base_models_have_no_common_base(
     assert "no run has scores of its base model" in said
 
 
-def test_different_test_sets_are_refused_with_the_ids(synthetic: SimpleNamespace) -> None:
+def test_different_test_sets_are_refused_with_the_ids() -> None:
     whole = synthetic.scores(0.9, rows=20)
     sides = [
         Group("old", (ScoredRun(Path("old"), whole),)),
@@ -215,16 +195,14 @@ def test_different_test_sets_are_refused_with_the_ids(synthetic: SimpleNamespace
     assert "twice: its score table repeats 20 example ids" in said[1]
 
 
-def test_tables_come_in_one_order(synthetic: SimpleNamespace) -> None:
+def test_tables_come_in_one_order() -> None:
     whole = synthetic.scores(0.9, rows=20)
     turned = whole.take(pa.array(range(19, -1, -1)))
     sides = [Group("old", (ScoredRun(Path("old"), whole),)), Group("new", (ScoredRun(Path("new"), turned),))]
     assert [one.first["example_id"] for one in same_examples(sides)] == [whole["example_id"]] * 2
 
 
-def test_a_cross_validation_is_compared_by_what_its_folds_left_out(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_a_cross_validation_is_compared_by_what_its_folds_left_out(write: Write, tmp_path: Path) -> None:
     folder = write("cv")
     synthetic.write_scores(folder, "out_of_fold", synthetic.scores(0.9, rows=20))
     (run,), _ = find_scores([str(folder)], "test")
@@ -233,7 +211,7 @@ def test_a_cross_validation_is_compared_by_what_its_folds_left_out(
 
 
 def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_no_seed(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
+    write: Write, tmp_path: Path
 ) -> None:
     run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
     for name, of in (("one", str(run)), ("two", None)):
@@ -247,9 +225,7 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
     assert (two.seed, two.trained) == (None, False)
 
 
-def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides(
-    write: Write, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides(write: Write, tmp_path: Path) -> None:
     run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
     for name, labels in (("one", "exact"), ("two", "argmax")):
         folder = tmp_path / "evaluations" / name
@@ -263,7 +239,7 @@ def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides
     assert notices == []
 
 
-def test_entries_that_overlap_name_each_run_once(write: Write, synthetic: SimpleNamespace, tmp_path: Path) -> None:
+def test_entries_that_overlap_name_each_run_once(write: Write, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     runs, _ = find_scores([str(run), f"{run.parent}/*", f"{run.parent}/do*"], "test")
     assert [one.path.name for one in runs] == ["done"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.gate import check_gate, gate_faults
 from kamerton.decide.compare.options import GateOptions, SliceLimits
 from kamerton.decide.compare.slices import slice_by
+from support import synthetic
 
 
 def side(name: str, table: pa.Table) -> Group:
@@ -59,19 +59,19 @@ def gate(base: pa.Table, tuned: pa.Table, options: GateOptions) -> list[tuple[st
 LIMITS = GateOptions({"accuracy": 0.01}, {"label": SliceLimits({"accuracy": 0.02})})
 
 
-def test_a_slice_degraded_by_five_points_is_caught_though_the_whole_hardly_moves(synthetic: SimpleNamespace) -> None:
+def test_a_slice_degraded_by_five_points_is_caught_though_the_whole_hardly_moves() -> None:
     base = synthetic.scores(0.9, rows=900)
     found = gate(base, degraded(base, "ENTY", 0.05), LIMITS)
     assert [group for group, passed in found if not passed] == ["ENTY"]
 
 
-def test_reruns_of_the_same_quality_pass(synthetic: SimpleNamespace) -> None:
+def test_reruns_of_the_same_quality_pass() -> None:
     base = synthetic.scores(0.9, rows=900)
     failed = [any(not passed for _, passed in gate(base, reseeded(base, 0.3, seed), LIMITS)) for seed in range(30)]
     assert sum(failed) <= 5  # two families of tests at 5 % each
 
 
-def test_what_seeds_alone_move_passes_where_the_baseline_has_several(synthetic: SimpleNamespace) -> None:
+def test_what_seeds_alone_move_passes_where_the_baseline_has_several() -> None:
     base = synthetic.scores(0.95, rows=900)
     seeds = [degraded(base, "ENTY", points) for points in (0.0, 0.12, 0.06)]
     again = degraded(base, "ENTY", 0.10)
@@ -82,14 +82,14 @@ def test_what_seeds_alone_move_passes_where_the_baseline_has_several(synthetic: 
     assert check_gate(LIMITS, differences(sides, ["accuracy"]), slices).passed
 
 
-def test_a_drop_on_the_whole_is_caught_and_an_allowed_one_is_not(synthetic: SimpleNamespace) -> None:
+def test_a_drop_on_the_whole_is_caught_and_an_allowed_one_is_not() -> None:
     base, worse = synthetic.scores(0.9, rows=600, seed=1), synthetic.scores(0.8, rows=600, seed=2)
     assert gate(base, worse, GateOptions({"accuracy": 0.01})) == [(None, False)]
     assert gate(base, worse, GateOptions({"accuracy": 0.30})) == [(None, True)]
     assert gate(worse, base, GateOptions({"accuracy": 0.0})) == [(None, True)]
 
 
-def test_a_drop_that_is_real_but_perhaps_no_larger_than_allowed_passes(synthetic: SimpleNamespace) -> None:
+def test_a_drop_that_is_real_but_perhaps_no_larger_than_allowed_passes() -> None:
     base = synthetic.scores(0.9, rows=900)
     groups = [side("old", base), side("new", degraded(base, "ENTY", 0.12))]
     found = differences(measure(groups, resamples=500), ["accuracy"], permutations=9)
@@ -101,7 +101,7 @@ def test_a_drop_that_is_real_but_perhaps_no_larger_than_allowed_passes(synthetic
     assert not check_gate(GateOptions({"accuracy": 0.008}), found, []).passed
 
 
-def test_a_rise_is_a_drop_where_less_is_better(synthetic: SimpleNamespace) -> None:
+def test_a_rise_is_a_drop_where_less_is_better() -> None:
     groups = [side("old", synthetic.scores(0.9, seed=1)), side("new", synthetic.scores(0.5, seed=2))]
     found = differences(measure(groups, resamples=200), ["loss", "ece"], permutations=499)
     checks = check_gate(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
@@ -109,7 +109,7 @@ def test_a_rise_is_a_drop_where_less_is_better(synthetic: SimpleNamespace) -> No
     assert "the rise decides" in checks[1].reason
 
 
-def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise(synthetic: SimpleNamespace) -> None:
+def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise() -> None:
     def wrong(accuracy: float, seed: int) -> pa.Table:
         table = synthetic.scores(accuracy, seed=seed)
         values = pc.cast(pc.not_equal(table["label"], table["predicted_label"]), pa.float64())
@@ -144,7 +144,7 @@ def test_limits_on_what_is_not_there_are_faults() -> None:
 
 
 @pytest.mark.parametrize("rows", [40])
-def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(synthetic: SimpleNamespace, rows: int) -> None:
+def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(rows: int) -> None:
     base = synthetic.scores(0.9, rows=rows)
     groups = [side("old", base), side("new", degraded(base, base["label"][0].as_py(), 0.3))]
     found = differences(measure(groups, resamples=200), ["accuracy"], permutations=99)
@@ -154,7 +154,7 @@ def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(synthetic: Simp
     assert "or more would show" in check.reason
 
 
-def test_a_slice_too_small_to_test_passes_and_says_so(synthetic: SimpleNamespace) -> None:
+def test_a_slice_too_small_to_test_passes_and_says_so() -> None:
     base = synthetic.scores(1.0, rows=200)
     groups = ["few" if at < 3 else "many" for at in range(base.num_rows)]
     wrong = pa.array([None if at < 3 else each for at, each in enumerate(base["predicted_label"].to_pylist())])
@@ -170,7 +170,7 @@ def test_a_slice_too_small_to_test_passes_and_says_so(synthetic: SimpleNamespace
     assert "3 examples are too few to test" in checks["few"].reason
 
 
-def test_a_metric_of_which_less_is_better_rises(synthetic: SimpleNamespace) -> None:
+def test_a_metric_of_which_less_is_better_rises() -> None:
     base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
     found = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
     reasons = {

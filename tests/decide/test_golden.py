@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.golden import check_golden, read_golden
 from kamerton.errors import UserError
+from support import synthetic
 
 
 def written(tmp_path: Path, *rows: Any) -> str:
@@ -35,7 +35,7 @@ def written(tmp_path: Path, *rows: Any) -> str:
         ({"max_length": 20}, False),
     ],
 )
-def test_expectations(tmp_path: Path, synthetic: SimpleNamespace, expectation: dict[str, Any], holds: bool) -> None:
+def test_expectations(tmp_path: Path, expectation: dict[str, Any], holds: bool) -> None:
     table = synthetic.scores(0.9, rows=3, labelled=False)
     table = table.set_column(table.schema.get_field_index("prediction"), "prediction", [["Paris is the capital."] * 3])
     golden = read_golden(written(tmp_path, {"prompt": table["prompt"][1].as_py(), **expectation}))
@@ -54,7 +54,7 @@ def test_a_text_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_a_label_is_held_in_every_run(tmp_path: Path, synthetic: SimpleNamespace) -> None:
+def test_a_label_is_held_in_every_run(tmp_path: Path) -> None:
     good, bad = synthetic.scores(1.0, rows=5), synthetic.scores(0.0, rows=5)
     row = {"prompt": good["prompt"][0].as_py(), "completion": "x", "label": good["label"][0].as_py()}
     golden = read_golden(written(tmp_path, row))
@@ -83,7 +83,7 @@ def test_no_file_and_no_prompts_are_faults(tmp_path: Path) -> None:
         assert raised.value.faults[0].code == code
 
 
-def test_a_prompt_that_was_not_scored_is_a_fault(tmp_path: Path, synthetic: SimpleNamespace) -> None:
+def test_a_prompt_that_was_not_scored_is_a_fault(tmp_path: Path) -> None:
     golden = read_golden(written(tmp_path, {"prompt": "never asked", "exact": "x"}))
     with pytest.raises(UserError, match="has no answer to 'never asked'"):
         list(check_golden(golden, Group("new", (ScoredRun(tmp_path, synthetic.scores(0.9)),))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -78,7 +77,7 @@ def test_what_cannot_be_checked_is_said_once_for_each_reason(run: ScoredRun, tmp
     assert "its data cannot be prepared again" in said_gone
 
 
-def test_folds_need_no_look(run: ScoredRun, synthetic: SimpleNamespace) -> None:
+def test_folds_need_no_look(run: ScoredRun) -> None:
     folds = ScoredRun(run.path, run.table, run.config, run.record, out_of_fold=True)
     groups = [Group("cv", (folds,))]
     assert leakage_notices(groups, all_training(groups)) == []

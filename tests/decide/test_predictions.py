@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pytest
 import kamerton
 from kamerton.decide.compare.predictions import is_loop, validate_results
 from kamerton.score.table import scores_table
+from support import synthetic
 
 
 def generated(answers: list[str | None], targets: list[str], **columns: Any) -> pa.Table:
@@ -44,7 +44,7 @@ def test_it_is_a_public_name() -> None:
     assert kamerton.validate_results is validate_results
 
 
-def test_sound_answers_have_no_faults(synthetic: SimpleNamespace) -> None:
+def test_sound_answers_have_no_faults() -> None:
     assert codes(generated(GOOD, GOOD)) == set()
     assert codes(synthetic.scores(0.8)) == set()
     assert codes(synthetic.scores(0.8, rows=0)) == set()
@@ -90,7 +90,7 @@ def test_texts_far_longer_than_the_references() -> None:
     assert codes(generated([text * 3 for text in GOOD], GOOD)) == {"results.lengths"}
 
 
-def test_one_label_for_everything_and_answers_that_are_none(synthetic: SimpleNamespace) -> None:
+def test_one_label_for_everything_and_answers_that_are_none() -> None:
     table = synthetic.scores(0.8)
     place = table.schema.get_field_index("predicted_label")
     same = table.set_column(place, "predicted_label", pa.array(["HUM"] * 200))
@@ -99,7 +99,7 @@ def test_one_label_for_everything_and_answers_that_are_none(synthetic: SimpleNam
     assert codes(table.set_column(place, "predicted_label", pa.array(none, pa.string()))) == {"results.not-a-label"}
 
 
-def test_a_label_that_is_answered_far_too_often(synthetic: SimpleNamespace) -> None:
+def test_a_label_that_is_answered_far_too_often() -> None:
     table = synthetic.scores(0.95)
     often = ["HUM" if i % 3 == 0 else label for i, label in enumerate(table["predicted_label"].to_pylist())]
     result = validate_results(

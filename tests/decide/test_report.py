@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from kamerton.errors import UserError
 from kamerton.score.intervals import intervals
 from kamerton.score.metrics import compute, per_class
 from kamerton.words import number
+from support import synthetic
 
 MakeRun = Callable[..., Path]
 ReadPage = Callable[[Path], Any]
@@ -136,7 +136,7 @@ ATTACK = (
 )
 
 
-def test_nothing_from_the_data_becomes_markup(make_run: MakeRun, read_page: ReadPage, synthetic: Any) -> None:
+def test_nothing_from_the_data_becomes_markup(make_run: MakeRun, read_page: ReadPage) -> None:
     data = {"report": {ATTACK: {ATTACK: 1}, "more": {ATTACK: ATTACK}}, "list": [{ATTACK: ATTACK}], ATTACK: [ATTACK]}
     run = make_run(
         experiment=ATTACK,
@@ -168,7 +168,7 @@ def test_nothing_from_the_data_becomes_markup(make_run: MakeRun, read_page: Read
     assert "<img" not in markdown.replace(f"    {markdown.splitlines()[-1].strip()}", "")
 
 
-def test_secrets_are_in_neither_report(make_run: MakeRun, synthetic: SimpleNamespace) -> None:
+def test_secrets_are_in_neither_report(make_run: MakeRun) -> None:
     run = make_run(state="failed", error={"code": "x", "message": "login failed: api_key=SECRET1"})
     config = {
         "logger": {"wandb": {"api_key": "SECRET2", "headers": {"Authorization": "Bearer SECRET3"}}},
@@ -222,9 +222,7 @@ def test_an_empty_run_directory_still_gets_a_report(tmp_path: Path, read_page: R
         ("cancelled", "This run was cancelled, at step 12 of 300"),
     ],
 )
-def test_a_run_that_stopped_early_says_so(
-    make_run: MakeRun, read_page: ReadPage, synthetic: SimpleNamespace, state: str, sentence: str
-) -> None:
+def test_a_run_that_stopped_early_says_so(make_run: MakeRun, read_page: ReadPage, state: str, sentence: str) -> None:
     error = {"code": "oom", "message": "out of memory", "param": None} if state == "failed" else None
     run = make_run(state=state, error=error, metrics={}, progress={"step": 12, "steps": 300})
     shutil.rmtree(run / "scores")
@@ -236,9 +234,7 @@ def test_a_run_that_stopped_early_says_so(
     assert "The file scores/test.parquet was not written." in page.text("examples")
 
 
-def test_unlabelled_data_have_examples_but_no_classes(
-    make_run: MakeRun, read_page: ReadPage, synthetic: SimpleNamespace
-) -> None:
+def test_unlabelled_data_have_examples_but_no_classes(make_run: MakeRun, read_page: ReadPage) -> None:
     run = make_run()
     for name, share in (("test", 0.8), ("base", 0.2)):
         synthetic.write_scores(run, name, synthetic.scores(share, labelled=False))
@@ -249,9 +245,7 @@ def test_unlabelled_data_have_examples_but_no_classes(
     assert "Accuracy" not in {row[0] for row in page.rows["metrics"] if row}
 
 
-def test_many_labels_keep_their_confusions_readable(
-    make_run: MakeRun, read_page: ReadPage, synthetic: SimpleNamespace
-) -> None:
+def test_many_labels_keep_their_confusions_readable(make_run: MakeRun, read_page: ReadPage) -> None:
     run = make_run()
     table = synthetic.scores(0.5)
     labels = [*synthetic.LABELS, *(f"other_{i}" for i in range(20))]
@@ -273,7 +267,7 @@ def test_torn_event_lines_are_counted(make_run: MakeRun, read_page: ReadPage) ->
     assert "1 line of events.jsonl cannot be read." in page.text("events")
 
 
-def test_markdown_tables_survive_any_prompt(make_run: MakeRun, synthetic: SimpleNamespace) -> None:
+def test_markdown_tables_survive_any_prompt(make_run: MakeRun) -> None:
     run = make_run()
     table = synthetic.scores(0.5)
     prompt = "a | b\n# c `d` *e* <b>f</b> \\| [g](http://x)"

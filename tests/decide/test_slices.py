@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -18,6 +17,7 @@ from kamerton.decide.compare.significance import holm
 from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.errors import UserError
 from kamerton.score.metrics import compute
+from support import synthetic
 
 
 def with_metadata(table: pa.Table, rows: list[dict[str, object]]) -> pa.Table:
@@ -26,7 +26,7 @@ def with_metadata(table: pa.Table, rows: list[dict[str, object]]) -> pa.Table:
     )
 
 
-def test_metadata_that_are_nested_without_end_are_a_fault(synthetic: SimpleNamespace) -> None:
+def test_metadata_that_are_nested_without_end_are_a_fault() -> None:
     table = synthetic.scores(0.8)
     texts = ["{}"] * (table.num_rows - 1) + ["[" * 100_000]
     table = table.set_column(table.schema.get_field_index("metadata"), "metadata", pa.array(texts))
@@ -40,7 +40,7 @@ def groups(*tables: pa.Table) -> list[Measured]:
     return measure(sides, resamples=10)
 
 
-def test_fields_are_labels_lengths_and_usable_metadata(synthetic: SimpleNamespace) -> None:
+def test_fields_are_labels_lengths_and_usable_metadata() -> None:
     rows = [
         {
             "topic": "ab"[i % 2],
@@ -61,7 +61,7 @@ def test_fields_are_labels_lengths_and_usable_metadata(synthetic: SimpleNamespac
     assert ["name" in notice.message for notice in notices] == [True]
 
 
-def test_a_field_that_is_nan_or_blank_in_some_rows_still_makes_slices(synthetic: SimpleNamespace) -> None:
+def test_a_field_that_is_nan_or_blank_in_some_rows_still_makes_slices() -> None:
     rows = [
         {"year": math.nan if i % 5 == 0 else 1900 + i, "place": " " if i % 5 == 1 else "ab"[i % 2]} for i in range(200)
     ]
@@ -79,7 +79,7 @@ def test_quartiles_hold_a_quarter_each_and_leave_out_the_unknown() -> None:
     assert set(quartiles([3, 3, 3])) == {"3"}
 
 
-def test_a_slices_numbers_are_those_of_its_examples(synthetic: SimpleNamespace) -> None:
+def test_a_slices_numbers_are_those_of_its_examples() -> None:
     base, tuned = synthetic.scores(0.6, seed=1), synthetic.scores(0.9, seed=2)
     names = ["even" if i % 2 == 0 else None for i in range(200)]
     for metric in ("accuracy", "loss"):
@@ -94,7 +94,7 @@ def test_a_slices_numbers_are_those_of_its_examples(synthetic: SimpleNamespace) 
         assert found.verdict == "better"
 
 
-def test_slice_against_rest_is_fishers_test_corrected_over_the_groups(synthetic: SimpleNamespace) -> None:
+def test_slice_against_rest_is_fishers_test_corrected_over_the_groups() -> None:
     table = synthetic.scores(0.8, rows=300, seed=4)
     found = slice_by(groups(table, table), {"label": table["label"].to_pylist()}, "accuracy")
     right = [t == g for t, g in zip(*(table[name].to_pylist() for name in ("label", "predicted_label")), strict=True)]
@@ -108,7 +108,7 @@ def test_slice_against_rest_is_fishers_test_corrected_over_the_groups(synthetic:
     assert [one.verdict for one in found] == ["no difference shown"] * len(found)
 
 
-def test_the_loss_of_a_slice_against_the_rest_is_students_test(synthetic: SimpleNamespace) -> None:
+def test_the_loss_of_a_slice_against_the_rest_is_students_test() -> None:
     table = synthetic.scores(0.8, rows=120, seed=4)
     names = ["here" if i < 40 else None for i in range(120)]
     (found,) = slice_by(groups(table, table), {"place": names}, "loss")
@@ -116,7 +116,7 @@ def test_the_loss_of_a_slice_against_the_rest_is_students_test(synthetic: Simple
     assert found.p_rest == pytest.approx(stats.ttest_ind(nll[:40], nll[40:]).pvalue, abs=1e-9)
 
 
-def test_several_seeds_make_wider_slices_than_one(synthetic: SimpleNamespace) -> None:
+def test_several_seeds_make_wider_slices_than_one() -> None:
     base = synthetic.scores(0.5, seed=9)
     runs = tuple(ScoredRun(Path(str(seed)), synthetic.scores(0.7 + seed / 20, seed=seed)) for seed in (1, 2, 3))
     sides = measure([Group("base", (ScoredRun(Path("base"), base),)), Group("three", runs), Group("one", runs[:1])])
@@ -126,7 +126,7 @@ def test_several_seeds_make_wider_slices_than_one(synthetic: SimpleNamespace) ->
     assert found.high - found.low > alone.high - alone.low
 
 
-def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing(synthetic: SimpleNamespace) -> None:
+def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing() -> None:
     wrong, right = synthetic.scores(0.0), synthetic.scores(1.0)
     runs = tuple(ScoredRun(Path(str(seed)), right) for seed in (1, 2, 3))
     sides = measure([Group("base", (ScoredRun(Path("base"), wrong),)), Group("three", runs)], resamples=10)
@@ -136,7 +136,7 @@ def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing(synthetic: Simp
     assert verdicts["enough"][1] == "better"
 
 
-def test_metrics_of_slices_are_those_that_every_side_has(synthetic: SimpleNamespace) -> None:
+def test_metrics_of_slices_are_those_that_every_side_has() -> None:
     labelled, free = synthetic.scores(0.8), synthetic.scores(0.8, labelled=False)
     assert slice_metrics(groups(labelled, labelled)) == ["accuracy", "loss", "token_accuracy"]
     assert slice_metrics(groups(labelled, free)) == ["loss", "token_accuracy"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from kamerton import words
 from kamerton.decide.report import verdict
 from kamerton.decide.report.run_files import RunFiles
 from kamerton.score.metrics import compute
+from support import synthetic
 
 
 def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tuple[str, str, list[str], list[str]]:
@@ -22,7 +22,7 @@ def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tupl
     return *verdict.headline(run, rows), verdict.cautions(run, rows), remarks
 
 
-def test_a_better_model_is_called_better_with_its_numbers(synthetic: SimpleNamespace) -> None:
+def test_a_better_model_is_called_better_with_its_numbers() -> None:
     base, tuned = synthetic.scores(0.1, seed=1), synthetic.scores(0.9, seed=2)
     sentence, tone, cautions, remarks = judged(base, tuned)
     before, after = compute(base)["accuracy"], compute(tuned)["accuracy"]
@@ -31,31 +31,31 @@ def test_a_better_model_is_called_better_with_its_numbers(synthetic: SimpleNames
     assert (tone, cautions, remarks) == ("good", [], [])
 
 
-def test_a_worse_model_is_called_worse(synthetic: SimpleNamespace) -> None:
+def test_a_worse_model_is_called_worse() -> None:
     sentence, tone, _, _ = judged(synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2))
     assert sentence.startswith("Worse than the base model")
     assert tone == "bad"
 
 
-def test_a_difference_within_chance_is_called_unclear(synthetic: SimpleNamespace) -> None:
+def test_a_difference_within_chance_is_called_unclear() -> None:
     sentence, tone, _, _ = judged(synthetic.scores(0.7, seed=1), synthetic.scores(0.7, seed=2))
     assert sentence.startswith("No clear change from the base model")
     assert sentence.endswith("may be chance.")
     assert tone == "open"
 
 
-def test_equal_answers_are_no_change(synthetic: SimpleNamespace) -> None:
+def test_equal_answers_are_no_change() -> None:
     table = synthetic.scores(0.7)
     assert judged(table, table)[0].startswith("No change from the base model")
 
 
-def test_without_labels_a_lower_loss_is_better(synthetic: SimpleNamespace) -> None:
+def test_without_labels_a_lower_loss_is_better() -> None:
     base, tuned = (synthetic.scores(share, labelled=False, seed=1) for share in (0.2, 0.9))
     assert judged(base, tuned)[0].startswith("Better than the base model: loss ")
     assert judged(tuned, base)[0].startswith("Worse than the base model: loss ")
 
 
-def test_a_metric_of_ones_own_is_better_where_it_says_so(synthetic: SimpleNamespace) -> None:
+def test_a_metric_of_ones_own_is_better_where_it_says_so() -> None:
     def with_errors(value: float, metadata: dict[bytes, bytes]) -> pa.Table:
         table = synthetic.scores(0.7)
         metadata = {**table.schema.metadata, **metadata}
@@ -68,7 +68,7 @@ def test_a_metric_of_ones_own_is_better_where_it_says_so(synthetic: SimpleNamesp
         assert row["verdict"] == expected
 
 
-def test_an_unknown_base_or_test_is_said(synthetic: SimpleNamespace) -> None:
+def test_an_unknown_base_or_test_is_said() -> None:
     assert judged(None, synthetic.scores(0.9))[0].endswith("the base model was not scored.")
     assert judged(None, None)[0].startswith("There is no test result, so the quality of the model is unknown")
     assert "the validation loss of the best weights is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]
@@ -81,13 +81,13 @@ def test_without_tables_the_recorded_metrics_are_used_without_claims() -> None:
     assert tone == "open"
 
 
-def test_tables_of_different_examples_give_no_difference(synthetic: SimpleNamespace) -> None:
+def test_tables_of_different_examples_give_no_difference() -> None:
     sentence, _, _, remarks = judged(synthetic.scores(0.1, rows=100), synthetic.scores(0.9, rows=90))
     assert sentence.endswith("is unknown.")
     assert "10 only in the base table" in remarks[0]
 
 
-def test_a_record_that_disagrees_with_the_table_is_reported(synthetic: SimpleNamespace) -> None:
+def test_a_record_that_disagrees_with_the_table_is_reported() -> None:
     tuned = synthetic.scores(0.9)
     honest = compute(tuned)
     assert judged(None, tuned, metrics={"test": honest})[3] == []
@@ -95,7 +95,7 @@ def test_a_record_that_disagrees_with_the_table_is_reported(synthetic: SimpleNam
     assert remarks[0].startswith("run.json has test accuracy 0.99")
 
 
-def test_there_is_one_majority_and_it_is_that_of_training(synthetic: SimpleNamespace) -> None:
+def test_there_is_one_majority_and_it_is_that_of_training() -> None:
     tuned = synthetic.scores(0.9)
     place = tuned.schema.get_field_index("predicted_label")
     majority = tuned.set_column(place, "predicted_label", pa.array(["LOC"] * 200))  # of training; in test it is another
@@ -114,7 +114,7 @@ def test_there_is_one_majority_and_it_is_that_of_training(synthetic: SimpleNames
     )
 
 
-def test_cautions_name_small_tests_perfect_scores_and_collapse(synthetic: SimpleNamespace) -> None:
+def test_cautions_name_small_tests_perfect_scores_and_collapse() -> None:
     perfect = synthetic.scores(1.0, rows=20)
     cautions = judged(None, perfect)[2]
     assert "Only 20 test examples" in cautions[0]
@@ -141,7 +141,7 @@ def test_probabilities_are_never_rounded_to_certainty(value: float, text: str) -
     assert words.probability(value) == text
 
 
-def test_answers_that_are_no_label_are_among_the_cautions(synthetic: SimpleNamespace) -> None:
+def test_answers_that_are_no_label_are_among_the_cautions() -> None:
     tuned = synthetic.scores(0.9, seed=2)
     guesses = pa.array([None, *tuned["predicted_label"].to_pylist()[1:]], pa.string())
     tuned = tuned.set_column(tuned.schema.get_field_index("predicted_label"), "predicted_label", guesses)

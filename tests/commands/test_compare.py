@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,12 +16,13 @@ from rich.console import Console
 from kamerton.cli import main
 from kamerton.decide.compare.comparison import Comparison, read
 from kamerton.decide.report.terminal import print_comparison
+from support import synthetic
 
 Compare = Callable[..., Comparison]
 
 
 @pytest.fixture
-def run_of(tmp_path: Path, synthetic: SimpleNamespace) -> Callable[..., Path]:
+def run_of(tmp_path: Path) -> Callable[..., Path]:
     """Writes a scored run directory below outputs/trec; `config` holds the settings that tell it apart."""
 
     def write(name: str, table: pa.Table, base: pa.Table | None = None, **config: Any) -> Path:
@@ -53,7 +53,6 @@ def compare(tmp_path: Path) -> Compare:
 def test_runs_are_compared_with_their_base_model(
     run_of: Callable[..., Path],
     compare: Compare,
-    synthetic: SimpleNamespace,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -70,9 +69,7 @@ def test_runs_are_compared_with_their_base_model(
     assert "adapter.kind=full: no difference from base shown" in shown
 
 
-def test_the_table_is_whole_at_every_width(
-    run_of: Callable[..., Path], compare: Compare, synthetic: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_the_table_is_whole_at_every_width(run_of: Callable[..., Path], compare: Compare, tmp_path: Path) -> None:
     run_of("good", synthetic.scores(0.9, rows=80, seed=1), synthetic.scores(0.3, rows=80, seed=9), seed=1)
     found = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
     found = replace(found, differences=[replace(one, metric=f"{one.metric:x<34}") for one in found.differences])
@@ -95,7 +92,7 @@ def test_help_needs_no_runs_and_everything_mistyped_is_said_at_once(capsys: pyte
 
 
 def test_different_test_sets_and_unknown_limits_exit_with_2(
-    run_of: Callable[..., Path], synthetic: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    run_of: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = run_of("one", synthetic.scores(0.9, rows=40), seed=1)
     other = run_of("other", synthetic.scores(0.9, rows=41), seed=1, adapter={"kind": "full"})
@@ -108,7 +105,7 @@ def test_different_test_sets_and_unknown_limits_exit_with_2(
 
 
 def test_a_failed_gate_exits_with_3_and_prints_why(
-    run_of: Callable[..., Path], compare: Compare, synthetic: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    run_of: Callable[..., Path], compare: Compare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = run_of("old", synthetic.scores(0.9, rows=200, seed=1), seed=1)
     new = run_of("new", synthetic.scores(0.6, rows=200, seed=2), seed=1, adapter={"kind": "full"})
@@ -124,7 +121,6 @@ def test_a_failed_gate_exits_with_3_and_prints_why(
 def test_the_baselines_that_runs_keep_are_found_by_name(
     run_of: Callable[..., Path],
     compare: Compare,
-    synthetic: SimpleNamespace,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from kamerton.decide.report.comparison import write_comparison
 from kamerton.decide.report.cross_validation import write_cross_report
 from kamerton.decide.report.folds import METHOD, spreads
 from kamerton.score.metrics import compute
+from support import synthetic
 from support.chrome import BINARY, Chrome
 
 ReadPage = Callable[[Path], Any]
@@ -134,7 +134,7 @@ def test_a_bare_comparison_has_a_report(tmp_path: Path, read_page: ReadPage) -> 
 
 
 @pytest.fixture
-def crossed(make_run: Callable[..., Path], synthetic: SimpleNamespace) -> Path:
+def crossed(make_run: Callable[..., Path]) -> Path:
     """A cross-validation of four folds in place of a run."""
     tables = [synthetic.scores(accuracy, 50, seed=9) for accuracy in (0.8, 0.9, 0.85, 0.88)]
     metrics = [compute(table) for table in tables]

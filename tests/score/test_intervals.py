@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,6 +11,7 @@ from kamerton.score import intervals as statistics
 from kamerton.score.intervals import intervals, joined, paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
+from support import synthetic
 
 METRICS = {"loss", "perplexity", "token_accuracy", "accuracy", "f1", "precision", "recall"}
 
@@ -24,13 +23,13 @@ def by_the_book(table: pa.Table, metric: str, resamples: int, seed: int) -> np.n
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_intervals_are_percentiles_of_the_metric_on_resamples(synthetic: SimpleNamespace, metric: str) -> None:
+def test_intervals_are_percentiles_of_the_metric_on_resamples(metric: str) -> None:
     table = synthetic.scores(0.7, rows=60)
     expected = np.quantile(by_the_book(table, metric, 40, seed=5), [0.05, 0.95])
     assert intervals(table, resamples=40, level=0.9, seed=5)[metric] == pytest.approx(tuple(expected), abs=1e-12)
 
 
-def test_every_metric_has_an_interval_around_its_value(synthetic: SimpleNamespace) -> None:
+def test_every_metric_has_an_interval_around_its_value() -> None:
     table = synthetic.scores(0.8, rows=300)
     found, values = intervals(table), compute(table)
     assert set(found) == METRICS | {"f1_micro", "f1_weighted", "ece"}
@@ -38,7 +37,7 @@ def test_every_metric_has_an_interval_around_its_value(synthetic: SimpleNamespac
         assert low < values[name] < high
 
 
-def test_answers_that_are_no_label_count_as_wrong_in_intervals(synthetic: SimpleNamespace) -> None:
+def test_answers_that_are_no_label_count_as_wrong_in_intervals() -> None:
     table = synthetic.scores(0.7, rows=60)
     position = table.schema.get_field_index("predicted_label")
     some = pa.array([None if i % 5 == 0 else label for i, label in enumerate(table["predicted_label"].to_pylist())])
@@ -48,9 +47,7 @@ def test_answers_that_are_no_label_count_as_wrong_in_intervals(synthetic: Simple
         assert intervals(table, resamples=40, seed=1)[metric] == pytest.approx(tuple(expected), abs=1e-12)
 
 
-def test_the_same_seed_gives_the_same_interval_however_memory_is_cut(
-    synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_seed_gives_the_same_interval_however_memory_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     table = synthetic.scores(0.8)
     whole = intervals(table, resamples=300, seed=3)
     monkeypatch.setattr(statistics, "_CELLS_AT_ONCE", 7 * table.num_rows)
@@ -58,7 +55,7 @@ def test_the_same_seed_gives_the_same_interval_however_memory_is_cut(
     assert intervals(table, resamples=300, seed=4) != whole
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(synthetic: SimpleNamespace) -> None:
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     generator, hits = np.random.default_rng(0), 0
     table = synthetic.scores(0.8, rows=150)
     label = table["label"].combine_chunks()
@@ -95,9 +92,7 @@ def test_the_interval_of_the_calibration_error_covers_it_also_where_it_is_zero(s
     assert hits >= 55
 
 
-def test_the_interval_of_the_calibration_error_is_the_bootstraps_moved_down_by_its_bias(
-    synthetic: SimpleNamespace,
-) -> None:
+def test_the_interval_of_the_calibration_error_is_the_bootstraps_moved_down_by_its_bias() -> None:
     table = synthetic.scores(0.7, rows=60)
     sample = by_the_book(table, "ece", 40, seed=5)
     low, high = np.quantile(sample, [0.025, 0.975]) + compute(table)["ece"] - sample.mean()
@@ -116,14 +111,14 @@ def test_equally_calibrated_models_are_not_told_apart_by_how_certain_they_are() 
     assert claims <= 3
 
 
-def test_unlabelled_and_empty_tables(synthetic: SimpleNamespace) -> None:
+def test_unlabelled_and_empty_tables() -> None:
     unlabelled = set(intervals(synthetic.scores(0.8, labelled=False)))
     assert {"loss", "perplexity", "token_accuracy", "exact_match", "chrf"} <= unlabelled
     assert not {"accuracy", "f1"} & unlabelled
     assert intervals(synthetic.scores(0.8).slice(0, 0)) == {}
 
 
-def test_a_metric_that_is_not_finite_has_no_interval(synthetic: SimpleNamespace) -> None:
+def test_a_metric_that_is_not_finite_has_no_interval() -> None:
     table = synthetic.scores(0.8, rows=20)
     broken = pa.array([float("nan"), *[1.0] * 19])
     table = table.set_column(table.schema.get_field_index("nll"), "nll", broken)
@@ -132,14 +127,14 @@ def test_a_metric_that_is_not_finite_has_no_interval(synthetic: SimpleNamespace)
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_a_paired_difference_is_tuned_minus_base(synthetic: SimpleNamespace, metric: str) -> None:
+def test_a_paired_difference_is_tuned_minus_base(metric: str) -> None:
     base, tuned = synthetic.scores(0.3, seed=1), synthetic.scores(0.8, seed=2)
     found = paired_differences(base, tuned)[metric]
     assert found["difference"] == pytest.approx(compute(tuned)[metric] - compute(base)[metric], abs=1e-12)
     assert found["low"] < found["difference"] < found["high"]
 
 
-def test_pairs_are_resampled_together(synthetic: SimpleNamespace) -> None:
+def test_pairs_are_resampled_together() -> None:
     base, tuned = synthetic.scores(0.5, rows=50, seed=1), synthetic.scores(0.6, rows=50, seed=2)
     values = by_the_book(tuned, "loss", 40, seed=0) - by_the_book(base, "loss", 40, seed=0)
     low, high = np.quantile(values, [0.025, 0.975])
@@ -147,24 +142,24 @@ def test_pairs_are_resampled_together(synthetic: SimpleNamespace) -> None:
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
 
 
-def test_rows_are_joined_on_the_example_id_in_any_order(synthetic: SimpleNamespace) -> None:
+def test_rows_are_joined_on_the_example_id_in_any_order() -> None:
     base, tuned = synthetic.scores(0.5, seed=1), synthetic.scores(0.6, seed=2)
     shuffled = tuned.take(pa.array(np.random.default_rng(0).permutation(tuned.num_rows)))
     assert paired_differences(base, shuffled) == paired_differences(base, tuned)
 
 
-def test_a_model_does_not_differ_from_itself(synthetic: SimpleNamespace) -> None:
+def test_a_model_does_not_differ_from_itself() -> None:
     table = synthetic.scores(0.6)
     assert paired_differences(table, table)["accuracy"] == {"difference": 0, "low": 0, "high": 0}
 
 
-def test_different_examples_are_refused_by_name(synthetic: SimpleNamespace) -> None:
+def test_different_examples_are_refused_by_name() -> None:
     whole = synthetic.scores(0.6)
     with pytest.raises(UserError, match=r"0 only in the base table, 2 only in the tuned table \(0{16}, 0{15}1\)"):
         paired_differences(whole.slice(2), whole)
 
 
-def test_repeated_examples_are_refused(synthetic: SimpleNamespace) -> None:
+def test_repeated_examples_are_refused() -> None:
     whole = synthetic.scores(0.6)
     with pytest.raises(UserError, match="base score table repeats 1 example ids"):
         joined(pa.concat_tables([whole, whole.slice(0, 1)]), whole)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from kamerton.score.intervals import paired_differences
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 from kamerton.words import bounds_text, number, signed
+from support import synthetic
 
 LABELS = ["no", "yes", "maybe"]
 TRAIN = [DataExample(f"{word} number {i}", label) for i in range(40) for word, label in (("cat", "yes"), ("dog", "no"))]
@@ -61,7 +61,7 @@ def test_without_words_or_a_second_label_there_is_no_tfidf(train: list[DataExamp
     assert tfidf(train, asked(("a cat", "yes")), LABELS) is None
 
 
-def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path, synthetic: SimpleNamespace) -> None:
+def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path) -> None:
     def run(name: str, accuracy: float, rows: int = 200, state: str = "succeeded") -> Path:
         path = tmp_path / name
         path.mkdir()
@@ -91,7 +91,7 @@ def test_tables_that_are_there_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_report_shows_baselines_with_the_paired_difference(
-    make_run: Callable[..., Path], read_page: Callable[[Path], Any], synthetic: SimpleNamespace
+    make_run: Callable[..., Path], read_page: Callable[[Path], Any]
 ) -> None:
     run = make_run()
     tuned = pq.read_table(run / "scores" / "test.parquet")

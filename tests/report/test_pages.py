@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from kamerton.decide.report.run import write_report
+from support import synthetic
 from support.chrome import BINARY, Chrome
 
 MakeRun = Callable[..., Path]
@@ -70,7 +70,7 @@ def test_examples_are_found_by_text_answer_and_kind(browser: Chrome, shown_run: 
     assert shown(text="no such words") == 0
 
 
-def test_what_a_model_wrote_runs_nowhere(browser: Chrome, make_run: MakeRun, synthetic: Any) -> None:
+def test_what_a_model_wrote_runs_nowhere(browser: Chrome, make_run: MakeRun) -> None:
     run = make_run(experiment=HOSTILE)
     for name, share in (("test", 0.5), ("base", 0.4)):
         table = synthetic.scores(share)
