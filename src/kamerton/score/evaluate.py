@@ -125,5 +125,5 @@ def passes(mode: ScoreMode) -> int:
 
 
 def decoding_of(options: ScoreOptions) -> Decoding:
-    """The options of generating, as plain values."""
+    """Return the decoding parameters of the options."""
     return Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)

@@ -60,19 +60,19 @@ class Evaluation:
 def run_evaluation(
     options: EvaluateOptions,
     values: Mapping[str, Any],
-    named: Mapping[str, Any],
+    unresolved: Mapping[str, Any],
     defaults: Mapping[str, Any],
     console: Console,
 ) -> Evaluation:
     """Run the evaluation that the options describe.
 
-    `values` are the options as typed, `named` the same with unresolved environment variables (as written to files), and
+    `values` are the options as typed, `unresolved` the same with `${oc.env:NAME}` unresolved (as written to files), and
     `defaults` the values of `kamerton train`, for a model without a run.
 
     Raises `UserError` for faults of the user's input, and `Interrupted` if stopped: generated answers are kept, and the
     same command resumes.
     """
-    target = find_target(options, values, named, defaults)
+    target = find_target(options, values, unresolved, defaults)
     options = dataclasses.replace(options, engine=engine_for(target.config.model, options.engine))
     faults: list[Fault] = []
     if options.engine.kind == "hosted":
@@ -86,7 +86,7 @@ def run_evaluation(
     request, identity = _request(options, target)
     folder = _open(options, target, request, identity)
     record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": request, "identity": identity}
-    record |= redacted(target.facts, target.named)
+    record |= redacted(target.facts, target.unresolved)
     record |= {"times": {"started": now()}, **environment()}
     _write(folder, record)
     try:
@@ -215,7 +215,7 @@ def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], 
         "metrics": config.metrics,
     }
     resolved = json.dumps(masked(request), sort_keys=True, default=str)
-    written = json.loads(json.dumps(redacted(request, target.named), default=str))
+    written = json.loads(json.dumps(redacted(request, target.unresolved), default=str))
     return written, hashlib.sha256(resolved.encode()).hexdigest()[:7]
 
 

@@ -44,35 +44,35 @@ class Loaded:
 class Target:
     """The evaluated model as a run's configuration, with a display name and the facts for the record.
 
-    `named` are the configuration's values with unresolved `${oc.env:NAME}`, as they are written to files. If other data
-    than the run's are given (`own_data` is False), `labels` are those of the run; None for free text.
+    `unresolved` are the configuration's values with `${oc.env:NAME}` unresolved, as they are written to files. If other
+    data than the run's are given (`own_data` is False), `labels` are those of the run; None for free text.
     """
 
     name: str
     facts: dict[str, Any]
     config: Config
-    named: dict[str, Any]
+    unresolved: dict[str, Any]
     load: Callable[[str], Loaded]
     own_data: bool
     labels: list[str] | None = None
 
 
 def find_target(
-    options: EvaluateOptions, values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any]
+    options: EvaluateOptions, values: Mapping[str, Any], unresolved: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Target:
     """Return the run, checkpoint or model that the options name.
 
-    `values` are the options as typed, `named` the same with unresolved environment variables, and `defaults` the
+    `values` are the options as typed, `unresolved` the same with `${oc.env:NAME}` unresolved, and `defaults` the
     configuration of a model without a run. Raises `UserError` for missing runs and options that cannot be combined.
     """
     if options.run is None and options.checkpoint is None:
         is_hosted = options.engine.kind == "hosted" or bool(options.model and options.model.provider)
-        return _model(values, named, defaults, is_hosted=is_hosted)
+        return _model(values, unresolved, defaults, is_hosted=is_hosted)
     checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
     path = Path(options.checkpoint or "").parent.parent
     if options.run is not None:
         path = _run_directory(options.run, Path(options.paths.outputs))
-    return _run(path, checkpoint, values, named)
+    return _run(path, checkpoint, values, unresolved)
 
 
 def _run_directory(run: str, outputs: Path) -> Path:
@@ -87,7 +87,7 @@ def _run_directory(run: str, outputs: Path) -> Path:
     return matched[0].parent if matched else Path(run)
 
 
-def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: Mapping[str, Any]) -> Target:
+def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], unresolved: Mapping[str, Any]) -> Target:
     from kamerton.run.directory import read_config, read_record
 
     record = read_record(path)
@@ -95,8 +95,8 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
         missing = checkpoint or path
         fix = "give a run's id or directory, e.g. run=outputs/trec/ab12, or a checkpoint; kamerton runs lists them"
         raise UserError([Fault("evaluate.no-run", "run not found", fix, file=str(missing), column="run")])
-    unresolved = read_config(path)
-    resolved = _resolved(unresolved)
+    run_values = read_config(path)
+    resolved = _resolved(run_values)
     _check_trust(resolved, values, path)
     config = _config(_merged(resolved, values))
     if config.model.provider is not None:
@@ -110,7 +110,7 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], named: 
         return load_run(config, path, checkpoint, record.get("batch") or {}, accelerator)
 
     own_data = not any(typed.get(key) for key in _FILES)
-    values_for_files = {**_without_paths(named), **_merged(unresolved, named)}
+    values_for_files = {**_without_paths(unresolved), **_merged(run_values, unresolved)}
     return Target(name, facts, config, values_for_files, load, own_data, None if own_data else labels)
 
 
@@ -137,7 +137,7 @@ def _check_trust(config: Mapping[str, Any], typed: Mapping[str, Any], path: Path
 
 
 def _model(
-    values: Mapping[str, Any], named: Mapping[str, Any], defaults: Mapping[str, Any], *, is_hosted: bool
+    values: Mapping[str, Any], unresolved: Mapping[str, Any], defaults: Mapping[str, Any], *, is_hosted: bool
 ) -> Target:
     """Return a model as the target, with the default configuration in place of a run's."""
     is_adapter = _adapter_file(str(values["model"].get("name"))).is_file()
@@ -147,12 +147,14 @@ def _model(
     config = _config(_merged({**defaults, "data": data or {}, "model": values["model"]}, values))
     name = config.model.name.partition("#")[0].rstrip("/").rpartition("/")[2]
     facts = {"run": None, "checkpoint": None, "model": {"name": config.model.name, "revision": config.model.revision}}
-    return Target(name, facts, config, _without_paths(named), lambda accelerator: load_named(config, accelerator), True)
+    return Target(
+        name, facts, config, _without_paths(unresolved), lambda accelerator: load_named(config, accelerator), True
+    )
 
 
-def _without_paths(named: Mapping[str, Any]) -> dict[str, Any]:
+def _without_paths(unresolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values without run and checkpoint, whose resolved paths are in the facts of the record."""
-    return {key: value for key, value in named.items() if key not in ("run", "checkpoint")}
+    return {key: value for key, value in unresolved.items() if key not in ("run", "checkpoint")}
 
 
 def _resolved(values: Any) -> dict[str, Any]:
