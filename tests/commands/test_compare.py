@@ -82,7 +82,7 @@ def test_the_table_is_whole_at_every_width(run_of: Callable[..., Path], compare:
     assert ("would show" in shown[100], "would show" in shown[180]) == (False, True)
 
 
-def test_help_needs_no_runs_and_everything_mistyped_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_needs_no_runs_and_all_mistyped_options_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--help"]) == 0
     assert "kamerton compare runs=[new.parquet] baseline=old.parquet" in capsys.readouterr().out
     assert main(["compare", "baselin=x", "gate.max_drop.accuracy=much"]) == 2

@@ -86,7 +86,7 @@ def test_every_metric_but_calibration_is_tested() -> None:
     assert set(verdicts) == {"loss", "perplexity", "token_accuracy"} | labelled
 
 
-def test_answers_that_a_metric_of_ones_own_leaves_out_are_no_pairs() -> None:
+def test_answers_without_a_custom_metric_are_not_paired() -> None:
     def judged(values: list[float | None]) -> pa.Table:
         return synthetic.scores(0.7).append_column("metric:mine", pa.array(values, pa.float64()))
 
@@ -145,7 +145,7 @@ def test_runs_with_other_tokens_are_not_compared_by_token() -> None:
     assert verdicts == {"loss": "not tested", "accuracy": "no difference shown"}
 
 
-def test_a_side_without_tokens_is_compared_by_its_answers_alone() -> None:
+def test_a_configuration_without_token_counts_is_compared_by_its_answers() -> None:
     old, new = synthetic.scores(0.5, seed=1), synthetic.scores(0.9, seed=2)
     rows = [
         row | {"nll": None, "correct_tokens": None, "target_tokens": 0, "label_logprobs": None}

@@ -1,4 +1,4 @@
-"""comparison.json holds the whole of a comparison."""
+"""comparison.json holds a complete comparison."""
 
 from __future__ import annotations
 

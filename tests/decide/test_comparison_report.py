@@ -163,7 +163,7 @@ def test_a_cross_validation_shows_mean_spread_and_every_fold(crossed: Path, read
     assert json.loads((crossed / "report.json").read_text())["summary"]["spread"]["accuracy"] == spread
 
 
-def test_an_unfinished_one_says_so(crossed: Path, read_page: ReadPage) -> None:
+def test_an_unfinished_cross_validation_is_reported_as_such(crossed: Path, read_page: ReadPage) -> None:
     (crossed / "cross_validation.json").unlink()
     (crossed / "scores" / "out_of_fold.parquet").unlink()
     page = read_page(write_cross_report(crossed, state="paused"))

@@ -1,4 +1,4 @@
-"""Which score tables are compared, and as which sides."""
+"""Find score tables, and group and name them as configurations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def faults(work: Callable[[], object]) -> list[str]:
     return [str(fault) for fault in raised.value.faults]
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_side(write: Write, tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_seed_are_one_configuration(write: Write, tmp_path: Path) -> None:
     table = synthetic.scores(0.9, rows=20)
     for name, seed, kind in (("a", 2, "lora"), ("b", 1, "lora"), ("c", 1, "full")):
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
@@ -87,7 +87,7 @@ def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(write: Writ
     assert "no scores of the test split" in said
 
 
-def test_entries_that_name_nothing_are_all_said(write: Write, tmp_path: Path) -> None:
+def test_all_entries_without_scores_are_reported(write: Write, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     said = faults(lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
@@ -145,7 +145,7 @@ def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(write: W
     assert {one.name for one in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
 
 
-def test_a_setting_that_earlier_runs_did_not_have_names_no_side(write: Write, tmp_path: Path) -> None:
+def test_a_setting_that_earlier_runs_lack_is_not_part_of_a_name(write: Write, tmp_path: Path) -> None:
     write("old", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "lora"})
     write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
     groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
@@ -225,7 +225,7 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
     assert (two.seed, two.trained) == (None, False)
 
 
-def test_evaluations_of_one_run_that_were_scored_differently_are_different_sides(write: Write, tmp_path: Path) -> None:
+def test_evaluations_scored_differently_are_different_configurations(write: Write, tmp_path: Path) -> None:
     run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
     for name, labels in (("one", "exact"), ("two", "argmax")):
         folder = tmp_path / "evaluations" / name

@@ -1,4 +1,4 @@
-"""Which examples are shown, and what is said about them."""
+"""Selection of the examples that reports show."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_without_labels_an_example_is_right_when_every_token_is() -> None:
     assert row["p_answer"] is None
 
 
-def test_fixed_and_broken_are_the_answers_that_changed_sides() -> None:
+def test_fixed_and_broken_are_the_answers_whose_correctness_changed() -> None:
     base, tuned = joined(synthetic.scores(0.5, seed=1), synthetic.scores(0.6, seed=2))
     found = changed(base, tuned, limit=3)
     before, after = is_right(base), is_right(tuned)

@@ -109,7 +109,7 @@ def test_a_rise_is_a_drop_where_less_is_better() -> None:
     assert "the rise decides" in checks[1].reason
 
 
-def test_a_metric_of_ones_own_of_which_less_is_better_is_held_by_its_rise() -> None:
+def test_a_custom_metric_with_lower_is_better_is_checked_for_a_rise() -> None:
     def wrong(accuracy: float, seed: int) -> pa.Table:
         table = synthetic.scores(accuracy, seed=seed)
         values = pc.cast(pc.not_equal(table["label"], table["predicted_label"]), pa.float64())
@@ -144,7 +144,7 @@ def test_limits_on_what_is_not_there_are_faults() -> None:
 
 
 @pytest.mark.parametrize("rows", [40])
-def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(rows: int) -> None:
+def test_a_drop_below_the_detectable_difference_passes_with_that_reason(rows: int) -> None:
     base = synthetic.scores(0.9, rows=rows)
     groups = [side("old", base), side("new", degraded(base, base["label"][0].as_py(), 0.3))]
     found = differences(measure(groups, resamples=200), ["accuracy"], permutations=99)
@@ -154,7 +154,7 @@ def test_a_drop_that_the_test_set_cannot_show_passes_and_says_so(rows: int) -> N
     assert "or more would show" in check.reason
 
 
-def test_a_slice_too_small_to_test_passes_and_says_so() -> None:
+def test_a_slice_too_small_to_test_passes_with_that_reason() -> None:
     base = synthetic.scores(1.0, rows=200)
     groups = ["few" if at < 3 else "many" for at in range(base.num_rows)]
     wrong = pa.array([None if at < 3 else each for at, each in enumerate(base["predicted_label"].to_pylist())])
@@ -170,7 +170,7 @@ def test_a_slice_too_small_to_test_passes_and_says_so() -> None:
     assert "3 examples are too few to test" in checks["few"].reason
 
 
-def test_a_metric_of_which_less_is_better_rises() -> None:
+def test_a_metric_with_lower_is_better_rises() -> None:
     base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
     found = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
     reasons = {

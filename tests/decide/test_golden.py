@@ -66,7 +66,7 @@ def test_a_label_is_held_in_every_run(tmp_path: Path) -> None:
     assert check.passed
 
 
-def test_every_fault_of_the_file_is_said_with_its_line(tmp_path: Path) -> None:
+def test_every_fault_of_the_file_is_reported_with_its_line(tmp_path: Path) -> None:
     path = written(
         tmp_path, "{", {"exact": "x"}, {"prompt": "p"}, {"prompt": "p", "exakt": "x"}, {"prompt": "p", "regex": "("}
     )

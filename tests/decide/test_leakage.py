@@ -1,4 +1,4 @@
-"""What of the test set was trained on: told by ids, and said where it cannot be known."""
+"""Leakage of test examples into training is detected by id, and reported if it cannot be checked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_how_an_example_was_seen(run: ScoredRun) -> None:
     assert seen_in_training(run.table, known) == ["exactly", "its prompt", "nearly", "not at all"]
 
 
-def test_what_cannot_be_checked_is_said_once_for_each_reason(run: ScoredRun, tmp_path: Path) -> None:
+def test_unchecked_leakage_is_reported_once_per_reason(run: ScoredRun, tmp_path: Path) -> None:
     table = ScoredRun(tmp_path / "scores.parquet", run.table)
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     (tmp_path / "train.jsonl").write_text("\n".join(lines[1:]))

@@ -1,4 +1,4 @@
-"""A model whose labels are right by another way of scoring is not called broken, and chance is not called a way."""
+"""Labels that are correct under another scoring method are reported as such; chance is not."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_another_normalization_that_gets_the_rows_right_is_named_with_its_number
         table(-4.3, nll=None, correct_tokens=None),  # a baseline that is no language model
     ],
 )
-def test_nothing_is_said_where_the_table_shows_no_better_way(sound: pa.Table) -> None:
+def test_nothing_is_reported_without_a_better_scoring_method(sound: pa.Table) -> None:
     assert better_scoring(sound) is None
 
 

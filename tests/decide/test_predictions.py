@@ -1,4 +1,4 @@
-"""Answers that are not sound are named, and sound ones are not."""
+"""Defective answers are reported, and good ones are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: right numbers, self-contained, safe, and of use whatever part of the run is missing."""
+"""The report has correct numbers, is self-contained and safe, and works with any part of the run missing."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_an_empty_run_directory_still_gets_a_report(tmp_path: Path, read_page: R
         ("cancelled", "This run was cancelled, at step 12 of 300"),
     ],
 )
-def test_a_run_that_stopped_early_says_so(make_run: MakeRun, read_page: ReadPage, state: str, sentence: str) -> None:
+def test_an_early_stop_is_reported(make_run: MakeRun, read_page: ReadPage, state: str, sentence: str) -> None:
     error = {"code": "oom", "message": "out of memory", "param": None} if state == "failed" else None
     run = make_run(state=state, error=error, metrics={}, progress={"step": 12, "steps": 300})
     shutil.rmtree(run / "scores")

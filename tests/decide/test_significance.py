@@ -100,7 +100,7 @@ def test_without_variance_over_examples_seeds_are_compared_by_students_t_test() 
     assert (low, high) == pytest.approx(tuple(peer.confidence_interval()), abs=1e-9)
 
 
-def test_a_single_run_is_taken_to_vary_like_the_other_side() -> None:
+def test_a_single_run_borrows_the_variance_over_seeds() -> None:
     spread = over_seeds_and_examples([examples_alike([0.7]), examples_alike([0.78, 0.80, 0.85])], 500)
     peer = stats.ttest_ind([0.78, 0.80, 0.85], [0.7])  # pooled: one value has no variance of its own
     assert spread.test(float(np.mean([0.78, 0.80, 0.85]) - 0.7)).p == pytest.approx(peer.pvalue, abs=1e-9)
@@ -139,7 +139,7 @@ def test_runs_that_are_all_the_same_do_not_differ_by_rounding() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.03])
-def test_settings_that_are_alike_are_told_apart_at_the_rate_of_the_level(spread: float) -> None:
+def test_equal_configurations_differ_significantly_at_the_rate_of_the_level(spread: float) -> None:
     generator, claims, examples = np.random.default_rng(5), 0, 300
     weights = generator.multinomial(examples, np.full(examples, 1 / examples), size=200) / examples
     for _ in range(600):

@@ -136,7 +136,7 @@ def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing() -> None:
     assert verdicts["enough"][1] == "better"
 
 
-def test_metrics_of_slices_are_those_that_every_side_has() -> None:
+def test_slices_use_the_metrics_that_every_configuration_has() -> None:
     labelled, free = synthetic.scores(0.8), synthetic.scores(0.8, labelled=False)
     assert slice_metrics(groups(labelled, labelled)) == ["accuracy", "loss", "token_accuracy"]
     assert slice_metrics(groups(labelled, free)) == ["loss", "token_accuracy"]

@@ -1,4 +1,4 @@
-"""The headline says what happened, also when it is bad or unknown."""
+"""The headline reports the result, also if it is bad or unknown."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_without_labels_a_lower_loss_is_better() -> None:
     assert judged(tuned, base)[0].startswith("Worse than the base model: loss ")
 
 
-def test_a_metric_of_ones_own_is_better_where_it_says_so() -> None:
+def test_a_custom_metric_defines_its_direction() -> None:
     def with_errors(value: float, metadata: dict[bytes, bytes]) -> pa.Table:
         table = synthetic.scores(0.7)
         metadata = {**table.schema.metadata, **metadata}
@@ -68,7 +68,7 @@ def test_a_metric_of_ones_own_is_better_where_it_says_so() -> None:
         assert row["verdict"] == expected
 
 
-def test_an_unknown_base_or_test_is_said() -> None:
+def test_a_missing_base_or_test_is_reported() -> None:
     assert judged(None, synthetic.scores(0.9))[0].endswith("the base model was not scored.")
     assert judged(None, None)[0].startswith("There is no test result, so the quality of the model is unknown")
     assert "the validation loss of the best weights is 0.410" in judged(None, None, metrics={"best": {"loss": 0.41}})[0]

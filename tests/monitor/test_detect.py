@@ -1,4 +1,4 @@
-"""Detectors on made-up metric streams: each finds its own fault, and none speaks up where nothing is wrong."""
+"""Detectors on synthetic metrics: each reports its problem, and none reports anything for a healthy run."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_answers_that_are_alike_are_advised_by_what_the_run_shows() -> None:
 
 
 @pytest.mark.parametrize("code", FAULTS)
-def test_a_detector_that_is_off_says_nothing(code: str) -> None:
+def test_a_disabled_detector_reports_nothing(code: str) -> None:
     change, shape = FAULTS[code]
     watch = Watch(Setting(STEPS, clip_norm=1.0), ignore=[code])
     assert code not in [issue.code for step, row in stream(change, **shape) for issue in watch.add(step, row)]
@@ -156,7 +156,7 @@ def test_a_gradient_of_zero_is_one_problem_and_none_where_nothing_is_left_to_lea
     assert "zero-gradient" not in codes(stream(learnt))
 
 
-def test_a_problem_is_said_once_also_over_a_resume() -> None:
+def test_a_problem_is_reported_once_also_after_a_resume() -> None:
     rows = stream(FAULTS["data-starvation"][0])
     watch = Watch(Setting(STEPS))
     first = [issue for step, row in rows[:100] for issue in watch.add(step, row)]

@@ -1,4 +1,4 @@
-"""A run that moves no weight is found, whatever the reason, from two numbers a tensor."""
+"""A run that changes no weight is detected from two numbers per tensor."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_advice_follows_from_the_reason(rate: float, gradient: float, reason
     assert issue.advice
 
 
-def test_a_run_whose_updates_are_lost_in_rounding_says_so_at_its_end(
+def test_updates_lost_in_rounding_are_reported_at_the_end(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "run_id=x"]

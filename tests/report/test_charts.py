@@ -1,4 +1,4 @@
-"""Curves and heat map hold what the run logged, and nothing that a label could smuggle in."""
+"""Curves and heat map show what the run logged, and no markup from labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of one's own: where they go, and what is said of those that cannot be used."""
+"""Custom metrics: their place in the table, and the faults of those that cannot be used."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_class_of_torchmetrics_is_its_value_over_the_texts() -> None:
     assert compute(scored)["cer"] == pytest.approx(1 / 6)
 
 
-def test_less_is_better_where_the_metric_says_so(mine: ModuleType, tmp_path: Path) -> None:
+def test_a_custom_metric_can_be_lower_is_better(mine: ModuleType, tmp_path: Path) -> None:
     nodes = {
         "length": {"_target_": "my_metrics.length"},
         "share": {"_target_": "my_metrics.share"},

@@ -217,7 +217,7 @@ def test_a_hosted_model_answers_and_a_repeated_command_asks_only_for_what_is_mis
     assert "sk-abcdefghijklmnop" not in written + capsys.readouterr().out
 
 
-def test_metrics_of_ones_own_are_in_the_table_and_the_record(
+def test_custom_metrics_are_in_the_table_and_the_record(
     free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("my_metrics")
@@ -246,7 +246,7 @@ def test_metrics_of_ones_own_are_in_the_table_and_the_record(
         (["model=tiny", "metrics.x._target_=os.system"], "may not be used as a target"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(
+def test_invalid_evaluations_are_reported(
     overrides: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(tmp_path, *overrides, code=2)

@@ -137,7 +137,7 @@ def test_what_goes_on_failing_ends_the_evaluation_and_keeps_the_key_to_itself(mo
         ((200, {}, b"<html>"), "engine.protocol", "not a chat completion"),
     ],
 )
-def test_what_will_never_work_is_said_at_once(answer: Answer, code: str, words: str) -> None:
+def test_permanent_failures_are_reported_at_once(answer: Answer, code: str, words: str) -> None:
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match=words) as error:
         answers(endpoint, EXAMPLES[:1])
     assert error.value.faults[0].code == code

@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_interval_however_memory_is_cut(monkeypatch
     assert intervals(table, resamples=300, seed=4) != whole
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_coverage_of_the_interval_is_about_nominal() -> None:
     generator, hits = np.random.default_rng(0), 0
     table = synthetic.scores(0.8, rows=150)
     label = table["label"].combine_chunks()
@@ -101,7 +101,7 @@ def test_the_interval_of_the_calibration_error_is_the_bootstraps_moved_down_by_i
     assert 0 <= found[0] < low - 0.01
 
 
-def test_equally_calibrated_models_are_not_told_apart_by_how_certain_they_are() -> None:
+def test_equally_calibrated_models_do_not_differ_because_of_their_confidence() -> None:
     generator, claims = np.random.default_rng(1), 0
     for _ in range(40):
         sure, unsure = np.full(300, 0.97), generator.uniform(0.4, 0.9, 300)

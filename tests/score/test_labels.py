@@ -1,4 +1,4 @@
-"""Label scoring against brute force: each label alone through plain transformers, whatever the batch and the way."""
+"""Label scoring against brute force: each label scored singly with plain transformers, for any batch and mode."""
 
 from __future__ import annotations
 

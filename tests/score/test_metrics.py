@@ -224,5 +224,5 @@ def test_a_wrong_number_of_log_probabilities_is_refused() -> None:
         label_probabilities(scored)
 
 
-def test_answers_none_of_which_is_a_label_are_all_wrong() -> None:
+def test_answers_that_are_not_labels_are_wrong() -> None:
     assert compute(answers(("yes", None), ("no", None)))["accuracy"] == 0

@@ -1,4 +1,4 @@
-"""The scores table on disk: what is read back, from this version and from earlier ones."""
+"""The scores table on disk, written by this version and by earlier ones."""
 
 from __future__ import annotations
 
