@@ -44,16 +44,16 @@ def test_prepare_lists_every_fault_writes_the_report_and_exits_with_2(
         file.write("not json\n" + json.dumps({"prompt": "", "completion": "yes"}) + "\n")
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out", "split.sed=1"]
     assert main(["prepare", *options]) == 2
-    said = capsys.readouterr().err
-    assert "animals.jsonl:121" in said
-    assert "animals.jsonl:122:prompt" in said
-    assert "did you mean 'seed'?" in said
+    output = capsys.readouterr().err
+    assert "animals.jsonl:121" in output
+    assert "animals.jsonl:122:prompt" in output
+    assert "did you mean 'seed'?" in output
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()
     assert {path.name for path in folder.iterdir()} == {f"data_report.{end}" for end in ("html", "md", "json")} | {
         "faults.jsonl",
         "rejects.jsonl",
     }
-    assert all(str(folder / name) in said for name in ("data_report.html", "faults.jsonl", "rejects.jsonl"))
+    assert all(str(folder / name) in output for name in ("data_report.html", "faults.jsonl", "rejects.jsonl"))
     report = json.loads((folder / "data_report.json").read_text())
     assert not report["valid"]
     assert report["counts"]["rows read"] == 122
@@ -76,9 +76,9 @@ def test_a_missing_file_has_a_report_and_an_unusable_name_has_none(
 def test_a_missing_file_is_said_beside_a_wrong_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={tmp_path}/no.jsonl", f"paths.outputs={tmp_path}/out"]
     assert main(["prepare", *options, "data.policy.bad_json=drop"]) == 2
-    said = capsys.readouterr().err
-    assert "bad_json" in said
-    assert "[missing-file]" in said
+    output = capsys.readouterr().err
+    assert "bad_json" in output
+    assert "[missing-file]" in output
 
 
 def test_too_long_rows_of_all_splits_are_told_together_and_reported(
@@ -86,10 +86,10 @@ def test_too_long_rows_of_all_splits_are_told_together_and_reported(
 ) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
     assert main(["prepare", *options, "data.max_length=4"]) == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()
-    assert said.count("[too-long]") == 1
-    assert "120 of 120 rows have more tokens than data.max_length (4)" in said
+    assert output.count("[too-long]") == 1
+    assert "120 of 120 rows have more tokens than data.max_length (4)" in output
     assert "120 of 120 rows" in (folder / "data_report.json").read_text()
     assert len((folder / "rejects.jsonl").read_text().splitlines()) == 120
 
@@ -105,12 +105,12 @@ def test_the_terminal_says_what_was_left_out_mended_and_cut(
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
     options += ["data.policy.bad-json=drop", "data.policy.outer-whitespace=fix"]
     assert main(["prepare", *options, "data.overlong=drop"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for reason in ("bad-json 1", "exact-duplicate 1", "too-long 1"):
-        assert reason in said
-    assert "fixed      1 row: outer-whitespace 1" in said
-    assert "schema     pair (prompt, completion), 123 rows" in said
-    assert "split      shares 0.7, 0.15, 0.15; seed 42; grouped by prompt" in said
+        assert reason in output
+    assert "fixed      1 row: outer-whitespace 1" in output
+    assert "schema     pair (prompt, completion), 123 rows" in output
+    assert "split      shares 0.7, 0.15, 0.15; seed 42; grouped by prompt" in output
     (folder,) = (tmp_path / "out" / "jsonl").iterdir()
     rejects = [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
     assert sorted((reject["row"], reject["codes"][0]) for reject in rejects) == [
@@ -152,7 +152,7 @@ OWN_CODE = '{"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "Auto
 
 @pytest.mark.parametrize("command", ["prepare", "train", "evaluate"])
 @pytest.mark.parametrize(
-    ("config", "tokenizer", "said"),
+    ("config", "tokenizer", "expected"),
     [
         (OWN_CODE, "{}", "set model.trust_remote_code=true"),
         ("[1]", "{}", "cannot find model"),
@@ -168,7 +168,7 @@ def test_a_model_that_cannot_be_read_is_a_fault(
     command: str,
     config: str,
     tokenizer: str,
-    said: str,
+    expected: str,
 ) -> None:
     """Its own code does not run, and no command ends in a traceback."""
     folder = model_folder(tmp_path, config, tokenizer)
@@ -176,6 +176,6 @@ def test_a_model_that_cannot_be_read_is_a_fault(
     words = ["model=hub", f"model.name={folder}", "data=jsonl", data, f"paths.outputs={tmp_path}/out"]
     assert main([command, *words]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert expected in error
     assert "Traceback" not in error
     assert not (tmp_path / "ran").exists()

@@ -25,9 +25,9 @@ def anyio_backend() -> str:
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[FineTuningManager]:
     """A manager of an empty folder; what still trains there after the test is killed."""
-    found = FineTuningManager(root=tmp_path / "outputs", max_running=2)
-    yield found
-    for path in run_directories(found.root):
+    created = FineTuningManager(root=tmp_path / "outputs", max_running=2)
+    yield created
+    for path in run_directories(created.root):
         for lock in (WORKER, LOCK):
             owner = lock_owner(path / lock)
             if owner is not None and owner.pid is not None:
@@ -40,7 +40,7 @@ def start(manager: FineTuningManager, animals: Path) -> Callable[..., Coroutine[
 
     async def begin(*overrides: str, **config: Any) -> TrainingJob:
         data = await manager.prepare_data(animals)
-        found = FineTuningConfig(model="tiny", overrides=overrides, **config)
-        return await manager.start_training(found, data.split([0.7, 0.15, 0.15]))
+        created = FineTuningConfig(model="tiny", overrides=overrides, **config)
+        return await manager.start_training(created, data.split([0.7, 0.15, 0.15]))
 
     return begin

@@ -33,11 +33,11 @@ def test_list_and_show_say_what_is_known_and_what_died(
     make(tmp_path, "animals/one", "succeeded", metrics=metrics, progress={"step": 1200, "steps": 1200})
     make(tmp_path, "animals/two", "running", pid=4711)
     assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
-    said = capsys.readouterr().out
-    assert "1,200/1,200" in said
-    assert "0.750" in said
-    assert "job.lost" in said  # nobody is at work on it
-    assert "running" not in said
+    output = capsys.readouterr().out
+    assert "1,200/1,200" in output
+    assert "0.750" in output
+    assert "job.lost" in output  # nobody is at work on it
+    assert "running" not in output
     assert main(["runs", "show", "one", f"--outputs={tmp_path}"]) == 0
     assert "accuracy 0.75" in capsys.readouterr().out
 
@@ -46,12 +46,12 @@ def test_the_folder_may_be_named_before_and_after_the_action(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(tmp_path, "animals/r1", "succeeded")
-    said = []
+    output = []
     for words in (["--outputs", str(tmp_path)], ["list", "--outputs", str(tmp_path)]):
         assert main(["runs", *words]) == 0
-        said.append(capsys.readouterr().out)
-    assert "r1" in said[0]
-    assert said[0] == said[1]
+        output.append(capsys.readouterr().out)
+    assert "r1" in output[0]
+    assert output[0] == output[1]
 
 
 def test_mistakes_are_told_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,9 +70,9 @@ def test_a_run_directory_does_not_vouch_for_its_own_code(tmp_path: Path, capsys:
     job = {"overrides": overrides, "cwd": str(tmp_path)}
     path = make(tmp_path, "animals/one", "paused", job=job)
     assert main(["runs", "resume", str(path)]) == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for key in ("allow_targets", "--config-dir", "hydra.x"):
-        assert f"its overrides hold {key}," in said
+        assert f"its overrides hold {key}," in output
     assert read_status(path).state == "paused"
     assert not (path / ".worker").exists()
 
@@ -99,9 +99,9 @@ def test_a_damaged_record_does_not_hide_the_other_runs(tmp_path: Path, capsys: p
     make(tmp_path, "animals/one", "succeeded")
     (make(tmp_path, "animals/two", "succeeded") / "run.json").write_text("{")
     assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
-    said = capsys.readouterr().out
-    assert "succeeded" in said
-    assert "unreadable" in said
+    output = capsys.readouterr().out
+    assert "succeeded" in output
+    assert "unreadable" in output
 
 
 def test_stop_of_what_has_ended_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,8 +143,8 @@ def test_a_run_of_the_shell_is_paused_and_goes_on_as_a_job(
     assert main(["runs", "resume", "shell", outputs]) == 0
     assert main(["runs", "watch", "shell", outputs]) == 0
     assert record(run)["progress"]["step"] == 400
-    said = capfd.readouterr().out
-    assert "jsonl/shell paused at step" in said
-    assert "jsonl/shell succeeded at step 400 of 400" in said
+    output = capfd.readouterr().out
+    assert "jsonl/shell paused at step" in output
+    assert "jsonl/shell succeeded at step 400 of 400" in output
     assert main(["runs", "logs", "shell", outputs]) == 0
     assert "(resumed)" in capfd.readouterr().out

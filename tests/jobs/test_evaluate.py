@@ -47,13 +47,13 @@ def scored(root: Path, name: str, right: int, split: str = "test", of: int = 40)
 
 async def test_a_ranking_is_by_accuracy_with_a_tested_verdict(manager: FineTuningManager) -> None:
     names = [scored(manager.root, f"animals/{name}", right) for name, right in (("a", 10), ("b", 38), ("c", 24))]
-    found = await manager.compare_models(names)
-    assert [(place.rank, place.model_id) for place in found.models] == [(1, "b"), (2, "c"), (3, "a")]
-    assert found.metric == "accuracy"
-    assert found.best.metrics["accuracy"] == pytest.approx(38 / 40)
-    assert found.best.verdict is not None
-    assert "better than" in found.best.verdict
-    assert found.models[-1].verdict is None  # what the others are tested against
+    ranking = await manager.compare_models(names)
+    assert [(place.rank, place.model_id) for place in ranking.models] == [(1, "b"), (2, "c"), (3, "a")]
+    assert ranking.metric == "accuracy"
+    assert ranking.best.metrics["accuracy"] == pytest.approx(38 / 40)
+    assert ranking.best.verdict is not None
+    assert "better than" in ranking.best.verdict
+    assert ranking.models[-1].verdict is None  # what the others are tested against
     assert list((manager.root / "comparisons").glob("*/*.html"))
 
 
@@ -69,11 +69,11 @@ async def test_a_cross_validation_is_scored_by_all_its_folds(manager: FineTuning
 
 
 async def test_what_cannot_be_compared_is_said(manager: FineTuningManager) -> None:
-    one = scored(manager.root, "animals/a", 10)
+    first_run = scored(manager.root, "animals/a", 10)
     with pytest.raises(UserError, match="at least two"):
-        await manager.compare_models([one, one])
+        await manager.compare_models([first_run, first_run])
     with pytest.raises(UserError, match="not the test set"):
-        await manager.compare_models([one, scored(manager.root, "animals/b", 10, of=30)])
+        await manager.compare_models([first_run, scored(manager.root, "animals/b", 10, of=30)])
     with pytest.raises(UserError, match="no such folder"):
         await manager.evaluate_model(str(manager.root / "nowhere"))
 
@@ -82,7 +82,7 @@ async def test_answers_are_checked_wherever_they_are(manager: FineTuningManager,
     monitor, name = TrainingMonitor(root=manager.root), scored(manager.root, "animals/a", 40)
     path = manager.root / "animals" / name
     same = [await manager.evaluate_model(name), path, path / "scores" / "test.parquet", table(40)]
-    assert all(monitor.validate_results(one).is_valid for one in same)
+    assert all(monitor.validate_results(path).is_valid for path in same)
     collapsed = table(40).set_column(
         table(40).column_names.index("predicted_label"), "predicted_label", pa.array(["yes"] * 40)
     )

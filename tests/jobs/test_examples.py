@@ -29,12 +29,12 @@ def test_the_basic_example_goes_from_rows_to_a_ranking(
 ) -> None:
     basic = example("basic")
     asyncio.run(basic.main(basic.ROWS, "tiny", str(manager.root)))
-    said = capsys.readouterr().out
-    assert "succeeded" in said
-    assert "1. " in said
-    assert "2. " in said
+    output = capsys.readouterr().out
+    assert "succeeded" in output
+    assert "1. " in output
+    assert "2. " in output
     (path,) = [status.path for status in asyncio.run(manager.list_jobs())]
-    assert f"{path / 'report.html'}\n" in said
+    assert f"{path / 'report.html'}\n" in output
     assert not (manager.root / "evaluations").exists()  # both models were scored by the run
     assert (manager.root / "comparisons").exists()
 
@@ -64,9 +64,9 @@ def test_the_advanced_example_stops_a_run_that_goes_wrong(
     animals: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager
 ) -> None:
     asyncio.run(example("advanced").main(str(animals), "tiny", 3.0, 400, str(manager.root)))
-    said = capsys.readouterr().out
-    assert "cancelled at step" in said
-    assert re.search(r"(warn|error): [a-z-]+ at step \d+: ", said)
+    output = capsys.readouterr().out
+    assert "cancelled at step" in output
+    assert re.search(r"(warn|error): [a-z-]+ at step \d+: ", output)
     (status,) = asyncio.run(manager.list_jobs())
     assert 0 < (status.step or 0) < (status.steps or 0)
     assert (status.path / "checkpoints" / "last.ckpt").exists()

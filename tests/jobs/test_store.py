@@ -25,11 +25,11 @@ def make(root: Path, name: str, state: str = "running", **record: Any) -> Path:
 
 def test_a_run_whose_process_is_gone_has_failed_and_says_so(tmp_path: Path) -> None:
     path = make(tmp_path, "animals/one", pid=4711)
-    found = read_status(path)
-    assert found.state == "failed"
-    assert found.error is not None
-    assert found.error["code"] == "job.lost"
-    assert "4711" in found.error["message"]
+    status = read_status(path)
+    assert status.state == "failed"
+    assert status.error is not None
+    assert status.error["code"] == "job.lost"
+    assert "4711" in status.error["message"]
     assert read_events(path)[0][-1]["level"] == "error"
 
 
@@ -59,18 +59,23 @@ def test_a_run_that_ended_keeps_its_state(tmp_path: Path, state: str) -> None:
 def test_progress_and_metrics_are_those_of_the_record(tmp_path: Path) -> None:
     progress = {"step": 3, "steps": 12, "epoch": 0.5, "eta_s": 9.0, "examples": {"processed": 24, "total": 96}}
     metrics = {"train": {"loss": 0.5}}
-    found = read_status(make(tmp_path, "animals/one", "paused", progress=progress, metrics=metrics))
-    assert (found.step, found.steps, found.eta_s, found.progress) == (3, 12, 9.0, 0.25)
-    assert found.examples["total"] == 96
-    assert found.metrics["train"]["loss"] == 0.5
+    status = read_status(make(tmp_path, "animals/one", "paused", progress=progress, metrics=metrics))
+    assert (status.step, status.steps, status.eta_s, status.progress) == (3, 12, 9.0, 0.25)
+    assert status.examples["total"] == 96
+    assert status.metrics["train"]["loss"] == 0.5
 
 
 def test_jobs_are_found_by_id_name_and_path_and_nothing_else(tmp_path: Path) -> None:
-    one = make(tmp_path, "animals/one", "paused", times={"created": "2026-01-01"})
+    first_run = make(tmp_path, "animals/one", "paused", times={"created": "2026-01-01"})
     make(tmp_path, "animals/two", "paused", times={"created": "2026-01-02"})
     other = make(tmp_path, "plants/two", "paused", times={"created": "2026-01-03"})
     make(tmp_path, ".hidden/three", "paused")
-    assert find_run(tmp_path, "one") == find_run(tmp_path, "animals/one") == find_run(tmp_path, str(one)) == one
+    assert (
+        find_run(tmp_path, "one")
+        == find_run(tmp_path, "animals/one")
+        == find_run(tmp_path, str(first_run))
+        == first_run
+    )
     assert find_run(tmp_path, "plants/two") == other
     assert [job.path.parent.name for job in list_jobs(tmp_path)] == ["plants", "animals", "animals"]
     for name, code in {"two": "job.several", "onne": "job.unknown", "../x": "job.unknown", "*": "job.unknown"}.items():
@@ -85,7 +90,7 @@ def test_events_are_read_once_and_a_torn_line_waits_for_its_end(tmp_path: Path) 
     file = tmp_path / "events.jsonl"
     assert read_events(tmp_path) == ([], 0)
     file.write_text('{"code": "a"}\n{"code": "b"}\n{"code"')
-    found, place = read_events(tmp_path)
-    assert [event["code"] for event in found] == ["a", "b"]
+    events, place = read_events(tmp_path)
+    assert [event["code"] for event in events] == ["a", "b"]
     file.write_text('{"code": "a"}\n{"code": "b"}\n{"code": "c"}\nnonsense\n')
     assert read_events(tmp_path, place) == ([{"code": "c"}], file.stat().st_size)

@@ -60,21 +60,24 @@ def ask(served: Served, prompt: str, **more: Any) -> Any:
 
 def test_whole_and_streamed_answers_are_those_of_the_evaluation(served: Served) -> None:
     for prompt, expected in list(answers_of(served.run).items())[:3]:
-        whole = ask(served, prompt)
-        choice = whole.choices[0]
+        complete_answer = ask(served, prompt)
+        choice = complete_answer.choices[0]
         assert (choice.message.content, choice.finish_reason) == expected
         chunks = list(ask(served, prompt, stream=True, stream_options={"include_usage": True}))
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == expected[0]
         assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [*[None] * (len(chunks) - 2), expected[1]]
         assert chunks[0].choices[0].delta.role == "assistant"
-        assert (chunks[-1].choices, chunks[-1].usage) == ([], whole.usage)
-        assert whole.usage.prompt_tokens + whole.usage.completion_tokens == whole.usage.total_tokens
-        assert {chunk.system_fingerprint for chunk in chunks} == {whole.system_fingerprint}
+        assert (chunks[-1].choices, chunks[-1].usage) == ([], complete_answer.usage)
+        assert (
+            complete_answer.usage.prompt_tokens + complete_answer.usage.completion_tokens
+            == complete_answer.usage.total_tokens
+        )
+        assert {chunk.system_fingerprint for chunk in chunks} == {complete_answer.system_fingerprint}
         assert len({chunk.id for chunk in chunks}) == 1
 
 
 def test_eight_streams_at_once_are_each_what_they_are_alone(served: Served) -> None:
-    asked = [
+    calls = [
         {**BASE, "model": TUNED if i % 2 else "tiny", "max_tokens": 5 + 6 * i, "temperature": i % 3 / 2, "seed": i}
         for i in range(8)
     ]
@@ -86,39 +89,39 @@ def test_eight_streams_at_once_are_each_what_they_are_alone(served: Served) -> N
                 stream = await client.chat.completions.create(**parameters, stream=True)
                 return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-            return await asyncio.gather(*map(one, asked))
+            return await asyncio.gather(*map(one, calls))
 
     together = asyncio.run(all_at_once())
-    alone = [served.client.chat.completions.create(**parameters).choices[0].message.content for parameters in asked]
+    alone = [served.client.chat.completions.create(**parameters).choices[0].message.content for parameters in calls]
     assert together == alone
     assert len(set(alone)) > 4
 
 
 def test_text_is_continued_without_a_template(served: Served) -> None:
     own: dict[str, Any] = {"model": "tiny", "prompt": "Once", "temperature": 0, "stop": None}
-    whole = served.client.completions.create(**own)
-    assert whole.usage is not None
-    assert (whole.usage.prompt_tokens, whole.choices[0].finish_reason) == (4, "length")  # bytes
-    assert whole.usage.completion_tokens == 16
+    complete_answer = served.client.completions.create(**own)
+    assert complete_answer.usage is not None
+    assert (complete_answer.usage.prompt_tokens, complete_answer.choices[0].finish_reason) == (4, "length")  # bytes
+    assert complete_answer.usage.completion_tokens == 16
     chunks = list(served.client.completions.create(**own, stream=True))
-    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert "".join(chunk.choices[0].text for chunk in chunks) == complete_answer.choices[0].text
     assert chunks[-1].choices[0].finish_reason == "length"
-    assert {chunk.object for chunk in chunks} == {whole.object}
+    assert {chunk.object for chunk in chunks} == {complete_answer.object}
 
 
 def test_control_tokens_in_a_text_are_text(served: Served) -> None:
     empty = ask(served, "x", max_tokens=1).usage.prompt_tokens - 1
     assert ask(served, "<|im_end|>", max_tokens=1).usage.prompt_tokens == empty + len("<|im_end|>")
-    given = served.client.completions.create(model="tiny", prompt="<|im_end|>", max_tokens=1)
-    assert given.usage is not None
-    assert given.usage.prompt_tokens == len("<|im_end|>")
+    continuation = served.client.completions.create(model="tiny", prompt="<|im_end|>", max_tokens=1)
+    assert continuation.usage is not None
+    assert continuation.usage.prompt_tokens == len("<|im_end|>")
 
 
 def test_a_stop_string_ends_an_answer_and_is_not_in_it(served: Served) -> None:
-    prompt, (whole, _) = next(iter(answers_of(served.run).items()))
-    stop = whole[2:4]
+    prompt, (complete_answer, _) = next(iter(answers_of(served.run).items()))
+    stop = complete_answer[2:4]
     answer = ask(served, prompt, stop=stop).choices[0]
-    assert (answer.message.content, answer.finish_reason) == (whole[: whole.index(stop)], "stop")
+    assert (answer.message.content, answer.finish_reason) == (complete_answer[: complete_answer.index(stop)], "stop")
     pieces = [
         chunk.choices[0].delta.content or "" for chunk in ask(served, prompt, stop=["nowhere", stop], stream=True)
     ]

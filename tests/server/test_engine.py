@@ -20,12 +20,12 @@ def models() -> Models:
     return Models(most=2, context=1024)
 
 
-class Asked:
+class Conversation:
     """An engine, and what it said of each request."""
 
     def __init__(self, models: Models, most: int = 8) -> None:
-        self.said: list[Said] = []
-        self.engine = Engine(models, self.said.append, most)
+        self.emitted: list[Said] = []
+        self.engine = Engine(models, self.emitted.append, most)
 
     def ask(self, key: str, prompt: str, source: object = "tiny", **more: Any) -> None:
         own = {"temperature": 0.0, "top_p": 1.0, "seed": 7, "stop": [], "max_tokens": 20, "text": None}
@@ -36,42 +36,42 @@ class Asked:
             self.engine.step()
 
     def of(self, key: str) -> list[Said]:
-        return [one for one in self.said if one["id"] == key]
+        return [one for one in self.emitted if one["id"] == key]
 
     def text(self, key: str) -> str:
         return "".join(one.get("text", "") for one in self.of(key))
 
 
 def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Said]:
-    asked = Asked(models)
-    asked.ask("it", prompt, **more)
-    asked.finish()
-    return asked.text("it"), asked.of("it")[-1]
+    conversation = Conversation(models)
+    conversation.ask("it", prompt, **more)
+    conversation.finish()
+    return conversation.text("it"), conversation.of("it")[-1]
 
 
 def test_a_run_answers_what_its_evaluation_says(models: Models, tuned_run: Path) -> None:
-    asked = Asked(models)
+    conversation = Conversation(models)
     expected = answers_of(tuned_run)
     for prompt in expected:
-        asked.ask(prompt, prompt, tuned_run, max_tokens=40)
-    asked.finish()
-    found = {prompt: (asked.text(prompt), asked.of(prompt)[-1]["finish"]) for prompt in expected}
-    assert found == expected
-    assert any(len(text.encode()) > len(text) for text, _ in found.values())  # the test can see split characters
+        conversation.ask(prompt, prompt, tuned_run, max_tokens=40)
+    conversation.finish()
+    answers = {prompt: (conversation.text(prompt), conversation.of(prompt)[-1]["finish"]) for prompt in expected}
+    assert answers == expected
+    assert any(len(text.encode()) > len(text) for text, _ in answers.values())  # the test can see split characters
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_answers_do_not_depend_on_what_else_runs(models: Models, tuned_run: Path, temperature: float) -> None:
-    asked = Asked(models, most=5)
+    conversation = Conversation(models, most=5)
     how = [{"temperature": temperature, "seed": i, "max_tokens": 5 + 7 * (i % 4)} for i in range(len(PROMPTS))]
     sources = ["tiny" if i % 3 else tuned_run for i in range(len(PROMPTS))]
     for i, prompt in enumerate(PROMPTS):
-        asked.ask(str(i), prompt, sources[i], **how[i])
+        conversation.ask(str(i), prompt, sources[i], **how[i])
         for _ in range(i % 3):  # they come while others are answered
-            asked.engine.step()
-    asked.finish()
+            conversation.engine.step()
+    conversation.finish()
     for i, prompt in enumerate(PROMPTS):
-        assert (asked.text(str(i)), asked.of(str(i))[-1]["finish"]) == (
+        assert (conversation.text(str(i)), conversation.of(str(i))[-1]["finish"]) == (
             (text := alone(models, prompt, source=sources[i], **how[i]))[0],
             text[1]["finish"],
         )
@@ -83,75 +83,77 @@ def test_a_seed_decides_a_sampled_answer(models: Models) -> None:
 
 
 def test_nobody_waits_for_a_long_prompt_or_a_long_answer(models: Models) -> None:
-    asked = Asked(models)
-    asked.ask("long answer", "tell", max_tokens=500)
-    asked.ask("long prompt", "x" * 900, max_tokens=1)
-    asked.ask("short", "hi", max_tokens=3)
-    while not any(one.get("finish") for one in asked.of("short")):
-        asked.engine.step()
-    assert not any(one.get("finish") for one in asked.of("long answer") + asked.of("long prompt"))
-    asked.engine.cancel("long answer")
-    asked.finish()
-    assert asked.of("long prompt")[-1]["finish"] == "length"
+    conversation = Conversation(models)
+    conversation.ask("long answer", "tell", max_tokens=500)
+    conversation.ask("long prompt", "x" * 900, max_tokens=1)
+    conversation.ask("short", "hi", max_tokens=3)
+    while not any(one.get("finish") for one in conversation.of("short")):
+        conversation.engine.step()
+    assert not any(one.get("finish") for one in conversation.of("long answer") + conversation.of("long prompt"))
+    conversation.engine.cancel("long answer")
+    conversation.finish()
+    assert conversation.of("long prompt")[-1]["finish"] == "length"
 
 
 def test_a_cancelled_answer_makes_room_for_the_next(models: Models) -> None:
-    asked = Asked(models, most=1)
-    asked.ask("first", "tell", max_tokens=900)
-    asked.ask("second", "hi", max_tokens=2)
-    asked.ask("third", "ho", max_tokens=2)
+    conversation = Conversation(models, most=1)
+    conversation.ask("first", "tell", max_tokens=900)
+    conversation.ask("second", "hi", max_tokens=2)
+    conversation.ask("third", "ho", max_tokens=2)
     for _ in range(3):
-        asked.engine.step()
-    assert not asked.of("second")
-    asked.engine.cancel("first")
-    asked.engine.cancel("third")
-    so_far = len(asked.of("first"))
-    asked.finish()
-    assert asked.of("second")[-1]["finish"] == "length"
-    assert (len(asked.of("first")), asked.of("third")) == (so_far, [])
+        conversation.engine.step()
+    assert not conversation.of("second")
+    conversation.engine.cancel("first")
+    conversation.engine.cancel("third")
+    so_far = len(conversation.of("first"))
+    conversation.finish()
+    assert conversation.of("second")[-1]["finish"] == "length"
+    assert (len(conversation.of("first")), conversation.of("third")) == (so_far, [])
 
 
 def test_tenants_take_turns_and_one_without_an_answer_does_not_wait(models: Models) -> None:
-    asked = Asked(models, most=2)
+    conversation = Conversation(models, most=2)
     for number in range(6):
-        asked.ask(f"ann{number}", "tell", max_tokens=8, tenant="ann")
+        conversation.ask(f"ann{number}", "tell", max_tokens=8, tenant="ann")
     for _ in range(2):
-        asked.engine.step()
-    asked.ask("ben0", "hi", max_tokens=3, tenant="ben")
-    asked.ask("ben1", "hi", max_tokens=3, tenant="ben")
-    asked.engine.step()
-    assert asked.of("ben0")  # beyond the two of ann
-    asked.ask("cid0", "hi", max_tokens=3, tenant="cid")
-    asked.finish()
-    order = [one["id"] for one in asked.said if "prompt_tokens" in one]
+        conversation.engine.step()
+    conversation.ask("ben0", "hi", max_tokens=3, tenant="ben")
+    conversation.ask("ben1", "hi", max_tokens=3, tenant="ben")
+    conversation.engine.step()
+    assert conversation.of("ben0")  # beyond the two of ann
+    conversation.ask("cid0", "hi", max_tokens=3, tenant="cid")
+    conversation.finish()
+    order = [one["id"] for one in conversation.emitted if "prompt_tokens" in one]
     assert [key for key in order if key.startswith("ann")] == [f"ann{number}" for number in range(6)]
     assert order[:4] == ["ann0", "ann1", "ben0", "cid0"]
     assert order.index("ben1") < order.index("ann2")
-    assert asked.text("ann0") == asked.text("ann5")
+    assert conversation.text("ann0") == conversation.text("ann5")
 
 
 def test_no_more_than_twice_as_many_are_answered_at_once(models: Models) -> None:
-    asked = Asked(models, most=1)
+    conversation = Conversation(models, most=1)
     for tenant in ("ann", "ben", "cid"):
-        asked.ask(tenant, "tell", max_tokens=50, tenant=tenant)
-    while not any(one.get("finish") for one in asked.said):
-        asked.engine.step()
-        assert not asked.of("cid")
-    asked.finish()
-    assert asked.of("cid")[-1]["finish"]
+        conversation.ask(tenant, "tell", max_tokens=50, tenant=tenant)
+    while not any(one.get("finish") for one in conversation.emitted):
+        conversation.engine.step()
+        assert not conversation.of("cid")
+    conversation.finish()
+    assert conversation.of("cid")[-1]["finish"]
 
 
 def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, tuned_run: Path, tmp_path: Path) -> None:
-    asked = Asked(models)
-    asked.ask("fine", "hi", max_tokens=4)
-    asked.ask("too long", "x" * 2000)
-    asked.ask("far too long", "x" * 1_000_000)
-    asked.ask("too much", "hi", max_tokens=1020)
-    asked.ask("empty", "", turns=None, text="")
-    asked.ask("no run", "hi", tmp_path / "nowhere")
-    asked.finish()
-    assert asked.of("fine")[-1]["finish"] == "length"
-    refused = {key: asked.of(key)[0]["error"] for key in ("too long", "far too long", "too much", "empty", "no run")}
+    conversation = Conversation(models)
+    conversation.ask("fine", "hi", max_tokens=4)
+    conversation.ask("too long", "x" * 2000)
+    conversation.ask("far too long", "x" * 1_000_000)
+    conversation.ask("too much", "hi", max_tokens=1020)
+    conversation.ask("empty", "", turns=None, text="")
+    conversation.ask("no run", "hi", tmp_path / "nowhere")
+    conversation.finish()
+    assert conversation.of("fine")[-1]["finish"] == "length"
+    refused = {
+        key: conversation.of(key)[0]["error"] for key in ("too long", "far too long", "too much", "empty", "no run")
+    }
     assert [error["status"] for error in refused.values()] == [400, 400, 400, 400, 500]
     for key in ("too long", "far too long", "too much"):
         assert (refused[key]["code"], refused[key]["param"]) == ("context_length_exceeded", "messages")
@@ -160,10 +162,10 @@ def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, t
 
 
 def test_an_answer_fills_the_context_where_no_length_is_asked_for(models: Models) -> None:
-    asked = Asked(Models(most=1, context=60))
-    asked.ask("it", "go on", max_tokens=None)
-    asked.finish()
-    accepted, last = asked.of("it")[0], asked.of("it")[-1]
+    conversation = Conversation(Models(most=1, context=60))
+    conversation.ask("it", "go on", max_tokens=None)
+    conversation.finish()
+    accepted, last = conversation.of("it")[0], conversation.of("it")[-1]
     assert accepted["prompt_tokens"] + last["tokens"] == 60 or last["finish"] == "stop"
 
 

@@ -70,15 +70,15 @@ def test_pages_one_after_the_other_are_the_whole_list(
 ) -> None:
     root = tmp_path_factory.mktemp("root")
     path = job(root, steps, notes, state, pace)
-    whole = listed(root, path, 10_000)
-    assert listed(root, path, limit) == whole
+    all_events = listed(root, path, 10_000)
+    assert listed(root, path, limit) == all_events
     ends = ["early", "model", "succeeded"] if state == "succeeded" else []
     names = ["created", "started", *range(len(notes)), *ends, *(f"step-{step}" for step in steps)]
     oldest_first = [f"ftevent-{JOB.removeprefix('ftjob-')}-{name}" for name in names]
-    assert sorted(event.id for event in whole) == sorted(oldest_first)
+    assert sorted(event.id for event in all_events) == sorted(oldest_first)
     order = {event_id: number for number, event_id in enumerate(oldest_first)}
-    assert whole == sorted(whole, key=lambda event: (event.time, order[event.id]), reverse=True)
-    for event in whole:
+    assert all_events == sorted(all_events, key=lambda event: (event.time, order[event.id]), reverse=True)
+    for event in all_events:
         if event.kind == "metrics":
             step = int(event.id.rpartition("-")[2])
             validated = {"full_valid_loss": 2 / step} if step % 3 == 0 else {}

@@ -32,10 +32,10 @@ def test_the_process_gives_way_to_training() -> None:
     code = (
         "from kamerton.server.generation.worker import lower_priority; import os; lower_priority(); print(os.nice(0))"
     )
-    found = subprocess.run(
+    niceness = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
     )
-    assert found.stdout.strip() == "19"
+    assert niceness.stdout.strip() == "19"
 
 
 async def test_who_comes_when_too_many_wait_is_told_to_come_later() -> None:
@@ -66,10 +66,10 @@ async def test_a_tenant_cannot_take_the_places_of_others() -> None:
 @pytest.mark.parametrize("how", ["text", "turns"])
 async def test_a_prompt_that_no_model_could_read_reaches_none(how: str) -> None:
     text = "x" * (16 * 100 + 1)
-    asked = {"text": text} if how == "text" else {"turns": (("user", text[:900]), ("user", text[900:]))}
+    prompt_options = {"text": text} if how == "text" else {"turns": (("user", text[:900]), ("user", text[900:]))}
     generator = Generator(context=100)
     with pytest.raises(ApiError) as refused:
-        await anext(generator.stream(GenerationRequest("tiny", **asked)))  # type: ignore[arg-type]
+        await anext(generator.stream(GenerationRequest("tiny", **prompt_options)))  # type: ignore[arg-type]
     assert (refused.value.status_code, refused.value.code) == (400, "context_length_exceeded")
     assert refused.value.param == ("prompt" if how == "text" else "messages")
     assert generator.pid is None

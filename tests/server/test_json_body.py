@@ -39,8 +39,8 @@ def test_nothing_large_is_validated(served: Served, path: str, body: dict[str, A
         response = client.post(path, json={**body, name: LARGE[kind]})
     assert response.status_code in (400, 413)
     assert len(response.content) < 1000
-    found = error(response)
-    assert found["param"] is None or found["param"].startswith(name)
+    refusal = error(response)
+    assert refusal["param"] is None or refusal["param"].startswith(name)
 
 
 def test_an_error_names_a_few_faults_and_repeats_no_long_name(served: Served) -> None:

@@ -45,13 +45,13 @@ def test_tokens_come_from_a_file_or_the_environment_and_leave_it(
     import os
 
     monkeypatch.setenv("KAMERTON_TOKENS", "ann:one,ben:two")
-    found = to_settings(_parser().parse_args(["--root", str(tmp_path)]))
-    assert found.tokens == (("ann", "one"), ("ben", "two"))
+    settings = to_settings(_parser().parse_args(["--root", str(tmp_path)]))
+    assert settings.tokens == (("ann", "one"), ("ben", "two"))
     assert "KAMERTON_TOKENS" not in os.environ
     (tmp_path / "tokens.txt").write_text("cid three\n")
-    asked = ["--root", str(tmp_path), "--tokens", str(tmp_path / "tokens.txt"), "--models", "tiny,smollm2,tiny"]
-    found = to_settings(_parser().parse_args(asked))
-    assert (found.tokens, found.models) == ((("cid", "three"),), ("tiny", "smollm2"))
+    command_line = ["--root", str(tmp_path), "--tokens", str(tmp_path / "tokens.txt"), "--models", "tiny,smollm2,tiny"]
+    settings = to_settings(_parser().parse_args(command_line))
+    assert (settings.tokens, settings.models) == ((("cid", "three"),), ("tiny", "smollm2"))
 
 
 def test_a_port_that_is_taken_is_a_mistake_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

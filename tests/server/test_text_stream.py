@@ -46,8 +46,8 @@ def reference(text: str, stops: list[str]) -> tuple[str, bool]:
 @settings(deadline=None, max_examples=300)
 def test_pieces_are_the_text_before_the_first_stop_string(answer: bytes, stops: list[str]) -> None:
     pieces, stopped = streamed(answer, stops)
-    whole = decode([TOKEN_OF[byte] for byte in answer])
-    assert ("".join(pieces), stopped) == reference(whole, stops)
+    expected_text = decode([TOKEN_OF[byte] for byte in answer])
+    assert ("".join(pieces), stopped) == reference(expected_text, stops)
 
 
 @given(st.text(alphabet="a🐈ż", min_size=1, max_size=8))

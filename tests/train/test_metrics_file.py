@@ -15,14 +15,14 @@ from kamerton.train.metrics_file import MetricsFile
 
 def rows(folder: Path) -> dict[int, dict[str, str]]:
     """What the file says of each step; no value may stand twice."""
-    found: dict[int, dict[str, str]] = {}
+    rows_by_step: dict[int, dict[str, str]] = {}
     with (folder / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             values = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}
-            known = found.setdefault(int(row["step"]), {})
-            assert not known.keys() & values.keys()
-            known |= values
-    return found
+            merged_row = rows_by_step.setdefault(int(row["step"]), {})
+            assert not merged_row.keys() & values.keys()
+            merged_row |= values
+    return rows_by_step
 
 
 def test_metrics_of_one_step_share_a_row_and_later_columns_fit_in(tmp_path: Path) -> None:

@@ -84,19 +84,19 @@ CUTS += [("tree", 10**6), ("tree", 80), ("tree", 1)]
 def test_the_gradient_and_every_metric_are_the_same_for_every_cut(kind: str) -> None:
     (reference,), numbers = run("padded", 10**6, kind=kind)
     for packing, max_tokens in CUTS[1:]:
-        (gradient,), found = run(packing, max_tokens, kind=kind)  # type: ignore[arg-type]
+        (gradient,), logged = run(packing, max_tokens, kind=kind)  # type: ignore[arg-type]
         assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference), (packing, max_tokens)
         for name in ("train/loss", "val/loss", "val/perplexity", "val/token_accuracy"):
-            assert found[name] == pytest.approx(numbers[name], rel=1e-6), (packing, max_tokens, name)
+            assert logged[name] == pytest.approx(numbers[name], rel=1e-6), (packing, max_tokens, name)
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize("packing", ["padded", "packed", "tree"])
 def test_a_step_in_bfloat16_is_that_of_float32_within_its_rounding(packing: Packing, kind: str) -> None:
     (reference,), numbers = run("padded", 10**6, kind=kind)
-    (gradient,), found = run(packing, 80, kind=kind, precision="bf16-mixed")
+    (gradient,), logged = run(packing, 80, kind=kind, precision="bf16-mixed")
     assert torch.linalg.norm(gradient - reference) <= 0.05 * torch.linalg.norm(reference)
-    assert found["val/loss"] == pytest.approx(numbers["val/loss"], rel=5e-3)
+    assert logged["val/loss"] == pytest.approx(numbers["val/loss"], rel=5e-3)
 
 
 def test_the_step_loss_is_the_sum_over_its_target_tokens_divided_by_their_number() -> None:
@@ -109,8 +109,8 @@ def test_the_step_loss_is_the_sum_over_its_target_tokens_divided_by_their_number
             total -= float(
                 logprobs[torch.arange(len(ids) - 1), ids[1:]][torch.from_numpy(rows.targets(index)[1:])].sum()
             )
-    _, found = run("packed", 60)
-    assert found["train/loss"] == pytest.approx(total / rows.target_counts.sum(), rel=1e-6)
+    _, logged = run("packed", 60)
+    assert logged["train/loss"] == pytest.approx(total / rows.target_counts.sum(), rel=1e-6)
 
 
 def test_token_metrics_weigh_tokens_not_batches() -> None:
@@ -145,9 +145,9 @@ def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reporte
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     _, plain = run("tree", 80)
     for packing, max_tokens in (("tree", 80), ("packed", 90), ("padded", 150)):
-        (gradient,), found = run(packing, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
+        (gradient,), logged = run(packing, max_tokens, label_smoothing=0.1)  # type: ignore[arg-type]
         assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), packing
-        assert found["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)
+        assert logged["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)
 
 
 def test_a_loss_that_is_no_number_is_not_left_out_of_the_mean() -> None:

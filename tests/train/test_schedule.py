@@ -17,11 +17,11 @@ from kamerton.train.schedule import schedule
 def curve(total: int, **options: Any) -> list[float]:
     """The learning rates of steps 1 to `total` + 1 where the optimizer's is 2.0."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    found, rates = schedule(optimizer, total, **options), []
+    scheduled, rates = schedule(optimizer, total, **options), []
     for _ in range(total + 1):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        found.step()
+        scheduled.step()
     return rates
 
 
@@ -42,8 +42,8 @@ def test_cosine_falls_to_its_least_rate(least: float) -> None:
 
 
 def test_wsd_is_constant_until_its_last_share_of_all_steps() -> None:
-    found = curve(10, name="wsd", warmup_steps=2, decay_ratio=0.4, min_ratio=0.5)
-    assert found == pytest.approx([1, 1.5, 2, 2, 2, 2, 2, 1.75, 1.5, 1.25, 1])
+    scheduled = curve(10, name="wsd", warmup_steps=2, decay_ratio=0.4, min_ratio=0.5)
+    assert scheduled == pytest.approx([1, 1.5, 2, 2, 2, 2, 2, 1.75, 1.5, 1.25, 1])
 
 
 def test_wsd_falls_at_once_where_warm_up_and_decay_fill_the_run() -> None:

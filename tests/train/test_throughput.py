@@ -116,12 +116,12 @@ def test_a_run_logs_its_throughput_and_the_monitor_can_be_removed(animals: Path,
     assert main(["train", *options, "run_id=with"]) == 0
     assert main(["train", *options, "run_id=without", "callbacks.throughput=null"]) == 0
     folder = tmp_path / "jsonl"
-    found = json.loads((folder / "with" / "run.json").read_text())["throughput"]
-    assert found["steps"] == 3
-    assert 0 < found["shared"] < 1
-    assert found["padding"] == 0
-    assert 0 < found["mfu"] < 1
-    assert 0 < found["data_wait"] < 1
+    recorded = json.loads((folder / "with" / "run.json").read_text())["throughput"]
+    assert recorded["steps"] == 3
+    assert 0 < recorded["shared"] < 1
+    assert recorded["padding"] == 0
+    assert 0 < recorded["mfu"] < 1
+    assert 0 < recorded["data_wait"] < 1
     rows = list(csv.DictReader((folder / "with" / "metrics.csv").open(newline="")))
     assert float(rows[3]["perf/tokens_per_s"]) > float(rows[3]["perf/computed_tokens_per_s"]) > 0
     assert "computed tokens per s" in (folder / "with" / "report.html").read_text()

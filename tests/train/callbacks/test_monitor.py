@@ -54,15 +54,15 @@ def test_a_problem_is_an_event_with_evidence_and_is_said_unless_its_detector_is_
 
 def test_a_problem_in_stop_on_ends_the_training_and_the_run_is_finished(tmp_path: Path) -> None:
     more = ["trainer.max_epochs=20", "trainer.max_steps=80", "monitor.stop_on=[always-clipped]"]
-    found = run(tmp_path, "clip_norm=0.0001", *more)
-    assert found["state"] == "succeeded"
-    assert (found["progress"]["step"], found["stopped"]["code"]) == (60, "always-clipped")
+    outcome = run(tmp_path, "clip_norm=0.0001", *more)
+    assert outcome["state"] == "succeeded"
+    assert (outcome["progress"]["step"], outcome["stopped"]["code"]) == (60, "always-clipped")
 
 
 def test_a_loss_that_is_no_number_is_said_before_the_run_fails(tmp_path: Path) -> None:
-    found = run(tmp_path, "optimizer.lr=1e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
-    assert found["state"] == "failed"
-    assert {"non-finite-loss", "non-finite-gradient"} & {one["code"] for one in found["events"]}
+    outcome = run(tmp_path, "optimizer.lr=1e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
+    assert outcome["state"] == "failed"
+    assert {"non-finite-loss", "non-finite-gradient"} & {one["code"] for one in outcome["events"]}
 
 
 def test_a_run_that_goes_on_is_judged_by_all_of_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from kamerton.train.callbacks.validation_steps import validation_steps
 
 @given(st.sampled_from([0.1, 0.2, 0.25, 0.5]), st.integers(10, 500), st.integers(1, 4))
 def test_as_many_in_every_epoch_and_each_as_soon_as_its_share_is_trained(share: float, steps: int, epochs: int) -> None:
-    found = sorted(validation_steps(share, steps, steps * epochs))
-    assert len(found) == round(epochs / share)
-    for number, step in enumerate(found, 1):
+    validated = sorted(validation_steps(share, steps, steps * epochs))
+    assert len(validated) == round(epochs / share)
+    for number, step in enumerate(validated, 1):
         assert step - 1 < number * share * steps + 1e-6 <= step + 2e-6
 
 
@@ -37,6 +37,6 @@ def test_a_run_validates_after_each_quarter(animals: Path, tmp_path: Path, size:
     assert main(["train", *typed, f"paths.outputs={tmp_path}/o"]) == 0
     run = tmp_path / "o" / "jsonl" / "one"
     with (run / "metrics.csv").open(newline="") as file:
-        found = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
+        validated = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
     steps = json.loads((run / "run.json").read_text())["progress"]["steps"]
-    assert found == [-(-number * steps // 8) for number in range(1, 9)]
+    assert validated == [-(-number * steps // 8) for number in range(1, 9)]
