@@ -125,16 +125,24 @@ def untrusted_key(key: str | None) -> Fault | None:
 def connect(
     endpoint: Endpoint, *, retries: int = RETRIES, timeout: float = TIMEOUT_S, redirects: bool = True
 ) -> OpenAI:
-    """The official client; it repeats requests that failed for now, after pauses that grow."""
+    """Return the official client, which repeats requests that failed for the moment after growing pauses.
+
+    The client reads an organization, a project and extra headers from the environment. They are meant for OpenAI and
+    may hold secrets, so an address that was given instead of the documented one does not get them.
+    """
     from openai import DefaultHttpxClient, OpenAI
 
-    return OpenAI(
+    client = OpenAI(
         api_key=endpoint.secret or "none",  # a server on this machine may want none
         base_url=endpoint.url,
         max_retries=retries,
         timeout=timeout,
         http_client=DefaultHttpxClient(follow_redirects=redirects),
     )
+    if not is_documented(endpoint.url):
+        client.organization = client.project = None
+        client._custom_headers = {}
+    return client
 
 
 def passes(error: Any) -> bool:

@@ -58,6 +58,20 @@ def test_every_prompt_is_asked_with_the_options_and_the_key(monkeypatch: pytest.
     }
 
 
+def test_a_given_address_gets_no_header_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"OPENAI_ORG_ID": "org-1", "OPENAI_PROJECT_ID": "proj-1", "OPENAI_CUSTOM_HEADERS": "X-Team: team-1"}
+    for name, value in {"MY_KEY": KEY, **secrets}.items():
+        monkeypatch.setenv(name, value)
+    with Endpoint(echo) as endpoint:
+        answers(endpoint, EXAMPLES[:1])
+        assert "org-1" not in "".join(endpoint.headers)
+        assert "proj-1" not in "".join(endpoint.headers)
+        assert "team-1" not in "".join(endpoint.headers)
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)  # now the user's own default
+        answers(endpoint, EXAMPLES[:1])
+        assert "org-1" in endpoint.headers[-1]
+
+
 def test_chats_are_sent_turn_by_turn_and_no_key_is_sent_where_there_is_none() -> None:
     turns = (
         Message("system", "Be brief."),

@@ -18,6 +18,7 @@ class Endpoint(LocalServer):
         super().__init__()
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[str] = []  # of all requests, as one text each
         self.most_at_once = 0
         self._answer, self._now, self._lock = answer, 0, threading.Lock()
 
@@ -26,6 +27,7 @@ class Endpoint(LocalServer):
         with self._lock:
             self.asked.append({"path": asked.path, **body})
             self.keys.append(asked.headers.get("Authorization"))
+            self.headers.append(str(asked.headers))
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
             number = len(self.asked)
