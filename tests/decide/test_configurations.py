@@ -214,6 +214,7 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
     write: Write, tmp_path: Path
 ) -> None:
     run = write("trained", synthetic.scores(0.9, rows=20), seed=7)
+    (run / "run.json").write_text(json.dumps({"data": {"fingerprint": "9f3c"}}))
     for name, of in (("one", str(run)), ("two", None)):
         folder = tmp_path / "evaluations" / name
         folder.mkdir(parents=True)
@@ -221,7 +222,7 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
         synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
     (tmp_path / "evaluations" / "one" / "config.yaml").write_text((run / "config.yaml").read_text())
     (one, two), _ = find_scores([str(tmp_path / "evaluations")], "test")
-    assert (one.seed, one.record) == (7, json.loads((run / "run.json").read_text()))
+    assert (one.seed, one.fingerprint) == (7, "9f3c")
     assert (two.seed, two.trained) == (None, False)
 
 

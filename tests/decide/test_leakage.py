@@ -34,11 +34,11 @@ def run(tmp_path: Path) -> ScoredRun:
     )
     data = DataOptions(train=f"{tmp_path}/train.jsonl", test=f"{tmp_path}/test.jsonl", policy=kept)
     config = {"seed": 1, "data": asdict(data), "split": asdict(SplitOptions())}
-    record = {"data": {"fingerprint": prepare(data, SplitOptions()).fingerprint}}
+    fingerprint = prepare(data, SplitOptions()).fingerprint
     examples = [DataExample(prompt, answer) for prompt, answer in TEST]
     same = {"metadata": "{}", "nll": 1.0, "target_tokens": 1, "correct_tokens": 1}
     rows = [same | {"example_id": each.id, "prompt": each.prompt, "target": each.completion} for each in examples]
-    return ScoredRun(tmp_path / "run", scores_table(rows, None), config, record)
+    return ScoredRun(tmp_path / "run", scores_table(rows, None), config, fingerprint)
 
 
 def test_examples_that_were_trained_on_are_named(run: ScoredRun) -> None:
@@ -78,6 +78,6 @@ def test_unchecked_leakage_is_reported_once_per_reason(run: ScoredRun, tmp_path:
 
 
 def test_folds_need_no_look(run: ScoredRun) -> None:
-    folds = ScoredRun(run.path, run.table, run.config, run.record, out_of_fold=True)
+    folds = ScoredRun(run.path, run.table, run.config, run.fingerprint, out_of_fold=True)
     groups = [Group("cv", (folds,))]
     assert leakage_notices(groups, all_training(groups)) == []

@@ -11,13 +11,14 @@ import pytest
 from kamerton import words
 from kamerton.decide.report import verdict
 from kamerton.decide.report.run_files import RunFiles
+from kamerton.run.record import parse_record
 from kamerton.score.metrics import compute
 from support import synthetic
 
 
 def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tuple[str, str, list[str], list[str]]:
     """Headline, tone, cautions and remarks of a run with these score tables."""
-    run = RunFiles(Path("trec/ab12"), record=record, base=base, tuned=tuned)
+    run = RunFiles(Path("trec/ab12"), record=parse_record(record), base=base, tuned=tuned)
     rows, remarks = verdict.metric_table(run)
     return *verdict.headline(run, rows), verdict.cautions(run, rows), remarks
 

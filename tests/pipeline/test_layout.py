@@ -25,7 +25,7 @@ def settled(path: Path, before: dict[str, Any] | None = None, *overrides: str) -
     run = RunDirectory(path, resuming=before is not None, started={"batch": before} if before else None)
     settle(config, tiny_model(), Ragged(8), run, Console(quiet=True))  # type: ignore[arg-type]
     events = path / "events.jsonl"
-    return run.record["batch"], [
+    return run.values["batch"], [
         json.loads(line) for line in events.read_text().splitlines()
     ] if events.exists() else []
 

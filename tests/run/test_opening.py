@@ -13,7 +13,7 @@ import yaml
 
 from kamerton.errors import UserError
 from kamerton.run import opening
-from kamerton.run.directory import RunDirectory, read_config, read_record
+from kamerton.run.directory import RunDirectory, read_config, read_values
 from kamerton.run.opening import config_id, elsewhere_faults, open_run
 
 
@@ -51,7 +51,7 @@ def test_the_same_command_again_makes_a_new_directory(values: dict[str, Any]) ->
 def test_a_named_unfinished_run_goes_on(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     run = finish(open_run(values), "paused")
-    run.record["metrics"] = {"train": {"loss": 1.0}}
+    run.values["metrics"] = {"train": {"loss": 1.0}}
     again = open_run({**values, "batch": {"size": 8, "max_tokens": 99}})
     assert again.resuming
     assert again.path == run.path
@@ -174,7 +174,7 @@ def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:
     run = open_run(values)
     run.update(metrics={"train": {"loss": 1.0}})
     run.update(metrics={"validation": {"loss": 2.0}})
-    record = read_record(run.path)
+    record = read_values(run.path)
     assert record is not None
     assert record["metrics"] == {"train": {"loss": 1.0}, "validation": {"loss": 2.0}}
     run.event("info", "one", "first")

@@ -245,16 +245,16 @@ def test_a_list_reads_no_record_again(quiet: Served, monkeypatch: pytest.MonkeyP
     file = upload(quiet.client("ben"), chats(1))
     for _ in range(3):
         assert create(quiet, "ben", file) == 200
-    read, calls = places.read_record, list[Path]()
+    read, calls = places.record_at, list[Path]()
 
     def counted(path: Path) -> Any:
         calls.append(path)
         return read(path)
 
-    monkeypatch.setattr(places, "read_record", counted)
+    monkeypatch.setattr(places, "record_at", counted)
     listed = [places.job_record(path) for path in places.job_paths(quiet.settings, "ben")]
     assert [places.job_record(path) for path in places.job_paths(quiet.settings, "ben")] == listed
     assert len(calls) <= 3
     (path, *_) = places.job_paths(quiet.settings, "ben")
     (path / "run.json").write_text("{")
-    assert places.job_record(path) == {}
+    assert places.job_record(path).request is None

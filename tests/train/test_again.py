@@ -113,7 +113,7 @@ def test_an_interrupted_grid_goes_on_as_a_whole(
         trained.append(run.run_id)
         run.set_state("succeeded", metrics={"test": {"loss": 1.0}})
         run.release()
-        return type("Result", (), {"metrics": run.record["metrics"], "path": run.path})
+        return type("Result", (), {"metrics": run.values["metrics"], "path": run.path})
 
     monkeypatch.setattr("kamerton.pipeline.run.train", train)
     assert main(whole[1:]) == 0

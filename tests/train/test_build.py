@@ -17,7 +17,7 @@ from kamerton.cli import main
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import WhenOptions
-from kamerton.run.directory import RunDirectory, read_record
+from kamerton.run.directory import RunDirectory, read_values
 from kamerton.train.build import build_loggers, steps_between
 
 
@@ -69,7 +69,7 @@ def test_runs_of_one_name_are_two_in_wandb_and_a_resumed_one_stays_itself(tmp_pa
         return [str(logger._wandb_init["id"]) for logger in found]
 
     first = ids(run)
-    assert ids(RunDirectory(tmp_path, resuming=True, started=read_record(tmp_path))) == first
+    assert ids(RunDirectory(tmp_path, resuming=True, started=read_values(tmp_path))) == first
     assert ids(RunDirectory(tmp_path, resuming=False)) != first
 
 

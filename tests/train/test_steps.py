@@ -69,7 +69,7 @@ def warmed(folder: Path, steps: int, *typed: str, **run: Any) -> tuple[int, str,
 def test_the_usual_warm_up_fits_itself_to_a_short_run(tmp_path: Path, steps: int, expected: int) -> None:
     warmup, printed, run = warmed(tmp_path, steps)
     assert (warmup, printed) == (expected, "")
-    assert run.record["schedule"] == {"warmup_steps": expected}
+    assert run.values["schedule"] == {"warmup_steps": expected}
 
 
 def test_a_typed_warm_up_as_long_as_the_run_is_reported_and_one_that_leaves_no_rate_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kamerton.cli import main
 from kamerton.model.adapter import Kind, apply_adapter
 from kamerton.model.tiny import tiny_model
-from kamerton.run.directory import RunDirectory, read_record
+from kamerton.run.directory import RunDirectory, read_values
 from kamerton.train import throughput
 from kamerton.train.batches import StepBatch
 from kamerton.train.throughput import ThroughputMonitor, Work, listed_peak, model_shape, rates, step_flops
@@ -103,7 +103,7 @@ def test_the_time_of_validation_and_checkpoints_is_not_that_of_steps(
     monitor.on_train_end(trainer, module)
     assert float(logged["perf/tokens_per_s"]) == pytest.approx(132 / 4)
     assert float(logged["perf/data_wait"]) == pytest.approx(0.25)
-    record = read_record(tmp_path)
+    record = read_values(tmp_path)
     assert record is not None
     assert record["throughput"]["steps"] == 3
     assert record["throughput"]["train_s"] == pytest.approx(12)

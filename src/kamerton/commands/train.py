@@ -24,7 +24,7 @@ from kamerton.hosted.check import preflight_faults
 from kamerton.mask import mask_text
 from kamerton.output import echo
 from kamerton.quiet import quiet_training
-from kamerton.run.directory import read_record
+from kamerton.run.directory import record_at
 from kamerton.run.opening import finished_run
 from kamerton.shell import as_arguments, train_line
 
@@ -102,7 +102,7 @@ def _finished_before(request: JobRequest[Config]) -> JobResult | None:
     if path is None:
         return None
     echo(f"{path.parent.name}/{path.name} is finished already: {path / 'report.html'}")
-    return _result((read_record(path) or {}).get("metrics") or {}, path)
+    return _result(record_at(path).metrics, path)
 
 
 def _train_hosted(request: JobRequest[Config]) -> JobResult | None:

@@ -20,8 +20,9 @@ from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.hosted.remote import find_job
 from kamerton.locks import acquire
-from kamerton.run.directory import ENDED, RunDirectory, read_record
+from kamerton.run.directory import ENDED, RunDirectory, read_values, record_at
 from kamerton.run.opening import LOCK
+from kamerton.run.record import Record
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 _CANNOT = (400, 404, 405, 409, 501)  # how an endpoint answers that it cannot do that, or that the job has ended
 
 
-def at_work_elsewhere(record: Mapping[str, Any]) -> bool:
+def at_work_elsewhere(record: Record) -> bool:
     """Return whether a run may have an unfinished job at an endpoint."""
-    hosted = record.get("hosted") or {}
-    return bool(hosted.get("job_id") or hosted.get("nonce")) and hosted.get("ended") is None
+    return bool(record.hosted.job_id or record.hosted.nonce) and record.hosted.ended is None
 
 
 def endpoint_of(path: Path) -> Endpoint:
@@ -41,7 +41,7 @@ def endpoint_of(path: Path) -> Endpoint:
     url = config.get("base_url")
     faults = [fault for fault in (untrusted(url), untrusted_key(config.get("key"))) if fault]
     endpoint = find_endpoint(url, config.get("key"))
-    recorded = ((read_record(path) or {}).get("hosted") or {}).get("base_url")
+    recorded = record_at(path).hosted.base_url
     if recorded not in (None, endpoint.shown):
         fix = f"set OPENAI_BASE_URL={recorded}, if you trust it"
         faults.append(Fault("hosted.moved", f"the run was begun at {recorded}", fix, file=str(path)))
@@ -52,7 +52,7 @@ def endpoint_of(path: Path) -> Endpoint:
 
 def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
     """Cancel or pause the job of a run that no process follows, and record that. An ended job stays as it is."""
-    endpoint, record = endpoint_of(path), read_record(path) or {}
+    endpoint, record = endpoint_of(path), record_at(path)
     with translated(endpoint):
         client = connect(endpoint)
         job_id = _job_id(client, record)
@@ -62,13 +62,12 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
     _record(path, {"job_id": job_id, **done})
 
 
-def _job_id(client: OpenAI, record: Mapping[str, Any]) -> str | None:
+def _job_id(client: OpenAI, record: Record) -> str | None:
     """Return the recorded job, or one whose creation was interrupted."""
-    hosted = record.get("hosted") or {}
-    if hosted.get("job_id"):
-        return str(hosted["job_id"])
-    since = datetime.fromisoformat(record["times"]["created"]).timestamp()
-    job = find_job(client, str(hosted["nonce"]), since)
+    if record.hosted.job_id:
+        return record.hosted.job_id
+    since = datetime.fromisoformat(str(record.times.created)).timestamp()
+    job = find_job(client, str(record.hosted.nonce), since)
     return job.id if job else None
 
 
@@ -101,7 +100,7 @@ def _record(path: Path, hosted: dict[str, Any]) -> None:
     if lock is None:  # another process has resumed it
         return
     with lock:
-        run = RunDirectory(path, resuming=True, started=read_record(path))
+        run = RunDirectory(path, resuming=True, started=read_values(path))
         run.update(hosted=hosted)
         if hosted.get("paused") is False:
             message = f"the endpoint cannot pause job {hosted['job_id']}: it goes on there"

@@ -40,12 +40,12 @@ class Follower:
     total: int = 0
 
     def __post_init__(self) -> None:
-        path, hosted = self.run.path, self.run.record["hosted"]
+        path, hosted = self.run.path, self.run.record.hosted
         self.total = self.plan.steps
         self.rows = {step: dict(row) for step, row in read_rows(path / "metrics.csv")}
         events = (event for event in read_events(path)[0] if event.get("code") == CODE)
         self.seen = {str((event.get("evidence") or {}).get("id")) for event in events}
-        self.seen |= {hosted["last_event"]} if hosted.get("last_event") else set()
+        self.seen |= {hosted.last_event} if hosted.last_event else set()
 
     @property
     def step(self) -> int:
@@ -83,7 +83,7 @@ def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -
 def update(client: OpenAI, follower: Follower, job: FineTuningJob) -> bool:
     """Record the new state, events and metrics of a job; return whether there were any."""
     run, state = follower.run, job.status if job.status in ("validating_files", "queued") else "running"
-    has_moved = run.record.get("state") != state and job.status not in ENDED
+    has_moved = run.record.state != state and job.status not in ENDED
     if has_moved:
         run.set_state(state)
     events = fetch(client, follower, complete=job.status in ENDED)
@@ -177,7 +177,7 @@ def _bar(console: Console, follower: Follower) -> Iterator[Callable[[], None]]:
         task = bar.add_task(f"job {follower.job_id}", total=follower.total, state="")
 
         def show() -> None:
-            state = str(follower.run.record.get("hosted", {}).get("status", ""))
+            state = follower.run.record.hosted.status
             bar.update(task, completed=follower.step, total=follower.total, state=state)
 
         yield show

@@ -35,6 +35,7 @@ from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import say_result
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
+from kamerton.run.record import Hosted
 from kamerton.score.baselines import write_baselines
 from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
@@ -98,7 +99,7 @@ def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | No
 
 def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     """Record what will be sent; refuse another endpoint or other data than the run started with."""
-    before = run.record.get("hosted") or {}
+    before = run.record.hosted
     _check_endpoint(run, before, plan.endpoint)
     counts = {name: len(examples) for name, examples in plan.prepared.splits.items()}
     record_start(run, plan.prepared, counts, config.seed)
@@ -110,7 +111,7 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
         model={"name": config.model.name},
         hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": estimate},
     )
-    if before.get("ended") in ("failed", "cancelled"):
+    if before.ended in ("failed", "cancelled"):
         _forget_job(run, before)
     folder = run.path / "hosted"
     folder.mkdir(exist_ok=True)
@@ -119,27 +120,27 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     record_faults(run, plan.prepared)
 
 
-def _check_endpoint(run: RunDirectory, before: Mapping[str, Any], endpoint: Endpoint) -> None:
-    if before.get("base_url") not in (None, endpoint.shown):
-        message = f"run {run.run_id} was begun at {before['base_url']}, now the endpoint is {endpoint.shown}"
+def _check_endpoint(run: RunDirectory, before: Hosted, endpoint: Endpoint) -> None:
+    if before.base_url not in (None, endpoint.shown):
+        message = f"run {run.run_id} was begun at {before.base_url}, now the endpoint is {endpoint.shown}"
         fix = "set OPENAI_BASE_URL or model.base_url as it was, or give another run_id for a new run"
         file = str(run.path / "run.json")
         raise UserError([Fault("hosted.moved", message, fix, file=file, column="model.base_url")])
 
 
-def _forget_job(run: RunDirectory, before: Mapping[str, Any]) -> None:
+def _forget_job(run: RunDirectory, before: Hosted) -> None:
     """Let the run create another job: one that failed or was cancelled cannot continue."""
-    former = [*(before.get("former_jobs") or []), before.get("job_id")]
+    former = [*before.former_jobs, before.job_id]
     fresh = dict.fromkeys(("job_id", "nonce", "last_event", "ended", "paused", "fine_tuned_model"))
     run.update(hosted={**fresh, "former_jobs": former}, progress={"step": 0, "epoch": 0.0})
     (run.path / "metrics.csv").unlink(missing_ok=True)
-    run.event("info", "hosted.again", f"job {before.get('job_id')} {before['ended']}: a new one is created")
+    run.event("info", "hosted.again", f"job {before.job_id} {before.ended}: a new one is created")
 
 
 def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTuningJob:
     """Return the job of this run with its files; what is recorded or exists at the endpoint is not created again."""
-    hosted = run.record["hosted"]
-    if (job_id := hosted.get("job_id")) and not hosted.get("paused"):
+    hosted = run.record.hosted
+    if (job_id := hosted.job_id) and not hosted.paused:
         return client.fine_tuning.jobs.retrieve(str(job_id))
     if job_id:
         job = client.fine_tuning.jobs.resume(str(job_id))
@@ -147,13 +148,15 @@ def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTun
         return job
     for split, key in (("train", "training_file"), ("validation", "validation_file")):
         if split in plan.files:
-            run.update(hosted={key: upload(client, plan.files[split], hosted.get(key), sleep)})
-    if not hosted.get("nonce"):
+            run.update(hosted={key: upload(client, plan.files[split], getattr(hosted, key), sleep)})
+    if not hosted.nonce:
         run.update(hosted={"nonce": uuid.uuid4().hex})
-    hosted = run.record["hosted"]
-    files = {key: hosted[key] for key in ("training_file", "validation_file") if hosted.get(key)}
-    since = datetime.fromisoformat(run.record["times"]["created"]).timestamp()
-    job = create_job(client, plan.request | files, run.run_id, hosted["nonce"], since, sleep)
+    record = run.record
+    hosted = record.hosted
+    files = {"training_file": hosted.training_file, "validation_file": hosted.validation_file}
+    files = {key: file for key, file in files.items() if file}
+    since = datetime.fromisoformat(str(record.times.created)).timestamp()
+    job = create_job(client, plan.request | files, run.run_id, str(hosted.nonce), since, sleep)
     run.update(hosted={"job_id": job.id})
     run.event("info", "hosted.job", f"job {job.id} at {plan.endpoint.shown}", evidence=job.hyperparameters.to_dict())
     return job
@@ -183,10 +186,10 @@ def _end(run: RunDirectory, plan: Plan, job: FineTuningJob) -> None:
 
 def _report_remaining_job(run: RunDirectory, console: Console) -> None:
     """Report that the job continues at the endpoint."""
-    job = run.record.get("hosted", {}).get("job_id")
+    job = run.record.hosted.job_id
     if job is None:
         return
-    message = f"job {job} goes on at {run.record['hosted']['base_url']}"
+    message = f"job {job} goes on at {run.record.hosted.base_url}"
     stop = command_line("runs", "stop", run.path)
     advice = f"follow it again with run_id={run.run_id}, or cancel it: {stop}"
     run.event("info", "hosted.left", message, advice=advice)

@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kamerton.config.judging import untyped_faults
 from kamerton.config.origin import key_of
@@ -24,8 +24,9 @@ from kamerton.jobs.worker import start_worker
 from kamerton.locks import LockOwner, lock_owner
 from kamerton.mask import MASK
 from kamerton.run.changes import as_begun, changed_faults, differences
-from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping
+from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping, read_values
 from kamerton.run.opening import FINISHED, LOCK, own
+from kamerton.run.record import Job, Record
 
 POLL_S = 0.1  # interval between reads of a run's files
 GRACE_S = 120.0  # enough for a long step and a checkpoint
@@ -39,7 +40,7 @@ async def end_run(path: Path, state: Literal["cancelled", "paused"], grace_s: fl
     count it as failed.
     """
     record = record_of(path)
-    if record.get("state") not in ENDED:
+    if record.state not in ENDED:
         faults = list(_part_faults(path, record, "stop the {parent}: Ctrl-C where it runs"))
         if faults:
             raise UserError(faults)
@@ -106,59 +107,57 @@ def resume(path: Path, *, trust: bool = False) -> None:
     try:
         record = record_of(path)
         job = _job_of(path, record, trust)
-        faults = list(_resume_faults(path, record, job["search"], trust))
+        faults = list(_resume_faults(path, record, job.search, trust))
         if not (trust or faults):  # because composing it would import the packages it names
             faults += _untrusted(path, job)
         if faults:
             raise UserError(faults)
-        _check_unchanged(path, job, record.get("cwd"))
+        _check_unchanged(path, job, record.cwd)
     except BaseException:
         lock.close()
         raise
-    run = RunDirectory(path, resuming=True, started=record, lock=lock)
-    start_worker(run, as_job(job["overrides"], path), job["cwd"], job.get("limit"), job["search"])
+    run = RunDirectory(path, resuming=True, started=read_values(path), lock=lock)
+    start_worker(run, as_job(job.overrides, path), job.cwd, job.limit, job.search)
 
 
-def _job_of(path: Path, record: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+def _job_of(path: Path, record: Record, trust: bool) -> Job:
     """Return overrides, search path and folder of a run that was started as a job or in a terminal."""
-    if record.get("job"):
-        search, others = split_search(record["job"].get("search") or [])
-        return {**record["job"], "search": search, "overrides": [*others, *record["job"]["overrides"]]}
+    if record.job is not None:
+        search, others = split_search(record.job.search)
+        return record.job.model_copy(update={"search": list(search), "overrides": [*others, *record.job.overrides]})
     search, overrides = split_search(_terminal_overrides(path))
-    cwd = record.get("cwd") if trust else None
-    return {"overrides": overrides, "search": search, "cwd": cwd or os.getcwd()}
+    cwd = record.cwd if trust else None
+    return Job(overrides=list(overrides), search=list(search), cwd=cwd or os.getcwd())
 
 
-def _check_unchanged(path: Path, job: Mapping[str, Any], started_in: str | None) -> None:
+def _check_unchanged(path: Path, job: Job, started_in: str | None) -> None:
     """Raise the faults that would otherwise stop the job only when it starts: a changed or invalid configuration."""
     if not (path / "config.yaml").exists():  # it never started
         return
-    overrides = [*(text for text in job["search"] if key_of(text) == SEARCHPATH), *as_job(job["overrides"], path)]
+    overrides = [*(text for text in job.search if key_of(text) == SEARCHPATH), *as_job(job.overrides, path)]
     try:
-        with composing, chdir(job["cwd"]):
-            values = compose_job(overrides, config_dir_of(job["search"]))
+        with composing, chdir(job.cwd):
+            values = compose_job(overrides, config_dir_of(job.search))
     except UserError as error:
-        if started_in is None or Path(started_in) == Path(job["cwd"]):
+        if started_in is None or Path(started_in) == Path(job.cwd):
             raise
-        message = f"the run was started in {started_in}, and its configuration is now composed in {job['cwd']}"
+        message = f"the run was started in {started_in}, and its configuration is now composed in {job.cwd}"
         fix = "resume it from there, or give --trust if you trust what is in that folder"
         raise UserError([*error.faults, Fault("job.folder", message, fix, file=str(path), column="cwd")]) from error
     except OSError as error:
-        fault = Fault(
-            "job.folder", f"cannot change to {job['cwd']}: {error.strerror}", "restore that folder", str(path)
-        )
+        fault = Fault("job.folder", f"cannot change to {job.cwd}: {error.strerror}", "restore that folder", str(path))
         raise UserError([fault]) from error
     recorded = read_mapping(path / "config.yaml", load_yaml)
     if changes := differences(recorded, as_begun(recorded, values)):
         raise UserError(changed_faults(path, changes))
 
 
-def _resume_faults(path: Path, record: Mapping[str, Any], search: Sequence[str], trust: bool) -> Iterator[Fault]:
+def _resume_faults(path: Path, record: Record, search: Sequence[str], trust: bool) -> Iterator[Fault]:
     """Yield why a run cannot be resumed: its state, a lost secret, or the sources of its configuration."""
-    if record.get("state") in FINISHED:
+    if record.state in FINISHED:
         yield Fault("run.finished", f"run {path.name} is finished", "start a new one", file=str(path))
     yield from _part_faults(path, record, "resume the {parent} with the command that started it")
-    if not record.get("job") and any(MASK in text for text in _terminal_overrides(path)):
+    if record.job is None and any(MASK in text for text in _terminal_overrides(path)):
         message = "its overrides contain a secret, which is not stored"
         fix = f"resume with kamerton train … run_id={path.name}; give secrets through the environment: ${{oc.env:NAME}}"
         yield Fault("job.secret", message, fix, file=str(path / "overrides.yaml"))
@@ -171,29 +170,29 @@ def _resume_faults(path: Path, record: Mapping[str, Any], search: Sequence[str],
         yield Fault("job.trust", message, "if you trust that package, give --trust", file=str(path), column=SEARCHPATH)
 
 
-def _part_faults(path: Path, record: Mapping[str, Any], fix: str) -> Iterator[Fault]:
-    parent = "sweep" if record.get("trial") else "cross-validation" if "fold" in record else None
+def _part_faults(path: Path, record: Record, fix: str) -> Iterator[Fault]:
+    parent = "sweep" if record.trial else "cross-validation" if record.fold is not None else None
     if parent is not None:
         message = f"run {path.name} is part of a {parent}"
         yield Fault("job.part", message, fix.format(parent=parent), file=str(path))
 
 
-def _untrusted(path: Path, job: Mapping[str, Any]) -> Iterator[Fault]:
+def _untrusted(path: Path, job: Job) -> Iterator[Fault]:
     """Yield faults for what only a user may decide to trust, but is now read from the run directory."""
-    if Path(job["cwd"]).resolve() != Path.cwd():
-        message = f"its configuration is composed in {job['cwd']}, whose files may let other people's code run"
+    if Path(job.cwd).resolve() != Path.cwd():
+        message = f"its configuration is composed in {job.cwd}, whose files may let other people's code run"
         fix = "if you trust that folder, give --trust, or resume it from there"
         yield Fault("job.trust", message, fix, file=str(path), column="cwd")
     fix = f"if you trust that run, give --trust, or resume it with kamerton train … run_id={path.name}"
     others = []
-    for text in map(str, job["overrides"]):
+    for text in map(str, job.overrides):
         key = key_of(text)
         if key.startswith(("hydra", "-")):
             yield _trust_fault(path, key, fix)
         else:
             others.append(text)
     with composing:
-        faults = untyped_faults(others, job["search"])
+        faults = untyped_faults(others, job.search)
     for fault in faults:
         is_trust = fault.code in ("config.trust", "config.target")
         yield _trust_fault(path, fault.column or "", fix) if is_trust else replace(fault, file=str(path))

@@ -176,7 +176,7 @@ def _setting(path: Path, steps: int | None) -> Setting | None:
         return None
     config: dict[str, Any] = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
     schedule = config.get("scheduler") or {}
-    warmup = (record_of(path).get("schedule") or {}).get("warmup_steps")
+    warmup = record_of(path).schedule.warmup_steps
     if warmup is None:
         warmup = warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio"))
     return Setting(steps, config.get("clip_norm"), warmup)

@@ -15,9 +15,9 @@ from typing import Any
 
 from kamerton.errors import Fault, UserError
 from kamerton.locks import LockOwner, acquire, last_owner, lock_owner
-from kamerton.run.directory import ENDED, RunDirectory, read_record
+from kamerton.run.directory import ENDED, RunDirectory, read_record, read_values
 from kamerton.run.opening import LOCK
-from kamerton.run.record import State
+from kamerton.run.record import Failure, Record, State
 from kamerton.shell import command_line
 from kamerton.words import did_you_mean
 
@@ -101,31 +101,31 @@ def _status_of(path: Path) -> JobStatus:
     record = record_of(path)
     lost = _lost_error(path, record)
     if lost is not None and _activity(record_of(path)) == _activity(record):  # not resumed or ended in between
-        record = {**record, "state": "failed", "error": lost}
-    progress, times = record.get("progress") or {}, record.get("times") or {}
+        record = record.model_copy(update={"state": "failed", "error": Failure(**lost)})
+    progress, times = record.progress, record.times
     return JobStatus(
         id=path.name,
         path=path,
-        state=record.get("state") or "queued",
-        epoch=progress.get("epoch"),
-        step=progress.get("step"),
-        steps=progress.get("steps"),
-        eta_s=progress.get("eta_s"),
-        examples=progress.get("examples") or {},
-        tokens=progress.get("tokens"),
-        tokens_per_s=(record.get("throughput") or {}).get("tokens_per_s"),
-        metrics=record.get("metrics") or {},
-        model=(record.get("model") or {}).get("name"),
-        created=times.get("created"),
-        started=times.get("started"),
-        finished=times.get("finished"),
-        heartbeat=record.get("heartbeat"),
-        error=record.get("error"),
-        ended=record.get("ended"),
+        state=record.state or "queued",
+        epoch=progress.epoch,
+        step=progress.step,
+        steps=progress.steps,
+        eta_s=progress.eta_s,
+        examples={str(name): count for name, count in progress.examples.items()},
+        tokens=progress.tokens,
+        tokens_per_s=record.throughput.tokens_per_s,
+        metrics=record.metrics,
+        model=record.model.name,
+        created=times.created,
+        started=times.started,
+        finished=times.finished,
+        heartbeat=record.heartbeat,
+        error=None if record.error is None else record.error.model_dump(),
+        ended=None if record.ended is None else record.ended.model_dump(),
     )
 
 
-def record_of(path: Path) -> dict[str, Any]:
+def record_of(path: Path) -> Record:
     """Read `run.json`. Raises `UserError` if it is missing or damaged."""
     record = read_record(path)
     if record is None:
@@ -215,9 +215,9 @@ def active_process(path: Path) -> LockOwner | None:
     return lock_owner(path / WORKER) or lock_owner(path / LOCK)
 
 
-def _activity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+def _activity(record: Record) -> tuple[Any, ...]:
     """Return the fields that change whenever a process resumes or ends a run."""
-    return tuple(record.get(key) for key in ("state", "heartbeat", "pid", "job"))
+    return record.state, record.heartbeat, record.pid, record.job
 
 
 def mark_if_lost(path: Path) -> None:
@@ -228,9 +228,9 @@ def mark_if_lost(path: Path) -> None:
             mark(path, "failed", error=error)
 
 
-def _lost_error(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _lost_error(path: Path, record: Record) -> dict[str, Any] | None:
     """Return the error of a run that is recorded as active, but whose process is gone; None for any other run."""
-    if record.get("state") not in (*ACTIVE, None):
+    if record.state not in (*ACTIVE, None):
         return None
     try:
         last = last_owner(path / LOCK) if active_process(path) is None else None
@@ -239,7 +239,7 @@ def _lost_error(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
         raise UserError([Fault("run.damaged", message, "make the file readable", file=str(path))]) from error
     if last is None or not last.is_here:  # locks of another machine may not be visible here
         return None
-    message = f"its process ({last.pid or record.get('pid')}) ended unexpectedly: it was killed, or the machine"
+    message = f"its process ({last.pid or record.pid}) ended unexpectedly: it was killed, or the machine"
     return _error("job.lost", f"{message} went down; it can be resumed")
 
 
@@ -264,10 +264,9 @@ def mark(path: Path, state: State, *, among: tuple[str, ...] = ACTIVE, error: Ma
     if lock is None:
         return False
     with lock:
-        record = read_record(path) or {}
-        if record.get("state") not in among:
+        run = RunDirectory(path, resuming=True, started=read_values(path))
+        if run.record.state not in among:
             return False
-        run = RunDirectory(path, resuming=True, started=record)
         run.set_state(state, **({"error": dict(error)} if error else {}))
         if error:
             run.event(

@@ -26,8 +26,9 @@ from kamerton.files import load_yaml
 from kamerton.jobs.queue import queue_slot
 from kamerton.jobs.store import ACTIVE, CANCEL, LOG, WORKER, exit_error, killed_error, mark, record_of
 from kamerton.locks import acquire, name_owner
-from kamerton.run.directory import RunDirectory
+from kamerton.run.directory import RunDirectory, read_values
 from kamerton.run.opening import LOCK
+from kamerton.run.record import Job
 from kamerton.shell import command_line
 
 _children: list[subprocess.Popen[bytes]] = []  # kept so that they can be reaped
@@ -120,19 +121,20 @@ def work(path: Path) -> int:
 
 def _train(path: Path, stopper: Stopper) -> int:
     record = record_of(path)
-    job = record["job"]
+    job = record.job
+    assert job is not None  # the process that started this one wrote it
     config = load_yaml((path / "config.yaml").read_text(encoding="utf-8"))
-    owner = path.parent.name if "request" in record else ""  # a tenant of the server
+    owner = path.parent.name if record.request is not None else ""  # a tenant of the server
     slot: AbstractContextManager[Gpus] = nullcontext(Gpus({}))  # a hosted model needs no resources here
     if not (config.get("model") or {}).get("provider"):
-        slot = queue_slot(path.parent.parent, job["queued"], job["limit"], _requested_gpus(config), owner)
+        slot = queue_slot(path.parent.parent, job.queued or 0, job.limit, _requested_gpus(config), owner)
     with slot as gpus:
         lock = acquire(path / LOCK)
         if lock is not None:
             with lock:
-                RunDirectory(path, resuming=True, started=record_of(path)).set_state("validating_files")
+                RunDirectory(path, resuming=True, started=read_values(path)).set_state("validating_files")
         environment = {**os.environ, **gpus.environment}
-        options: dict[str, Any] = {"cwd": job["cwd"], "env": environment, "pass_fds": gpus.locks}
+        options: dict[str, Any] = {"cwd": job.cwd, "env": environment, "pass_fds": gpus.locks}
         return stopper.run(command(job), stdin=subprocess.DEVNULL, **options)
 
 
@@ -143,9 +145,9 @@ def _requested_gpus(config: Mapping[str, Any]) -> int | None:
     return devices if isinstance(devices, int) and devices > 0 and trainer.get("accelerator") != "cpu" else None
 
 
-def command(job: Mapping[str, Any]) -> list[str]:
+def command(job: Job) -> list[str]:
     """Return the training command of a job; `-P` keeps Python from importing modules of the working directory."""
-    return [sys.executable, "-P", "-m", "kamerton", "train", *job.get("search", ()), *job["overrides"]]
+    return [sys.executable, "-P", "-m", "kamerton", "train", *job.search, *job.overrides]
 
 
 def first_fault(log: Path, start: int) -> str:

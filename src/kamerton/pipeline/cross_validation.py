@@ -34,8 +34,9 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.start import record_start
 from kamerton.pipeline.terminal import say_cross_validation, say_fold, say_folds
 from kamerton.pipeline.wandb import begin_wandb, log_result, wandb_run
-from kamerton.run.directory import RunDirectory, read_record
+from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
+from kamerton.run.record import Record
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
@@ -80,7 +81,7 @@ def cross_validate(
             write_cross_report(run.path, state="succeeded")
             run.set_state("succeeded")
             say_cross_validation(console, run, spread)
-    return RunResult(run.run_id, run.path, run.record["state"], run.record.get("metrics", {}))
+    return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
 
 
 def fold_config(config: Config, number: int) -> Config:
@@ -113,7 +114,7 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
         if run.writes:  # the other ranks stop in a fold, with all
             session.stop.check()
         folder = run.path / "folds" / str(number)
-        done = (read_record(folder) or {}).get("state") == "succeeded"
+        done = record_at(folder).state == "succeeded"
         try:
             if not done:
                 _train_fold(config, folder, invocation, {"parent": run.run_id, "fold": number})
@@ -162,12 +163,12 @@ def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Sp
         metrics["base"] = compute(base)
     if config.baselines:
         run.update(baselines=_baselines(run, folders, tables))
-    records = [read_record(folder) or {} for folder in folders]
+    records = [record_at(folder) for folder in folders]
     summary = _summary(records)
     write_text(run.path / FILE, json.dumps(summary, indent=2) + "\n")
     for part in ("mean", "deviation"):
         metrics[part] = {name: spread[part] for name, spread in summary["spread"].items()}
-    if best := [record["metrics"]["best"]["loss"] for record in records if "best" in record["metrics"]]:
+    if best := [record.metrics["best"]["loss"] for record in records if "best" in record.metrics]:
         metrics["best"] = {"loss": sum(best) / len(best)}
     run.update(metrics={name: {k: v for k, v in part.items() if v is not None} for name, part in metrics.items()})
     spread: dict[str, Spread] = summary["spread"]
@@ -209,13 +210,13 @@ def _check_cover(config: Config, table: pa.Table, prepared: Prepared) -> None:
     raise RunFailed(Fault("cv.cover", message, fix))
 
 
-def _summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(records: Sequence[Record]) -> dict[str, Any]:
     """What `cross_validation.json` holds: each fold's metrics, and how they spread."""
-    counts = [record["data"]["counts"] for record in records]
+    counts = [record.data.counts for record in records]
     train, test = (sum(count[name] for count in counts) / len(counts) for name in ("train", "test"))
     folds = [
-        {"fold": number, "examples": count, "metrics": record["metrics"]["test"], "base": record["metrics"].get("base")}
+        {"fold": number, "examples": count, "metrics": record.metrics["test"], "base": record.metrics.get("base")}
         for number, (record, count) in enumerate(zip(records, counts, strict=True))
     ]
-    spread = spreads([fold["metrics"] for fold in folds], train, test)
+    spread = spreads([record.metrics["test"] for record in records], train, test)
     return {"folds": folds, "spread": spread, "level": LEVEL, "method": METHOD}

@@ -98,7 +98,7 @@ def _partial(run: RunDirectory, name: str) -> Any:
 def _whole_again(config: Config, run: RunDirectory) -> Any:
     """The model to train once more, for this process alone."""
     model = load_base(config)
-    set_layout(config, model, run.record["batch"])
+    set_layout(config, model, run.record.batch)
     return to_train(config, model)
 
 

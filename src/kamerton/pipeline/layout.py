@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from kamerton.model.loss import plain_loss
 from kamerton.model.switches import autocast_format, set_attention
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import broadcast, rank_info, receive
+from kamerton.run.record import Batch
 
 if TYPE_CHECKING:
     from kamerton.pipeline.shared_cache import SharedCache
@@ -31,7 +30,7 @@ Note = tuple[str, str, str]
 class _Decided:
     """How the steps are computed, and what is to be said of that: code, message and advice of each note."""
 
-    batch: dict[str, Any]
+    batch: Batch
     notes: tuple[Note, ...]
 
 
@@ -51,8 +50,8 @@ def settle(
     """
     if not run.writes:
         return _as_rank_0(config, model, run)
-    decided = _Decided({}, ())
-    before = run.record.get("batch") or {}
+    decided = _Decided(Batch(), ())
+    before = run.record.batch
     try:
         if shared_cache is None:
             decided = _decide(config, model, data, before)
@@ -62,34 +61,35 @@ def settle(
         set_layout(config, model, decided.batch)
     finally:
         if rank_info().world_size > 1:
-            broadcast(json.dumps(decided.batch))
+            broadcast(decided.batch.model_dump_json())
     for code, message, advice in decided.notes:
         run.event("warn", code, message, advice=advice)
         console.print(f"note   {message}", highlight=False)
-    run.update(batch=dict(decided.batch))
+    run.update(batch=decided.batch.model_dump())
     return _with(config, decided.batch)
 
 
-def set_layout(config: Config, model: Any, batch: Mapping[str, Any]) -> None:
+def set_layout(config: Config, model: Any, batch: Batch) -> None:
     """Give a copy of the model the attention and the loss that were settled: `batch` of the run's record."""
     find_head(model)  # its check runs the model, which must not happen on one rank alone once parts of it are sharded
-    use_packing(model, batch["cut"])
+    assert batch.cut is not None
+    use_packing(model, batch.cut)
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
-    if batch["liger"]:
+    if batch.liger:
         use_liger(model)
 
 
-def _key(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -> list[Any]:
+def _key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
     """All that `_decide` looks at."""
     adapter, batch, trainer = config.adapter, config.batch, config.trainer
     device = next(model.parameters()).device
     trained = [adapter.kind, adapter.dropout > 0, "lm_head" in adapter.modules_to_save]
     machine = [str(device), *(trainer.get(name) for name in ("accelerator", "devices", "precision"))]
-    return [asdict(config.model), trained, batch.cut, batch.max_tokens, machine, data.fingerprint, dict(before)]
+    return [asdict(config.model), trained, batch.cut, batch.max_tokens, machine, data.fingerprint, before.model_dump()]
 
 
-def _decide(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]) -> _Decided:
+def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decided:
     check_loss(model)
     usable, notes = choose_packing(model, config.batch.cut, dropout=config.adapter.dropout), []
     if usable.reason is not None:
@@ -99,9 +99,9 @@ def _decide(config: Config, model: Any, data: Encoded, before: Mapping[str, Any]
         set_attention(model, config.model.attn)
     tokens = config.batch.max_tokens
     if tokens == "auto":
-        tokens = before.get("max_tokens") or _max_tokens(config, model)
-    liger, more = _uses_liger(config, model, int(tokens * _target_share(data)), before.get("liger"))
-    return _Decided({"cut": usable.packing, "max_tokens": tokens, "liger": liger}, (*notes, *more))
+        tokens = before.max_tokens or _max_tokens(config, model)
+    liger, more = _uses_liger(config, model, int(tokens * _target_share(data)), before.liger)
+    return _Decided(Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger), (*notes, *more))
 
 
 def _uses_liger(config: Config, model: Any, predictions: int, before: bool | None) -> tuple[bool, list[Note]]:
@@ -125,15 +125,17 @@ def _target_share(data: Encoded) -> float:
 
 
 def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:
-    decided = json.loads(receive()) if rank_info().launcher else run.record.get("batch")
-    if not decided:
+    decided = Batch.model_validate_json(receive()) if rank_info().launcher else run.record.batch
+    if decided.cut is None:
         raise RuntimeError("rank 0 did not come to lay out the steps: it says why")
     set_layout(config, model, decided)
     return _with(config, decided)
 
 
-def _with(config: Config, decided: dict[str, Any]) -> Config:
-    batch = dataclasses.replace(config.batch, cut=decided["cut"], max_tokens=decided["max_tokens"])
+def _with(config: Config, decided: Batch) -> Config:
+    assert decided.cut is not None
+    assert decided.max_tokens is not None
+    batch = dataclasses.replace(config.batch, cut=decided.cut, max_tokens=decided.max_tokens)
     return dataclasses.replace(config, batch=batch)
 
 

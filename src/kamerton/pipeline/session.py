@@ -38,7 +38,7 @@ def result_of(run: RunDirectory) -> RunResult:
     """What this process knows of a run that it worked on; rank 0 alone has the metrics."""
     if not run.writes:
         return RunResult(run.run_id, run.path, "running", {})
-    return RunResult(run.run_id, run.path, run.record["state"], run.record.get("metrics", {}))
+    return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
 
 
 @dataclass(frozen=True, slots=True)

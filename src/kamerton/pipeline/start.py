@@ -17,7 +17,7 @@ def record_start(
 
     `force` is whether `resume=force` was given, which goes on with other data all the same; None if it cannot be.
     """
-    before = (run.record.get("data") or {}).get("fingerprint")
+    before = run.record.data.fingerprint
     if before not in (None, prepared.fingerprint):
         if not force:
             message = (

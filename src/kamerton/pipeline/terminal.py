@@ -16,7 +16,7 @@ from kamerton.decide.report.folds import Spread
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.decide.report.verdict import Row, baseline_table, cautions, headline, metric_table
-from kamerton.run.directory import RunDirectory, read_record
+from kamerton.run.directory import RunDirectory, record_at
 from kamerton.train.batches import FineTuneData
 from kamerton.train.steps import binding_limit
 from kamerton.words import bounds_text, early_ending, number, signed
@@ -66,7 +66,7 @@ def say_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None
 
 def say_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
     """One line about a fold that is done."""
-    metrics = (read_record(folder) or {})["metrics"]
+    metrics = record_at(folder).metrics
     name = "accuracy" if "accuracy" in metrics["test"] else "loss"
     base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
     how = " (done before)" if reused else ""
@@ -78,7 +78,7 @@ def say_cross_validation(console: Console, run: RunDirectory, spread: Mapping[st
     table = Table(title=f"{len(next(iter(spread.values()))['values'])} folds")
     for name in ("metric", "mean", "deviation", "95 % interval of the mean", "out of fold", "base"):
         table.add_column(name, justify="left" if name == "metric" else "right")
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     for name, one in spread.items():
         known = [number(metrics.get(part, {}).get(name)) for part in ("out_of_fold", "base")]
         bounds = escape(bounds_text(one).strip())
@@ -104,7 +104,7 @@ def say_result(console: Console, run: RunDirectory) -> None:
 
 def say_ending(console: Console, run: RunDirectory) -> None:
     """Why the training ended, where that was before its last step."""
-    if text := early_ending(run.record.get("ended")):
+    if text := early_ending(run.record.ended and run.record.ended.model_dump()):
         console.print(f"note   {text}", highlight=False, markup=False, soft_wrap=True)
 
 

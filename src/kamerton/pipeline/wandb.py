@@ -102,6 +102,6 @@ def log_result(config: Config, run: RunDirectory) -> None:
     import wandb
 
     if wandb.run is not None:
-        metrics = run.record.get("metrics", {})
+        metrics = run.record.metrics
         wandb.run.summary.update({f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]})
         log_report(run.path)

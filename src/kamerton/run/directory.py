@@ -18,7 +18,7 @@ import orjson
 
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, own_file, write_text
-from kamerton.run.record import State, misshapen
+from kamerton.run.record import Record, State, parse_record
 
 _LARGEST = 32 * 2**20  # bytes; a record or a configuration has some thousands
 
@@ -41,7 +41,7 @@ class RunDirectory:
         self.resuming = resuming
         self.changed = changed or []
         self.writes = writes
-        self.record: dict[str, Any] = started or {}
+        self.values: dict[str, Any] = started or {}  # of run.json, also those that only a newer version knows
         self._lock = lock
 
     @property
@@ -54,6 +54,11 @@ class RunDirectory:
         """The folder of the run's checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def record(self) -> Record:
+        """What `run.json` says by now."""
+        return parse_record(_json(json.dumps(self.values, default=str)))
+
     def release(self) -> None:
         """Let another process go on with this run."""
         if self._lock is not None:
@@ -62,16 +67,16 @@ class RunDirectory:
     def update(self, **fields: Any) -> None:
         """Merge `fields` into `run.json` (dictionaries one level deep) and stamp the heartbeat."""
         for key, value in fields.items():
-            known = self.record.get(key)
-            self.record[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
-        self.record["heartbeat"] = now()
-        self.record["pid"] = os.getpid()
+            known = self.values.get(key)
+            self.values[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+        self.values["heartbeat"] = now()
+        self.values["pid"] = os.getpid()
         if self.writes:
-            write_text(self.path / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+            write_text(self.path / "run.json", json.dumps(self.values, indent=2, default=str) + "\n")
 
     def set_state(self, state: State, **fields: Any) -> None:
         """Move to `state`, with the time it happened."""
-        times = dict(self.record.get("times") or {})
+        times = dict(self.values.get("times") or {})
         if state == "running":
             times.setdefault("started", now())
         times["finished"] = now() if state in ("succeeded", "failed", "cancelled") else None
@@ -106,11 +111,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> Record | None:
     """`run.json` of a run directory, or None where there is no run.
 
-    Raises `UserError` for a damaged one, or one whose fields are not what a run's are (`train.record`).
+    Raises `UserError` for a damaged one, or one whose fields are not what a run's are.
     """
+    found = _read(path)
+    return None if found is None else found[1]
+
+
+def record_at(path: Path) -> Record:
+    """As `read_record`; an empty record where there is no run."""
+    return read_record(path) or Record()
+
+
+def read_values(path: Path) -> dict[str, Any] | None:
+    """The plain values of `run.json`, with those that only a newer version knows: to be written again."""
+    found = _read(path)
+    return None if found is None else found[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Record] | None:
     file = path / "run.json"
     try:
         os.lstat(file)
@@ -118,10 +139,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
     except OSError:
         pass  # reading it fails for the same reason
-    record = read_mapping(file, _json)
-    if (wrong := misshapen(record)) is not None:
-        raise UserError([_damaged(file, wrong)])
-    return record
+    values = read_mapping(file, _json)
+    try:
+        return values, parse_record(values)
+    except ValueError as error:
+        raise UserError([_damaged(file, str(error))]) from None
 
 
 def _json(text: str) -> Any:

@@ -18,7 +18,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import acquire, lock_owner
 from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults
-from kamerton.run.directory import RunDirectory, now, read_mapping, read_record
+from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
 FINISHED = ("succeeded",)
@@ -64,7 +64,7 @@ def finished_run(values: Mapping[str, Any]) -> Path | None:
     newest, number = home / config_id(values), 1
     while (later := home / f"{config_id(values)}-{number + 1}").exists():
         newest, number = later, number + 1
-    is_finished = values["run_id"] is None and (read_record(newest) or {}).get("state") in FINISHED
+    is_finished = values["run_id"] is None and record_at(newest).state in FINISHED
     return newest if is_finished else None
 
 
@@ -83,7 +83,7 @@ def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
             column="run_id",
         )
         for path in found
-        if (read_record(path) or {}).get("state") not in (*FINISHED, "cancelled")
+        if record_at(path).state not in (*FINISHED, "cancelled")
     ]
 
 
@@ -92,7 +92,7 @@ def _join(path: str) -> RunDirectory:
         fault = Fault("run.not-opened", "rank 0 could not open the run directory", "mend what rank 0 says")
         raise UserError([fault])
     folder = Path(path)
-    return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_record(folder), writes=False)
+    return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_values(folder), writes=False)
 
 
 def claim_run(values: Mapping[str, Any], home: Path, reopens: bool = False) -> RunDirectory:
@@ -164,8 +164,8 @@ def _existing(path: Path, values: Mapping[str, Any], reopens: bool = False) -> R
 
 
 def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
-    record = read_record(path) or {}
-    if record.get("state") in FINISHED and (not reopens or (path / "report.html").exists()):
+    started = read_values(path) or {}
+    if record_at(path).state in FINISHED and (not reopens or (path / "report.html").exists()):
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
@@ -177,8 +177,8 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
     if lasting := lasting_faults(path, changes):
         raise UserError(lasting)
     _write_config(path, values)
-    has_begun = "job" not in record or "versions" in record  # a queued job has a record before it begins
-    return RunDirectory(path, resuming=has_begun, started=record, changed=describe(changes), lock=lock)
+    has_begun = "job" not in started or "versions" in started  # a queued job has a record before it begins
+    return RunDirectory(path, resuming=has_begun, started=started, changed=describe(changes), lock=lock)
 
 
 def own(path: Path) -> IO[str]:
@@ -187,7 +187,7 @@ def own(path: Path) -> IO[str]:
     if lock is not None:
         return lock
     owner = lock_owner(path / LOCK)
-    pid = (owner and owner.pid) or (read_record(path) or {}).get("pid", "unknown")
+    pid = (owner and owner.pid) or record_at(path).pid or "unknown"
     message = f"run {path.name} is running (process {pid})"
     fix = "wait for it or stop it, or give another run_id"
     raise UserError([Fault("run.running", message, fix, file=str(path), column="run_id")])

@@ -1,4 +1,4 @@
-"""The fields of `run.json` that are read from other runs, and their types: a run directory may come from anywhere."""
+"""`run.json` as a typed value: what is read of a run that may come from anywhere and from an older version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 State = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 
@@ -15,46 +15,78 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Seconds = Annotated[_Finite, Field(ge=0, le=1e12)]
 
 
-class _Part(BaseModel, strict=True):
-    """Values are not converted; fields that are not named here may be there."""
+def _without_nulls(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    return {key: value for key, value in values.items() if value is not None}
 
 
-class _Progress(_Part):
+class _Part(BaseModel):
+    """A mapping of the file. Values are not converted, null counts as missing, unknown fields are not read."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_missing(cls, values: Any) -> Any:
+        return _without_nulls(values)
+
+
+class Progress(_Part):
+    """`step` of `steps` optimizer steps and their `seconds`; of a cross-validation the folds that are `done`."""
+
     epoch: _Finite | None = None
     step: _Count | None = None
     steps: _Count | None = None
+    seconds: _Finite | None = None
     eta_s: _Seconds | None = None
-    examples: dict[Literal["processed", "total"], _Count] | None = None
+    examples: dict[Literal["processed", "total"], _Count] = {}
     tokens: _Count | None = None
 
 
-class _Error(_Part):
+class Failure(_Part):
+    """Why a run failed or was cancelled; `param` is the configuration key at fault."""
+
     code: str
     message: str
+    param: Any = None
 
 
-class _Ended(_Part):
+class Ended(_Part):
+    """By what the training ended: `reason`, after `step` of `of` steps."""
+
     reason: str
     step: _Count
     of: _Count
     detail: str
+    values: dict[str, Any] = {}
 
 
-class _Times(_Part):
+class Times(_Part):
+    """ISO 8601 in UTC."""
+
     created: str | None = None
     started: str | None = None
     finished: str | None = None
 
 
-class _Model(_Part):
+class Model(_Part):
+    """The model's short name and its number of parameters."""
+
     name: str | None = None
+    parameters: int | None = None
+    trainable_parameters: int | None = None
 
 
-class _Throughput(_Part):
+class Throughput(_Part):
+    """Speed of the training."""
+
     tokens_per_s: _Finite | None = None
 
 
-class _Job(_Part):
+class Job(_Part):
+    """What a job was asked with; at most `limit` jobs run at once, and it was `queued` as this number."""
+
     overrides: list[str]
     search: list[str] = []
     cwd: str
@@ -62,31 +94,123 @@ class _Job(_Part):
     queued: _Count | None = None
 
 
-class _Record(_Part):
+class DataFacts(_Part):
+    """The part of the data report that is read from other runs."""
+
+    labels: list[str] | None = None
+
+
+class Data(_Part):
+    """Which data a run was made with: their fingerprint, and the number of examples by split."""
+
+    fingerprint: str | None = None
+    counts: dict[str, int] = {}
+    report: DataFacts = DataFacts()
+
+
+class Batch(_Part):
+    """How the steps are computed: the batch layout, the most tokens of a micro-batch, whether Liger has the loss."""
+
+    cut: Literal["tree", "packed", "padded"] | None = None
+    max_tokens: int | None = None
+    liger: bool | None = None
+
+
+class Schedule(_Part):
+    """The learning rate's schedule, as far as the run chose it."""
+
+    warmup_steps: int | None = None
+
+
+class Trial(_Part):
+    """The trial of a sweep that a run belongs to."""
+
+    study: str = ""
+    number: int = 0
+    params: dict[str, Any] | None = None
+
+
+class Folds(_Part):
+    """How a cross-validation makes its folds."""
+
+    folds: int | None = None
+    group: str | None = None
+    stratify: str | None = None
+
+
+class Git(_Part):
+    """The commit of the working directory."""
+
+    commit: str = ""
+    dirty: bool = False
+
+
+class Hosted(_Part):
+    """A fine-tuning job at an endpoint; `ended` is its last status."""
+
+    base_url: str | None = None
+    job_id: str | None = None
+    former_jobs: list[Any] = []
+    nonce: str | None = None
+    status: str = ""
+    ended: str | None = None
+    paused: bool | None = None
+    last_event: str | None = None
+    training_file: str | None = None
+    validation_file: str | None = None
+    fine_tuned_model: str | None = None
+    trained_tokens: int | None = None
+    training_dollars: float | None = None
+
+
+class Record(_Part):
+    """What `run.json` says of a run. Whatever it does not say is None, or an empty part.
+
+    `metrics` are by split, `request` is what a client of the server asked for.
+    """
+
+    run_id: str | None = None
+    experiment: str | None = None
     state: State | None = None
-    progress: _Progress | None = None
-    error: _Error | None = None
-    ended: _Ended | None = None
-    times: _Times | None = None
-    model: _Model | None = None
-    throughput: _Throughput | None = None
-    metrics: dict[str, dict[str, float | None]] | None = None
+    error: Failure | None = None
+    ended: Ended | None = None
+    times: Times = Times()
     heartbeat: str | None = None
+    pid: int | None = None
     cwd: str | None = None
-    job: _Job | None = None
-    data: dict[str, Any] | None = None
-    batch: dict[str, Any] | None = None
-    schedule: dict[str, Any] | None = None
-    best: dict[str, Any] | None = None
-    hosted: dict[str, Any] | None = None
+    seed: int | None = None
+    git: Git = Git()
+    wandb_id: str | None = None
+    parent: str | None = None
+    fold: int | None = None
+    trial: Trial | None = None
+    final: bool = False
+    job: Job | None = None
+    request: dict[str, Any] | None = None
+    data: Data = Data()
+    model: Model = Model()
+    batch: Batch = Batch()
+    schedule: Schedule = Schedule()
+    progress: Progress = Progress()
+    throughput: Throughput = Throughput()
+    metrics: dict[str, dict[str, int | float]] = {}
+    cv: Folds = Folds()
+    hosted: Hosted = Hosted()
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _without_null_metrics(cls, metrics: Any) -> Any:
+        if not isinstance(metrics, dict):
+            return metrics
+        return {split: _without_nulls(values) for split, values in metrics.items()}
 
 
-def misshapen(record: Mapping[str, Any]) -> str | None:
-    """What is wrong with a record, such as "progress is 5"; None if it can be read."""
+def parse_record(values: Mapping[str, Any]) -> Record:
+    """The record of a file's values; raises `ValueError` such as "progress is 5" if they are not those of a run."""
     try:
-        _Record.model_validate(record)
+        return Record.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        return f"{key} is missing" if first["type"] == "missing" else f"{key} is {reprlib.repr(first['input'])}"
-    return None
+        wrong = "is missing" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}"
+        raise ValueError(f"{key} {wrong}") from None

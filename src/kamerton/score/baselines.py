@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from kamerton.data.example import DataExample
 from kamerton.errors import UserError
-from kamerton.run.directory import read_record
+from kamerton.run.directory import record_at
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
@@ -115,9 +115,9 @@ def previous(run: Path, test: pa.Table, *, labelled: bool, name: str = "test") -
 def _rank(path: Path, name: str, labelled: bool) -> tuple[float, str]:
     """Return a sort key, higher is better; ties go to the later name. Unfinished runs come last."""
     try:
-        record = read_record(path) or {}
-        value = record["metrics"][name]["accuracy" if labelled else "loss"]
-        return (value if labelled else -value) if record["state"] == "succeeded" else -np.inf, path.name
+        record = record_at(path)
+        value = record.metrics[name]["accuracy" if labelled else "loss"]
+        return (value if labelled else -value) if record.state == "succeeded" else -np.inf, path.name
     except (UserError, KeyError, TypeError):
         return -np.inf, path.name
 

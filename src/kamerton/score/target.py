@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import OmegaConf
@@ -25,6 +25,9 @@ from kamerton.plan.packing import Packing
 from kamerton.run.model import model_faults
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
+
+if TYPE_CHECKING:
+    from kamerton.run.record import Batch, Record
 
 _SECTIONS = ("data", "split", "batch", "score")  # of a run; options can override parts of them
 _FILES = ("path", "train", "validation", "test", "sources")
@@ -102,21 +105,21 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], unresol
     if config.model.provider is not None:
         config = _with_name(config, _hosted_model(config, record, path))
     typed = values.get("data") or {}
-    labels = ((record.get("data") or {}).get("report") or {}).get("labels")
-    facts = {"run": str(path), "checkpoint": checkpoint and str(checkpoint), "model": record.get("model")}
+    labels, model = record.data.report.labels, record.model.model_dump(exclude_none=True) or None
+    facts = {"run": str(path), "checkpoint": checkpoint and str(checkpoint), "model": model}
     name = f"{path.resolve().parent.name}-{path.resolve().name}" + (f"-{checkpoint.stem}" if checkpoint else "")
 
     def load(accelerator: str) -> Loaded:
-        return load_run(config, path, checkpoint, record.get("batch") or {}, accelerator)
+        return load_run(config, path, checkpoint, record.batch, accelerator)
 
     own_data = not any(typed.get(key) for key in _FILES)
     values_for_files = {**_without_paths(unresolved), **_merged(run_values, unresolved)}
     return Target(name, facts, config, values_for_files, load, own_data, None if own_data else labels)
 
 
-def _hosted_model(config: Config, record: Mapping[str, Any], path: Path) -> str:
+def _hosted_model(config: Config, record: Record, path: Path) -> str:
     """Return the name of a hosted run's model; raises `UserError` if there is none or the endpoint is not trusted."""
-    name = (record.get("hosted") or {}).get("fine_tuned_model")
+    name = record.hosted.fine_tuned_model
     faults = [fault for fault in (untrusted(config.model.base_url), untrusted_key(config.model.key)) if fault]
     if not name:
         fix = f"continue it: {command_line('runs', 'resume', path)}"
@@ -215,7 +218,7 @@ def load_run(
     config: Config,
     path: Path,
     checkpoint: Path | None,
-    decided: Mapping[str, Any],
+    decided: Batch,
     accelerator: str,
     base: Callable[[Config], Any] | None = None,
 ) -> Loaded:
@@ -227,11 +230,11 @@ def load_run(
 
     model = (base or load_base)(config)
     device = _prepare(model, config, accelerator)
-    packing = _lay_out(model, config, decided.get("cut"))
+    packing = _lay_out(model, config, decided.cut)
     tuned = to_train(config, model)
     load_weights(tuned, checkpoint or chosen_checkpoint(path))
     typed = config.batch.max_tokens
-    tokens = int(typed) if typed != "auto" else decided.get("max_tokens") or _max_tokens(model)
+    tokens = int(typed) if typed != "auto" else decided.max_tokens or _max_tokens(model)
     return Loaded(tuned.to(device).eval(), packing, int(tokens), device)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kamerton.errors import UserError
 from kamerton.jobs.store import read_status
-from kamerton.run.directory import ENDED, read_record
+from kamerton.run.directory import ENDED, record_at
+from kamerton.run.record import Record
 from kamerton.server.errors import ApiError
 from kamerton.server.settings import Settings
 
@@ -38,13 +38,13 @@ def new_file_id() -> str:
 def job_path(settings: Settings, tenant: str, job_id: str) -> Path:
     """Return the run directory of a tenant's job. Raises `ApiError` 404 for an unknown job."""
     path = settings.root / tenant / job_id
-    if _JOB.fullmatch(job_id) and "request" in job_record(path):
+    if _JOB.fullmatch(job_id) and job_record(path).request is not None:
         return path
     message = f"No such fine-tuning job: {job_id}"
     raise ApiError(404, message, "fine_tuning_job_id", "resource_not_found")
 
 
-def job_record(path: Path) -> Mapping[str, Any]:
+def job_record(path: Path) -> Record:
     """Return the fields of a run's record that lists need; empty if it is missing or damaged, so that lists still work.
 
     The file is read again only when it has changed, since jobs are never deleted and every list reads all of them.
@@ -52,19 +52,25 @@ def job_record(path: Path) -> Mapping[str, Any]:
     try:
         file = (path / "run.json").stat()
     except OSError:
-        return {}
+        return Record()
     return _cached_record(path, (file.st_ino, file.st_mtime_ns, file.st_size))
 
 
+def request_of(record: Record) -> dict[str, Any]:
+    """What a client asked for; every job of the server has a request."""
+    assert record.request is not None
+    return record.request
+
+
 @lru_cache(maxsize=20_000)
-def _cached_record(path: Path, version: tuple[int, int, int]) -> Mapping[str, Any]:
+def _cached_record(path: Path, version: tuple[int, int, int]) -> Record:
     del version  # only part of the cache key
     try:
-        record = read_record(path) or {}
+        record = record_at(path)
     except UserError as error:
         log.error("%s", error)
-        return {}
-    return {key: record[key] for key in ("request", "state", "metrics", "progress") if key in record}
+        return Record()
+    return Record(request=record.request, state=record.state, metrics=record.metrics, progress=record.progress)
 
 
 def job_paths(settings: Settings, tenant: str) -> list[Path]:
@@ -91,8 +97,8 @@ def users_of(settings: Settings, tenant: str, file_id: str) -> list[str]:
     users = []
     for path in job_paths(settings, tenant):
         record = job_record(path)
-        request = record.get("request") or {}
+        request = record.request or {}
         uses_file = file_id in (request.get("training_file"), request.get("validation_file"))
-        if uses_file and record.get("state") not in ENDED and read_status(path).state not in ENDED:
+        if uses_file and record.state not in ENDED and read_status(path).state not in ENDED:
             users.append(path.name)
     return users

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.locks import lock_owner
-from kamerton.run.directory import read_record
+from kamerton.run.directory import record_at
 from kamerton.run.opening import LOCK
 
 if TYPE_CHECKING:
@@ -43,6 +43,6 @@ def delete_trial_checkpoints(folder: Path, params: Mapping[str, Any]) -> None:
     """
     for checkpoints in (folder / "checkpoints", *folder.glob("*/checkpoints")):
         run = checkpoints.parent
-        trial = (read_record(run) or {}).get("trial") or {}
-        if trial.get("params", params) == params and lock_owner(run / LOCK) is None:
+        trial = record_at(run).trial
+        if (trial is None or trial.params in (None, params)) and lock_owner(run / LOCK) is None:
             shutil.rmtree(checkpoints, ignore_errors=True)

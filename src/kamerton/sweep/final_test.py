@@ -48,10 +48,10 @@ def score_winner(
 ) -> None:
     """Score the unscored runs of the best trial, as `config.sweep.final` says; `config` is that trial's."""
     for run, facts in _runs(config, end, best):
-        record = read_record(run.folder) or {}
-        if record:
+        is_here = read_record(run.folder) is not None
+        if is_here:
             refuse_another(run, unresolved)
-        if config.sweep.final == "score" and not record:
+        if config.sweep.final == "score" and not is_here:
             message = f"trial {best.number}, the best one, is not on this machine, so it was not scored"
             fix = "give the command where it was trained, or add sweep.final=retrain"
             raise UserError([Fault("sweep.elsewhere", message, fix, file=str(run.folder))])

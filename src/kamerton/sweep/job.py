@@ -14,7 +14,7 @@ from kamerton.config.schema import Config
 from kamerton.config.sweep import is_study
 from kamerton.errors import Interrupted
 from kamerton.pipeline.shared_cache import SharedCache
-from kamerton.run.directory import read_record
+from kamerton.run.directory import record_at
 from kamerton.run.distributed import RUN_DIR, rank_info
 from kamerton.sweep.trial import join_trial, run_trial
 
@@ -50,8 +50,8 @@ def trial_job(
 def _rank_job(
     config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any]
 ) -> Callable[[], JobResult] | None:
-    record = read_record(folder) or {}
-    if "trial" not in record or record.get("final"):
+    record = record_at(folder)
+    if record.trial is None or record.final:
         return None
 
     def job() -> JobResult:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kamerton.config.schema import Objective
 from kamerton.config.sweep import DIRECTIONS
-
-Record = Mapping[str, Any]
+from kamerton.run.record import Record
 
 
 def values(names: Sequence[Objective], records: Sequence[Record]) -> list[float]:
@@ -42,7 +40,11 @@ def _mean(name: Objective, records: Sequence[Record]) -> float:
 
 def _value(name: Objective, record: Record) -> float:
     if name == "seconds":
-        return float(record["progress"]["seconds"])
-    if name == "parameters":
-        return float(record["model"]["trainable_parameters"])
-    return float(record["metrics"]["best"][name])  # of the weights that the run keeps
+        value = record.progress.seconds
+    elif name == "parameters":
+        value = record.model.trainable_parameters
+    else:
+        value = record.metrics["best"][name]  # of the weights that the run keeps
+    if value is None:
+        raise KeyError(name)
+    return float(value)

@@ -15,7 +15,7 @@ from optuna import Study
 from kamerton import words
 from kamerton.mask import mask_text, masked
 from kamerton.report.pages import plain, write_pages
-from kamerton.run.directory import read_record
+from kamerton.run.directory import record_at
 from kamerton.shell import command_line
 from kamerton.sweep import charts
 from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, log_scaled, objectives, rows, saved
@@ -147,7 +147,7 @@ def _best(end: Finished, best: Best) -> dict[str, Any]:
     for home in ("final", "trials"):
         folder = end.directory / home / str(best.original)
         for run in (folder, *sorted(path for path in folder.glob("*") if (path / "run.json").exists())):
-            metrics = (read_record(run) or {}).get("metrics", {}) if run.is_dir() else {}
+            metrics = record_at(run).metrics if run.is_dir() else {}
             if "test" in metrics:
                 named = [name for name in _TESTED if metrics["test"].get(name) is not None]
                 values = {name: [metrics.get("base", {}).get(name), metrics["test"][name]] for name in named}

@@ -19,9 +19,10 @@ from kamerton.pipeline.run import fit
 from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.wandb import log_result, wandb_run
-from kamerton.run.directory import read_record
+from kamerton.run.directory import read_record, record_at
 from kamerton.run.distributed import leave_group
 from kamerton.run.opening import LOCK
+from kamerton.run.record import Record
 from kamerton.sweep.cleanup import delete_checkpoints
 from kamerton.sweep.objective import excess, values, watched
 from kamerton.sweep.trial_runs import TrialRun, for_a_trial, refuse_another, trial_runs
@@ -74,9 +75,10 @@ def run_trial(
 
 def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:
     """Train as another rank of the run in `folder`, in a process that Lightning started for it."""
-    number = (read_record(folder) or {})["trial"]["number"]
+    trial = record_at(folder).trial
+    assert trial is not None  # rank 0 wrote it before it started this process
     several = bool(config.sweep.seeds or config.cv.folds)
-    runs = trial_runs(for_a_trial(config), folder.parents[1 if several else 0], number)
+    runs = trial_runs(for_a_trial(config), folder.parents[1 if several else 0], trial.number)
     own = next(run for run in runs if run.folder == folder)
     try:
         train_trial_run(own, Invocation(overrides, None, unresolved), pruning=None if several else _pruning(config))
@@ -111,9 +113,9 @@ def _train_runs(
     config: Config,
     facts: Mapping[str, Any],
     invocation: Invocation,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train a trial's runs and return their records. After each of several runs the trial may be pruned."""
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     metric = watched(config.sweep.objectives)
     for step, (run, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
         alone = len(runs) == 1
@@ -129,15 +131,15 @@ def _train_runs(
 
 def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
     """Record facts of a trial for the sweep's report: its optimizer steps, completed and planned."""
-    progress = [(read_record(run.folder) or {}).get("progress") or {} for run in runs]
-    done, planned = (sum(run.get(key, 0) for run in progress) for key in ("step", "steps"))
-    started = sum("steps" in run for run in progress)
-    seen = [((read_record(run.folder) or {}).get("data") or {}).get("fingerprint") for run in runs]
-    if all(seen) and DATA not in trial.study.user_attrs:
-        trial.study.set_user_attr(DATA, seen)
+    records = [record_at(run.folder) for run in runs]
+    completed = sum(record.progress.step or 0 for record in records)
+    planned = [record.progress.steps for record in records if record.progress.steps is not None]
+    fingerprints = [record.data.fingerprint for record in records]
+    if all(fingerprints) and DATA not in trial.study.user_attrs:
+        trial.study.set_user_attr(DATA, fingerprints)
     trial.set_user_attr("objective", config.sweep.objectives)
-    if started:
-        trial.set_user_attr(STEPS, [done, planned * len(runs) // started])
+    if planned:
+        trial.set_user_attr(STEPS, [completed, sum(planned) * len(runs) // len(planned)])
 
 
 def _data_before(trial: Trial, runs: Sequence[TrialRun]) -> list[dict[str, Any]]:
@@ -153,23 +155,23 @@ def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
     return Pruning(trial, metric) if metric else None
 
 
-def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> dict[str, Any]:
+def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> Record:
     """Train a run that is not done, and return its record; one that was done before is kept."""
     _wait_for(run.folder)
-    record = read_record(run.folder) or {}
-    if record:
+    record = read_record(run.folder)
+    if record is not None:
         refuse_another(run, invocation.unresolved)
-    error = record.get("error") or {}
-    if record.get("state") == "cancelled" and error.get("code") == PRUNED:
-        raise Cancelled(Fault(PRUNED, str(error.get("message")), ""))
-    if record.get("state") != "succeeded":
+    record = record or Record()
+    if record.state == "cancelled" and record.error is not None and record.error.code == PRUNED:
+        raise Cancelled(Fault(PRUNED, record.error.message, ""))
+    if record.state != "succeeded":
         try:
             train_trial_run(run, invocation, facts, pruning)
         except UserError as error:
             raise _as_trial(error) from error
         finally:
             leave_group()
-    return read_record(run.folder) or {}
+    return record_at(run.folder)
 
 
 def _wait_for(folder: Path) -> None:

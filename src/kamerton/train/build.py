@@ -102,20 +102,21 @@ def wandb_arguments(config: Config, run: RunDirectory) -> dict[str, Any]:
     node = config.logger.get("wandb")
     if node is None:
         return {}
-    run.update(wandb_id=run.record.get("wandb_id") or uuid4().hex)
-    parent, trial = run.record.get("parent"), run.record.get("trial")  # set for a fold and for a trial
+    record = run.record
+    wandb_id, parent, trial = record.wandb_id or uuid4().hex, record.parent, record.trial  # of a fold; of a trial
+    run.update(wandb_id=wandb_id)
     if parent:
         name = f"{parent}-fold{run.run_id}"
     elif trial is None:
         name = run.run_id
     else:  # a trial of several runs adds the seed or fold
-        name = f"trial-{trial['number']}" + ("" if run.run_id == str(trial["number"]) else f"-{run.run_id}")
+        name = f"trial-{trial.number}" + ("" if run.run_id == str(trial.number) else f"-{run.run_id}")
     return {
         "save_dir": str(run.path),
-        "id": run.record["wandb_id"],
+        "id": wandb_id,
         "name": node.get("name") or name,
         "config": yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8")),  # without secrets
-        **({"group": trial["study"]} if trial else {}),
+        **({"group": trial.study} if trial else {}),
     }
 
 

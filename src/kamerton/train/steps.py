@@ -74,7 +74,7 @@ def with_warmup(config: Config, run: RunDirectory, steps: int, console: Console)
     options = config.scheduler
     warmup = warmup_length(steps, options.warmup_steps, options.warmup_ratio)
     if options.warmup_steps is None and options.warmup_ratio is None and run.resuming:
-        before = (run.record.get("schedule") or {}).get("warmup_steps")
+        before = run.record.schedule.warmup_steps
         if before is None and (run.checkpoints / LAST).exists():
             before = WARMUP  # the default of older runs, at any length
         warmup = warmup if before is None else before

@@ -22,6 +22,8 @@ from kamerton.decide.compare.configuration_names import configuration_names
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
 from kamerton.run.changes import flatten, is_free
+from kamerton.run.directory import record_at
+from kamerton.run.record import Record
 from kamerton.score.table import read_scores
 
 BASE = "base"
@@ -33,14 +35,14 @@ _IGNORED = ("seed", "name", "threads")  # like the keys that a resumed run may c
 class ScoredRun:
     """One model's score table with the configuration and record of its run, if there is one.
 
-    `trained` is False for models without a seed, e.g. a base model. `out_of_fold` is True for a cross-validation: every
-    example was scored by a model trained without it.
+    `fingerprint` is that of the data it was trained with. `trained` is False for models without a seed, e.g. a base
+    model. `out_of_fold` is True for a cross-validation: every example was scored by a model trained without it.
     """
 
     path: Path
     table: pa.Table
     config: dict[str, Any] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
     trained: bool = True
     out_of_fold: bool = False
 
@@ -146,7 +148,7 @@ def _load(path: Path, split: str) -> ScoredRun | Fault:
     file = next((tables[name] for name in names if name in tables), None)
     if file is None:
         available = ", ".join(tables)
-        state = _mapping(path / "run.json").get("state") or "no run"
+        state = _record(path).state or "no run"
         message = f"no scores of the {split} split{f'; it has {available}' if available else ''} (state: {state})"
         fix = f"set split to one of: {available}" if available else "let the run finish, or evaluate it"
         return Fault("runs.no-scores", message, fix)
@@ -159,7 +161,7 @@ def _load(path: Path, split: str) -> ScoredRun | Fault:
             config["checkpoint"] = Path(requested["checkpoint"]).name
     run = Path(evaluation.get("run") or path)
     trained = split != BASE and bool(not evaluation or evaluation.get("run"))
-    scored = ScoredRun(path, pa.table({}), config, _mapping(run / "run.json"), trained, file.stem == OUT_OF_FOLD)
+    scored = ScoredRun(path, pa.table({}), config, _record(run).data.fingerprint, trained, file.stem == OUT_OF_FOLD)
     return read_table(file, scored)
 
 
@@ -169,6 +171,14 @@ def read_table(file: Path, run: ScoredRun) -> ScoredRun | Fault:
         return replace(run, table=read_scores(file))
     except UserError as error:
         return error.faults[0]
+
+
+def _record(run: Path) -> Record:
+    """The record of a run; an empty one if it cannot be read."""
+    try:
+        return record_at(run)
+    except UserError:
+        return Record()
 
 
 def _mapping(file: Path) -> dict[str, Any]:

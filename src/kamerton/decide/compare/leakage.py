@@ -43,7 +43,7 @@ def training_of(run: ScoredRun) -> Training:
     from kamerton.data.options import DataOptions, SplitOptions
     from kamerton.data.read.sources import local_data
 
-    fingerprint = (run.record.get("data") or {}).get("fingerprint")
+    fingerprint = run.fingerprint
     data, split = section(DataOptions, run.config, "data"), section(SplitOptions, run.config, "split")
     if not run.config or fingerprint is None or data is None or split is None:
         return Training(unknown="its record does not name its training data")
@@ -61,7 +61,7 @@ def all_training(groups: Sequence[Group]) -> dict[str, Training]:
     by_fingerprint: dict[str, Training] = {}
     by_path: dict[str, Training] = {}
     for run in (run for group in groups for run in group.runs if run.trained and not run.out_of_fold):
-        fingerprint = str((run.record.get("data") or {}).get("fingerprint") or run.path)
+        fingerprint = str(run.fingerprint or run.path)
         if fingerprint not in by_fingerprint:
             by_fingerprint[fingerprint] = training_of(run)
         by_path[str(run.path)] = by_fingerprint[fingerprint]

@@ -14,18 +14,18 @@ from kamerton.decide.report import interval_charts, verdict
 from kamerton.decide.report.run import common_contents, confusion_figure, elapsed
 from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.report.pages import moment, plain, write_pages
+from kamerton.run.record import State
 
 FILE = "cross_validation.json"
 OUT_OF_FOLD = "out_of_fold"
 
 
-def write_cross_report(folder: Path, *, state: str | None = None) -> Path:
+def write_cross_report(folder: Path, *, state: State | None = None) -> Path:
     """Write report.html, report.md and report.json into a cross-validation's directory; return the path of the first.
 
     `state` replaces the recorded state, if the record is not up to date yet. The report names missing files.
     """
-    run = read_run(folder, OUT_OF_FOLD)
-    run.record.update({} if state is None else {"state": state})
+    run = read_run(folder, OUT_OF_FOLD, state)
     values = contents(run, read_summary(folder))
     spread = values["summary"]["spread"]
     titles = {"accuracy": "Accuracy", "f1": "F1 (macro)"} if "accuracy" in spread else {"loss": "Loss"}
@@ -67,14 +67,14 @@ def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, st
 
 
 def _key_facts(run: RunFiles, summary: dict[str, Any]) -> list[tuple[str, str]]:
-    cv, times = (run.record.get(name) or {} for name in ("cv", "times"))
+    cv, times = run.record.cv, run.record.times
     facts = {
-        "folds": plain(cv.get("folds")),
+        "folds": plain(cv.folds),
         "examples": plain(sum(fold["examples"]["test"] for fold in summary["folds"]) or None),
-        "stratified by": cv.get("stratify"),
-        "kept together": cv.get("group"),
-        "duration": elapsed(times.get("started"), times.get("finished")),
-        "seed": plain(run.record.get("seed")),
-        "started": moment(times.get("started")),
+        "stratified by": cv.stratify,
+        "kept together": cv.group,
+        "duration": elapsed(times.started, times.finished),
+        "seed": plain(run.record.seed),
+        "started": moment(times.started),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]

@@ -33,7 +33,7 @@ class Spread(TypedDict):
     high: float
 
 
-def spreads(metrics: Sequence[Mapping[str, float | None]], train: int, test: int) -> dict[str, Spread]:
+def spreads(metrics: Sequence[Mapping[str, float | None]], train: float, test: float) -> dict[str, Spread]:
     """Return the spread of every metric that all folds have; `train` and `test` are the numbers of examples of a fold.
 
     The interval follows `METHOD` at 95 %, clipped to the possible values of the metric.

@@ -22,6 +22,7 @@ from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
+from kamerton.run.record import Hosted, State
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
@@ -42,14 +43,13 @@ STATES = {
 }
 
 
-def write_report(run_dir: Path, *, state: str | None = None) -> Path:
+def write_report(run_dir: Path, *, state: State | None = None) -> Path:
     """Write `report.html`, `report.md` and `report.json` into the run directory and return the path of the first.
 
     `state` replaces the recorded state, if the record is not up to date yet. The report names missing or damaged files.
     The same run directory gives the same report. Raises `UserError` if `run_dir` is not a directory.
     """
-    run = read_run(run_dir)
-    run.record.update({} if state is None else {"state": state})
+    run = read_run(run_dir, state=state)
     figures = {
         "loss": charts.loss_curves(run.curves),
         "learning_rate": charts.learning_rate_curve(run.curves),
@@ -61,7 +61,7 @@ def write_report(run_dir: Path, *, state: str | None = None) -> Path:
 def contents(run: RunFiles) -> dict[str, Any]:
     """Return everything the templates show, as plain values."""
     rows, remarks = verdict.metric_table(run)
-    metrics = run.record.get("metrics") or {}
+    metrics = run.record.metrics
     return {
         **common_contents(run, rows, remarks, verdict.headline(run, rows)),
         "comparison": verdict.comparison(run, rows),
@@ -82,8 +82,8 @@ def common_contents(
     """Return what the reports of runs and of cross-validations share; `headline` is a sentence and its tone."""
     return {
         "run": {"absent": run.absent, "events": run.events},
-        "record": run.record,
-        "data": _without_empty(run.record.get("data")),
+        "record": run.values,
+        "data": _without_empty(run.values.get("data")),
         "title": title_of(run),
         "state": state_sentence(run),
         "headline": headline[0],
@@ -121,32 +121,32 @@ def configuration(run: RunFiles) -> dict[str, str | None]:
 def title_of(run: RunFiles) -> str:
     """Return the experiment and the run; for a fold also its cross-validation."""
     path, record = run.path.resolve(), run.record
-    name = record.get("run_id") or path.name
-    name = f"{record['parent']} · fold {name}" if record.get("parent") and "fold" in record else name
-    return f"{record.get('experiment') or path.parent.name} · {name}"
+    name = record.run_id or path.name
+    name = f"{record.parent} · fold {name}" if record.parent and record.fold is not None else name
+    return f"{record.experiment or path.parent.name} · {name}"
 
 
 def state_sentence(run: RunFiles) -> str | None:
     """Return a sentence about the state of a run; None if it succeeded."""
     record = run.record
-    state = record.get("state")
+    state = record.state
     if state == "succeeded":
         return None
     if state is None:
         reason = run.absent.get("run.json", "the file run.json has no state")
         return f"{sentence(reason)} So it is unknown how the run ended."
-    progress, error = record.get("progress") or {}, record.get("error") or {}
+    progress = record.progress
     text = f"This run {STATES.get(state, f'is in the state {state}')}"
-    if progress.get("step") is not None:
-        text += f", at step {progress['step']:,} of {progress.get('steps') or '?'}"
-    reason = f": {error['message']}" if error.get("message") else ""
+    if progress.step is not None:
+        text += f", at step {progress.step:,} of {progress.steps or '?'}"
+    reason = f": {record.error.message}" if record.error and record.error.message else ""
     return f"{text}{reason}. This report covers what it wrote until then."
 
 
 def remarks_on_training(run: RunFiles) -> list[str]:
     """Return remarks on a training that stopped before its last step, or did not change the model."""
-    was_cancelled = run.record.get("state") == "cancelled"  # the state sentence reports it
-    early = None if was_cancelled else early_ending(run.record.get("ended"))
+    ended = None if run.record.state == "cancelled" else run.record.ended  # the state sentence reports it
+    early = early_ending(ended and ended.model_dump())
     unchanged = [str(event.get("message")) for event in run.events if event.get("code") == "nothing-learnt"]
     return [sentence(text) for text in (early, *unchanged[-1:]) if text]
 
@@ -154,37 +154,36 @@ def remarks_on_training(run: RunFiles) -> list[str]:
 def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
     """Return the facts under the headline: name and value."""
     record = run.record
-    model, progress, git = (record.get(name) or {} for name in ("model", "progress", "git"))
-    speed, times = record.get("throughput") or {}, record.get("times") or {}
-    trainable, parameters = model.get("trainable_parameters"), model.get("parameters")
+    model, progress, times, speed = record.model, record.progress, record.times, record.throughput.tokens_per_s
+    trainable, parameters = model.trainable_parameters, model.parameters
     share = f" ({trainable / parameters:.2%})" if trainable and parameters else ""
-    step, steps = progress.get("step"), progress.get("steps")
+    step, steps = progress.step, progress.steps
     is_complete = step is None or steps is None or step == steps
-    commit, changes = str(git.get("commit") or "")[:12], " + changes" if git.get("dirty") else ""
+    commit, changes = record.git.commit[:12], " + changes" if record.git.dirty else ""
     facts = {
-        "model": model.get("name"),
+        "model": model.name,
         "parameters": plain(parameters),
         "trained": f"{plain(trainable)}{share}",
         "steps": plain(step) if is_complete else f"{plain(step)} of {plain(steps)}",
-        "epochs": plain(progress.get("epoch")),
-        "duration": elapsed(times.get("started"), times.get("finished")),
-        "speed": f"{plain(speed['tokens_per_s'])} tokens/s" if speed.get("tokens_per_s") else None,
-        "seed": plain(record.get("seed")),
-        "started": moment(times.get("started")),
+        "epochs": plain(progress.epoch),
+        "duration": elapsed(times.started, times.finished),
+        "speed": f"{plain(speed)} tokens/s" if speed else None,
+        "seed": plain(record.seed),
+        "started": moment(times.started),
         "commit": f"{commit}{changes}" if commit else None,
-        **_hosted_facts(record.get("hosted") or {}),
+        **_hosted_facts(record.hosted),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
 
 
-def _hosted_facts(hosted: dict[str, Any]) -> dict[str, str | None]:
+def _hosted_facts(hosted: Hosted) -> dict[str, str | None]:
     """Return the facts of a hosted fine-tuning job."""
-    spent = hosted.get("training_dollars")
+    spent = hosted.training_dollars
     return {
-        "tuned model": hosted.get("fine_tuned_model"),
-        "job": hosted.get("job_id"),
-        "endpoint": hosted.get("base_url"),
-        "trained tokens": plain(hosted.get("trained_tokens")),
+        "tuned model": hosted.fine_tuned_model,
+        "job": hosted.job_id,
+        "endpoint": hosted.base_url,
+        "trained tokens": plain(hosted.trained_tokens),
         "training cost": None if spent is None else f"${spent:,.4f}, by the list price",
     }
 

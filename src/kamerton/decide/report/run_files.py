@@ -21,6 +21,7 @@ from kamerton.files import load_yaml
 from kamerton.mask import masked
 from kamerton.monitor.series import read_table
 from kamerton.report.charts import Curves
+from kamerton.run.record import Record, State, parse_record
 from kamerton.score.baselines import NAMES, table_path
 from kamerton.score.table import read_scores
 
@@ -29,11 +30,13 @@ from kamerton.score.table import read_scores
 class RunFiles:
     """The contents of a run directory; `absent` has the reason for each missing or unreadable file, by file name.
 
-    `baselines` are score tables by name (`kamerton.score.baselines`).
+    `record` is `run.json`, and `values` the same as plain values. `baselines` are score tables by
+    name (`kamerton.score.baselines`).
     """
 
     path: Path
-    record: dict[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
+    values: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -50,10 +53,11 @@ class RunFiles:
         return self.absent.get(f"scores/{self.scored}.parquet", "")
 
 
-def read_run(path: Path, scored: str = "test") -> RunFiles:
+def read_run(path: Path, scored: str = "test", state: State | None = None) -> RunFiles:
     """Read what the report needs from the run directory at `path`; raises `UserError` if there is no such directory.
 
-    `scored` names the score table of the tuned model; a cross-validation has one of all folds.
+    `scored` names the score table of the tuned model; a cross-validation has one of all folds. `state` is the
+    run's state if its record does not have it yet.
     """
     if not path.is_dir():
         fault = Fault("run.not_found", f"{path} is not a directory", "name the run directory, e.g. outputs/trec/ab12")
@@ -77,9 +81,13 @@ def read_run(path: Path, scored: str = "test") -> RunFiles:
     events, torn = part("events.jsonl", _events, ([], 0))
     if torn:
         absent["events.jsonl"] = f"{torn} line{'s' if torn > 1 else ''} of events.jsonl cannot be read"
+    record, values = part("run.json", _record, (Record(), {}))
+    if state is not None:
+        record = record.model_copy(update={"state": state})
     return RunFiles(
         path=path,
-        record=masked(part("run.json", lambda file: dict(json.loads(file.read_text("utf-8"))), {}), prose=True),
+        record=record,
+        values=values,
         config=masked(part("config.yaml", lambda file: dict(load_yaml(file.read_text("utf-8")) or {}), {})),
         overrides=masked(
             part("overrides.yaml", lambda file: [str(item) for item in load_yaml(file.read_text("utf-8")) or []], []),
@@ -98,6 +106,11 @@ def read_run(path: Path, scored: str = "test") -> RunFiles:
         absent=absent,
         scored=scored,
     )
+
+
+def _record(file: Path) -> tuple[Record, dict[str, Any]]:
+    values = masked(dict(json.loads(file.read_text("utf-8"))), prose=True)
+    return parse_record(values), values
 
 
 def _events(file: Path) -> tuple[list[dict[str, Any]], int]:

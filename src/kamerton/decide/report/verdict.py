@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,10 +32,10 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
     come from the score tables, otherwise from run.json (without intervals); a remark reports values that differ.
     """
     remarks: list[str] = []
-    recorded = run.record.get("metrics") or {}
+    recorded = run.record.metrics
     models = {
-        "base": _model_metrics(run.base, recorded.get("base"), "base", remarks),
-        "tuned": _model_metrics(run.tuned, recorded.get(run.scored), run.scored, remarks),
+        "base": _model_metrics(run.base, recorded.get("base", {}), "base", remarks),
+        "tuned": _model_metrics(run.tuned, recorded.get(run.scored, {}), run.scored, remarks),
     }
     changes: dict[str, Any] = {}
     if run.base is not None and run.tuned is not None:
@@ -62,9 +63,8 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
     return rows, remarks
 
 
-def _model_metrics(table: pa.Table | None, recorded: Any, split: str, remarks: list[str]) -> Row:
+def _model_metrics(table: pa.Table | None, recorded: Mapping[str, float], split: str, remarks: list[str]) -> Row:
     """Return a model's metrics (`point`) with `intervals`; adds a remark for each that differs from the record."""
-    recorded = recorded if isinstance(recorded, dict) else {}
     if table is None:
         return {"point": recorded, "intervals": {}}
     point = compute(table)
@@ -142,9 +142,9 @@ def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     by_name = {row["name"]: row for row in rows if row["tuned"] is not None}
     row = by_name.get("accuracy") or by_name.get("loss")
     if row is None:
-        metrics = run.record.get("metrics") or {}
+        metrics = run.record.metrics
         for split, name in (("best", "validation loss of the best weights"), ("validation", "last validation loss")):
-            loss = (metrics.get(split) or {}).get("loss")
+            loss = metrics.get(split, {}).get("loss")
             if loss is not None:
                 return f"There is no test result; the {name} is {number(loss)}.", "open"
         return "There is no test result, so the quality of the model is unknown.", "open"

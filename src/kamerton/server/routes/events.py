@@ -16,6 +16,8 @@ from typing import Any
 
 from kamerton.jobs.store import mark_if_lost, record_of
 from kamerton.run.directory import read_events
+from kamerton.run.record import Record
+from kamerton.server.ids import request_of
 from kamerton.server.routes.pages import unknown
 from kamerton.server.routes.sanitize import sanitize
 from kamerton.server.routes.serialize import name_in, seconds
@@ -70,9 +72,9 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
     drafts = [*_start_drafts(path, record), *_run_drafts(settings, path, record), *_end_drafts(path, record)]
     steps = steps_of(path / "metrics.csv")
     # `metrics.csv` has no times: assume that all steps took equally long.
-    progress = record.get("progress") or {}
-    start = seconds((record.get("times") or {}).get("started")) or int(record["request"]["created"])
-    pace = progress.get("seconds", 0.0) / max(1, progress.get("step") or 1)
+    progress = record.progress
+    start = seconds(record.times.started) or int(request_of(record)["created"])
+    pace = (progress.seconds or 0.0) / max(1, progress.step or 1)
 
     def step_key(index: int) -> SortKey:  # after the other events of the same second
         return start + int(pace * steps[index].number), len(drafts) + index
@@ -89,7 +91,7 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
 
     def event(time: int, index: int) -> Event:
         if index >= len(drafts):
-            return _step_event(path, progress.get("steps"), steps[index - len(drafts)], time)
+            return _step_event(path, progress.steps, steps[index - len(drafts)], time)
         return drafts[index].build(drafts[index].id, time)
 
     return [event(*key) for key in keys[:limit]], len(keys) > limit
@@ -112,25 +114,23 @@ def _id(path: Path, name: object) -> str:
     return f"ftevent-{path.name.removeprefix('ftjob-')}-{name}"
 
 
-def _start_drafts(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+def _start_drafts(path: Path, record: Record) -> Iterator[_Draft]:
     """Yield the events of a job's creation and start, from its record."""
-    yield _draft(path, "created", int(record["request"]["created"]), f"Created fine-tuning job: {path.name}")
-    started = seconds((record.get("times") or {}).get("started"))
+    yield _draft(path, "created", int(request_of(record)["created"]), f"Created fine-tuning job: {path.name}")
+    started = seconds(record.times.started)
     if started is not None:
         yield _draft(path, "started", started, "Fine-tuning job started")
 
 
-def _end_drafts(path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+def _end_drafts(path: Path, record: Record) -> Iterator[_Draft]:
     """Yield the events of a job's success, from its record."""
-    progress, finished = record.get("progress") or {}, seconds((record.get("times") or {}).get("finished"))
-    if record.get("state") == "succeeded" and finished is not None:
-        step, steps = progress.get("step"), progress.get("steps")
-        if (
-            "ended" not in record and step is not None and steps is not None and step < steps
-        ):  # newer runs have an event
+    progress, finished = record.progress, seconds(record.times.finished)
+    if record.state == "succeeded" and finished is not None:
+        step, steps = progress.step, progress.steps
+        if record.ended is None and step is not None and steps is not None and step < steps:  # newer runs have an event
             message = f"Training ended early, at step {step} of {steps}: the validation loss no longer improved"
             yield _draft(path, "early", finished, message)
-        model = f"New fine-tuned model created: {name_in(path, record['request'])}"
+        model = f"New fine-tuned model created: {name_in(path, request_of(record))}"
         yield _draft(path, "model", finished, model)
         yield _draft(path, "succeeded", finished, "The job has successfully completed")
 
@@ -139,9 +139,9 @@ def _draft(path: Path, name: str, time: int, message: str) -> _Draft:
     return _Draft(_id(path, name), time, partial(Event, level="info", message=message))
 
 
-def _run_drafts(settings: Settings, path: Path, record: Mapping[str, Any]) -> Iterator[_Draft]:
+def _run_drafts(settings: Settings, path: Path, record: Record) -> Iterator[_Draft]:
     """Yield the events of the run, from `events.jsonl`."""
-    request, (lines, _) = record["request"], read_events(path)
+    request, (lines, _) = request_of(record), read_events(path)
 
     def build(line: dict[str, Any], event_id: str, time: int) -> Event:
         line = sanitize(settings, path, request, line)

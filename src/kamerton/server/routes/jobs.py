@@ -15,7 +15,7 @@ from kamerton.jobs import control
 from kamerton.jobs.store import ACTIVE
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
-from kamerton.server.ids import file_path, job_path
+from kamerton.server.ids import file_path, job_path, request_of
 from kamerton.server.json_body import JsonRoute
 from kamerton.server.routes.events import events_page, show_event
 from kamerton.server.routes.job_request import MAX_METADATA, JobRequest
@@ -45,7 +45,7 @@ def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of rout
     def list_jobs(request: Request, tenant: Tenant, after: After = None, limit: Limit = 20) -> dict[str, Any]:
         metadata = _metadata_filter(request)
         records = records_of(settings, tenant)
-        paths = [path for path, record in records if metadata.items() <= (record["request"]["metadata"] or {}).items()]
+        paths = [path for path, record in records if metadata.items() <= (request_of(record)["metadata"] or {}).items()]
         return page(paths, lambda path: show_job(settings, path), lambda path: path.name, after, limit)
 
     @router.get("/{job_id}")

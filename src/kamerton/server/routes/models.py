@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
+from kamerton.run.record import Record
 from kamerton.server.auth import tenant_of
 from kamerton.server.errors import ApiError
 from kamerton.server.ids import job_path, job_paths, job_record
@@ -43,18 +43,17 @@ def resolve(settings: Settings, tenant: str, model_id: str) -> Path | str:
     return path
 
 
-def step_of(record: Mapping[str, Any]) -> int | None:
+def step_of(record: Record) -> int | None:
     """Return the optimizer step of the weights of a finished job's model."""
-    best = (record.get("metrics") or {}).get("best") or {}
-    step = best.get("step") or (record.get("progress") or {}).get("step")
+    step = record.metrics.get("best", {}).get("step") or record.progress.step
     return None if step is None else int(step)
 
 
 def name_of(path: Path) -> str | None:
     """Return the name of the model in a job's run directory; None if it has no finished model."""
     record = job_record(path)
-    request: dict[str, Any] | None = record.get("request")
-    if request is None or record.get("state") != "succeeded" or not (path / MODEL).is_dir():
+    request = record.request
+    if request is None or record.state != "succeeded" or not (path / MODEL).is_dir():
         return None
     return tuned_name(request["model"], path.parent.name, request["suffix"], path.name)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.jobs.store import LOG
-from kamerton.server.ids import CONTENT, META, files_of
+from kamerton.run.record import Record
+from kamerton.server.ids import CONTENT, META, files_of, request_of
 from kamerton.server.settings import Settings
 
 _PATH = re.compile(r"(?<![\w/:.~-])~?(?:/[^\s/'\"`:,;()\[\]]+){2,}/?")
@@ -36,15 +37,15 @@ def sanitize(settings: Settings, path: Path, request: dict[str, Any], value: Any
     return _PATH.sub(lambda match: match[0].rstrip("/").rpartition("/")[2], value)
 
 
-def error_of(settings: Settings, path: Path, record: dict[str, Any]) -> dict[str, Any] | None:
+def error_of(settings: Settings, path: Path, record: Record) -> dict[str, Any] | None:
     """Return the error of a failed job, else None. A fault of its data names the parameter with the file."""
-    error, request = record.get("error"), record["request"]
-    if record.get("state") != "failed" or not error:
+    error, request = record.error, request_of(record)
+    if record.state != "failed" or error is None:
         return None
-    faults = _printed_faults(path / LOG) if error["code"] == "job.ended" else []
-    messages = [message for message, _ in faults[:_MAX_FAULTS]] or [str(error["message"])]
+    faults = _printed_faults(path / LOG) if error.code == "job.ended" else []
+    messages = [message for message, _ in faults[:_MAX_FAULTS]] or [error.message]
     text = "; ".join(messages) + (f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else "")
-    param, code = None, faults[0][1] if faults else error["code"]
+    param, code = None, faults[0][1] if faults else error.code
     for name in ("training_file", "validation_file"):
         content = files_of(settings, path.parent.name) / (request.get(name) or "none") / CONTENT
         if str(content) in text:

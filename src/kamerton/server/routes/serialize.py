@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kamerton.jobs.store import active_process, mark_if_lost, record_of
 from kamerton.run.directory import ENDED
-from kamerton.server.ids import job_paths, job_record
+from kamerton.run.record import Record
+from kamerton.server.ids import job_paths, job_record, request_of
 from kamerton.server.routes.models import MODEL, step_of, tuned_name
 from kamerton.server.routes.sanitize import error_of
 from kamerton.server.settings import Settings
 
 
-def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Mapping[str, Any]]]:
+def records_of(settings: Settings, tenant: str) -> list[tuple[Path, Record]]:
     """Return run directory and record of each of the tenant's jobs, newest first."""
     records = [(path, job_record(path)) for path in job_paths(settings, tenant)]
-    jobs = [(path, record) for path, record in records if "request" in record]
-    return sorted(jobs, key=lambda job: (job[1]["request"]["created"], job[0].name), reverse=True)
+    jobs = [(path, record) for path, record in records if record.request is not None]
+    return sorted(jobs, key=lambda job: (request_of(job[1])["created"], job[0].name), reverse=True)
 
 
 def show_job(settings: Settings, path: Path) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def show_job(settings: Settings, path: Path) -> dict[str, Any]:
     mark_if_lost(path)
     has_process = active_process(path) is not None
     record = record_of(path)
-    request, state = record["request"], str(record.get("state") or "queued")
+    request, state = request_of(record), str(record.state or "queued")
     state = "running" if state == "paused" and has_process else state  # it may still become `cancelled`
-    succeeded, progress = state == "succeeded", record.get("progress") or {}
-    remaining, heartbeat = progress.get("eta_s"), seconds(record.get("heartbeat"))
+    succeeded, progress = state == "succeeded", record.progress
+    remaining, heartbeat = progress.eta_s, seconds(record.heartbeat)
     estimate = None
     if state == "running" and remaining is not None and heartbeat is not None:
         estimate = heartbeat + int(remaining)
@@ -39,7 +39,7 @@ def show_job(settings: Settings, path: Path) -> dict[str, Any]:
         "id": path.name,
         "object": "fine_tuning.job",
         "created_at": int(request["created"]),
-        "finished_at": seconds((record.get("times") or {}).get("finished")) if state in ENDED else None,
+        "finished_at": seconds(record.times.finished) if state in ENDED else None,
         "estimated_finish": estimate,
         "status": state,
         "error": error_of(settings, path, record),
@@ -52,7 +52,7 @@ def show_job(settings: Settings, path: Path) -> dict[str, Any]:
         "hyperparameters": hyperparameters,
         "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         "seed": request["seed"],
-        "trained_tokens": progress.get("tokens") if succeeded else None,
+        "trained_tokens": progress.tokens if succeeded else None,
         "integrations": [],
         "metadata": request["metadata"],
     }
@@ -66,10 +66,9 @@ def name_in(path: Path, request: dict[str, Any]) -> str:
 def checkpoints_of(path: Path) -> list[dict[str, Any]]:
     """Return the checkpoints that can be used: for a finished job the one of its model, else none."""
     record = record_of(path)
-    if record.get("state") != "succeeded" or not (path / MODEL).is_dir():
+    if record.state != "succeeded" or not (path / MODEL).is_dir():
         return []
-    metrics = record.get("metrics") or {}
-    best, train = metrics.get("best") or {}, metrics.get("train") or {}
+    best, train = record.metrics.get("best", {}), record.metrics.get("train", {})
     step = step_of(record)
     values = {
         "step": step,
@@ -84,7 +83,7 @@ def checkpoints_of(path: Path) -> list[dict[str, Any]]:
         "id": f"ftckpt-{path.name.removeprefix('ftjob-')}-{step}",
         "object": "fine_tuning.job.checkpoint",
         "created_at": int((path / MODEL).stat().st_mtime),
-        "fine_tuned_model_checkpoint": f"{name_in(path, record['request'])}:ckpt-step-{step}",
+        "fine_tuned_model_checkpoint": f"{name_in(path, request_of(record))}:ckpt-step-{step}",
         "fine_tuning_job_id": path.name,
         "metrics": values,
         "step_number": step,

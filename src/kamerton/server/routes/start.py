@@ -63,7 +63,7 @@ def check_active_jobs(settings: Settings, tenant: str) -> None:
     """Raise `ApiError` if the disk is full, or the tenant has the maximum of queued and running jobs."""
     check_disk(settings)
     records = [(path, job_record(path)) for path in job_paths(settings, tenant)]
-    paths = [path for path, record in records if "request" in record and record.get("state") not in ENDED]
+    paths = [path for path, record in records if record.request is not None and record.state not in ENDED]
     active = sum(read_status(path).is_active for path in paths)
     if active >= MAX_ACTIVE:
         raise ApiError(429, f"You have {active} unfinished jobs: wait for one, or cancel it.", code="too_many_jobs")

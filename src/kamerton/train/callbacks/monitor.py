@@ -116,7 +116,7 @@ class Monitor(pl.Callback):
         for issue in issues:
             evidence = {"step": issue.step, **issue.evidence}
             self._run.event(issue.severity, issue.code, issue.message, evidence=evidence, advice=issue.advice)
-            if not self._run.record.get("trial"):  # a sweep's terminal lists its trials
+            if not self._run.record.trial:  # a sweep's terminal lists its trials
                 echo(f"\n{issue.severity}: {issue.message} [{issue.code}]\n    try: {issue.advice}", err=True)
             wandb = sys.modules.get("wandb")
             if wandb is not None and wandb.run is not None:

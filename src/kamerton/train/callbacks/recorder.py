@@ -129,7 +129,7 @@ def record_best(run: RunDirectory) -> None:
         return
     kept = best_checkpoint(run.checkpoints)
     step = int(read_checkpoint(kept.path)["global_step"])
-    metrics = (run.record.get("metrics") or {}).get("best") or {}
+    metrics = run.record.metrics.get("best", {})
     if metrics.get("step") != step:
         metrics = _validation_metrics(run, step)
     run.update(
