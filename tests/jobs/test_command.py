@@ -13,6 +13,7 @@ import pytest
 from kamerton.cli import main
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import command
+from kamerton.run.record import Job
 from support.runs import record
 
 TRAIN = ["model=tiny", "data=jsonl", "base=false", "baselines=false", "model.export=null", "logger=csv", "threads=1"]
@@ -87,7 +88,7 @@ def test_the_folder_of_a_run_directory_is_not_trusted(
     path = make(tmp_path, "animals/one", "paused", job={"overrides": [], "cwd": str(folder)})
     assert main(["runs", "resume", str(path)]) == 2
     assert f"its configuration is composed in {folder}" in capsys.readouterr().err
-    training = command({"overrides": ["--help"]})
+    training = command(Job(overrides=["--help"], cwd="."))
     done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=600)
     assert "taken over" not in done.stdout
     monkeypatch.chdir(folder)

@@ -19,6 +19,7 @@ from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import command, first_fault
 from kamerton.run.changes import differences
 from kamerton.run.opening import claim_run
+from kamerton.run.record import Job
 
 Begin = Callable[..., Path]
 
@@ -50,7 +51,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
 
     def start(run: Any, overrides: list[str], cwd: str, limit: int | None, search: list[str]) -> None:
-        commands.append(command({"overrides": overrides, "search": search})[3:])
+        commands.append(command(Job(overrides=list(overrides), search=list(search), cwd="."))[3:])
         run.release()
 
     monkeypatch.setattr("kamerton.jobs.control.start_worker", start)
