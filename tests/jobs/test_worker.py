@@ -25,7 +25,7 @@ def test_a_job_whose_turn_has_come_is_no_longer_queued(tmp_path: Path, monkeypat
 
     class Training:
         def run(self, command: list[str], **options: Any) -> int:
-            seen.append(record_of(path)["state"])
+            seen.append(str(record_of(path).state))
             return 0
 
     assert worker._train(path, Training()) == 0  # type: ignore[arg-type]

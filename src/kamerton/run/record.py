@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 State = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Seconds = Annotated[_Finite, Field(ge=0, le=1e12)]
 
@@ -74,8 +75,8 @@ class Model(_Part):
     """The model's short name and its number of parameters."""
 
     name: str | None = None
-    parameters: int | None = None
-    trainable_parameters: int | None = None
+    parameters: _Integer | None = None
+    trainable_parameters: _Integer | None = None
 
 
 class Throughput(_Part):
@@ -104,7 +105,7 @@ class Data(_Part):
     """Which data a run was made with: their fingerprint, and the number of examples by split."""
 
     fingerprint: str | None = None
-    counts: dict[str, int] = {}
+    counts: dict[str, _Integer] = {}
     report: DataFacts = DataFacts()
 
 
@@ -112,28 +113,28 @@ class Batch(_Part):
     """How the steps are computed: the batch layout, the most tokens of a micro-batch, whether Liger has the loss."""
 
     cut: Literal["tree", "packed", "padded"] | None = None
-    max_tokens: int | None = None
+    max_tokens: _Integer | None = None
     liger: bool | None = None
 
 
 class Schedule(_Part):
     """The learning rate's schedule, as far as the run chose it."""
 
-    warmup_steps: int | None = None
+    warmup_steps: _Integer | None = None
 
 
 class Trial(_Part):
     """The trial of a sweep that a run belongs to."""
 
     study: str = ""
-    number: int = 0
+    number: _Integer = 0
     params: dict[str, Any] | None = None
 
 
 class Folds(_Part):
     """How a cross-validation makes its folds."""
 
-    folds: int | None = None
+    folds: _Integer | None = None
     group: str | None = None
     stratify: str | None = None
 
@@ -159,8 +160,8 @@ class Hosted(_Part):
     training_file: str | None = None
     validation_file: str | None = None
     fine_tuned_model: str | None = None
-    trained_tokens: int | None = None
-    training_dollars: float | None = None
+    trained_tokens: _Integer | None = None
+    training_dollars: _Finite | None = None
 
 
 class Record(_Part):
@@ -176,13 +177,13 @@ class Record(_Part):
     ended: Ended | None = None
     times: Times = Times()
     heartbeat: str | None = None
-    pid: int | None = None
+    pid: _Integer | None = None
     cwd: str | None = None
-    seed: int | None = None
+    seed: _Integer | None = None
     git: Git = Git()
     wandb_id: str | None = None
     parent: str | None = None
-    fold: int | None = None
+    fold: _Integer | None = None
     trial: Trial | None = None
     final: bool = False
     job: Job | None = None
@@ -193,7 +194,7 @@ class Record(_Part):
     schedule: Schedule = Schedule()
     progress: Progress = Progress()
     throughput: Throughput = Throughput()
-    metrics: dict[str, dict[str, int | float]] = {}
+    metrics: dict[str, dict[str, _Integer | float]] = {}
     cv: Folds = Folds()
     hosted: Hosted = Hosted()
 
