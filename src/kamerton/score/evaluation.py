@@ -37,10 +37,11 @@ from kamerton.score.generate.external import answered_table
 from kamerton.score.generate.hosted import engine_endpoint, hosted_answers
 from kamerton.score.generate.vllm import check_vllm, vllm_answers
 from kamerton.score.intervals import intervals
+from kamerton.score.load import Loaded
 from kamerton.score.metrics import compute, per_class
 from kamerton.score.options import EvaluateOptions, engine_for
 from kamerton.score.table import write_scores
-from kamerton.score.target import Loaded, Target, find_target, slug
+from kamerton.score.target import Target, find_target, slug
 from kamerton.score.test_set import SPLIT, TestSet, load_test_set
 
 RECORD = "evaluation.json"

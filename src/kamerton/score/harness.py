@@ -10,8 +10,8 @@ from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
 from kamerton.model.layers import base_of
 from kamerton.model.load import load_tokenizer
+from kamerton.score.load import Loaded
 from kamerton.score.options import HarnessOptions
-from kamerton.score.target import Loaded
 
 
 def check_harness() -> list[Fault]:

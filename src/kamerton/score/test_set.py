@@ -17,7 +17,8 @@ from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
 from kamerton.run.model import tokenizer_faults
-from kamerton.score.target import Target, without_adapter
+from kamerton.score.load import without_adapter
+from kamerton.score.target import Target
 
 SPLIT = "test"
 

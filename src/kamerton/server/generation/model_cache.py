@@ -32,7 +32,8 @@ from kamerton.model.load import load_tokenizer
 from kamerton.pipeline.shared_cache import base_key, sharing_weights
 from kamerton.run.model import load_base
 from kamerton.run.record import Batch
-from kamerton.score.target import load_named, load_run, run_config
+from kamerton.score.load import load_named, load_run
+from kamerton.score.target import run_config
 
 _PADDED = Batch(cut="padded", max_tokens=256)  # a batch layout that needs no capability check
 _ANSWER = "answer"  # placeholder completion
