@@ -81,7 +81,7 @@ def record(**changes: Any) -> dict[str, Any]:
                 "rows_read": 15452,
                 "duplicates_removed": 10073,
                 "distinct": 5379,
-                "labels": {
+                "label_distribution": {
                     "train": {"ABBR": 60, "DESC": 800, "ENTY": 860},
                     "test": {"ABBR": 13, "DESC": 180, "ENTY": 190},
                 },
