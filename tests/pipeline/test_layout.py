@@ -14,7 +14,7 @@ from kamerton.config.compose import compose_values
 from kamerton.model.liger import LossChoice
 from kamerton.model.tiny import tiny_model
 from kamerton.pipeline import layout
-from kamerton.pipeline.layout import settle
+from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.run.directory import RunDirectory
 from support.ragged import Ragged
 
@@ -23,7 +23,7 @@ def settled(path: Path, before: dict[str, Any] | None = None, *overrides: str) -
     """What the run's record says of its batches afterwards, and the run's events."""
     config = to_config(compose_values(["model=tiny", "data=jsonl", "data.path=rows.jsonl", *overrides]))
     run = RunDirectory(path, resuming=before is not None, started={"batch": before} if before else None)
-    settle(config, tiny_model(), Ragged(8), run, Console(quiet=True))  # type: ignore[arg-type]
+    choose_batch_layout(config, tiny_model(), Ragged(8), run, Console(quiet=True))  # type: ignore[arg-type]
     events = path / "events.jsonl"
     return run.values["batch"], [
         json.loads(line) for line in events.read_text().splitlines()

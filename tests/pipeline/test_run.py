@@ -42,11 +42,11 @@ def test_the_layout_is_settled_for_the_device_that_trains(
 ) -> None:
     found: list[str] = []
 
-    def settle(_: Config, model: Any, *__: Any) -> Config:
+    def choose_batch_layout(_: Config, model: Any, *__: Any) -> Config:
         found.append(model.device.type)
         raise EnoughError
 
-    monkeypatch.setattr(prepare, "settle", settle)
+    monkeypatch.setattr(prepare, "choose_batch_layout", choose_batch_layout)
     monkeypatch.setattr(prepare, "device", lambda _: torch.device("meta"))  # stands for a GPU
     with pytest.raises(EnoughError):
         run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))

@@ -32,7 +32,7 @@ from kamerton.hosted.remote import Sleep, create_job, upload
 from kamerton.pipeline.lifecycle import recorded
 from kamerton.pipeline.session import RunResult, result_of
 from kamerton.pipeline.start import record_faults, record_start
-from kamerton.pipeline.terminal import say_result
+from kamerton.pipeline.terminal import print_result
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
 from kamerton.run.record import Hosted
@@ -85,7 +85,7 @@ def train_hosted(
             run.update(baselines=write_baselines(run.path, prepared.splits["train"], prepared.labels))
         write_report(run.path, state="succeeded")  # before the state is recorded: a finished run has its report
         run.set_state("succeeded")
-    say_result(console, run)
+    print_result(console, run)
     return result_of(run)
 
 

@@ -32,7 +32,7 @@ from kamerton.pipeline.run import run_all
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.start import record_start
-from kamerton.pipeline.terminal import say_cross_validation, say_fold, say_folds
+from kamerton.pipeline.terminal import print_cross_validation, print_fold, print_folds
 from kamerton.pipeline.wandb import begin_wandb, log_result, wandb_run
 from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
@@ -69,7 +69,7 @@ def cross_validate(
         split = fold_split(config, 0)
         run.update(cv={"folds": config.cv.folds, "group": split.group, "stratify": split.stratify})
         run.set_state("running")
-        say_folds(console, run, sizes)
+        print_folds(console, run, sizes)
         failed = _train_folds(config, invocation, session)
         if failed:
             raise RunFailed(_failed(run, failed))
@@ -80,7 +80,7 @@ def cross_validate(
                 log_result(config, run)
             write_cross_report(run.path, state="succeeded")
             run.set_state("succeeded")
-            say_cross_validation(console, run, spread)
+            print_cross_validation(console, run, spread)
     return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
 
 
@@ -134,7 +134,7 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
             console.print(f"[bold red]fold {number} failed[/bold red]  ", end="")
             console.print(failed[number].message, highlight=False, markup=False)
         elif run.writes:
-            say_fold(console, folder, number, reused=done)
+            print_fold(console, folder, number, reused=done)
         run.update(progress={"folds": count, "done": number + 1 - len(failed)})
     return failed
 

@@ -34,7 +34,7 @@ class _Decided:
     notes: tuple[Note, ...]
 
 
-def settle(
+def choose_batch_layout(
     config: Config,
     model: Any,
     data: Encoded,
@@ -127,7 +127,7 @@ def _target_share(data: Encoded) -> float:
 def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:
     decided = Batch.model_validate_json(receive()) if rank_info().launcher else run.record.batch
     if decided.cut is None:
-        raise RuntimeError("rank 0 did not come to lay out the steps: it says why")
+        raise RuntimeError("rank 0 failed before the batch layout was chosen; see its error above")
     set_layout(config, model, decided)
     return _with(config, decided)
 

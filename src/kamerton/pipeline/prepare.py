@@ -11,10 +11,10 @@ import torch
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
 from kamerton.model.fuse import fuse, unfuse
-from kamerton.pipeline.layout import settle
+from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.session import Session
 from kamerton.pipeline.start import record_faults, record_start
-from kamerton.pipeline.terminal import say_plan
+from kamerton.pipeline.terminal import print_plan
 from kamerton.run.model import load_base, uses_kernels
 from kamerton.score.evaluate import choose_mode
 from kamerton.train.batches import FineTuneData
@@ -50,7 +50,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     (fuse if uses_kernels(config) else unfuse)(model)  # now: every score comes from the same arithmetic
     if run.writes and model.device.type != device(config).type:
         model.to(device(config))  # where it will run: the layout is chosen for that
-    config = settle(config, model, inputs.encoded["train"], run, console, shared_cache)
+    config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights)
     steps = total_steps(config, data.steps_per_epoch)
@@ -59,7 +59,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     run.update(progress={"steps": steps, "steps_per_epoch": data.steps_per_epoch})
     record_faults(run, inputs.prepared)
     config = with_warmup(config, run, steps, console)
-    say_plan(console, run, inputs.prepared, data, steps, config)
+    print_plan(console, run, inputs.prepared, data, steps, config)
     return Ready(config, inputs, data, steps, model)
 
 

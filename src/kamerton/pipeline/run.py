@@ -17,7 +17,7 @@ from kamerton.pipeline.finish import finish, score_base
 from kamerton.pipeline.prepare import Ready, prepare, read_data
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.shared_cache import SharedCache
-from kamerton.pipeline.terminal import say_ending, say_result
+from kamerton.pipeline.terminal import print_ending, print_result
 from kamerton.pipeline.wandb import wandb_run
 from kamerton.run.model import to_train
 from kamerton.train.callbacks.pruning import Pruning
@@ -41,7 +41,7 @@ def train(
     with open_session(config, Invocation(overrides, console, unresolved, shared_cache)) as session:
         run_all(session)
     if session.run.writes:
-        say_result(session.console, session.run)
+        print_result(session.console, session.run)
     return result_of(session.run)
 
 
@@ -64,7 +64,7 @@ def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
     run.set_state("running")
     fit_model(config, run, stop, ready.data, tuned, ready.steps, pruning, console)
     if run.writes:
-        say_ending(console, run)
+        print_ending(console, run)
     return tuned
 
 

@@ -24,7 +24,7 @@ from kamerton.words import bounds_text, early_ending, number, signed
 _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 
 
-def say_plan(
+def print_plan(
     console: Console, run: RunDirectory, prepared: Prepared, data: FineTuneData, total_steps: int, config: Config
 ) -> None:
     """Data counts, steps and what ends them, and what the layout of the steps saves, before the first one."""
@@ -56,7 +56,7 @@ def say_plan(
     console.print(f"       {int(config.batch.max_tokens):,} tokens at most in one pass", highlight=False)
 
 
-def say_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None:
+def print_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None:
     """What is about to be cross-validated, before the first fold."""
     console.print(f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}", end="")
     shown = ", ".join(f"{size:,}" for size in sizes)
@@ -64,7 +64,7 @@ def say_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def say_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
+def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
     """One line about a fold that is done."""
     metrics = record_at(folder).metrics
     name = "accuracy" if "accuracy" in metrics["test"] else "loss"
@@ -73,7 +73,7 @@ def say_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None
     console.print(f"[bold]fold {fold}[/bold]{how}  {name} {number(metrics['test'][name])}{base}", highlight=False)
 
 
-def say_cross_validation(console: Console, run: RunDirectory, spread: Mapping[str, Spread]) -> None:
+def print_cross_validation(console: Console, run: RunDirectory, spread: Mapping[str, Spread]) -> None:
     """Mean and spread of every metric over the folds, and where everything is."""
     table = Table(title=f"{len(next(iter(spread.values()))['values'])} folds")
     for name in ("metric", "mean", "deviation", "95 % interval of the mean", "out of fold", "base"):
@@ -84,31 +84,31 @@ def say_cross_validation(console: Console, run: RunDirectory, spread: Mapping[st
         bounds = escape(bounds_text(one).strip())
         table.add_row(name, number(one["mean"]), number(one["deviation"]), bounds, *known)
     console.print(table)
-    _say_baselines(console, read_run(run.path, "out_of_fold"))
-    say_files(console, run)
+    print_baselines(console, read_run(run.path, "out_of_fold"))
+    print_files(console, run)
 
 
-def say_result(console: Console, run: RunDirectory) -> None:
+def print_result(console: Console, run: RunDirectory) -> None:
     """How good the model became and how sure that is, base and tuned side by side, and where everything is."""
     files = read_run(run.path)
     rows, _ = metric_table(files)
     if files.tuned is not None:
         console.print(_table(rows, files.tuned.num_rows))
-        _say_baselines(console, files)
+        print_baselines(console, files)
         sentence, tone = headline(files, rows)
         console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
         for caution in (*remarks_on_training(files), *cautions(files, rows)):
             console.print(caution, style="yellow", highlight=False, markup=False)
-    say_files(console, run)
+    print_files(console, run)
 
 
-def say_ending(console: Console, run: RunDirectory) -> None:
+def print_ending(console: Console, run: RunDirectory) -> None:
     """Why the training ended, where that was before its last step."""
     if text := early_ending(run.record.ended and run.record.ended.model_dump()):
         console.print(f"note   {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def say_files(console: Console, run: RunDirectory) -> None:
+def print_files(console: Console, run: RunDirectory) -> None:
     """Where everything is, and how the model is loaded."""
     for what, name in (
         ("report", "report.html"),
@@ -142,7 +142,7 @@ def _table(rows: list[Row], examples: int) -> Table:
     return table
 
 
-def _say_baselines(console: Console, files: RunFiles) -> None:
+def print_baselines(console: Console, files: RunFiles) -> None:
     if rows := baseline_table(files):
         console.print(_baselines(rows))
 

@@ -89,7 +89,9 @@ def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def _join(path: str) -> RunDirectory:
     if not path:
-        fault = Fault("run.not-opened", "rank 0 could not open the run directory", "mend what rank 0 says")
+        fault = Fault(
+            "run.not-opened", "rank 0 could not open the run directory", "correct the error reported by rank 0"
+        )
         raise UserError([fault])
     folder = Path(path)
     return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_values(folder), writes=False)

@@ -20,7 +20,7 @@ from kamerton.pipeline.finish import finish, score_base
 from kamerton.pipeline.prepare import prepare, read_data
 from kamerton.pipeline.run import fit
 from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
-from kamerton.pipeline.terminal import say_result
+from kamerton.pipeline.terminal import print_result
 from kamerton.pipeline.wandb import begin_wandb, wandb_run
 from kamerton.run.directory import read_record
 from kamerton.sweep.trial import TRIALS
@@ -74,7 +74,7 @@ def score_trial_run(run: TrialRun, invocation: Invocation, facts: Mapping[str, A
                 begin_wandb(ready.config, session.run)
             finish(ready, tuned, session)
     if session.run.writes:
-        say_result(session.console, session.run)
+        print_result(session.console, session.run)
     return result_of(session.run)
 
 
