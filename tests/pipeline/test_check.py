@@ -1,4 +1,4 @@
-"""What only constructors know is said before anything is loaded: each part of a run is tried once."""
+"""Mistakes that only constructors find are reported before anything is loaded: each part of a run is tried once."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ import pytest
 import pytorch_lightning.loggers
 
 from kamerton.config.compose import compose_values
+from kamerton.errors import Fault
 from kamerton.pipeline.check import build_faults
 from support.runs import TINY
 
 CONFIG = (*TINY, "data.path=x")
 
 
+def faults_of(values: Any) -> list[Fault]:
+    """The faults of every section."""
+    return build_faults(values, values)
+
+
 @pytest.mark.parametrize("overrides", [[], ["adapter=full"], ["optimizer=sgd"], ["trainer=cpu"], ["callbacks=null"]])
 def test_what_is_shipped_can_be_built(overrides: list[str]) -> None:
-    assert build_faults(compose_values([*CONFIG, *overrides])) == []
+    assert faults_of(compose_values([*CONFIG, *overrides])) == []
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard", "null"])
 def test_every_logger_that_is_shipped_can_be_built(logger: str) -> None:
-    assert build_faults(compose_values(["model=tiny", "data=jsonl", "data.path=x", f"logger={logger}"])) == []
+    assert faults_of(compose_values(["model=tiny", "data=jsonl", "data.path=x", f"logger={logger}"])) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_every_logger_that_is_shipped_can_be_built(logger: str) -> None:
     ],
 )
 def test_a_value_that_a_constructor_refuses_is_one_fault_at_its_key(override: str, column: str, words: str) -> None:
-    (fault,) = build_faults(compose_values([*CONFIG, override]))
+    (fault,) = faults_of(compose_values([*CONFIG, override]))
     assert fault.column == column
     assert words in fault.message + fault.fix
     assert str(fault).count(f"{column}:") <= 1
@@ -66,7 +72,7 @@ def test_a_value_that_a_constructor_refuses_is_one_fault_at_its_key(override: st
 @pytest.mark.parametrize("value", ["abc", "-1", "nan"])
 def test_what_the_schema_says_is_not_said_again(value: str) -> None:
     typed = [f"optimizer.lr={value}", "optimizer.betas=[2,3]", "trainer.max_steps=0"]
-    assert [fault.column for fault in build_faults(compose_values([*CONFIG, *typed]))] == ["optimizer.betas"]
+    assert [fault.column for fault in faults_of(compose_values([*CONFIG, *typed]))] == ["optimizer.betas"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,7 @@ def test_what_the_schema_says_is_not_said_again(value: str) -> None:
     ],
 )
 def test_arguments_that_a_logger_passes_on_are_checked(logger: str, override: str, column: str) -> None:
-    (fault,) = build_faults(compose_values(["model=tiny", "data=jsonl", "data.path=x", f"logger={logger}", override]))
+    (fault,) = faults_of(compose_values(["model=tiny", "data=jsonl", "data.path=x", f"logger={logger}", override]))
     assert fault.column == column
 
 
@@ -86,20 +92,20 @@ def test_arguments_that_a_logger_passes_on_are_checked(logger: str, override: st
 def test_an_optimizer_that_cannot_take_a_plain_step_is_a_fault(name: str) -> None:
     values = compose_values([*CONFIG, f"optimizer._target_=torch.optim.{name}"])
     values["optimizer"] = {key: values["optimizer"][key] for key in ("_target_", "_partial_", "lr")}
-    (fault,) = build_faults(values)
+    (fault,) = faults_of(values)
     assert fault.column == "optimizer"
 
 
 def test_trainer_gpu_needs_a_gpu() -> None:
     import torch
 
-    faults = build_faults(compose_values([*CONFIG, "trainer=gpu"]))
+    faults = faults_of(compose_values([*CONFIG, "trainer=gpu"]))
     assert [fault.column for fault in faults] == ([] if torch.cuda.is_available() else ["trainer.accelerator"])
 
 
 def test_all_of_them_come_at_once() -> None:
     overrides = ["optimizer.eps=-1", "trainer.precision=foo", "callbacks.early_stopping.mode=foo", "adapter.r=999"]
-    columns = {fault.column for fault in build_faults(compose_values([*CONFIG, *overrides]))}
+    columns = {fault.column for fault in faults_of(compose_values([*CONFIG, *overrides]))}
     assert columns == {"optimizer.eps", "trainer.precision", "callbacks.early_stopping.mode", "adapter.r"}
 
 
@@ -116,5 +122,5 @@ def test_no_logger_is_built_twice_and_none_that_begins_an_experiment(
 
     monkeypatch.setattr(kind, "__init__", note)
     node = f"+logger.other={{_target_: pytorch_lightning.loggers.{logger}}}"
-    build_faults(compose_values([*CONFIG, node, "debug_note=" + logger]))
+    faults_of(compose_values([*CONFIG, node, "debug_note=" + logger]))
     assert len(calls) == built
