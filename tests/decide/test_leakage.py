@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +81,9 @@ def test_folds_need_no_look(run: ScoredRun) -> None:
     folds = ScoredRun(run.path, run.table, run.config, run.fingerprint, out_of_fold=True)
     groups = [Group("cv", (folds,))]
     assert leakage_notices(groups, all_training(groups)) == []
+
+
+def test_a_configuration_without_data_files_is_unchecked(run: ScoredRun) -> None:
+    nameless = replace(run, config={**run.config, "data": asdict(DataOptions())})
+    (notice,) = leakage_notices([Group("new", (nameless,))], all_training([Group("new", (nameless,))]))
+    assert "its record does not name its training data" in notice.message

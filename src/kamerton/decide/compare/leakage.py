@@ -40,12 +40,12 @@ def training_of(run: ScoredRun) -> Training:
     from kamerton.assets import cache_dir
     from kamerton.config.check import section
     from kamerton.data.gate import prepare
-    from kamerton.data.options import DataOptions, SplitOptions
+    from kamerton.data.options import DataOptions, SplitOptions, check_data_options
     from kamerton.data.read.sources import local_data
 
     fingerprint = run.fingerprint
     data, split = section(DataOptions, run.config, "data"), section(SplitOptions, run.config, "split")
-    if not run.config or fingerprint is None or data is None or split is None:
+    if not run.config or fingerprint is None or data is None or split is None or check_data_options(data):
         return Training(unknown="its record does not name its training data")
     try:
         prepared = prepare(local_data(data), split, cache=cache_dir() / "data")
