@@ -34,7 +34,15 @@ class InProcess(Callback):
 
     def on_job_end(self, config: Any, job_return: JobReturn, **kwargs: Any) -> None:
         if self._result is not None:
-            Path(self._result).write_text(_as_json(job_return), encoding="utf-8")
+            if job_return.status is not JobStatus.COMPLETED:
+                failure = {"error": _described(job_return._return_value), "facts": _jobs.facts}
+                text = json.dumps(failure, default=_plain)
+            else:
+                try:
+                    text = json.dumps({"value": job_return.return_value, "facts": _jobs.facts}, default=_plain)
+                except TypeError as error:
+                    text = json.dumps({"error": _described(error), "facts": {}})
+            Path(self._result).write_text(text, encoding="utf-8")
 
 
 def _watch(pipe: int) -> None:
@@ -43,16 +51,6 @@ def _watch(pipe: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
-def _as_json(job_return: JobReturn) -> str:
-    """Return the job's value or its exception as JSON, with the application's facts."""
-    if job_return.status is not JobStatus.COMPLETED:
-        return json.dumps({"error": _described(job_return._return_value), "facts": _jobs.facts}, default=_plain)
-    try:
-        return json.dumps({"value": job_return.return_value, "facts": _jobs.facts}, default=_plain)
-    except TypeError as error:
-        return json.dumps({"error": _described(error), "facts": {}})
 
 
 def _described(error: BaseException) -> dict[str, str | None]:

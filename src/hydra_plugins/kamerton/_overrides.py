@@ -45,11 +45,9 @@ def override_value(value: Any) -> str:
         is_word = _WORD.fullmatch(value) and value.lower() not in _NO_WORDS
         return value if is_word else QuotedString(value, Quote.single).with_quotes()
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_dict_key(key)}:{override_value(item)}" for key, item in value.items()) + "}"
+        keys = (_SPECIAL.sub(r"\\\g<0>", key) if isinstance(key, str) else override_value(key) for key in value)
+        items = map(override_value, value.values())
+        return "{" + ",".join(f"{key}:{item}" for key, item in zip(keys, items, strict=True)) + "}"
     if isinstance(value, Iterable):
         return "[" + ",".join(map(override_value, value)) + "]"
     raise SweepError(f"{value!r} cannot be written as an override")
-
-
-def _dict_key(key: Any) -> str:
-    return _SPECIAL.sub(r"\\\g<0>", key) if isinstance(key, str) else override_value(key)

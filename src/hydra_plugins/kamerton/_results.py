@@ -170,15 +170,12 @@ def _table(trials: Sequence[FrozenTrial], n_values: int) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["number", "directory", "outcome", *values, *keys, "started", "seconds", "error"])
-    writer.writerows(_row(trial, keys, n_values) for trial in trials)
+    for trial in trials:
+        results = trial.values if trial.state == TrialState.COMPLETE else [None] * n_values
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        started = trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None
+        state = outcome(trial) or "running"
+        params = [trial.params.get(key) for key in keys]
+        error = trial.user_attrs.get("error")
+        writer.writerow([trial.number, original_number(trial), state, *results, *params, started, seconds, error])
     return text.getvalue()
-
-
-def _row(trial: FrozenTrial, keys: Sequence[str], n_values: int) -> list[Any]:
-    values = trial.values if trial.state == TrialState.COMPLETE else [None] * n_values
-    seconds = trial.duration.total_seconds() if trial.duration else None
-    started = trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None
-    state = outcome(trial) or "running"
-    params = [trial.params.get(key) for key in keys]
-    error = trial.user_attrs.get("error")
-    return [trial.number, original_number(trial), state, *values, *params, started, seconds, error]

@@ -143,8 +143,14 @@ def _dimension(override: Override, key: str) -> Dimension:
     if tags - {"log"}:
         raise ValueError(f"unknown tag {min(tags - {'log'})!r}; the only tag is log")
     if isinstance(value, IntervalSweep):
-        distribution, text = _interval(value)
-        return Dimension(key, distribution, text, None, prefix)
+        low, high, log = value.start, value.end, "log" in tags
+        assert low is not None
+        assert high is not None
+        _check_ends(low, high, log)
+        text = f"interval({low},{high})"
+        if isinstance(low, int) and isinstance(high, int):
+            return Dimension(key, IntDistribution(low, high, log=log), _tagged(f"int({text})", log), None, prefix)
+        return Dimension(key, FloatDistribution(low, high, log=log), _tagged(text, log), None, prefix)
     if isinstance(value, RangeSweep):
         distribution, text, values = _range(value)
         return Dimension(key, distribution, text, values, prefix)
@@ -159,17 +165,6 @@ def _choice(key: str, prefix: str, given: Sequence[Any]) -> Dimension:
         raise ValueError("there is nothing to choose from")
     text = f"choice({','.join(map(override_value, values))})"
     return Dimension(key, CategoricalDistribution(_storable(values)), text, values, prefix)
-
-
-def _interval(sweep: IntervalSweep) -> tuple[BaseDistribution, str]:
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-    assert low is not None
-    assert high is not None
-    _check_ends(low, high, log)
-    text = f"interval({low},{high})"
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=log), _tagged(f"int({text})", log)
-    return FloatDistribution(low, high, log=log), _tagged(text, log)
 
 
 def _check_ends(low: float, high: float, log: bool) -> None:

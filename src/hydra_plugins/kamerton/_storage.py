@@ -45,20 +45,16 @@ def open_storage(url: str, heartbeat_interval: int | None = None, grace_period: 
                 Path(rest).parent.mkdir(parents=True, exist_ok=True)
                 return JournalStorage(JournalFileBackend(rest))
             if scheme == "grpc":
-                return _proxy(rest)
+                host, _, port = rest.partition(":")
+                if not (port or "0").isdecimal():
+                    raise OSError(f"its port {port} is not a number")
+                proxy = GrpcStorageProxy(host=host or "localhost", port=int(port or 13000))
+                proxy.wait_server_ready(timeout=_PROXY_WAIT)
+                return proxy
             name = f"{_DRIVERS.get(scheme, scheme)}://{rest}"
             return get_storage(_database(url, lambda: _rdb(name, heartbeat_interval, grace_period)))
     except OSError as error:
         raise _unusable(url, error) from None
-
-
-def _proxy(address: str) -> GrpcStorageProxy:
-    host, _, port = address.partition(":")
-    if not (port or "0").isdecimal():
-        raise OSError(f"its port {port} is not a number")
-    proxy = GrpcStorageProxy(host=host or "localhost", port=int(port or 13000))
-    proxy.wait_server_ready(timeout=_PROXY_WAIT)
-    return proxy
 
 
 def absolute(url: str) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial
-from rich.console import Console
 
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
@@ -80,11 +80,15 @@ class Sweep:
 
     def run(self) -> Finished:
         """Run trials until none is left for this worker, then write what the study has become."""
-        limits = Limits(
-            self.options["n_trials"], points=grid_points(self.options["sampler"], self.options["seed"], self.space)
-        )
+        options = self.options
+        limits = Limits(options["n_trials"], points=grid_points(options["sampler"], options["seed"], self.space))
         with answering(self.storage), quiet():
-            study = self._open(limits)
+            storage = open_storage(self.storage, options["heartbeat_interval"], options["grace_period"])
+            sampler_for = sampler_factory(options["sampler"], options["seed"])
+            study = open_study(
+                self.name, storage, self.definition, pruner=options["pruner"], sampler_for=sampler_for, limits=limits
+            )
+            enqueue(study, [self._enqueued(entry) for entry in options["enqueue"]])
             try:
                 return self._run(study, limits)
             finally:
@@ -98,7 +102,12 @@ class Sweep:
         if points and total is not None and total < points:
             text = f"warning: {total} of {points} points of the grid; hydra.sweeper.n_trials=null tries all"
             terminal.console.print(text, highlight=False, soft_wrap=True)
-        _warn_of_changes(changes_since(study, flat(self._application(), self.space.dimensions)), terminal.console)
+        if changes := changes_since(study, flat(self._application(), self.space.dimensions)):
+            text = "\n".join(["warning: the configuration has changed since this study began:", *changes])
+            fix = (
+                "if that changes results, trials are not comparable: start a new study with hydra.sweeper.study_name=…"
+            )
+            terminal.console.print(f"{text}\n  fix: {fix}", highlight=False, markup=False, soft_wrap=True)
         replace(self.directory / "multirun.yaml", shown(self.config))
         timeout, too_many = self.options["timeout"], ""
         limits.deadline = time.monotonic() + timeout if timeout else None
@@ -169,16 +178,6 @@ class Sweep:
             hydra.sweeper[key] = value
             hydra.overrides.hydra = [*others, text]
 
-    def _open(self, limits: Limits) -> SweepStudy:
-        options = self.options
-        storage = open_storage(self.storage, options["heartbeat_interval"], options["grace_period"])
-        sampler_for = sampler_factory(options["sampler"], options["seed"])
-        study = open_study(
-            self.name, storage, self.definition, pruner=options["pruner"], sampler_for=sampler_for, limits=limits
-        )
-        enqueue(study, [self._enqueued(entry) for entry in options["enqueue"]])
-        return study
-
     def _enqueued(self, entry: Any) -> dict[str, Any]:
         """Return the parameters in `entry`, or those of the best trial of the sweep in that directory."""
         params = entry if isinstance(entry, Mapping) else params_of_best(Path(str(entry)))
@@ -192,7 +191,8 @@ class Sweep:
         """Run trials until none is left. Return why it stopped early, if it did because too many failed."""
         failures: list[str] = []
         most = self.options["max_failures"]
-        run = objective(self.space, self._launch, self._suggest(), len(self.definition.directions))
+        suggest = None if self.function is None else partial(self.function, self._application())
+        run = objective(self.space, self._launch, suggest, len(self.definition.directions))
         options = {"n_jobs": self.options["n_jobs"], "catch": (Exception,)}
 
         def ended(study: Study, trial: FrozenTrial) -> None:
@@ -218,14 +218,6 @@ class Sweep:
             f"{len(failures)} trials failed, as many as hydra.sweeper.max_failures allows; the last ones:\n{last}"
             "  fix: correct what fails, then run the same command again: it resumes"
         )
-
-    def _suggest(self) -> Any:
-        """Return `custom_search_space`, bound to the configuration that all trials share, as a function of a trial."""
-        function = self.function
-        if function is None:
-            return None
-        shared = self._application()
-        return lambda trial: function(shared, trial)
 
     def _application(self) -> DictConfig:
         return application(self.config, self.context.config_loader, self.space.fixed)
@@ -262,14 +254,6 @@ def _reasons(study: Study, end: Finished) -> str:
     errors = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
     fix = "correct what fails, then go on with a larger hydra.sweeper.n_trials, or start a new study"
     return f"no trial of {end.study_name} completed ({counts}){''.join(errors[-3:])}\n  fix: {fix}"
-
-
-def _warn_of_changes(changes: Sequence[str], console: Console) -> None:
-    """Warn if new trials have another configuration than those before."""
-    if changes:
-        text = "\n".join(["warning: the configuration has changed since this study began:", *changes])
-        fix = "if that changes results, trials are not comparable: start a new study with hydra.sweeper.study_name=…"
-        console.print(f"{text}\n  fix: {fix}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

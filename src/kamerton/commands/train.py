@@ -54,8 +54,11 @@ def _train(request: JobRequest[Config], shared: dict[str, SharedCache]) -> JobRe
     quiet_training()
     config = request.options
     in_grid = HydraConfig.get().mode is RunMode.MULTIRUN
-    if in_grid and config.resume == "auto" and (done := _finished_before(request)):
-        return done
+    if in_grid and config.resume == "auto":  # the grid may be a resumed one
+        path = finished_run(redacted(dataclasses.asdict(config), request.unresolved))
+        if path is not None:
+            echo(f"{path.parent.name}/{path.name} is finished already: {path / 'report.html'}")
+            return _result(record_at(path).metrics, path)
     if is_hosted(request.values):
         return _train_hosted(request)
     from kamerton.pipeline.cross_validation import cross_validate
@@ -94,15 +97,6 @@ def _finish_sweep(end: Finished, compose: Compose, search: tuple[str, ...]) -> N
 def _result(metrics: Mapping[str, Any], path: Path) -> JobResult:
     """The result of a finished run, or of a cross-validation, which has the mean of its folds."""
     return JobResult(metrics.get("best", {}).get("loss"), metrics.get("test") or metrics.get("mean") or {}, path)
-
-
-def _finished_before(request: JobRequest[Config]) -> JobResult | None:
-    """The result of a job whose run is finished already, in a grid that is resumed."""
-    path = finished_run(redacted(dataclasses.asdict(request.options), request.unresolved))
-    if path is None:
-        return None
-    echo(f"{path.parent.name}/{path.name} is finished already: {path / 'report.html'}")
-    return _result(record_at(path).metrics, path)
 
 
 def _train_hosted(request: JobRequest[Config]) -> JobResult | None:

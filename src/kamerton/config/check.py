@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
@@ -25,12 +25,9 @@ from kamerton.words import did_you_mean
 Path = tuple[str, ...]
 _T = TypeVar("_T")
 
+_type_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+
 MISSING = "???"  # how a configuration file says that a value must be given
-
-
-@cache
-def _adapter(schema: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(schema)
 
 
 @cache
@@ -47,7 +44,7 @@ def to_config(values: Mapping[str, Any]) -> Config:
 def to_options(schema: type[_T], values: Mapping[str, Any]) -> _T:
     """Return the options of another command, a dataclass, from valid plain values."""
     kind: Any = schema
-    options: _T = _adapter(kind).validate_python(dict(values))
+    options: _T = _type_adapter(kind).validate_python(dict(values))
     return options
 
 
@@ -160,15 +157,10 @@ def _keys_at(path: Path, schema: Any) -> list[str]:
     for part in path:
         hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
         inside = typing.get_args(section)[1] if typing.get_origin(section) is dict else hints.get(part)
-        section = _plain(inside)
+        if isinstance(inside, types.UnionType):
+            inside = next((member for member in typing.get_args(inside) if dataclasses.is_dataclass(member)), None)
+        section = inside
     return [item.name for item in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else []
-
-
-def _plain(hint: Any) -> Any:
-    """The dataclass among a union's members, if there is one."""
-    if isinstance(hint, types.UnionType):
-        return next((member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)), None)
-    return hint
 
 
 def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Fault]:

@@ -46,17 +46,15 @@ def resolved(config: Any) -> Any:
     if not isinstance(config, DictConfig | ListConfig):
         return config
     keys = list(config) if isinstance(config, DictConfig) else range(len(config))
-    values = {key: _resolved_at(config, key) for key in keys}
+    values = {}
+    for key in keys:
+        try:
+            values[key] = resolved(config[key])
+        except OmegaConfBaseException:  # not available yet, such as ${hydra.job.num}, or not set
+            values[key] = written_value(config, key)
     if isinstance(config, ListConfig):
         return list(values.values())
     return {str(key): value for key, value in values.items()}
-
-
-def _resolved_at(config: Any, key: Any) -> Any:
-    try:
-        return resolved(config[key])
-    except OmegaConfBaseException:  # not available yet, such as ${hydra.job.num}, or not set
-        return written_value(config, key)
 
 
 def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:

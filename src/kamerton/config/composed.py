@@ -58,19 +58,17 @@ def compose_overrides(
             foreign_settings(overrides, loader, root),
         )
     except MissingConfigException as error:
-        return _missing_option(error, overrides, loader)
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")  # of a defaults list
+        file = next(_files_choosing(group, option, overrides, loader), None) or _named_file(error) or COMMAND_LINE
+        fix = did_you_mean(option, error.options or loader.get_group_options(group))
+        return Fault("config.option", f"{group or 'conf'} has no option {option!r}", fix, file, column=group or None)
     except MarkedYAMLError as error:
-        return _bad_yaml(error)
+        mark = error.problem_mark
+        path = "/".join(Path(mark.name).parts[-2:]) if mark else None  # as a user writes it: group/option.yaml
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        return Fault("config.yaml", f"not YAML: {error.problem or error.context}{place}", "correct that line", path)
     except Exception as error:  # composing only reads what the user wrote; Hydra raises all kinds of exceptions for it
         return locator(overrides, loader, root)(_not_composed(error, loader, root))
-
-
-def _missing_option(error: MissingConfigException, overrides: list[str], loader: ConfigLoaderImpl) -> Fault:
-    """An entry of a defaults list that names no file."""
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    file = next(_files_choosing(group, option, overrides, loader), None) or _named_file(error) or COMMAND_LINE
-    fix = did_you_mean(option, error.options or loader.get_group_options(group))
-    return Fault("config.option", f"{group or 'conf'} has no option {option!r}", fix, file, column=group or None)
 
 
 def _files_choosing(group: str, option: str, overrides: list[str], loader: ConfigLoaderImpl) -> Iterator[str]:
@@ -82,13 +80,6 @@ def _files_choosing(group: str, option: str, overrides: list[str], loader: Confi
             chosen = (str(getattr(entry, "group", "")).strip("/"), str(getattr(entry, "value", "")))
             if chosen == (group, option):
                 yield f"{name}/{value}.yaml"
-
-
-def _bad_yaml(error: MarkedYAMLError) -> Fault:
-    mark = error.problem_mark
-    file = "/".join(Path(mark.name).parts[-2:]) if mark else None  # as a user writes it: group/option.yaml
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return Fault("config.yaml", f"not YAML: {error.problem or error.context}{place}", "correct that line", file)
 
 
 def _not_composed(error: Exception, loader: ConfigLoaderImpl, root: str) -> Fault:

@@ -84,7 +84,11 @@ def run_task(
         raise Stopped from error
     except Exception as error:
         current.raised = error
-        current.error, current.code = _reason(error)
+        if isinstance(error, UserError):
+            current.error, current.code = error.faults[0].message, 2
+        else:
+            failure = error.fault.message if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+            current.error, current.code = failure, 1
         if not begins_sweep(HydraConfig.get()) or not isinstance(error, UserError | RunFailed):
             _report(error)  # a study's sweeper reports how a trial ended
             current.is_reported = True
@@ -95,13 +99,6 @@ def run_task(
         done = {"metrics": result.metrics, "path": str(result.path)} if (result := current.result) else None
         _jobs.facts.update(done=done, error=current.error)  # plain values, for the process that started this one
     return current.result.value if current.result else None
-
-
-def _reason(error: Exception) -> tuple[str, int]:
-    """Why a job failed, in one sentence, and its exit code."""
-    if isinstance(error, UserError):
-        return error.faults[0].message, 2
-    return (error.fault.message if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"), 1
 
 
 def _report(error: Exception) -> None:

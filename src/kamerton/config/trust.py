@@ -96,7 +96,7 @@ def _loggers(judged: Judged) -> Iterator[Fault]:
         if path[0] != "logger" and not target.startswith("pytorch_lightning.loggers"):
             continue
         typed_target = judged.is_typed((*path, "_target_"))
-        if target not in _LOGGERS and not typed_target and not _is_unset(node["_target_"]):
+        if target not in _LOGGERS and not typed_target and node["_target_"] not in (None, "???"):
             yield refused(".".join((*path, "_target_")), target, "it may send what is logged to another place")
             continue
         for name, value in node.items():
@@ -107,10 +107,6 @@ def _loggers(judged: Judged) -> Iterator[Fault]:
         mode = (*path, "mode")
         if target == _WANDB and node.get("mode") not in _OFFLINE and not (judged.is_typed(mode) or typed_target):
             yield refused(".".join(mode), node.get("mode"), "it sends what is logged over the network")
-
-
-def _is_unset(value: Any) -> bool:
-    return value is None or value == "???"
 
 
 def _addresses(judged: Judged) -> Iterator[Fault]:

@@ -20,10 +20,6 @@ def _any(value: Any) -> bool:
     return True
 
 
-def _is_size(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
-
-
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher."
 _SAMPLERS = (
     *("BruteForceSampler", "CmaEsSampler", "GPSampler", "GridSampler", "NSGAIIISampler", "NSGAIISampler"),
@@ -82,7 +78,7 @@ _KEYS: dict[Path, Allowed] = {
     ("verbose",): _any,
     **{("sweeper", name): _any for name in (*_SEARCH, "params", "enqueue")},
     **{place: _any for place in _CLASSES if place != ("callbacks",)},
-    **{("launcher", name): _is_size for name in _NUMBERS},
+    **{("launcher", name): lambda value: value is None or isinstance(value, int | float) for name in _NUMBERS},
     **{
         (section, name): _any
         for section in _LOGGING
@@ -98,7 +94,12 @@ _LOGGING_KEYS = {
 def check_hydra(judged: Judged) -> Iterator[Fault]:
     """Faults of Hydra's section."""
     yield from _classes(judged)
-    yield from _logging(judged)
+    # `logging.config` builds whatever `class` and `()` name, and imports whatever follows `ext://`.
+    for path, value in leaves({name: judged.hydra.get(name) for name in _LOGGING}):
+        text = str(value)
+        wrong_class = path[-1] in ("class", "()") and value not in _HANDLERS
+        if wrong_class or (text.startswith("ext://") and value not in _STREAMS) or text.startswith("cfg://"):
+            yield _no_handler(("hydra", *path), value)
     yield from _settings(judged)
     yield from _unpickled(judged)
 
@@ -128,15 +129,6 @@ def _is_installed(path: Path, name: str, judged: Judged) -> bool:
     return chosen and not any(setting.path == ("hydra", *path) for setting in judged.foreign)
 
 
-def _logging(judged: Judged) -> Iterator[Fault]:
-    """`logging.config` builds whatever `class` and `()` name, and imports whatever follows `ext://`."""
-    for path, value in leaves({name: judged.hydra.get(name) for name in _LOGGING}):
-        text = str(value)
-        wrong_class = path[-1] in ("class", "()") and value not in _HANDLERS
-        if wrong_class or (text.startswith("ext://") and value not in _STREAMS) or text.startswith("cfg://"):
-            yield _no_handler(("hydra", *path), value)
-
-
 def _no_handler(path: Path, value: Any, file: str | None = None) -> Fault:
     key, names = ".".join(path), ", ".join(sorted(_FOREIGN_HANDLERS))
     fix = f"use one of {names}, and ext://sys.stdout or ext://sys.stderr"
@@ -155,15 +147,12 @@ def _settings(judged: Judged) -> Iterator[Fault]:
             if value not in _FOREIGN_HANDLERS:
                 yield _no_handler(setting.path, value, setting.file)
         elif not _is_allowed(path, value):
-            yield refused(setting.key, value, _reason(path), setting.file)
-        elif path[:2] == ("sweeper", "params") and (reason := _not_searched(path[2:], judged)):
+            runs = path[:1] == ("job",)
+            changes = "the environment or the folder of what runs"
+            reason = f"it changes {changes}" if runs else "it may say whose code runs, or which files are written"
             yield refused(setting.key, value, reason, setting.file)
-
-
-def _reason(path: Path) -> str:
-    if path[:1] == ("job",):
-        return "it changes the environment or the folder of what runs"
-    return "it may say whose code runs, or which files are written"
+        elif path[:2] == ("sweeper", "params") and (not_searched := _not_searched(path[2:], judged)):
+            yield refused(setting.key, value, not_searched, setting.file)
 
 
 def _is_allowed(path: Path, value: Any) -> bool:

@@ -35,13 +35,9 @@ def preflight_faults(values: dict[str, Any], sections: Collection[str]) -> list[
 
         return [*faults, *plan_faults(values)]
     if sections & _OF_DATA:
-        faults += data_faults(_as_split(values))
+        cv, split = section(CvOptions, values, "cv"), section(SplitOptions, values, "split")
+        if cv is None or cv.folds is None or split is None:
+            faults += data_faults(values)
+        else:  # the data are split as for the first fold
+            faults += data_faults({**values, "split": dataclasses.asdict(fold_of(split, cv, 0))})
     return faults + build_faults(values, sections)
-
-
-def _as_split(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the data stage reads them: of a cross-validation, those of its first fold."""
-    cv, split = section(CvOptions, values, "cv"), section(SplitOptions, values, "split")
-    if cv is None or cv.folds is None or split is None:
-        return values
-    return {**values, "split": dataclasses.asdict(fold_of(split, cv, 0))}

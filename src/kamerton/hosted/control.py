@@ -59,7 +59,15 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
         if job_id is None:
             return
         done = _cancel(client, job_id) if state == "cancelled" else _pause(client, job_id)
-    _record(path, {"job_id": job_id, **done})
+    lock = acquire(path / LOCK)
+    if lock is None:  # another process has resumed it
+        return
+    with lock:
+        run = RunDirectory(path, resuming=True, started=read_values(path))
+        run.update(hosted={"job_id": job_id, **done})
+        if done.get("paused") is False:
+            message = f"the endpoint cannot pause job {job_id}: it goes on there"
+            run.event("warn", "hosted.no-pause", message, advice="resume the run to follow it again, or stop it")
 
 
 def _job_id(client: OpenAI, record: Record) -> str | None:
@@ -93,15 +101,3 @@ def _pause(client: OpenAI, job_id: str) -> dict[str, Any]:
             raise
         return {"paused": False}
     return {"paused": True}
-
-
-def _record(path: Path, hosted: dict[str, Any]) -> None:
-    lock = acquire(path / LOCK)
-    if lock is None:  # another process has resumed it
-        return
-    with lock:
-        run = RunDirectory(path, resuming=True, started=read_values(path))
-        run.update(hosted=hosted)
-        if hosted.get("paused") is False:
-            message = f"the endpoint cannot pause job {hosted['job_id']}: it goes on there"
-            run.event("warn", "hosted.no-pause", message, advice="resume the run to follow it again, or stop it")

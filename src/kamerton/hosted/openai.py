@@ -22,7 +22,7 @@ from kamerton.config.search import split_search
 from kamerton.config.secrets import redacted
 from kamerton.console import plain_console
 from kamerton.decide.report.run import write_report
-from kamerton.endpoint import Endpoint, connect, translated
+from kamerton.endpoint import connect, translated
 from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.hosted.answer import score_hosted
@@ -35,7 +35,6 @@ from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import print_result
 from kamerton.run.directory import RunDirectory
 from kamerton.run.opening import open_run
-from kamerton.run.record import Hosted
 from kamerton.score.baselines import write_baselines
 from kamerton.shell import command_line
 from kamerton.train.callbacks import StopRequest, stop_on_signal
@@ -100,7 +99,11 @@ def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | No
 def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
     """Record what will be sent; refuse another endpoint or other data than the run started with."""
     before = run.record.hosted
-    _check_endpoint(run, before, plan.endpoint)
+    if before.base_url not in (None, plan.endpoint.shown):
+        message = f"run {run.run_id} was begun at {before.base_url}, now the endpoint is {plan.endpoint.shown}"
+        fix = "set OPENAI_BASE_URL or model.base_url as it was, or give another run_id for a new run"
+        record_file = str(run.path / "run.json")
+        raise UserError([Fault("hosted.moved", message, fix, file=record_file, column="model.base_url")])
     counts = {name: len(examples) for name, examples in plan.prepared.splits.items()}
     record_start(run, plan.prepared, counts, config.seed)
     cost = plan.estimate
@@ -112,29 +115,16 @@ def _begin(run: RunDirectory, config: Config, plan: Plan) -> None:
         hosted={"base_url": plan.endpoint.shown, "key": plan.endpoint.key, "estimate": estimate},
     )
     if before.ended in ("failed", "cancelled"):
-        _forget_job(run, before)
+        former = [*before.former_jobs, before.job_id]
+        fresh = dict.fromkeys(("job_id", "nonce", "last_event", "ended", "paused", "fine_tuned_model"))
+        run.update(hosted={**fresh, "former_jobs": former}, progress={"step": 0, "epoch": 0.0})
+        (run.path / "metrics.csv").unlink(missing_ok=True)
+        run.event("info", "hosted.again", f"job {before.job_id} {before.ended}: a new one is created")
     folder = run.path / "hosted"
     folder.mkdir(exist_ok=True)
     for name, file in plan.files.items():
         write_text(folder / f"{name}.jsonl", file.content.decode())
     record_faults(run, plan.prepared)
-
-
-def _check_endpoint(run: RunDirectory, before: Hosted, endpoint: Endpoint) -> None:
-    if before.base_url not in (None, endpoint.shown):
-        message = f"run {run.run_id} was begun at {before.base_url}, now the endpoint is {endpoint.shown}"
-        fix = "set OPENAI_BASE_URL or model.base_url as it was, or give another run_id for a new run"
-        file = str(run.path / "run.json")
-        raise UserError([Fault("hosted.moved", message, fix, file=file, column="model.base_url")])
-
-
-def _forget_job(run: RunDirectory, before: Hosted) -> None:
-    """Let the run create another job: one that failed or was cancelled cannot continue."""
-    former = [*before.former_jobs, before.job_id]
-    fresh = dict.fromkeys(("job_id", "nonce", "last_event", "ended", "paused", "fine_tuned_model"))
-    run.update(hosted={**fresh, "former_jobs": former}, progress={"step": 0, "epoch": 0.0})
-    (run.path / "metrics.csv").unlink(missing_ok=True)
-    run.event("info", "hosted.again", f"job {before.job_id} {before.ended}: a new one is created")
 
 
 def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTuningJob:

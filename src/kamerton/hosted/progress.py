@@ -29,7 +29,11 @@ _MAX_LOSS = 700.0  # exp of more overflows
 
 def metric_row(data: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of one step under the names that every run has, without non-finite values."""
-    row = {_NAMES[key]: float(value) for key, value in data.items() if key in _NAMES and _is_number(value)}
+    row = {
+        _NAMES[key]: float(value)
+        for key, value in data.items()
+        if key in _NAMES and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
     perplexities = {
         key.replace("loss", "perplexity"): math.exp(value)
         for key, value in row.items()
@@ -42,10 +46,6 @@ def step_of(data: object) -> int | None:
     """Return the step of an event's data; None if they have none."""
     step = data.get("step") if isinstance(data, Mapping) else None
     return int(step) if isinstance(step, int | float) and not isinstance(step, bool) and step > 0 else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def merge(rows: Rows, logged: Iterable[tuple[int, Mapping[str, float]]]) -> bool:

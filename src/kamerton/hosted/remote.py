@@ -55,7 +55,13 @@ def upload(client: OpenAI, file: ChatFile, recorded: str | None, sleep: Sleep) -
     """Return the id of the file at the endpoint: the recorded one, one with this content, else a new one."""
 
     def find() -> str | None:
-        return _existing_id(client, recorded) or _same_file(client, file)
+        if existing := _existing_id(client, recorded):
+            return existing
+        for uploaded in client.files.list(purpose="fine-tune"):  # its name holds the digest of its content
+            is_same = uploaded.filename == file.name and uploaded.bytes == len(file.content)
+            if is_same and uploaded.purpose == "fine-tune" and uploaded.status != "error":
+                return uploaded.id
+        return None
 
     def make() -> str:
         single = client.with_options(max_retries=0, timeout=UPLOAD_S)
@@ -73,15 +79,6 @@ def _existing_id(client: OpenAI, recorded: str | None) -> str | None:
         return recorded if client.files.retrieve(recorded).status != "error" else None
     except NotFoundError:
         return None
-
-
-def _same_file(client: OpenAI, file: ChatFile) -> str | None:
-    """Return the id of a file with the same content, by the digest in its name."""
-    for uploaded in client.files.list(purpose="fine-tune"):
-        is_same = uploaded.filename == file.name and uploaded.bytes == len(file.content)
-        if is_same and uploaded.purpose == "fine-tune" and uploaded.status != "error":
-            return uploaded.id
-    return None
 
 
 def create_job(

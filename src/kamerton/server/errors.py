@@ -77,12 +77,23 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return response_to(error if isinstance(error, ApiError) else _from_framework(request, error), error.headers)
+        if isinstance(error, ApiError):
+            return response_to(error, error.headers)
+        # Raised by the framework: an unknown route, a wrong method, or an unreadable body.
+        status, message = error.status_code, error.detail or HTTPStatus(error.status_code).phrase
+        if status in (404, 405):
+            message = f"There is no {request.method} {request.url.path}"
+        code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+        return response_to(ApiError(status, message, code=code), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         del request
-        return response_to(_invalid_request(error.errors()))
+        faults = error.errors()
+        described = [_describe(fault) for fault in faults[:_MAX_FAULTS]]
+        more = [f"and {len(faults) - _MAX_FAULTS:,} more"] if len(faults) > _MAX_FAULTS else []
+        message = "; ".join([*dict.fromkeys(text for text, _, _ in described), *more])
+        return response_to(ApiError(400, message, *described[0][1:]))  # parameter and code of the first fault
 
     @app.exception_handler(OSError)
     async def full(request: Request, error: OSError) -> JSONResponse:
@@ -100,22 +111,6 @@ def handle_errors(app: FastAPI) -> None:
 def disk_full() -> ApiError:
     """Return the error of a request that would store more than the disk can hold."""
     return ApiError(507, "The server's disk is nearly full.", code="insufficient_storage")
-
-
-def _from_framework(request: Request, error: HTTPException) -> ApiError:
-    """Convert an error of the framework: an unknown route, a wrong method, or an unreadable body."""
-    status, message = error.status_code, error.detail or HTTPStatus(error.status_code).phrase
-    if status in (404, 405):
-        message = f"There is no {request.method} {request.url.path}"
-    return ApiError(status, message, code=_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_")))
-
-
-def _invalid_request(faults: Any) -> ApiError:
-    """Combine the first faults in one message, without values; parameter and code are those of the first fault."""
-    described = [_describe(fault) for fault in faults[:_MAX_FAULTS]]
-    more = [f"and {len(faults) - _MAX_FAULTS:,} more"] if len(faults) > _MAX_FAULTS else []
-    message = "; ".join([*dict.fromkeys(text for text, _, _ in described), *more])
-    return ApiError(400, message, *described[0][1:])
 
 
 def _describe(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:

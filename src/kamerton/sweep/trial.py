@@ -157,7 +157,12 @@ def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:
 
 def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pruning: Pruning | None) -> Record:
     """Train a run that is not done, and return its record; one that was done before is kept."""
-    _wait_for(run.folder)
+    lock = run.folder / LOCK  # a process without heartbeats, which counts as dead, may still hold it
+    if lock_owner(lock) is not None:
+        text = f"trial {run.folder.name} is still at work in another process, which is waited for"
+        plain_console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    while lock_owner(lock) is not None:
+        time.sleep(1)
     record = read_record(run.folder)
     if record is not None:
         refuse_another(run, invocation.unresolved)
@@ -168,25 +173,13 @@ def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pru
         try:
             train_trial_run(run, invocation, facts, pruning)
         except UserError as error:
-            raise _as_trial(error) from error
+            if [fault.code for fault in error.faults] != ["run.data-changed"]:
+                raise
+            message = (
+                "the data are not those of the trials before: the files, or how they are split, have changed since"
+            )
+            fix = "restore the data to go on, or begin a new sweep with another hydra.sweeper.study_name"
+            raise UserError([Fault("sweep.data-changed", message, fix, column="data")]) from error
         finally:
             leave_group()
     return record_at(run.folder)
-
-
-def _wait_for(folder: Path) -> None:
-    """Wait while a process works on a run: one without heartbeats, which counts as dead, may still be alive."""
-    if lock_owner(folder / LOCK) is not None:
-        text = f"trial {folder.name} is still at work in another process, which is waited for"
-        plain_console(stderr=True).print(text, highlight=False, soft_wrap=True)
-    while lock_owner(folder / LOCK) is not None:
-        time.sleep(1)
-
-
-def _as_trial(error: UserError) -> UserError:
-    """Return a run's fault of changed data, in terms of its sweep."""
-    if [fault.code for fault in error.faults] != ["run.data-changed"]:
-        return error
-    message = "the data are not those of the trials before: the files, or how they are split, have changed since"
-    fix = "restore the data to go on, or begin a new sweep with another hydra.sweeper.study_name"
-    return UserError([Fault("sweep.data-changed", message, fix, column="data")])

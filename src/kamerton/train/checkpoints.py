@@ -42,24 +42,20 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises `OSError` if it cannot be written; the previous file then remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if "callbacks" in checkpoint:
+        checkpoint = {**checkpoint, "callbacks": without_numpy(checkpoint["callbacks"])}
     with replacing(path) as partial:
         with partial.open("wb") as file:
-            _save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch wraps the cause, such as a full disk
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         flush(partial)  # before an older checkpoint is replaced
         if path.name == LAST and path.exists():
             _link(path, path.with_name(PREVIOUS))
     flush(path.parent)
-
-
-def _save(checkpoint: dict[str, Any], file: Any) -> None:
-    if "callbacks" in checkpoint:
-        checkpoint = {**checkpoint, "callbacks": without_numpy(checkpoint["callbacks"])}
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:  # torch wraps the cause, such as a full disk
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 def without_numpy(value: Any) -> Any:

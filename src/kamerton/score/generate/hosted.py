@@ -46,10 +46,14 @@ def hosted_answers(
         raise UserError(faults)
     client = connect(endpoint, retries=engine.retries, timeout=engine.timeout, redirects=False)
     limit = [_LIMIT]  # the name that the endpoint takes, shared by all requests
+    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
     results: queue.SimpleQueue[dict[int, Answer] | BaseException] = queue.SimpleQueue()
 
     def ask(position: int, example: DataExample) -> dict[int, Answer]:
-        return {position: _ask(client, _request(model, example, decoding), limit, endpoint)}
+        turns = example.messages[:-1] or (example.messages[-1],)  # text without a prompt is sent as the prompt
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        request = {"model": model, "messages": messages, "max_tokens": decoding.max_new_tokens, **sampling}
+        return {position: _ask(client, request, limit, endpoint)}
 
     # Its threads are daemons: an interrupted command does not wait for a request or for the client's pause.
     with client, ThreadPool(engine.concurrency) as pool:
@@ -66,13 +70,6 @@ def hosted_answers(
                 raise result
             yield result
             submit(1)
-
-
-def _request(model: str, example: DataExample, decoding: Decoding) -> dict[str, Any]:
-    turns = example.messages[:-1] or (example.messages[-1],)  # text without a prompt has nothing to be asked
-    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    return {"model": model, "messages": messages, "max_tokens": decoding.max_new_tokens, **sampling}
 
 
 def _ask(client: OpenAI, body: dict[str, Any], limit: list[str], endpoint: Endpoint) -> Answer:

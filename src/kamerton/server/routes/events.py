@@ -69,11 +69,15 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
     mark_if_lost(path)
     record = record_of(path)
     # In this order within one second.
-    drafts = [*_start_drafts(path, record), *_run_drafts(settings, path, record), *_end_drafts(path, record)]
+    drafts = [_draft(path, "created", int(request_of(record)["created"]), f"Created fine-tuning job: {path.name}")]
+    started = seconds(record.times.started)
+    if started is not None:
+        drafts.append(_draft(path, "started", started, "Fine-tuning job started"))
+    drafts += [*_run_drafts(settings, path, record), *_end_drafts(path, record)]
     steps = steps_of(path / "metrics.csv")
     # `metrics.csv` has no times: assume that all steps took equally long.
     progress = record.progress
-    start = seconds(record.times.started) or int(request_of(record)["created"])
+    start = started or int(request_of(record)["created"])
     pace = (progress.seconds or 0.0) / max(1, progress.step or 1)
 
     def step_key(index: int) -> SortKey:  # after the other events of the same second
@@ -112,14 +116,6 @@ def _find(path: Path, event_id: str, drafts: Sequence[_Draft], steps: Sequence[S
 
 def _id(path: Path, name: object) -> str:
     return f"ftevent-{path.name.removeprefix('ftjob-')}-{name}"
-
-
-def _start_drafts(path: Path, record: Record) -> Iterator[_Draft]:
-    """Yield the events of a job's creation and start, from its record."""
-    yield _draft(path, "created", int(request_of(record)["created"]), f"Created fine-tuning job: {path.name}")
-    started = seconds(record.times.started)
-    if started is not None:
-        yield _draft(path, "started", started, "Fine-tuning job started")
 
 
 def _end_drafts(path: Path, record: Record) -> Iterator[_Draft]:
