@@ -74,11 +74,7 @@ def files_router(settings: Settings) -> APIRouter:
         with _count_upload(uploads, tenant):
             await run_in_threadpool(_check_quota, settings, tenant, announced)
             with reserve.upload(request.receive, announced) as receive:
-                try:
-                    form = await Request(request.scope, receive).form(max_files=1, max_fields=8, max_part_size=1024)
-                except UnicodeError:  # a form may name any encoding that Python knows
-                    message = "The form is not in the encoding that it names."
-                    raise ApiError(400, message, code="invalid_value") from None
+                form = await _read_form(Request(request.scope, receive))
                 try:
                     upload = _uploaded_file(form)
                     # One at a time, or several could exceed the quota together.
@@ -141,6 +137,13 @@ def _count_upload(uploads: Counter[str], tenant: str) -> Iterator[None]:
         yield
     finally:
         uploads[tenant] -= 1
+
+
+async def _read_form(request: Request) -> FormData:
+    try:
+        return await request.form(max_files=1, max_fields=8, max_part_size=1024)
+    except UnicodeError:  # a form may name any encoding that Python knows
+        raise ApiError(400, "The form is not in the encoding that it names.", code="invalid_value") from None
 
 
 def _uploaded_file(form: FormData) -> UploadFile:

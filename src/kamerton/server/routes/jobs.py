@@ -43,11 +43,7 @@ def jobs_router(settings: Settings) -> APIRouter:  # noqa: C901 - a list of rout
 
     @router.get("")
     def list_jobs(request: Request, tenant: Tenant, after: After = None, limit: Limit = 20) -> dict[str, Any]:
-        filters = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
-        if len(filters) > MAX_METADATA:
-            raise ApiError(400, f"metadata holds more than {MAX_METADATA} keys", "metadata", "invalid_value")
-        only(request, ("after", "limit", *filters))
-        metadata = {name.removeprefix("metadata[").removesuffix("]"): value for name, value in filters.items()}
+        metadata = _metadata_filter(request)
         records = records_of(settings, tenant)
         paths = [path for path, record in records if metadata.items() <= (request_of(record)["metadata"] or {}).items()]
         return page(paths, lambda path: show_job(settings, path), lambda path: path.name, after, limit)
@@ -106,6 +102,15 @@ class Queueing:
         """Return the result of `work`, which may block and raise."""
         async with self._tenants.setdefault(tenant, asyncio.Lock()), self._all:
             return await run_in_threadpool(work)
+
+
+def _metadata_filter(request: Request) -> dict[str, str]:
+    """Return the `metadata[key]=value` parameters of a query. Raises `ApiError` for unknown parameters."""
+    metadata = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
+    if len(metadata) > MAX_METADATA:
+        raise ApiError(400, f"metadata holds more than {MAX_METADATA} keys", "metadata", "invalid_value")
+    only(request, ("after", "limit", *metadata))
+    return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in metadata.items()}
 
 
 _tasks: set[asyncio.Task[Any]] = set()  # references, because the event loop keeps none
