@@ -52,7 +52,7 @@ def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_data_cannot_become_markup(prepared: Prepared, tmp_path: Path) -> None:
-    prepared.report["name"] = "<script>alert(1)</script> | *bold*"
+    prepared.facts.name = "<script>alert(1)</script> | *bold*"
     page = write_report(prepared, tmp_path / "report")
     assert "<script" not in page.read_text()
     markdown = (page.parent / "data_report.md").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from kamerton.data.gate import Prepared
+from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.summary import describe_schema
 from kamerton.data.validation import ValidationResult, read_examples, validate
@@ -163,7 +163,8 @@ def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, nam
     assert (fault.column, fault.row) == (name, 2)
     assert f"{name} (15 rows)" in fault.message
     assert f"'data.columns.metadata=[id,{name}]'" in fault.fix
-    assert f"not shown to the model: id (30 rows), {name} (15 rows)" in describe_schema(found.report)
+    facts = prepare(DataOptions(path=str(tmp_path / "rows.jsonl"))).facts
+    assert f"not shown to the model: id (30 rows), {name} (15 rows)" in describe_schema(facts)
     assert not of_code(result(tmp_path, rows, columns=Columns(metadata=["id", name])).warnings)
     assert not of_code(result(tmp_path, rows, SplitOptions(stratify=None, group="id", time=None)).errors)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kamerton.config.schema import Config
+    from kamerton.data.data_report import DataReport
     from kamerton.data.gate import DataError
 
 
@@ -105,22 +106,22 @@ def _prepare(request: JobRequest[Config], *, examples: int) -> None:
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
     for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples):
         console.print(text)
-    _print_summary(console, inputs.prepared.report)
+    _print_summary(console, inputs.prepared.facts)
     for line in _files(page):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, report: dict[str, Any]) -> None:
+def _print_summary(console: Console, report: DataReport) -> None:
     """Print counts by stage, schema, splits, dropped, repaired and truncated rows, and the warnings."""
     from rich.table import Table
 
-    table = Table("stage", "rows", title=f"Data {report['name']}")
-    for name, count in report["counts"].items():
+    table = Table("stage", "rows", title=f"Data {report.name}")
+    for name, count in report.counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
     for name, text in [("schema", describe_schema(report)), ("split", describe_split(report)), *data_losses(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
-    for fault in report["warnings"]:
+    for fault in report.warnings:
         place = f"{fault_location(fault)}: " if fault_location(fault) else ""
         text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}\n{'':<10} fix: {fault['fix']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)

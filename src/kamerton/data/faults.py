@@ -152,16 +152,6 @@ class FaultLog:
         if self.errors:
             raise UserError(self.grouped())
 
-    def outcome(self) -> dict[str, Any]:
-        """Return the entries of the data report: `warnings` has one item for each code, `faults` up to six."""
-        return {
-            "rejected": dict(self.rejected),
-            "fixed": dict(self.fixed),
-            "fault_counts": self.state()["counts"],
-            "warnings": self.summary(),
-            "faults": [fault.as_dict() for fault in self.grouped(5)],
-        }
-
     def state(self) -> dict[str, Any]:
         """Return everything recorded, as plain values; `restore` takes it back."""
         counts = [[severity, code, count] for (severity, code), count in sorted(self.counts.items())]

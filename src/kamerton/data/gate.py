@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kamerton.data.check.labels import (
     report_respelt,
 )
 from kamerton.data.check.outliers import drop_outliers
+from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.read.ingest import report_unused
@@ -44,27 +45,36 @@ from kamerton.errors import Fault, UserError
 class Prepared:
     """Checked examples by split, with the data report.
 
-    `labels` are the sorted label names, or None for free text; `label_weights` are their weights in the loss with
-    `data.balance=weights`. `fingerprint` identifies which examples are in which split. `folder` holds faults.jsonl
-    (every fault) and rejects.jsonl (every row dropped or fixed, with the reason).
+    `facts` is the data report, `report` its plain values. `labels` are the sorted label names, or None for free text;
+    `label_weights` are their weights in the loss with `data.balance=weights`. `fingerprint` identifies which examples
+    are in which split. `folder` holds faults.jsonl (every fault) and rejects.jsonl (every row dropped or fixed, with
+    the reason).
     """
 
     splits: dict[str, Examples]
     labels: list[str] | None
-    report: dict[str, Any]
+    facts: DataReport
     fingerprint: str
     folder: Path
     label_weights: dict[str, float] | None = None
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """The data report as plain values, those of data_report.json."""
+        return self.facts.to_json()
+
 
 class DataError(UserError):
-    """The data cannot be used. `report` is the data report so far; `folder` holds the files of `Prepared.folder`."""
+    """The data cannot be used. `facts` is the data report so far; `report` and `folder` are as in `Prepared`."""
 
-    def __init__(
-        self, faults: Iterable[Fault], report: dict[str, Any], folder: Path, keep_alive: object = None
-    ) -> None:
+    def __init__(self, faults: Iterable[Fault], facts: DataReport, folder: Path, keep_alive: object = None) -> None:
         super().__init__(faults)
-        self.report, self.folder, self._keep_alive = report, folder, keep_alive
+        self.facts, self.folder, self._keep_alive = facts, folder, keep_alive
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The data report as plain values."""
+        return self.facts.to_json()
 
 
 def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: Path | None = None) -> Prepared:
@@ -97,7 +107,7 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
         keep_alive = TemporaryFolder()
         cache = keep_alive.path
     folder = cache / "prepared" / digest([asdict(options), asdict(split), [str(file.path) for file in files]])
-    report = _empty_report(options, split)
+    report = DataReport(options.name, split, not needs_split(options), options.balance)
     with log_files(folder) as part:
         log = FaultLog(options.policy, part, None if keep_alive else folder / LOGS[0])
         try:
@@ -106,34 +116,13 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
             log.raise_errors()
             examples, labels, weights = _run_stages(options, split, files, cache, log, report, keep_alive)
         except UserError as error:
-            raise DataError(error.faults, report | log.outcome(), folder, keep_alive) from None
+            raise DataError(error.faults, report.with_faults(log), folder, keep_alive) from None
         finally:
             log.flush()
     contents = {name: part.fingerprint for name, part in examples.items()}
-    report |= log.outcome() | {"valid": True, "labels": labels, "label_weights": weights}
-    report["fingerprint"] = digest([contents, labels, weights])
-    return Prepared(examples, labels, report, report["fingerprint"], folder, weights)
-
-
-def _empty_report(options: DataOptions, split: SplitOptions) -> dict[str, Any]:
-    """Return the report before any file is read; the stages add to it."""
-    return {
-        "name": options.name,
-        "valid": False,
-        "fingerprint": "",
-        "files": {},
-        "schemas": {},
-        "unused": {},
-        "counts": {"rows read": 0},
-        "lengths": {},
-        "leakage": {},
-        "labels": None,
-        "label_distribution": None,
-        "seed": split.seed,
-        "split": asdict(split),
-        "split_given": not needs_split(options),
-        "balance": options.balance,
-    }
+    fingerprint = digest([contents, labels, weights])
+    report = replace(report.with_faults(log), valid=True, labels=labels, label_weights=weights, fingerprint=fingerprint)
+    return Prepared(examples, labels, report, fingerprint, folder, weights)
 
 
 def _run_stages(
@@ -142,7 +131,7 @@ def _run_stages(
     files: list[DataFile],
     cache: Path,
     log: FaultLog,
-    report: dict[str, Any],
+    report: DataReport,
     keep_alive: object,
 ) -> tuple[dict[str, Examples], list[str] | None, dict[str, float] | None]:
     """Run the stages and add their results to the report; return the examples by split, the labels and their weights.
@@ -153,17 +142,15 @@ def _run_stages(
     store = stored.store
     if label_counts:
         rows = drop_contradictions(store, rows, log)
-    rows, report["lengths"] = drop_outliers(store, rows, log, forms=label_counts is None)
+    rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
     assignment = assign_rows(store, rows, options, split, log)
     if log.errors > errors:  # a row without its group or time cannot be assigned to a split
         log.raise_errors()
-    rows, assignment, clusters, summary = drop_leaked(stored, rows, assignment, options.near_duplicates, log)
-    report |= summary
+    rows, assignment, clusters = drop_leaked(stored, rows, assignment, options.near_duplicates, log, report)
     if is_cross_validated(split):
-        rows, assignment, summary = assign_folds(store, rows, assignment, clusters, split, log)
-        report |= summary
+        rows, assignment, report.folds = assign_folds(store, rows, assignment, clusters, split, log)
     log.raise_errors()
     splits = split_rows(rows, assignment, files, options, split, log)
     log.raise_errors()
@@ -174,12 +161,12 @@ def _run_stages(
         labels = sorted(options.labels if isinstance(options.labels, list) else occurring)
         check_labels(counts, labels, str(files[0].path), log)
     log.raise_errors()
-    report["label_distribution"] = counts
+    report.label_distribution = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))
-    report["counts"] |= _resampling_counts(splits["train"], train)
+    report.counts |= _resampling_counts(splits["train"], train)
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
-    report["counts"] |= {name: len(part) for name, part in examples.items()}
+    report.counts |= {name: len(part) for name, part in examples.items()}
     return examples, labels, label_weights(counts["train"]) if counts and options.balance == "weights" else None
 
 
@@ -189,14 +176,14 @@ def _distinct_rows(
     files: list[DataFile],
     cache: Path,
     log: FaultLog,
-    report: dict[str, Any],
+    report: DataReport,
     keep_alive: object,
 ) -> tuple[StoredRows, Index, Counts | None]:
     """Return the distinct rows of one schema, their labels in one spelling, and how often each label occurs."""
     stored = stored_rows(files, cache, log, {}, keep_alive)
-    report["files"] = stored.reading.rows
-    report["counts"] = {"rows read": sum(stored.reading.rows.values())}
-    report["unused"] = {name: seen.rows for name, seen in stored.reading.unused.items()}
+    report.files = stored.reading.rows
+    report.counts = {"rows read": sum(stored.reading.rows.values())}
+    report.unused = {name: seen.rows for name, seen in stored.reading.unused.items()}
     report_unused(stored.reading, (split.group, split.stratify, split.time), log)
     if not stored.store.rows:
         log.raise_errors()
@@ -211,9 +198,9 @@ def _distinct_rows(
         usable = len(rows)
         rows = drop_exact(stored.store, rows, log)
         label_counts = count_completions(stored.store, rows)
-        report["relabelled"] = relabel
-        report["counts"]["exact duplicates removed"] += usable - len(rows)
-        report["counts"]["distinct"] = len(rows)
+        report.relabelled = relabel
+        report.counts["exact duplicates removed"] += usable - len(rows)
+        report.counts["distinct"] = len(rows)
     return stored, rows, label_counts
 
 
@@ -225,14 +212,14 @@ def _resampling_counts(before: Index, after: Index) -> dict[str, int]:
 
 
 def _drop_duplicates(
-    stored: StoredRows, options: DataOptions, log: FaultLog, report: dict[str, Any]
+    stored: StoredRows, options: DataOptions, log: FaultLog, report: DataReport
 ) -> tuple[Index, Counts | None]:
     """Return the rows of one schema without exact duplicates, and how often each label occurs (None: free text)."""
     store = stored.store
-    rows, report["schemas"] = drop_mixed_schemas(stored, log)
+    rows, report.schemas = drop_mixed_schemas(stored, log)
     usable = len(rows)
     rows = drop_exact(store, rows, log)
-    report["counts"] |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
+    report.counts |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
     labels = find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +12,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.sources import local_data
 
 if TYPE_CHECKING:
+    from kamerton.data.data_report import DataReport
     from kamerton.data.encode.arrays import Encoded
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import Prepared
@@ -87,28 +87,23 @@ def encode_splits(
         }
         limits.report(tokenizer)
         log.flush()
-    report = _add_encoding(prepared.report, encoded, log)
+    facts = _add_encoding(prepared.facts, encoded, log)
     if log.errors:
-        raise DataError(log.grouped(), report, folder)
-    return replace(prepared, report=report, folder=folder), encoded
+        raise DataError(log.grouped(), facts, folder)
+    return replace(prepared, facts=facts, folder=folder), encoded
 
 
-def _add_encoding(report: dict[str, Any], encoded: dict[str, Encoded], log: FaultLog) -> dict[str, Any]:
+def _add_encoding(report: DataReport, encoded: dict[str, Encoded], log: FaultLog) -> DataReport:
     """Return the data report with the faults of encoding, the remaining rows, and their lengths in tokens."""
     import numpy as np
 
     from kamerton.data.check.outliers import length_summary
 
-    outcome = log.outcome()
-    counts = {key: dict(Counter(report[key]) + Counter(outcome[key])) for key in ("rejected", "fixed")}
-    lists = {key: report[key] + outcome[key] for key in ("fault_counts", "warnings", "faults")}
     lengths = np.concatenate([part.lengths for part in encoded.values()])
-    return {
-        **report,
-        **counts,
-        **lists,
-        "valid": not log.errors,
-        "counts": report["counts"] | {name: len(part) for name, part in encoded.items()},
-        "tokens": length_summary(lengths),
-        "encoded": [part.report for part in encoded.values()],
-    }
+    return replace(
+        report.with_faults(log),
+        valid=not log.errors,
+        counts=report.counts | {name: len(part) for name, part in encoded.items()},
+        tokens=length_summary(lengths),
+        encoded=[part.report for part in encoded.values()],
+    )

@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kamerton.data.data_report import DataReport
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.rows import LOGS
 from kamerton.data.read.unused import list_counts
 from kamerton.data.summary import describe_split, fault_location
 from kamerton.errors import Fault
+
+Sample = dict[str, list[dict[str, str]]]  # prompts and completions by split
 
 MAX_EXAMPLES, MAX_CHARACTERS = 3, 600  # examples shown of each split, characters of each text
 
@@ -30,12 +33,12 @@ def write_report(prepared: Prepared, folder: Path) -> Path:
         ]
         for name, examples in prepared.splits.items()
     }
-    return _write(prepared.report | {"sample": sample}, prepared.folder, folder)
+    return _write(prepared.facts, sample, prepared.folder, folder)
 
 
 def write_refusal(error: DataError, folder: Path) -> Path:
     """Write the same files for data that cannot be used: the stages that ran, and all faults."""
-    return _write(error.report | {"sample": {}}, error.folder, folder)
+    return _write(error.facts, {}, error.folder, folder)
 
 
 def with_listing(faults: Iterable[Fault], logs: Path, folder: Path) -> list[Fault]:
@@ -44,12 +47,12 @@ def with_listing(faults: Iterable[Fault], logs: Path, folder: Path) -> list[Faul
     return [replace(fault, fix=fault.fix.replace(before, after)) for fault in faults]
 
 
-def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
+def _write(report: DataReport, sample: Sample, logs: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    faults = with_listing((Fault(**fault) for fault in report["faults"]), logs, folder)
-    report = report | {"faults": [fault.as_dict() for fault in faults]}
-    contents = _template_values(report)
-    (folder / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), "utf-8")
+    report = replace(report, faults=with_listing(report.faults, logs, folder))
+    contents = _template_values(report, sample)
+    text = json.dumps(report.to_json() | {"sample": sample}, indent=1, ensure_ascii=False)
+    (folder / "data_report.json").write_text(text, "utf-8")
     (folder / "data_report.md").write_text(_environment(False).get_template("data.md.j2").render(contents), "utf-8")
     page = folder / "data_report.html"
     page.write_text(_environment(True).get_template("data.html.j2").render(contents), "utf-8")
@@ -60,50 +63,48 @@ def _write(report: dict[str, Any], logs: Path, folder: Path) -> Path:
 
 def manifest(prepared: Prepared) -> dict[str, Any]:
     """Return the entry `data` of run.json: fingerprints, counts and how the rows were split."""
-    report = prepared.report
+    report = prepared.facts.to_json()
     keys = ("name", "fingerprint", "counts", "rejected", "fixed", "seed", "split", "balance", "labels", "leakage")
     splits = {name: examples.fingerprint for name, examples in prepared.splits.items()}
-    more = {"splits": splits, "warnings": report["warnings"], "encoded": report.get("encoded", [])}
+    more = {"splits": splits, "warnings": prepared.facts.warnings, "encoded": prepared.facts.encoded}
     return {key: report[key] for key in keys} | more
 
 
-def _template_values(report: dict[str, Any]) -> dict[str, Any]:
+def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
     """Return the values of the templates, mostly rows of tables."""
-    counts, splits, labels = report["counts"], list(report["sample"]), report["label_distribution"]
+    counts, splits, labels = report.counts, list(sample), report.label_distribution
     return {
-        "title": report["name"],
-        "valid": report["valid"],
+        "title": report.name,
+        "valid": report.valid,
         "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
             ("split", describe_split(report)),
-            *([("not shown to the model", list_counts(report["unused"]))] if report["unused"] else []),
-            *([("data", report["fingerprint"])] if report["fingerprint"] else []),
+            *([("not shown to the model", list_counts(report.unused))] if report.unused else []),
+            *([("data", report.fingerprint)] if report.fingerprint else []),
         ],
         "stages": [
             *((name, n) for name, n in counts.items() if name in _BEFORE),
-            *((f"left out: {code}", n) for code, n in report["rejected"].items()),
+            *((f"left out: {code}", n) for code, n in report.rejected.items()),
             *((name, n) for name, n in counts.items() if name not in (*_BEFORE, "exact duplicates removed")),
         ],
-        "files": list(report["files"].items()),
-        "schemas": [
-            (f"{source}: {name}", n) for source, names in report["schemas"].items() for name, n in names.items()
-        ],
-        "faults": [*(fault for fault in report["faults"] if fault["severity"] == "error"), *report["warnings"]],
+        "files": list(report.files.items()),
+        "schemas": [(f"{source}: {name}", n) for source, names in report.schemas.items() for name, n in names.items()],
+        "faults": [*(fault.as_dict() for fault in report.faults if fault.severity == "error"), *report.warnings],
         "fault_counts": [
-            (code, severity, n, report["rejected"].get(code, 0), report["fixed"].get(code, 0))
-            for severity, code, n in report["fault_counts"]
+            (code, severity, n, report.rejected.get(code, 0), report.fixed.get(code, 0))
+            for severity, code, n in report.fault_counts
         ],
-        "characters": report["lengths"],
-        "tokens": report.get("tokens"),
-        "encoded": [[part[key] for key in _ENCODED] for part in report.get("encoded", [])],
-        "labels": [[label, *(labels[name].get(label, 0) for name in splits)] for label in report["labels"]]
+        "characters": report.lengths,
+        "tokens": report.tokens,
+        "encoded": [[part[key] for key in _ENCODED] for part in report.encoded],
+        "labels": [[label, *(labels[name].get(label, 0) for name in splits)] for label in report.labels or []]
         if labels
         else [],
         "splits": splits,
         "duplicates": _duplicate_rows(report),
-        "clusters": report.get("near_duplicates", {}).get("largest", []),
-        "sample": report["sample"],
+        "clusters": (report.near_duplicates or {}).get("largest", []),
+        "sample": sample,
     }
 
 
@@ -114,21 +115,21 @@ _ENCODED = (
 )
 
 
-def _headline(report: dict[str, Any]) -> str:
-    rejected, fixed = (sum(report[key].values()) for key in ("rejected", "fixed"))
-    counts = f"{report['counts']['rows read']:,} rows read, {rejected:,} left out, {fixed:,} fixed."
-    if report["valid"]:
+def _headline(report: DataReport) -> str:
+    rejected, fixed = sum(report.rejected.values()), sum(report.fixed.values())
+    counts = f"{report.counts['rows read']:,} rows read, {rejected:,} left out, {fixed:,} fixed."
+    if report.valid:
         return counts
-    errors = sum(n for severity, _, n in report["fault_counts"] if severity == "error")
+    errors = sum(n for severity, _, n in report.fault_counts if severity == "error")
     return f"The data cannot be used as they are: {errors:,} error{'s' if errors > 1 else ''}. {counts}"
 
 
-def _duplicate_rows(report: dict[str, Any]) -> list[tuple[str, int]]:
-    near = report.get("near_duplicates", {})
-    rows = [("exact duplicates", report["counts"].get("exact duplicates removed", 0))]
+def _duplicate_rows(report: DataReport) -> list[tuple[str, int]]:
+    near = report.near_duplicates
+    rows = [("exact duplicates", report.counts.get("exact duplicates removed", 0))]
     if near:
         rows.append((f"in {near['clusters']} clusters of near duplicates", near["rows"]))
-    for kind, pairs in report["leakage"].items():
+    for kind, pairs in report.leakage.items():
         rows += [(f"{kind} leakage between {pair}", n) for pair, n in pairs.items()]
     return rows
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kamerton.data.check.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
+from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.read.rows import StoredRows
@@ -22,7 +23,7 @@ from kamerton.errors import Fault
 MIN_ROWS = 20  # of a split, without a warning
 
 
-def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, Any]]:
+def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, dict[str, int]]]:
     """Keep the rows of the most frequent schema of each source; return them and the row count of each schema."""
     store, schemas = stored.store, stored.reading.schemas
     number = store.column("schema")
@@ -75,30 +76,31 @@ def assign_rows(store: Store, rows: Index, options: DataOptions, split: SplitOpt
 
 
 def drop_leaked(
-    stored: StoredRows, rows: Index, assignment: Assignment, threshold: float | None, log: FaultLog
-) -> tuple[Index, Assignment, Index | None, dict[str, Any]]:
+    stored: StoredRows, rows: Index, assignment: Assignment, threshold: float | None, log: FaultLog, report: DataReport
+) -> tuple[Index, Assignment, Index | None]:
     """Drop exact and near duplicates across splits, and near duplicates within a split.
 
-    Returns rows, their splits, each row's cluster of near duplicates (None without a threshold), and report entries.
+    Returns rows, their splits, and each row's cluster of near duplicates (None without a threshold); adds the counts to
+    `report`.
     """
     store = stored.store
     kept, exact = drop_leaks(store, rows, store.column("prompt_key")[rows], assignment, log, "leakage")
     rows, assignment = rows[kept], assignment[kept]
+    report.leakage = {"exact": exact}
     if threshold is None:
-        return rows, assignment, None, {"leakage": {"exact": exact}}
+        return rows, assignment, None
     clusters = cached_clusters(store, rows, threshold, stored.folder)
-    summary = _cluster_summary(store, rows, clusters)
-    kept, near = drop_leaks(store, rows, clusters, assignment, log, "near-leakage")
+    report.near_duplicates = _cluster_summary(store, rows, clusters)
+    kept, report.leakage["near"] = drop_leaks(store, rows, clusters, assignment, log, "near-leakage")
     rows, assignment, clusters = rows[kept], assignment[kept], clusters[kept]
     kept = drop_near(store, rows, clusters, assignment, log)
-    entries = {"leakage": {"exact": exact, "near": near}, "near_duplicates": summary}
-    return rows[kept], assignment[kept], clusters[kept], entries
+    return rows[kept], assignment[kept], clusters[kept]
 
 
 def assign_folds(
     store: Store, rows: Index, assignment: Assignment, clusters: Index | None, split: SplitOptions, log: FaultLog
-) -> tuple[Index, Assignment, dict[str, Any]]:
-    """Divide rows into folds; return the rows outside test files, their splits, and the fold sizes (a report entry).
+) -> tuple[Index, Assignment, list[int]]:
+    """Divide rows into folds; return the rows outside test files, their splits, and the fold sizes.
 
     Fold `split.fold` is the test split; one of n equal parts of the other folds is the validation split, where 1/n is
     nearest to its ratio.
@@ -127,7 +129,7 @@ def assign_folds(
         seed = split.seed + FOLD_SALT + 1 + split.fold
         part = even_folds(groups[others], parts, seed, None if strata is None else strata[others])
         result[others[part == 0]] = 1
-    return rows, result, {"folds": sizes}
+    return rows, result, sizes
 
 
 def _cluster_summary(store: Store, rows: Index, clusters: Index) -> dict[str, Any]:

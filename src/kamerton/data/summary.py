@@ -13,21 +13,22 @@ from kamerton.output import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from kamerton.data.data_report import DataReport
     from kamerton.data.encode.arrays import Encoded
 
 
-def data_losses(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def data_losses(report: DataReport) -> list[tuple[str, str]]:
     """Return `(left out | fixed | truncated, rows by code or split)` of a data report; empty for unchanged data."""
     truncated = []
-    for part in report.get("encoded", []):
+    for part in report.encoded:
         if part["truncated"]:
             rows, lost = part["truncated"], part["lost_target_percent"]
             text = f"{rows:,} {part['split']} row{'s' if rows > 1 else ''} to data.max_length"
             loss = f"{lost:.2g} % of the target tokens lost" if lost else "no target token lost"
             truncated.append(f"{text} ({loss})")
     entries = [
-        ("left out", _by_code(report["rejected"])),
-        ("fixed", _by_code(report["fixed"])),
+        ("left out", _by_code(report.rejected)),
+        ("fixed", _by_code(report.fixed)),
         ("truncated", "; ".join(truncated)),
     ]
     return [(name, text) for name, text in entries if text]
@@ -38,27 +39,27 @@ def fault_location(fault: Mapping[str, Any]) -> str:
     return Fault("", "", "", fault["file"], fault["row"], fault["column"]).where
 
 
-def describe_schema(report: Mapping[str, Any]) -> str:
+def describe_schema(report: DataReport) -> str:
     """Return the detected schemas with their row counts, and the fields that the model is not shown."""
-    several = len(report["schemas"]) > 1
+    several = len(report.schemas) > 1
     words = "; ".join(
         f"{source + ': ' if several else ''}{name}, {count:,} rows"
-        for source, names in report["schemas"].items()
+        for source, names in report.schemas.items()
         for name, count in names.items()
     )
-    return f"{words}; not shown to the model: {list_counts(report['unused'])}" if report["unused"] else words
+    return f"{words}; not shown to the model: {list_counts(report.unused)}" if report.unused else words
 
 
-def describe_split(report: Mapping[str, Any]) -> str:
+def describe_split(report: DataReport) -> str:
     """Return in words how the rows were split."""
-    how = report["split"]
-    shares = ", ".join(f"{ratio:g}" for ratio in how["ratios"])
-    words = ["given by the files" if report["split_given"] else f"shares {shares}; seed {how['seed']}"]
-    if not report["split_given"] or how["folds"]:
-        words += [f"{word} by {how[key]}" for key, word in _HOW.items() if how[key]]
-    if how["folds"]:
-        role = "is held out" if how["held_out"] == "test" else "validates"
-        words.append(f"fold {how['fold']} of 0 to {how['folds'] - 1} {role}")
+    how = report.split
+    shares = ", ".join(f"{ratio:g}" for ratio in how.ratios)
+    words = ["given by the files" if report.split_given else f"shares {shares}; seed {how.seed}"]
+    if not report.split_given or how.folds:
+        words += [f"{word} by {getattr(how, key)}" for key, word in _HOW.items() if getattr(how, key)]
+    if how.folds:
+        role = "is held out" if how.held_out == "test" else "validates"
+        words.append(f"fold {how.fold} of 0 to {how.folds - 1} {role}")
     return "; ".join(words)
 
 

@@ -69,7 +69,7 @@ def validate(options: DataOptions, split: SplitOptions | None = None, *, cache: 
         errors = [fault for fault in error.faults if fault.severity == "error"]
         warnings = [fault for fault in error.faults if fault.severity == "warning"]
         return ValidationResult(errors, warnings, error.report)
-    return ValidationResult([], [Fault(**fault) for fault in prepared.report["faults"]], prepared.report)
+    return ValidationResult([], prepared.facts.faults, prepared.report)
 
 
 def read_examples(options: DataOptions) -> Iterator[DataExample]:

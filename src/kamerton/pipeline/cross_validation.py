@@ -64,7 +64,7 @@ def cross_validate(
     with open_session(config, invocation, report=write_cross_report) as session:
         run = session.run
         prepared = cache.inputs(fold_config(config, 0)).prepared
-        sizes = prepared.report["folds"]
+        sizes = prepared.facts.folds
         record_start(run, prepared, {f"fold {number}": size for number, size in enumerate(sizes)}, config.seed)
         split = fold_split(config, 0)
         run.update(cv={"folds": config.cv.folds, "group": split.group, "stratify": split.stratify})

@@ -36,5 +36,5 @@ def record_start(
 def record_faults(run: RunDirectory, prepared: Prepared) -> None:
     """Add the faults of the data that do not keep a run from starting to its events, once."""
     if not run.resuming:
-        for fault in prepared.report["faults"]:
-            run.event("warn", fault["code"], fault["message"], evidence=Fault(**fault).where, advice=fault["fix"])
+        for fault in prepared.facts.faults:
+            run.event("warn", fault.code, fault.message, evidence=fault.where, advice=fault.fix)

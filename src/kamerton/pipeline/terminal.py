@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def print_plan(
     console: Console, run: RunDirectory, prepared: Prepared, data: FineTuneData, total_steps: int, config: Config
 ) -> None:
     """Data counts, steps and what ends them, and what the layout of the steps saves, before the first one."""
-    counts = prepared.report.get("counts", {})
+    counts = prepared.facts.counts
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
     twice = (
         f"{counts['exact duplicates removed']:,} duplicates removed, " if counts.get("exact duplicates removed") else ""
@@ -40,8 +41,8 @@ def print_plan(
         highlight=False,
     )
     console.print(f"data   {read}{twice}{sizes}{labels}", highlight=False)
-    rejected = {code: n for code, n in prepared.report["rejected"].items() if code != "exact-duplicate"}  # said above
-    for name, text in data_losses(prepared.report | {"rejected": rejected}):
+    rejected = {code: n for code, n in prepared.facts.rejected.items() if code != "exact-duplicate"}  # printed above
+    for name, text in data_losses(dataclasses.replace(prepared.facts, rejected=rejected)):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     plan = data.plan(0)
     share, exact = plan.compute_ratio()

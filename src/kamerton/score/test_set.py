@@ -32,7 +32,6 @@ class TestSet:
     examples: Examples
     labels: list[str] | None
     fingerprint: str
-    report: dict[str, Any]
     tokenizer: Any = None
     encoded: Encoded | None = None
 
@@ -63,7 +62,7 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if not tokenised:
         examples = prepared.splits[key]
         chosen = examples if limit is None else examples[:limit]
-        return TestSet(chosen, prepared.labels, prepared.fingerprint, prepared.report)
+        return TestSet(chosen, prepared.labels, prepared.fingerprint)
     if faults := tokenizer_faults(options):
         raise UserError(faults)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
@@ -71,4 +70,4 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
         prepared = replace(prepared, splits={key: prepared.splits[key]})
     prepared, encoded = encode_splits(prepared, tokenizer, data, without_adapter(options), cache)
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
-    return TestSet(split.examples, prepared.labels, prepared.fingerprint, prepared.report, tokenizer, split)
+    return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)
