@@ -7,9 +7,9 @@ The rooms, in the order a row passes them:
 - `splits/`: which rows train, validate and test (`assign`), `folds`, and `balance` of the training rows.
 - `encode/`: rows to tokens (`render` → `tokenize` → `arrays`).
 
-`gate` runs the first three with its `stages` and fills in a `data_report`, `inputs` adds the fourth; `report` and `summary`
-show the result. All of
-them build on `example`, `options`, the fault `codes` and `faults`, and the row `store`.
+`gate` runs the first three with its `stages` and fills in a `data_report`, `inputs` adds the fourth; `report` and
+`summary` show the result. All of them build on `example`, `options`, the fault `codes` and `faults`, and the row
+`store`.
 
 The public names are imported on first use:
 
