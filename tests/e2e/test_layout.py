@@ -30,7 +30,7 @@ def test_the_pass_size_is_found_said_and_recorded(animals: Path, capsys: pytest.
     record, events, losses = run(animals, "auto")
     assert record["batch"]["cut"] == "tree"
     assert record["batch"]["max_tokens"] % 256 == 0
-    assert f"{record['batch']['max_tokens']:,} tokens at most in one pass" in " ".join(capsys.readouterr().out.split())
+    assert f"micro-batch limit: {record['batch']['max_tokens']:,} tokens" in " ".join(capsys.readouterr().out.split())
     assert "cut-fallback" not in [event["code"] for event in events]
     given, _, same = run(animals, "given", "batch.max_tokens=70")
     assert given["batch"]["max_tokens"] == 70

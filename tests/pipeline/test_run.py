@@ -74,7 +74,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch
     four_bits = config()
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
     with pytest.raises(EnoughError):
-        finish._whole_again(four_bits, RunDirectory(tmp_path, resuming=False))
+        finish._unsharded(four_bits, RunDirectory(tmp_path, resuming=False))
     assert asked["quantize"]
 
 

@@ -1,4 +1,4 @@
-"""Faults that only the constructors know: the parts of a run are built once, without data and without weights."""
+"""Preflight checks that need the constructors: the parts of a run are built once, without data or weights."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Node = dict[str, Any]
 _Check = Callable[[Mapping[str, Any]], list[Fault]]
 
 
-def _once_for(*sections: str) -> Callable[[_Check], _Check]:
-    """Remembers what a check said about the same sections: most points of a sweep differ elsewhere."""
+def _cached_by(*sections: str) -> Callable[[_Check], _Check]:
+    """Cache a check by the config sections it reads; sweep points rarely change them."""
 
     def wrap(check: _Check) -> _Check:
-        said: dict[str, list[Fault]] = {}
+        results: dict[str, list[Fault]] = {}
 
-        def remembered(values: Mapping[str, Any]) -> list[Fault]:
+        def cached(values: Mapping[str, Any]) -> list[Fault]:
             key = json.dumps([values.get(section) for section in sections], sort_keys=True, default=str)
-            if key not in said:
-                said[key] = check(values)
-            return said[key]
+            if key not in results:
+                results[key] = check(values)
+            return results[key]
 
-        return remembered
+        return cached
 
     return wrap
 
 
 def build_faults(values: Mapping[str, Any], sections: Collection[str]) -> list[Fault]:
-    """Faults of the classes that `sections` of a configuration name, of their arguments, the model and its adapter."""
-    values, sections = _mended(values), set(sections)
+    """Return the faults of the classes named in `sections`, of their arguments, the model and its adapter."""
+    values, sections = _with_valid_numbers(values), set(sections)
     allowed = values.get("allow_targets") or ()
     faults = check_targets({key: value for key, value in values.items() if key in sections}, allowed)
     if sections & {"optimizer", "adapter", "allow_targets"}:
@@ -56,7 +56,7 @@ def build_faults(values: Mapping[str, Any], sections: Collection[str]) -> list[F
     return faults
 
 
-_FITTING = {
+_VALID = {
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 0.0,
     "trainer.max_epochs": 1,
@@ -65,20 +65,20 @@ _FITTING = {
 }
 
 
-def _mended(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values with fitting ones for those that `check_nodes` has said a fault of: the rest is still looked at."""
+def _with_valid_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values with valid ones for those that `check_nodes` reports, so that the rest is still checked."""
     for fault in check_nodes(values):
         section, _, key = (fault.column or "").partition(".")
-        values = {**values, section: {**values[section], key: _FITTING[f"{section}.{key}"]}}
+        values = {**values, section: {**values[section], key: _VALID[f"{section}.{key}"]}}
     return values
 
 
-@_once_for("allow_targets", "optimizer", "adapter")
+@_cached_by("allow_targets", "optimizer", "adapter")
 def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """The optimizer over two dummy parameters, and one step of it."""
+    """Build the optimizer over two dummy parameters and run one step; return the fault if that fails."""
     node, allowed = values.get("optimizer"), values.get("allow_targets") or ()
     if not _is_node(node) or check_targets({"optimizer": node}, allowed):
-        return []  # what is wrong has been said
+        return []  # already reported
 
     def build(node: Node) -> None:
         import torch
@@ -100,9 +100,9 @@ def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
     return _tried("optimizer", node, build)
 
 
-@_once_for("allow_targets", "trainer", "callbacks", "logger")
+@_cached_by("allow_targets", "trainer", "callbacks", "logger")
 def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Every callback and logger, then a trainer with those that can be built."""
+    """Build every callback and logger, then a trainer with those that can be built; return the faults."""
     faults: list[Fault] = []
     allowed = values.get("allow_targets") or ()
     built: dict[str, list[Any]] = {"callbacks": [], "logger": []}
@@ -112,12 +112,12 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
             if not _is_node(node) or (key in GIVEN and key not in _PLACES):
                 continue  # what a run gives to it is not there yet
             if check_targets({group: {name: node}}, allowed):
-                continue  # what is wrong has been said
+                continue  # already reported
             if group == "logger" and node["_target_"].rpartition(".")[2] not in _LAZY:
                 continue  # its constructor may begin an experiment
-            found, made = _made(key, node, partial(_build, allowed=allowed, given=_PLACES.get(key, {})))
-            faults += found
-            built[group] += made
+            new_faults, instances = _made(key, node, partial(instantiate, allowed=allowed, **_PLACES.get(key, {})))
+            faults += new_faults
+            built[group] += instances
     node = values.get("trainer")
     if not _is_node(node) or check_targets({"trainer": node}, allowed):
         return faults
@@ -136,14 +136,10 @@ _LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # do n
 
 
 def _made(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[list[Fault], list[Any]]:
-    """The faults of building `node`, or what was built."""
-    made: list[Any] = []
-    faults = _tried(key, node, lambda node: made.append(build(node)))
-    return faults, [] if faults else made
-
-
-def _build(node: Node, *, allowed: Sequence[str], given: Node) -> Any:
-    return instantiate(node, allowed, **given)
+    """Build `node`; return its faults and, in a list, the instance."""
+    instances: list[Any] = []
+    faults = _tried(key, node, lambda node: instances.append(build(node)))
+    return faults, [] if faults else instances
 
 
 def _trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
@@ -153,9 +149,9 @@ def _trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str])
     instantiate(trainer_node(node, built["callbacks"]), allowed, **given)
 
 
-@_once_for("model", "adapter", "trainer")
+@_cached_by("model", "adapter", "trainer")
 def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """The adapter on the model's layers without their weights."""
+    """Apply the adapter to the model's layers without their weights; return the faults."""
     from kamerton.model.load import load_skeleton
 
     model, adapter = section(ModelOptions, values, "model"), section(AdapterOptions, values, "adapter")
@@ -179,7 +175,10 @@ def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 
 def _four_bit_faults(trainer: Mapping[str, Any]) -> list[Fault]:
-    """QLoRA without its package, or without a GPU: on a CPU bitsandbytes loses gradients once a model was evaluated."""
+    """Return a fault if the package or the GPU of QLoRA is missing.
+
+    On a CPU, bitsandbytes loses gradients after an evaluation.
+    """
     import torch
 
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -192,7 +191,7 @@ def _four_bit_faults(trainer: Mapping[str, Any]) -> list[Fault]:
 
 
 def _tried(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:
-    """A fault where `build` fails, at the one argument without which it succeeds, if there is one."""
+    """Return a fault if `build` fails, at the argument without which it succeeds if there is exactly one."""
     try:
         build(node)
     except Exception as error:  # whatever a constructor refuses its arguments with
@@ -214,15 +213,15 @@ def _builds(node: Node, without: str, build: Callable[[Node], Any]) -> bool:
 
 
 def _is_node(node: Any) -> TypeGuard[Node]:
-    """Whether it is a class of ours or of a framework: building a user's own class might do more than check."""
+    """Return whether the class is Kamerton's or a framework's; building a custom class might have side effects."""
     return isinstance(node, Mapping) and is_allowed(node.get("_target_"), ALLOWED)
 
 
 def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
-    """Every fault of the data that the composed values name. What is prepared here is cached, so nothing is read twice.
+    """Return every fault of the data in the composed values; prepared data are cached, so that they are read once.
 
-    Rows too long for the model are among them, if its name is one that can be loaded. `refuse` puts the faults
-    of data that cannot be used.
+    If the model's name is valid, rows too long for it are included. `refuse` converts the error of unusable data to
+    faults.
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
@@ -231,7 +230,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     if data is None:
-        return []  # said already
+        return []  # already reported
     if split is None or check_data_options(data) or check_split_options(split):
         return find_files(data)[1] if has_formats(data) else []  # the rest needs sound options
     model = section(ModelOptions, values, "model")

@@ -85,14 +85,14 @@ def cross_validate(
 
 
 def fold_config(config: Config, number: int) -> Config:
-    """The configuration of the run that holds fold `number` out."""
+    """Return the configuration of the run that holds out fold `number`."""
     return dataclasses.replace(
         config, cv=CvOptions(), split=fold_split(config, number), run_id=str(number), resume=None
     )
 
 
 def fold_split(config: Config, number: int) -> SplitOptions:
-    """How the data are split where fold `number` is held out."""
+    """Return the split options with fold `number` held out."""
     return fold_of(config.split, config.cv, number)
 
 
@@ -106,7 +106,7 @@ def _train_fold(
 
 
 def _train_folds(config: Config, invocation: Invocation, session: Session) -> dict[int, Fault]:
-    """Train every fold that is not finished; those that failed, with the reason."""
+    """Train every unfinished fold; return those that failed, with the reason."""
     run, console = session.run, session.console
     failed: dict[int, Fault] = {}
     count = int(config.cv.folds or 0)
@@ -149,7 +149,7 @@ def _failed(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
 
 
 def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Spread]:
-    """Write the tables of all folds as one, and what they say together; the spread of every metric."""
+    """Write the score tables of all folds as one, with their metrics; return the spread of every metric."""
     folders = [run.path / "folds" / str(number) for number in range(int(config.cv.folds or 0))]
     tables = _joined(folders, "test")
     assert tables is not None  # every fold is done
@@ -176,17 +176,17 @@ def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Sp
 
 
 def _baselines(run: RunDirectory, folders: Sequence[Path], table: pa.Table) -> dict[str, dict[str, float | None]]:
-    """The baselines of all folds as one table each, and the best cross-validation before this one."""
-    found = {name: _joined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
-    found["previous"] = previous(run.path, table, labelled=is_labelled(table), name=OUT_OF_FOLD)
-    known = {name: table for name, table in found.items() if table is not None}
-    for name, scores in known.items():
+    """Write each baseline's table over all folds, and the best earlier cross-validation; return their metrics."""
+    candidates = {name: _joined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
+    candidates["previous"] = previous(run.path, table, labelled=is_labelled(table), name=OUT_OF_FOLD)
+    tables = {name: table for name, table in candidates.items() if table is not None}
+    for name, scores in tables.items():
         write_scores(scores, table_path(run.path, name))
-    return {name: compute(scores) for name, scores in known.items()}
+    return {name: compute(scores) for name, scores in tables.items()}
 
 
 def _joined(folders: Sequence[Path], name: str) -> pa.Table | None:
-    """The score tables of one name of all folds, by example id; None where a fold has none."""
+    """Return the score tables called `name` of all folds as one, by example id; None if a fold has none."""
     paths = [folder / "scores" / f"{name}.parquet" for folder in folders]
     if not all(path.exists() for path in paths):
         return None
@@ -194,15 +194,18 @@ def _joined(folders: Sequence[Path], name: str) -> pa.Table | None:
 
 
 def _check_cover(config: Config, table: pa.Table, prepared: Prepared) -> None:
-    """Every example of the folds is in the table once; only those too long for the model may be missing."""
+    """Check that every example of the folds is in the table once; only those too long for the model may be missing.
+
+    Raises `RunFailed` otherwise.
+    """
     test = prepared.splits["test"]
     expected = test.select(test.pool).ids.to_pylist()
-    found = table["example_id"].to_pylist()
-    missing = set(expected) - set(found)
-    fits = len(found) == len(set(found)) and set(found) <= set(expected)
+    scored = table["example_id"].to_pylist()
+    missing = set(expected) - set(scored)
+    fits = len(scored) == len(set(scored)) and set(scored) <= set(expected)
     if fits and (not missing or config.data.overlong == "drop"):
         return
-    repeated, foreign = len(found) - len(set(found)), len(set(found) - set(expected))
+    repeated, foreign = len(scored) - len(set(scored)), len(set(scored) - set(expected))
     message = (
         f"the folds do not cover the data: {len(missing)} examples missing, {repeated} repeated, {foreign} foreign"
     )
@@ -211,7 +214,7 @@ def _check_cover(config: Config, table: pa.Table, prepared: Prepared) -> None:
 
 
 def _summary(records: Sequence[Record]) -> dict[str, Any]:
-    """What `cross_validation.json` holds: each fold's metrics, and how they spread."""
+    """Return the contents of `cross_validation.json`: each fold's metrics and their spread."""
     counts = [record.data.counts for record in records]
     train, test = (sum(count[name] for count in counts) / len(counts) for name in ("train", "test"))
     folds = [

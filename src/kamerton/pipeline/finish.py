@@ -35,7 +35,7 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
     if not run.writes:
         return
     if is_sharded(tuned):
-        tuned = _whole_again(config, run)
+        tuned = _unsharded(config, run)
     load_weights(tuned, chosen_checkpoint(run.path))
     score_test(ready, tuned, "test", session)
     if config.baselines and (run.path / "scores" / "test.parquet").exists():
@@ -95,15 +95,15 @@ def _partial(run: RunDirectory, name: str) -> Any:
     return run.path / "scores" / f".{name}.partial"
 
 
-def _whole_again(config: Config, run: RunDirectory) -> Any:
-    """The model to train once more, for this process alone."""
+def _unsharded(config: Config, run: RunDirectory) -> Any:
+    """Return a new model to train that is not sharded."""
     model = load_base(config)
     set_layout(config, model, run.record.batch)
     return to_train(config, model)
 
 
 def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> None:
-    """Export the model; its folder appears whole or not at all."""
+    """Export the model; its folder is renamed into place when it is complete."""
     folder, partial = run.path / "model", run.path / ".model"
     for left_over in (partial, folder):
         shutil.rmtree(left_over, ignore_errors=True)

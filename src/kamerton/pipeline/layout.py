@@ -1,4 +1,4 @@
-"""How a run's steps will be computed: what its model bears, what memory holds, which loss is faster; decided once."""
+"""Choose how a run computes its steps: the batch layout, the micro-batch limit and the loss; once per run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Note = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """How the steps are computed, and what is to be said of that: code, message and advice of each note."""
+    """How the steps are computed, and notes on it: code, message and advice of each."""
 
     batch: Batch
     notes: tuple[Note, ...]
@@ -42,11 +42,11 @@ def choose_batch_layout(
     console: Console,
     shared_cache: SharedCache | None = None,
 ) -> Config:
-    """The configuration with the cut and the pass size that model and machine bear; says what it changed.
+    """Return the configuration with the batch layout and the micro-batch limit chosen; print what was changed.
 
-    A resumed run keeps its pass size where none is given, and its loss, so that it repeats the same sums. Rank 0
-    decides for all: evaluation deals micro-batches out by number. What was decided for the like in a `warm` process
-    holds for this run too.
+    A resumed run keeps its loss, and its micro-batch limit unless another is given, so that it repeats the same sums.
+    Rank 0 chooses for all ranks, because evaluation distributes micro-batches by number. Choices in `shared_cache` for
+    the same model, data and machine are reused.
     """
     if not run.writes:
         return _as_rank_0(config, model, run)
@@ -70,7 +70,7 @@ def choose_batch_layout(
 
 
 def set_layout(config: Config, model: Any, batch: Batch) -> None:
-    """Give a copy of the model the attention and the loss that were settled: `batch` of the run's record."""
+    """Set the attention and the loss chosen in `batch` (of the run's record) on a copy of the model."""
     find_head(model)  # its check runs the model, which must not happen on one rank alone once parts of it are sharded
     assert batch.cut is not None
     use_packing(model, batch.cut)
@@ -81,7 +81,7 @@ def set_layout(config: Config, model: Any, batch: Batch) -> None:
 
 
 def _key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
-    """All that `_decide` looks at."""
+    """Return everything that `_decide` depends on, as plain values."""
     adapter, batch, trainer = config.adapter, config.batch, config.trainer
     device = next(model.parameters()).device
     trained = [adapter.kind, adapter.dropout > 0, "lm_head" in adapter.modules_to_save]
@@ -100,7 +100,8 @@ def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decide
     tokens = config.batch.max_tokens
     if tokens == "auto":
         tokens = before.max_tokens or _max_tokens(config, model)
-    liger, more = _uses_liger(config, model, int(tokens * _target_share(data)), before.liger)
+    target_share = float(data.target_counts.sum() / max(1, data.lengths.sum()))  # predictions per token
+    liger, more = _uses_liger(config, model, int(tokens * target_share), before.liger)
     return _Decided(Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger), (*notes, *more))
 
 
@@ -114,14 +115,9 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
         return False, []
     adapter, form = config.adapter, autocast_format(config.trainer.get("precision"))
     trains_head = adapter.kind == "full" or "lm_head" in adapter.modules_to_save
-    found = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
-    message = f"liger-kernel is installed but not used: {found.reason}"
-    return found.liger, [] if found.reason is None else [("liger", message, "upgrade or remove it")]
-
-
-def _target_share(data: Encoded) -> float:
-    """Predictions for each token of the training data."""
-    return float(data.target_counts.sum() / max(1, data.lengths.sum()))
+    choice = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
+    message = f"liger-kernel is installed but not used: {choice.reason}"
+    return choice.liger, [] if choice.reason is None else [("liger", message, "upgrade or remove it")]
 
 
 def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:

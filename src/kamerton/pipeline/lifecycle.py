@@ -1,4 +1,4 @@
-"""From the opening of a run directory to its end: whatever happens in between, `run.json` says so."""
+"""The life of a run directory from opening to end: every outcome is recorded in `run.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kamerton.train.checkpoints import NO_SPACE
 def recorded(
     run: RunDirectory, overrides: Sequence[str], report: Callable[[Path], Path] | None = write_report
 ) -> Iterator[RunDirectory]:
-    """Whatever happens, `run.json` says so: paused when interrupted, cancelled or failed with the reason otherwise.
+    """Record how the block inside ends in `run.json`: paused if interrupted, else cancelled or failed with the reason.
 
     `report` writes the report of a directory whose run ended early, if it has one.
     """
@@ -64,7 +64,7 @@ def recorded(
 
 
 def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
-    """What to say when the disk is full; None when something else is the matter."""
+    """Return the fault of a full disk; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in NO_SPACE:
         return None
     free = shutil.disk_usage(run.path).free
@@ -74,7 +74,7 @@ def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
 
 
 def _report_quietly(run: RunDirectory, report: Callable[[Path], Path] | None) -> None:
-    """A report of what there is; trouble with it must not hide why the run ended."""
+    """Write a report of the results so far; its errors must not hide why the run ended."""
     if run.writes and report:
         with suppress(Exception):
             report(run.path)

@@ -64,7 +64,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
 
 
 def device(config: Config) -> torch.device:
-    """Where the run computes."""
+    """Return the device that the run uses."""
     accelerator = config.trainer.get("accelerator", "auto")
     use_gpu = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")

@@ -35,7 +35,7 @@ class RunResult:
 
 
 def result_of(run: RunDirectory) -> RunResult:
-    """What this process knows of a run that it worked on; rank 0 alone has the metrics."""
+    """Return the result of a run that this process worked on; only rank 0 has the metrics."""
     if not run.writes:
         return RunResult(run.run_id, run.path, "running", {})
     return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
@@ -76,7 +76,7 @@ def open_session(
     reopens: bool = False,
     report: Callable[[Path], Path] | None = write_report,
 ) -> Iterator[Session]:
-    """Open the run directory, and record in `run.json` however the steps inside end.
+    """Open the run directory, and record in `run.json` how the steps inside end.
 
     A run that belongs to another one has its folder in `home`, and `facts` about that in its record. `reopens`: one
     that finished unscored is opened too. `report` writes the report of a run that stops early.

@@ -1,4 +1,4 @@
-"""What the runs of one process may share: encoded data, the tokenizer, base weights, how the steps are laid out.
+"""What the runs of one process share: encoded data, the tokenizer, base weights and the batch layout.
 
 Used between the points of a sweep and the folds of a cross-validation. A run's result is the same to the last bit: what
 is kept is found by everything that it depends on, and what a run changes it gets as its own.
@@ -32,7 +32,7 @@ class SharedCache:
         self._kept: dict[str, OrderedDict[str, Any]] = {}
 
     def keep(self, kind: str, key: Any, make: Callable[[], T], *, most: int = 8) -> T:
-        """The value of `kind` for a key of plain values, made where it is not there; the oldest of `most` gives way."""
+        """Return the value of `kind` for a key of plain values, made if missing; the oldest of `most` is dropped."""
         kept = self._kept.setdefault(kind, OrderedDict())
         name = json.dumps(key, sort_keys=True, default=str)
         if name not in kept:
@@ -44,7 +44,7 @@ class SharedCache:
         return value
 
     def inputs(self, config: Config) -> Inputs:
-        """What `load_inputs` gives; the dictionary of encoded splits is the caller's own."""
+        """Return the result of `load_inputs`; the dictionary of encoded splits is a copy."""
         model, data = config.model, config.data
         source = _source(config)
 
@@ -55,11 +55,11 @@ class SharedCache:
             return load_inputs(data, config.split, model, self.keep("tokenizer", source, tokenizer, most=1))
 
         files = [_stamp(Path(file.path)) for file in find_files(local_data(data))[0]]
-        found = self.keep("inputs", [asdict(data), asdict(config.split), source, files], load)
-        return replace(found, encoded=dict(found.encoded))
+        inputs = self.keep("inputs", [asdict(data), asdict(config.split), source, files], load)
+        return replace(inputs, encoded=dict(inputs.encoded))
 
     def base(self, config: Config) -> Any:
-        """What `load_base` gives: a model of its own, whose weights are shared where this run leaves them alone."""
+        """Return a base model of the run's own; its weights are shared if the run does not change them."""
         key = base_key(config)
         if key is None:
             return load_base(config)
@@ -67,14 +67,14 @@ class SharedCache:
 
 
 def base_key(config: Config) -> list[Any] | None:
-    """What the base weights depend on; None where the run changes them, so that it needs its own."""
+    """Return what the base weights depend on; None if the run changes them, so that it needs its own."""
     if _changes_base(config):
         return None
     return [*_source(config), config.model.dtype, config.seed if config.model.name == TINY else None]
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:
-    """A copy of a model over the same memory for its weights, tied ones tied; what is trained must not be among them.
+    """Return a copy of a model that shares its weights (tied ones stay tied); none of them may be trained.
 
     Everything else is its own: modules (and so their classes and hooks), buffers, configuration, which weights are
     trained, and the device they are moved to.
@@ -87,7 +87,7 @@ def sharing_weights(model: nn.Module) -> nn.Module:
 
 
 def _changes_base(config: Config) -> bool:
-    """Whether the run writes to base weights, or lays them out in a way of its own (4 bits, several processes)."""
+    """Return whether the run writes to base weights or stores them in another form (4 bits, several processes)."""
     adapter = config.adapter
     adds = adapter.kind == "lora" and adapter.init == "default" and not adapter.modules_to_save
     alone = config.trainer.get("strategy", "auto") == "auto"
@@ -95,7 +95,7 @@ def _changes_base(config: Config) -> bool:
 
 
 def _source(config: Config) -> list[Any]:
-    """Where model and tokenizer come from; of a folder also what is in it."""
+    """Return the source of model and tokenizer; for a folder also its files."""
     model, folder = config.model, Path(config.model.name).expanduser()
     files = [_stamp(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     return [model.name, model.revision, model.trust_remote_code, files]

@@ -1,4 +1,4 @@
-"""What every kind of run records of its data when it starts."""
+"""Recording the data of a run when it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def record_start(
 ) -> None:
     """Record the data and the seed. Raises `UserError` if the run was started with other data.
 
-    `force` is whether `resume=force` was given, which goes on with other data all the same; None if it cannot be.
+    `force` is whether `resume=force` was given, which continues with other data; None if it is not supported.
     """
     before = run.record.data.fingerprint
     if before not in (None, prepared.fingerprint):
@@ -34,7 +34,7 @@ def record_start(
 
 
 def record_faults(run: RunDirectory, prepared: Prepared) -> None:
-    """Add the faults of the data that do not keep a run from starting to its events, once."""
+    """Add the warnings of the data to the run's events, unless it is resumed."""
     if not run.resuming:
         for fault in prepared.facts.faults:
             run.event("warn", fault.code, fault.message, evidence=fault.where, advice=fault.fix)

@@ -1,4 +1,4 @@
-"""The table that ends a sweep: one row for each point, with what was varied, the test metrics and the run directory."""
+"""The table after a sweep: one row per point, with the varied keys, the test metrics and the run directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METRICS = ("loss", "accuracy")
 
 
 def print_sweep_table(points: Sequence[SweepJob], console: Console | None = None) -> None:
-    """Print the points in the order they ran; a failed one says why instead of its metrics."""
+    """Print the points in the order they ran; a failed one shows the reason instead of its metrics."""
     varied = _varied(points)
     table = Table(title=f"{len(points)} runs, test split")
     for key in varied:
@@ -38,7 +38,7 @@ def _ending(point: SweepJob) -> list[str]:
 
 
 def _varied(points: Sequence[SweepJob]) -> list[str]:
-    """The keys that differ between points."""
+    """Return the keys that differ between points."""
     keys = dict.fromkeys(key for point in points for key in _typed(point))
     return [key for key in keys if len({_typed(point).get(key) for point in points}) > 1]
 

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: the plan before, the result after."""
+"""Terminal output of a run: the plan before training, the result after it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 def print_plan(
     console: Console, run: RunDirectory, prepared: Prepared, data: FineTuneData, total_steps: int, config: Config
 ) -> None:
-    """Data counts, steps and what ends them, and what the layout of the steps saves, before the first one."""
+    """Print the data counts, the number of steps and its limit, and the share of tokens that is computed."""
     counts = prepared.facts.counts
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
-    twice = (
+    duplicates = (
         f"{counts['exact duplicates removed']:,} duplicates removed, " if counts.get("exact duplicates removed") else ""
     )
     sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in prepared.splits.items())
@@ -40,7 +40,7 @@ def print_plan(
         f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}",
         highlight=False,
     )
-    console.print(f"data   {read}{twice}{sizes}{labels}", highlight=False)
+    console.print(f"data   {read}{duplicates}{sizes}{labels}", highlight=False)
     rejected = {code: n for code, n in prepared.facts.rejected.items() if code != "exact-duplicate"}  # printed above
     for name, text in data_losses(dataclasses.replace(prepared.facts, rejected=rejected)):
         console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
@@ -48,17 +48,18 @@ def print_plan(
     share, exact = plan.compute_ratio()
     _, limit = binding_limit(config, data.steps_per_epoch)
     warmup = config.scheduler.warmup_steps
+    computed = f"{'' if exact else 'about '}{share:.0%} computed{' (shared prefixes run once)' if share < 1 else ''}"
     console.print(
-        f"plan   {total_steps:,} step{'s' if total_steps != 1 else ''} ({total_steps / len(plan):.2f} epochs); an epoch"
-        f" has {plan.useful_tokens:,} tokens and computes {'' if exact else 'about '}{share:.0%} of them",
+        f"plan   {total_steps:,} step{'s' if total_steps != 1 else ''} ({total_steps / len(plan):.2f} epochs); "
+        f"{plan.useful_tokens:,} tokens per epoch; {computed}",
         highlight=False,
     )
     console.print(f"       {limit}; warm-up {warmup} step{'s' if warmup != 1 else ''}", highlight=False)
-    console.print(f"       {int(config.batch.max_tokens):,} tokens at most in one pass", highlight=False)
+    console.print(f"       micro-batch limit: {int(config.batch.max_tokens):,} tokens", highlight=False)
 
 
 def print_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> None:
-    """What is about to be cross-validated, before the first fold."""
+    """Print the number and sizes of the folds, before the first one is trained."""
     console.print(f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}", end="")
     shown = ", ".join(f"{size:,}" for size in sizes)
     text = f"  {len(sizes)}-fold cross-validation of {sum(sizes):,} examples; held out in turn: {shown}"
@@ -66,7 +67,7 @@ def print_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> No
 
 
 def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
-    """One line about a fold that is done."""
+    """Print the result of a finished fold in one line."""
     metrics = record_at(folder).metrics
     name = "accuracy" if "accuracy" in metrics["test"] else "loss"
     base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
@@ -75,22 +76,22 @@ def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> No
 
 
 def print_cross_validation(console: Console, run: RunDirectory, spread: Mapping[str, Spread]) -> None:
-    """Mean and spread of every metric over the folds, and where everything is."""
+    """Print the mean and spread of every metric over the folds, and the paths of the results."""
     table = Table(title=f"{len(next(iter(spread.values()))['values'])} folds")
     for name in ("metric", "mean", "deviation", "95 % interval of the mean", "out of fold", "base"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     metrics = run.record.metrics
-    for name, one in spread.items():
-        known = [number(metrics.get(part, {}).get(name)) for part in ("out_of_fold", "base")]
-        bounds = escape(bounds_text(one).strip())
-        table.add_row(name, number(one["mean"]), number(one["deviation"]), bounds, *known)
+    for name, values in spread.items():
+        scores = [number(metrics.get(part, {}).get(name)) for part in ("out_of_fold", "base")]
+        bounds = escape(bounds_text(values).strip())
+        table.add_row(name, number(values["mean"]), number(values["deviation"]), bounds, *scores)
     console.print(table)
     print_baselines(console, read_run(run.path, "out_of_fold"))
     print_files(console, run)
 
 
 def print_result(console: Console, run: RunDirectory) -> None:
-    """How good the model became and how sure that is, base and tuned side by side, and where everything is."""
+    """Print the metrics of the base and the tuned model with intervals, the verdict, and the paths of the results."""
     files = read_run(run.path)
     rows, _ = metric_table(files)
     if files.tuned is not None:
@@ -104,13 +105,13 @@ def print_result(console: Console, run: RunDirectory) -> None:
 
 
 def print_ending(console: Console, run: RunDirectory) -> None:
-    """Why the training ended, where that was before its last step."""
+    """Print why the training stopped, if it stopped before its last step."""
     if text := early_ending(run.record.ended and run.record.ended.model_dump()):
         console.print(f"note   {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_files(console: Console, run: RunDirectory) -> None:
-    """Where everything is, and how the model is loaded."""
+    """Print the paths of the results, and how the model is loaded."""
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
@@ -128,7 +129,7 @@ def print_files(console: Console, run: RunDirectory) -> None:
 
 
 def _table(rows: list[Row], examples: int) -> Table:
-    """Every metric; the tuned model's and the change, where both were scored, with 95 % intervals."""
+    """Return a table of every metric; with 95 % intervals, and the change if the base model was scored too."""
     table = Table(title=f"Test split, {examples:,} examples; 95 % intervals")
     table.add_column("metric")
     has_base = any(row["base"] is not None for row in rows)
@@ -149,7 +150,7 @@ def print_baselines(console: Console, files: RunFiles) -> None:
 
 
 def _baselines(rows: list[Row]) -> Table:
-    """What the tuned model had to beat, and by how much it did."""
+    """Return a table of the baselines' metrics, and the tuned model's gain over each."""
     metrics = ("accuracy", "f1") if rows[-1]["metrics"].get("accuracy") is not None else ("loss", "token_accuracy")
     table = Table(title="Against baselines; 95 % intervals")
     table.add_column("model")

@@ -37,7 +37,10 @@ def log_report(folder: Path) -> None:
     if spread:
         tables["report/folds"] = wandb.Table(
             columns=["metric", "mean", "deviation", "low", "high"],
-            data=[[name, *(one[key] for key in ("mean", "deviation", "low", "high"))] for name, one in spread.items()],
+            data=[
+                [name, *(values[key] for key in ("mean", "deviation", "low", "high"))]
+                for name, values in spread.items()
+            ],
         )
     figures = {
         "report/confusion": confusion_figure(files.tuned),
@@ -47,21 +50,21 @@ def log_report(folder: Path) -> None:
 
 
 def report_tables(files: RunFiles) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Columns and rows of each table: metrics with intervals, baselines, and the examples, wrong ones first."""
+    """Return columns and rows of each table: metrics with intervals, baselines, and the examples, wrong ones first."""
     rows, _ = verdict.metric_table(files)
     metrics = [
         [row["name"], row["base"], row["tuned"], *_interval(row["tuned_interval"]), _difference(row)] for row in rows
     ]
-    found: dict[str, tuple[list[str], list[list[Any]]]] = {
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {
         "report/metrics": (["metric", "base", "tuned", "low", "high", "difference"], metrics)
     }
     if baselines := verdict.baseline_table(files):
         names = list(baselines[-1]["metrics"])
         data = [[row["title"], *(row["metrics"].get(name) for name in names), _difference(row)] for row in baselines]
-        found["report/baselines"] = (["model", *names, "difference"], data)
+        tables["report/baselines"] = (["model", *names, "difference"], data)
     examples = browsed(None, files.tuned, MOST_EXAMPLES)
-    found["report/examples"] = (list(EXAMPLES), [[row[name] for name in EXAMPLES] for row in examples])
-    return found
+    tables["report/examples"] = (list(EXAMPLES), [[row[name] for name in EXAMPLES] for row in examples])
+    return tables
 
 
 def _interval(bounds: Any) -> tuple[Any, Any]:
