@@ -46,11 +46,11 @@ def objective(
 
     def run(trial: Trial) -> float | Sequence[float]:
         try:
-            return _record_outcome(trial, lambda: _values(_job(trial), n_values))
+            return _record_outcome(trial, lambda: _job(trial))
         except UpdateFinishedTrialError as error:
             raise TakenOver from error
 
-    def _job(trial: Trial) -> Any:
+    def _job(trial: Trial) -> list[float]:
         foreign = sorted(trial.params.keys() - space.dimensions.keys())  # added to the study by another program
         if suggest is None and foreign:
             raise SweepError(
@@ -64,9 +64,13 @@ def objective(
                 raise SweepError(f"custom_search_space suggests {', '.join(sorted(clash))}, which is given a value")
         with running(trial):
             returned = launch(trial, [*space.fixed, *space.overrides(trial.params)])
-        if returned.status == JobStatus.COMPLETED:
-            return returned._return_value
-        raise returned._return_value
+        result: Any = returned._return_value
+        if returned.status != JobStatus.COMPLETED:
+            raise result
+        values = list(result) if isinstance(result, list | tuple) else [result]
+        if len(values) != n_values:
+            raise BadResult(f"the job returned {len(values)} values, but hydra.sweeper.direction has {n_values}")
+        return [_number(value) for value in values]
 
     return run
 
@@ -110,13 +114,6 @@ def _outcome(trial: Trial, error: Exception) -> str:
     recorded = trial.storage.get_trial_user_attrs(trial._trial_id).get("outcome")
     marks = (recorded, getattr(error, "outcome", None), code.rpartition(".")[2])
     return "diverged" if "diverged" in marks else "failed"
-
-
-def _values(result: Any, expected: int) -> list[float]:
-    values = list(result) if isinstance(result, list | tuple) else [result]
-    if len(values) != expected:
-        raise BadResult(f"the job returned {len(values)} values, but hydra.sweeper.direction has {expected}")
-    return [_number(value) for value in values]
 
 
 def _number(value: Any) -> float:

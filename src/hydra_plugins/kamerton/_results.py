@@ -108,7 +108,14 @@ def write_files(end: Finished, study: Study, definition: Mapping[str, Any]) -> N
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     replace(end.directory / "trials.csv", _table(trials, len(end.directions)))
     replace(end.directory / "sweep.json", json.dumps(_summary(end, definition), indent=2, default=str) + "\n")
-    replace(end.directory / "optimization_results.yaml", yaml.safe_dump(_old_summary(end), sort_keys=False))
+    old: dict[str, Any] = {"name": "optuna"}  # the keys that hydra-optuna-sweeper writes, which tools read
+    if len(end.directions) > 1:
+        old["solutions"] = [{"params": dict(trial.params), "values": list(trial.values)} for trial in end.best]
+    else:
+        best = end.best[0] if end.best else None
+        old["best_params"] = dict(best.params) if best else None
+        old["best_value"] = best.values[0] if best else None
+    replace(end.directory / "optimization_results.yaml", yaml.safe_dump(old, sort_keys=False))
 
 
 def params_of_best(directory: Path) -> Mapping[str, Any]:
@@ -147,19 +154,6 @@ def _summary(end: Finished, definition: Mapping[str, Any]) -> dict[str, Any]:
         **definition,
         "outcomes": end.outcomes,
         "best": best,
-    }
-
-
-def _old_summary(end: Finished) -> dict[str, Any]:
-    """The keys that hydra-optuna-sweeper writes, which tools read."""
-    solutions = [{"params": dict(trial.params), "values": list(trial.values)} for trial in end.best]
-    if len(end.directions) > 1:
-        return {"name": "optuna", "solutions": solutions}
-    best = end.best[0] if end.best else None
-    return {
-        "name": "optuna",
-        "best_params": dict(best.params) if best else None,
-        "best_value": best.values[0] if best else None,
     }
 
 

@@ -168,18 +168,14 @@ def _run_jobs(
     except Exception as error:
         if jobs or _jobs.finished:
             raise
-        raise _hydra_fault(error) from error
+        message, _, fix = str(error).partition("\n  fix: ")
+        if fix:  # reported by a sweeper
+            raise UserError([Fault("config.sweep", message, fix)]) from error
+        message, fix = f"{type(error).__name__}: {error}", "see kamerton train --hydra-help"
+        raise UserError([Fault("config.hydra", message, fix)]) from error
     finally:
         jobs += launched_jobs(_jobs.finished)
         _jobs.finished.clear()
-
-
-def _hydra_fault(error: Exception) -> UserError:
-    """What Hydra or a sweeper refused before any job."""
-    message, _, fix = str(error).partition("\n  fix: ")
-    if fix:  # a sweeper's own words
-        return UserError([Fault("config.sweep", message, fix)])
-    return UserError([Fault("config.hydra", f"{type(error).__name__}: {error}", "see kamerton train --hydra-help")])
 
 
 def _request_of(

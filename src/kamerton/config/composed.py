@@ -85,7 +85,15 @@ def _files_choosing(group: str, option: str, overrides: list[str], loader: Confi
 def _not_composed(error: Exception, loader: ConfigLoaderImpl, root: str) -> Fault:
     behind = error.__cause__ or error.__context__
     if isinstance(behind, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(behind, _named_file(error))
+        # A key that one of Hydra's own sections does not have; Hydra itself would have it added.
+        full_key, section = str(behind.full_key), behind.parent_node
+        fix = did_you_mean(str(behind.key), [str(name) for name in section] if isinstance(section, DictConfig) else [])
+        if behind.object_type_str == "BasicSweeperConf":
+            fix = f"add sweep=lr_batch or another sweep if {behind.key} is one of its keys"
+        elif behind.object_type is dict:  # arguments of a class, of which not all are listed
+            fix += f"; a new one is added with +{full_key}=…"
+        message = f"unknown configuration key {full_key!r}"
+        return Fault("config.key", message, fix, _named_file(error), column=full_key)
     text = f"{error} {error.__cause__ or ''}"
     reason = " ".join(text.split()) or type(error).__name__
     group = re.search(r"Could not override '/?([^'@]+)", text)
@@ -98,18 +106,6 @@ def _not_composed(error: Exception, loader: ConfigLoaderImpl, root: str) -> Faul
     key = re.search(r"full_key: (\S+)", text)
     place = _named_file(error) or (None if key and not key[1].startswith("object_type") else COMMAND_LINE)
     return Fault("config.compose", reason, fix, place, column=key[1] if key and place is None else None)
-
-
-def _unknown_key(error: ConfigKeyError | ConfigAttributeError, file: str | None) -> Fault:
-    """A key that one of Hydra's own sections does not have; Hydra itself would have it added."""
-    key, section = str(error.full_key), error.parent_node
-    valid = [str(name) for name in section] if isinstance(section, DictConfig) else []
-    fix = did_you_mean(str(error.key), valid)
-    if error.object_type_str == "BasicSweeperConf":
-        fix = f"add sweep=lr_batch or another sweep if {error.key} is one of its keys"
-    elif error.object_type is dict:  # arguments of a class, of which not all are listed
-        fix += f"; a new one is added with +{key}=…"
-    return Fault("config.key", f"unknown configuration key {key!r}", fix, file, column=key)
 
 
 def _named_file(error: Exception) -> str | None:

@@ -200,7 +200,14 @@ def _check_removed(composition: Composed, composed: _Compose, loader: ConfigLoad
     faults = []
     for group in ("callbacks", "logger", "metrics"):
         empty = [name for name, node in mapping_at(composition.values, group).items() if node is None]
-        removable = _removable(group, composition, composed, loader) if empty else set()
+        if not empty:
+            continue
+        # What can be removed: all that the group's files have, and the entries chosen before values were typed.
+        files = [loader.repository.load_config(f"{group}/{option}") for option in loader.get_group_options(group)]
+        before = composed(*(text for text in composition.overrides if not text.startswith("++")))
+        entries = mapping_at(before.values if isinstance(before, Composed) else composition.values, group)
+        removable = {str(name) for name, node in entries.items() if node is not None}
+        removable.update(*(map(str, file.config) for file in files if file is not None))
         faults += [
             Fault(
                 "config.key",
@@ -212,13 +219,3 @@ def _check_removed(composition: Composed, composed: _Compose, loader: ConfigLoad
             if name not in removable
         ]
     return faults
-
-
-def _removable(group: str, composition: Composed, composed: _Compose, loader: ConfigLoaderImpl) -> set[str]:
-    """What could be removed from a group: all that its files have, and the chosen ones before values were typed."""
-    files = [loader.repository.load_config(f"{group}/{option}") for option in loader.get_group_options(group)]
-    chosen = [text for text in composition.overrides if not text.startswith("++")]
-    before = composed(*chosen)
-    entries = mapping_at(before.values if isinstance(before, Composed) else composition.values, group)
-    present = {str(name) for name, node in entries.items() if node is not None}
-    return present.union(*(map(str, file.config) for file in files if file is not None))

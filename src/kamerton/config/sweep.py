@@ -63,14 +63,25 @@ def check_sweep(values: Values, hydra: Values, searched: Sequence[str] | None) -
         return [_fault(f"sweep.{key} is set, but there is no sweep", fix, f"sweep.{key}") for key in unused]
     if not begins_sweep(hydra):
         return []
-    return [
+    faults = [
         *sweep_fault(values),
         *_space(hydra, searched),
         *_study(mapping_at(hydra, "sweeper")),
         *_objective(options, mapping_at(hydra, "sweeper")),
-        *_repeats(values, options),
-        *_names(values),
     ]
+    seeds, folds = options.get("seeds") or [], mapping_at(values, "cv").get("folds")
+    if isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
+        faults.append(_fault(f"sweep.seeds is {seeds}", "give each seed once", "sweep.seeds"))
+    if seeds and folds is not None:
+        message = "sweep.seeds and cv.folds are both given"
+        faults.append(_fault(message, "repeat trials over seeds or over folds", "sweep.seeds"))
+    if values.get("run_id") is not None:
+        fix = "leave it out; hydra.sweeper.study_name names the sweep"
+        faults.append(_fault("run_id is set, but the runs of a sweep are named by their trials", fix, "run_id"))
+    if values.get("resume") == "force":
+        fix = "give the new sweep another hydra.sweeper.study_name"
+        faults.append(_fault("resume=force would compare trials of different configurations", fix, "resume"))
+    return faults
 
 
 def _space(hydra: Values, searched: Sequence[str] | None) -> Iterator[Fault]:
@@ -115,24 +126,6 @@ def _objective(options: Values, sweeper: Values) -> Iterator[Fault]:
         written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
         message = f"{key} is {given}, but sweep.objective is {objective}"
         yield _fault(message, f"set '{key}={written}'", key)
-
-
-def _repeats(values: Values, options: Values) -> Iterator[Fault]:
-    seeds, folds = options.get("seeds") or [], mapping_at(values, "cv").get("folds")
-    if isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
-        yield _fault(f"sweep.seeds is {seeds}", "give each seed once", "sweep.seeds")
-    if seeds and folds is not None:
-        message = "sweep.seeds and cv.folds are both given"
-        yield _fault(message, "repeat trials over seeds or over folds", "sweep.seeds")
-
-
-def _names(values: Values) -> Iterator[Fault]:
-    if values.get("run_id") is not None:
-        fix = "leave it out; hydra.sweeper.study_name names the sweep"
-        yield _fault("run_id is set, but the runs of a sweep are named by their trials", fix, "run_id")
-    if values.get("resume") == "force":
-        fix = "give the new sweep another hydra.sweeper.study_name"
-        yield _fault("resume=force would compare trials of different configurations", fix, "resume")
 
 
 def search_space(

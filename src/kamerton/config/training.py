@@ -16,19 +16,24 @@ from kamerton.words import did_you_mean
 
 def check_training(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of the training sections taken together; the schema reports wrong types."""
-    return [
-        *_scheduler(mapping_at(values, "scheduler")),
-        *_switches(values),
+    faults = list(_scheduler(mapping_at(values, "scheduler")))
+    cut = mapping_at(values, "batch").get("cut", "tree")
+    if mapping_at(values, "model").get("attn") is not None and cut != "padded":
+        faults.append(_unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded"))
+    faults += [
         *_adapter(values),
         *_strategy(values),
         *_averaging(values),
         *_callbacks(mapping_at(values, "callbacks")),
         *_folds(values),
         *_intervals(values),
-        *_score(mapping_at(values, "score")),
-        *_monitor(mapping_at(values, "monitor")),
-        *check_hosted(values),
     ]
+    options = mapping_at(values, "score")
+    mode = options.get("mode", "auto")
+    for key, default in (("labels", "exact"), ("normalization", "sum"), ("content_free", None)):
+        if mode not in ("auto", "labels") and options.get(key, default) != default:
+            faults.append(_unused(f"score.{key}", f"score.mode={mode}", "choose score.mode=labels, or leave it out"))
+    return [*faults, *_monitor(mapping_at(values, "monitor")), *check_hosted(values)]
 
 
 def _monitor(options: Mapping[str, Any]) -> Iterator[Fault]:
@@ -46,14 +51,6 @@ def _monitor(options: Mapping[str, Any]) -> Iterator[Fault]:
                 )
 
 
-def _score(options: Mapping[str, Any]) -> Iterator[Fault]:
-    mode = options.get("mode", "auto")
-    if mode not in ("auto", "labels"):
-        for key, default in (("labels", "exact"), ("normalization", "sum"), ("content_free", None)):
-            if options.get(key, default) != default:
-                yield _unused(f"score.{key}", f"score.mode={mode}", "choose score.mode=labels, or leave it out")
-
-
 def _scheduler(options: Mapping[str, Any]) -> Iterator[Fault]:
     name, ratio = options.get("name", "linear"), options.get("warmup_ratio")
     if options.get("warmup_steps") is not None and ratio is not None:
@@ -67,12 +64,6 @@ def _scheduler(options: Mapping[str, Any]) -> Iterator[Fault]:
             f"scheduler.warmup_ratio and scheduler.decay_ratio are {ratio} and {decay}: together more than all steps"
         )
         yield _fault(message, "choose shares whose sum is at most 1", "scheduler.decay_ratio")
-
-
-def _switches(values: Mapping[str, Any]) -> Iterator[Fault]:
-    cut = mapping_at(values, "batch").get("cut", "tree")
-    if mapping_at(values, "model").get("attn") is not None and cut != "padded":
-        yield _unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded")
 
 
 def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:

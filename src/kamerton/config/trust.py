@@ -65,8 +65,12 @@ _VARIABLE = re.compile(r"\$\{oc\.env:([^}]*)\}")
 
 def check_trust(judged: Judged) -> list[Fault]:
     """Faults of what only the command line may decide."""
-    faults = [
-        *_typed_only(judged),
+    faults = []
+    for key, (is_allowed, reason) in _TYPED_ONLY.items():
+        path = tuple(key.split("."))
+        if not (is_allowed(value_at(judged.values, path)) or judged.is_typed(path)):
+            faults.append(refused(key, judged.shown(path), reason))
+    faults += [
         *_loggers(judged),
         *_addresses(judged),
         *_environment(judged),
@@ -80,14 +84,6 @@ def check_trust(judged: Judged) -> list[Fault]:
         if fault.code == "config.target" or not inside:
             kept.setdefault(fault.column, replace(fault, file=fault.file or files.get(fault.column or "")))
     return list(kept.values())
-
-
-def _typed_only(judged: Judged) -> Iterator[Fault]:
-    for key, (is_allowed, reason) in _TYPED_ONLY.items():
-        path = tuple(key.split("."))
-        value = value_at(judged.values, path)
-        if not (is_allowed(value) or judged.is_typed(path)):
-            yield refused(key, judged.shown(path), reason)
 
 
 def _loggers(judged: Judged) -> Iterator[Fault]:

@@ -55,9 +55,13 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
     endpoint, record = endpoint_of(path), record_at(path)
     with translated(endpoint):
         client = connect(endpoint)
-        job_id = _job_id(client, record)
-        if job_id is None:
-            return
+        job_id = record.hosted.job_id
+        if not job_id:  # the job's creation may have been interrupted before its id was recorded
+            since = datetime.fromisoformat(str(record.times.created)).timestamp()
+            job = find_job(client, str(record.hosted.nonce), since)
+            if job is None:
+                return
+            job_id = job.id
         done = _cancel(client, job_id) if state == "cancelled" else _pause(client, job_id)
     lock = acquire(path / LOCK)
     if lock is None:  # another process has resumed it
@@ -68,15 +72,6 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
         if done.get("paused") is False:
             message = f"the endpoint cannot pause job {job_id}: it goes on there"
             run.event("warn", "hosted.no-pause", message, advice="resume the run to follow it again, or stop it")
-
-
-def _job_id(client: OpenAI, record: Record) -> str | None:
-    """Return the recorded job, or one whose creation was interrupted."""
-    if record.hosted.job_id:
-        return record.hosted.job_id
-    since = datetime.fromisoformat(str(record.times.created)).timestamp()
-    job = find_job(client, str(record.hosted.nonce), since)
-    return job.id if job else None
 
 
 def _cancel(client: OpenAI, job_id: str) -> dict[str, Any]:

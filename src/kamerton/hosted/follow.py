@@ -89,7 +89,13 @@ def update(client: OpenAI, follower: Follower, job: FineTuningJob) -> bool:
     events = fetch(client, follower, complete=job.status in ENDED)
     unseen = [event for event in events if event.id not in follower.seen]
     for event in unseen:
-        _record_event(follower, event)
+        follower.seen.add(event.id)
+        data: Mapping[str, Any] = event.data if isinstance(event.data, Mapping) else {}
+        total = data.get("total_steps")
+        follower.total = int(total) if isinstance(total, int | float) and total > 0 else follower.total
+        if step_of(data) is None or not metric_row(data):  # the metrics of a step are rows of `metrics.csv`
+            evidence = {"id": event.id, "created_at": event.created_at, **({"data": dict(data)} if data else {})}
+            run.event(event.level, CODE, event.message, evidence=evidence)
     rows = [
         (step, metric_row(event.data))
         for event in events  # of seen events too: the metrics of a step may be completed later
@@ -115,17 +121,6 @@ def fetch(client: OpenAI, follower: Follower, *, complete: bool) -> list[FineTun
         if not complete and all(event.id in follower.seen for event in page.data):
             break
     return events[::-1]
-
-
-def _record_event(follower: Follower, event: FineTuningJobEvent) -> None:
-    """Record an event in `events.jsonl`, unless it has a step's metrics, which are rows of `metrics.csv`."""
-    follower.seen.add(event.id)
-    data: Mapping[str, Any] = event.data if isinstance(event.data, Mapping) else {}
-    total = data.get("total_steps")
-    follower.total = int(total) if isinstance(total, int | float) and total > 0 else follower.total
-    if step_of(data) is None or not metric_row(data):
-        evidence = {"id": event.id, "created_at": event.created_at, **({"data": dict(data)} if data else {})}
-        follower.run.event(event.level, CODE, event.message, evidence=evidence)
 
 
 def _add_checkpoints(client: OpenAI, follower: Follower) -> None:

@@ -55,8 +55,12 @@ def upload(client: OpenAI, file: ChatFile, recorded: str | None, sleep: Sleep) -
     """Return the id of the file at the endpoint: the recorded one, one with this content, else a new one."""
 
     def find() -> str | None:
-        if existing := _existing_id(client, recorded):
-            return existing
+        from openai import NotFoundError
+
+        if recorded is not None:
+            with contextlib.suppress(NotFoundError):
+                if client.files.retrieve(recorded).status != "error":
+                    return recorded
         for uploaded in client.files.list(purpose="fine-tune"):  # its name holds the digest of its content
             is_same = uploaded.filename == file.name and uploaded.bytes == len(file.content)
             if is_same and uploaded.purpose == "fine-tune" and uploaded.status != "error":
@@ -68,17 +72,6 @@ def upload(client: OpenAI, file: ChatFile, recorded: str | None, sleep: Sleep) -
         return single.files.create(file=(file.name, file.content, "application/jsonl"), purpose="fine-tune").id
 
     return once(find, make, sleep)
-
-
-def _existing_id(client: OpenAI, recorded: str | None) -> str | None:
-    from openai import NotFoundError
-
-    if recorded is None:
-        return None
-    try:
-        return recorded if client.files.retrieve(recorded).status != "error" else None
-    except NotFoundError:
-        return None
 
 
 def create_job(

@@ -42,22 +42,17 @@ def positions_of(config: Any) -> int | None:
     for name in _POSITIONS:
         positions = getattr(config, name, None)
         if isinstance(positions, int) and positions > 0:
-            return max(positions, *(_extended(scaling, positions) for scaling in _scalings(config)), 0)
+            scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+            if not isinstance(scaling, dict):
+                return positions
+            by_layer_type = [value for value in scaling.values() if isinstance(value, dict)]
+            return max(positions, *(_extended(values, positions) for values in by_layer_type or [scaling]))
     return None
 
 
 def _text_config(config: Any) -> Any:
     """Return the text part of a configuration; multimodal models have further parts."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
-def _scalings(config: Any) -> list[dict[str, Any]]:
-    """Return the settings of rotary positions: those of the model, or of each type of its layers."""
-    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-    if not isinstance(scaling, dict):
-        return []
-    by_layer_type = [value for value in scaling.values() if isinstance(value, dict)]
-    return by_layer_type or [scaling]
 
 
 def _extended(scaling: dict[str, Any], positions: int) -> int:

@@ -52,23 +52,18 @@ def parse_tokens(lines: Iterable[str], place: str) -> tuple[tuple[str, str], ...
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        problem = _line_problem(words, pairs)
-        if problem is None:
-            pairs.append((words[0], words[1]))
+        if len(words) != 2:
+            problem = f"{len(words)} words instead of a tenant and a token"
+        elif not _TENANT.fullmatch(words[0]):
+            problem = "a tenant's name consists of at most 63 lower-case letters, digits, - and _"
+        elif any(words[1] == token and words[0] != tenant for tenant, token in pairs):
+            problem = "another tenant has this token"
         else:
-            faults.append(Fault("serve.tokens", problem, f"write `tenant token`: {MAKE}", place, number))
+            pairs.append((words[0], words[1]))
+            continue
+        faults.append(Fault("serve.tokens", problem, f"write `tenant token`: {MAKE}", place, number))
     if not (pairs or faults):
         faults.append(Fault("serve.tokens", "there is no token", MAKE, place))
     if faults:
         raise UserError(faults)
     return tuple(pairs)
-
-
-def _line_problem(words: list[str], pairs: list[tuple[str, str]]) -> str | None:
-    if len(words) != 2:
-        return f"{len(words)} words instead of a tenant and a token"
-    if not _TENANT.fullmatch(words[0]):
-        return "a tenant's name consists of at most 63 lower-case letters, digits, - and _"
-    if any(words[1] == token and words[0] != tenant for tenant, token in pairs):
-        return "another tenant has this token"
-    return None

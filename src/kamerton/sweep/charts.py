@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import plotly.graph_objects as go
@@ -32,23 +33,15 @@ def history(rows: Sequence[Row], title: str, *, maximize: bool) -> go.Figure | N
         own = [row for row in drawn if row.outcome == name]
         if own:
             figure.add_scatter(**_points(own, [row.number for row in own], [row.last for row in own], name, style))
-    numbers, best = _best_so_far(drawn, max if maximize else min)
+    feasible = [row for row in drawn if row.values and row.feasible]
+    numbers = [row.number for row in feasible]
+    best = list(accumulate((row.values[0] for row in feasible), max if maximize else min))
+    if feasible:
+        numbers, best = [*numbers, drawn[-1].number], [*best, best[-1]]
     line = {"color": ORANGE, "width": 2, "shape": "hv"}
     figure.add_scatter(x=numbers, y=best, name="best so far", mode="lines", line=line, hoverinfo="skip")
     styled(figure, "History", "trial", title)
     return figure.update_xaxes(dtick=1) if len(rows) <= 10 else figure
-
-
-def _best_so_far(rows: Sequence[Row], better: Callable[[float, float], float]) -> tuple[list[int], list[float]]:
-    numbers: list[int] = []
-    best: list[float] = []
-    for row in rows:
-        if row.values and row.feasible:
-            numbers.append(row.number)
-            best.append(better(best[-1], row.values[0]) if best else row.values[0])
-    if numbers:
-        numbers, best = [*numbers, rows[-1].number], [*best, best[-1]]
-    return numbers, best
 
 
 def reports(rows: Sequence[Row], title: str) -> go.Figure | None:

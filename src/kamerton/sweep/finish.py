@@ -69,7 +69,10 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
     """
     from hydra_plugins.kamerton._results import LOCK, later
 
-    with exclusive(end.directory / LOCK, _warn_unlocked):
+    unlocked = (
+        "the report is written without it, and may be overwritten by an older one; the same command writes it again"
+    )
+    with exclusive(end.directory / LOCK, lambda message: echo(f"warning: {message}: {unlocked}", err=True)):
         end = later(end, study)
         commands: list[str] = []
         try:
@@ -77,11 +80,6 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
         finally:  # the report is written without them, too
             page = write_sweep_report(study, end, commands)
     return page, commands
-
-
-def _warn_unlocked(message: str) -> None:
-    note = "the report is written without it, and may be overwritten by an older one"
-    echo(f"warning: {message}: {note}; the same command writes it again", err=True)
 
 
 def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:

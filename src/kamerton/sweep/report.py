@@ -22,7 +22,6 @@ from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, 
 from kamerton.words import duration
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
     from hydra_plugins.kamerton._results import Best, Finished
 
@@ -39,7 +38,18 @@ def write_sweep_report(study: Study, end: Finished, commands: Sequence[str] = ()
     titles = [_title(name) for name in names]
     shares = importance(study)
     values = contents(study, end, trials, names, list(commands), shares)
-    return write_pages(end.directory, "kamerton.sweep", "sweep", values, _figures(study, trials, titles, shares))
+    logs = log_scaled(study)
+    numeric = _slice_keys(list(distributions(study)), shares)
+    has_one_objective = len(titles) == 1
+    figures = {
+        "history": charts.history(trials, titles[0], maximize=study.directions[0].name == "MAXIMIZE"),
+        "reports": charts.reports(trials, titles[0]) if has_one_objective else None,
+        "pareto": None if has_one_objective else charts.pareto(trials, titles),
+        "importance": charts.bars(shares),
+        **{f"slice-{i}": charts.slice_of(trials, key, titles[0], log=key in logs) for i, key in enumerate(numeric)},
+        "parallel": charts.parallel(trials, numeric, titles[0], logs),
+    }
+    return write_pages(end.directory, "kamerton.sweep", "sweep", values, figures)
 
 
 def contents(
@@ -65,22 +75,6 @@ def contents(
         "fixed": [mask_text(text.removeprefix("++")) for text in definition.get("fixed", [])],
         "saved": dict(zip(("done", "whole", "spared"), saved(trials), strict=True)),
         "unmeasured": sum(row.steps is None and row.outcome != "running" for row in trials),
-    }
-
-
-def _figures(
-    study: Study, trials: Sequence[Row], titles: Sequence[str], shares: dict[str, float]
-) -> dict[str, go.Figure | None]:
-    logs, keys = log_scaled(study), list(distributions(study))
-    numeric = _slice_keys(keys, shares)
-    has_one_objective = len(titles) == 1
-    return {
-        "history": charts.history(trials, titles[0], maximize=study.directions[0].name == "MAXIMIZE"),
-        "reports": charts.reports(trials, titles[0]) if has_one_objective else None,
-        "pareto": None if has_one_objective else charts.pareto(trials, titles),
-        "importance": charts.bars(shares),
-        **{f"slice-{i}": charts.slice_of(trials, key, titles[0], log=key in logs) for i, key in enumerate(numeric)},
-        "parallel": charts.parallel(trials, numeric, titles[0], logs),
     }
 
 

@@ -123,12 +123,13 @@ def distributions(study: Study) -> dict[str, Any]:
 def at_the_edge(study: Study, params: Mapping[str, Any]) -> list[str]:
     """Return the parameters whose value is at a bound of its interval, so that better ones may lie beyond."""
     space = distributions(study)
-    return [name for name, value in params.items() if _is_at_edge(space.get(name), value)]
-
-
-def _is_at_edge(distribution: Any, value: Any) -> bool:
-    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.low == distribution.high:
-        return False
-    scale: Callable[[float], float] = math.log if distribution.log else float
-    low, high, position = scale(distribution.low), scale(distribution.high), scale(value)
-    return min(position - low, high - position) < EDGE * (high - low)
+    at_edge = []
+    for name, value in params.items():
+        distribution = space.get(name)
+        if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.low == distribution.high:
+            continue
+        scale: Callable[[float], float] = math.log if distribution.log else float
+        low, high, position = scale(distribution.low), scale(distribution.high), scale(value)
+        if min(position - low, high - position) < EDGE * (high - low):
+            at_edge.append(name)
+    return at_edge

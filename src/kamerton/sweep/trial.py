@@ -117,7 +117,14 @@ def _train_runs(
     """Train a trial's runs and return their records. After each of several runs the trial may be pruned."""
     records: list[Record] = []
     metric = watched(config.sweep.objectives)
-    for step, (run, data) in enumerate(zip(runs, _data_before(trial, runs), strict=True)):
+    before: list[dict[str, Any]]
+    # A run whose record starts with the data's fingerprint is refused if the data have changed.
+    fingerprints = trial.study.user_attrs.get(DATA, [])
+    if len(fingerprints) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
+        before = [{} for _ in runs]
+    else:
+        before = [{"data": {"fingerprint": fingerprint}} for fingerprint in fingerprints]
+    for step, (run, data) in enumerate(zip(runs, before, strict=True)):
         alone = len(runs) == 1
         pruning = _pruning(config, trial) if alone else None
         records.append(_record(run, invocation, {**facts, **data}, pruning))
@@ -140,14 +147,6 @@ def _note(trial: Trial, config: Config, runs: Sequence[TrialRun]) -> None:
     trial.set_user_attr("objective", config.sweep.objectives)
     if planned:
         trial.set_user_attr(STEPS, [completed, sum(planned) * len(runs) // len(planned)])
-
-
-def _data_before(trial: Trial, runs: Sequence[TrialRun]) -> list[dict[str, Any]]:
-    """Return the data that each run's record starts with: a run is refused if they have changed."""
-    fingerprints = trial.study.user_attrs.get(DATA, [])
-    if len(fingerprints) != len(runs) or any(key.startswith(("data", "split")) for key in trial.params):
-        return [{} for _ in runs]
-    return [{"data": {"fingerprint": fingerprint}} for fingerprint in fingerprints]
 
 
 def _pruning(config: Config, trial: Trial | None = None) -> Pruning | None:

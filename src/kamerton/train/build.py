@@ -148,7 +148,12 @@ def build_callbacks(
         if node is not None
     }
     if data.validation is None:
-        configured = {name: callback for name, callback in configured.items() if not _needs_validation(callback)}
+        configured = {
+            name: callback
+            for name, callback in configured.items()
+            if not isinstance(callback, EarlyStopping | ModelCheckpoint)
+            or not str(getattr(callback, "monitor", "")).startswith("val/")
+        }
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
     epochs, rest = divmod(total_steps, data.steps_per_epoch)  # an epoch's last step may be shorter than the others
     examples = epochs * len(data.train) + rest * data.train_batch_size
@@ -172,11 +177,6 @@ def _keeper(callbacks: Mapping[str, Callback]) -> ModelCheckpoint | None:
     checkpoints = {name: callback for name, callback in callbacks.items() if isinstance(callback, ModelCheckpoint)}
     monitoring = (callback for callback in checkpoints.values() if callback.monitor is not None)
     return checkpoints.get("checkpoint_best") or next(monitoring, None)
-
-
-def _needs_validation(callback: Callback) -> bool:
-    monitors = isinstance(callback, EarlyStopping | ModelCheckpoint)
-    return monitors and str(getattr(callback, "monitor", "")).startswith("val/")
 
 
 def trainer_node(node: Mapping[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:

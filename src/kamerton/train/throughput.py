@@ -112,7 +112,14 @@ def peak_flops(device: torch.device, *, half: bool) -> float | None:
     A CPU is measured: the best of a few matrix products with the available threads, in about a tenth of a second.
     """
     if device.type == "cpu":
-        return _measured_peak(torch.bfloat16 if half else torch.float32)
+        size, best = 1024, float("inf")
+        left = right = torch.ones(size, size, dtype=torch.bfloat16 if half else torch.float32)
+        with torch.inference_mode():
+            for _ in range(4):
+                before = time.perf_counter()
+                torch.mm(left, right)
+                best = min(best, time.perf_counter() - before)
+        return 2 * size**3 / best
     if device.type != "cuda":
         return None
     column = 0 if half else 1 if torch.get_float32_matmul_precision() != "highest" else 2
@@ -122,17 +129,6 @@ def peak_flops(device: torch.device, *, half: bool) -> float | None:
 def listed_peak(name: str, column: int) -> float | None:
     """Return the peak FLOP/s of the GPU `name` in 16 bit (column 0), TF32 (1) or 32 bit (2); None if not listed."""
     return next((row[column] * 1e12 for key, row in _PEAKS.items() if key in name), None)
-
-
-def _measured_peak(dtype: torch.dtype, size: int = 1024) -> float:
-    left = right = torch.ones(size, size, dtype=dtype)
-    best = float("inf")
-    with torch.inference_mode():
-        for _ in range(4):
-            before = time.perf_counter()
-            torch.mm(left, right)
-            best = min(best, time.perf_counter() - before)
-    return 2 * size**3 / best
 
 
 def peak_memory_mb(device: torch.device) -> float:

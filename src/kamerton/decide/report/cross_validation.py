@@ -37,11 +37,21 @@ def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
     """Return everything the templates show, as plain values."""
     rows, remarks = verdict.metric_table(run)
     rows = [row | {"spread": summary["spread"].get(row["name"])} for row in rows]
+    cv, times = run.record.cv, run.record.times
+    key_facts = {
+        "folds": plain(cv.folds),
+        "examples": plain(sum(fold["examples"]["test"] for fold in summary["folds"]) or None),
+        "stratified by": cv.stratify,
+        "kept together": cv.group,
+        "duration": elapsed(times.started, times.finished),
+        "seed": plain(run.record.seed),
+        "started": moment(times.started),
+    }
     return {
         **common_contents(run, rows, remarks, _headline(rows, summary)),
         "summary": summary,
         "metrics": sorted(summary["spread"], key=list(dict.fromkeys([*words.TITLES, *summary["spread"]])).index),
-        "key_facts": _key_facts(run, summary),
+        "key_facts": [(name, str(value)) for name, value in key_facts.items() if value not in (None, "", "–")],
     }
 
 
@@ -64,17 +74,3 @@ def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, st
     if row["base"] is not None:
         text += f"; base model {words.number(row['base'])}"
     return f"{text}.", {"better": "good", "worse": "bad"}.get(row["verdict"] or "", "open")
-
-
-def _key_facts(run: RunFiles, summary: dict[str, Any]) -> list[tuple[str, str]]:
-    cv, times = run.record.cv, run.record.times
-    facts = {
-        "folds": plain(cv.folds),
-        "examples": plain(sum(fold["examples"]["test"] for fold in summary["folds"]) or None),
-        "stratified by": cv.stratify,
-        "kept together": cv.group,
-        "duration": elapsed(times.started, times.finished),
-        "seed": plain(run.record.seed),
-        "started": moment(times.started),
-    }
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]

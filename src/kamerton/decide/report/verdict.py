@@ -106,17 +106,15 @@ def baseline_table(run: RunFiles) -> list[Row]:
         except UserError:  # the tables have different examples
             change = None
         verdict = _verdict(change, lower=metric in lower_is_better(table, run.tuned))
-        title = _baseline_title(name, table)
+        if name == "majority":
+            title = f"always “{table['predicted_label'][0]}”"
+        else:
+            source = (table.schema.metadata or {}).get(SOURCE, b"").decode()
+            titles = {"tfidf": "TF-IDF, linear", "previous": f"best before, {source}", "base": "base model"}
+            title = titles[name]
         rows.append({"name": name, "title": title, "metrics": compute(table), "change": change, "verdict": verdict})
     rows.append({"name": "tuned", "title": "this run", "metrics": compute(run.tuned), "change": None, "verdict": None})
     return rows
-
-
-def _baseline_title(name: str, table: pa.Table) -> str:
-    if name == "majority":
-        return f"always “{table['predicted_label'][0]}”"
-    run = (table.schema.metadata or {}).get(SOURCE, b"").decode()
-    return {"tfidf": "TF-IDF, linear", "previous": f"best before, {run}", "base": "base model"}[name]
 
 
 def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:

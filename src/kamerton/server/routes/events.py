@@ -94,9 +94,14 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
     keys = list(islice(newest_first, limit + 1))
 
     def event(time: int, index: int) -> Event:
-        if index >= len(drafts):
-            return _step_event(path, progress.steps, steps[index - len(drafts)], time)
-        return drafts[index].build(drafts[index].id, time)
+        if index < len(drafts):
+            return drafts[index].build(drafts[index].id, time)
+        step = steps[index - len(drafts)]
+        losses = {"training": step.values.get("train_loss"), "validation": step.values.get("full_valid_loss")}
+        text = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
+        data = {"step": step.number, "total_steps": progress.steps, **step.values}
+        message = f"Step {step.number}/{progress.steps}: {text}"
+        return Event(_id(path, f"step-{step.number}"), time, "info", message, "metrics", data)
 
     return [event(*key) for key in keys[:limit]], len(keys) > limit
 
@@ -146,12 +151,3 @@ def _run_drafts(settings: Settings, path: Path, record: Record) -> Iterator[_Dra
 
     for number, line in enumerate(lines):
         yield _Draft(_id(path, number), seconds(line["time"]) or int(request["created"]), partial(build, line))
-
-
-def _step_event(path: Path, steps: int | None, step: Step, time: int) -> Event:
-    """Return the metrics of a step as an event; `steps` is the length of the run."""
-    losses = {"training": step.values.get("train_loss"), "validation": step.values.get("full_valid_loss")}
-    text = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
-    data = {"step": step.number, "total_steps": steps, **step.values}
-    message = f"Step {step.number}/{steps}: {text}"
-    return Event(_id(path, f"step-{step.number}"), time, "info", message, "metrics", data)

@@ -131,7 +131,12 @@ def record_best(run: RunDirectory) -> None:
     step = int(read_checkpoint(kept.path)["global_step"])
     metrics = run.record.metrics.get("best", {})
     if metrics.get("step") != step:
-        metrics = _validation_metrics(run, step)
+        rows = [row for row in read_rows(run.path / "metrics.csv") if row[0] <= step and "val/loss" in row[1]]
+        metrics = {}
+        if rows:  # the latest validation up to the step
+            validated_step, values = rows[-1]
+            metrics = {key.removeprefix("val/"): value for key, value in values.items() if key.startswith("val/")}
+            metrics = {"step": validated_step, **metrics}
     run.update(
         best={
             "checkpoint": os.path.relpath(kept.path, run.path),
@@ -142,13 +147,3 @@ def record_best(run: RunDirectory) -> None:
         },
         **({"metrics": {"best": metrics}} if metrics else {}),
     )
-
-
-def _validation_metrics(run: RunDirectory, step: int) -> dict[str, float]:
-    """Return the metrics of the latest validation up to `step`, with its step; empty if there was none."""
-    rows = [row for row in read_rows(run.path / "metrics.csv") if row[0] <= step and "val/loss" in row[1]]
-    if not rows:
-        return {}
-    validated_step, values = rows[-1]
-    metrics = {key.removeprefix("val/"): value for key, value in values.items() if key.startswith("val/")}
-    return {"step": validated_step, **metrics}
