@@ -105,7 +105,7 @@ def _post(client: OpenAI, body: dict[str, Any], limit: str, endpoint: Endpoint) 
 
 
 def _failure(error: APIError, endpoint: Endpoint) -> UserError | RunFailed:
-    """What the client raised after its last try, with what to mend."""
+    """Convert what the client raised after its last try to a fault with a fix."""
     reason, status = said(error, endpoint), getattr(error, "status_code", None)
     if passes(error):
         message = f"{endpoint.shown} keeps failing: {reason}"
