@@ -22,7 +22,6 @@ from kamerton.sweep.summary import Row, at_the_edge, distributions, importance, 
 from kamerton.words import duration
 
 if TYPE_CHECKING:
-
     from hydra_plugins.kamerton._results import Best, Finished
 
 _TESTED = ("loss", "perplexity", "token_accuracy", "accuracy", "f1", "ece")
