@@ -42,6 +42,8 @@ def queue_slot(root: Path, queued: int, limit: int | None, gpus: int | None, own
         reserved = stack.enter_context(free_gpus(gpus if gpus is not None and gpus <= visible else None))
         (folder / "begun" / f"of-{_owner(ticket)}").touch()
         (folder / "waiting" / ticket).rename(folder / "running" / ticket)
+        # removed before the slot is free: whoever takes that slot must not count this job as running
+        stack.callback((folder / "running" / ticket).unlink, missing_ok=True)
         yield dataclasses.replace(reserved, locks=(*reserved.locks, slot.fileno()))
 
 
