@@ -146,7 +146,12 @@ STATEFUL = {
 STOPS = {1: signal.SIGINT, 4: signal.SIGTERM, 11: signal.SIGTERM, 13: signal.SIGINT, 22: signal.SIGTERM}
 
 
-@pytest.mark.parametrize("variant", STATEFUL)
+SLOW = ("full", "dora", "schedule-free", "8 bit")  # in the fast tier, LoRA with dropout and PiSSA
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in STATEFUL]
+)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ def test_a_base_model_that_cannot_be_asked_costs_only_its_column(endpoint: Imita
     assert any(event["code"] == "hosted.base" for event in events(result.path))
 
 
+@pytest.mark.slow
 def test_an_outage_while_a_job_is_followed_ends_nothing(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

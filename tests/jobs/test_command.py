@@ -126,6 +126,7 @@ def test_a_part_of_a_whole_is_not_stopped_alone(
     assert main(["runs", "stop", str(make(tmp_path, "animals/two", "succeeded", **part))]) == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_the_shell_is_paused_and_goes_on_as_a_job(
     tmp_path: Path, animals: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

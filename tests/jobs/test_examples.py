@@ -60,6 +60,7 @@ def path_metrics(job: Any) -> dict[str, float]:
     return dict(job.status.metrics["test"])
 
 
+@pytest.mark.slow
 def test_the_advanced_example_stops_a_run_that_goes_wrong(
     animals: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager
 ) -> None:

@@ -61,6 +61,7 @@ def test_gradient_checkpointing_runs_layers_again_and_gives_the_same(kind: str, 
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_for_every_size_and_compile_once() -> None:
     plain = tuned("lora")
     model = copy.deepcopy(plain)

@@ -29,6 +29,7 @@ from hydra_plugins.kamerton.trial import current_trial
 from kamerton.mask import MASK
 
 Run = Callable[..., Any]
+SAMPLERS = ["tpe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "nsga2"))]
 Module = Callable[[str, str], None]
 
 
@@ -93,7 +94,7 @@ def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: 
     assert all(len(notes(tmp_path / f"sweep/trials/{number}")) == 2 for number in range(5))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, sampler: str) -> None:
     asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}")
     whole = trials(sweep(*asked, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=whole"))
@@ -102,7 +103,7 @@ def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, 
     assert [trial.params for trial in parts] == [trial.params for trial in whole]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trial_that_is_run_again_changes_nothing_of_those_after_it(
     sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

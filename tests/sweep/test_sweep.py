@@ -121,6 +121,7 @@ def test_a_hopeless_trial_is_pruned_and_the_sweep_goes_on(sweep: Sweep) -> None:
     assert pruned["progress"]["step"] < pruned["progress"]["steps"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_an_outcome_and_no_failure_of_the_sweep(sweep: Sweep) -> None:
     tries = "hydra.sweeper.enqueue=[{optimizer.lr: 1e30}, {optimizer.lr: 0.01}]"
     found = sweep("optimizer.lr=tag(log, interval(1e-4, 1e30))", tries, "scheduler.warmup_steps=0")
@@ -129,6 +130,7 @@ def test_a_trial_that_diverges_is_an_outcome_and_no_failure_of_the_sweep(sweep: 
     assert scored(found) == ["1"]
 
 
+@pytest.mark.slow
 def test_another_space_is_refused(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     found = sweep(LR, "sweep.final=null")
     assert scored(found) == []
@@ -140,6 +142,7 @@ def test_another_space_is_refused(sweep: Sweep, capsys: pytest.CaptureFixture[st
     assert files(found / "trials") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruned", [False, True])
 def test_runs_of_another_study_are_not_taken_over(
     sweep: Sweep, capsys: pytest.CaptureFixture[str], *, pruned: bool
@@ -168,6 +171,7 @@ def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, caps
     assert "progress" not in record(found / "trials" / "0")  # nothing was trained first
 
 
+@pytest.mark.slow
 def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has_gone_on_to_its_end(
     sweep: Sweep, module: Module
 ) -> None:
@@ -188,6 +192,7 @@ def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has
     assert scored(found) == [str(best(found)["number"])]
 
 
+@pytest.mark.slow
 def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Sweep) -> None:
     found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]")
     runs = [[record(found / "trials" / number / seed) for seed in ("1", "2")] for number in ("0", "1")]
@@ -199,12 +204,14 @@ def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Swee
     ]
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned_between_its_seeds(sweep: Sweep) -> None:
     found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]", "hydra.sweeper.pruner.n_startup_trials=1", "sweep.final=null")
     assert [row["outcome"] for row in trials(found)] == ["complete", "pruned"]
     assert [path.name for path in (found / "trials" / "1").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_folds_validate_in_turn_and_share_one_test_split(sweep: Sweep) -> None:
     found = sweep(LR, FIRST_GOOD, "cv.folds=3", "cv.stratify=label")
     runs = [record(found / "trials" / "0" / str(fold)) for fold in range(3)]
@@ -225,6 +232,7 @@ def _ids(path: Path) -> list[str]:
     return pq.read_table(path)["example_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_the_command_of_the_best_trial_finds_the_users_own_files(sweep: Sweep, tmp_path: Path) -> None:
     own = tmp_path / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)
@@ -233,6 +241,7 @@ def test_the_command_of_the_best_trial_finds_the_users_own_files(sweep: Sweep, t
     assert rerun(found, 0)["metrics"]["best"] == record(found / "trials" / "0")["metrics"]["best"]
 
 
+@pytest.mark.slow
 def test_trouble_with_the_best_trial_does_not_cost_the_report(
     sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +267,7 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
     assert json.loads((found / "report.json").read_text())["commands"] == []
 
 
+@pytest.mark.slow
 def test_the_best_trial_may_be_trained_anew(sweep: Sweep) -> None:
     found = sweep(LR, "sweep.final=retrain")
     number = str(best(found)["directory"])
@@ -270,6 +280,7 @@ def test_the_best_trial_may_be_trained_anew(sweep: Sweep) -> None:
     assert files(found / "final") == before
 
 
+@pytest.mark.slow
 def test_several_objectives_and_constraints(sweep: Sweep) -> None:
     found = sweep(
         *("adapter.r=choice(4,64)", "sweep.objective=[loss,parameters]", "hydra.sweeper.direction=[minimize,minimize]"),
@@ -358,6 +369,7 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
     assert lock_owner(found / ".lock") is None
 
 
+@pytest.mark.slow
 def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +401,7 @@ def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
     assert "optimizer.lr=0.002" in report["commands"][0]
 
 
+@pytest.mark.slow
 def test_trials_are_not_trained_with_other_data_than_those_before(
     sweep: Sweep, animals: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
