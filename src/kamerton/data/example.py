@@ -4,18 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function by the assistant; `arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One chat turn. An assistant turn with `weight` 0 is context only: it is not trained on."""
+    """One chat turn.
+
+    Args:
+        role: system, developer, user, assistant or tool.
+        content: the text; of an assistant's turn the answer without reasoning, "" beside calls alone.
+        weight: the weight of an assistant's turn in the loss; with 0 it is context only.
+        reasoning: the text that the assistant thought before the answer.
+        tool_calls: the calls of an assistant's turn.
+        tool_call_id: the id of the call whose result a tool's turn is.
+        name: the name of the speaker, or of the function whose result it is.
+    """
 
     role: str
     content: str
     weight: float = 1.0
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def to_list(self) -> list[Any]:
+        """Return plain values for JSON: `[role, content, weight]`, with a dict of the other fields if any is set."""
+        more = {
+            "reasoning": self.reasoning,
+            "tool_calls": [[call.name, call.arguments, call.id] for call in self.tool_calls],
+            "tool_call_id": self.tool_call_id,
+            "name": self.name,
+        }
+        more = {key: value for key, value in more.items() if value}
+        return [self.role, self.content, self.weight, *([more] if more else [])]
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> Message:
+        """Return the turn of `to_list`."""
+        role, content, weight = values[:3]
+        more = values[3] if len(values) > 3 else {}
+        calls = tuple(ToolCall(*call) for call in more.get("tool_calls", ()))
+        return cls(role, content, weight, more.get("reasoning", ""), calls, more.get("tool_call_id"), more.get("name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +67,12 @@ class DataExample:
     Args:
         prompt: a text (one user turn), or the chat turns before the completion, in which earlier assistant turns with a
             positive weight are trained on as well.
-        completion: the text that is trained on.
+        completion: the text that is trained on; "" if the answer is calls alone.
         metadata: further fields by name; copied to the score table.
+        reasoning: what the assistant thinks before the completion.
+        tool_calls: the calls of the completion's turn.
+        tools: JSON of the definitions of functions that may be called, in OpenAI's format; "" without any.
+        weight: the weight of the completion in the loss.
 
     Example:
         >>> from kamerton import DataExample
@@ -40,12 +86,16 @@ class DataExample:
     prompt: str | tuple[Message, ...]
     completion: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tools: str = ""
+    weight: float = 1.0
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """All turns of the conversation, the completion last."""
         before = (Message("user", self.prompt),) if isinstance(self.prompt, str) else self.prompt
-        return (*before, Message("assistant", self.completion))
+        return (*before, Message("assistant", self.completion, self.weight, self.reasoning, self.tool_calls))
 
     @property
     def prompt_text(self) -> str:
@@ -56,5 +106,7 @@ class DataExample:
     @property
     def id(self) -> str:
         """Content hash of prompt and completion: 16 hex digits, independent of machine and row order."""
-        turns = [[turn.role, turn.content, turn.weight] for turn in self.messages]
+        turns: list[Any] = [turn.to_list() for turn in self.messages]
+        if self.tools:
+            turns.append(self.tools)
         return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, overload
@@ -19,15 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kamerton.data.example import DataExample, Message
+from kamerton.data.example import DataExample, Message, ToolCall
 
 BATCH = 16_384  # rows in each record batch but the last, so that a row is found by division
 SCHEMA = pa.schema(
     [
         ("id", pa.uint64()),
         ("prompt", pa.string()),  # null: plain text without a prompt
-        ("chat", pa.bool_()),  # the prompt is JSON: [[role, content, weight], ...]
+        ("chat", pa.bool_()),  # the prompt is JSON: a list of Message.to_list
         ("completion", pa.string()),
+        ("extras", pa.string()),  # JSON of the reasoning, tool_calls, tools and weight of an example that are set
         ("metadata", pa.string()),  # JSON, or null
         ("prompt_key", pa.uint64()),  # hash of the prompt without case and the spaces around it
         ("completion_key", pa.uint64()),
@@ -45,8 +47,10 @@ def hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-def row_id(prompt: str | None, chat: bool, completion: str) -> int:
-    """Return `DataExample.id` as a number, without building the example."""
+def row_id(prompt: str | None, chat: bool, completion: str, extras: str | None = None) -> int:
+    """Return `DataExample.id` as a number; without building the example if it has no extras."""
+    if extras is not None:
+        return int(to_example(prompt, chat, completion, None, extras).id, 16)
     if prompt is None:
         before = ""
     elif chat:
@@ -60,8 +64,20 @@ def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
     """Return a prompt as the store keeps it: a text, the JSON of its turns, or None for no prompt at all."""
     if isinstance(prompt, str):
         return prompt
-    turns = [[turn.role, turn.content, turn.weight] for turn in prompt]
+    turns = [turn.to_list() for turn in prompt]
     return json.dumps(turns, ensure_ascii=False, separators=(",", ":")) if turns else None
+
+
+def stored_extras(
+    reasoning: str = "", tool_calls: Sequence[ToolCall] = (), tools: str = "", weight: float = 1.0
+) -> str | None:
+    """Return the further fields of an example as the store keeps them: JSON of those that are set, or None."""
+    calls = [[call.name, call.arguments, call.id] for call in tool_calls]
+    extras: dict[str, Any] = {"reasoning": reasoning, "tool_calls": calls, "tools": tools}
+    extras = {name: value for name, value in extras.items() if value}
+    if weight != 1:
+        extras["weight"] = weight
+    return json.dumps(extras, ensure_ascii=False, separators=(",", ":")) if extras else None
 
 
 def prompt_key(text: str) -> int:
@@ -187,7 +203,7 @@ class Examples(Sequence[DataExample]):
             return self.select(self.rows[position])
         row = int(self.rows[position])
         get = self.store.value
-        return to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata")))
+        return to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata", "extras")))
 
     def __iter__(self) -> Iterator[DataExample]:
         return (self[i] for i in range(len(self)))
@@ -215,13 +231,21 @@ class Examples(Sequence[DataExample]):
         return hashlib.blake2b(self.id_numbers.astype("<u8").tobytes(), digest_size=16).hexdigest()
 
 
-def to_example(prompt: str | None, chat: bool, completion: str, metadata: str | None) -> DataExample:
+def to_example(
+    prompt: str | None, chat: bool, completion: str, metadata: str | None, extras: str | None = None
+) -> DataExample:
     """Return a stored row as an example."""
     turns: str | tuple[Message, ...]
     if prompt is None:
         turns = ()
     elif chat:
-        turns = tuple(Message(role, content, weight) for role, content, weight in json.loads(prompt))
+        turns = tuple(Message.from_list(values) for values in json.loads(prompt))
     else:
         turns = prompt
-    return DataExample(turns, completion, json.loads(metadata) if metadata else {})
+    example = DataExample(turns, completion, json.loads(metadata) if metadata else {})
+    if extras is None:
+        return example
+    values = json.loads(extras)
+    if "tool_calls" in values:
+        values["tool_calls"] = tuple(ToolCall(*call) for call in values["tool_calls"])
+    return replace(example, **values)

@@ -96,7 +96,7 @@ def read_examples(options: DataOptions) -> Iterator[DataExample]:
         log.add(fault)
     log.raise_errors()
     reading = Reading()
-    for _, prompt, chat, completion, metadata, *_ in ingest(files, log, reading):
-        yield to_example(prompt, chat, completion, metadata)
+    for _, prompt, chat, completion, extras, metadata, *_ in ingest(files, log, reading):
+        yield to_example(prompt, chat, completion, metadata, extras)
     report_unused(reading, (), log)
     log.raise_errors()

@@ -109,10 +109,10 @@ def _write(part: Path, store: Store, pool: Index, tokenizer: StretchTokenizer) -
 def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
     """Yield the examples of the pool (ascending rows) without their metadata, `CHUNK` at a time."""
     start = 0
-    for batch in store.scan("prompt", "chat", "completion"):
+    for batch in store.scan("prompt", "chat", "completion", "extras"):
         low, high = np.searchsorted(pool, [start, start + batch.num_rows])
         for at in range(low, high, CHUNK):
             rows = pool[at : min(at + CHUNK, high)]
             columns = [column.to_pylist() for column in batch.take(pa.array(rows - start)).columns]
-            yield [to_example(p, chat, c, None) for p, chat, c in zip(*columns, strict=True)]
+            yield [to_example(p, chat, c, None, extras) for p, chat, c, extras in zip(*columns, strict=True)]
         start += batch.num_rows

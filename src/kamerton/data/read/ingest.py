@@ -146,13 +146,14 @@ class _FileReader:
         assert fields is not None, faults  # unusable fields have a fault that drops the row
         prompt, completion = fields.prompt, self.relabel.get(fields.completion, fields.completion)
         return (
-            row_id(prompt, fields.chat, completion),
+            row_id(prompt, fields.chat, completion, fields.extras),
             prompt,
             fields.chat,
             completion,
+            fields.extras,
             fields.metadata,
             prompt_key(prompt if prompt is not None else completion),
-            hash64(completion.encode()),
+            hash64((completion + (fields.extras or "")).encode()),
             self.number,
             self.split,
             row,

@@ -50,12 +50,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a row. `prompt` is a text, the JSON of chat turns (with `chat`), or None for plain text."""
+    """The fields of a row. `prompt` is a text, the JSON of chat turns (with `chat`), or None for plain text.
+
+    `extras` are those of `kamerton.data.store`: reasoning, calls, tools and weight.
+    """
 
     prompt: str | None
     chat: bool
     completion: str
     metadata: str | None
+    extras: str | None = None
 
 
 def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
