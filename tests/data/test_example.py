@@ -10,7 +10,6 @@ import pytest
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.store import row_id, stored_extras, stored_prompt, to_example
 
-
 CALL = ToolCall("get_weather", '{"city": "Oslo"}', "call_1")
 TURNS = (
     Message("user", "What is the weather in Oslo?"),

@@ -14,7 +14,7 @@ from support.rows import question
 def store_of(path: Path, texts: list[str]) -> Store:
     writer = StoreWriter(path, ["rows"])
     for row, text in enumerate(texts, 1):
-        writer.add((row_id(text, False, "yes"), text, False, "yes", None, row, 0, 0, -1, row, 0))
+        writer.add((row_id(text, False, "yes"), text, False, "yes", None, None, row, 0, 0, -1, row, 0))
     writer.close()
     return Store(path)
 
