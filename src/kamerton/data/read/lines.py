@@ -15,6 +15,7 @@ from kamerton.errors import Fault
 Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it unusable
 BOM = b"\xef\xbb\xbf"
 UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
+SAMPLE = 4 * 2**20  # bytes that are read to determine an encoding
 MAX_LINE = 64 * 2**20  # bytes
 
 
