@@ -279,7 +279,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = capsys.readouterr().err
     assert "disk.full" in said
-    assert "go on with run_id=full" in said
+    assert "resume with run_id=full" in said
     assert "Traceback" not in said
     run = train(*options)
     assert record(run)["state"] == "succeeded"

@@ -60,7 +60,7 @@ def test_memory_is_shared_by_as_many_processes_as_the_launcher_started(
     for name, value in (variables | {"TORCHELASTIC_RUN_ID": "x", "RANK": "0"} if variables else {}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(layout, "find_max_tokens", lambda *_, processes, **__: processes)
-    assert layout._max_tokens(config("trainer.devices=3"), None) == processes
+    assert layout._measure_max_tokens(config("trainer.devices=3"), None) == processes
 
 
 def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

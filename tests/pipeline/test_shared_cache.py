@@ -19,7 +19,7 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.model.tiny import tiny_model
 from kamerton.pipeline.run import train
-from kamerton.pipeline.session import RunResult
+from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.pipeline.shared_cache import SharedCache, sharing_weights
 from support.runs import TINY
 
@@ -58,7 +58,9 @@ def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> N
     """One after the other, so that what one of them leaves behind would change the next; the first comes again."""
     shared_cache = SharedCache()
     for name in [*POINTS, "lora"]:
-        cold, again = (result(train(configure(*POINTS[name]), shared_cache=kept)) for kept in (None, shared_cache))
+        cold, again = (
+            result(train(configure(*POINTS[name]), Invocation(shared_cache=kept))) for kept in (None, shared_cache)
+        )
         assert cold[0].keys() == again[0].keys()
         assert all(torch.equal(cold[0][key], again[0][key]) for key in cold[0]), name
         assert cold[1:] == again[1:], name
@@ -81,7 +83,10 @@ def test_nothing_is_loaded_twice(configure: Configure, monkeypatch: pytest.Monke
         monkeypatch.setattr(module, name, lambda *a, _p=plain, _n=name, **k: calls.append(_n) or _p(*a, **k))
     shared_cache = SharedCache()
     for size in (4, 8, 16):
-        train(configure(f"batch.size={size}", "adapter.r=4", f"optimizer.lr={size / 1000}"), shared_cache=shared_cache)
+        train(
+            configure(f"batch.size={size}", "adapter.r=4", f"optimizer.lr={size / 1000}"),
+            Invocation(shared_cache=shared_cache),
+        )
     assert sorted(calls) == ["check_loss", "load_model", "load_tokenizer", "prepare"]
 
 
@@ -155,7 +160,7 @@ def test_a_run_that_has_ended_holds_no_model(
             0.1,
             0.2,
         ):  # the first use of a library may leave exceptions with frames behind
-            train(configure(f"adapter={adapter}", f"optimizer.lr={rate}"), shared_cache=SharedCache())
+            train(configure(f"adapter={adapter}", f"optimizer.lr={rate}"), Invocation(shared_cache=SharedCache()))
         assert held[1]() is None
     finally:
         gc.enable()

@@ -156,7 +156,7 @@ def test_resume_force_goes_on_and_says_what_changed(values: dict[str, Any]) -> N
 
 
 def test_resume_force_must_name_its_run(values: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="resume=force needs the run"):
+    with pytest.raises(UserError, match="resume=force needs the id of the run"):
         open_run(values | {"resume": "force"})
 
 

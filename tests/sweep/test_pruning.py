@@ -18,9 +18,9 @@ from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
 
 from kamerton.config.schema import Config
 from kamerton.errors import Cancelled, Interrupted, UserError
+from kamerton.pipeline.run import train
 from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
-from kamerton.sweep.final_test import score_trial_run
 from kamerton.sweep.trial import train_trial_run
 from kamerton.sweep.trial_runs import TrialRun
 from kamerton.train.callbacks.pruning import Pruning
@@ -40,7 +40,7 @@ class Trials:
         return train_trial_run(TrialRun(self.home, config), Invocation(), pruning=self.pruning)
 
     def score(self, config: Config) -> RunResult:
-        return score_trial_run(TrialRun(self.home, config), Invocation())
+        return train(config, home=self.home, reopens=True)
 
 
 @pytest.fixture

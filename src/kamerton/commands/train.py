@@ -63,6 +63,7 @@ def _train(request: JobRequest[Config], shared: dict[str, SharedCache]) -> JobRe
         return _train_hosted(request)
     from kamerton.pipeline.cross_validation import cross_validate
     from kamerton.pipeline.run import train
+    from kamerton.pipeline.session import Invocation
     from kamerton.pipeline.shared_cache import SharedCache
     from kamerton.run.distributed import leave_group
     from kamerton.sweep.job import trial_job
@@ -75,7 +76,7 @@ def _train(request: JobRequest[Config], shared: dict[str, SharedCache]) -> JobRe
             return trial()
         fit = train if config.cv.folds is None else cross_validate
         try:
-            result = fit(config, overrides, unresolved=request.unresolved, shared_cache=cache)
+            result = fit(config, Invocation(overrides, unresolved=request.unresolved, shared_cache=cache))
         except Interrupted as stopped:
             raise Interrupted(_resume_command(request, str(stopped))) from stopped
         finally:

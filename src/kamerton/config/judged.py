@@ -1,4 +1,4 @@
-"""What `trust.py` judges of a configuration with foreign files, and the fault of a refused value."""
+"""The input of the checks in `trust.py`, and the fault of a refused value."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kamerton.errors import Fault
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is judged: the composed `values` and Hydra's section, resolved as far as possible.
+    """A configuration with foreign files: the composed `values` and Hydra's section, resolved as far as possible.
 
-    `unresolved` are the values with `${oc.env:NAME}` for what the environment gave. `foreign` is what foreign files
-    set, `typed` what the command line set, `choices` the groups of which it chose an option, and `variables` the
+    `unresolved` are the values with `${oc.env:NAME}` unresolved. `foreign` are the settings of foreign files; `typed`
+    are the paths that the command line set, `choices` the groups whose option it chose, and `variables` the
     environment variables that it names.
     """
 
@@ -28,7 +28,7 @@ class Judged:
     variables: Collection[str] = ()
 
     def is_typed(self, path: Path) -> bool:
-        """Whether a value was typed, directly or inside a list or mapping."""
+        """Return whether a value was typed, directly or inside a list or mapping."""
         return any(path[: len(own)] == own for own in self.typed)
 
     def shown(self, path: Path) -> Any:
@@ -37,7 +37,7 @@ class Judged:
 
 
 def refused(key: str, value: Any, reason: str, file: str | None = None) -> Fault:
-    """The fault of a value that was not typed; `reason` is what it could cause."""
+    """Return the fault of a value that was not typed; `reason` is what it could cause."""
     fix = f"remove it there; if you trust it, give {key}=… on the command line"
     return Fault("config.trust", f"{key} is {value!r}: a file may not set it, because {reason}", fix, file, column=key)
 

@@ -53,7 +53,7 @@ def train_hosted(
     unresolved: Mapping[str, Any] | None = None,
     sleep: Sleep = time.sleep,
 ) -> RunResult:
-    """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `pipeline.run.train`.
+    """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `Invocation`.
 
     Raises `UserError` for what the user must correct, `RunFailed` if the endpoint or its job fails, and `Interrupted`
     when stopped: the job continues at the endpoint, and the same run follows it again.

@@ -1,4 +1,4 @@
-"""Preflight checks that need the constructors: the parts of a run are built once, without data or weights."""
+"""Preflight checks that build the parts of a run once, without data or weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _cached_by(*sections: str) -> Callable[[_Check], _Check]:
 
 
 def build_faults(values: Mapping[str, Any], sections: Collection[str]) -> list[Fault]:
-    """Return the faults of the classes named in `sections`, of their arguments, the model and its adapter."""
+    """Return the faults of the sections' classes and arguments, and of the model and adapter if they are included."""
     values, sections = _with_valid_numbers(values), set(sections)
     allowed = values.get("allow_targets") or ()
     faults = check_targets({key: value for key, value in values.items() if key in sections}, allowed)
@@ -66,7 +66,7 @@ _VALID = {
 
 
 def _with_valid_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the values with valid ones for those that `check_nodes` reports, so that the rest is still checked."""
+    """Replace every number that `check_nodes` reports with a valid one, so that the rest is still checked."""
     for fault in check_nodes(values):
         section, _, key = (fault.column or "").partition(".")
         values = {**values, section: {**values[section], key: _VALID[f"{section}.{key}"]}}
@@ -90,14 +90,14 @@ def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
             parameter_groups(layer, lr_ratio=1.0, decay_adapter=True)
         )
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"{node['_target_']} is no optimizer")
+            raise TypeError(f"{node['_target_']} is not an optimizer")
         for weight in layer.parameters():
             weight.grad = torch.zeros_like(weight)
-        if hasattr(optimizer, "train"):  # a schedule-free one does not step before
+        if hasattr(optimizer, "train"):  # schedule-free optimizers step only in train mode
             optimizer.train()
         optimizer.step()
 
-    return _tried("optimizer", node, build)
+    return _constructor_faults("optimizer", node, build)
 
 
 @_cached_by("allow_targets", "trainer", "callbacks", "logger")
@@ -109,22 +109,24 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
     for group in built:
         for name, node in mapping_at(values, group).items():
             key = f"{group}.{name}"
-            if not _is_node(node) or (key in GIVEN and key not in _PLACES):
-                continue  # what a run gives to it is not there yet
+            if not _is_node(node) or (key in GIVEN and key not in _PLACEHOLDERS):
+                continue  # needs values that only a run has
             if check_targets({group: {name: node}}, allowed):
                 continue  # already reported
             if group == "logger" and node["_target_"].rpartition(".")[2] not in _LAZY:
-                continue  # its constructor may begin an experiment
-            new_faults, instances = _made(key, node, partial(instantiate, allowed=allowed, **_PLACES.get(key, {})))
+                continue  # its constructor may start an experiment
+            new_faults, instances = _build_part(
+                key, node, partial(instantiate, allowed=allowed, **_PLACEHOLDERS.get(key, {}))
+            )
             faults += new_faults
             built[group] += instances
     node = values.get("trainer")
     if not _is_node(node) or check_targets({"trainer": node}, allowed):
         return faults
-    return faults + _tried("trainer", node, lambda node: _trainer(node, built, allowed))
+    return faults + _constructor_faults("trainer", node, lambda node: _build_trainer(node, built, allowed))
 
 
-_PLACES: dict[str, Node] = {
+_PLACEHOLDERS: dict[str, Node] = {
     "callbacks.checkpoint_best": {"dirpath": "."},
     "callbacks.checkpoint_last": {"dirpath": ".", "every_n_train_steps": 1},
     "logger.wandb": {"save_dir": "."},
@@ -132,17 +134,17 @@ _PLACES: dict[str, Node] = {
 }
 
 
-_LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # do nothing before they log
+_LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # without side effects until they log
 
 
-def _made(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[list[Fault], list[Any]]:
+def _build_part(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[list[Fault], list[Any]]:
     """Build `node`; return its faults and, in a list, the instance."""
     instances: list[Any] = []
-    faults = _tried(key, node, lambda node: instances.append(build(node)))
+    faults = _constructor_faults(key, node, lambda node: instances.append(build(node)))
     return faults, [] if faults else instances
 
 
-def _trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
+def _build_trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
     from kamerton.train.build import trainer_node
 
     given = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
@@ -166,7 +168,7 @@ def _adapter_faults(values: Mapping[str, Any]) -> list[Fault]:
         layers = load_skeleton(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
     except UserError as error:
         return list(error.faults)
-    except Exception as error:  # whatever transformers refuses a model with
+    except Exception as error:  # transformers may raise anything
         message = f"cannot build model {model.name!r}: {str(error).splitlines()[0]}"
         return [Fault("model.name", message, "give a causal language model", column="model.name")]
     saved, frozen = adapter.modules_to_save, adapter.freeze
@@ -185,19 +187,19 @@ def _four_bit_faults(trainer: Mapping[str, Any]) -> list[Fault]:
         message = "adapter=qlora needs the package bitsandbytes, which is not installed"
         return [Fault("adapter.package", message, "pip install 'kamerton[qlora]'", column="adapter.kind")]
     if trainer.get("accelerator") == "cpu" or not torch.cuda.is_available():
-        message = "adapter=qlora needs a GPU, and this run would be on the CPU"
+        message = "adapter=qlora needs a GPU, but this run would use the CPU"
         return [Fault("adapter.device", message, "choose adapter=lora, or a machine with a GPU", column="adapter.kind")]
     return []
 
 
-def _tried(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:
-    """Return a fault if `build` fails, at the argument without which it succeeds if there is exactly one."""
+def _constructor_faults(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:
+    """Return a fault if `build` fails, located at the one argument without which it succeeds, if there is one."""
     try:
         build(node)
-    except Exception as error:  # whatever a constructor refuses its arguments with
-        guilty = [name for name in node if name != "_target_" and _builds({**node}, name, build)]
-        column = f"{key}.{guilty[0]}" if len(guilty) == 1 else key
-        value = f"{column} is {node[guilty[0]]!r}" if len(guilty) == 1 else f"{key} cannot be built"
+    except Exception as error:  # constructors may raise anything
+        causes = [name for name in node if name != "_target_" and _builds({**node}, name, build)]
+        column = f"{key}.{causes[0]}" if len(causes) == 1 else key
+        value = f"{column} is {node[causes[0]]!r}" if len(causes) == 1 else f"{key} cannot be built"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return [Fault("config.value", f"{value}: {reason}", f"correct the value of {column}", column=column)]
     return []
@@ -218,10 +220,9 @@ def _is_node(node: Any) -> TypeGuard[Node]:
 
 
 def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
-    """Return every fault of the data in the composed values; prepared data are cached, so that they are read once.
+    """Return every fault of the configured data; prepared data are cached, so they are read once.
 
-    If the model's name is valid, rows too long for it are included. `refuse` converts the error of unusable data to
-    faults.
+    If the model's name is valid, rows too long for it are included. `refuse` converts a `DataError` to faults.
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
@@ -232,7 +233,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     if data is None:
         return []  # already reported
     if split is None or check_data_options(data) or check_split_options(split):
-        return find_files(data)[1] if has_formats(data) else []  # the rest needs sound options
+        return find_files(data)[1] if has_formats(data) else []  # the rest needs valid options
     model = section(ModelOptions, values, "model")
     try:
         if model is None or model.provider or model_faults(values):
@@ -243,7 +244,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if refuse is not None and isinstance(error, DataError):
             return refuse(error)
         return list(error.faults)
-    except Exception:  # a tokenizer's files may hold anything
+    except Exception:  # invalid tokenizer files may raise anything
         if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults

@@ -1,9 +1,9 @@
-"""k-fold cross-validation: `kamerton train cv.folds=5` trains k runs, each scored on the examples that it never saw.
+"""k-fold cross-validation: `kamerton train cv.folds=5` trains k runs, each scored on its held-out fold.
 
-The directory is `outputs/<name>/<run_id>/` with an ordinary run directory for each fold in `folds/<k>/`. When all are
-done, `scores/out_of_fold.parquet` holds every example once, scored by the model that was trained without it, and
-`cross_validation.json` the metrics of every fold, their mean and their spread. The same command goes on with the first
-unfinished fold. All folds share what the data stage has cached.
+The directory is `outputs/<name>/<run_id>/` with an ordinary run directory for each fold in `folds/<k>/`. After the last
+fold, `scores/out_of_fold.parquet` holds every example once, scored by the model that was trained without it, and
+`cross_validation.json` the metrics of every fold, their mean and their spread. The same command resumes at the first
+unfinished fold. All folds share the cached data.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
 
 from kamerton.config.derived import fold_of
 from kamerton.config.schema import Config, CvOptions
-from kamerton.console import plain_console
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
 from kamerton.decide.report.cross_validation import FILE, OUT_OF_FOLD, write_cross_report
@@ -44,22 +42,17 @@ from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 
 
-def cross_validate(
-    config: Config,
-    overrides: Sequence[str] = (),
-    console: Console | None = None,
-    unresolved: Mapping[str, Any] | None = None,
-    shared_cache: SharedCache | None = None,
-) -> RunResult:
-    """Train and score every fold that is not done, then join them; arguments as of `train`.
+def cross_validate(config: Config, invocation: Invocation | None = None) -> RunResult:
+    """Train and score every unfinished fold, then combine them.
 
-    Folds share `shared_cache`. A fold that fails does not keep the others from being trained. Raises `RunFailed` with
-    the names of those that did, `UserError` and `Interrupted` as `train` does.
+    Folds share one cache. If a fold fails, the others are still trained. Raises `RunFailed` with the numbers of the
+    failed folds, `UserError` and `Interrupted` as `train` does.
     """
-    console, cache = console or plain_console(quiet=rank_info().rank > 0), shared_cache or SharedCache()
+    invocation = invocation or Invocation()
     if rank_info().rank > 0 and rank_info().launcher is None:  # Lightning started this process for one fold's training
-        return _train_fold(config, Path(os.environ[RUN_DIR]), Invocation(overrides, console, unresolved))
-    invocation = Invocation(overrides, console, unresolved, cache)
+        return _train_fold(config, Path(os.environ[RUN_DIR]), dataclasses.replace(invocation, shared_cache=None))
+    cache = invocation.shared_cache or SharedCache()
+    invocation = dataclasses.replace(invocation, shared_cache=cache)
     config = dataclasses.replace(config, resume="auto")
     with open_session(config, invocation, report=write_cross_report) as session:
         run = session.run
@@ -69,18 +62,18 @@ def cross_validate(
         split = fold_split(config, 0)
         run.update(cv={"folds": config.cv.folds, "group": split.group, "stratify": split.stratify})
         run.set_state("running")
-        print_folds(console, run, sizes)
+        print_folds(session.console, run, sizes)
         failed = _train_folds(config, invocation, session)
         if failed:
-            raise RunFailed(_failed(run, failed))
+            raise RunFailed(_folds_fault(run, failed))
         if run.writes:
             with wandb_run(config):
                 begin_wandb(config, run)
-                spread = _join(config, run, prepared)
+                spread = _combine_folds(config, run, prepared)
                 log_result(config, run)
             write_cross_report(run.path, state="succeeded")
             run.set_state("succeeded")
-            print_cross_validation(console, run, spread)
+            print_cross_validation(session.console, run, spread)
     return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
 
 
@@ -111,7 +104,7 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
     failed: dict[int, Fault] = {}
     count = int(config.cv.folds or 0)
     for number in range(count):
-        if run.writes:  # the other ranks stop in a fold, with all
+        if run.writes:  # the other ranks stop together, inside a fold
             session.stop.check()
         folder = run.path / "folds" / str(number)
         done = record_at(folder).state == "succeeded"
@@ -139,25 +132,25 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
     return failed
 
 
-def _failed(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
+def _folds_fault(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
     reasons = "; ".join(f"fold {number}: {fault.message}" for number, fault in failed.items())
     fixes = " ".join(dict.fromkeys(f"{fault.fix};" for fault in failed.values()))
-    fix = f"{fixes} then the same command (or run_id={run.run_id}) trains what is not done"
+    fix = f"{fixes} then the same command (or run_id={run.run_id}) trains the unfinished folds"
     number = len(failed)
     message = f"{number} fold{'s' if number > 1 else ''} failed: {reasons}"
     return Fault("cv.fold-failed", message, fix, file=str(run.path / "folds"))
 
 
-def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Spread]:
-    """Write the score tables of all folds as one, with their metrics; return the spread of every metric."""
+def _combine_folds(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Spread]:
+    """Write the combined score table of all folds and its metrics; return the spread of every metric."""
     folders = [run.path / "folds" / str(number) for number in range(int(config.cv.folds or 0))]
-    tables = _joined(folders, "test")
-    assert tables is not None  # every fold is done
-    _check_cover(config, tables, prepared)
+    tables = _combined(folders, "test")
+    assert tables is not None  # every fold has finished
+    _check_coverage(config, tables, prepared)
     tables = with_custom_metrics(tables, config.metrics, config.allow_targets)
     write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
     metrics = {OUT_OF_FOLD: compute(tables)}
-    if (base := _joined(folders, "base")) is not None:
+    if (base := _combined(folders, "base")) is not None:
         base = with_custom_metrics(base, config.metrics, config.allow_targets)
         write_scores(base, run.path / "scores" / "base.parquet")
         metrics["base"] = compute(base)
@@ -176,8 +169,8 @@ def _join(config: Config, run: RunDirectory, prepared: Prepared) -> dict[str, Sp
 
 
 def _baselines(run: RunDirectory, folders: Sequence[Path], table: pa.Table) -> dict[str, dict[str, float | None]]:
-    """Write each baseline's table over all folds, and the best earlier cross-validation; return their metrics."""
-    candidates = {name: _joined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
+    """Write each baseline's combined table and the best earlier cross-validation's; return their metrics."""
+    candidates = {name: _combined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
     candidates["previous"] = previous(run.path, table, labelled=is_labelled(table), name=OUT_OF_FOLD)
     tables = {name: table for name, table in candidates.items() if table is not None}
     for name, scores in tables.items():
@@ -185,18 +178,18 @@ def _baselines(run: RunDirectory, folders: Sequence[Path], table: pa.Table) -> d
     return {name: compute(scores) for name, scores in tables.items()}
 
 
-def _joined(folders: Sequence[Path], name: str) -> pa.Table | None:
-    """Return the score tables called `name` of all folds as one, by example id; None if a fold has none."""
+def _combined(folders: Sequence[Path], name: str) -> pa.Table | None:
+    """Return the folds' score tables `name` as one, sorted by example id; None if a fold has none."""
     paths = [folder / "scores" / f"{name}.parquet" for folder in folders]
     if not all(path.exists() for path in paths):
         return None
     return pa.concat_tables(read_scores(path) for path in paths).sort_by("example_id")
 
 
-def _check_cover(config: Config, table: pa.Table, prepared: Prepared) -> None:
-    """Check that every example of the folds is in the table once; only those too long for the model may be missing.
+def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None:
+    """Raise `RunFailed` unless the table holds every example of the folds once.
 
-    Raises `RunFailed` otherwise.
+    Examples too long for the model may be missing if they are dropped.
     """
     test = prepared.splits["test"]
     expected = test.select(test.pool).ids.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from kamerton.score.table import read_scores, write_scores
 
 
 def finish(ready: Ready, tuned: Any, session: Session) -> None:
-    """Score the best weights and the baselines, export the model and write the report; rank 0 alone has this to do."""
+    """Score the best weights and the baselines, export the model and write the report; only rank 0 does this."""
     config, run, prepared = ready.config, session.run, ready.inputs.prepared
     if not run.writes:
         return
@@ -49,13 +50,13 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
 
 
 def score_base(ready: Ready, session: Session) -> None:
-    """Score the untouched model on the test split, if the configuration asks for that."""
+    """Score the base model on the test split if `base=true`."""
     if ready.config.base and session.run.writes:
         score_test(ready, ready.model, "base", session)
 
 
 def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
-    """Score the test split into `scores/NAME.parquet`, unless that was done before, and record its metrics."""
+    """Score the test split into `scores/NAME.parquet` unless that file exists, and record the metrics."""
     config, run, data = ready.config, session.run, ready.inputs.encoded.get("test")
     if data is None:
         return
@@ -91,7 +92,7 @@ def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session)
         )
 
 
-def _partial(run: RunDirectory, name: str) -> Any:
+def _partial(run: RunDirectory, name: str) -> Path:
     return run.path / "scores" / f".{name}.partial"
 
 

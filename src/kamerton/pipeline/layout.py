@@ -1,4 +1,4 @@
-"""Choose how a run computes its steps: the batch layout, the micro-batch limit and the loss; once per run."""
+"""Choose, once per run, how it computes its steps: the batch layout, the micro-batch limit and the loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Note = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """How the steps are computed, and notes on it: code, message and advice of each."""
+    """How the steps are computed, with notes for the user (code, message, advice)."""
 
     batch: Batch
     notes: tuple[Note, ...]
@@ -42,21 +42,21 @@ def choose_batch_layout(
     console: Console,
     shared_cache: SharedCache | None = None,
 ) -> Config:
-    """Return the configuration with the batch layout and the micro-batch limit chosen; print what was changed.
+    """Return the configuration with batch layout and micro-batch limit filled in; print what was changed.
 
-    A resumed run keeps its loss, and its micro-batch limit unless another is given, so that it repeats the same sums.
+    A resumed run keeps its loss, and its micro-batch limit unless another is given, so that its arithmetic is the same.
     Rank 0 chooses for all ranks, because evaluation distributes micro-batches by number. Choices in `shared_cache` for
     the same model, data and machine are reused.
     """
     if not run.writes:
-        return _as_rank_0(config, model, run)
+        return _adopt_layout(config, model, run)
     decided = _Decided(Batch(), ())
     before = run.record.batch
     try:
         if shared_cache is None:
             decided = _decide(config, model, data, before)
         else:
-            key = _key(config, model, data, before)
+            key = _cache_key(config, model, data, before)
             decided = shared_cache.keep("layout", key, lambda: _decide(config, model, data, before))
         set_layout(config, model, decided.batch)
     finally:
@@ -66,12 +66,12 @@ def choose_batch_layout(
         run.event("warn", code, message, advice=advice)
         console.print(f"note   {message}", highlight=False)
     run.update(batch=decided.batch.model_dump())
-    return _with(config, decided.batch)
+    return _with_batch(config, decided.batch)
 
 
 def set_layout(config: Config, model: Any, batch: Batch) -> None:
     """Set the attention and the loss chosen in `batch` (of the run's record) on a copy of the model."""
-    find_head(model)  # its check runs the model, which must not happen on one rank alone once parts of it are sharded
+    find_head(model)  # its check runs the model, which fails on a single rank once the model is sharded
     assert batch.cut is not None
     use_packing(model, batch.cut)
     if config.model.attn is not None:
@@ -80,7 +80,7 @@ def set_layout(config: Config, model: Any, batch: Batch) -> None:
         use_liger(model)
 
 
-def _key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
+def _cache_key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
     """Return everything that `_decide` depends on, as plain values."""
     adapter, batch, trainer = config.adapter, config.batch, config.trainer
     device = next(model.parameters()).device
@@ -99,7 +99,7 @@ def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decide
         set_attention(model, config.model.attn)
     tokens = config.batch.max_tokens
     if tokens == "auto":
-        tokens = before.max_tokens or _max_tokens(config, model)
+        tokens = before.max_tokens or _measure_max_tokens(config, model)
     target_share = float(data.target_counts.sum() / max(1, data.lengths.sum()))  # predictions per token
     liger, more = _uses_liger(config, model, int(tokens * target_share), before.liger)
     return _Decided(Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger), (*notes, *more))
@@ -109,8 +109,8 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
     if before is not None:
         if not before or can_use(model):
             return before, []
-        message = "this run computed its loss with liger-kernel, which cannot be used here: rounding will differ"
-        return False, [("liger", message, "go on with it on a GPU, after pip install 'kamerton[gpu]'")]
+        message = "this run computed its loss with liger-kernel, which is not available here; rounding will differ"
+        return False, [("liger", message, "resume on a GPU, after pip install 'kamerton[gpu]'")]
     if not config.model.fused:
         return False, []
     adapter, form = config.adapter, autocast_format(config.trainer.get("precision"))
@@ -120,22 +120,23 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
     return choice.liger, [] if choice.reason is None else [("liger", message, "upgrade or remove it")]
 
 
-def _as_rank_0(config: Config, model: Any, run: RunDirectory) -> Config:
+def _adopt_layout(config: Config, model: Any, run: RunDirectory) -> Config:
+    """Set the layout that rank 0 chose."""
     decided = Batch.model_validate_json(receive()) if rank_info().launcher else run.record.batch
     if decided.cut is None:
         raise RuntimeError("rank 0 failed before the batch layout was chosen; see its error above")
     set_layout(config, model, decided)
-    return _with(config, decided)
+    return _with_batch(config, decided)
 
 
-def _with(config: Config, decided: Batch) -> Config:
+def _with_batch(config: Config, decided: Batch) -> Config:
     assert decided.cut is not None
     assert decided.max_tokens is not None
     batch = dataclasses.replace(config.batch, cut=decided.cut, max_tokens=decided.max_tokens)
     return dataclasses.replace(config, batch=batch)
 
 
-def _max_tokens(config: Config, model: Any) -> int:
+def _measure_max_tokens(config: Config, model: Any) -> int:
     here = rank_info()
     devices = here.devices if here.launcher else config.trainer.get("devices", 1)
     processes = devices if isinstance(devices, int) and devices > 0 else 1

@@ -1,4 +1,4 @@
-"""The life of a run directory from opening to end: every outcome is recorded in `run.json`."""
+"""Record every outcome of a run in its `run.json`, from opening to release."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from kamerton.train.checkpoints import NO_SPACE
 def recorded(
     run: RunDirectory, overrides: Sequence[str], report: Callable[[Path], Path] | None = write_report
 ) -> Iterator[RunDirectory]:
-    """Record how the block inside ends in `run.json`: paused if interrupted, else cancelled or failed with the reason.
+    """Record how the block ends: paused if interrupted, else cancelled or failed with the reason.
 
-    `report` writes the report of a directory whose run ended early, if it has one.
+    `report` writes the report of a run that stops early.
     """
     try:
         if run.writes:
             (run.path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
         run.set_state("validating_files", error=None, **environment())
         if run.resuming:
-            run.event("info", "resumed", "the run goes on")
+            run.event("info", "resumed", "the run was resumed")
         if run.changed:
-            run.event("warn", "changed", "the run goes on with another configuration", evidence=run.changed)
+            run.event("warn", "changed", "resumed with a changed configuration", evidence=run.changed)
         yield run
     except (Interrupted, KeyboardInterrupt, SIGTERMException) as error:  # Lightning may see a SIGTERM first
         run.set_state("paused")
-        run.event("info", "interrupted", "the run was asked to stop", advice=f"go on with run_id={run.run_id}")
+        run.event("info", "interrupted", "the run was interrupted", advice=f"resume with run_id={run.run_id}")
         _report_quietly(run, report)
         raise Interrupted(run.run_id) from error
     except Cancelled as error:
@@ -52,7 +52,7 @@ def recorded(
     except BaseException as error:
         fault = error.fault if isinstance(error, RunFailed) else _no_space(run, error)
         code, message = (fault.code, fault.message) if fault else (type(error).__name__, str(error))
-        with suppress(OSError):  # a full disk may not take even this
+        with suppress(OSError):  # even this write fails on a full disk
             run.set_state("failed", error={"code": code, "message": message, "param": None})
             run.event("error", "failed", f"{code}: {message}")
         _report_quietly(run, report)
@@ -69,12 +69,12 @@ def _no_space(run: RunDirectory, error: BaseException) -> Fault | None:
         return None
     free = shutil.disk_usage(run.path).free
     message = f"{error.strerror}: {error.filename or run.path} could not be written ({free / 2**20:,.0f} MiB free)"
-    fix = f"free some space, then go on with run_id={run.run_id}: what was saved before is whole"
+    fix = f"free some space, then resume with run_id={run.run_id}; earlier files are intact"
     return Fault("disk.full", message, fix, file=str(run.path))
 
 
 def _report_quietly(run: RunDirectory, report: Callable[[Path], Path] | None) -> None:
-    """Write a report of the results so far; its errors must not hide why the run ended."""
+    """Write a report of the results so far; suppress its errors, which would hide why the run ended."""
     if run.writes and report:
         with suppress(Exception):
             report(run.path)

@@ -1,4 +1,4 @@
-"""The first step of a run: data, base model, batch layout and step counts; everything known before training."""
+"""The first step of a run: read the data, load the base model, choose the batch layout, count the steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kamerton.train.steps import limit_train_batches, step_data, total_steps, wi
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a run trains and scores with: the configuration with everything chosen, and the untouched model."""
+    """What training and scoring need: the complete configuration, the data and the base model."""
 
     config: Config
     inputs: Inputs
@@ -33,13 +33,13 @@ class Ready:
 
 
 def read_data(session: Session) -> Inputs:
-    """Seed the run, then read, check and encode its data. Raises `UserError` for data that it cannot use."""
+    """Seed the run, then read, check and encode its data. Raises `UserError` for unusable data."""
     config, shared_cache = session.config, session.shared_cache
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
     inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
-    choose_mode(config.score, inputs.prepared.labels)  # before anything long: what the data cannot be scored by
+    choose_mode(config.score, inputs.prepared.labels)  # reports unsupported score options before the model is loaded
     return inputs
 
 
@@ -47,9 +47,9 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     """Load the base model, choose the batch layout, count the steps; record and print the plan."""
     config, run, console, shared_cache = session.config, session.run, session.console, session.shared_cache
     model = shared_cache.base(config) if shared_cache else load_base(config)
-    (fuse if uses_kernels(config) else unfuse)(model)  # now: every score comes from the same arithmetic
+    (fuse if uses_kernels(config) else unfuse)(model)  # before any scoring, so that all scores use the same arithmetic
     if run.writes and model.device.type != device(config).type:
-        model.to(device(config))  # where it will run: the layout is chosen for that
+        model.to(device(config))  # the layout is chosen for the device it will run on
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights)

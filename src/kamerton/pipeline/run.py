@@ -1,24 +1,22 @@
 """One run, top to bottom: data → plan → model → fit → score → report.
 
-Run it with `kamerton train`, `python scripts/train.py`, or from Python: `train(to_config(compose_values([...])))`.
-Everything it learns is in the run directory when it returns.
+Start it with `kamerton train`, `python scripts/train.py`, or from Python: `train(to_config(compose_values([...])))`.
+All results are in the run directory when it returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.model.adapter import count_parameters
 from kamerton.pipeline.finish import finish, score_base
 from kamerton.pipeline.prepare import Ready, prepare, read_data
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
-from kamerton.pipeline.shared_cache import SharedCache
-from kamerton.pipeline.terminal import print_ending, print_result
-from kamerton.pipeline.wandb import wandb_run
+from kamerton.pipeline.terminal import print_early_stop, print_result
+from kamerton.pipeline.wandb import begin_wandb, wandb_run
 from kamerton.run.model import to_train
 from kamerton.train.callbacks.pruning import Pruning
 from kamerton.train.fit import fit_model
@@ -26,48 +24,50 @@ from kamerton.train.fit import fit_model
 
 def train(
     config: Config,
-    overrides: Sequence[str] = (),
-    console: Console | None = None,
-    unresolved: Mapping[str, Any] | None = None,
-    shared_cache: SharedCache | None = None,
+    invocation: Invocation | None = None,
+    home: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    reopens: bool = False,
 ) -> RunResult:
-    """Fine-tune as `config` says and write the run directory.
+    """Fine-tune as configured, write the run directory and print the result.
 
-    `unresolved` are the configuration's values with `${oc.env:NAME}` where the environment gave one; files hold that
-    text. What is in `shared_cache` from an earlier run of this process is not made again.
-    Raises `UserError` for what the user must mend (nothing is trained then) and `Interrupted` when asked to stop
-    (what was done is saved and the same run can be resumed).
+    `home`, `facts` and `reopens` as for `open_session`; a reopened run logs its scores to W&B even if an earlier
+    process trained it. Raises `UserError` for faults that the user must correct (nothing is trained then) and
+    `Interrupted` after a stop request (progress is saved, and the same run can be resumed).
     """
-    with open_session(config, Invocation(overrides, console, unresolved, shared_cache)) as session:
-        run_all(session)
+    with open_session(config, invocation or Invocation(), home, facts, reopens=reopens) as session:
+        run_all(session, starts_wandb=reopens)
     if session.run.writes:
         print_result(session.console, session.run)
     return result_of(session.run)
 
 
-def run_all(session: Session) -> None:
-    """Every step of a run whose directory is open."""
+def run_all(session: Session, *, starts_wandb: bool = False) -> None:
+    """Run every step of an open run. `starts_wandb`: start the W&B run even if no training in this process did."""
     ready = prepare(read_data(session), session)
     score_base(ready, session)
     with wandb_run(ready.config):
         tuned = fit(ready, session)
+        if starts_wandb and session.run.writes:
+            begin_wandb(ready.config, session.run)
         finish(ready, tuned, session)
 
 
 def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
-    """Train the model, unless that was done before, and return it. `pruning` may end a trial early (`Cancelled`)."""
+    """Train the model unless its training has finished, and return it. `pruning` may stop a trial (`Cancelled`)."""
     config, run, stop, console = ready.config, session.run, session.stop, session.console
     tuned = to_train(config, ready.model)
     run.update(model={"name": short_name(config.model.name), **count_parameters(tuned)})
-    if run.writes:  # the other ranks stop at a step, with all: one that left alone here would be waited for
+    if run.writes:  # the other ranks stop together at a step: if one exited here, the rest would wait for it
         stop.check()
     run.set_state("running")
     fit_model(config, run, stop, ready.data, tuned, ready.steps, pruning, console)
     if run.writes:
-        print_ending(console, run)
+        print_early_stop(console, run)
     return tuned
 
 
 def short_name(name: str) -> str:
-    """A model's name for people: the file's of a wheel address."""
+    """Return the model's display name: the file name for the address of a wheel, else the name itself."""
     return name.partition("#")[0].rpartition("/")[2] if name.startswith("pypi://") else name

@@ -1,4 +1,4 @@
-"""The open run that the steps of `kamerton.pipeline.run` work on, from its opening to its release."""
+"""The open run that the steps of `kamerton.pipeline.run` share, from opening to release."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kamerton.train.steps import with_recorded_defaults
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended: its directory and its metrics by split (`test`, `base`, `validation`, `best`, `train`)."""
+    """The result of a run: its directory and its metrics by split (`test`, `base`, `validation`, `best`, `train`)."""
 
     run_id: str
     path: Path
@@ -35,7 +35,7 @@ class RunResult:
 
 
 def result_of(run: RunDirectory) -> RunResult:
-    """Return the result of a run that this process worked on; only rank 0 has the metrics."""
+    """Return the result of a run of this process; only rank 0 has the metrics."""
     if not run.writes:
         return RunResult(run.run_id, run.path, "running", {})
     return RunResult(run.run_id, run.path, str(run.record.state), run.values.get("metrics", {}))
@@ -43,10 +43,10 @@ def result_of(run: RunDirectory) -> RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How a run was asked for, beside its configuration.
+    """How a run was requested, apart from its configuration.
 
-    `unresolved` are the configuration's values with `${oc.env:NAME}` where the environment gave one; files hold that
-    text. Runs of one process share what `shared_cache` keeps.
+    `unresolved` are the configuration's values with `${oc.env:NAME}` unresolved, as files store them. Runs of one
+    process share `shared_cache`.
     """
 
     overrides: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open run directory, the configuration its run has, and what every step may use."""
+    """An open run directory, its configuration, and what every step may use."""
 
     config: Config
     run: RunDirectory
@@ -76,10 +76,11 @@ def open_session(
     reopens: bool = False,
     report: Callable[[Path], Path] | None = write_report,
 ) -> Iterator[Session]:
-    """Open the run directory, and record in `run.json` how the steps inside end.
+    """Open the run directory, and record in `run.json` how the block ends.
 
-    A run that belongs to another one has its folder in `home`, and `facts` about that in its record. `reopens`: one
-    that finished unscored is opened too. `report` writes the report of a run that stops early.
+    `home` is the parent folder of a run that belongs to a sweep or cross-validation, and `facts` are added to its
+    record. `reopens`: also open a run that finished unscored, as trials do. `report` writes the report of a run that
+    stops early.
     """
     console = invocation.console or plain_console(quiet=rank_info().rank > 0)
     values = redacted(dataclasses.asdict(config), invocation.unresolved or {})

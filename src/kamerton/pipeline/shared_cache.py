@@ -1,7 +1,7 @@
 """What the runs of one process share: encoded data, the tokenizer, base weights and the batch layout.
 
-Used between the points of a sweep and the folds of a cross-validation. A run's result is the same to the last bit: what
-is kept is found by everything that it depends on, and what a run changes it gets as its own.
+Used between the points of a sweep and the folds of a cross-validation. Results are bit-identical to those without it:
+a key includes everything its value depends on, and a run gets its own copy of whatever it changes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ T = TypeVar("T")
 
 
 class SharedCache:
-    """Values by kind and key, those last used: one base model, and the inputs of a few splits."""
+    """A least-recently-used cache by kind and key: one base model, and the inputs of a few splits."""
 
     def __init__(self) -> None:
         self._kept: dict[str, OrderedDict[str, Any]] = {}
 
     def keep(self, kind: str, key: Any, make: Callable[[], T], *, most: int = 8) -> T:
-        """Return the value of `kind` for a key of plain values, made if missing; the oldest of `most` is dropped."""
+        """Return the value of `kind` for a key of plain values, made if missing; at most `most` values are kept."""
         kept = self._kept.setdefault(kind, OrderedDict())
         name = json.dumps(key, sort_keys=True, default=str)
         if name not in kept:
-            while len(kept) >= most:  # before the new one needs its memory
+            while len(kept) >= most:  # free its memory before making the new value
                 kept.popitem(last=False)
             kept[name] = make()
         kept.move_to_end(name)
@@ -59,7 +59,7 @@ class SharedCache:
         return replace(inputs, encoded=dict(inputs.encoded))
 
     def base(self, config: Config) -> Any:
-        """Return a base model of the run's own; its weights are shared if the run does not change them."""
+        """Return a new base model; it shares its weights with others if the run does not change them."""
         key = base_key(config)
         if key is None:
             return load_base(config)
@@ -67,7 +67,7 @@ class SharedCache:
 
 
 def base_key(config: Config) -> list[Any] | None:
-    """Return what the base weights depend on; None if the run changes them, so that it needs its own."""
+    """Return everything the base weights depend on; None if the run changes them, so that they cannot be shared."""
     if _changes_base(config):
         return None
     return [*_source(config), config.model.dtype, config.seed if config.model.name == TINY else None]
@@ -76,8 +76,8 @@ def base_key(config: Config) -> list[Any] | None:
 def sharing_weights(model: nn.Module) -> nn.Module:
     """Return a copy of a model that shares its weights (tied ones stay tied); none of them may be trained.
 
-    Everything else is its own: modules (and so their classes and hooks), buffers, configuration, which weights are
-    trained, and the device they are moved to.
+    Everything else is copied: modules (and so their classes and hooks), buffers, configuration, `requires_grad`, and
+    the device.
     """
     shared: dict[int, Any] = {}
     for weight in model.parameters():
@@ -95,7 +95,7 @@ def _changes_base(config: Config) -> bool:
 
 
 def _source(config: Config) -> list[Any]:
-    """Return the source of model and tokenizer; for a folder also its files."""
+    """Return the source of model and tokenizer, including the files of a local folder."""
     model, folder = config.model, Path(config.model.name).expanduser()
     files = [_stamp(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     return [model.name, model.revision, model.trust_remote_code, files]

@@ -20,15 +20,13 @@ def record_start(
     before = run.record.data.fingerprint
     if before not in (None, prepared.fingerprint):
         if not force:
-            message = (
-                f"run {run.run_id} was started with other data: the files or how they are split have changed since"
-            )
+            message = f"run {run.run_id} was started with other data: the files or the split options have changed since"
             new = "or give another run_id for a new run"
             if force is not None:
-                new = "give another run_id for a new run, or resume=force to change it midway"
-            fix, file = f"restore the data to go on with it, {new}", str(run.path / "run.json")
+                new = "give another run_id for a new run, or resume=force to continue with the new data"
+            fix, file = f"restore the data to resume it, {new}", str(run.path / "run.json")
             raise UserError([Fault("run.data-changed", message, fix, file=file, column="data")])
-        run.event("warn", "data-changed", "the run goes on with other data", evidence=prepared.fingerprint)
+        run.event("warn", "data-changed", "the run was resumed with other data", evidence=prepared.fingerprint)
     data = {"fingerprint": prepared.fingerprint, "counts": dict(counts), "report": manifest(prepared)}
     run.update(data=data, seed=seed)
 

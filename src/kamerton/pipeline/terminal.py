@@ -71,8 +71,8 @@ def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> No
     metrics = record_at(folder).metrics
     name = "accuracy" if "accuracy" in metrics["test"] else "loss"
     base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
-    how = " (done before)" if reused else ""
-    console.print(f"[bold]fold {fold}[/bold]{how}  {name} {number(metrics['test'][name])}{base}", highlight=False)
+    suffix = " (already done)" if reused else ""
+    console.print(f"[bold]fold {fold}[/bold]{suffix}  {name} {number(metrics['test'][name])}{base}", highlight=False)
 
 
 def print_cross_validation(console: Console, run: RunDirectory, spread: Mapping[str, Spread]) -> None:
@@ -91,11 +91,11 @@ def print_cross_validation(console: Console, run: RunDirectory, spread: Mapping[
 
 
 def print_result(console: Console, run: RunDirectory) -> None:
-    """Print the metrics of the base and the tuned model with intervals, the verdict, and the paths of the results."""
+    """Print the metrics with intervals, the verdict, and the paths of the results."""
     files = read_run(run.path)
     rows, _ = metric_table(files)
     if files.tuned is not None:
-        console.print(_table(rows, files.tuned.num_rows))
+        console.print(_metrics_table(rows, files.tuned.num_rows))
         print_baselines(console, files)
         sentence, tone = headline(files, rows)
         console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
@@ -104,14 +104,14 @@ def print_result(console: Console, run: RunDirectory) -> None:
     print_files(console, run)
 
 
-def print_ending(console: Console, run: RunDirectory) -> None:
-    """Print why the training stopped, if it stopped before its last step."""
+def print_early_stop(console: Console, run: RunDirectory) -> None:
+    """Print why training stopped, if it stopped before its last step."""
     if text := early_ending(run.record.ended and run.record.ended.model_dump()):
         console.print(f"note   {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_files(console: Console, run: RunDirectory) -> None:
-    """Print the paths of the results, and how the model is loaded."""
+    """Print the paths of the results, and where to find how to load the model."""
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
@@ -128,7 +128,7 @@ def print_files(console: Console, run: RunDirectory) -> None:
             )
 
 
-def _table(rows: list[Row], examples: int) -> Table:
+def _metrics_table(rows: list[Row], examples: int) -> Table:
     """Return a table of every metric; with 95 % intervals, and the change if the base model was scored too."""
     table = Table(title=f"Test split, {examples:,} examples; 95 % intervals")
     table.add_column("metric")
@@ -145,11 +145,12 @@ def _table(rows: list[Row], examples: int) -> Table:
 
 
 def print_baselines(console: Console, files: RunFiles) -> None:
+    """Print a table of the baselines, if there are any."""
     if rows := baseline_table(files):
-        console.print(_baselines(rows))
+        console.print(_baselines_table(rows))
 
 
-def _baselines(rows: list[Row]) -> Table:
+def _baselines_table(rows: list[Row]) -> Table:
     """Return a table of the baselines' metrics, and the tuned model's gain over each."""
     metrics = ("accuracy", "f1") if rows[-1]["metrics"].get("accuracy") is not None else ("loss", "token_accuracy")
     table = Table(title="Against baselines; 95 % intervals")

@@ -1,4 +1,4 @@
-"""The tables and plots of a run's report for W&B: logged into the W&B run that is going on."""
+"""Log the tables and plots of a run's report to the active W&B run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_EXAMPLES = 1000
 
 
 def log_report(folder: Path) -> None:
-    """Log what the report of a run, or of a cross-validation, shows of its scored examples; nothing without scores."""
+    """Log the report's tables and plots of a run's, or cross-validation's, scores; nothing without scores."""
     import wandb
 
     spread = read_summary(folder)["spread"]
@@ -53,7 +53,8 @@ def report_tables(files: RunFiles) -> dict[str, tuple[list[str], list[list[Any]]
     """Return columns and rows of each table: metrics with intervals, baselines, and the examples, wrong ones first."""
     rows, _ = verdict.metric_table(files)
     metrics = [
-        [row["name"], row["base"], row["tuned"], *_interval(row["tuned_interval"]), _difference(row)] for row in rows
+        [row["name"], row["base"], row["tuned"], *(row["tuned_interval"] or (None, None)), _difference(row)]
+        for row in rows
     ]
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {
         "report/metrics": (["metric", "base", "tuned", "low", "high", "difference"], metrics)
@@ -67,17 +68,13 @@ def report_tables(files: RunFiles) -> dict[str, tuple[list[str], list[list[Any]]
     return tables
 
 
-def _interval(bounds: Any) -> tuple[Any, Any]:
-    return (None, None) if bounds is None else tuple(bounds)
-
-
 def _difference(row: Mapping[str, Any]) -> float | None:
     change = row["change"]
     return None if change is None else float(change["difference"])
 
 
 def begin_wandb(config: Config, run: RunDirectory) -> None:
-    """Start the W&B run of a directory that trains nothing itself; nothing without that logger."""
+    """Start the W&B run of a directory whose training did not start it; nothing without that logger."""
     if (node := config.logger.get("wandb")) is not None:
         with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):
             start_wandb(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
@@ -85,13 +82,13 @@ def begin_wandb(config: Config, run: RunDirectory) -> None:
 
 @contextmanager
 def wandb_run(config: Config) -> Iterator[None]:
-    """End the W&B run that a logger starts within, so that the next run of a sweep gets its own."""
+    """Finish a W&B run started inside the block, so that the next run of a sweep gets its own."""
     if config.logger.get("wandb") is None:
         yield
         return
     import wandb
 
-    wandb.setup()  # reads WANDB_SILENT now; otherwise its first warnings are printed all the same
+    wandb.setup()  # reads WANDB_SILENT now; otherwise the first warnings are printed anyway
     try:
         yield
     finally:
@@ -99,7 +96,7 @@ def wandb_run(config: Config) -> Iterator[None]:
 
 
 def log_result(config: Config, run: RunDirectory) -> None:
-    """Give the W&B run, if there is one, the metrics of every split (`test/accuracy`) and the tables of the report."""
+    """Log the metrics of every split (`test/accuracy`) and the tables of the report to the W&B run, if there is one."""
     if config.logger.get("wandb") is None:
         return
     import wandb

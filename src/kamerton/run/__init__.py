@@ -1,1 +1,1 @@
-"""The run directory: what every later stage reads, and how a model is made of it again."""
+"""The run directory, read by every later stage, and how its model is loaded."""

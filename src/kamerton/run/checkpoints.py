@@ -1,4 +1,4 @@
-"""Reading checkpoints: whether a file is whole, the newest whole one, and the best one of a run."""
+"""Read checkpoints: check a file, find the newest intact one and the best one of a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ import torch
 from kamerton.errors import Fault, RunFailed, UserError
 
 LAST = "last.ckpt"
-
-
 PREVIOUS = "previous.ckpt"
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, None if it is whole. Compares the checksum of every part of it."""
+    """Return why a checkpoint file is damaged, None if it is intact. Compares every checksum in it."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -31,9 +29,9 @@ def damage(path: Path) -> str | None:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint to go on from, None if none was written yet; and what is wrong with newer ones.
+    """Return the newest intact checkpoint, None if none was written yet; and the damage of newer ones.
 
-    Raises `UserError` when there are checkpoints and all are damaged.
+    Raises `UserError` if there are checkpoints and all are damaged.
     """
     damaged: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -44,37 +42,33 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
             return path, damaged
         damaged.append(f"{path} is damaged ({reason})")
     if damaged:
-        fix = f"delete {folder} to start this run from its beginning, or give another run_id"
+        fix = f"delete {folder} to restart this run, or give another run_id"
         raise UserError([Fault("checkpoint.damaged", text, fix, file=str(folder)) for text in damaged])
     return None, []
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's plain values and tensors; the tensors are read from the disk only when they are used.
+    """Return a checkpoint's plain values and tensors; tensors are read from disk only when used.
 
-    Raises `UserError` for one that holds objects: reading them would run code.
+    Raises `UserError` if it contains other objects, because reading them would run code.
     """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except pickle.UnpicklingError as error:
-        message = f"it holds more than plain values: {_reason(error)}"
-        fix = "a callback's state_dict must be of numbers, texts, lists and mappings; start anew with another run_id"
+        unsupported = re.search(r"Unsupported (?:global|class|operand)[^\n.]*(?:\.\w+)*", str(error))
+        reason = unsupported[0] if unsupported else str(error).splitlines()[0]
+        message = f"it contains more than plain values: {reason}"
+        fix = "keep only numbers, texts, lists and mappings in a callback's state_dict, then train with another run_id"
         raise UserError([Fault("checkpoint.objects", message, fix, file=str(path))]) from error
     assert isinstance(state, dict)
     return state
 
 
-def _reason(error: Exception) -> str:
-    """The sentence that names the object, of torch's several."""
-    found = re.search(r"Unsupported (?:global|class|operand)[^\n.]*(?:\.\w+)*", str(error))
-    return found[0] if found else str(error).splitlines()[0]
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The checkpoint whose weights a run scores and exports, and what it was chosen by.
+    """The checkpoint whose weights a run scores and exports, and the metric that selected it.
 
-    `monitor`, `mode` and `value` are None where no metric chose it: the last weights are kept then.
+    `monitor`, `mode` and `value` are None if no metric was monitored; the last weights are kept then.
     """
 
     path: Path
@@ -84,27 +78,28 @@ class Kept:
 
 
 def best_checkpoint(folder: Path) -> Kept:
-    """The checkpoint that the run's ModelCheckpoint notes in `last.ckpt` as its best, else `last.ckpt` itself.
+    """Return the best checkpoint recorded in `last.ckpt` by the run's ModelCheckpoint, else `last.ckpt` itself.
 
-    Raises `RunFailed` when a best one is noted and is not there: other weights would take its place without a word.
+    Raises `RunFailed` if the recorded file is missing, because other weights would silently replace it.
     """
     callbacks = read_checkpoint(folder / LAST).get("callbacks", {})
     keeper: dict[str, Any] | None = callbacks.get("Recorder", {}).get("keeper")
-    if keeper is None:  # of an older run, which does not name it
+    if keeper is None:  # an older run did not record it
         keeper = {}
-        state: dict[str, Any] = next(filter(_notes_best, callbacks.values()), {})
+        state: dict[str, Any] = next(filter(_records_best, callbacks.values()), {})
     else:
         state = callbacks.get(keeper.get("key"), {})
-    if not _notes_best(state):
+    if not _records_best(state):
         return Kept(folder / LAST)
-    noted, value = Path(state["best_model_path"]), state.get("best_model_score")
-    moved = folder / os.path.relpath(noted, state.get("dirpath") or noted.parent)  # the run's directory may be
-    path = next((path for path in (moved, noted) if path.exists()), None)
+    recorded, value = Path(state["best_model_path"]), state.get("best_model_score")
+    # The run directory may have been moved since.
+    moved = folder / os.path.relpath(recorded, state.get("dirpath") or recorded.parent)
+    path = next((path for path in (moved, recorded) if path.exists()), None)
     if path is None:
-        fix = "restore the file, or give another run_id to train anew"
-        raise RunFailed(Fault("checkpoint.missing", "the checkpoint with the best weights is gone", fix, str(moved)))
+        fix = "restore the file, or give another run_id to train again"
+        raise RunFailed(Fault("checkpoint.missing", "the checkpoint with the best weights is missing", fix, str(moved)))
     return Kept(path, state.get("monitor"), keeper.get("mode"), None if value is None else float(value))
 
 
-def _notes_best(state: Any) -> bool:
+def _records_best(state: Any) -> bool:
     return isinstance(state, dict) and bool(state.get("best_model_path"))

@@ -1,7 +1,7 @@
-"""The run directory: `outputs/<name>/<run_id>/`, the contract between training and everything that comes after.
+"""The run directory `outputs/<name>/<run_id>/`: the interface between training and every later stage.
 
-`run.json` is replaced atomically and always says the run's state; `events.jsonl` only grows. Nothing else in the
-package needs to reach into a running process.
+`run.json` is replaced atomically and always holds the run's state; `events.jsonl` is append-only. All other code learns
+about a running process from these files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, own_file, write_text
 from kamerton.run.record import Record, State, parse_record
 
-_LARGEST = 32 * 2**20  # bytes; a record or a configuration has some thousands
+_MAX_BYTES = 32 * 2**20  # bytes; a record or a configuration usually has a few thousand
 
 
 class RunDirectory:
@@ -36,46 +36,46 @@ class RunDirectory:
         lock: IO[str] | None = None,
         writes: bool = True,
     ) -> None:
-        """`changed` says what a forced resume changes; `lock` is held for as long as this process owns the run."""
+        """`changed` lists the changes of a forced resume; `lock` is held while this process owns the run."""
         self.path = path
         self.resuming = resuming
         self.changed = changed or []
         self.writes = writes
-        self.values: dict[str, Any] = started or {}  # of run.json, also those that only a newer version knows
+        self.values: dict[str, Any] = started or {}  # of run.json, including fields of newer versions
         self._lock = lock
 
     @property
     def run_id(self) -> str:
-        """The directory's name."""
+        """Return the name of the directory."""
         return self.path.name
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the run's checkpoints."""
+        """Return the folder of the run's checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def record(self) -> Record:
-        """What `run.json` says by now."""
+        """Return the current contents of `run.json`."""
         return parse_record(_json(json.dumps(self.values, default=str)))
 
     def release(self) -> None:
-        """Let another process go on with this run."""
+        """Release the lock, so that another process may resume this run."""
         if self._lock is not None:
             self._lock.close()
 
     def update(self, **fields: Any) -> None:
         """Merge `fields` into `run.json` (dictionaries one level deep) and stamp the heartbeat."""
         for key, value in fields.items():
-            known = self.values.get(key)
-            self.values[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+            before = self.values.get(key)
+            self.values[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
         self.values["heartbeat"] = now()
         self.values["pid"] = os.getpid()
         if self.writes:
             write_text(self.path / "run.json", json.dumps(self.values, indent=2, default=str) + "\n")
 
     def set_state(self, state: State, **fields: Any) -> None:
-        """Move to `state`, with the time it happened."""
+        """Change to `state` and record the time."""
         times = dict(self.values.get("times") or {})
         if state == "running":
             times.setdefault("started", now())
@@ -107,28 +107,28 @@ class RunDirectory:
 
 
 def now() -> str:
-    """This moment, ISO 8601 in UTC."""
+    """Return the current time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_record(path: Path) -> Record | None:
-    """`run.json` of a run directory, or None where there is no run.
+    """Return `run.json` of a run directory, or None if there is no run.
 
-    Raises `UserError` for a damaged one, or one whose fields are not what a run's are.
+    Raises `UserError` if the file is damaged or its fields are invalid.
     """
-    found = _read(path)
-    return None if found is None else found[1]
+    values_and_record = _read(path)
+    return None if values_and_record is None else values_and_record[1]
 
 
 def record_at(path: Path) -> Record:
-    """As `read_record`; an empty record where there is no run."""
+    """Return `run.json` as `read_record` does, or an empty record if there is no run."""
     return read_record(path) or Record()
 
 
 def read_values(path: Path) -> dict[str, Any] | None:
-    """The plain values of `run.json`, with those that only a newer version knows: to be written again."""
-    found = _read(path)
-    return None if found is None else found[0]
+    """Return the plain values of `run.json`, including fields of newer versions, so that they can be written back."""
+    values_and_record = _read(path)
+    return None if values_and_record is None else values_and_record[0]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Record] | None:
@@ -154,17 +154,17 @@ def _json(text: str) -> Any:
 
 
 def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """The mapping that a file of a run holds; raises `UserError` for a damaged one."""
-    found = read_file(file, parse)
-    if not isinstance(found, dict):
-        raise UserError([_damaged(file, "it holds no mapping")])
-    return found
+    """Return the mapping in a file of a run. Raises `UserError` if the file is damaged."""
+    values = read_file(file, parse)
+    if not isinstance(values, dict):
+        raise UserError([_damaged(file, "its content is not a mapping")])
+    return values
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration of the run at `path`; raises `UserError` for a damaged one.
+    """Return the configuration of the run at `path`. Raises `UserError` if the file is damaged.
 
-    Versions that did not write `data.control_tokens` parsed those in texts.
+    Versions that did not write `data.control_tokens` parsed control tokens in texts.
     """
     values = read_mapping(path / "config.yaml", load_yaml)
     data = values.get("data")
@@ -172,17 +172,17 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_file(file: Path, parse: Callable[[str], Any]) -> Any:
-    """What a file of a run holds; raises `UserError` for a damaged one."""
+    """Return the parsed content of a file of a run. Raises `UserError` if the file is damaged."""
     try:
-        there = file.stat()
-        if not stat.S_ISREG(there.st_mode):
-            raise OSError("it is not a regular file")  # a pipe would be waited for
-        if there.st_size > _LARGEST:
-            raise OSError(f"it has {there.st_size:,} bytes, more than {_LARGEST:,}")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")  # reading a pipe would block
+        if status.st_size > _MAX_BYTES:
+            raise OSError(f"it has {status.st_size:,} bytes, more than {_MAX_BYTES:,}")
         return parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
-    except Exception as error:  # parsers raise all kinds for text from anywhere, RecursionError among them
+    except Exception as error:  # parsers may raise anything for untrusted text, including RecursionError
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     raise UserError([_damaged(file, reason)])
 
@@ -196,21 +196,21 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 
 def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The events that `events.jsonl` holds from byte `start` on, and where the next one will begin."""
+    """Return the events in `events.jsonl` from byte `start` on, and the byte at which the next one will start."""
     file = path / "events.jsonl"
     if not file.exists():
         return [], start
     with file.open("rb") as stream:
         stream.seek(start)
         whole, newline, _ = stream.read().rpartition(b"\n")
-    return list(_parsed(whole)), start + len(whole) + len(newline)
+    return list(_parse_events(whole)), start + len(whole) + len(newline)
 
 
-def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
+def _parse_events(lines: bytes) -> Iterator[dict[str, Any]]:
     for line in lines.splitlines():
         try:
             event = json.loads(line)
-        except (ValueError, RecursionError):  # torn by a kill, or no event
+        except (ValueError, RecursionError):  # truncated by a kill, or not an event
             continue
         if isinstance(event, dict):
             yield event

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, git commit, machine. For `run.json`."""
+"""The environment of a run for `run.json`: versions, git commit, machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-# A repository's own configuration can name commands, and a folder with data may hold one that was downloaded.
+# A repository's configuration can name commands, and the working directory may be a downloaded repository.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _NO_HELPERS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 _STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
@@ -16,28 +16,28 @@ _PACKAGES = ("kamerton", "torch", "transformers", "pytorch-lightning", "peft", "
 
 
 def environment() -> dict[str, Any]:
-    """`versions`, `git` (of the working directory; None outside a repository), `machine`, and the working directory."""
+    """Return `versions`, `git` (None outside a repository), `machine` and the working directory `cwd`."""
     return {"versions": _versions(), "git": _git(), "machine": _machine(), "cwd": os.getcwd()}
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git() -> dict[str, Any] | None:
     commit = _run(*_GIT, "rev-parse", "HEAD")
     if commit is None:
         return None
-    known = _run(*_GIT, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.") or ""
-    scopes = [line.split(None, 1) for line in known.splitlines()]
-    own = [name for scope, name in scopes if scope not in ("system", "global")]
-    empty = [word for name in own for word in ("-c", f"{name}=")]  # a filter without a command changes nothing
+    filters = _run(*_GIT, "config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.") or ""
+    scopes = [line.split(None, 1) for line in filters.splitlines()]
+    local = [name for scope, name in scopes if scope not in ("system", "global")]
+    empty = [word for name in local for word in ("-c", f"{name}=")]  # disables the filter
     return {"commit": commit, "dirty": bool(_run(*_GIT, *empty, *_STATUS))}
 
 
@@ -56,7 +56,7 @@ def _machine() -> dict[str, Any]:
 def _run(*command: str) -> str | None:
     try:
         environment = {**os.environ, **_NO_HELPERS}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""From a configuration and a checkpoint to a model: what a run trains, and what it trained."""
+"""Build the model that a run trains, and load the weights that it trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kamerton.run.checkpoints import LAST, best_checkpoint, damage, read_checkpo
 
 
 def load_base(config: Config) -> Any:
-    """The untouched model."""
+    """Return the base model."""
     model = config.model
     return load_model(
         model.name,
@@ -34,46 +34,49 @@ def load_base(config: Config) -> Any:
 
 
 def to_train(config: Config, model: Any) -> Any:
-    """The model with what is trained on it; its first weights depend on the seed alone."""
-    pl.seed_everything(config.seed, verbose=False)  # again: how the model was loaded must not matter
+    """Return the model with its adapter; initial adapter weights depend only on the seed."""
+    pl.seed_everything(config.seed, verbose=False)  # again, because loading may have used random numbers
     return adapt(config, model)
 
 
 def chosen_checkpoint(run: Path) -> Path:
-    """The one that was best by the monitored metric, the last one where nothing was validated. Raises `RunFailed`."""
+    """Return the best checkpoint by the monitored metric, the last one without a metric.
+
+    Raises `RunFailed` if it is missing or damaged.
+    """
     checkpoints = run / "checkpoints"
     last = checkpoints / LAST
     if not last.exists():
-        message, fix = "no step was trained", "look at trainer.max_time, and at callbacks that end a run"
+        message, fix = "no step was trained", "check trainer.max_time and callbacks that stop training"
         raise RunFailed(Fault("train.nothing", message, fix, file=str(run)))
     path, reason = last, damage(last)
     if reason is None and (best := best_checkpoint(checkpoints).path) != last:
         path, reason = best, damage(best)
     if reason is not None:
-        fix = f"delete {checkpoints} to start this run from its beginning, or give another run_id"
+        fix = f"delete {checkpoints} to restart this run, or give another run_id"
         raise RunFailed(Fault("checkpoint.damaged", f"{path} is damaged ({reason})", fix, file=str(path)))
     return path
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Put a checkpoint's weights, averaged ones where it has them, into the model that it was made from."""
+    """Load a checkpoint's weights, averaged ones if it has them, into a model of the same configuration."""
     checkpoint = read_checkpoint(path)
     state = {**checkpoint["state_dict"], **checkpoint.get("averaged", {})}
     weights = {name.removeprefix("model."): weight for name, weight in state.items()}
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
-        raise RuntimeError(f"{path} holds weights that this model does not have: {unknown[:3]}")
+        raise RuntimeError(f"{path} has weights that this model does not have: {unknown[:3]}")
 
 
 def uses_kernels(config: Config) -> bool:
-    """Whether the model's modules give way to Kamerton's kernels; compiled layers have the compiler's own."""
+    """Return whether the model uses Kamerton's kernels; compiled layers use the compiler's."""
     return config.model.fused and not config.model.compile
 
 
 def adapt(config: Config, model: nn.Module) -> nn.Module:
-    """The model to train, as the adapter section and the model's switches say."""
+    """Apply the adapter section and the model's options, and return the model to train."""
     options = dataclasses.asdict(config.adapter)
-    del options["lr_ratio"]  # the optimizer's
+    del options["lr_ratio"]  # an option of the optimizer
     tuned = apply_adapter(model, **options)
     if uses_kernels(config):
         fuse(tuned)
@@ -85,7 +88,7 @@ def adapt(config: Config, model: nn.Module) -> nn.Module:
 
 
 def model_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Faults of the model's name; none where another check says that it is missing."""
+    """Return the faults of the model's name; none if it is missing, which another check reports."""
     from kamerton.model.load import check_model
 
     model = section(ModelOptions, values, "model")
@@ -95,13 +98,13 @@ def model_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 
 def tokenizer_faults(model: ModelOptions) -> list[Fault]:
-    """Why the model's tokenizer cannot be loaded; none if it can."""
+    """Return a fault if the model's tokenizer cannot be loaded."""
     from kamerton.model.load import first_line, load_tokenizer
 
     try:
         load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
     except Exception as error:
         message = f"cannot load the tokenizer of {model.name!r}: {first_line(error)}"
-        fix = "give a folder or hub name that holds a tokenizer as well"
+        fix = "give a folder or hub name that also has a tokenizer"
         return [Fault("model.tokenizer", message, fix, column="model.name")]
     return []

@@ -1,4 +1,4 @@
-"""Which run directory a command works in: a new one, or an unfinished one that it goes on with."""
+"""Open the run directory of a command: a new one, or an unfinished one to resume."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LOCK = ".lock"  # held by the process that trains
 
 
 def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bool = False) -> RunDirectory:
-    """The directory that this configuration asks for: a new one, or an unfinished one to go on with.
+    """Open the directory of this configuration: a new one, or an unfinished one to resume.
 
-    It is made in `home`, without one in `<paths.outputs>/<name>`. `reopens`: one that finished unscored is opened too.
-    Raises `UserError` when the run is finished, is running, or was started with another configuration. The other ranks
-    of the run join the directory that rank 0 opened, and write nothing.
+    It is in `home`, by default `<paths.outputs>/<name>`. `reopens`: also open a run that finished unscored. Raises
+    `UserError` if the run is finished, is running, or was started with another configuration. The other ranks of the
+    run open the directory of rank 0, and write nothing.
     """
     here = rank_info()
     if here.rank > 0:
-        return _join(receive() if here.launcher else os.environ[RUN_DIR])
+        return _open_as_rank(receive() if here.launcher else os.environ[RUN_DIR])
     path = ""
     try:
         outputs = Path(values["paths"]["outputs"]).absolute()
@@ -48,18 +48,23 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
 
 
 def config_id(values: Mapping[str, Any]) -> str:
-    """A run id from what was asked: equal configurations have equal ids, however they were typed."""
-    asked = {key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")}
-    if (trainer := mapping_at(asked, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
-        asked = {**asked, "trainer": {**trainer, "max_epochs": 1}}
-    if (data := mapping_at(asked, "data")).get("control_tokens") == "text":  # older runs have no such key
-        asked = {**asked, "data": {key: value for key, value in data.items() if key != "control_tokens"}}
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    """Return a run id for the configuration: equal configurations have equal ids, however they were typed."""
+    relevant = {
+        key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")
+    }
+    if (trainer := mapping_at(relevant, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
+        relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
+    if (data := mapping_at(relevant, "data")).get("control_tokens") == "text":  # older runs have no such key
+        relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "control_tokens"}}
+    digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
 
 def finished_run(values: Mapping[str, Any]) -> Path | None:
-    """The newest run that this configuration began without an id, if it is finished: a grid goes on without it."""
+    """Return the newest run of this configuration that was started without an id, if it is finished.
+
+    A resumed grid skips it.
+    """
     home = Path(values["paths"]["outputs"]).absolute() / str(values["name"])
     newest, number = home / config_id(values), 1
     while (later := home / f"{config_id(values)}-{number + 1}").exists():
@@ -69,25 +74,25 @@ def finished_run(values: Mapping[str, Any]) -> Path | None:
 
 
 def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """A run that was asked for by its id alone, and would begin anew: the unfinished one has another name."""
+    """Return a fault for each unfinished run with this id under another name, which a new run would not resume."""
     name, run_id, outputs = (values.get(key) for key in ("name", "run_id", "paths"))
     root = Path(str(mapping_at({"paths": outputs}, "paths").get("outputs")))
     if run_id is None or not re.fullmatch(NAME, str(run_id)) or (root / str(name) / str(run_id)).exists():
         return []
-    found = [file.parent for file in sorted(root.glob(f"*/{run_id}/run.json"))]
+    folders = [file.parent for file in sorted(root.glob(f"*/{run_id}/run.json"))]
     return [
         Fault(
             "run.elsewhere",
-            f"unfinished run {run_id} is in {path.parent}, and this command would begin another in {root / str(name)}",
-            f"to go on with it, repeat its whole command with run_id={run_id}; for a new run give another run_id",
+            f"unfinished run {run_id} is in {path.parent}, and this command would start another in {root / str(name)}",
+            f"to resume it, repeat its whole command with run_id={run_id}; for a new run give another run_id",
             column="run_id",
         )
-        for path in found
+        for path in folders
         if record_at(path).state not in (*FINISHED, "cancelled")
     ]
 
 
-def _join(path: str) -> RunDirectory:
+def _open_as_rank(path: str) -> RunDirectory:
     if not path:
         fault = Fault(
             "run.not-opened", "rank 0 could not open the run directory", "correct the error reported by rank 0"
@@ -98,30 +103,30 @@ def _join(path: str) -> RunDirectory:
 
 
 def claim_run(values: Mapping[str, Any], home: Path, reopens: bool = False) -> RunDirectory:
-    """The directory in `home` that rank 0 opens; it is this process's until it is released. Arguments as `open_run`."""
+    """Open the directory in `home` and own it until it is released. Arguments as for `open_run`."""
     if values["run_id"] is not None:
         path = home / str(values["run_id"])
         return _existing(path, values, reopens) or _create(path, values)
     if values["resume"] == "force":
-        fix = "add run_id=ID of the run to go on with"
-        raise UserError([Fault("run.unknown", "resume=force needs the run that it goes on with", fix, column="run_id")])
+        fix = "add run_id=ID of the run to resume"
+        raise UserError([Fault("run.unknown", "resume=force needs the id of the run to resume", fix, column="run_id")])
     candidates = [home / config_id(values)]
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
-    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # by SLURM, to go on with what it stopped
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # SLURM restarted this job after stopping it
     if values["resume"] == "auto" or requeued:
         unfinished = _unfinished(reversed(candidates[:-1]), values)
         if unfinished is not None:
             return unfinished
     try:
         candidates[-1].mkdir(parents=True)
-    except FileExistsError:  # the same command started elsewhere at the same moment
+    except FileExistsError:  # another process started the same command at the same time
         return claim_run(values, home)
     return _create(candidates[-1], values)
 
 
 def _unfinished(paths: Iterable[Path], values: Mapping[str, Any]) -> RunDirectory | None:
-    """The first run that can go on; raises `UserError` where the only ones are those that other processes own."""
+    """Return the first run that can be resumed. Raises `UserError` if other processes own all candidates."""
     running: UserError | None = None
     for path in paths:
         try:
@@ -156,16 +161,16 @@ def _write_config(path: Path, values: Mapping[str, Any]) -> None:
 def _existing(path: Path, values: Mapping[str, Any], reopens: bool = False) -> RunDirectory | None:
     if not (path / "run.json").exists():
         return None
-    lock = own(path)  # before anything is read: another process may be about to finish the run
+    lock = own(path)  # before reading, because another process may be about to finish the run
     try:
-        return _go_on(path, values, lock, reopens)
+        return _resume(path, values, lock, reopens)
     except BaseException:
         if lock is not None:
             lock.close()
         raise
 
 
-def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
+def _resume(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
     started = read_values(path) or {}
     if record_at(path).state in FINISHED and (not reopens or (path / "report.html").exists()):
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
@@ -179,12 +184,12 @@ def _go_on(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens:
     if lasting := lasting_faults(path, changes):
         raise UserError(lasting)
     _write_config(path, values)
-    has_begun = "job" not in started or "versions" in started  # a queued job has a record before it begins
-    return RunDirectory(path, resuming=has_begun, started=started, changed=describe(changes), lock=lock)
+    has_started = "job" not in started or "versions" in started  # a queued job has a record before it starts
+    return RunDirectory(path, resuming=has_started, started=started, changed=describe(changes), lock=lock)
 
 
 def own(path: Path) -> IO[str]:
-    """Own the run until this process ends, however it ends. Raises `UserError` while another process does."""
+    """Own the run until this process exits. Raises `UserError` if another process owns it."""
     lock = acquire(path / LOCK)
     if lock is not None:
         return lock

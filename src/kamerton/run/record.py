@@ -1,4 +1,4 @@
-"""`run.json` as a typed value: what is read of a run that may come from anywhere and from an older version."""
+"""Typed schema of `run.json`, which may be untrusted or from an older version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _without_nulls(values: Any) -> Any:
 
 
 class _Part(BaseModel):
-    """A mapping of the file. Values are not converted, null counts as missing, unknown fields are not read."""
+    """A mapping in the file. Values are not converted, null counts as missing, unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -34,7 +34,7 @@ class _Part(BaseModel):
 
 
 class Progress(_Part):
-    """`step` of `steps` optimizer steps and their `seconds`; of a cross-validation the folds that are `done`."""
+    """`step` of `steps` optimizer steps and their `seconds`."""
 
     epoch: _Finite | None = None
     step: _Count | None = None
@@ -54,7 +54,7 @@ class Failure(_Part):
 
 
 class Ended(_Part):
-    """By what the training ended: `reason`, after `step` of `of` steps."""
+    """Why training ended: `reason`, after `step` of `of` steps."""
 
     reason: str
     step: _Count
@@ -86,7 +86,7 @@ class Throughput(_Part):
 
 
 class Job(_Part):
-    """What a job was asked with; at most `limit` jobs run at once, and it was `queued` as this number."""
+    """The command of a job; at most `limit` jobs run at once, and `queued` is its number in the queue."""
 
     overrides: list[str]
     search: list[str] = []
@@ -102,7 +102,7 @@ class DataFacts(_Part):
 
 
 class Data(_Part):
-    """Which data a run was made with: their fingerprint, and the number of examples by split."""
+    """The data of a run: their fingerprint, and the number of examples by split."""
 
     fingerprint: str | None = None
     counts: dict[str, _Integer] = {}
@@ -110,7 +110,7 @@ class Data(_Part):
 
 
 class Batch(_Part):
-    """How the steps are computed: the batch layout, the most tokens of a micro-batch, whether Liger has the loss."""
+    """How the steps are computed: batch layout, token limit of a micro-batch, whether Liger computes the loss."""
 
     cut: Literal["tree", "packed", "padded"] | None = None
     max_tokens: _Integer | None = None
@@ -118,7 +118,7 @@ class Batch(_Part):
 
 
 class Schedule(_Part):
-    """The learning rate's schedule, as far as the run chose it."""
+    """The learning rate schedule values that the run chose."""
 
     warmup_steps: _Integer | None = None
 
@@ -132,7 +132,7 @@ class Trial(_Part):
 
 
 class Folds(_Part):
-    """How a cross-validation makes its folds."""
+    """How a cross-validation assigns its folds."""
 
     folds: _Integer | None = None
     group: str | None = None
@@ -165,9 +165,9 @@ class Hosted(_Part):
 
 
 class Record(_Part):
-    """What `run.json` says of a run. Whatever it does not say is None, or an empty part.
+    """The content of `run.json`. Missing values are None, or an empty part.
 
-    `metrics` are by split, `request` is what a client of the server asked for.
+    `metrics` are by split, `request` is the request of a client of the server.
     """
 
     run_id: str | None = None
@@ -207,7 +207,7 @@ class Record(_Part):
 
 
 def parse_record(values: Mapping[str, Any]) -> Record:
-    """The record of a file's values; raises `ValueError` such as "progress is 5" if they are not those of a run."""
+    """Return the record of a file's values. Raises `ValueError` such as "progress is 5" if they are invalid."""
     try:
         return Record.model_validate(values)
     except ValidationError as error:

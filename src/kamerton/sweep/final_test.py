@@ -16,12 +16,8 @@ from rich.console import Console
 from kamerton.config.schema import Config, CvOptions, SweepOptions
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
-from kamerton.pipeline.finish import finish, score_base
-from kamerton.pipeline.prepare import prepare, read_data
-from kamerton.pipeline.run import fit
-from kamerton.pipeline.session import Invocation, RunResult, open_session, result_of
-from kamerton.pipeline.terminal import print_result
-from kamerton.pipeline.wandb import begin_wandb, wandb_run
+from kamerton.pipeline.run import train
+from kamerton.pipeline.session import Invocation
 from kamerton.run.directory import read_record
 from kamerton.sweep.trial import TRIALS
 from kamerton.sweep.trial_runs import TrialRun, refuse_another, trial_runs
@@ -57,25 +53,10 @@ def score_winner(
             raise UserError([Fault("sweep.elsewhere", message, fix, file=str(run.folder))])
         overrides = [*search, *(mask_text(text.removeprefix("++")) for text in best.overrides)]
         try:
-            score_trial_run(run, Invocation(overrides, console, unresolved), facts)
+            train(run.config, Invocation(overrides, console, unresolved), run.home, facts, reopens=True)
         except UserError as error:
             if error.faults[0].code != "run.finished":  # scored by an earlier command, or by another worker just now
                 raise
-
-
-def score_trial_run(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any] | None = None) -> RunResult:
-    """Score, export and report a run that was trained as a trial; one that is to be retrained is trained first."""
-    with open_session(run.config, invocation, run.home, facts, reopens=True) as session:
-        ready = prepare(read_data(session), session)
-        score_base(ready, session)
-        with wandb_run(ready.config):
-            tuned = fit(ready, session)
-            if session.run.writes:
-                begin_wandb(ready.config, session.run)
-            finish(ready, tuned, session)
-    if session.run.writes:
-        print_result(session.console, session.run)
-    return result_of(session.run)
 
 
 def _runs(config: Config, end: Finished, best: Best) -> list[tuple[TrialRun, dict[str, Any]]]:
