@@ -61,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
     if arguments is None:
         with suppress(FileNotFoundError):  # the current folder has been deleted
-            _keep_the_folder_out()
+            # The folder may hold downloaded modules; keep child processes from importing them if this one does not.
+            here = os.path.realpath("")
+            if not any(os.path.realpath(entry) == here for entry in sys.path):
+                os.environ["PYTHONSAFEPATH"] = "1"
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     replace_unencodable()
     if command == "runs":  # only shows runs: without a reader it may stop
@@ -107,16 +110,6 @@ def _in_a_folder() -> bool:
         echo(fault, err=True)
         return False
     return True
-
-
-def _keep_the_folder_out() -> None:
-    """Keep child processes from importing modules of the current folder if this process does not import from it.
-
-    A folder may hold downloaded files, and Python would prefer its modules to installed ones.
-    """
-    here = os.path.realpath("")
-    if not any(os.path.realpath(entry) == here for entry in sys.path):
-        os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _runs(arguments: Sequence[str]) -> int:

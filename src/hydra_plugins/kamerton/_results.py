@@ -107,7 +107,24 @@ def write_files(end: Finished, study: Study, definition: Mapping[str, Any]) -> N
     """Write the result files into the sweep's directory; `definition` is that of the study, as it is stored."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     replace(end.directory / "trials.csv", _table(trials, len(end.directions)))
-    replace(end.directory / "sweep.json", json.dumps(_summary(end, definition), indent=2, default=str) + "\n")
+    bests = [
+        {
+            "number": trial.number,
+            "directory": trial.original,
+            "values": trial.values,
+            "params": dict(trial.params),
+            "overrides": [masked(text) for text in trial.overrides],
+        }
+        for trial in end.best
+    ]
+    summary = {
+        "study_name": end.study_name,
+        "storage": masked(end.storage),
+        **definition,
+        "outcomes": end.outcomes,
+        "best": bests,
+    }
+    replace(end.directory / "sweep.json", json.dumps(summary, indent=2, default=str) + "\n")
     old: dict[str, Any] = {"name": "optuna"}  # the keys that hydra-optuna-sweeper writes, which tools read
     if len(end.directions) > 1:
         old["solutions"] = [{"params": dict(trial.params), "values": list(trial.values)} for trial in end.best]
@@ -135,26 +152,6 @@ def replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-def _summary(end: Finished, definition: Mapping[str, Any]) -> dict[str, Any]:
-    best = [
-        {
-            "number": trial.number,
-            "directory": trial.original,
-            "values": trial.values,
-            "params": dict(trial.params),
-            "overrides": [masked(text) for text in trial.overrides],
-        }
-        for trial in end.best
-    ]
-    return {
-        "study_name": end.study_name,
-        "storage": masked(end.storage),
-        **definition,
-        "outcomes": end.outcomes,
-        "best": best,
-    }
 
 
 def _table(trials: Sequence[FrozenTrial], n_values: int) -> str:

@@ -111,8 +111,9 @@ def _class_faults(judged: Judged) -> Iterator[Fault]:
     for path, name in leaves(judged.hydra):
         if path[-1] != "_target_" or str(name) in _classes_at(path) or str(name).startswith(tuple(prefixes)):
             continue
-        if _is_installed(path, str(name), judged):
-            continue
+        is_plugin = len(path) == 2 and f"hydra/{path[0]}" in judged.choices and str(name).startswith("hydra_plugins.")
+        if is_plugin and not any(setting.path == ("hydra", *path) for setting in judged.foreign):
+            continue  # an installed plugin's option that was typed, such as hydra/launcher=ray
         usable = ", ".join(sorted(_classes_at(path))) or "another key: no class is allowed here"
         fix = f"use {usable}; or trust yours with allow_targets=[my_package.] on the command line"
         key = ".".join(("hydra", *path))
@@ -121,12 +122,6 @@ def _class_faults(judged: Judged) -> Iterator[Fault]:
 
 def _classes_at(path: Path) -> frozenset[str]:
     return next((names for parent, names in _CLASSES.items() if path[: len(parent)] == parent), frozenset())
-
-
-def _is_installed(path: Path, name: str, judged: Judged) -> bool:
-    """Return whether the class comes from an installed plugin's option that was typed, such as hydra/launcher=ray."""
-    chosen = len(path) == 2 and f"hydra/{path[0]}" in judged.choices and name.startswith("hydra_plugins.")
-    return chosen and not any(setting.path == ("hydra", *path) for setting in judged.foreign)
 
 
 def _handler_fault(path: Path, value: Any, file: str | None = None) -> Fault:

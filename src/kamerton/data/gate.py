@@ -163,7 +163,9 @@ def _run_stages(
     log.raise_errors()
     report.label_distribution = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))
-    report.counts |= _resampling_counts(splits["train"], train)
+    sampled_out, distinct = len(np.setdiff1d(splits["train"], train)), len(np.unique(train))
+    resampling = {"train rows sampled out": sampled_out, "train rows repeated": len(train) - distinct}
+    report.counts |= {name: count for name, count in resampling.items() if count}
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
     report.counts |= {name: len(part) for name, part in examples.items()}
@@ -202,13 +204,6 @@ def _distinct_rows(
         report.counts["exact duplicates removed"] += usable - len(rows)
         report.counts["distinct"] = len(rows)
     return stored, rows, label_counts
-
-
-def _resampling_counts(before: Index, after: Index) -> dict[str, int]:
-    """Return how many training rows balancing and source weights left out and repeated; counts of 0 are omitted."""
-    left_out, distinct = len(np.setdiff1d(before, after)), len(np.unique(after))
-    counts = {"train rows sampled out": left_out, "train rows repeated": len(after) - distinct}
-    return {name: count for name, count in counts.items() if count}
 
 
 def _drop_duplicates(

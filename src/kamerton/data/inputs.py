@@ -12,9 +12,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.sources import local_data
 
 if TYPE_CHECKING:
-    from kamerton.data.data_report import DataReport
     from kamerton.data.encode.arrays import Encoded
-    from kamerton.data.faults import FaultLog
     from kamerton.data.gate import Prepared
 
 
@@ -65,6 +63,9 @@ def encode_splits(
     Raises `DataError` with all faults of encoding: rows longer than allowed or than the model has positions, tokens
     without an embedding in the model.
     """
+    import numpy as np
+
+    from kamerton.data.check.outliers import length_summary
     from kamerton.data.encode.arrays import encode_within
     from kamerton.data.encode.limits import Limits
     from kamerton.data.faults import FaultLog
@@ -87,23 +88,13 @@ def encode_splits(
         }
         limits.report(tokenizer)
         log.flush()
-    facts = _add_encoding(prepared.facts, encoded, log)
+    facts = replace(
+        prepared.facts.with_faults(log),
+        valid=not log.errors,
+        counts=prepared.facts.counts | {name: len(part) for name, part in encoded.items()},
+        tokens=length_summary(np.concatenate([part.lengths for part in encoded.values()])),
+        encoded=[part.report for part in encoded.values()],
+    )
     if log.errors:
         raise DataError(log.grouped(), facts, folder)
     return replace(prepared, facts=facts, folder=folder), encoded
-
-
-def _add_encoding(report: DataReport, encoded: dict[str, Encoded], log: FaultLog) -> DataReport:
-    """Return the data report with the faults of encoding, the remaining rows, and their lengths in tokens."""
-    import numpy as np
-
-    from kamerton.data.check.outliers import length_summary
-
-    lengths = np.concatenate([part.lengths for part in encoded.values()])
-    return replace(
-        report.with_faults(log),
-        valid=not log.errors,
-        counts=report.counts | {name: len(part) for name, part in encoded.items()},
-        tokens=length_summary(lengths),
-        encoded=[part.report for part in encoded.values()],
-    )

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -127,22 +127,19 @@ def _train(path: Path, stopper: Stopper) -> int:
     owner = path.parent.name if record.request is not None else ""  # a tenant of the server
     slot: AbstractContextManager[Gpus] = nullcontext(Gpus({}))  # a hosted model needs no resources here
     if not (config.get("model") or {}).get("provider"):
-        slot = queue_slot(path.parent.parent, job.queued or 0, job.limit, _requested_gpus(config), owner)
-    with slot as gpus:
+        trainer = config.get("trainer") or {}
+        devices = trainer.get("devices", 1)
+        has_number = isinstance(devices, int) and devices > 0 and trainer.get("accelerator") != "cpu"
+        gpus = devices if has_number else None  # None: the available ones
+        slot = queue_slot(path.parent.parent, job.queued or 0, job.limit, gpus, owner)
+    with slot as resources:
         lock = acquire(path / LOCK)
         if lock is not None:
             with lock:
                 RunDirectory(path, resuming=True, started=read_values(path)).set_state("validating_files")
-        environment = {**os.environ, **gpus.environment}
-        options: dict[str, Any] = {"cwd": job.cwd, "env": environment, "pass_fds": gpus.locks}
+        environment = {**os.environ, **resources.environment}
+        options: dict[str, Any] = {"cwd": job.cwd, "env": environment, "pass_fds": resources.locks}
         return stopper.run(command(job), stdin=subprocess.DEVNULL, **options)
-
-
-def _requested_gpus(config: Mapping[str, Any]) -> int | None:
-    """Return the number of GPUs in a run's configuration; None if it uses the available ones."""
-    trainer = config.get("trainer") or {}
-    devices = trainer.get("devices", 1)
-    return devices if isinstance(devices, int) and devices > 0 and trainer.get("accelerator") != "cpu" else None
 
 
 def command(job: Job) -> list[str]:

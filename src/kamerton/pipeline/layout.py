@@ -49,7 +49,11 @@ def choose_batch_layout(
     the same model, data and machine are reused.
     """
     if not run.writes:
-        return _adopt_layout(config, model, run)
+        batch = Batch.model_validate_json(receive()) if rank_info().launcher else run.record.batch
+        if batch.cut is None:
+            raise RuntimeError("rank 0 failed before the batch layout was chosen; see its error above")
+        set_layout(config, model, batch)
+        return _with_batch(config, batch)
     decided = _Decided(Batch(), ())
     before = run.record.batch
     try:
@@ -118,15 +122,6 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
     choice = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
     message = f"liger-kernel is installed but not used: {choice.reason}"
     return choice.liger, [] if choice.reason is None else [("liger", message, "upgrade or remove it")]
-
-
-def _adopt_layout(config: Config, model: Any, run: RunDirectory) -> Config:
-    """Set the layout that rank 0 chose."""
-    decided = Batch.model_validate_json(receive()) if rank_info().launcher else run.record.batch
-    if decided.cut is None:
-        raise RuntimeError("rank 0 failed before the batch layout was chosen; see its error above")
-    set_layout(config, model, decided)
-    return _with_batch(config, decided)
 
 
 def _with_batch(config: Config, decided: Batch) -> Config:

@@ -68,7 +68,10 @@ class SharedCache:
 
 def base_key(config: Config) -> list[Any] | None:
     """Return everything the base weights depend on; None if the run changes them, so that they cannot be shared."""
-    if _changes_base(config):
+    adapter = config.adapter
+    is_plain_lora = adapter.kind == "lora" and adapter.init == "default" and not adapter.modules_to_save
+    in_one_process = config.trainer.get("strategy", "auto") == "auto"
+    if not (is_plain_lora and in_one_process) or config.model.export == "merged":
         return None
     return [*_source(config), config.model.dtype, config.seed if config.model.name == TINY else None]
 
@@ -84,14 +87,6 @@ def sharing_weights(model: nn.Module) -> nn.Module:
         shared[id(weight)] = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
         shared[id(weight)].__dict__.update(weight.__dict__)
     return copy.deepcopy(model, shared)
-
-
-def _changes_base(config: Config) -> bool:
-    """Return whether the run writes to base weights or stores them in another form (4 bits, several processes)."""
-    adapter = config.adapter
-    adds = adapter.kind == "lora" and adapter.init == "default" and not adapter.modules_to_save
-    alone = config.trainer.get("strategy", "auto") == "auto"
-    return not (adds and alone) or config.model.export == "merged"
 
 
 def _source(config: Config) -> list[Any]:

@@ -50,35 +50,36 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 
 def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
     """Return the faults of resuming the run at `path` without `resume=force`."""
-    return [_changed(path, *change) for change in changes]
+    return [
+        Fault(
+            "run.changed",
+            f"run {path.name} was started with {key}={_show(before)}, now it is {_show(after)}",
+            f"give {key}={_show(before)} to resume it, another run_id for a new run, or resume=force to change it",
+            file=str(path / "config.yaml"),
+            column=key,
+        )
+        for key, before, after in changes
+    ]
 
 
 def lasting_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
     """Return the faults of changes that even `resume=force` does not allow."""
-    return [_lasting(path, *change) for change in changes if _is_below(change[0], _LASTING)]
+    return [
+        Fault(
+            "run.changed",
+            f"run {path.name} was started with {key}={_show(before)}; its checkpoint needs that, not {_show(after)}",
+            f"give {key}={_show(before)}, or another run_id for a new run",
+            file=str(path / "config.yaml"),
+            column=key,
+        )
+        for key, before, after in changes
+        if _is_below(key, _LASTING)
+    ]
 
 
 def describe(changes: Sequence[Change]) -> list[str]:
     """Return the changes as text, such as `seed: 1 → 2`."""
     return [f"{key}: {_show(before)} → {_show(after)}" for key, before, after in changes]
-
-
-def _changed(path: Path, key: str, before: Any, after: Any) -> Fault:
-    return Fault(
-        "run.changed",
-        f"run {path.name} was started with {key}={_show(before)}, now it is {_show(after)}",
-        f"give {key}={_show(before)} to resume it, another run_id for a new run, or resume=force to change it",
-        file=str(path / "config.yaml"),
-        column=key,
-    )
-
-
-def _lasting(path: Path, key: str, before: Any, after: Any) -> Fault:
-    message = (
-        f"run {path.name} was started with {key}={_show(before)}; its checkpoint cannot be resumed with {_show(after)}"
-    )
-    fix = f"give {key}={_show(before)}, or another run_id for a new run"
-    return Fault("run.changed", message, fix, file=str(path / "config.yaml"), column=key)
 
 
 def is_free(key: str) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -203,14 +204,10 @@ def read_events(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     with file.open("rb") as stream:
         stream.seek(start)
         whole, newline, _ = stream.read().rpartition(b"\n")
-    return list(_parse_events(whole)), start + len(whole) + len(newline)
-
-
-def _parse_events(lines: bytes) -> Iterator[dict[str, Any]]:
-    for line in lines.splitlines():
-        try:
+    events = []
+    for line in whole.splitlines():
+        with suppress(ValueError, RecursionError):  # truncated by a kill, or not an event
             event = json.loads(line)
-        except (ValueError, RecursionError):  # truncated by a kill, or not an event
-            continue
-        if isinstance(event, dict):
-            yield event
+            if isinstance(event, dict):
+                events.append(event)
+    return events, start + len(whole) + len(newline)

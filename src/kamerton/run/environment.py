@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,17 +18,19 @@ _PACKAGES = ("kamerton", "torch", "transformers", "pytorch-lightning", "peft", "
 
 def environment() -> dict[str, Any]:
     """Return `versions`, `git` (None outside a repository), `machine` and the working directory `cwd`."""
-    return {"versions": _versions(), "git": _git(), "machine": _machine(), "cwd": os.getcwd()}
+    import torch
 
-
-def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    machine = {
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    return {"versions": versions, "git": _git(), "machine": machine, "cwd": os.getcwd()}
 
 
 def _git() -> dict[str, Any] | None:
@@ -39,18 +42,6 @@ def _git() -> dict[str, Any] | None:
     local = [name for scope, name in scopes if scope not in ("system", "global")]
     empty = [word for name in local for word in ("-c", f"{name}=")]  # disables the filter
     return {"commit": commit, "dirty": bool(_run(*_GIT, *empty, *_STATUS))}
-
-
-def _machine() -> dict[str, Any]:
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "system": platform.system(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
 
 
 def _run(*command: str) -> str | None:

@@ -34,7 +34,12 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
     """
     here = rank_info()
     if here.rank > 0:
-        return _open_as_rank(receive() if here.launcher else os.environ[RUN_DIR])
+        path = receive() if here.launcher else os.environ[RUN_DIR]
+        if not path:
+            message, fix = "rank 0 could not open the run directory", "correct the error reported by rank 0"
+            raise UserError([Fault("run.not-opened", message, fix)])
+        resuming, started = (Path(path) / "checkpoints").exists(), read_values(Path(path))
+        return RunDirectory(Path(path), resuming=resuming, started=started, writes=False)
     path = ""
     try:
         outputs = Path(values["paths"]["outputs"]).absolute()
@@ -90,16 +95,6 @@ def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
         for path in folders
         if record_at(path).state not in (*FINISHED, "cancelled")
     ]
-
-
-def _open_as_rank(path: str) -> RunDirectory:
-    if not path:
-        fault = Fault(
-            "run.not-opened", "rank 0 could not open the run directory", "correct the error reported by rank 0"
-        )
-        raise UserError([fault])
-    folder = Path(path)
-    return RunDirectory(folder, resuming=(folder / "checkpoints").exists(), started=read_values(folder), writes=False)
 
 
 def claim_run(values: Mapping[str, Any], home: Path, reopens: bool = False) -> RunDirectory:

@@ -76,20 +76,14 @@ def _report(study: optuna.Study, end: Finished, compose: Compose, search: Sequen
         end = later(end, study)
         commands: list[str] = []
         try:
-            commands += _commands(end, compose, search)
+            if end.best:
+                best = winner(end)
+                config = to_config(compose(best.overrides)[0])
+                runs = trial_runs(config, end.directory, best.original)
+                commands += [again([*best.overrides, *run_overrides(config, run)], search) for run in runs]
         finally:  # the report is written without them, too
             page = write_sweep_report(study, end, commands)
     return page, commands
-
-
-def _commands(end: Finished, compose: Compose, search: Sequence[str]) -> list[str]:
-    """Return the commands that repeat the best trial, one for each of its runs."""
-    if not end.best:
-        return []
-    best = winner(end)
-    config = to_config(compose(best.overrides)[0])
-    runs = trial_runs(config, end.directory, best.original)
-    return [again([*best.overrides, *run_overrides(config, run)], search) for run in runs]
 
 
 def _failed(study: optuna.Study, end: Finished, page: Path) -> Fault:

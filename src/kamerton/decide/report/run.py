@@ -22,7 +22,7 @@ from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
-from kamerton.run.record import Hosted, State
+from kamerton.run.record import State
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
@@ -159,6 +159,7 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
     share = f" ({trainable / parameters:.2%})" if trainable and parameters else ""
     step, steps = progress.step, progress.steps
     is_complete = step is None or steps is None or step == steps
+    hosted, spent = record.hosted, record.hosted.training_dollars
     commit, changes = record.git.commit[:12], " + changes" if record.git.dirty else ""
     facts = {
         "model": model.name,
@@ -171,21 +172,13 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
         "seed": plain(record.seed),
         "started": moment(times.started),
         "commit": f"{commit}{changes}" if commit else None,
-        **_hosted_facts(record.hosted),
-    }
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
-
-
-def _hosted_facts(hosted: Hosted) -> dict[str, str | None]:
-    """Return the facts of a hosted fine-tuning job."""
-    spent = hosted.training_dollars
-    return {
         "tuned model": hosted.fine_tuned_model,
         "job": hosted.job_id,
         "endpoint": hosted.base_url,
         "trained tokens": plain(hosted.trained_tokens),
         "training cost": None if spent is None else f"${spent:,.4f}, by the list price",
     }
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
 
 
 def class_table(run: RunFiles) -> dict[str, Any]:

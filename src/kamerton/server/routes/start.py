@@ -49,9 +49,25 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
     job_id = new_job_id()
     overrides, values = _configure(settings, tenant, request, base, data, job_id)
     path = settings.root / tenant / job_id
+    factor = number(request.all_hyperparameters.learning_rate_multiplier)
+    hyperparameters = Hyperparameters(  # with the values used for `auto`
+        n_epochs=values["trainer"]["max_epochs"],
+        batch_size=values["batch"]["size"],
+        learning_rate_multiplier=1.0 if factor is None else float(factor),
+    )
+    recorded = {
+        "created": time.time(),
+        "model": request.model,
+        "training_file": request.training_file,
+        "validation_file": request.validation_file,
+        "hyperparameters": hyperparameters.model_dump(),
+        "suffix": request.suffix or None,
+        "seed": values["seed"],
+        "metadata": request.metadata,
+    }
     try:
         run = claim_run(values, path.parent)
-        run.update(request=_to_record(request, values))
+        run.update(request=recorded)
         start_worker(run, as_job(overrides, path), str(settings.root), settings.max_running)
     except OSError:  # such as a full disk: leave no partial job
         shutil.rmtree(path, ignore_errors=True)
@@ -92,23 +108,3 @@ def _configure(
     except UserError as error:
         raise ApiError(400, "; ".join(fault.message for fault in error.faults), code="invalid_value") from error
     return overrides, values
-
-
-def _to_record(request: JobRequest, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the request as recorded in `run.json`, with the values used for `auto`."""
-    factor = number(request.all_hyperparameters.learning_rate_multiplier)
-    hyperparameters = Hyperparameters(
-        n_epochs=values["trainer"]["max_epochs"],
-        batch_size=values["batch"]["size"],
-        learning_rate_multiplier=1.0 if factor is None else float(factor),
-    )
-    return {
-        "created": time.time(),
-        "model": request.model,
-        "training_file": request.training_file,
-        "validation_file": request.validation_file,
-        "hyperparameters": hyperparameters.model_dump(),
-        "suffix": request.suffix or None,
-        "seed": values["seed"],
-        "metadata": request.metadata,
-    }
