@@ -53,18 +53,20 @@ def test_a_member_is_downloaded_once_and_kept(registry: Path, monkeypatch: pytes
         ({"member": "demo_asset/other.txt"}, "holds no demo_asset/other.txt"),
     ],
 )
-def test_what_is_not_as_pinned_is_refused_and_not_kept(registry: Path, change: dict[str, Any], message: str) -> None:
+def test_a_download_that_differs_from_its_pin_is_refused_and_not_kept(
+    registry: Path, change: dict[str, Any], message: str
+) -> None:
     for _ in range(2):
         with pytest.raises(UserError, match=message):
             fetch(address(registry, **change))
 
 
-def test_a_package_that_is_not_there_says_so(registry: Path) -> None:
+def test_a_missing_package_is_reported(registry: Path) -> None:
     with pytest.raises(UserError, match="could not download"):
         fetch(address(registry).replace("demo-asset==1.0", "demo-asset==9.9"))
 
 
-def test_a_malformed_address_says_how_to_write_one() -> None:
+def test_a_malformed_address_error_shows_the_format() -> None:
     with pytest.raises(UserError, match="64 hex digits"):
         fetch("pypi://demo-asset/data.txt")
 

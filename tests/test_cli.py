@@ -29,7 +29,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"kamerton {__version__}\n"
 
 
-def test_an_unknown_command_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert "did you mean 'train'?" in capsys.readouterr().err
 
@@ -76,7 +76,7 @@ def test_a_deleted_folder_is_a_fault(
         (["name=..", "run_id=a/b"], "run_id is 'a/b'"),
     ],
 )
-def test_bad_input_exits_with_2_and_says_why(
+def test_invalid_input_exits_with_2_and_the_reason(
     overrides: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.txt").write_text("a,b\n")

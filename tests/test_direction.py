@@ -14,7 +14,7 @@ from kamerton.score.metrics import lower_is_better
 from kamerton.score.text import EXAMPLE_MEANS
 
 
-def test_no_metric_is_without_a_direction_and_none_has_two() -> None:
+def test_every_metric_has_exactly_one_direction() -> None:
     assert not HIGHER_IS_BETTER & LOWER_IS_BETTER
     for name in (*EXAMPLE_MEANS, "bleu", "chrf", *get_args(Objective), *_MONITORED):
         assert higher_is_better(name) is not None, name

@@ -11,7 +11,7 @@ import yaml
 from kamerton.files import load_yaml, write_text
 
 
-def test_a_file_is_whole_on_the_disk_before_it_replaces_the_old_one(
+def test_a_file_is_flushed_to_disk_before_it_replaces_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, plain = tmp_path / "run.json", os.fsync
@@ -19,8 +19,8 @@ def test_a_file_is_whole_on_the_disk_before_it_replaces_the_old_one(
     seen: list[tuple[int, int, str]] = []
 
     def fsync(handle: int) -> None:
-        found = os.fstat(handle)
-        seen.append((found.st_ino, found.st_size, path.read_text()))
+        result = os.fstat(handle)
+        seen.append((result.st_ino, result.st_size, path.read_text()))
         plain(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -34,7 +34,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 
 
 
 @pytest.mark.parametrize("text", [REPEATED, MERGED, "a: &a [*a]", "[" * 10_000], ids=["lists", "merged", "own", "deep"])
-def test_yaml_that_nobody_can_hold_is_an_error_before_it_is_built(text: str) -> None:
+def test_oversized_yaml_is_an_error_before_it_is_built(text: str) -> None:
     with pytest.raises(yaml.YAMLError, match=r"aliases stand for more than|nested too deeply"):
         load_yaml(text)
 

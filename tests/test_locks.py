@@ -21,7 +21,7 @@ time.sleep(100)
 """
 
 
-def test_a_lock_has_one_holder_who_is_known_until_it_lets_go(tmp_path: Path) -> None:
+def test_a_lock_names_its_owner_until_it_is_released(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert lock_owner(path) is None
     lock = acquire(path)
@@ -44,7 +44,7 @@ def test_a_lock_has_one_holder_who_is_known_until_it_lets_go(tmp_path: Path) -> 
     unnamed.close()
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_locks(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -59,7 +59,7 @@ def test_another_machine_is_told_apart() -> None:
     assert not LockOwner(1, "elsewhere").is_here
 
 
-def test_who_cannot_be_waited_for_is_named_and_nothing_runs_unlocked_without_a_word(tmp_path: Path) -> None:
+def test_a_lock_timeout_reports_the_owner_and_continues_without_the_lock(tmp_path: Path) -> None:
     path, reported, ran = tmp_path / ".lock", [], []
     with exclusive(path, reported.append):
         assert lock_owner(path) == LockOwner(os.getpid(), last_owner(path).host)

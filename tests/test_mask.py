@@ -54,7 +54,7 @@ def test_secrets_in_texts_are_replaced(text: str, secret: str) -> None:
     ["optimizer.lr=0.001", "batch.max_tokens=2048", "data.path=https://example.org/a.csv", "step 3: loss 2.1",
      "https://localhost:8080/team/a@b.csv", "seed=1,2,3", "The file a@b.csv, row 3: no prompt"],
 )  # fmt: skip
-def test_other_texts_stay(text: str) -> None:
+def test_other_texts_are_unchanged(text: str) -> None:
     assert mask_text(text) == text
 
 

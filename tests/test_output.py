@@ -46,14 +46,14 @@ def unread(arguments: list[str], *, errors: bool = False) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("flags", [[], ["-u"]])
-def test_a_process_goes_on_without_a_reader(flags: list[str], tmp_path: Path) -> None:
+def test_a_process_survives_a_closed_stdout(flags: list[str], tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     assert unread([*flags, "-c", TALKS, str(mark)], errors=True).returncode == 0
     assert mark.read_text() == "went on"
 
 
 @pytest.mark.parametrize("typed", [["--help"], ["prepare", "--help"], ["train", "--cfg", "job"]])
-def test_a_command_without_a_reader_says_nothing_of_it(typed: list[str]) -> None:
+def test_a_closed_stdout_is_not_reported(typed: list[str]) -> None:
     ended = unread(["-m", "kamerton", *typed])
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -129,7 +129,7 @@ print("ż ✓")
 """
 
 
-def test_a_character_that_the_terminal_lacks_ends_nothing() -> None:
+def test_an_unencodable_character_does_not_stop_the_command() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     ended = subprocess.run([sys.executable, "-c", SPEAKS], capture_output=True, env=environment, timeout=600)
     assert (ended.returncode, ended.stdout.decode("ascii"), ended.stderr) == (0, "a ? b\n? ?\n", b"")

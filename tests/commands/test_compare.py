@@ -59,9 +59,9 @@ def test_runs_are_compared_with_their_base_model(
     base = synthetic.scores(0.3, rows=80, seed=9)
     run_of("good", synthetic.scores(0.9, rows=80, seed=1), base, seed=1, adapter={"kind": "lora"})
     run_of("bad", synthetic.scores(0.3, rows=80, seed=2), base, seed=1, adapter={"kind": "full"})
-    found = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
-    assert [side.name for side in found.sides] == ["base", "adapter.kind=full", "adapter.kind=lora"]
-    verdicts = {(one.candidate, one.metric): one.verdict for one in found.differences}
+    result = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
+    assert [side.name for side in result.sides] == ["base", "adapter.kind=full", "adapter.kind=lora"]
+    verdicts = {(one.candidate, one.metric): one.verdict for one in result.differences}
     assert verdicts["adapter.kind=lora", "accuracy"] == verdicts["adapter.kind=lora", "loss"] == "better"
     assert verdicts["adapter.kind=full", "accuracy"] == "no difference shown"
     shown = " ".join(capsys.readouterr().out.split())
@@ -71,12 +71,12 @@ def test_runs_are_compared_with_their_base_model(
 
 def test_the_table_is_whole_at_every_width(run_of: Callable[..., Path], compare: Compare, tmp_path: Path) -> None:
     run_of("good", synthetic.scores(0.9, rows=80, seed=1), synthetic.scores(0.3, rows=80, seed=9), seed=1)
-    found = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
-    found = replace(found, differences=[replace(one, metric=f"{one.metric:x<34}") for one in found.differences])
+    result = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
+    result = replace(result, differences=[replace(one, metric=f"{one.metric:x<34}") for one in result.differences])
     shown = {}
     for width in range(100, 181, 4):
         output = io.StringIO()
-        print_comparison(Console(file=output, width=width), found)
+        print_comparison(Console(file=output, width=width), result)
         shown[width] = output.getvalue()
     assert not [width for width, text in shown.items() if "…" in text]
     assert ("would show" in shown[100], "would show" in shown[180]) == (False, True)
@@ -86,9 +86,9 @@ def test_help_needs_no_runs_and_all_mistyped_options_are_reported_at_once(capsys
     assert main(["compare", "--help"]) == 0
     assert "kamerton compare runs=[new.parquet] baseline=old.parquet" in capsys.readouterr().out
     assert main(["compare", "baselin=x", "gate.max_drop.accuracy=much"]) == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for words in ("runs is not set", "did you mean 'baseline'?", "gate.max_drop.accuracy is 'much'"):
-        assert words in said
+        assert words in output
 
 
 def test_different_test_sets_and_unknown_limits_exit_with_2(
@@ -99,9 +99,9 @@ def test_different_test_sets_and_unknown_limits_exit_with_2(
     assert main(["compare", f"runs=[{one}]", f"baseline={other}"]) == 2
     assert "lacks 1 examples (0000000000000028)" in capsys.readouterr().err
     assert main(["compare", f"runs=[{one}]", f"baseline={one}/scores/test.parquet", "gate.max_drop.acuracy=0.1"]) == 2
-    said = capsys.readouterr().err
-    assert "did you mean 'accuracy'?" in said
-    assert said.count("gate.max_drop.acuracy") == 1
+    output = capsys.readouterr().err
+    assert "did you mean 'accuracy'?" in output
+    assert output.count("gate.max_drop.acuracy") == 1
 
 
 def test_a_failed_gate_exits_with_3_and_prints_why(
@@ -109,8 +109,8 @@ def test_a_failed_gate_exits_with_3_and_prints_why(
 ) -> None:
     old = run_of("old", synthetic.scores(0.9, rows=200, seed=1), seed=1)
     new = run_of("new", synthetic.scores(0.6, rows=200, seed=2), seed=1, adapter={"kind": "full"})
-    found = compare(f"runs=[{new}]", f"baseline={old}", "gate.max_drop.accuracy=0.05", code=3)
-    assert not found.gate.passed
+    result = compare(f"runs=[{new}]", f"baseline={old}", "gate.max_drop.accuracy=0.05", code=3)
+    assert not result.gate.passed
     shown = " ".join(capsys.readouterr().out.split())
     assert "0.050 is allowed, and at least 0." in shown
     assert "is certain (p < 0.001)" in shown
@@ -127,9 +127,9 @@ def test_the_baselines_that_runs_keep_are_found_by_name(
     run = run_of("good", synthetic.scores(0.9, rows=80, seed=1), seed=1)
     (run / "scores" / "baselines").mkdir()
     synthetic.write_scores(run, "baselines/tfidf", synthetic.scores(0.6, rows=80, seed=3))
-    found = compare(f"runs=[{run}]", "baseline=tfidf")
-    assert found.baseline.name == "tfidf"
-    assert found.verdicts.keys() == {found.candidates[0].name}
+    result = compare(f"runs=[{run}]", "baseline=tfidf")
+    assert result.baseline.name == "tfidf"
+    assert result.verdicts.keys() == {result.candidates[0].name}
     assert (tmp_path / "outputs" / "comparisons" / "it" / "report.html").exists()
     assert main(["compare", f"runs=[{run}]", "baseline=previous", f"paths.outputs={tmp_path}/outputs"]) == 2
     assert "no run has a score table of the baseline previous" in capsys.readouterr().err

@@ -73,7 +73,9 @@ def test_a_missing_file_has_a_report_and_an_unusable_name_has_none(
     assert not list(tmp_path.parent.glob("elsewhere*"))
 
 
-def test_a_missing_file_is_said_beside_a_wrong_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_a_wrong_policy_are_reported_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={tmp_path}/no.jsonl", f"paths.outputs={tmp_path}/out"]
     assert main(["prepare", *options, "data.policy.bad_json=drop"]) == 2
     output = capsys.readouterr().err
@@ -81,7 +83,7 @@ def test_a_missing_file_is_said_beside_a_wrong_policy(tmp_path: Path, capsys: py
     assert "[missing-file]" in output
 
 
-def test_too_long_rows_of_all_splits_are_told_together_and_reported(
+def test_overlong_rows_of_all_splits_are_reported_together(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}/out"]
@@ -94,7 +96,7 @@ def test_too_long_rows_of_all_splits_are_told_together_and_reported(
     assert len((folder / "rejects.jsonl").read_text().splitlines()) == 120
 
 
-def test_the_terminal_says_what_was_left_out_mended_and_cut(
+def test_the_terminal_reports_dropped_fixed_and_truncated_rows(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.loads(line) for line in animals.read_text().splitlines()]

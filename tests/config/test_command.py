@@ -38,7 +38,7 @@ def test_errors_come_first_and_both_are_counted(capsys: pytest.CaptureFixture[st
     assert shown.endswith("2 errors, 1 warning; nothing was done\n")
 
 
-def test_warnings_alone_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_alone_do_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
     done = []
     assert run_command([], lambda request: done.append(request), lambda *_: [WARNING]) == 0  # type: ignore[arg-type, func-returns-value]
     assert done
@@ -48,7 +48,7 @@ def test_warnings_alone_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError([ERROR]), 2), (RuntimeError("broken"), 1)])
-def test_a_failing_point_leaves_the_others(
+def test_a_failing_point_does_not_stop_the_others(
     error: Exception, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended: list[SweepJob] = []
@@ -72,9 +72,7 @@ metrics:
 """
 
 
-def test_a_secret_that_only_two_values_together_give_is_sent_by_no_point(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_secret_split_over_two_values_is_never_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before a sweep each of its values is checked alone, with the first of the others."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "evil.yaml").write_text(HIDDEN)
@@ -96,7 +94,7 @@ def test_an_unknown_flag_points_to_the_help_of_its_command(command: str, capsys:
     assert f"see kamerton {command} --help" in capsys.readouterr().err
 
 
-def test_an_interrupted_sweep_ends_at_once(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_exits_immediately(tmp_path: Path) -> None:
     ended: list[SweepJob] = []
 
     def job(request: JobRequest[Config]) -> JobResult:
@@ -131,7 +129,7 @@ def test_flags_that_cannot_be_used_are_faults(flags: list[str], capsys: pytest.C
     assert "Traceback" not in shown
 
 
-def test_trouble_after_a_failed_point_is_said(
+def test_an_error_after_a_failed_point_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(flags: Any, task: partial[Any], *_: Any) -> None:
@@ -150,9 +148,9 @@ def test_the_groups_of_another_command_are_neither_listed_nor_taken(capsys: pyte
     assert "\noptimizer: adamw," in shown
     assert "\nengine:" not in shown
     assert main(["train", "engine=vllm"]) == 2
-    said = capsys.readouterr().err
-    assert "kamerton train has no engine" in said
-    assert "did you mean" not in said
+    output = capsys.readouterr().err
+    assert "kamerton train has no engine" in output
+    assert "did you mean" not in output
 
 
 def test_a_single_run_gets_the_values_that_were_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

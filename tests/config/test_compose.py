@@ -40,14 +40,14 @@ def test_a_misspelt_key_of_one_of_several_sources() -> None:
     assert ("data.sources.mine.pth", "did you mean 'path'?") in {(fault.column, fault.fix) for fault in faults}
 
 
-def test_all_faults_come_at_once_each_with_the_nearest_valid_word() -> None:
+def test_all_faults_are_reported_together_with_the_nearest_valid_word() -> None:
     faults = check_overrides(
         ["optimizr.lr=3", "model=tinny", "data.pth=3", "adapter.r=zz", "split.ratios=[0.5,0.1,0.1]", "optimizer.lr=-1"]
     )
-    found = {(fault.column, fault.fix) for fault in faults}
-    assert ("optimizr", "did you mean 'optimizer'?") in found
-    assert ("model", "did you mean 'tiny'?") in found
-    assert ("data.pth", "did you mean 'path'?") in found
+    result = {(fault.column, fault.fix) for fault in faults}
+    assert ("optimizr", "did you mean 'optimizer'?") in result
+    assert ("model", "did you mean 'tiny'?") in result
+    assert ("data.pth", "did you mean 'path'?") in result
     assert {"adapter.r", "split.ratios", "optimizer.lr"} <= {fault.column for fault in faults}
     assert len(faults) == 6
     assert all(fault.file == "command line" for fault in faults)

@@ -17,7 +17,7 @@ CALLBACKS = ("early_stopping", "checkpoint_best")
 @pytest.mark.parametrize(
     ("metric", "mode"), [("val/loss", "min"), ("val/perplexity", "min"), ("val/token_accuracy", "max")]
 )
-def test_a_callback_looks_into_the_direction_of_its_metric(callback: str, metric: str, mode: str) -> None:
+def test_a_callback_uses_the_direction_of_its_metric(callback: str, metric: str, mode: str) -> None:
     monitor, other = f"callbacks.{callback}.monitor={metric}", {"min": "max", "max": "min"}[mode]
     assert compose_values([monitor])["callbacks"][callback]["mode"] == mode
     key = f"callbacks.{callback}.mode"
@@ -26,7 +26,7 @@ def test_a_callback_looks_into_the_direction_of_its_metric(callback: str, metric
     assert (fault.column, f"set {key}={mode}" in fault.fix) == (key, True)
 
 
-def test_also_a_callback_of_ones_own_and_one_that_monitors_an_unknown_metric_must_say_it() -> None:
+def test_callbacks_with_an_unknown_direction_must_set_mode() -> None:
     node = "+callbacks.mine={{_target_: pytorch_lightning.callbacks.ModelCheckpoint, monitor: {}, filename: mine}}"
     assert compose_values([node.format("val/token_accuracy")])["callbacks"]["mine"]["mode"] == "max"
     (fault,) = check_overrides([node.format("my/score")])
@@ -46,7 +46,7 @@ def test_also_a_callback_of_ones_own_and_one_that_monitors_an_unknown_metric_mus
         (["trainer.max_epochs=null", "trainer.max_steps=150"], -1),
     ],
 )
-def test_a_limit_in_steps_alone_decides(typed: list[str], epochs: int) -> None:
+def test_max_steps_alone_sets_the_length(typed: list[str], epochs: int) -> None:
     assert compose_values(["data=jsonl", *typed])["trainer"]["max_epochs"] == epochs
 
 
@@ -56,5 +56,5 @@ def test_no_limit_at_all_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"callbacks": None}, {"callbacks": {"a": 3}, "trainer": 5}])
-def test_what_is_no_configuration_is_left_alone(values: dict[str, Any]) -> None:
+def test_other_values_are_unchanged(values: dict[str, Any]) -> None:
     assert fill_in(values) == values

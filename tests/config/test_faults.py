@@ -74,7 +74,7 @@ def test_odd_overrides_are_faults(override: str) -> None:
     assert check_overrides([override])
 
 
-def test_every_unreadable_override_is_said() -> None:
+def test_every_invalid_override_is_reported() -> None:
     faults = check_overrides(["data.path=żaba.jsonl", "seed=(3)", "optimizr.lr=3"])
     assert [fault.code for fault in faults] == ["config.syntax", "config.syntax", "config.key"]
     assert faults[0].fix == """write 'data.path="żaba.jsonl"'"""
@@ -92,7 +92,7 @@ def test_a_group_that_may_be_empty_can_be_left_out(override: str) -> None:
     assert check_overrides([override]) == []
 
 
-def test_a_config_dir_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+def test_a_missing_config_dir_is_a_fault(tmp_path: Path) -> None:
     (fault,) = check_overrides(["seed=1"], str(tmp_path / "nowhere"))
     assert fault.column == "--config-dir"
 

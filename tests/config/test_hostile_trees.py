@@ -142,7 +142,7 @@ KEYS = (
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_file_says_neither_where_files_go_nor_what_a_process_is_given(key: str) -> None:
+def test_a_file_sets_neither_output_folders_nor_the_environment(key: str) -> None:
     for word in WORDS:
         assert judge(_put(key, word), "sweep=lr_batch", "hydra/job_logging=default"), word
 
@@ -186,7 +186,7 @@ SENT: tuple[Tree, ...] = (
 
 
 @pytest.mark.parametrize("tree", SENT, ids=str)
-def test_a_file_sends_no_secret_and_nothing_to_a_place_of_its_own(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_sends_neither_secrets_nor_data_to_its_own_address(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "s3cr3t")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert "config.trust" in judge(tree)
@@ -209,7 +209,7 @@ HARMLESS: tuple[Tree, ...] = (
 
 
 @pytest.mark.parametrize("tree", HARMLESS, ids=str)
-def test_what_does_no_harm_stays_possible(tree: Tree) -> None:
+def test_harmless_settings_are_allowed(tree: Tree) -> None:
     assert judge(tree, "sweep=lr_batch", "hydra/job_logging=default") == []
 
 
@@ -234,8 +234,8 @@ def test_everything_that_comes_with_kamerton_and_hydra_may_be_chosen(index: int,
     typed = ["hydra/sweeper=optuna", *(f"{group}={option}" for group, option in chosen.items())]
     for words, folder in ((typed, None), (["experiment=own"], str(tmp_path))):
         faults = check_overrides([*words, "model.name=x", "data=jsonl", "data.path=x.jsonl"], folder)
-        found = {fault.column for fault in faults if fault.code in ("config.trust", "config.target")}
-        assert found <= ({"hydra.sweeper.sampler"} if chosen["hydra/sweeper/sampler"] == "cmaes" and folder else set())
+        result = {fault.column for fault in faults if fault.code in ("config.trust", "config.target")}
+        assert result <= ({"hydra.sweeper.sampler"} if chosen["hydra/sweeper/sampler"] == "cmaes" and folder else set())
 
 
 def _files(node: Tree) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
@@ -253,7 +253,7 @@ def _files(node: Tree) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
     yield "space", {"experiment/evil.yaml": _put("sweeper.params.+hydra.callbacks.x", _text(node))}, [*chosen, "-m"]
 
 
-def test_nothing_runs_by_whatever_file_it_comes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file_can_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     harm = tmp_path / "harm"
     node = {"_target_": "hydra_plugins.kamerton._process.run", "command": ["touch", str(harm)], "environment": {}}
     for way, files, typed in _files(node):
@@ -310,7 +310,7 @@ def test_a_package_is_read_as_hydra_reads_it(package: str, way: str, tmp_path: P
 @pytest.mark.parametrize(
     "place", ["/tmp/elsewhere", "~/elsewhere", "../elsewhere", "a/../../elsewhere", "s3://elsewhere"]
 )
-def test_a_file_writes_nowhere_but_below_the_run(text: str, place: str, tmp_path: Path) -> None:
+def test_a_file_can_only_write_below_the_run(text: str, place: str, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text.replace('PLACE', place)}\n")
     (fault,) = [fault for fault in check_overrides(["experiment=mine"], str(tmp_path)) if fault.severity == "error"]

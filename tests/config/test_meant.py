@@ -58,7 +58,7 @@ def test_a_word_of_another_tool_gets_the_argument_of_a_class() -> None:
     assert (fault.column, fault.fix) == ("optimizer.learning_rate", "did you mean 'lr'?")
 
 
-def test_every_key_meant_is_one() -> None:
+def test_every_suggested_key_exists() -> None:
     known = {key for key, _ in leaves(compose_values([]))}
     groups = set(config_loader().list_groups(""))
     lists = {key.rpartition(".")[0] for key in known}

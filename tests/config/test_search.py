@@ -51,19 +51,19 @@ def test_an_experiment_is_found_in_every_place_and_from_every_folder(
     assert missing_folders(search) == []
 
 
-def test_a_place_is_searched_in_the_order_that_hydra_has(folders: Path) -> None:
-    found = places("mine", ["hydra.searchpath=[other,pkg://a.b]"])
-    assert found == [f"file://{folders / 'mine'}", f"file://{folders / 'other'}", "pkg://a.b"]
+def test_search_paths_are_in_hydras_order(folders: Path) -> None:
+    result = places("mine", ["hydra.searchpath=[other,pkg://a.b]"])
+    assert result == [f"file://{folders / 'mine'}", f"file://{folders / 'other'}", "pkg://a.b"]
 
 
-def test_what_is_no_folder_and_what_is_gone_is_named(folders: Path) -> None:
+def test_missing_folders_and_packages_are_listed(folders: Path) -> None:
     search = search_words("gone", ["hydra.searchpath=[mine,pkg://a.b,away]"])
     assert missing_folders(search) == [str(folders / "gone"), str(folders / "away")]
     assert other_places(search) == ["pkg://a.b"]
     assert search_words(None, ["seed=1"]) == []
 
 
-def test_an_unknown_option_is_still_a_fault_with_places_of_ones_own(folders: Path) -> None:
+def test_an_unknown_option_is_a_fault_with_custom_search_paths(folders: Path) -> None:
     (fault,) = check_overrides(["hydra.searchpath=[mine]", "experiment=mien"])
     assert fault.code == "config.option"
     assert "mine" in fault.fix

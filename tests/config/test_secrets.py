@@ -9,7 +9,7 @@ from kamerton.config.compose import plain
 from kamerton.config.secrets import redacted, unresolved
 
 
-def test_a_value_from_the_environment_stays_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_stored_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
     config = OmegaConf.create(
         {

@@ -53,9 +53,9 @@ def test_a_sweep_may_be_typed_and_needs_no_m() -> None:
     ],
 )
 def test_a_fault_of_a_sweep_names_its_key(override: str, column: str, part: str) -> None:
-    found = faults("sweep=default", LR, override)
-    assert [fault.column for fault in found if fault.column == column], found
-    assert any(part in str(fault) for fault in found), found
+    result = faults("sweep=default", LR, override)
+    assert [fault.column for fault in result if fault.column == column], result
+    assert any(part in str(fault) for fault in result), result
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,16 @@ def test_a_misspelt_key_of_the_sweeper_in_a_file_names_that_file(tmp_path: Path)
     assert fault.fix == "did you mean 'n_trials'?"
 
 
-def test_a_key_of_a_sweep_without_a_sweep_says_so() -> None:
+def test_a_sweep_key_without_a_sweep_is_a_fault() -> None:
     (fault,) = faults("hydra.sweeper.n_trials=3")
     assert fault.fix.startswith("add sweep=lr_batch")
 
 
-def test_all_are_said_at_once() -> None:
-    found = faults("sweep=lr_batch", "optimizer.lr=interval(0, 1)", "batch.size=choice(0,-1)", "seed=1,2", "data.pth=x")
-    assert {"optimizer.lr", "batch.size", "seed", "data.pth"} <= {fault.column for fault in found}
+def test_all_faults_are_reported_together() -> None:
+    result = faults(
+        "sweep=lr_batch", "optimizer.lr=interval(0, 1)", "batch.size=choice(0,-1)", "seed=1,2", "data.pth=x"
+    )
+    assert {"optimizer.lr", "batch.size", "seed", "data.pth"} <= {fault.column for fault in result}
 
 
 def test_both_ends_are_tried() -> None:
@@ -117,13 +119,13 @@ def test_a_space_that_cannot_be_read_is_a_fault() -> None:
     assert "interval" in fault.message
 
 
-def test_what_would_do_nothing_is_said() -> None:
+def test_settings_without_effect_are_reported() -> None:
     assert [fault.column for fault in faults("sweep.seeds=[1,2]")] == ["sweep.seeds"]
     assert [fault.column for fault in faults("sweep=default")] == ["hydra.sweeper.params"]
     assert [fault.column for fault in faults("hydra/sweeper=optuna", "hydra.mode=MULTIRUN", LR)] == ["sweep"]
 
 
-def test_a_file_may_not_name_a_function_that_makes_the_space(tmp_path: Path) -> None:
+def test_a_file_may_not_name_the_search_space_function(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     text = "# @package _global_\nhydra:\n  sweeper:\n    custom_search_space: os.system\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)

@@ -25,7 +25,7 @@ from kamerton.config.targets import check_targets, instantiate
         3,
     ],
 )
-def test_a_target_outside_the_allow_list_is_refused_and_never_built(target: Any) -> None:
+def test_an_unlisted_target_is_refused_and_never_built(target: Any) -> None:
     (fault,) = check_targets({"callbacks": {"mine": {"_target_": target}}})
     assert fault.code == "config.target"
     assert fault.column == "callbacks.mine._target_"
@@ -71,7 +71,7 @@ def test_a_missing_argument_is_a_fault() -> None:
     assert fault.column == "c.monitor"
 
 
-def test_a_name_that_is_not_there_is_a_fault() -> None:
+def test_an_unknown_name_is_a_fault() -> None:
     (fault,) = check_targets({"optimizer": {"_target_": "torch.optim.Adamm"}})
     assert "cannot find" in fault.message
 

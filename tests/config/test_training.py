@@ -45,7 +45,7 @@ from kamerton.config.training import check_training
         ),
     ],
 )
-def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str) -> None:
+def test_inconsistent_training_options_are_faults(overrides: list[str], key: str, said: str) -> None:
     (fault,) = check_training(compose_values(overrides))
     assert fault.column == key
     assert said in fault.message
@@ -53,7 +53,7 @@ def test_what_cannot_be_meant_is_said(overrides: list[str], key: str, said: str)
 
 
 @pytest.mark.parametrize("limit", ["0", "0.0", "1.5", "-1", "true"])
-def test_a_limit_that_leaves_no_step_is_named(limit: str) -> None:
+def test_a_limit_without_any_step_is_a_fault(limit: str) -> None:
     (fault,) = check_overrides([f"trainer.limit_train_batches={limit}"])
     assert fault.column == "trainer.limit_train_batches"
 

@@ -56,7 +56,7 @@ LOGGING = ("handler", "hidden", "import")  # Hydra configures it also where noth
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_cannot_have_code_run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_cannot_run_code(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, column = FILES[kind]
     harm = tmp_path / "harm"
     (tmp_path / "experiment").mkdir()
@@ -73,7 +73,7 @@ def test_a_file_cannot_have_code_run(kind: str, tmp_path: Path, capsys: pytest.C
     assert not harm.exists()
 
 
-def test_what_is_typed_is_trusted() -> None:
+def test_typed_settings_are_trusted() -> None:
     assert check_overrides(["allow_targets=[my_package.]", "model.trust_remote_code=true"]) == []
     assert check_overrides(["+hydra.callbacks.x._target_=my_package.Callback", "allow_targets=[my_package.]"]) == []
     assert check_overrides(["+hydra.job.env_set.OMP_NUM_THREADS=1"]) == []
@@ -83,7 +83,7 @@ def test_what_is_typed_is_trusted() -> None:
     assert fault.code == "config.target"
 
 
-def test_where_requests_go_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_typed_addresses_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWN", "x")
     own = ["model=openai", "model.name=m", "model.base_url=https://mine.example/v1", "model.key=OWN"]
     assert check_overrides([*own, "data.path=x.jsonl", "data=jsonl"]) == []

@@ -153,10 +153,10 @@ def test_rows_without_control_tokens_have_the_tokens_they_always_had(
     example = DataExample(
         prompt if isinstance(prompt, str) or tokenizer.chat_template else prompt[0].content, completion
     )
-    found, other = as_text.encode([example]), parsed.encode([example])
-    if not found.literals:
-        assert found.tokens.tolist() == other.tokens.tolist()
-        assert found.targets.tolist() == other.targets.tolist()
+    result, other = as_text.encode([example]), parsed.encode([example])
+    if not result.literals:
+        assert result.tokens.tolist() == other.tokens.tolist()
+        assert result.targets.tolist() == other.targets.tolist()
     # The path of rows that hold such strings lays out all else alike.
     held = DataExample(example.prompt, f"{completion} {tokenizer.eos_token}")
     bare = DataExample(example.prompt, f"{completion} ")
@@ -231,14 +231,14 @@ def test_the_gate_names_the_row_the_text_and_the_token(gate: Gate, tmp_path: Pat
     rows[3]["messages"].insert(0, {"role": "system", "content": "Obey <|im_start|>"})
     rows[8]["messages"][1]["content"] = "<|im_start|>user\nhi<|im_end|>"
     prepared, encoded = outcome(gate, rows, tmp_path)
-    found = [f for f in prepared.report["faults"] if f["code"] == "special-tokens"]
-    assert [(f["row"], f["column"], f["severity"]) for f in found] == [
+    result = [f for f in prepared.report["faults"] if f["code"] == "special-tokens"]
+    assert [(f["row"], f["column"], f["severity"]) for f in result] == [
         (4, "turns[0]", "warning"),
         (9, "completion", "warning"),
     ]
-    assert "<|im_start|>" in found[0]["message"]
-    assert "provide the turns" in found[1]["fix"]
-    assert "give the turns" not in found[0]["fix"]
+    assert "<|im_start|>" in result[0]["message"]
+    assert "provide the turns" in result[1]["fix"]
+    assert "give the turns" not in result[0]["fix"]
     assert len(encoded["train"]) == 40
 
 

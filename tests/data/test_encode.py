@@ -130,7 +130,7 @@ def test_a_template_that_rewrites_earlier_turns(gate: Gate) -> None:
     assert text_of(result, 0, targets=True).endswith("second<|im_end|>\n")
 
 
-def test_a_template_whose_prompt_is_no_beginning_of_the_chat(gate: Gate) -> None:
+def test_a_template_whose_prompt_is_not_a_prefix_of_the_chat(gate: Gate) -> None:
     result = encoded(gate(pairs(40), ALL_TRAIN), UNLIKE)
     assert result.report["generation_prompt_differs"]
     assert text_of(result, 0, targets=True) in ("yes<|im_end|>", "no<|im_end|>")
@@ -168,7 +168,7 @@ def long_rows() -> list[dict[str, str]]:
     return [*pairs(30), {"prompt": "long " * 100, "completion": "yes"}, {"prompt": "b", "completion": "c" * 400}]
 
 
-def test_overlong_rows_are_one_fault_with_the_lengths_and_both_ways_on(gate: Gate) -> None:
+def test_overlong_rows_are_one_fault_with_both_fixes(gate: Gate) -> None:
     prepared = gate(long_rows(), ALL_TRAIN, labels=None)
     with pytest.raises(UserError) as caught:
         encoded(prepared, max_length=200)
@@ -196,7 +196,7 @@ def test_rows_beyond_the_models_positions_are_too_long_whatever_max_length_is(ga
         encoded(prepared, max_length=200, model=ModelLimits(positions=10_000))
 
 
-def test_a_token_that_the_embedding_has_no_row_for_is_one_fault(gate: Gate) -> None:
+def test_a_token_without_an_embedding_is_one_fault(gate: Gate) -> None:
     longer = tokenizer()
     longer.add_tokens(["<tool>", "<pad>"])
 
@@ -226,7 +226,7 @@ def test_overlong_rows_are_dropped_and_counted(gate: Gate) -> None:
     assert result.report["lost_target_percent"] > 0
 
 
-def test_a_split_that_loses_all_its_rows_is_no_split(gate: Gate) -> None:
+def test_a_split_without_rows_is_removed(gate: Gate) -> None:
     with pytest.raises(UserError, match="no row of the train split"):
         encoded(gate(pairs(30), ALL_TRAIN), max_length=5, overlong="drop")
 
@@ -291,7 +291,7 @@ def test_nothing_stale_is_taken_from_the_cache(gate: Gate, tmp_path: Path) -> No
     assert fingerprint(pairs(50)) == prints[0]
 
 
-def test_a_template_that_writes_the_time_is_never_stale() -> None:
+def test_a_template_with_the_time_is_not_cached() -> None:
     model = tokenizer("{{ strftime_now('%H:%M:%S.%f') }}" + str(CHATML))
     assert StretchTokenizer(model).fingerprint != StretchTokenizer(model).fingerprint
     assert StretchTokenizer(tokenizer()).fingerprint == StretchTokenizer(tokenizer()).fingerprint
@@ -312,7 +312,7 @@ def test_render_agrees_with_encode(gate: Gate, name: str | None) -> None:
         assert other == prompt
 
 
-def test_render_says_what_a_template_refuses() -> None:
+def test_render_reports_template_errors() -> None:
     with pytest.raises(RenderError, match="no chat template"):
         render(tokenizer(None), (Message("user", "a"),), "b")
 

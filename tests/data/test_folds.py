@@ -24,14 +24,14 @@ keys = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=150).map(lambda 
 
 def held_out(gate: Gate, rows: list[dict[str, Any]], folds: int, **split: Any) -> list[list[str]]:
     """The ids of each fold; the splits of one prepared fold share no id."""
-    found = []
+    result = []
     for fold in range(folds):
         splits = gate(rows, SplitOptions(folds=folds, fold=fold, held_out="test", **split)).splits
         ids = {name: splits[name].ids.to_pylist() for name in splits}
         everything = [id_ for part in ids.values() for id_ in part]
         assert len(everything) == len(set(everything))
-        found.append(ids["test"])
-    return found
+        result.append(ids["test"])
+    return result
 
 
 @given(keys, st.integers(2, 7), st.integers(0, 9), st.randoms(), st.integers(1, 30))
@@ -41,20 +41,20 @@ def test_folds_keep_groups_whole_and_do_not_depend_on_order(
     group, strata = values % np.uint64(groups), values % np.uint64(3)
     order = np.arange(len(values))
     random.shuffle(order)  # type: ignore[attr-defined]
-    found = even_folds(group, folds, seed, strata)
-    assert (found[order] == even_folds(group[order], folds, seed, strata[order])).all()
-    assert len({(int(g), int(f)) for g, f in zip(group, found, strict=True)}) == len(np.unique(group))
+    result = even_folds(group, folds, seed, strata)
+    assert (result[order] == even_folds(group[order], folds, seed, strata[order])).all()
+    assert len({(int(g), int(f)) for g, f in zip(group, result, strict=True)}) == len(np.unique(group))
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=6), st.integers(2, 10), st.integers(0, 3))
 def test_single_rows_are_cut_as_evenly_as_numbers_allow(counts: list[int], folds: int, seed: int) -> None:
     strata = np.repeat(np.arange(len(counts)), counts).astype(np.uint64)
     rows = np.random.default_rng(seed).permutation(len(strata)).astype(np.uint64)
-    found = even_folds(rows, folds, seed, strata)
+    result = even_folds(rows, folds, seed, strata)
     for stratum in range(len(counts)):
-        sizes = np.bincount(found[strata == stratum], minlength=folds)
+        sizes = np.bincount(result[strata == stratum], minlength=folds)
         assert sizes.max() - sizes.min() <= 1
-    sizes = np.bincount(found, minlength=folds)
+    sizes = np.bincount(result, minlength=folds)
     assert sizes.max() - sizes.min() <= 1
 
 
@@ -101,11 +101,11 @@ def test_near_duplicates_prompts_and_groups_stay_in_one_fold(gate: Gate) -> None
     places: dict[int, set[int]] = {}
     for example in examples:
         places.setdefault(example.metadata["writer"], set()).add(where[example.id])
-    assert all(len(found) == 1 for found in places.values())
+    assert all(len(result) == 1 for result in places.values())
     assert len({where[example.id] for example in examples if "of the club" in str(example.prompt)}) == 1
 
 
-def test_a_given_test_file_is_in_no_fold_and_what_leaks_into_it_neither(tmp_path: Path) -> None:
+def test_a_test_file_and_its_duplicates_are_in_no_fold(tmp_path: Path) -> None:
     rows = pairs(120)
     files = {"train": rows[:80], "validation": [*rows[70:90]], "test": [*rows[88:]]}
     paths = {name: str(write_jsonl(tmp_path / f"{name}.jsonl", part)) for name, part in files.items()}

@@ -40,8 +40,8 @@ def rejects(prepared: Prepared) -> list[dict[str, Any]]:
 def test_examples_come_out_as_they_went_in(gate: Gate) -> None:
     rows = [row | {"level": i} for i, row in enumerate(pairs(200))]
     prepared = gate(rows)
-    found = {(e.prompt, e.completion, e.metadata["level"]) for split in prepared.splits.values() for e in split}
-    assert found == {(row["prompt"], row["completion"], row["level"]) for row in rows}
+    result = {(e.prompt, e.completion, e.metadata["level"]) for split in prepared.splits.values() for e in split}
+    assert result == {(row["prompt"], row["completion"], row["level"]) for row in rows}
     for examples in prepared.splits.values():
         assert [example.id for example in examples] == examples.ids.to_pylist()
         assert [example.completion for example in examples] == examples.completions.to_pylist()
@@ -79,7 +79,7 @@ def test_anything_that_shapes_the_examples_changes_the_fingerprint(gate: Gate) -
     assert len(set(prints)) == 4
 
 
-def test_exact_duplicates_go_and_are_counted(gate: Gate) -> None:
+def test_exact_duplicates_are_removed_and_counted(gate: Gate) -> None:
     prepared = gate([*pairs(100), *pairs(30)])
     assert prepared.report["counts"]["rows read"] == 130
     assert prepared.report["counts"]["exact duplicates removed"] == 30
@@ -134,7 +134,7 @@ def test_thousands_of_faults_are_grouped_and_all_of_them_written(tmp_path: Path)
     assert str(log) in faults[-1].fix
 
 
-def test_a_policy_drops_and_accounts(gate: Gate) -> None:
+def test_dropped_rows_are_counted(gate: Gate) -> None:
     rows = [*pairs(60), {"prompt": 5, "completion": "yes"}, {"prompt": "", "completion": "no"}, 7]
     policy = {"not-a-string": "fix", "empty-field": "drop", "not-an-object": "drop"}
     prepared = gate(rows, policy=policy)
@@ -150,7 +150,7 @@ def test_a_policy_drops_and_accounts(gate: Gate) -> None:
     assert rejects(prepared)[1]["record"] == rows[61]
 
 
-def test_unknown_column_names_the_ones_there_are(tmp_path: Path) -> None:
+def test_an_unknown_column_lists_the_columns(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", pairs(30))
     (fault,) = errors(DataOptions(path=str(path), columns=Columns(prompt="promt")))
     assert (fault.code, fault.column) == ("unknown-column", "promt")
@@ -250,12 +250,12 @@ def test_labels_that_were_not_named(gate: Gate, codes: Codes) -> None:
     assert prepared.report["rejected"] == {"unknown-label": 1}
 
 
-def test_rare_missing_and_frequent_labels_are_warned_of(codes: Codes) -> None:
+def test_rare_missing_and_frequent_labels_cause_warnings(codes: Codes) -> None:
     rows = [*pairs(400), *[{"prompt": question(1000 + i), "completion": "rare"} for i in range(2)]]
     assert {"rare-label", "label-missing", "label-imbalance"} <= codes(rows)
 
 
-def test_unusual_rows_are_warned_of(codes: Codes) -> None:
+def test_unusual_rows_cause_warnings(codes: Codes) -> None:
     rows = [{"prompt": question(i), "completion": question(i + 700)} for i in range(300)]
     rows[5]["prompt"] = "word " * 20_000
     rows[6]["completion"] = "совсем другой язык и другие буквы" * 5
@@ -299,7 +299,7 @@ def test_folds_share_the_test_split_and_cover_the_rest(gate: Gate) -> None:
         assert not set(ids(fold)) & set(ids(fold, "validation"))
 
 
-def test_balance_touches_the_training_split_alone(gate: Gate) -> None:
+def test_balance_changes_only_the_training_split(gate: Gate) -> None:
     rows = pairs(300, ("a", "b", "b", "b"))
     plain = gate(rows)
     over = gate(rows, balance="over")
@@ -335,7 +335,7 @@ def test_labels_respelt_are_written_down_and_what_becomes_equal_is_a_duplicate(g
     assert prepared.report["fixed"] == {"label-spelling": 2}
 
 
-def test_faults_of_rows_and_of_rows_against_rows_are_told_together(gate: Gate) -> None:
+def test_faults_within_and_between_rows_are_reported_together(gate: Gate) -> None:
     rows = [*pairs(60), pairs(1)[0], {"prompt": 1, "completion": "no"}, {"prompt": question(900), "completion": "Yes"}]
     with pytest.raises(DataError) as caught:
         gate(rows)
@@ -355,9 +355,9 @@ def test_a_split_field_that_no_row_has_is_one_fault_with_the_nearest_name(tmp_pa
     assert "book" in fault.fix
 
 
-def test_a_label_spelt_two_ways_is_told_with_its_first_row(tmp_path: Path) -> None:
-    found = [*pairs(60), {"prompt": question(900), "completion": "Yes"}]
-    (fault,) = errors(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", found))))
+def test_a_label_with_two_spellings_is_reported_with_its_first_row(tmp_path: Path) -> None:
+    result = [*pairs(60), {"prompt": question(900), "completion": "Yes"}]
+    (fault,) = errors(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", result))))
     assert (fault.code, fault.row) == ("label-spelling", 61)
 
 
@@ -434,7 +434,7 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
         ("e2e.jsonl", "", "data.columns.prompt=mr data.columns.completion=ref"),
     ],
 )
-def test_what_no_row_has_is_said_once(tmp_path: Path, name: str, content: str, fix: str) -> None:
+def test_a_field_that_no_row_has_is_reported_once(tmp_path: Path, name: str, content: str, fix: str) -> None:
     path = tmp_path / name
     line = '{"mr": "a", "ref": "b"}\n' if name.endswith("jsonl") else "one,two\n"
     path.write_text(content + line * 30)

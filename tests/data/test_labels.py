@@ -64,7 +64,7 @@ def test_no_two_characters_are_one_but_for_case_form_and_width() -> None:
 
 
 @given(st.lists(st.text("aAbB+-/#<>=. \u0301éＡ", min_size=1, max_size=4), min_size=2, max_size=6))
-def test_a_spelling_is_one_however_it_is_written(labels: list[str]) -> None:
+def test_equivalent_spellings_are_one_label(labels: list[str]) -> None:
     for label in labels:
         for written in (label.upper(), f" {label}\n", unicodedata.normalize("NFD", label), " ".join(label)):
             if unicodedata.normalize("NFC", "".join(written.split())).lower() == label.lower():
@@ -75,14 +75,14 @@ def test_a_spelling_is_one_however_it_is_written(labels: list[str]) -> None:
             assert _spelling(labels[one]) != _spelling(labels[other])
 
 
-def test_different_labels_go_through_the_gate_without_a_word(gate: Callable[..., Prepared]) -> None:
+def test_different_labels_pass_the_gate_silently(gate: Callable[..., Prepared]) -> None:
     labels = ("-1", "1", "C", "C++", "C#", "<=50K", ">50K", "पिता", "पता")
     prepared = gate(pairs(20 * len(labels), labels), SplitOptions(ratios=[1.0, 0.0, 0.0]))
     assert prepared.labels == sorted(labels)
     assert "label-spelling" not in {fault["code"] for fault in prepared.report["warnings"]}
 
 
-def test_two_frequent_labels_of_other_case_are_refused_with_both_ways_on(gate: Callable[..., Prepared]) -> None:
+def test_frequent_labels_differing_in_case_are_refused_with_both_fixes(gate: Callable[..., Prepared]) -> None:
     rows = pairs(90, ("A", "a", "b"))
     with pytest.raises(UserError) as caught:
         gate(rows)

@@ -37,7 +37,7 @@ def test_case_punctuation_and_a_single_word_do_not_matter(tmp_path: Path) -> Non
     assert clusters(tmp_path, texts) == [[3, 100], [101, 102, 103]]
 
 
-def test_other_texts_are_apart(tmp_path: Path) -> None:
+def test_different_texts_are_not_near_duplicates(tmp_path: Path) -> None:
     assert clusters(tmp_path, [question(i) for i in range(500)]) == []
 
 
@@ -64,12 +64,12 @@ def test_texts_without_spaces_between_words(tmp_path: Path) -> None:
 
 def test_order_and_chunks_do_not_matter(tmp_path: Path, monkeypatch: object) -> None:
     texts = [question(i) for i in range(60)] + [question(i).title() for i in range(0, 60, 7)]
-    found = {tuple(sorted(texts[i] for i in group)) for group in clusters(tmp_path, texts)}
-    assert len(found) == 9
+    result = {tuple(sorted(texts[i] for i in group)) for group in clusters(tmp_path, texts)}
+    assert len(result) == 9
     backwards = texts[::-1]
     monkeypatch.setattr("kamerton.data.check.near.CHUNK", 7)  # type: ignore[attr-defined]
     monkeypatch.setattr("kamerton.data.check.near.PAIRS", 2)  # type: ignore[attr-defined]
-    assert {tuple(sorted(backwards[i] for i in group)) for group in clusters(tmp_path, backwards)} == found
+    assert {tuple(sorted(backwards[i] for i in group)) for group in clusters(tmp_path, backwards)} == result
 
 
 def test_the_threshold_is_the_exact_jaccard_similarity(tmp_path: Path) -> None:

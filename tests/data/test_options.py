@@ -20,7 +20,7 @@ def test_defaults_need_only_a_file() -> None:
     assert check_split_options(SplitOptions()) == []
 
 
-def test_all_faults_come_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     options = DataOptions(
         path="a",
         format="xlsx",
@@ -33,21 +33,21 @@ def test_all_faults_come_at_once() -> None:
         policy={"bad-jsn": "drop", "bad-json": "fix"},
         sources={"a": Source(weight=0.0)},
     )
-    found = keys(check_data_options(options))
+    result = keys(check_data_options(options))
     for key in ("format", "overlong", "balance", "max_length", "near_duplicates", "labels", "encoding"):
-        assert f"data.{key}" in found
-    assert "data.policy.bad-jsn" in found
-    assert "data.policy.bad-json" in found
-    assert "data.sources.a.weight" in found
-    assert "data.sources.a.path" in found
-    assert "data.path" in found  # path and sources exclude each other
+        assert f"data.{key}" in result
+    assert "data.policy.bad-jsn" in result
+    assert "data.policy.bad-json" in result
+    assert "data.sources.a.weight" in result
+    assert "data.sources.a.path" in result
+    assert "data.path" in result  # path and sources exclude each other
 
 
 def test_a_policy_of_null_is_the_default() -> None:
     assert check_data_options(DataOptions(path="a", policy={"bad-json": None})) == []
 
 
-def test_a_misspelt_code_is_answered_with_the_nearest() -> None:
+def test_a_misspelt_code_suggests_the_nearest() -> None:
     (fault,) = check_data_options(DataOptions(path="a", policy={"bad-jsn": "drop"}))
     assert "bad-json" in fault.fix
 

@@ -27,7 +27,7 @@ LINES = {"jsonl": (1, 2), "csv": (2, 4)}  # where they begin: the first has a li
 
 def read(path: Path, format: str, encoding: str = "utf-8") -> list[tuple[int, object]]:
     rows = read_rows(DataFile(path, None, "data", format, encoding, Columns()))
-    return [(row, found.code if isinstance(found, Fault) else found) for row, found in rows]
+    return [(row, result.code if isinstance(result, Fault) else result) for row, result in rows]
 
 
 def jsonl(rows: list[dict[str, str]], encoding: str = "utf-8") -> bytes:
@@ -100,11 +100,11 @@ def test_csv_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.csv", "csv") == [good[0], (4, "wrong-field-count"), (5, "bad-csv"), good[1]]
 
 
-def test_a_key_that_is_there_twice_is_a_fault_and_its_name_in_a_text_is_none(tmp_path: Path) -> None:
+def test_only_repeated_keys_are_faults_not_their_names_in_texts(tmp_path: Path) -> None:
     lines = ['{"a": "x", "b": 1, "a": "y"}', '{"a": "say \\"a\\"", "b": "a"}', '{"m": [{"r": 1}, {"r": 2}]}']
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    found = read(tmp_path / "rows.jsonl", "jsonl")
-    assert found == [(1, "repeated-key"), (2, {"a": 'say "a"', "b": "a"}), (3, {"m": [{"r": 1}, {"r": 2}]})]
+    result = read(tmp_path / "rows.jsonl", "jsonl")
+    assert result == [(1, "repeated-key"), (2, {"a": 'say "a"', "b": "a"}), (3, {"m": [{"r": 1}, {"r": 2}]})]
     many = ", ".join(f'"k{i}": {i}' for i in range(99))
     (tmp_path / "rows.jsonl").write_text(f'{{{many}}}\n{{{many}, "k7": 1}}\n')
     assert [code if isinstance(code, str) else 0 for _, code in read(tmp_path / "rows.jsonl", "jsonl")] == [
@@ -194,7 +194,7 @@ def test_trec_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_said_once(tmp_path: Path, format: str, encoding: str) -> None:
+def test_utf_16_is_reported_once(tmp_path: Path, format: str, encoding: str) -> None:
     path = tmp_path / f"rows.{format}"
     path.write_bytes(("\ufeff" + (jsonl(ROWS) if format == "jsonl" else as_csv(ROWS)).decode()).encode(encoding))
     assert read(path, format) == [(0, "unreadable-file")]
@@ -218,7 +218,7 @@ ONCE = [
 
 
 @pytest.mark.parametrize("line", REPEATED)
-def test_a_repeated_key_is_found_behind_an_escape_and_within_what_a_row_holds(tmp_path: Path, line: str) -> None:
+def test_repeated_keys_are_detected_with_escapes_and_in_nested_objects(tmp_path: Path, line: str) -> None:
     (tmp_path / "rows.jsonl").write_text(line + "\n")
     assert [code for _, code in read(tmp_path / "rows.jsonl", "jsonl")] == ["repeated-key"]
 
@@ -249,8 +249,8 @@ def as_json(value: object, escape: bool) -> tuple[str, bool]:
         text = "{" + ", ".join(f"{name}{' ' * escape}: {item}" for name, item, _ in parts) + "}"
         return text, len(set(names)) < len(names) or any(twice for *_, twice in parts)
     if isinstance(value, list):
-        found = [as_json(item, escape) for item in value]
-        return f"[{', '.join(text for text, _ in found)}]", any(twice for _, twice in found)
+        result = [as_json(item, escape) for item in value]
+        return f"[{', '.join(text for text, _ in result)}]", any(twice for _, twice in result)
     return json.dumps(value, ensure_ascii=escape), False
 
 
@@ -259,8 +259,8 @@ def test_a_line_repeats_a_key_if_and_only_if_an_object_in_it_does(row: Pairs, es
     from kamerton.data.read.json_lines import parse_object
 
     line, twice = as_json(row, escape)
-    found = parse_object(line, "rows.jsonl")
-    assert (isinstance(found, Fault) and found.code == "repeated-key") == twice
+    result = parse_object(line, "rows.jsonl")
+    assert (isinstance(result, Fault) and result.code == "repeated-key") == twice
 
 
 def test_nan_in_parquet_is_null_at_any_depth(tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ def test_nan_in_parquet_is_null_at_any_depth(tmp_path: Path) -> None:
 def test_nan_in_json_lines_as_python_writes_it_is_null(tmp_path: Path) -> None:
     rows = [{"prompt": "NaN", "score": float("nan"), "more": [float("nan"), {"a": 1}]}, {"score": float("inf")}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"a": NaN, "a": 1}\n')
-    found = [record for _, record in read(tmp_path / "rows.jsonl", "jsonl")]
-    assert found == [{"prompt": "NaN", "score": None, "more": [None, {"a": 1}]}, "bad-json", "repeated-key"]
+    result = [record for _, record in read(tmp_path / "rows.jsonl", "jsonl")]
+    assert result == [{"prompt": "NaN", "score": None, "more": [None, {"a": 1}]}, "bad-json", "repeated-key"]
 
 
 def test_a_label_that_is_nan_is_missing_and_no_class(tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ def test_data_cannot_become_markup(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_the_manifest_is_small_and_plain(prepared: Prepared) -> None:
-    found = json.loads(json.dumps(manifest(prepared)))
-    assert found["fingerprint"] == prepared.fingerprint
-    assert set(found["splits"]) == {"train", "validation", "test"}
-    assert found["counts"]["exact duplicates removed"] == 7
+    result = json.loads(json.dumps(manifest(prepared)))
+    assert result["fingerprint"] == prepared.fingerprint
+    assert set(result["splits"]) == {"train", "validation", "test"}
+    assert result["counts"]["exact duplicates removed"] == 7
 
 
 def test_what_is_trained_on_is_coloured(gate: Callable[..., Prepared], tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     assert words(prepare(DataOptions(path=str(path)), ALL_TRAIN, cache=cache)) == {"old"}
 
 
-def test_a_file_that_never_stands_still_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_keeps_changing_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", pairs(60))
 
     def meanwhile(file):  # type: ignore[no-untyped-def]

@@ -16,11 +16,11 @@ def fields(record: dict[str, object], columns: Columns | None = None, action: st
     layout = find_layout(record, columns or Columns())
     if isinstance(layout, Fault):
         return [layout.code]
-    found, faults = to_fields(record, layout, lambda code: action)
-    if found is None:
+    result, faults = to_fields(record, layout, lambda code: action)
+    if result is None:
         return [fault.code for fault in faults]
-    prompt = json.loads(found.prompt) if found.chat and found.prompt else found.prompt
-    return prompt, found.completion, json.loads(found.metadata) if found.metadata else {}
+    prompt = json.loads(result.prompt) if result.chat and result.prompt else result.prompt
+    return prompt, result.completion, json.loads(result.metadata) if result.metadata else {}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_mapped_columns() -> None:
     assert fields(record, Columns(text="ref", metadata=[])) == (None, "c", {})
 
 
-def test_a_column_that_is_not_there_is_answered_with_the_nearest() -> None:
+def test_an_unknown_column_suggests_the_nearest() -> None:
     fault = find_layout(["prompt", "completion"], Columns(prompt="promt"))
     assert isinstance(fault, Fault)
     assert fault.code == "unknown-column"
@@ -106,7 +106,7 @@ def test_turns_after_the_last_trained_one_are_left_out() -> None:
     record = {"messages": [turn(), turn("assistant", "c"), turn("user", "thanks")]}
     layout = find_layout(record, Columns())
     assert isinstance(layout, Layout)
-    found, (fault,) = to_fields(record, layout, lambda code: "fix")
+    result, (fault,) = to_fields(record, layout, lambda code: "fix")
     assert fault.code == "trailing-turns"
-    assert found is not None
-    assert found.completion == "c"
+    assert result is not None
+    assert result.completion == "c"

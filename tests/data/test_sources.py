@@ -34,14 +34,14 @@ def test_given_splits_are_kept(folder: Path) -> None:
     assert [file.split for file in files] == ["train", "test"]
 
 
-def test_a_misspelt_file_is_answered_with_the_nearest(folder: Path) -> None:
+def test_a_misspelt_file_suggests_the_nearest(folder: Path) -> None:
     _, (fault,) = find_files(DataOptions(path=str(folder / "aa.jsonl")))
     assert fault.code == "missing-file"
     assert fault.column == "data.path"
     assert str(folder / "a.jsonl") in fault.fix
 
 
-def test_every_unusable_path_is_named_at_once(folder: Path) -> None:
+def test_all_unusable_paths_are_reported_together(folder: Path) -> None:
     (folder / "empty.jsonl").touch()
     (folder / "sub").mkdir()
     paths = ["no/such/x.jsonl", "gone*.jsonl", "sub", "empty.jsonl", "c.csv", "a.jsonl", "./a.jsonl"]
@@ -54,7 +54,7 @@ def test_the_fix_for_a_wrong_extension_is_the_right_format(folder: Path) -> None
     assert "data=csv" in fault.fix
 
 
-def test_a_directory_is_read_without_hidden_files_and_says_what_it_leaves(folder: Path) -> None:
+def test_a_directory_skips_hidden_files_and_reports_other_skipped_files(folder: Path) -> None:
     (folder / ".a.jsonl").write_text("{}")
     (folder / "sub").mkdir()
     (folder / "README.md").write_text("words")

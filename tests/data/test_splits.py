@@ -23,7 +23,9 @@ def random_keys(count: int, seed: int = 0) -> np.ndarray:
 
 
 @given(keys, keys, st.integers(0, 2**32), st.randoms())
-def test_adding_and_reordering_moves_nothing(old: np.ndarray, new: np.ndarray, seed: int, random: object) -> None:
+def test_adding_and_reordering_rows_keeps_their_splits(
+    old: np.ndarray, new: np.ndarray, seed: int, random: object
+) -> None:
     before = dict(zip(old.tolist(), assign(old, RATIOS, seed).tolist(), strict=True))
     together = np.concatenate([old, new])
     random.shuffle(together)  # type: ignore[attr-defined]
@@ -94,11 +96,11 @@ def test_folds_cut_what_is_not_test_into_equal_parts(stratified: bool) -> None:
     strata = (groups % np.uint64(4)) if stratified else None
     places = assign(groups, RATIOS, 7)
     folds = [assign_fold(groups, places, 5, chosen, 7, strata) for chosen in range(5)]
-    for found in folds:
-        assert ((found == 2) == (places == 2)).all()
-    times_in_validation = sum((found == 1).astype(int) for found in folds)
+    for result in folds:
+        assert ((result == 2) == (places == 2)).all()
+    times_in_validation = sum((result == 1).astype(int) for result in folds)
     assert (times_in_validation[places != 2] == 1).all()
-    sizes = [int((found == 1).sum()) for found in folds]
+    sizes = [int((result == 1).sum()) for result in folds]
     assert max(sizes) - min(sizes) <= (8 if stratified else 150)
 
 

@@ -41,7 +41,7 @@ def test_no_text_can_be_had(value: object, code: str) -> None:
         ("schÃ¶n", "mojibake", "schön"),
     ],
 )
-def test_warned_of_and_mended_if_asked(value: str, code: str, mended: str) -> None:
+def test_mojibake_causes_a_warning_and_is_fixed_on_request(value: str, code: str, mended: str) -> None:
     assert look(value) == (value, [code])
     assert look(value, (code,)) == (mended, [code])
 
@@ -57,7 +57,7 @@ def test_numbers_become_text_if_asked() -> None:
     assert look({"a": 1}, ("not-a-string",)) == (None, ["not-text"])
 
 
-def test_what_is_empty_after_mending_is_empty() -> None:
+def test_a_text_that_is_empty_after_fixing_is_empty() -> None:
     assert look("\x00", ("control-characters",)) == (None, ["control-characters", "empty-field"])
 
 
@@ -65,7 +65,7 @@ ALL = ("control-characters", "not-nfc", "outer-whitespace", "mojibake")
 
 
 @given(st.text())
-def test_mending_leaves_nothing_to_mend(value: str) -> None:
+def test_fixing_is_idempotent(value: str) -> None:
     text, _ = look(value, ALL)
     if text is not None:
         assert text == text.strip()

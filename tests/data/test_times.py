@@ -45,16 +45,16 @@ DATES: dict[str, Callable[[datetime], str]] = {
 @pytest.mark.parametrize("form", EPOCHS)
 @given(seconds=st.lists(SECONDS, min_size=2, max_size=20, unique=True))
 def test_times_since_1970_keep_their_order_in_every_unit(form: str, seconds: list[int]) -> None:
-    found = [read_time(EPOCHS[form](second)) for second in seconds]
-    assert {way for way, _ in filter(None, found)} == {"number"}
-    assert np.argsort([at for _, at in filter(None, found)]).tolist() == np.argsort(seconds).tolist()
+    result = [read_time(EPOCHS[form](second)) for second in seconds]
+    assert {way for way, _ in filter(None, result)} == {"number"}
+    assert np.argsort([at for _, at in filter(None, result)]).tolist() == np.argsort(seconds).tolist()
 
 
 @pytest.mark.parametrize("form", DATES)
 @given(seconds=st.lists(SECONDS, min_size=2, max_size=20, unique=True))
 def test_dates_keep_their_order_in_every_form(form: str, seconds: list[int]) -> None:
-    found = [read_time(DATES[form](datetime.fromtimestamp(second, UTC))) for second in seconds]
-    assert found == [("date", second * 10**6) for second in seconds]
+    result = [read_time(DATES[form](datetime.fromtimestamp(second, UTC))) for second in seconds]
+    assert result == [("date", second * 10**6) for second in seconds]
 
 
 @pytest.mark.parametrize("text", ["2026-01", "2026-01-01", "20260101T00", "2026-W01-4", "2026-01-01T01:00+01:00"])
@@ -87,7 +87,7 @@ def bad(gate: Gate, values: list[object], split: SplitOptions = BY_TIME) -> list
     "values",
     [["1700000000", "2026-01-31"], ["20260131", "2026-01-31"], [1700000000, 1700000000239], [1.7e15, 1.7e18, 0]],
 )
-def test_a_column_that_is_read_in_two_ways_is_one_fault(gate: Gate, values: list[object]) -> None:
+def test_times_in_two_formats_are_one_fault(gate: Gate, values: list[object]) -> None:
     ((code, _),) = bad(gate, values)
     assert code == "bad-time"
 

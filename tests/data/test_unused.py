@@ -76,12 +76,12 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
 @pytest.mark.parametrize("name", MISLEADING)
 def test_rows_that_mean_something_else_are_one_error_that_names_the_field(tmp_path: Path, name: str) -> None:
     rows = [MISLEADING[name](i) for i in range(30)]
-    found = result(tmp_path, rows)
-    (fault,) = found.errors
+    results = result(tmp_path, rows)
+    (fault,) = results.errors
     count = 15 if name == "label" else 30
     assert (fault.code, fault.column, fault.row) == ("unused-field", name, 1)
     assert f"{name} ({count} rows)" in fault.message
-    assert found.report["unused"][name] == 30
+    assert results.report["unused"][name] == 30
 
 
 @pytest.mark.parametrize("name", MISLEADING)
@@ -95,9 +95,9 @@ def test_some_of_these_rows_are_left_out_by_the_policy(tmp_path: Path, name: str
     )
     rows = [MISLEADING[name](i) for i in range(30)]
     clean = [plain or {k: v for k, v in MISLEADING[name](i).items() if k != name} for i in range(100, 101)]
-    found = result(tmp_path, [*rows, *clean], SplitOptions(ratios=[1, 0, 0]), policy={"unused-field": "drop"})
-    assert found.is_valid, found.errors
-    assert found.report["rejected"]["unused-field"] == (15 if name == "label" else 30)
+    results = result(tmp_path, [*rows, *clean], SplitOptions(ratios=[1, 0, 0]), policy={"unused-field": "drop"})
+    assert results.is_valid, results.errors
+    assert results.report["rejected"]["unused-field"] == (15 if name == "label" else 30)
     refused = result(tmp_path, [*rows, *clean])
     assert "data.policy.unused-field=drop" in of_code(refused.errors)[0].fix
 
@@ -116,9 +116,9 @@ def test_the_settings_of_a_fix_work(tmp_path: Path, name: str) -> None:
         ways.append([*settings[:2], *policy])
     for way in ways:
         given = OmegaConf.to_container(OmegaConf.from_dotlist(way))["data"]  # type: ignore[index,call-overload]
-        found = result(tmp_path, rows, columns=Columns(**given["columns"]), policy=given.get("policy", {}))
-        assert found.is_valid, (way, found.errors)
-        assert not of_code(found.warnings)
+        results = result(tmp_path, rows, columns=Columns(**given["columns"]), policy=given.get("policy", {}))
+        assert results.is_valid, (way, results.errors)
+        assert not of_code(results.warnings)
 
 
 @pytest.mark.parametrize(
@@ -148,18 +148,18 @@ def test_the_settings_of_a_fix_work(tmp_path: Path, name: str) -> None:
         },
     ],
 )
-def test_nothing_is_said_of_empty_shown_or_bookkeeping_fields(tmp_path: Path, row: Callable[[int], Row]) -> None:
-    found = result(tmp_path, [row(i) for i in range(30)])
-    assert not of_code(found.errors + found.warnings)
-    assert found.is_valid
+def test_empty_shown_and_bookkeeping_fields_are_not_reported(tmp_path: Path, row: Callable[[int], Row]) -> None:
+    results = result(tmp_path, [row(i) for i in range(30)])
+    assert not of_code(results.errors + results.warnings)
+    assert results.is_valid
 
 
 @pytest.mark.parametrize("name", ["context", "choices", "passage", "notes"])
 def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, name: str) -> None:
     value: Any = ["11", "12"] if name == "choices" else SENTENCE
     rows = [pair(i, id=i, **({name: value} if i % 2 else {name: None})) for i in range(30)]
-    found = result(tmp_path, rows)
-    (fault,) = of_code(found.warnings)
+    results = result(tmp_path, rows)
+    (fault,) = of_code(results.warnings)
     assert (fault.column, fault.row) == (name, 2)
     assert f"{name} (15 rows)" in fault.message
     assert f"'data.columns.metadata=[id,{name}]'" in fault.fix
@@ -169,7 +169,7 @@ def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, nam
     assert not of_code(result(tmp_path, rows, SplitOptions(stratify=None, group="id", time=None)).errors)
 
 
-def test_a_field_that_the_split_uses_is_not_warned_of(tmp_path: Path) -> None:
+def test_a_field_used_by_the_split_causes_no_warning(tmp_path: Path) -> None:
     rows = [pair(i, notes=f"{SENTENCE} {i % 9}") for i in range(30)]
     assert of_code(result(tmp_path, rows).warnings)
     assert not of_code(result(tmp_path, rows, SplitOptions(group="notes")).warnings)

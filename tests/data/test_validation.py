@@ -16,7 +16,7 @@ from kamerton.errors import UserError
 from support.rows import pairs, write_jsonl
 
 
-def test_a_good_file_is_valid_and_its_warnings_are_there(tmp_path: Path) -> None:
+def test_a_valid_file_keeps_its_warnings(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(90), pairs(1)[0]])
     result = validate(DataOptions(path=str(path)))
     assert result.is_valid
@@ -46,9 +46,9 @@ def test_examples_stream_and_faults_come_at_the_end(tmp_path: Path) -> None:
 def test_examples_split_one_by_one_are_where_prepare_puts_them(tmp_path: Path, group: str | None) -> None:
     rows = [row | {"book": i % 30} for i, row in enumerate(pairs(200))]
     options, how = DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", rows))), SplitOptions(group=group)
-    found = {(name, example.id) for name, example in split(read_examples(options), how)}
+    result = {(name, example.id) for name, example in split(read_examples(options), how)}
     prepared = prepare(options, how)
-    assert found == {(name, id_) for name, part in prepared.splits.items() for id_ in part.ids.to_pylist()}
+    assert result == {(name, id_) for name, part in prepared.splits.items() for id_ in part.ids.to_pylist()}
 
 
 def test_public_names_are_light_until_they_are_used() -> None:

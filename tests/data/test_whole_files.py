@@ -132,8 +132,8 @@ def test_the_fix_of_a_whole_file_can_be_pasted_and_works(kind: str, tmp_path: Pa
     fault = refused(path, format=format)
     assert said in fault.message
     rows = followed(fault, tmp_path, path, format).splits["train"]
-    found = {(example.prompt, example.completion) for example in rows}
-    assert found == {(row["prompt"], row["completion"]) for row in ROWS}
+    result = {(example.prompt, example.completion) for example in rows}
+    assert result == {(row["prompt"], row["completion"]) for row in ROWS}
 
 
 FOREIGN = {
@@ -157,7 +157,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet", "rows.csv.gz", "rows.bin"])
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_what_is_no_data_is_one_fault_that_names_it(kind: str, name: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_one_fault_that_names_it(kind: str, name: str, tmp_path: Path) -> None:
     content, said, fix = FOREIGN[kind]
     path = tmp_path / name
     path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_what_is_no_data_is_one_fault_that_names_it(kind: str, name: str, tmp_pa
     assert fix in fault.fix
 
 
-def test_a_folder_of_save_to_disk_is_named_whatever_format_is_asked_for(tmp_path: Path) -> None:
+def test_a_save_to_disk_folder_is_recognised_for_every_format(tmp_path: Path) -> None:
     for split in ("train", "test"):
         folder = tmp_path / "saved set" / split
         folder.mkdir(parents=True)
@@ -191,8 +191,8 @@ def test_a_quote_that_swallows_lines_of_a_tsv_is_a_fault_and_its_fix_reads_every
     path.write_text("prompt\tcompletion\n" + "".join(f"{row['prompt']}\t{row['completion']}\n" for row in rows))
     fault = refused(path, format="csv")
     assert (fault.code, fault.row) == ("bad-csv", 6)
-    found = followed(fault, tmp_path, path, "csv").splits["train"]
-    assert {example.prompt for example in found} == {row["prompt"] for row in rows}
+    result = followed(fault, tmp_path, path, "csv").splits["train"]
+    assert {example.prompt for example in result} == {row["prompt"] for row in rows}
 
 
 def test_quoted_texts_of_a_tsv_may_hold_line_ends(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_file_that_begins_well_has_a_fault_for_each_row(tmp_path: Path) -> Non
     assert (left.report["counts"]["rows read"], left.report["rejected"]) == (43, {"bad-json": 2, "not-an-object": 1})
 
 
-def test_a_long_file_of_which_nothing_can_be_read_is_given_up(tmp_path: Path) -> None:
+def test_reading_stops_after_many_unreadable_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("not json\n" * 5000)
     assert "the first 1,000 rows" in refused(path).message
@@ -269,11 +269,11 @@ def test_a_table_with_semicolons_in_another_encoding_has_one_fault_after_the_oth
     fault = refused(path, format="csv")
     with pytest.raises(UserError, match=r"data\.encoding=cp1250 reads 'źródlany'"):
         followed(fault, tmp_path, path, "csv")
-    found = gated(tmp_path / "rows-new.csv", format="csv", encoding="cp1250").splits["train"]
-    assert {example.prompt for example in found} == {row["prompt"] for row in rows}
+    result = gated(tmp_path / "rows-new.csv", format="csv", encoding="cp1250").splits["train"]
+    assert {example.prompt for example in result} == {row["prompt"] for row in rows}
 
 
-def test_a_broken_byte_of_a_utf8_file_is_no_other_encoding(tmp_path: Path) -> None:
+def test_an_invalid_byte_in_a_utf8_file_does_not_change_the_detected_encoding(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     more = json.dumps({"prompt": "Święty młyn", "completion": "yes"}, ensure_ascii=False)
     path.write_bytes((LINES + more + "\n").encode() + b'{"prompt": "br\xfccken", "completion": "no"}\n')

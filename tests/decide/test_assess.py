@@ -145,7 +145,7 @@ def test_runs_with_other_tokens_are_not_compared_by_token() -> None:
     assert verdicts == {"loss": "not tested", "accuracy": "no difference shown"}
 
 
-def test_a_configuration_without_token_counts_is_compared_by_its_answers() -> None:
+def test_without_token_counts_answers_are_compared() -> None:
     old, new = synthetic.scores(0.5, seed=1), synthetic.scores(0.9, seed=2)
     rows = [
         row | {"nll": None, "correct_tokens": None, "target_tokens": 0, "label_logprobs": None}

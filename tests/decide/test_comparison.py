@@ -35,7 +35,7 @@ def test_a_comparison_survives_its_file(tmp_path: Path) -> None:
     assert read(path.parent).gate.passed
 
 
-def test_what_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+def test_non_finite_values_are_null_in_the_file(tmp_path: Path) -> None:
     changed = Changed("new", 1, 0, fixed=({"example_id": "a", "nll": math.inf},))
     write(Comparison("it", "test", 1, (), changed=(changed,)), tmp_path)
     assert read(tmp_path).changed[0].fixed == ({"example_id": "a", "nll": None},)

@@ -48,8 +48,8 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration(write: Write, t
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
     runs, _ = find_scores([str(write("d", table, seed=1, adapter={"kind": "lora"}, batch={"size": 8}).parent)], "test")
     groups, notices = group_runs(runs)
-    found = {one.name: [run.seed for run in one.runs] for one in groups}
-    assert found == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
+    result = {one.name: [run.seed for run in one.runs] for one in groups}
+    assert result == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
     (notice,) = notices  # b and d are the same run
     folder = tmp_path / "trec"
     assert notice.message == f"{folder / 'd'} is left out: {folder / 'b'} has this configuration and seed already"
@@ -134,7 +134,7 @@ def test_the_seeds_that_are_the_baseline_are_no_candidates(write: Write, tmp_pat
     assert [one.name for one in candidates] == ["adapter.kind=full"]
 
 
-def test_a_stranger_among_the_runs_does_not_take_the_others_their_names(write: Write, tmp_path: Path) -> None:
+def test_an_unrelated_run_does_not_lengthen_other_names(write: Write, tmp_path: Path) -> None:
     table, short, long = synthetic.scores(0.9, rows=20), {"path": "a.csv"}, {"path": "another/folder/with/rows.parquet"}
     for seed in (1, 2):
         for kind in ("lora", "full"):

@@ -41,13 +41,13 @@ def test_without_labels_an_example_is_right_when_every_token_is() -> None:
 
 def test_fixed_and_broken_are_the_answers_whose_correctness_changed() -> None:
     base, tuned = joined(synthetic.scores(0.5, seed=1), synthetic.scores(0.6, seed=2))
-    found = changed(base, tuned, limit=3)
+    result = changed(base, tuned, limit=3)
     before, after = is_right(base), is_right(tuned)
-    assert found["fixed_count"] == (~before & after).sum() > 3
-    assert found["broken_count"] == (before & ~after).sum() > 3
-    assert len(found["fixed"]) == len(found["broken"]) == 3
-    assert all(row["before"] != row["target"] == row["answer"] for row in found["fixed"])
-    assert all(row["before"] == row["target"] != row["answer"] for row in found["broken"])
+    assert result["fixed_count"] == (~before & after).sum() > 3
+    assert result["broken_count"] == (before & ~after).sum() > 3
+    assert len(result["fixed"]) == len(result["broken"]) == 3
+    assert all(row["before"] != row["target"] == row["answer"] for row in result["fixed"])
+    assert all(row["before"] == row["target"] != row["answer"] for row in result["broken"])
 
 
 def test_long_texts_say_how_much_is_left_out() -> None:

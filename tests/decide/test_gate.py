@@ -51,18 +51,18 @@ def reseeded(table: pa.Table, share: float, seed: int) -> pa.Table:
 def gate(base: pa.Table, tuned: pa.Table, options: GateOptions) -> list[tuple[str | None, bool]]:
     groups = [side("old", base), side("new", tuned)]
     sides = measure(groups, resamples=200)
-    found = differences(sides, ["accuracy"], permutations=99)
+    result = differences(sides, ["accuracy"], permutations=99)
     slices = slice_by(sides, {"label": base["label"].to_pylist()}, "accuracy")
-    return [(check.group, check.passed) for check in check_gate(options, found, slices).checks]
+    return [(check.group, check.passed) for check in check_gate(options, result, slices).checks]
 
 
 LIMITS = GateOptions({"accuracy": 0.01}, {"label": SliceLimits({"accuracy": 0.02})})
 
 
-def test_a_slice_degraded_by_five_points_is_caught_though_the_whole_hardly_moves() -> None:
+def test_the_gate_detects_a_degraded_slice_with_a_stable_overall_score() -> None:
     base = synthetic.scores(0.9, rows=900)
-    found = gate(base, degraded(base, "ENTY", 0.05), LIMITS)
-    assert [group for group, passed in found if not passed] == ["ENTY"]
+    result = gate(base, degraded(base, "ENTY", 0.05), LIMITS)
+    assert [group for group, passed in result if not passed] == ["ENTY"]
 
 
 def test_reruns_of_the_same_quality_pass() -> None:
@@ -82,7 +82,7 @@ def test_what_seeds_alone_move_passes_where_the_baseline_has_several() -> None:
     assert check_gate(LIMITS, differences(sides, ["accuracy"]), slices).passed
 
 
-def test_a_drop_on_the_whole_is_caught_and_an_allowed_one_is_not() -> None:
+def test_the_gate_fails_on_a_drop_larger_than_allowed() -> None:
     base, worse = synthetic.scores(0.9, rows=600, seed=1), synthetic.scores(0.8, rows=600, seed=2)
     assert gate(base, worse, GateOptions({"accuracy": 0.01})) == [(None, False)]
     assert gate(base, worse, GateOptions({"accuracy": 0.30})) == [(None, True)]
@@ -92,24 +92,24 @@ def test_a_drop_on_the_whole_is_caught_and_an_allowed_one_is_not() -> None:
 def test_a_drop_that_is_real_but_perhaps_no_larger_than_allowed_passes() -> None:
     base = synthetic.scores(0.9, rows=900)
     groups = [side("old", base), side("new", degraded(base, "ENTY", 0.12))]
-    found = differences(measure(groups, resamples=500), ["accuracy"], permutations=9)
-    (check,) = check_gate(GateOptions({"accuracy": 0.015}), found, []).checks
+    result = differences(measure(groups, resamples=500), ["accuracy"], permutations=9)
+    (check,) = check_gate(GateOptions({"accuracy": 0.015}), result, []).checks
     assert check.drop > 0.015
     assert check.p < 0.001
     assert check.passed
     assert "is certain (p < 0.001)" in check.reason
-    assert not check_gate(GateOptions({"accuracy": 0.008}), found, []).passed
+    assert not check_gate(GateOptions({"accuracy": 0.008}), result, []).passed
 
 
-def test_a_rise_is_a_drop_where_less_is_better() -> None:
+def test_a_rise_is_a_drop_if_lower_is_better() -> None:
     groups = [side("old", synthetic.scores(0.9, seed=1)), side("new", synthetic.scores(0.5, seed=2))]
-    found = differences(measure(groups, resamples=200), ["loss", "ece"], permutations=499)
-    checks = check_gate(GateOptions({"loss": 0.1, "ece": 0.0}), found, []).checks
+    result = differences(measure(groups, resamples=200), ["loss", "ece"], permutations=499)
+    checks = check_gate(GateOptions({"loss": 0.1, "ece": 0.0}), result, []).checks
     assert [(check.metric, check.passed) for check in checks] == [("loss", False), ("ece", False)]
     assert "the rise decides" in checks[1].reason
 
 
-def test_a_custom_metric_with_lower_is_better_is_checked_for_a_rise() -> None:
+def test_the_gate_checks_lower_is_better_metrics_for_a_rise() -> None:
     def wrong(accuracy: float, seed: int) -> pa.Table:
         table = synthetic.scores(accuracy, seed=seed)
         values = pc.cast(pc.not_equal(table["label"], table["predicted_label"]), pa.float64())
@@ -117,14 +117,14 @@ def test_a_custom_metric_with_lower_is_better_is_checked_for_a_rise() -> None:
         return table.append_column("metric:wrong", values).replace_schema_metadata(metadata)
 
     sides = measure([side("old", wrong(0.9, 1)), side("new", wrong(0.5, 2))], resamples=200)
-    (found,) = differences(sides, ["wrong"], permutations=499)
+    (result,) = differences(sides, ["wrong"], permutations=499)
     parts = slice_by(sides, {"all": ["x"] * 200}, "wrong")
-    assert (found.verdict, parts[0].verdict) == ("worse", "worse")
-    assert found.sure_drop > 0.2
-    assert found.p_worse == parts[0].p_worse < 0.001
-    checks = check_gate(GateOptions({"wrong": 0.1}, {"all": SliceLimits({"wrong": 0.1})}), [found], parts).checks
+    assert (result.verdict, parts[0].verdict) == ("worse", "worse")
+    assert result.sure_drop > 0.2
+    assert result.p_worse == parts[0].p_worse < 0.001
+    checks = check_gate(GateOptions({"wrong": 0.1}, {"all": SliceLimits({"wrong": 0.1})}), [result], parts).checks
     assert [check.passed for check in checks] == [False, False]
-    assert checks[0].drop == found.difference > 0
+    assert checks[0].drop == result.difference > 0
     better = differences(
         measure([side("old", wrong(0.5, 2)), side("new", wrong(0.9, 1))], resamples=200), ["wrong"], 99
     )
@@ -132,7 +132,7 @@ def test_a_custom_metric_with_lower_is_better_is_checked_for_a_rise() -> None:
     assert check_gate(GateOptions({"wrong": 0.0}), better, []).passed
 
 
-def test_limits_on_what_is_not_there_are_faults() -> None:
+def test_limits_on_missing_metrics_are_faults() -> None:
     options = GateOptions({"acuracy": 0.1}, {"lable": SliceLimits({"accuracy": 0.1, "f1": 0.1})})
     faults = gate_faults(options, ["accuracy", "f1"], ["accuracy"], ["label"])
     assert [fault.column for fault in faults] == [
@@ -147,8 +147,8 @@ def test_limits_on_what_is_not_there_are_faults() -> None:
 def test_a_drop_below_the_detectable_difference_passes_with_that_reason(rows: int) -> None:
     base = synthetic.scores(0.9, rows=rows)
     groups = [side("old", base), side("new", degraded(base, base["label"][0].as_py(), 0.3))]
-    found = differences(measure(groups, resamples=200), ["accuracy"], permutations=99)
-    (check,) = check_gate(GateOptions({"accuracy": 0.01}), found, []).checks
+    result = differences(measure(groups, resamples=200), ["accuracy"], permutations=99)
+    (check,) = check_gate(GateOptions({"accuracy": 0.01}), result, []).checks
     assert check.passed
     assert "it may be chance" in check.reason
     assert "or more would show" in check.reason
@@ -172,9 +172,9 @@ def test_a_slice_too_small_to_test_passes_with_that_reason() -> None:
 
 def test_a_metric_with_lower_is_better_rises() -> None:
     base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
-    found = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
+    result = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
     reasons = {
-        one.metric: one.reason for one in check_gate(GateOptions({"loss": 0.01, "accuracy": 0.01}), found, []).checks
+        one.metric: one.reason for one in check_gate(GateOptions({"loss": 0.01, "accuracy": 0.01}), result, []).checks
     }
     assert "a rise of " in reasons["loss"]
     assert "drop" not in reasons["loss"]

@@ -77,7 +77,7 @@ def test_unchecked_leakage_is_reported_once_per_reason(run: ScoredRun, tmp_path:
     assert "its data cannot be prepared again" in said_gone
 
 
-def test_folds_need_no_look(run: ScoredRun) -> None:
+def test_out_of_fold_scores_cause_no_leakage_notice(run: ScoredRun) -> None:
     folds = ScoredRun(run.path, run.table, run.config, run.fingerprint, out_of_fold=True)
     groups = [Group("cv", (folds,))]
     assert leakage_notices(groups, all_training(groups)) == []

@@ -44,8 +44,8 @@ def table(per_token: float, *, rows: int = 60, gap: float = 0.3, knows: bool = T
             "metadata": "{}",
         }
         lines.append(line | columns)
-    found = scores_table(lines, LABELS)
-    return found.replace_schema_metadata({**found.schema.metadata, LABEL_TOKENS: json.dumps(TOKENS)})
+    result = scores_table(lines, LABELS)
+    return result.replace_schema_metadata({**result.schema.metadata, LABEL_TOKENS: json.dumps(TOKENS)})
 
 
 UNSURE = table(-4.3)  # a model that was trained little: the sum prefers "other" in every row
@@ -53,14 +53,14 @@ SURE = table(-0.01)  # a model that was trained
 
 
 def test_another_normalization_that_gets_the_rows_right_is_named_with_its_numbers() -> None:
-    found = better_scoring(UNSURE)
-    assert found is not None
-    assert (found.method, found.accuracy, found.constant) == ("score.normalization=sum", 1 / 3, "other")
-    assert found.best == "score.normalization=token"
-    assert found.others["score.normalization=token"] == found.others[GENERATE] == 1
-    assert "accuracy is 0.333 by score.normalization=sum, every answer is 'other'" in found.message
-    assert "1.000 by score.normalization=token" in found.message
-    assert "at least 1.000 by score.mode=generate" in found.message
+    result = better_scoring(UNSURE)
+    assert result is not None
+    assert (result.method, result.accuracy, result.constant) == ("score.normalization=sum", 1 / 3, "other")
+    assert result.best == "score.normalization=token"
+    assert result.others["score.normalization=token"] == result.others[GENERATE] == 1
+    assert "accuracy is 0.333 by score.normalization=sum, every answer is 'other'" in result.message
+    assert "1.000 by score.normalization=token" in result.message
+    assert "at least 1.000 by score.mode=generate" in result.message
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_nothing_is_reported_without_a_better_scoring_method(sound: pa.Table) ->
     assert better_scoring(sound) is None
 
 
-def test_where_only_the_best_label_was_searched_for_generating_is_still_judged() -> None:
-    found = better_scoring(table(-4.3, label_logprobs=None))
-    assert found is not None
-    assert (found.method, found.others) == ("score.labels=argmax", {GENERATE: 1.0})
+def test_best_label_search_still_compares_with_generation() -> None:
+    result = better_scoring(table(-4.3, label_logprobs=None))
+    assert result is not None
+    assert (result.method, result.others) == ("score.labels=argmax", {GENERATE: 1.0})
 
 
 def test_tables_of_earlier_versions_have_the_lengths_of_their_references() -> None:
@@ -95,11 +95,11 @@ def test_the_command_in_the_advice_is_one_for_hydra_and_the_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = better_scoring(UNSURE)
-    assert found is not None
+    result = better_scoring(UNSURE)
+    assert result is not None
     start = "kamerton evaluate run=outputs/mine/k9 score.normalization=token ("
-    assert found.fix(tmp_path / "outputs" / "mine" / "k9").startswith(start)
-    odd = found.fix(Path("/my runs/a,b")).partition(" (")[0]
+    assert result.fix(tmp_path / "outputs" / "mine" / "k9").startswith(start)
+    odd = result.fix(Path("/my runs/a,b")).partition(" (")[0]
     assert shlex.split(odd)[2] == "run='/my runs/a,b'"
 
 

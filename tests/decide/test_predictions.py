@@ -80,7 +80,7 @@ def test_answers_that_were_cut_off() -> None:
     assert codes(table.select(others).append_column("finish_reason", reasons)) == {"results.truncated"}
 
 
-def test_json_is_asked_for_only_where_every_reference_is_json() -> None:
+def test_json_mode_is_requested_only_if_every_reference_is_json() -> None:
     references = [f'{{"n": {i}}}' for i in range(40)]
     assert codes(generated(["not json at all", *references[1:]], references)) == {"results.format"}
     assert codes(generated(["no json", *references[1:]], ["text", *references[1:]])) == set()
@@ -90,7 +90,7 @@ def test_texts_far_longer_than_the_references() -> None:
     assert codes(generated([text * 3 for text in GOOD], GOOD)) == {"results.lengths"}
 
 
-def test_one_label_for_everything_and_answers_that_are_none() -> None:
+def test_a_constant_label_and_invalid_answers_are_reported() -> None:
     table = synthetic.scores(0.8)
     place = table.schema.get_field_index("predicted_label")
     same = table.set_column(place, "predicted_label", pa.array(["HUM"] * 200))

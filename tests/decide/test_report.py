@@ -52,7 +52,7 @@ def test_the_header_answers_how_good_it_became(make_run: MakeRun, read_page: Rea
     assert "5 min 12 s" in header
 
 
-def test_what_is_empty_makes_no_table(make_run: MakeRun) -> None:
+def test_empty_values_have_no_table(make_run: MakeRun) -> None:
     run = make_run()
     record = json.loads((run / "run.json").read_text())
     record["data"]["report"] |= {"leakage": {"exact": {}, "near": {}}, "fixed": {}}
@@ -71,7 +71,7 @@ def test_what_is_empty_makes_no_table(make_run: MakeRun) -> None:
     assert not [note for note in notes if "best run before" in note]  # there is no such row
 
 
-def test_a_short_run_took_seconds_and_no_minutes() -> None:
+def test_a_short_duration_is_shown_in_seconds() -> None:
     assert elapsed("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:12+00:00") == "12 s"
 
 

@@ -54,17 +54,17 @@ def test_every_way_of_flipping_signs_gives_scipys_permutation_test(differences: 
     )
     # Means that are equal but for rounding are ties; scipy's own p-values count some of them and some not.
     law, seen, rounding = peer.null_distribution, peer.statistic, 1e-12
-    found = sign_flip(values)
-    assert found.p == pytest.approx(np.mean(np.abs(law) >= abs(seen) - rounding), abs=1e-9)
-    assert found.p_lower == pytest.approx(np.mean(law <= seen + rounding), abs=1e-9)
-    assert found.p_higher == pytest.approx(np.mean(law >= seen - rounding), abs=1e-9)
+    result = sign_flip(values)
+    assert result.p == pytest.approx(np.mean(np.abs(law) >= abs(seen) - rounding), abs=1e-9)
+    assert result.p_lower == pytest.approx(np.mean(law <= seen + rounding), abs=1e-9)
+    assert result.p_higher == pytest.approx(np.mean(law >= seen - rounding), abs=1e-9)
 
 
 def test_random_flips_agree_with_the_exact_law_where_there_are_many_examples() -> None:
     values = np.random.default_rng(0).normal(0.15, 1, 200)
-    found = sign_flip(values)
-    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.015)
-    assert found.p == sign_flip(values).p  # the same seed, the same answer
+    result = sign_flip(values)
+    assert result.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.015)
+    assert result.p == sign_flip(values).p  # the same seed, the same answer
     assert sign_flip(np.zeros(50)).p == 1
 
 
@@ -94,8 +94,8 @@ def test_without_variance_over_examples_seeds_are_compared_by_students_t_test() 
     one, other = [0.71, 0.74, 0.69], [0.80, 0.78, 0.85, 0.79]
     spread = over_seeds_and_examples([examples_alike(one), examples_alike(other)], 500)
     peer = stats.ttest_ind(other, one)
-    found = spread.test(float(np.mean(other) - np.mean(one)))
-    assert found.p == pytest.approx(peer.pvalue, abs=1e-9)
+    result = spread.test(float(np.mean(other) - np.mean(one)))
+    assert result.p == pytest.approx(peer.pvalue, abs=1e-9)
     low, high = spread.bounds(float(np.mean(other) - np.mean(one)))
     assert (low, high) == pytest.approx(tuple(peer.confidence_interval()), abs=1e-9)
 

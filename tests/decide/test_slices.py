@@ -83,47 +83,47 @@ def test_a_slices_numbers_are_those_of_its_examples() -> None:
     base, tuned = synthetic.scores(0.6, seed=1), synthetic.scores(0.9, seed=2)
     names = ["even" if i % 2 == 0 else None for i in range(200)]
     for metric in ("accuracy", "loss"):
-        (found,) = slice_by(groups(base, tuned), {"half": names}, metric)
+        (result,) = slice_by(groups(base, tuned), {"half": names}, metric)
         inside = pa.array(range(0, 200, 2))
         values = [compute(table.take(inside))[metric] for table in (base, tuned)]
-        assert (found.baseline_value, found.value) == pytest.approx(values)
-        assert found.difference == pytest.approx(values[1] - values[0])
-        assert found.difference_low < found.difference < found.difference_high
-        assert found.low < found.value < found.high
-        assert found.examples == 100
-        assert found.verdict == "better"
+        assert (result.baseline_value, result.value) == pytest.approx(values)
+        assert result.difference == pytest.approx(values[1] - values[0])
+        assert result.difference_low < result.difference < result.difference_high
+        assert result.low < result.value < result.high
+        assert result.examples == 100
+        assert result.verdict == "better"
 
 
 def test_slice_against_rest_is_fishers_test_corrected_over_the_groups() -> None:
     table = synthetic.scores(0.8, rows=300, seed=4)
-    found = slice_by(groups(table, table), {"label": table["label"].to_pylist()}, "accuracy")
+    result = slice_by(groups(table, table), {"label": table["label"].to_pylist()}, "accuracy")
     right = [t == g for t, g in zip(*(table[name].to_pylist() for name in ("label", "predicted_label")), strict=True)]
     raw = []
-    for one in found:
+    for one in result:
         inside = [r for r, label in zip(right, table["label"].to_pylist(), strict=True) if label == one.group]
         law = stats.hypergeom(300, sum(right), len(inside))
         lower = law.cdf(sum(inside)) - law.pmf(sum(inside)) / 2
         raw.append(min(1.0, 2 * min(lower, 1 - lower)))
-    assert [one.p_rest for one in found] == pytest.approx(holm(raw), abs=1e-9)
-    assert [one.verdict for one in found] == ["no difference shown"] * len(found)
+    assert [one.p_rest for one in result] == pytest.approx(holm(raw), abs=1e-9)
+    assert [one.verdict for one in result] == ["no difference shown"] * len(result)
 
 
 def test_the_loss_of_a_slice_against_the_rest_is_students_test() -> None:
     table = synthetic.scores(0.8, rows=120, seed=4)
     names = ["here" if i < 40 else None for i in range(120)]
-    (found,) = slice_by(groups(table, table), {"place": names}, "loss")
+    (result,) = slice_by(groups(table, table), {"place": names}, "loss")
     nll = table["nll"].to_numpy()
-    assert found.p_rest == pytest.approx(stats.ttest_ind(nll[:40], nll[40:]).pvalue, abs=1e-9)
+    assert result.p_rest == pytest.approx(stats.ttest_ind(nll[:40], nll[40:]).pvalue, abs=1e-9)
 
 
 def test_several_seeds_make_wider_slices_than_one() -> None:
     base = synthetic.scores(0.5, seed=9)
     runs = tuple(ScoredRun(Path(str(seed)), synthetic.scores(0.7 + seed / 20, seed=seed)) for seed in (1, 2, 3))
     sides = measure([Group("base", (ScoredRun(Path("base"), base),)), Group("three", runs), Group("one", runs[:1])])
-    found, alone = slice_by(sides, {"all": ["x"] * 200}, "accuracy")
+    result, alone = slice_by(sides, {"all": ["x"] * 200}, "accuracy")
     values = [compute(run.table)["accuracy"] for run in runs]
-    assert found.value == pytest.approx(sum(values) / 3)
-    assert found.high - found.low > alone.high - alone.low
+    assert result.value == pytest.approx(sum(values) / 3)
+    assert result.high - result.low > alone.high - alone.low
 
 
 def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing() -> None:

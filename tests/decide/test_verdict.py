@@ -96,7 +96,7 @@ def test_a_record_that_disagrees_with_the_table_is_reported() -> None:
     assert remarks[0].startswith("run.json has test accuracy 0.99")
 
 
-def test_there_is_one_majority_and_it_is_that_of_training() -> None:
+def test_the_majority_baseline_uses_the_training_labels() -> None:
     tuned = synthetic.scores(0.9)
     place = tuned.schema.get_field_index("predicted_label")
     majority = tuned.set_column(place, "predicted_label", pa.array(["LOC"] * 200))  # of training; in test it is another
@@ -142,7 +142,7 @@ def test_probabilities_are_never_rounded_to_certainty(value: float, text: str) -
     assert words.probability(value) == text
 
 
-def test_answers_that_are_no_label_are_among_the_cautions() -> None:
+def test_answers_outside_the_labels_cause_a_caution() -> None:
     tuned = synthetic.scores(0.9, seed=2)
     guesses = pa.array([None, *tuned["predicted_label"].to_pylist()[1:]], pa.string())
     tuned = tuned.set_column(tuned.schema.get_field_index("predicted_label"), "predicted_label", guesses)

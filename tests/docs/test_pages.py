@@ -53,7 +53,7 @@ def _steps(block: Block) -> list[Command]:
 
 
 @pytest.mark.parametrize("block", [one for one in BLOCKS if one.rest.endswith(".yaml")], ids=lambda one: one.where)
-def test_a_file_of_ones_own_composes(block: Block, here: Path) -> None:
+def test_a_custom_file_composes(block: Block, here: Path) -> None:
     if not block.rest.startswith("my/"):
         assert yaml.safe_load(block.text)
         return

@@ -16,7 +16,7 @@ directory = importlib.import_module("reference_pages.run_directory")
 
 
 @pytest.mark.parametrize("name", sorted(reference.pages()))
-def test_pages_are_those_of_the_code(name: str) -> None:
+def test_reference_pages_are_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == reference.pages()[name], "run: python scripts/reference.py"
 

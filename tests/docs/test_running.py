@@ -53,7 +53,7 @@ def test_commands_run(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @of("output")
-def test_a_page_shows_what_is_printed(
+def test_the_page_shows_the_terminal_output(
     block: Block, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, _, shown = block.text.partition("\n")
@@ -89,7 +89,7 @@ def in_python() -> Any:
 
 
 @in_python()
-def test_python_runs(block: Block, here: Path) -> None:
+def test_python_blocks_run(block: Block, here: Path) -> None:
     exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
 
 

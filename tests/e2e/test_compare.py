@@ -76,15 +76,15 @@ def degraded(run: Path, path: Path, points: float) -> Path:
 def test_two_seeds_are_one_side_against_the_base_model(
     runs: SimpleNamespace, compare: Callable[..., Comparison]
 ) -> None:
-    found = compare(f"runs=[{runs.home}/*]")
-    (side,) = found.candidates
+    result = compare(f"runs=[{runs.home}/*]")
+    (side,) = result.candidates
     assert side.seeds == (1, 2)
-    assert found.examples == ROWS
-    assert {one.field for one in found.slices} >= {"label", "animal"}
-    loss = next(one for one in found.differences if one.metric == "loss")
+    assert result.examples == ROWS
+    assert {one.field for one in result.slices} >= {"label", "animal"}
+    loss = next(one for one in result.differences if one.metric == "loss")
     assert loss.test == "t over seeds and examples"
     assert loss.difference < 0
-    assert [notice.code for notice in found.notices if notice.code.startswith("leakage")] == []
+    assert [notice.code for notice in result.notices if notice.code.startswith("leakage")] == []
 
 
 def test_the_gate_is_quiet_on_another_seed_and_catches_a_slice_that_is_five_points_worse(
@@ -101,7 +101,7 @@ def test_the_gate_is_quiet_on_another_seed_and_catches_a_slice_that_is_five_poin
     assert ("animal", "dog") not in failed
 
 
-def test_a_model_that_was_trained_on_test_examples_is_told_by_the_ids(
+def test_training_on_test_examples_is_detected_by_their_ids(
     runs: SimpleNamespace, compare: Callable[..., Comparison], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = runs.one / "config.yaml"
@@ -119,11 +119,11 @@ def test_a_model_that_was_trained_on_test_examples_is_told_by_the_ids(
         fingerprint = fingerprint_of(config)
         old = json.loads(record)["data"]["fingerprint"]
         (runs.one / "run.json").write_text(record.replace(old, fingerprint))
-        found = compare(f"runs=[{runs.one}]")
+        result = compare(f"runs=[{runs.one}]")
     finally:
         config.write_text(text)
         (runs.one / "run.json").write_text(record)
-    (notice,) = [one for one in found.notices if one.code == "leakage"]
+    (notice,) = [one for one in result.notices if one.code == "leakage"]
     assert f"seed1 was trained on {ROWS} of the {ROWS} test examples" in notice.message
     assert "its numbers are too good" in " ".join(capsys.readouterr().out.split())
 
@@ -147,5 +147,5 @@ def test_golden_prompts_are_held(runs: SimpleNamespace, compare: Callable[..., C
     path.write_text(json.dumps(good) + "\n")
     assert compare(f"runs=[{runs.one}]", f"golden={path}").gate.passed
     path.write_text(json.dumps(good) + "\n" + json.dumps({"prompt": row["prompt"], "exact": "maybe"}) + "\n")
-    found = compare(f"runs=[{runs.one}]", f"golden={path}", code=3)
-    assert [check.source for check in found.gate.golden if not check.passed] == [f"{path}:2"]
+    result = compare(f"runs=[{runs.one}]", f"golden={path}", code=3)
+    assert [check.source for check in result.gate.golden if not check.passed] == [f"{path}:2"]

@@ -26,7 +26,9 @@ def run(animals: Path, name: str, *overrides: str) -> tuple[dict[str, Any], list
     return json.loads((folder / "run.json").read_text()), [json.loads(line) for line in lines], losses
 
 
-def test_the_pass_size_is_found_said_and_recorded(animals: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_micro_batch_limit_is_measured_printed_and_recorded(
+    animals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record, events, losses = run(animals, "auto")
     assert record["batch"]["cut"] == "tree"
     assert record["batch"]["max_tokens"] % 256 == 0
@@ -42,8 +44,8 @@ def test_with_dropout_no_prefix_is_shared_and_the_run_says_so(
 ) -> None:
     record, events, _ = run(animals, "dropout", "adapter.dropout=0.1")
     assert record["batch"]["cut"] == "packed"
-    (said,) = [event for event in events if event["code"] == "cut-fallback"]
-    assert "batch.cut=tree becomes packed" in said["message"]
+    (output,) = [event for event in events if event["code"] == "cut-fallback"]
+    assert "batch.cut=tree becomes packed" in output["message"]
     assert "batch.cut=tree becomes packed" in " ".join(capsys.readouterr().out.split())
 
 

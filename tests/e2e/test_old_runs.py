@@ -83,7 +83,7 @@ def test_an_old_run_is_evaluated_to_the_metrics_that_it_recorded(old: Path) -> N
     ("name", "expected"),
     [("paused", "outputs/old/done/model/adapter_model.safetensors"), ("dropout", "expected/dropout.safetensors")],
 )
-def test_an_old_paused_run_goes_on_to_the_weights_of_an_uninterrupted_one(old: Path, name: str, expected: str) -> None:
+def test_an_old_paused_run_resumes_to_the_same_weights(old: Path, name: str, expected: str) -> None:
     run = old / "outputs" / "old" / name
     assert main(["train", *typed(run)]) == 0
     assert record(run)["state"] == "succeeded"
@@ -91,7 +91,7 @@ def test_an_old_paused_run_goes_on_to_the_weights_of_an_uninterrupted_one(old: P
     assert_same_weights(run / "model" / "adapter_model.safetensors", OLD / expected)
 
 
-def test_an_old_sweep_goes_on_and_keeps_its_trials(old: Path) -> None:
+def test_an_old_sweep_resumes_and_keeps_its_trials(old: Path) -> None:
     sweep = old / "outputs" / "search" / "lr"
     before = [record(sweep / "trials" / str(number)) for number in range(2)]
     fixed = [text.lstrip("+") for text in json.loads((sweep / "sweep.json").read_text())["fixed"]]

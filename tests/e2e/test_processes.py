@@ -148,8 +148,8 @@ def assert_same(run: Path, reference: Path) -> None:
     """One trajectory: loss and gradient norm to 1e-5; the weights after Adam's divisions to 1e-4."""
     assert record(run)["state"] == "succeeded"
     assert len(steps(run)) == 6
-    for found, expected in zip(steps(run), steps(reference), strict=True):
-        assert found == pytest.approx(expected, rel=1e-5)
+    for result, expected in zip(steps(run), steps(reference), strict=True):
+        assert result == pytest.approx(expected, rel=1e-5)
     for split in ("validation", "best", "test"):
         for name, value in record(reference)["metrics"][split].items():
             assert record(run)["metrics"][split][name] == pytest.approx(value, rel=1e-5, abs=1e-6), (split, name)
@@ -180,7 +180,7 @@ def test_sharded_training_gives_what_one_process_gives(run: Run, one: dict[str, 
     assert (sharded / "model").exists()
 
 
-def test_a_run_goes_on_with_other_processes_than_it_began_with(run: Run, one: dict[str, Path]) -> None:
+def test_a_run_resumes_with_another_number_of_processes(run: Run, one: dict[str, Path]) -> None:
     """With LoRA: one process, then sharded over two, then two copies; stopped by a signal to the last rank alone."""
     for trainer, step, rank in (("default", 2, 0), ("fsdp", 4, 1)):
         stop = f"+callbacks.stop={{_target_: stopping.StopAfter, step: {step}, rank: {rank}}}"
@@ -200,7 +200,7 @@ def test_deepspeed_gives_what_one_process_gives_and_takes_over_from_it(run: Run,
             assert_same(run(f"{name}-{adapter}", same, *after), reference)
 
 
-def test_a_job_that_slurm_warns_is_queued_again_and_goes_on(
+def test_a_slurm_timeout_warning_requeues_and_resumes_the_job(
     start: Start, folder: Path, tmp_path: Path, one: dict[str, Path]
 ) -> None:
     """No SLURM here: its variables as srun sets them for two tasks, and an `scontrol` that writes down its call."""
@@ -232,7 +232,7 @@ def test_a_job_that_slurm_warns_is_queued_again_and_goes_on(
     assert asked.read_text() == "requeue 4711\n"
 
 
-def test_what_rank_0_refuses_no_rank_trains(start: Start, one: dict[str, Path]) -> None:
+def test_no_rank_trains_if_rank_0_refuses(start: Start, one: dict[str, Path]) -> None:
     launcher = torchrun("--nproc-per-node=2", f"--master-port={free_port()}")
     said = finished(start("run_id=one-lora", "adapter=lora", prefix=launcher), 1)
     assert "run one-lora is finished" in said

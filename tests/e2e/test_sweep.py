@@ -36,9 +36,9 @@ def test_points_in_processes_of_their_own_end_in_the_same_table(
     records = {path.parent: json.loads(path.read_text()) for path in tmp_path.glob("o/jsonl/*/run.json")}
     assert sorted(record["state"] for record in records.values()) == ["failed", "succeeded"]
     assert os.getpid() not in {record["pid"] for record in records.values()}
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     (good,) = (path for path, record in records.items() if record["state"] == "succeeded")
-    table = said.out[said.out.index("2 runs, test split") :]
+    table = output.out[output.out.index("2 runs, test split") :]
     assert f"{records[good]['metrics']['test']['loss']:.4f}" in table
     assert "at step 1: the training diverged" in " ".join(table.replace("│", " ").split())
-    assert "lower optimizer.lr" in said.out  # what the process said
+    assert "lower optimizer.lr" in output.out  # what the process said

@@ -44,19 +44,19 @@ def losses(run: Path) -> dict[int, float]:
     return {int(row["step"]): float(row["train/loss"]) for row in metric_rows(run) if row.get("train/loss")}
 
 
-def test_a_run_leaves_everything_the_contract_names(animals: Path, outputs: Path) -> None:
+def test_a_run_writes_every_documented_file(animals: Path, outputs: Path) -> None:
     run = trainer(animals, outputs, *TINY)("trainer.max_epochs=2", "optimizer.lr=0.01")
-    found = record(run)
-    assert found["state"] == "succeeded"
-    assert found["error"] is None
-    assert found["progress"]["step"] == found["progress"]["steps"]
-    assert set(found["progress"]["examples"].values()) == {2 * found["data"]["counts"]["train"]}
-    assert sum(found["data"]["counts"].values()) == 120
-    assert found["model"]["trainable_parameters"] < found["model"]["parameters"]
-    assert {"train", "validation", "best", "test", "base"} <= found["metrics"].keys()
+    result = record(run)
+    assert result["state"] == "succeeded"
+    assert result["error"] is None
+    assert result["progress"]["step"] == result["progress"]["steps"]
+    assert set(result["progress"]["examples"].values()) == {2 * result["data"]["counts"]["train"]}
+    assert sum(result["data"]["counts"].values()) == 120
+    assert result["model"]["trainable_parameters"] < result["model"]["parameters"]
+    assert {"train", "validation", "best", "test", "base"} <= result["metrics"].keys()
     named = {"loss", "perplexity", "token_accuracy", "accuracy", "f1", "precision", "recall"}
-    assert named <= found["metrics"]["test"].keys()
-    assert found["metrics"]["test"]["loss"] < found["metrics"]["base"]["loss"]
+    assert named <= result["metrics"]["test"].keys()
+    assert result["metrics"]["test"]["loss"] < result["metrics"]["base"]["loss"]
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["path"] == str(animals)
     assert "optimizer.lr=0.01" in yaml.safe_load((run / "overrides.yaml").read_text())
     for name in ("metrics.csv", "report.html", "report.md", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
@@ -127,8 +127,8 @@ def same_result(one: Path, other: Path) -> bool:
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
     assert timeless(metric_rows(one)) == timeless(metric_rows(other))
-    found, expected = record(one)["metrics"], record(other)["metrics"]
-    return all(timeless([found[split]]) == timeless([expected[split]]) for split in found.keys() | expected.keys())
+    result, expected = record(one)["metrics"], record(other)["metrics"]
+    return all(timeless([result[split]]) == timeless([expected[split]]) for split in result.keys() | expected.keys())
 
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ SLOW = ("full", "dora", "schedule-free", "8 bit")  # in the fast tier, LoRA with
 @pytest.mark.parametrize(
     "variant", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in STATEFUL]
 )
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_run_resumes_to_the_same_result(
     train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped again and again: in the first step, in a validating one, at an epoch's end, after it, and in the last."""
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize(("step", "average"), [(4, "ema_decay=0.8"), (11, "ema_decay=null"), (22, "ema_decay=0.8")])
-def test_a_stop_during_validation_loses_none_of_it(
+def test_a_stop_during_validation_changes_no_result(
     train: Train, step: int, average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of an epoch, at the end of one, and after the last step."""
@@ -201,7 +201,9 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(train: Train, monke
     assert same_result(train(*options, "run_id=stopped"), straight)
 
 
-def test_a_second_signal_stops_at_once_and_the_run_can_go_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_stops_immediately_and_the_run_can_be_resumed(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["run_id=x", "trainer.max_steps=2"]
     with monkeypatch.context() as patch:
         _signal_in(patch, "training_step", 1, signal.SIGTERM, times=2)
@@ -211,7 +213,7 @@ def test_a_second_signal_stops_at_once_and_the_run_can_go_on(train: Train, monke
     assert record(train(*options))["state"] == "succeeded"
 
 
-def test_a_stopped_point_of_a_sweep_goes_on_with_the_command_that_is_printed(
+def test_an_interrupted_sweep_point_resumes_with_the_printed_command(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -223,7 +225,7 @@ def test_a_stopped_point_of_a_sweep_goes_on_with_the_command_that_is_printed(
     assert (record(stopped)["state"], record(stopped)["seed"]) == ("succeeded", 1)
 
 
-def test_a_stop_while_the_data_are_prepared_ends_the_command_with_130(
+def test_a_stop_during_data_preparation_exits_with_130(
     train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import kamerton.hosted.check
@@ -253,7 +255,7 @@ def test_a_stop_during_the_final_report_still_leaves_a_finished_run(
     assert (run / "report.html").exists()
 
 
-def test_a_damaged_checkpoint_costs_steps_but_no_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_checkpoint_repeats_steps_with_the_same_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["eval.strategy=steps", "eval.every=4", "save.strategy=steps", "save.every=2"]
     straight = train(*options, "run_id=straight")
     with monkeypatch.context() as patch:
@@ -267,7 +269,7 @@ def test_a_damaged_checkpoint_costs_steps_but_no_result(train: Train, monkeypatc
     assert "previous.ckpt" in said
 
 
-def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_run_resumes_after_space_is_freed(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["save.strategy=steps", "save.every=3", "run_id=full"]
@@ -277,15 +279,15 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
         train(*options, code=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    said = capsys.readouterr().err
-    assert "disk.full" in said
-    assert "resume with run_id=full" in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "disk.full" in output
+    assert "resume with run_id=full" in output
+    assert "Traceback" not in output
     run = train(*options)
     assert record(run)["state"] == "succeeded"
 
 
-def test_resume_force_goes_on_with_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_force_allows_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the step after the stop on, as if the run had had the new options all the time; warm-up is over by then."""
     options = ["run_id=x", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
     with monkeypatch.context() as patch:
@@ -323,9 +325,7 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
     assert best == record(run)["metrics"]["best"]["step"] == 1
 
 
-def test_a_resumed_run_keeps_no_hold_of_the_checkpoint_that_it_went_on_from(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_releases_the_checkpoint_file(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     from kamerton.train.module import FineTuneModule
 
     options = ["run_id=x", "trainer.max_steps=4"]
@@ -353,12 +353,12 @@ def test_the_best_weights_are_scored_whatever_their_file_is_called(train: Train)
     assert record(other)["metrics"]["test"] == record(usual)["metrics"]["test"]
 
 
-def test_a_run_that_diverges_says_so(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diverging_run_is_reported(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     run = train("optimizer.lr=1e30", "eval.strategy=steps", "eval.every=1", code=1)
-    said = capsys.readouterr().err
-    assert "the training diverged" in said
-    assert "lower optimizer.lr" in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "the training diverged" in output
+    assert "lower optimizer.lr" in output
+    assert "Traceback" not in output
     assert record(run)["state"] == "failed"
     assert "NaN" not in (run / "run.json").read_text()
 
@@ -429,7 +429,7 @@ def test_callbacks_are_removable_and_free_text_is_scored_by_loss(train: Train, a
     assert record(run)["metrics"]["test"]["perplexity"] > 1
 
 
-def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+def test_a_failing_run_records_its_error(train: Train, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
     import kamerton.run.model
 
     def broken(*_: Any, **__: Any) -> Any:
@@ -442,7 +442,7 @@ def test_a_failing_run_says_so_in_its_record(train: Train, monkeypatch: pytest.M
     assert json.loads(run.read_text())["error"] == {"code": "RuntimeError", "message": "disk on fire", "param": None}
 
 
-def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loads(
+def test_data_and_configuration_faults_are_reported_together_before_a_model_loads(
     train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
     import kamerton.run.model
@@ -451,11 +451,11 @@ def test_bad_data_and_bad_configuration_are_answered_together_before_a_model_loa
     with animals.open("a") as file:
         file.write('{"completion": "yes"}\n{"prompt": "x", "completion": 3}\n{"prompt": \n')
     train("optimizer.lr=-1", "batch.siz=3", "callbacks.early_stopping.patiense=3", code=2)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in ("optimizer.lr is -1", "'batch.siz'", "'size'", "'patience'"):
-        assert part in said, part
+        assert part in output, part
     for row in (121, 122, 123):
-        assert f"animals.jsonl:{row}" in said
+        assert f"animals.jsonl:{row}" in output
     assert not list(outputs.glob("*/*"))
 
 
@@ -478,9 +478,9 @@ def test_rows_too_long_for_the_limit_are_listed_before_anything_is_made(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("data.max_length=20", "batch.siz=3", code=2)
-    said = capsys.readouterr().err
-    assert "too-long" in said
-    assert "did you mean 'size'?" in said
+    output = capsys.readouterr().err
+    assert "too-long" in output
+    assert "did you mean 'size'?" in output
     assert not outputs.exists()
 
 
@@ -515,7 +515,7 @@ def test_parts_that_the_model_lacks_and_four_bits_without_a_gpu_are_faults_befor
     train("adapter=full", "adapter.freeze=[layers.7]", "batch.siz=3", code=2)
     train("adapter.targets=[q_prj]", code=2)
     train("adapter=qlora", "trainer.accelerator=cpu", code=2)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in ("'layers.7'", "embed_tokens, layers.0-1, norm, lm_head", "'size'", "'q_prj'", "adapter=qlora needs"):
-        assert part in said, part
+        assert part in output, part
     assert not outputs.exists()

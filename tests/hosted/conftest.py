@@ -23,10 +23,10 @@ KEY = "sk-abcdefghijklmnop"
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imitation]:
     """An endpoint that the environment names, with its key."""
-    with Imitation() as found:
-        monkeypatch.setenv("OPENAI_BASE_URL", found.url)
+    with Imitation() as result:
+        monkeypatch.setenv("OPENAI_BASE_URL", result.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        yield found
+        yield result
 
 
 @pytest.fixture

@@ -50,10 +50,10 @@ def test_a_file_is_named_by_its_content() -> None:
     assert one.name != other.name
 
 
-def test_everything_that_would_be_refused_is_said_at_once() -> None:
+def test_all_refused_settings_are_reported_together() -> None:
     rows = [DataExample((Message("user", "a"), Message("tool", "b")), "c"), DataExample((), "d")]
-    found = {fault.code for fault in check_chat("train", rows, chat_file(rows))}
-    assert found == {"hosted.few", "hosted.role", "hosted.no-prompt"}
+    result = {fault.code for fault in check_chat("train", rows, chat_file(rows))}
+    assert result == {"hosted.few", "hosted.role", "hosted.no-prompt"}
     assert not list(check_chat("validation", [CHAT], chat_file([CHAT])))
 
 
@@ -88,6 +88,6 @@ def test_metrics_have_the_names_that_every_run_has(tmp_path: Path) -> None:
     read = dict(read_rows(tmp_path / "metrics.csv"))
     assert read[1]["epoch"] == 0.5
     assert {key: read[2][key] for key in ("train/loss", "val/loss")} == {"train/loss": 1.0, "val/loss": 1.5}
-    found = latest(rows)
-    assert found["best"] == found["validation"]
-    assert (found["validation"]["step"], found["train"]["loss"]) == (2, 1.0)
+    result = latest(rows)
+    assert result["best"] == result["validation"]
+    assert (result["validation"]["step"], result["train"]["loss"]) == (2, 1.0)

@@ -22,12 +22,12 @@ def test_tokens_are_those_of_the_encoding_and_of_the_chat_format() -> None:
 
 
 def test_training_is_paid_for_each_epoch_and_answers_up_to_their_limit() -> None:
-    found = estimate(ROWS, ROWS, BYTES, Price(8.0, 3.0, 6.0), epochs=3, models=2, answer=10)
-    assert found.training_tokens == sum(count_tokens(row.messages, BYTES) for row in ROWS)
-    assert found.training == pytest.approx(found.training_tokens * 3 * 8e-6)
+    result = estimate(ROWS, ROWS, BYTES, Price(8.0, 3.0, 6.0), epochs=3, models=2, answer=10)
+    assert result.training_tokens == sum(count_tokens(row.messages, BYTES) for row in ROWS)
+    assert result.training == pytest.approx(result.training_tokens * 3 * 8e-6)
     asked = sum(count_tokens(row.messages[:1], BYTES) for row in ROWS)
-    assert (found.input_tokens, found.output_tokens) == (2 * asked, 2 * 2 * 10)
-    assert found.total == pytest.approx(found.training_tokens * 24e-6 + 2 * asked * 3e-6 + 40 * 6e-6)
+    assert (result.input_tokens, result.output_tokens) == (2 * asked, 2 * 2 * 10)
+    assert result.total == pytest.approx(result.training_tokens * 24e-6 + 2 * asked * 3e-6 + 40 * 6e-6)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_training_is_paid_for_each_epoch_and_answers_up_to_their_limit() -> None
         ("http://127.0.0.1/v1", "gpt-3.5-turbo", None),
     ],
 )
-def test_a_price_that_is_not_known_is_not_guessed(url: str, model: str, training: float | None) -> None:
+def test_an_unknown_price_is_not_guessed(url: str, model: str, training: float | None) -> None:
     assert find_price(url, model, Price()).training == training
     assert find_price(url, model, Price(training=7.0)).training == 7.0
 
 
-def test_nothing_is_sent_above_the_limit_nor_where_nobody_knows() -> None:
+def test_nothing_is_sent_above_the_cost_limit_or_at_an_unknown_price() -> None:
     exact = estimate(ROWS, [], BYTES, Price(1e6), epochs=1, models=1, answer=1)  # a dollar a token
     assert exact.total is not None
     assert over_limit(exact, None) is None

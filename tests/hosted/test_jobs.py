@@ -85,9 +85,7 @@ def test_a_stop_without_the_key_or_at_a_strange_address_stops_nothing(
     assert endpoint.counts["cancel"] == 0
 
 
-def test_a_job_whose_creation_was_cut_off_is_cancelled_as_well(
-    endpoint: Imitation, forked: Hosted, tmp_path: Path
-) -> None:
+def test_a_partially_created_job_is_cancelled_too(endpoint: Imitation, forked: Hosted, tmp_path: Path) -> None:
     process: list[Any] = []
 
     def die(kind: str, number: int) -> bool:
@@ -112,9 +110,9 @@ def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
 
     async def look() -> None:
         asked = endpoint.counts["chat"]
-        found = await manager.evaluate_model(str(result.path))
+        results = await manager.evaluate_model(str(result.path))
         ranking = await manager.compare_models([str(result.path), "openai/tiny"])
-        assert (found.accuracy, ranking.best.model_id) == (1.0, str(result.path))
+        assert (results.accuracy, ranking.best.model_id) == (1.0, str(result.path))
         assert endpoint.counts["chat"] == asked  # both were asked before
         other = await manager.prepare_data([{"prompt": f"the cat {n}", "completion": "yes"} for n in range(20)])
         elsewhere = await manager.evaluate_model(str(result.path), other.split([0.5, 0.25, 0.25]))
@@ -140,10 +138,10 @@ def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_qu
     advanced = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(advanced)
     asyncio.run(advanced.main(str(animals), "gpt-3.5-turbo", 1e-4, 2, str(tmp_path / "outputs")))
-    said = capsys.readouterr().out
-    (path,) = [found.parent for found in (tmp_path / "outputs").glob("*/*/run.json")]
-    assert "succeeded at step 4 of 4" in said, (path / "log.txt").read_text()
-    assert "accuracy" in said
+    output = capsys.readouterr().out
+    (path,) = [result.parent for result in (tmp_path / "outputs").glob("*/*/run.json")]
+    assert "succeeded at step 4 of 4" in output, (path / "log.txt").read_text()
+    assert "accuracy" in output
     assert endpoint.asked[0]["model"] == "gpt-3.5-turbo"
     assert endpoint.asked[0]["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 4}
     (warning,) = [event for event in read_events(path)[0] if event["code"] == "hosted.unused"]
@@ -151,7 +149,7 @@ def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_qu
     assert not (tmp_path / "outputs" / ".jobs").exists()
 
 
-def test_a_missing_key_is_said_before_a_job_is_made(
+def test_a_missing_key_is_reported_before_a_job_is_created(
     tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

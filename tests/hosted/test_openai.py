@@ -30,8 +30,8 @@ def test_a_run_is_a_run_directory_like_any_other(
     endpoint: Imitation, hosted: Hosted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = hosted("trainer.max_epochs=2", "batch.size=8", "model.suffix=pets", typed=("optimizer.lr=1", "seed=42"))
-    path, found = result.path, record(result.path)
-    assert (found["state"], found["provider"], found["model"]["name"]) == ("succeeded", "openai", "tiny")
+    path, results = result.path, record(result.path)
+    assert (results["state"], results["provider"], results["model"]["name"]) == ("succeeded", "openai", "tiny")
     (asked,) = endpoint.asked
     assert asked["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 8}
     assert (asked["model"], asked["seed"], asked["suffix"], asked["metadata"]["kamerton_run"]) == (
@@ -41,7 +41,7 @@ def test_a_run_is_a_run_directory_like_any_other(
         "one",
     )
     sent = [json.loads(line) for line in endpoint.contents[asked["training_file"]].splitlines()]
-    assert len(sent) == found["data"]["counts"]["train"]
+    assert len(sent) == results["data"]["counts"]["train"]
     assert [turn["role"] for turn in sent[0]["messages"]] == ["user", "assistant"]
     assert "number" not in sent[0]  # no metadata
     assert asked["validation_file"] in endpoint.files
@@ -49,24 +49,24 @@ def test_a_run_is_a_run_directory_like_any_other(
     assert sorted(rows) == [1, 2, 3, 4]
     assert rows[4]["train/loss"] == 0.5
     assert rows[4]["val/loss"] == 0.75
-    assert found["metrics"]["best"]["loss"] == 0.75
-    assert found["progress"]["steps"] == 4
-    assert found["progress"]["examples"]["processed"] == found["progress"]["examples"]["total"]
+    assert results["metrics"]["best"]["loss"] == 0.75
+    assert results["progress"]["steps"] == 4
+    assert results["progress"]["examples"]["processed"] == results["progress"]["examples"]["total"]
     test, base = (read_scores(path / "scores" / f"{name}.parquet") for name in ("test", "base"))
-    assert test.num_rows == base.num_rows == found["data"]["counts"]["test"]
-    assert found["metrics"]["test"]["accuracy"] == 1.0
-    assert found["metrics"]["base"]["accuracy"] < 1.0  # says yes to everything
-    assert "majority" in found["baselines"]
+    assert test.num_rows == base.num_rows == results["data"]["counts"]["test"]
+    assert results["metrics"]["test"]["accuracy"] == 1.0
+    assert results["metrics"]["base"]["accuracy"] < 1.0  # says yes to everything
+    assert "majority" in results["baselines"]
     assert endpoint.counts["chat"] == 2 * test.num_rows
     messages = [event["message"] for event in events(path)]
     assert messages.count("The job has successfully completed") == messages.count("Created fine-tuning job") == 1
     report = (path / "report.html").read_text()
     assert "ft:tiny:me::ftjob-1" in report
-    said = capsys.readouterr().out
-    assert "cost   training unknown" in said
-    assert "unused a hosted model cannot use optimizer.lr=1; for the learning rate give" in said
-    assert "seed=42" not in said.split("unused")[1].split("learning rate")[0]
-    assert KEY not in said
+    output = capsys.readouterr().out
+    assert "cost   training unknown" in output
+    assert "unused a hosted model cannot use optimizer.lr=1; for the learning rate give" in output
+    assert "seed=42" not in output.split("unused")[1].split("learning rate")[0]
+    assert KEY not in output
     assert endpoint.keys == {f"Bearer {KEY}"}
     files = [file for file in path.rglob("*") if file.is_file()]
     assert len(files) > 8
@@ -76,7 +76,7 @@ def test_a_run_is_a_run_directory_like_any_other(
 @pytest.mark.parametrize(
     ("kind", "number"), [("upload", 1), ("upload", 2), ("create", 1), ("job", 3), ("events", 4), ("chat", 5)]
 )
-def test_a_kill_at_any_step_costs_no_second_upload_or_job(
+def test_a_kill_at_any_step_causes_no_second_upload_or_job(
     endpoint: Imitation, forked: Hosted, hosted: Hosted, kind: str, number: int
 ) -> None:
     process: list[Any] = []
@@ -105,13 +105,13 @@ def test_a_kill_at_any_step_costs_no_second_upload_or_job(
 
 
 @pytest.mark.parametrize("kind", ["upload", "create"])
-def test_a_lost_answer_makes_nothing_twice(endpoint: Imitation, hosted: Hosted, kind: str) -> None:
+def test_a_lost_response_creates_nothing_twice(endpoint: Imitation, hosted: Hosted, kind: str) -> None:
     endpoint.after = lambda what, count: (what, count) != (kind, 1)  # done, and the connection drops
     assert hosted("base=false", "baselines=false").state == "succeeded"
     assert (len(endpoint.files), len(endpoint.jobs)) == (2, 1)
 
 
-def test_what_fails_for_now_is_asked_again(endpoint: Imitation, hosted: Hosted) -> None:
+def test_temporary_failures_are_retried(endpoint: Imitation, hosted: Hosted) -> None:
     first = {"upload": failing(429), "create": failing(500), "job": failing(429), "events": failing(429)}
     first |= {"chat": failing(429)}
     endpoint.before = lambda kind, number: first.get(kind) if number == 1 else None
@@ -139,7 +139,7 @@ def test_what_is_refused_is_a_fault_with_its_fix(
     assert record(tmp_path / "outputs" / "jsonl" / "one")["state"] == "failed"
 
 
-def test_what_was_refused_goes_on_when_that_is_mended(endpoint: Imitation, hosted: Hosted) -> None:
+def test_a_refused_run_can_be_resumed_after_the_fix(endpoint: Imitation, hosted: Hosted) -> None:
     endpoint.before = lambda kind, number: failing(429, "insufficient_quota") if kind == "create" else None
     with pytest.raises(UserError):
         hosted()
@@ -148,7 +148,7 @@ def test_what_was_refused_goes_on_when_that_is_mended(endpoint: Imitation, hoste
     assert len(endpoint.files) == 2
 
 
-def test_a_key_that_a_server_here_asks_for_and_nobody_set_is_not_called_wrong(
+def test_an_unset_key_of_a_local_server_is_reported_as_missing(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether a server of this machine wants one is known when it has been asked."""
@@ -160,7 +160,9 @@ def test_a_key_that_a_server_here_asks_for_and_nobody_set_is_not_called_wrong(
     assert not endpoint.files
 
 
-def test_a_job_that_failed_says_why_and_the_next_command_begins_another(endpoint: Imitation, hosted: Hosted) -> None:
+def test_a_failed_hosted_job_reports_the_reason_and_the_next_command_creates_another(
+    endpoint: Imitation, hosted: Hosted
+) -> None:
     endpoint.fate = "failed"
     with pytest.raises(RunFailed, match="the file is no good"):
         hosted()
@@ -172,13 +174,13 @@ def test_a_job_that_failed_says_why_and_the_next_command_begins_another(endpoint
     assert endpoint.jobs["ftjob-1"]["metadata"] != endpoint.jobs["ftjob-2"]["metadata"]
 
 
-def test_a_job_that_was_cancelled_there_is_a_cancelled_run(endpoint: Imitation, hosted: Hosted) -> None:
+def test_a_job_cancelled_at_the_endpoint_is_a_cancelled_run(endpoint: Imitation, hosted: Hosted) -> None:
     endpoint.fate = "cancelled"
     with pytest.raises(Cancelled, match="was cancelled"):
         hosted()
 
 
-def test_a_stop_here_leaves_the_job_and_says_how_to_go_on(
+def test_stopping_locally_keeps_the_hosted_job_and_prints_how_to_resume(
     endpoint: Imitation, hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(seconds: float) -> None:
@@ -198,7 +200,7 @@ def test_a_stop_here_leaves_the_job_and_says_how_to_go_on(
     assert len(endpoint.jobs) == 1
 
 
-def test_a_run_goes_on_at_the_endpoint_where_it_was_begun(
+def test_a_run_resumes_at_its_original_endpoint(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint.fate = "failed"
@@ -210,7 +212,7 @@ def test_a_run_goes_on_at_the_endpoint_where_it_was_begun(
     assert error.value.faults[0].code == "hosted.moved"
 
 
-def test_a_base_model_that_cannot_be_asked_costs_only_its_column(endpoint: Imitation, hosted: Hosted) -> None:
+def test_an_unavailable_base_model_only_omits_its_column(endpoint: Imitation, hosted: Hosted) -> None:
     endpoint.mute.add("tiny")
     result = hosted("baselines=false")
     assert result.state == "succeeded"
@@ -219,7 +221,7 @@ def test_a_base_model_that_cannot_be_asked_costs_only_its_column(endpoint: Imita
 
 
 @pytest.mark.slow
-def test_an_outage_while_a_job_is_followed_ends_nothing(
+def test_following_a_job_survives_an_outage(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(addresses, "RETRIES", 0)  # the client's own take seconds

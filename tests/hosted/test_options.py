@@ -55,7 +55,7 @@ def test_typed_options_that_do_nothing_are_named_and_no_others() -> None:
     assert unused([*used, *ignored]) == ignored
 
 
-def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(
+def test_a_dry_run_sends_nothing_and_prints_the_estimated_cost(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # nobody is there
@@ -64,11 +64,11 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(
     words = ["train", "model=openai", "model.name=mine", "data=jsonl", f"data.path={animals}", *price]
     words += [f"paths.outputs={tmp_path / 'outputs'}", "data.near_duplicates=null"]
     assert main([*words, "model.dry_run=true", "adapter.r=4"]) == 0
-    said = capsys.readouterr().out
-    assert "counted by UTF-8 bytes / 4" in said
-    assert "cost   training $0.0" in said
-    assert "by model.price" in said
-    assert "unused a hosted model cannot use adapter.r=4" in said
+    output = capsys.readouterr().out
+    assert "counted by UTF-8 bytes / 4" in output
+    assert "cost   training $0.0" in output
+    assert "by model.price" in output
+    assert "unused a hosted model cannot use adapter.r=4" in output
     assert not (tmp_path / "outputs").exists()
     assert main([*words, "model.max_cost=0.001"]) == 2
     assert "more than model.max_cost=0.001" in capsys.readouterr().err
@@ -76,26 +76,26 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would_cost(
         compose_job([*words[1:], "model.dry_run=true"])
 
 
-def test_everything_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_faults_are_reported_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     file = tmp_path / "few.jsonl"
     file.write_text("".join(f'{{"prompt": "number {n}", "completion": "{n * n}"}}\n' for n in range(12)))
-    found = check_overrides([*HOSTED, "model.name=gpt-99", f"data.path={file}"], preflight=preflight_faults)
-    assert {"hosted.key", "hosted.few"} <= {fault.code for fault in found}
-    assert "OPENAI_API_KEY" in next(fault.fix for fault in found if fault.code == "hosted.key")
+    result = check_overrides([*HOSTED, "model.name=gpt-99", f"data.path={file}"], preflight=preflight_faults)
+    assert {"hosted.key", "hosted.few"} <= {fault.code for fault in result}
+    assert "OPENAI_API_KEY" in next(fault.fix for fault in result if fault.code == "hosted.key")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_a_key_that_is_not_set_is_said_before_anything_is_written(
+def test_an_unset_key_is_reported_before_anything_is_written(
     command: str, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     assert main([command, *HOSTED, f"data.path={animals}", f"paths.outputs={tmp_path / 'outputs'}"]) == 2
-    said = capsys.readouterr().err
-    assert "the environment variable OPENAI_API_KEY is not set" in said
-    assert "fix: export OPENAI_API_KEY=" in said
+    output = capsys.readouterr().err
+    assert "the environment variable OPENAI_API_KEY is not set" in output
+    assert "fix: export OPENAI_API_KEY=" in output
     assert not (tmp_path / "outputs").exists()
 
 
@@ -123,7 +123,7 @@ def test_no_variable_is_sent_that_only_a_folder_names(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("url", "code"), [("host/v1", "hosted.url"), ("http://h:port/v1", "hosted.url")])
-def test_an_address_that_is_none_is_not_tried(url: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_not_used(url: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K", "k")
     assert [fault.code for fault in endpoint_faults(Endpoint(url, "K"))] == [code]
 

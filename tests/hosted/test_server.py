@@ -81,11 +81,11 @@ def test_the_basic_example_goes_from_rows_to_a_ranking_over_a_bad_line(
     client = OpenAI(base_url=server, api_key=TOKEN)
     assert len(list(client.fine_tuning.jobs.list())) == 1
     assert len(list(client.files.list())) == 2
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     (path,) = [file.parent for file in root.glob("*/*/run.json")]
     log = (path / "log.txt").read_text()
-    assert "succeeded" in said, (said, log)
-    assert re.search(r"^1\. .+\n2\. ", said, re.MULTILINE), said
+    assert "succeeded" in output, (output, log)
+    assert re.search(r"^1\. .+\n2\. ", output, re.MULTILINE), output
     record = json.loads((path / "run.json").read_text())
     assert record["provider"] == "openai"
     assert record["hosted"]["fine_tuned_model"].startswith("ft:tiny:me:")
@@ -97,7 +97,7 @@ def test_the_basic_example_goes_from_rows_to_a_ranking_over_a_bad_line(
     assert (path / "report.html").exists()
     files = [file for file in root.rglob("*") if file.is_file()]
     assert not [file for file in files if TOKEN.encode() in file.read_bytes()]
-    assert TOKEN not in said
+    assert TOKEN not in output
 
 
 @pytest.mark.slow
@@ -105,6 +105,6 @@ def test_the_advanced_example_watches_a_hosted_job(
     root: Path, animals: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asyncio.run(example("advanced").main(str(animals), "openai/tiny", 1e-3, 3, str(root)))
-    said = capsys.readouterr().out
-    assert re.search(r"succeeded at step (\d+) of \1\n", said) or "cancelled at step" in said, said
-    assert re.search(r"step \d+: loss \d", said), said
+    output = capsys.readouterr().out
+    assert re.search(r"succeeded at step (\d+) of \1\n", output) or "cancelled at step" in output, output
+    assert re.search(r"step \d+: loss \d", output), output

@@ -39,14 +39,14 @@ def trajectory(folder: Path, adapter: str) -> dict[str, list[float]]:
 
 def main() -> None:
     """Write the reference."""
-    found: dict[str, Any] = {"torch": torch.__version__, "machine": platform.machine(), "steps": STEPS}
-    found["relative_tolerance"] = {"train/loss": 1e-4, "train/grad_norm": 1e-3, "lr": 1e-6}
+    result: dict[str, Any] = {"torch": torch.__version__, "machine": platform.machine(), "steps": STEPS}
+    result["relative_tolerance"] = {"train/loss": 1e-4, "train/grad_norm": 1e-3, "lr": 1e-6}
     for adapter in ADAPTERS:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["KAMERTON_CACHE"] = f"{folder}/cache"
-            found[adapter] = trajectory(Path(folder), adapter)
+            result[adapter] = trajectory(Path(folder), adapter)
     REFERENCE.parent.mkdir(exist_ok=True)
-    REFERENCE.write_text(json.dumps(found, indent=1) + "\n")
+    REFERENCE.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from invariant.record import ADAPTERS, COLUMNS, REFERENCE, STEPS, trajectory
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_the_tiny_model_trains_as_recorded(adapter: str, tmp_path: Path) -> None:
     recorded = json.loads(REFERENCE.read_text())
-    found = trajectory(tmp_path, adapter)
+    result = trajectory(tmp_path, adapter)
     for column in COLUMNS:
         expected, tolerance = recorded[adapter][column], recorded["relative_tolerance"][column]
-        assert len(found[column]) == STEPS
-        assert found[column] == pytest.approx(expected, rel=tolerance), f"{column}, recorded with {recorded['torch']}"
+        assert len(result[column]) == STEPS
+        assert result[column] == pytest.approx(expected, rel=tolerance), f"{column}, recorded with {recorded['torch']}"
 
 
 def test_the_recorded_run_learns_and_its_rate_rises_and_falls() -> None:

@@ -55,8 +55,8 @@ def assert_same(loss: list[float], norm: list[float], reference: Trajectory) -> 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_trajectory_does_not_depend_on_how_it_is_computed(way: Way, reference: Trajectory, folder: Path) -> None:
-    found = train(way, folder)
-    assert_same(found.loss, found.norm, reference)
+    result = train(way, folder)
+    assert_same(result.loss, result.norm, reference)
 
 
 def test_training_moves_the_loss(reference: Trajectory) -> None:
@@ -68,8 +68,8 @@ def test_the_loss_in_chunks_gives_the_trajectory_of_the_whole(
     packing: str, reference: Trajectory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lean, "LOGITS", 259 * 11)
-    found = train(Way(packing), folder)  # type: ignore[arg-type]
-    assert_same(found.loss, found.norm, reference)
+    result = train(Way(packing), folder)  # type: ignore[arg-type]
+    assert_same(result.loss, result.norm, reference)
 
 
 @pytest.mark.parametrize("way", [Way("packed", 90, dropout=0.2), Way("padded", 120, dropout=0.2)], ids=str)
@@ -100,5 +100,5 @@ def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: P
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    for found in json.loads(target.read_text()).values():
-        assert_same(found["loss"], found["norm"], reference)
+    for result in json.loads(target.read_text()).values():
+        assert_same(result["loss"], result["norm"], reference)

@@ -26,7 +26,7 @@ def make(root: Path, name: str, state: str, **more: object) -> Path:
     return path
 
 
-def test_list_and_show_say_what_is_known_and_what_died(
+def test_list_and_show_report_running_and_dead_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -55,7 +55,7 @@ def test_the_folder_may_be_named_before_and_after_the_action(
     assert output[0] == output[1]
 
 
-def test_mistakes_are_told_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_reported_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, "animals/one", "succeeded")
     for words in (["show", "onne"], ["resume", "one"], ["sotp", "one"], ["show"], ["stop", "one", "--grace=soon"]):
         assert main(["runs", *words, *([f"--outputs={tmp_path}"] if words != ["sotp", "one"] else [])]) == 2, words
@@ -105,7 +105,7 @@ def test_a_damaged_record_does_not_hide_the_other_runs(tmp_path: Path, capsys: p
     assert "unreadable" in output
 
 
-def test_stop_of_what_has_ended_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_a_finished_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = make(tmp_path, "animals/one", "succeeded")
     assert main(["runs", "stop", "one", f"--outputs={tmp_path}"]) == 1
     assert "animals/one succeeded" in capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_stop_of_what_has_ended_changes_nothing(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("part", [{"trial": {"number": 1}}, {"fold": 0}])
-def test_a_part_of_a_whole_is_not_stopped_alone(
+def test_a_fold_or_trial_is_not_stopped_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], part: dict[str, object]
 ) -> None:
     """Its sweep or cross-validation would take that for a failure."""
@@ -127,7 +127,7 @@ def test_a_part_of_a_whole_is_not_stopped_alone(
 
 
 @pytest.mark.slow
-def test_a_run_of_the_shell_is_paused_and_goes_on_as_a_job(
+def test_a_run_paused_in_a_shell_resumes_as_a_job(
     tmp_path: Path, animals: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """`kamerton train` in one terminal, `kamerton runs` in another."""

@@ -81,7 +81,7 @@ def test_data_options_go_through_overrides_unchanged(data: DataOptions, split: S
     assert (config.data, config.split) == (data, split)
 
 
-def test_everything_wrong_is_said_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     with pytest.raises(UserError) as error:
         compose_job(["model=tiny", "data=jsonl", "data.path=nowhere.jsonl", "optimizer.lr=-1", "batch.siez=3"])
     assert {fault.column for fault in error.value.faults} >= {"optimizer.lr", "batch.siez", "data.path"}

@@ -30,7 +30,7 @@ def test_rows_become_parts_that_can_be_unpacked(tmp_path: Path) -> None:
     assert {example.id for example in again.train} == {example.id for example in train}  # whatever the order
 
 
-def test_files_and_examples_say_the_same(tmp_path: Path, animals: Path) -> None:
+def test_files_and_examples_give_the_same_result(tmp_path: Path, animals: Path) -> None:
     of_file = process(animals, tmp_path)
     assert of_file.data.name == "animals"
     examples = [*of_file.split().train, *of_file.split().validation, *of_file.split().test]
@@ -46,7 +46,7 @@ def test_chats_keep_their_turns(tmp_path: Path) -> None:
     assert {example.id for part in parts for example in part} == {chat.id for chat in chats}
 
 
-def test_faults_are_told_and_split_raises_them(tmp_path: Path) -> None:
+def test_faults_are_listed_and_split_raises_them(tmp_path: Path) -> None:
     data = process([*ROWS, {"prompt": "no answer"}, {"prompt": 3, "completion": "yes"}], tmp_path)
     assert not data.validation.is_valid
     assert len(data.validation.errors) == 2

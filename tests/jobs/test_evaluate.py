@@ -68,7 +68,7 @@ async def test_a_cross_validation_is_scored_by_all_its_folds(manager: FineTuning
         await manager.evaluate_model(name, data)
 
 
-async def test_what_cannot_be_compared_is_said(manager: FineTuningManager) -> None:
+async def test_incomparable_runs_are_reported(manager: FineTuningManager) -> None:
     first_run = scored(manager.root, "animals/a", 10)
     with pytest.raises(UserError, match="at least two"):
         await manager.compare_models([first_run, first_run])
@@ -106,7 +106,7 @@ async def test_an_evaluation_has_the_usual_names(
     assert result.custom_metrics == {"short": 1.0, "rows": 40.0}
 
 
-async def test_a_file_is_evaluated_whole(manager: FineTuningManager, animals: Path) -> None:
+async def test_all_rows_of_a_file_are_evaluated(manager: FineTuningManager, animals: Path) -> None:
     for data in (str(animals), animals, [json.loads(line) for line in animals.read_text().splitlines()]):
         result = await manager.evaluate_model("tiny", data)
         assert result.scores.num_rows == 120

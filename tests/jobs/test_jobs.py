@@ -42,7 +42,7 @@ ENDLESS = (*STAYS, "trainer.max_steps=-1", "eval.every=500")
 
 
 @pytest.mark.slow
-async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
+async def test_a_job_survives_its_caller_and_its_own_crashes(
     manager: FineTuningManager, animals: Path, tmp_path: Path
 ) -> None:
     """Started by a process that ends; paused, resumed and killed by others; its weights are those of one go.
@@ -102,7 +102,7 @@ async def test_a_job_outlives_its_caller_and_every_break_of_its_own(
 
 
 @pytest.mark.slow
-async def test_a_stop_keeps_a_checkpoint_and_one_that_does_not_listen_is_killed(
+async def test_stop_saves_a_checkpoint_and_an_unresponsive_run_is_killed(
     start: Callable[..., Awaitable[TrainingJob]],
 ) -> None:
     """Two may run at once; a third one waits, and can be stopped while it does."""
@@ -149,7 +149,7 @@ def is_alive(pid: str) -> bool:
         return False
 
 
-async def test_what_goes_wrong_before_training_is_the_reason_of_the_failure(
+async def test_an_error_before_training_is_the_recorded_reason(
     start: Callable[..., Awaitable[TrainingJob]], animals: Path
 ) -> None:
     job = await start(*SMALL)

@@ -63,7 +63,7 @@ def test_never_more_than_the_limit_run_and_those_who_wait_keep_their_order(tmp_p
     assert waiting(tmp_path) == []
 
 
-def test_a_dead_workers_ticket_is_passed_over(tmp_path: Path) -> None:
+def test_a_dead_workers_ticket_is_skipped(tmp_path: Path) -> None:
     folder = tmp_path / ".jobs" / socket.gethostname() / "waiting"
     folder.mkdir(parents=True)
     (folder / f"{0:020d}-4711").write_text(f"4711 {socket.gethostname()}")

@@ -60,7 +60,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 @pytest.mark.parametrize("way", [("mine", ()), (None, ("hydra.searchpath=[file://mine]",))])
 @pytest.mark.parametrize("folder", [".", "elsewhere"])
-def test_a_run_with_files_of_ones_own_goes_on_from_every_folder(
+def test_a_run_with_custom_files_resumes_from_every_folder(
     begin: Begin,
     started: list[list[str]],
     tmp_path: Path,
@@ -84,7 +84,7 @@ def test_a_run_with_files_of_ones_own_goes_on_from_every_folder(
     assert composed["run_id"] == path.name
 
 
-def test_what_keeps_a_run_from_going_on_is_said_at_once(
+def test_obstacles_to_resuming_are_reported_together(
     begin: Begin, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = begin()
@@ -103,7 +103,7 @@ def test_what_keeps_a_run_from_going_on_is_said_at_once(
     assert started == []
 
 
-def test_files_that_are_missing_in_this_folder_name_the_one_it_was_begun_in(
+def test_missing_files_name_the_folder_the_run_was_started_in(
     begin: Begin, started: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = begin()
@@ -124,7 +124,7 @@ def test_files_that_are_missing_in_this_folder_name_the_one_it_was_begun_in(
     assert len(started) == 1
 
 
-def test_a_foreign_run_names_folders_and_nothing_else(
+def test_a_foreign_run_may_only_name_folders(
     begin: Begin, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What its files say of places to search is no way around what must be typed."""
@@ -140,8 +140,8 @@ def test_a_foreign_run_names_folders_and_nothing_else(
         job = {"overrides": words[1:], "search": [*words[:1], *search], "cwd": str(tmp_path)}
         (path / "run.json").write_text(json.dumps({**record, "job": job}))
         assert main(["runs", "resume", str(path)]) == 2
-        assert "[job.trust]" in (said := capsys.readouterr().err)
-        assert key in said
+        assert "[job.trust]" in (output := capsys.readouterr().err)
+        assert key in output
     assert started == []
 
 

@@ -23,7 +23,7 @@ def make(root: Path, name: str, state: str = "running", **record: Any) -> Path:
     return path
 
 
-def test_a_run_whose_process_is_gone_has_failed_and_says_so(tmp_path: Path) -> None:
+def test_a_run_without_its_process_is_shown_as_failed(tmp_path: Path) -> None:
     path = make(tmp_path, "animals/one", pid=4711)
     status = read_status(path)
     assert status.state == "failed"
@@ -34,7 +34,7 @@ def test_a_run_whose_process_is_gone_has_failed_and_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", [WORKER, LOCK])
-def test_a_run_that_somebody_works_on_is_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_run_owned_by_another_process_keeps_its_state(tmp_path: Path, name: str) -> None:
     path = make(tmp_path, "animals/one", "queued")
     lock = acquire(path / name)
     assert lock is not None

@@ -149,7 +149,7 @@ CONTENTS: dict[str, str | bytes | Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_whatever_lies_at_run_json_the_others_are_listed(
+def test_an_invalid_run_json_does_not_hide_other_runs(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(tmp_path / "good" / "one", json.dumps(RECORD))
@@ -170,9 +170,7 @@ def test_whatever_lies_at_run_json_the_others_are_listed(
         assert "cannot read run.json" in capsys.readouterr().err
 
 
-def test_a_lost_run_in_a_folder_that_cannot_be_written_is_shown_as_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_run_in_a_read_only_folder_is_shown_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a colleague's outputs, or a read-only mount."""
     path = put(tmp_path / "theirs" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
     monkeypatch.setattr("kamerton.jobs.store.acquire", refused)
@@ -211,14 +209,14 @@ def test_a_run_whose_lock_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
         read_status(path)
 
 
-def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_lock_does_not_block(tmp_path: Path) -> None:
     path = put(tmp_path / "odd" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
     os.mkfifo(path / LOCK)
     assert lock_owner(path / LOCK) is None
     assert read_status(path).state == "failed"
 
 
-def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "good" / "one", json.dumps(RECORD))
     (tmp_path / "closed").mkdir()
     real = os.scandir
@@ -235,7 +233,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatc
         list_jobs(tmp_path / "closed")
 
 
-def test_lines_that_are_no_events_are_left_out(tmp_path: Path) -> None:
+def test_invalid_event_lines_are_skipped(tmp_path: Path) -> None:
     lines = ['{"code": "a"}', "5", NESTED, "null", '["x"]', '{"code": "[/b]", "level": "[/x]"}']
     (tmp_path / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
     assert [event["code"] for event in read_events(tmp_path)[0]] == ["a", "[/b]"]

@@ -13,7 +13,7 @@ from kamerton.jobs.store import record_of
 from kamerton.run.directory import RunDirectory
 
 
-def test_a_job_whose_turn_has_come_is_no_longer_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_started_job_is_no_longer_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its data are checked first, and if they are broken nothing else is ever said of it but that it failed."""
     monkeypatch.setenv(VISIBLE, "")
     path = tmp_path / "jsonl" / "one"

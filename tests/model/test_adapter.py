@@ -36,8 +36,8 @@ ADAPTERS = [name for name, options in KINDS.items() if options["kind"] == "lora"
 
 def logits(model: nn.Module) -> Tensor:
     with torch.inference_mode():
-        found: Tensor = model.eval()(input_ids=torch.arange(3, 40)[None]).logits
-    return found
+        result: Tensor = model.eval()(input_ids=torch.arange(3, 40)[None]).logits
+    return result
 
 
 def train_a_little(model: nn.Module) -> None:
@@ -96,9 +96,9 @@ def test_the_merged_export_is_what_a_gguf_converter_reads(tmp_path: Path) -> Non
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         names = list(file.keys())
         assert {file.get_tensor(name).dtype for name in names} == {torch.float32}
-    found = {known.get_name(name, try_suffixes=(".weight", ".bias")) for name in names}
-    assert None not in found
-    assert len(found) == len(names) == 1 + 2 * 9 + 1
+    result = {known.get_name(name, try_suffixes=(".weight", ".bias")) for name in names}
+    assert None not in result
+    assert len(result) == len(names) == 1 + 2 * 9 + 1
     special = gguf.SpecialVocab(tmp_path, load_merges=True)
     assert special.chat_template
     assert special.special_token_ids["eos"] == config["eos_token_id"]
@@ -156,9 +156,7 @@ def test_only_what_freeze_names_stays_as_it_was() -> None:
         ({"kind": "lora", "targets": "q_proj"}, ["'q_proj' matches no layer", "list of names"]),
     ],
 )
-def test_names_of_parts_that_are_not_there_are_faults_that_say_what_is(
-    options: dict[str, Any], said: list[str]
-) -> None:
+def test_unknown_module_names_are_faults_that_list_the_valid_ones(options: dict[str, Any], said: list[str]) -> None:
     with pytest.raises(UserError) as error:
         apply_adapter(tiny_model(), **options)
     assert all(part in str(error.value) for part in said)

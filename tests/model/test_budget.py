@@ -15,15 +15,15 @@ from kamerton.model.tiny import tiny_model
 
 def test_tokens_grow_with_free_memory_between_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    found = []
+    result = []
     for free in (0, 10**7, 2 * 10**7, 3 * 10**7, 10**8, 10**12, None):
         monkeypatch.setattr(budget, "free_memory", lambda device, free=free: free)
-        found.append(find_max_tokens(model, trains_all=False))
-    assert found[0] == FLOOR
-    assert found == sorted(found)
-    assert len(set(found)) > 2
-    assert found[-2:] == [CEILING["cpu"]] * 2
-    assert all(tokens % FLOOR == 0 for tokens in found)
+        result.append(find_max_tokens(model, trains_all=False))
+    assert result[0] == FLOOR
+    assert result == sorted(result)
+    assert len(set(result)) > 2
+    assert result[-2:] == [CEILING["cpu"]] * 2
+    assert all(tokens % FLOOR == 0 for tokens in result)
 
 
 def test_processes_and_trained_weights_take_their_share(monkeypatch: pytest.MonkeyPatch) -> None:

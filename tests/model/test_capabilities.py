@@ -41,13 +41,13 @@ def test_every_cut_gives_each_token_the_same_loss_and_the_same_gradient(family: 
     expected, reference = loss_and_gradient(model, build_padded(ROWS, TARGETS, pad=0))
     assert choose_packing(model, "tree").packing == "tree"
     for share in (True, False):
-        found, gradient = loss_and_gradient(model, build_row(ROWS, TARGETS, share=share))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        result, gradient = loss_and_gradient(model, build_row(ROWS, TARGETS, share=share))
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
         assert torch.linalg.norm(gradient - reference) <= 1e-5 * torch.linalg.norm(reference)
 
 
 @pytest.mark.parametrize("family", families.OTHERS)
-def test_a_model_whose_attention_is_no_trees_is_padded_and_untouched(family: str) -> None:
+def test_a_model_without_tree_attention_is_padded_and_unchanged(family: str) -> None:
     model = families.build(family).eval()
     rows = build_padded(ROWS, TARGETS, pad=0)
     with torch.no_grad():

@@ -108,12 +108,12 @@ def own_answers(model: Any, tokenizer: Any, prompts: list[list[int]]) -> list[li
     asked = [Prompt(str(i), np.array(tokens, dtype=np.int32)) for i, tokens in enumerate(prompts)]
     ends = end_tokens(model, tokenizer, renderer(tokenizer)("question", "answer")[1])
     decoding = Decoding(SIZE)
-    found: dict[int, Any] = {}
+    result: dict[int, Any] = {}
     for part in generate(
         model, asked, plan_batches(asked, decoding, 1000), decoding, ends=ends, pad=tokenizer.pad_token_id
     ):
-        found |= part
-    return [list(found[i].tokens) for i in range(len(asked))]
+        result |= part
+    return [list(result[i].tokens) for i in range(len(asked))]
 
 
 def plain_answers(model: Any, folder: Path, prompts: list[list[int]]) -> list[list[int]]:

@@ -46,12 +46,12 @@ def test_loss_and_gradient_are_those_of_the_own_modules(family: str, kind: str) 
     parts = {part for part in ("RMSNorm", "MLP") if any(part in name for name in replaced)}
     assert parts == LEAN.get(family, set())
     loss, gradient = loss_and_gradient(plain)
-    found, fused_gradient = loss_and_gradient(fused)
-    assert found == pytest.approx(loss, rel=1e-6)
+    result, fused_gradient = loss_and_gradient(fused)
+    assert result == pytest.approx(loss, rel=1e-6)
     assert torch.linalg.norm(fused_gradient - gradient) <= 1e-5 * torch.linalg.norm(gradient)
 
 
-def test_a_fused_model_leaves_no_trace_in_the_next_one() -> None:
+def test_fusing_a_model_does_not_affect_the_next_one() -> None:
     model = model_of("llama", "full")
     unfuse(model)
     own = modeling_llama.apply_rotary_pos_emb
@@ -68,9 +68,9 @@ def test_the_gradient_of_a_tied_embedding_goes_into_that_of_the_head() -> None:
     fused = copy.deepcopy(plain)
     assert "Embedding" in fuse(fused)
     for _ in range(2):  # the second time a gradient is there to be added to
-        expected, found = (loss_and_gradient(model) for model in (plain, fused))
-    assert found[0] == pytest.approx(expected[0], rel=1e-6)
-    assert torch.linalg.norm(found[1] - expected[1]) <= 1e-5 * torch.linalg.norm(expected[1])
+        expected, result = (loss_and_gradient(model) for model in (plain, fused))
+    assert result[0] == pytest.approx(expected[0], rel=1e-6)
+    assert torch.linalg.norm(result[1] - expected[1]) <= 1e-5 * torch.linalg.norm(expected[1])
     assert fused.model.embed_tokens.weight.grad.layout is torch.strided
 
 
@@ -146,7 +146,7 @@ def test_the_own_forward_runs_where_a_kernel_would_be_wrong(case: str) -> None:
     torch.testing.assert_close(logits(fused), logits(plain), rtol=1e-5, atol=1e-5)
 
 
-def test_a_layer_that_only_looks_alike_is_left_alone() -> None:
+def test_a_layer_with_a_similar_name_is_unchanged() -> None:
     class OddRMSNorm(nn.Module):
         def __init__(self) -> None:
             super().__init__()

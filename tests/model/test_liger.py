@@ -46,9 +46,9 @@ def test_losses_and_gradients_are_those_of_the_plain_loss(family: str, kind: Any
     model = apply_adapter(families.build(family), kind=kind, r=2).to(DEVICE)
     expected = numbers(model)
     use_liger(model)
-    found = numbers(model)
-    assert not torch.equal(found[0], expected[0])  # it was another kernel
-    assert_close(found, expected)
+    result = numbers(model)
+    assert not torch.equal(result[0], expected[0])  # it was another kernel
+    assert_close(result, expected)
 
 
 def test_label_smoothing_stays_with_the_plain_loss() -> None:
@@ -63,12 +63,12 @@ def test_half_precision_is_that_of_autocast() -> None:
     exact = numbers(model)[0]
     use_liger(model)
     with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
-        found = numbers(model)[0]
-    assert found.dtype is torch.float32
-    assert 0 < float((found - exact).abs().max()) < 0.2
+        result = numbers(model)[0]
+    assert result.dtype is torch.float32
+    assert 0 < float((result - exact).abs().max()) < 0.2
 
 
-def test_a_kernel_that_computes_something_else_is_not_chosen() -> None:
+def test_a_kernel_with_other_results_is_not_chosen() -> None:
     model = families.build("llama").to(DEVICE)
     head = find_head(model)
     assert head is not None

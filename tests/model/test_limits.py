@@ -46,7 +46,7 @@ def test_the_tiny_models_limits_are_those_of_its_weights() -> None:
     assert load_limits("tiny").tokens == model.get_input_embeddings().num_embeddings
 
 
-def test_the_limits_of_a_folder(tmp_path: Any) -> None:
+def test_the_limits_come_from_the_model_folder(tmp_path: Any) -> None:
     GPT2Config(n_positions=128, vocab_size=300).save_pretrained(tmp_path)
     limits = load_limits(str(tmp_path))
     assert (limits.positions, limits.tokens) == (128, 300)

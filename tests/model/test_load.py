@@ -42,7 +42,7 @@ def busy_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[_
     server.server_close()
 
 
-def test_hub_that_does_not_answer_is_asked_twice_and_remembered(
+def test_an_unreachable_hub_is_tried_twice_and_remembered(
     busy_hub: type[_Busy], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (fault,) = check_model("some/model-that-is-nowhere")

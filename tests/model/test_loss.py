@@ -56,8 +56,8 @@ def test_chunked_equals_whole(family: str, smoothing: float, monkeypatch: pytest
         with monkeypatch.context() as patch:
             patch.setattr(lean, "LOGITS", 101 * 9)
             chunked = loss_and_gradients(model, batch, smoothing)
-        for found, expected in zip(chunked, whole, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        for result, expected in zip(chunked, whole, strict=True):
+            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("targets", [50, 400])
@@ -83,7 +83,7 @@ def test_a_frozen_head_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None
     assert all("lora" in name for name in trained)
 
 
-def test_a_head_that_does_more_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusual_head_runs_unmodified(monkeypatch: pytest.MonkeyPatch) -> None:
     model = families.build("llama").eval()
     plain = type(model).forward
 

@@ -39,8 +39,8 @@ def loss_and_gradient(model: nn.Module, size: int = 30) -> tuple[float, Tensor]:
 
 def assert_same(model: nn.Module, plain: nn.Module, size: int = 30) -> None:
     loss, gradient = loss_and_gradient(plain, size)
-    found, own = loss_and_gradient(model, size)
-    assert found == pytest.approx(loss, rel=1e-6)
+    result, own = loss_and_gradient(model, size)
+    assert result == pytest.approx(loss, rel=1e-6)
     assert torch.linalg.norm(own - gradient) <= 1e-5 * torch.linalg.norm(gradient)
 
 

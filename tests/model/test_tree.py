@@ -69,8 +69,8 @@ def test_padded_rows_are_scored_as_if_alone(rows: Rows) -> None:
     with torch.inference_mode():
         result = predict(MODEL, build_padded(tokens, targets, pad=0))
         for index, row in enumerate(rows):
-            found = float(result.nll[result.sequence == index].sum())
-            assert found == pytest.approx(alone(row, 1), rel=1e-5, abs=1e-5)
+            results = float(result.nll[result.sequence == index].sum())
+            assert results == pytest.approx(alone(row, 1), rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("parting", [False, True])

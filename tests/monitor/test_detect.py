@@ -67,7 +67,7 @@ def codes(rows: Rows, **setting: Any) -> list[str]:
     seed=st.integers(0, 10**6),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_run_that_learns_is_not_accused(start: float, share: float, noise: float, pace: float, seed: int) -> None:
+def test_a_learning_run_has_no_warnings(start: float, share: float, noise: float, pace: float, seed: int) -> None:
     rows = stream(start=start, end=min(start * share, 0.25), noise=noise, pace=pace, seed=seed)
     assert codes(rows, clip_norm=1.0, warmup=10) == []
 
@@ -112,9 +112,9 @@ def test_every_detector_has_a_fault_here() -> None:
 @pytest.mark.parametrize("code", FAULTS)
 def test_each_fault_is_found_by_its_code_with_evidence_and_advice(code: str) -> None:
     change, shape = FAULTS[code]
-    found = {issue.code: issue for issue in find_issues(stream(change, **shape), Setting(STEPS, clip_norm=1.0))}
-    assert code in found
-    issue = found[code]
+    result = {issue.code: issue for issue in find_issues(stream(change, **shape), Setting(STEPS, clip_norm=1.0))}
+    assert code in result
+    issue = result[code]
     assert issue.evidence
     assert issue.advice
     assert issue.message[0].islower() or issue.message[0].isdigit()
@@ -122,8 +122,8 @@ def test_each_fault_is_found_by_its_code_with_evidence_and_advice(code: str) -> 
 
 def test_answers_that_are_alike_are_advised_by_what_the_run_shows() -> None:
     def advice(change: Change, **shape: float) -> str:
-        found = find_issues(stream(change, **shape), Setting(STEPS))
-        return next(issue.advice for issue in found if issue.code == "prediction-collapse")
+        result = find_issues(stream(change, **shape), Setting(STEPS))
+        return next(issue.advice for issue in result if issue.code == "prediction-collapse")
 
     never_apart = since(1, "val/answer_entropy", lambda step, _: 0.0)
     forgot = since(STEPS // 2, "val/answer_entropy", lambda step, _: 0.0)
@@ -147,8 +147,8 @@ def test_a_disabled_detector_reports_nothing(code: str) -> None:
 
 def test_a_gradient_of_zero_is_one_problem_and_none_where_nothing_is_left_to_learn() -> None:
     nothing = since(1, "train/grad_norm", lambda step, _: 0.0)
-    found = find_issues(stream(nothing, end=1.0), Setting(STEPS))
-    assert [(issue.code, issue.step) for issue in found if "gradient" in issue.code] == [("zero-gradient", 5)]
+    result = find_issues(stream(nothing, end=1.0), Setting(STEPS))
+    assert [(issue.code, issue.step) for issue in result if "gradient" in issue.code] == [("zero-gradient", 5)]
 
     def learnt(step: int, row: dict[str, float]) -> None:
         row.update({key: 0.0 for key in ("train/grad_norm", "train/loss") if key in row})

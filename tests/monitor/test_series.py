@@ -36,16 +36,16 @@ def test_reading_on_gives_what_reading_anew_would(
             step += 1
 
 
-def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_partial_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     assert read_on(file, Mark()) == ([], Mark(), True)
-    for text, found in (
+    for text, result in (
         ("step,lo", []),
         ("step,loss\n1,0.5\n2,1.2e", [(1, {"loss": 0.5})]),
         ("step,loss\n1,0.5\n2,1.2e-3\n", [(1, {"loss": 0.5}), (2, {"loss": 0.0012})]),
     ):
         file.write_text(text)
-        assert read_rows(file) == found
+        assert read_rows(file) == result
     _, mark, _ = read_on(file, Mark())
     with file.open("a") as more:
         more.write("3,")

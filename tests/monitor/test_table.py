@@ -60,8 +60,8 @@ def test_columns_hold_the_rows_that_python_reads(lines: list[tuple[object, ...]]
     listed = [{"step": float(step), **row} for step, row in expected]
     assert charts.logged(rows) == charts.logged(listed)
     for name in METRICS:
-        for found, known in zip(charts.series(rows, name), charts.series(listed, name), strict=True):
-            assert repr(found.tolist()) == repr(known.tolist())
+        for result, known in zip(charts.series(rows, name), charts.series(listed, name), strict=True):
+            assert repr(result.tolist()) == repr(known.tolist())
 
 
 @pytest.mark.parametrize("body", ["1,x\n", "one,0.5\n", "1.5,2\n", "1,2,3\n", ",0.5\n"])
@@ -72,7 +72,7 @@ def test_what_python_refuses_is_refused(body: str) -> None:
         list(parse(b"step,loss\n", body.encode()))
 
 
-def test_a_file_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+def test_a_file_is_read_up_to_its_last_complete_line(tmp_path: Path) -> None:
     log = MetricsFile(str(tmp_path))
     for step in range(25):
         log.log_metrics({"train/loss": math.nan if step == 3 else 1 / (step + 1)}, step)

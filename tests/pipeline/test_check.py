@@ -103,7 +103,7 @@ def test_trainer_gpu_needs_a_gpu() -> None:
     assert [fault.column for fault in faults] == ([] if torch.cuda.is_available() else ["trainer.accelerator"])
 
 
-def test_all_of_them_come_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     overrides = ["optimizer.eps=-1", "trainer.precision=foo", "callbacks.early_stopping.mode=foo", "adapter.r=999"]
     columns = {fault.column for fault in faults_of(compose_values([*CONFIG, *overrides]))}
     assert columns == {"optimizer.eps", "trainer.precision", "callbacks.early_stopping.mode", "adapter.r"}

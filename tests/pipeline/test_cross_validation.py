@@ -48,17 +48,17 @@ def test_every_example_is_scored_once_by_a_fold_that_is_an_ordinary_run(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(*SHORT, "base=true", "baselines=true", "model.export=adapter")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("3-fold cross-validation of 120 examples; held out in turn: 40, 40, 40", "fold 2", "TF-IDF, linear"):
-        assert part in said
+        assert part in output
     table = pq.read_table(run / "scores" / "out_of_fold.parquet")
     assert len(set(table["prompt"].to_pylist())) == table.num_rows == 120
     tested = []
     for number in range(3):
         fold = run / "folds" / str(number)
-        found = record(fold)
-        assert (found["state"], found["parent"], found["fold"]) == ("succeeded", run.name, number)
-        assert found["data"]["counts"]["test"] == 40
+        result = record(fold)
+        assert (result["state"], result["parent"], result["fold"]) == ("succeeded", run.name, number)
+        assert result["data"]["counts"]["test"] == 40
         assert f"{run.name} · fold {number}" in (fold / "report.md").read_text()
         assert yaml.safe_load((fold / "config.yaml").read_text())["split"]["fold"] == number
         rows = pq.read_table(fold / "scores" / "test.parquet")
@@ -88,7 +88,7 @@ def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
     assert record(run)["metrics"]["out_of_fold"]["cer"] == pytest.approx(float(whole))  # not the first fold's
 
 
-def test_an_interrupted_one_goes_on_with_the_same_command_to_the_same_scores(
+def test_an_interrupted_evaluation_resumes_to_the_same_scores(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from kamerton.train.module import FineTuneModule
@@ -122,9 +122,9 @@ def test_a_fold_that_fails_is_named_and_the_others_are_trained(
     blocked.parent.mkdir(parents=True)
     blocked.write_text("not a folder")
     run = train(*SHORT, "base=false", "run_id=x", code=1)
-    said = capsys.readouterr()
-    assert "fold 1 failed" in said.out
-    assert "1 fold failed: fold 1" in said.err
+    output = capsys.readouterr()
+    assert "fold 1 failed" in output.out
+    assert "1 fold failed: fold 1" in output.err
     assert (record(run)["state"], record(run)["error"]["code"]) == ("failed", "cv.fold-failed")
     assert record(run / "folds" / "2")["state"] == "succeeded"
     assert not (run / "scores").exists()
@@ -132,13 +132,13 @@ def test_a_fold_that_fails_is_named_and_the_others_are_trained(
     assert len(out_of_fold(train(*SHORT, "base=false", "run_id=x"))) == 120
 
 
-def test_what_contradicts_folds_is_said_before_anything_is_made(
+def test_settings_that_contradict_folds_are_reported_before_training(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("split.folds=3", "split.time=number", "resume=force", code=2)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in ("cv.folds and split.folds", "cv.folds and split.time", "resume=force would average"):
-        assert part in said
+        assert part in output
     train("cv.group=nowhere", code=2)
     assert "nowhere" in capsys.readouterr().err
     train("cv.folds=1", code=2)
@@ -146,7 +146,7 @@ def test_what_contradicts_folds_is_said_before_anything_is_made(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_other_data_are_refused_midway(
+def test_changed_data_are_refused_on_resume(
     train: Train, animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "outputs" / "jsonl" / "x" / "folds").mkdir(parents=True)

@@ -36,7 +36,7 @@ def test_on_a_cpu_the_loss_is_our_own(tmp_path: Path) -> None:
     assert not events
 
 
-def test_a_run_that_moves_away_from_a_gpu_says_that_its_loss_is_another(tmp_path: Path) -> None:
+def test_resuming_off_the_gpu_reports_the_changed_loss_kernel(tmp_path: Path) -> None:
     batch, (event,) = settled(tmp_path, {"cut": "tree", "max_tokens": 512, "liger": True})
     assert batch == {"cut": "tree", "max_tokens": 512, "liger": False}
     assert event["code"] == "liger"

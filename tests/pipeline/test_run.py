@@ -37,20 +37,20 @@ def config(*overrides: str, path: str = "x") -> Config:
 
 
 @pytest.mark.parametrize("base", ["true", "false"])
-def test_the_layout_is_settled_for_the_device_that_trains(
+def test_the_layout_is_chosen_for_the_training_device(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
-    found: list[str] = []
+    result: list[str] = []
 
     def choose_batch_layout(_: Config, model: Any, *__: Any) -> Config:
-        found.append(model.device.type)
+        result.append(model.device.type)
         raise EnoughError
 
     monkeypatch.setattr(prepare, "choose_batch_layout", choose_batch_layout)
     monkeypatch.setattr(prepare, "device", lambda _: torch.device("meta"))  # stands for a GPU
     with pytest.raises(EnoughError):
         run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))
-    assert found == ["meta"]
+    assert result == ["meta"]
 
 
 @pytest.mark.parametrize(("variables", "processes"), [({}, 3), ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 4)])
@@ -113,7 +113,7 @@ def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_
 
 
 @pytest.mark.parametrize(("rank", "comes"), [("0", False), ("1", True)])
-def test_no_rank_but_the_first_leaves_before_the_others_can_know(
+def test_only_rank_0_stops_before_the_ranks_agree(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, comes: bool
 ) -> None:
     """Asked to stop as the run begins, it takes part until all have agreed on it."""
@@ -143,7 +143,7 @@ def test_no_rank_but_the_first_leaves_before_the_others_can_know(
 @pytest.mark.parametrize(
     ("rank", "stop", "code"), [("0", Interrupted(), 130), ("1", Interrupted(), 0), ("1", KeyboardInterrupt(), 130)]
 )
-def test_a_rank_that_stops_with_all_does_not_have_rank_0_killed(
+def test_other_ranks_exit_with_0_after_an_agreed_stop(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, stop: BaseException, code: int
 ) -> None:
     """Lightning kills rank 0, which still reports, where a process that it started ends with another code than 0."""

@@ -54,7 +54,7 @@ def result(run: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, Any], lis
     return {**state["state_dict"], **state.get("averaged", {})}, metrics, rows
 
 
-def test_warm_runs_end_like_cold_ones_to_the_last_bit(configure: Configure) -> None:
+def test_runs_with_a_shared_cache_are_bit_identical(configure: Configure) -> None:
     """One after the other, so that what one of them leaves behind would change the next; the first comes again."""
     shared_cache = SharedCache()
     for name in [*POINTS, "lora"]:
@@ -104,7 +104,7 @@ def test_files_that_change_between_runs_are_read_again(configure: Configure, ani
     assert shared_cache.inputs(other).prepared.fingerprint != shared_cache.inputs(config).prepared.fingerprint
 
 
-def test_a_folder_of_another_content_is_another_model(configure: Configure, tmp_path: Path) -> None:
+def test_a_model_folder_with_changed_content_is_a_different_model(configure: Configure, tmp_path: Path) -> None:
     folder, tokenizer = tmp_path / "model", SharedCache().inputs(configure()).tokenizer
     shared_cache, sums = SharedCache(), []
     for seed in (1, 2):
@@ -139,9 +139,7 @@ def test_the_last_used_stay() -> None:
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_a_run_that_has_ended_holds_no_model(
-    configure: Configure, adapter: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_frees_its_model(configure: Configure, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: Python's search for circles of objects may come many points later."""
     import kamerton.pipeline.run
 

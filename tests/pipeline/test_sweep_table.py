@@ -10,7 +10,7 @@ from kamerton.config.jobs import JobResult, SweepJob
 from kamerton.pipeline.sweep_table import print_sweep_table
 
 
-def test_the_table_shows_what_was_varied_the_metrics_and_where() -> None:
+def test_the_table_shows_differing_keys_metrics_and_run_directory() -> None:
     console = Console(width=120, record=True)
     points = [
         SweepJob(("model=tiny", "seed=1"), JobResult(0.1, {"loss": 0.25, "accuracy": 0.9}, Path("outputs/x/r1"))),

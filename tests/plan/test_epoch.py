@@ -67,7 +67,7 @@ def test_computed_tokens_are_those_of_the_layout(corpus: list[list[int]]) -> Non
         assert plan_of(corpus, packing=packing, **everything).compute_ratio() == (pytest.approx(tokens / useful), True)
 
 
-def test_a_large_epoch_is_estimated_and_says_so() -> None:
+def test_a_large_epoch_is_marked_as_an_estimate() -> None:
     plan = plan_of([[index % 3] * (index % 7 + 1) for index in range(400)], packing="padded", max_tokens=30)
     share, exact = plan.compute_ratio()
     estimate, also_exact = plan.compute_ratio(examples=100)

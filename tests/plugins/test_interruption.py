@@ -41,7 +41,7 @@ def pause(process: subprocess.Popen[str], folder: Path) -> None:
         database.execute("ROLLBACK")
 
 
-def test_a_killed_trial_is_found_dead_and_runs_again_in_its_own_directory(tmp_path: Path) -> None:
+def test_a_killed_trial_is_detected_and_rerun_in_its_directory(tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED, *QUICK) as first:
         await_that(lambda: reported(tmp_path))
@@ -64,7 +64,7 @@ def test_a_killed_trial_is_found_dead_and_runs_again_in_its_own_directory(tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_trial_is_told_at_once_and_goes_on_first(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_trial_is_resumed_first(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED) as first:
         await_that(lambda: reported(tmp_path))
@@ -82,7 +82,7 @@ def test_an_interrupted_trial_is_told_at_once_and_goes_on_first(tmp_path: Path, 
     assert [note.get("ends") for note in notes(tmp_path / "sweep/trials/0")] == [None, None, 1]
 
 
-def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tmp_path: Path) -> None:
+def test_a_worker_declared_dead_gives_up_its_trial(tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED, *QUICK) as paused, worker(tmp_path, *ASKED, *QUICK) as other:
         await_that(lambda: begun(tmp_path, 0) and begun(tmp_path, 1))

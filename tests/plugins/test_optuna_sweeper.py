@@ -104,7 +104,7 @@ def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, 
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_trial_that_is_run_again_changes_nothing_of_those_after_it(
+def test_rerunning_a_trial_does_not_change_later_trials(
     sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
@@ -142,7 +142,7 @@ def test_failed_diverged_and_pruned_trials_are_three_things_and_none_ends_the_sw
     assert failed.user_attrs["error"].startswith("RuntimeError: x is -3; see postgresql://me:•••@host/db")
 
 
-def test_failures_end_the_sweep_after_max_failures_and_it_can_go_on(sweep: Run) -> None:
+def test_max_failures_stops_the_sweep_and_it_can_be_resumed(sweep: Run) -> None:
     asked = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
     with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: correct"):
         sweep(*asked, "fails_at=9")
@@ -164,9 +164,7 @@ def test_a_sweep_all_of_whose_trials_failed_has_failed(app: Any, tmp_path: Path)
         assert json.loads((tmp_path / "sweep/sweep.json").read_text())["outcomes"] == {"failed": 2}
 
 
-def test_trials_that_are_not_made_like_those_before_are_told(
-    sweep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_trial_settings_are_reported(sweep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A configuration file has changed between two calls; what was typed has not."""
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -175,9 +173,9 @@ def test_trials_that_are_not_made_like_those_before_are_told(
         (folder / "ours").mkdir(exist_ok=True)
         (folder / "ours" / "a.yaml").write_text(f"# @package _global_\nword: {word}\n")
         sweep(*ours, f"hydra.sweeper.n_trials={number}")
-        said = capsys.readouterr().out
-        assert ("word was one, is two" in said) == (number == 3)
-        assert ("has changed since this study began" in said) == (number == 3)
+        output = capsys.readouterr().out
+        assert ("word was one, is two" in output) == (number == 3)
+        assert ("has changed since this study began" in output) == (number == 3)
 
 
 def test_another_space_or_direction_is_refused_with_the_difference(sweep: Run) -> None:
@@ -203,7 +201,7 @@ def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
     assert len(kept) == len(front)
 
 
-def test_parameters_are_tried_first_that_are_asked_for(sweep: Run) -> None:
+def test_enqueued_parameters_run_first(sweep: Run) -> None:
     first = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=first")
     asked = "hydra.sweeper.enqueue=[{x:0.5,y:2},{y:1},first]"
     for _ in range(2):
@@ -224,7 +222,7 @@ def test_choices_of_every_kind_reach_the_job(sweep: Run, tmp_path: Path) -> None
     assert sorted(map(repr, seen)) == sorted(map(repr, [1, "1", True, None, "a,b", "['c', 'd e']", "it's"]))
 
 
-def test_an_override_that_cannot_be_composed_is_said_before_any_job(sweep: Run, tmp_path: Path) -> None:
+def test_an_invalid_override_is_reported_before_any_job(sweep: Run, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="zzz"):
         sweep("zzz=1,2")
     assert not (tmp_path / "sweep").exists()
@@ -253,7 +251,7 @@ def test_a_function_may_suggest_what_depends_on_another_choice(sweep: Run, modul
         ("json.__doc__", "a str, not a callable"),
     ],
 )
-def test_a_function_that_cannot_be_used_is_said_before_anything_is_written(
+def test_an_unusable_space_function_is_reported_before_anything_is_written(
     sweep: Run, module: Module, tmp_path: Path, name: str, reason: str
 ) -> None:
     module("broken_space", "1 / 0\n")
@@ -262,7 +260,7 @@ def test_a_function_that_cannot_be_used_is_said_before_anything_is_written(
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_key_that_nothing_reads_is_refused(sweep: Run, tmp_path: Path) -> None:
+def test_an_unknown_key_is_refused(sweep: Run, tmp_path: Path) -> None:
     """Hydra itself advises to write `+` before a key that it does not know."""
     with pytest.raises(SweepError, match=r"(?s)unknown key hydra.sweeper.n_trails\n.*did you mean 'n_trials'"):
         sweep("y=1,2", "+hydra.sweeper.n_trails=3")
@@ -270,7 +268,7 @@ def test_a_key_that_nothing_reads_is_refused(sweep: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("times", [(15, 15), (15, 10), (0, 60)])
-def test_times_by_which_a_running_trial_is_taken_for_dead_are_refused(sweep: Run, times: tuple[int, int]) -> None:
+def test_heartbeat_times_that_would_fail_running_trials_are_refused(sweep: Run, times: tuple[int, int]) -> None:
     asked = (f"hydra.sweeper.heartbeat_interval={times[0]}", f"hydra.sweeper.grace_period={times[1]}")
     with pytest.raises(SweepError, match=rf"(?s)grace_period is {times[1]}, heartbeat_interval {times[0]}: .*fix"):
         sweep("y=1,2", *asked)
@@ -292,14 +290,14 @@ def test_every_pruner_can_be_chosen(sweep: Run, pruner: str) -> None:
     assert set(end.outcomes) <= ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
-def test_a_grid_is_tried_whole_and_once(sweep: Run) -> None:
+def test_every_point_of_a_grid_runs_once(sweep: Run) -> None:
     asked = ("x=range(0,0.3,0.1)", "y=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null")
     for _ in range(2):
         points = sorted(tuple(trial.params.values()) for trial in trials(sweep(*asked)))
         assert points == [(x, y) for x in (0.0, 0.1, 0.2) for y in (1, 2)]
 
 
-def test_a_grid_that_is_cut_short_is_said_before_it_starts(sweep: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_grid_is_reported_before_it_starts(sweep: Run, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ("x=range(0,5)", "hydra/sweeper/sampler=grid")
     assert sweep(*grid, "hydra.sweeper.n_trials=2").outcomes == {"complete": 2}
     warning, first = capsys.readouterr().out.splitlines()[:2]
@@ -354,7 +352,7 @@ def test_a_study_in_a_journal_file_or_behind_a_proxy(sweep: Run, tmp_path: Path,
         ("elsewhere", "postgresql://"),
     ],
 )
-def test_a_storage_that_cannot_be_opened_is_named_with_what_to_check(
+def test_an_unusable_storage_is_reported_with_its_fix(
     sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, check: str
 ) -> None:
     if url.startswith("postgresql"):
@@ -410,12 +408,12 @@ def test_several_trials_at_a_time_need_processes_also_after_plugins_were_scanned
         sweep("x=interval(-2,2)", "hydra.sweeper.n_jobs=2")
 
 
-def test_a_sweep_without_a_space_says_how_to_give_one(sweep: Run) -> None:
+def test_a_sweep_without_a_space_is_a_fault_with_an_example(sweep: Run) -> None:
     with pytest.raises(SweepError, match="nothing is varied"):
         sweep("x=1")
 
 
-def test_a_result_that_is_no_number_is_a_failed_trial(sweep: Run) -> None:
+def test_a_non_numeric_result_fails_the_trial(sweep: Run) -> None:
     with pytest.raises(SweepError, match="no trial"):
         sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=1", "hydra.sweeper.direction=[minimize,minimize]")
     end = finished[-1]
@@ -442,7 +440,7 @@ def test_on_a_terminal_a_table_shows_every_trial(
     assert "its overrides" in shown
 
 
-def test_hydras_own_multirun_is_as_it_was(app: Any, tmp_path: Path) -> None:
+def test_hydras_own_multirun_is_unchanged(app: Any, tmp_path: Path) -> None:
     command = [sys.executable, app.__file__, "-m", "x=1,2", "y=range(0,2)"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     seen = [notes(tmp_path / f"sweep/trials/{number}")[0] for number in range(4)]

@@ -76,7 +76,7 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
     assert all(postgres.PASSWORD not in output and "many: 12 trials (12 complete)" in output for output in outputs)
 
 
-def test_a_server_that_refuses_is_said_without_the_password(url: str, tmp_path: Path) -> None:
+def test_a_refused_connection_is_reported_without_the_password(url: str, tmp_path: Path) -> None:
     wrong = url.replace(postgres.PASSWORD, "not-the-password")
     with worker(tmp_path, "x=1,2", "hydra.sweeper.storage=${oc.env:STUDY}", STUDY=wrong) as process:
         output, _ = process.communicate(timeout=600)

@@ -133,7 +133,7 @@ def test_jobs_see_what_they_see_in_one_process(launch: App, start: Callable[...,
     assert "job 1 says" in (folder / "out" / "1" / "job-1.log").read_text()
 
 
-def test_a_killed_job_costs_that_job_alone(launch: App, folder: Path) -> None:
+def test_a_killed_job_does_not_affect_other_jobs(launch: App, folder: Path) -> None:
     done = launch("-m", "x=1,2,3", "end=killed", code=1)
     assert [(code, value) for _, code, value, _ in finished(done.stdout)] == [(0, 1.5), (-9, None), (0, 3.5)]
     assert "job 1 was killed by SIGKILL (out of memory?)" in done.stderr
@@ -149,7 +149,7 @@ def test_a_killed_job_costs_that_job_alone(launch: App, folder: Path) -> None:
         ("exit", "job 0 ended with exit code 3 and no result"),
     ],
 )
-def test_a_failed_job_says_why(launch: App, end: str, reason: str) -> None:
+def test_a_failed_job_reports_the_reason(launch: App, end: str, reason: str) -> None:
     assert reason in launch("-m", "x=2", f"end={end}", code=1).stderr
 
 
@@ -159,7 +159,7 @@ def test_a_module_is_started_as_a_module(folder: Path) -> None:
     assert seen(folder / "out", 0, "process")["typed"][1:3] == ["-m", "app"]
 
 
-def test_the_trial_is_told_through_the_environment_alone(launch: App, folder: Path) -> None:
+def test_the_trial_is_passed_through_the_environment(launch: App, folder: Path) -> None:
     secret = "postgresql://me:hush@host/db"
     study = ["+hydra.sweeper.study_name=s", f"+hydra.sweeper.storage={secret}"]
     launch("-m", "x=1,2", *study, "hydra.sweeper._target_=hydra_plugins.named.Named", PYTHONPATH=_sweeper(folder))

@@ -43,7 +43,7 @@ def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_pa
     assert "hunter2" not in "".join(str(trial.user_attrs) for trial in trials(other))
 
 
-def test_a_killed_trial_costs_that_trial_alone(tmp_path: Path) -> None:
+def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path) -> None:
     """As the system kills what has taken all memory."""
     asked = ("x=interval(-2,2)", "killed_at=1.3", "hydra.sweeper.enqueue=[{x:1.5},{x:1.2},{x:1.4}]", PROCESS)
     with worker(tmp_path, *asked, "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept") as process:
@@ -65,7 +65,7 @@ def test_submitit_finds_the_trial_as_well(tmp_path: Path) -> None:
     assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [[0], [0]]
 
 
-def test_ctrl_c_interrupts_every_trial_that_runs_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_all_running_trials_and_the_same_command_resumes(tmp_path: Path) -> None:
     asked = ("x=interval(-2,2)", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept", PROCESS)
     (tmp_path / "gate").touch()
     with worker(tmp_path, *asked, "hydra.sweeper.n_jobs=2") as first:

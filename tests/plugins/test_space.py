@@ -136,13 +136,13 @@ def test_integers_and_log_scales() -> None:
         ("choice(", "x=choice("),
     ],
 )
-def test_what_cannot_be_searched_is_said(text: str, message: str) -> None:
+def test_an_invalid_space_is_reported(text: str, message: str) -> None:
     with pytest.raises(SweepError) as caught:
         only(text)
     assert message in str(caught.value)
 
 
-def test_all_faults_are_said_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     with pytest.raises(SweepError) as caught:
         parse_space({"a": "range(1,1)", "b": "interval(2,1)"}, ["c=tag(log, interval(-1,1))"])
     assert all(key in str(caught.value) for key in ("a=range(1,1)", "b=interval(2,1)", "c=tag("))

@@ -46,7 +46,7 @@ def jobs(app: Any, monkeypatch: pytest.MonkeyPatch, does: Callable[[Trial], None
     monkeypatch.setattr(app, "main", main)
 
 
-def test_a_locked_database_is_named_and_the_same_command_goes_on(
+def test_a_locked_database_is_reported_and_the_same_command_resumes(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_storage, "_WAIT", 0.05)
@@ -63,7 +63,7 @@ def test_a_locked_database_is_named_and_the_same_command_goes_on(
     assert end.outcomes == {"complete": 3}  # with the trial that was interrupted, which ran again
 
 
-def test_a_report_that_is_not_taken_is_no_failed_trial(
+def test_a_rejected_report_does_not_fail_the_trial(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_storage, "_WAIT", 0.05)
@@ -80,7 +80,7 @@ def test_a_report_that_is_not_taken_is_no_failed_trial(
     assert sweep(*ASKED).outcomes == {"complete": 3}
 
 
-def test_a_full_disk_is_named_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_the_same_command_resumes(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share = _storage._share
@@ -123,7 +123,7 @@ def test_an_error_of_the_application_is_not_taken_for_one_of_the_storage(
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_what_an_error_came_of_is_looked_at(wrapped: bool) -> None:
+def test_causes_of_an_exception_are_followed(wrapped: bool) -> None:
     error: Exception = StorageInternalError("commit")
     if wrapped:
         error = RuntimeError("the run failed")
@@ -132,7 +132,7 @@ def test_what_an_error_came_of_is_looked_at(wrapped: bool) -> None:
     assert not _storage.lost(RuntimeError("something else"))
 
 
-def test_an_error_that_comes_of_itself_is_looked_through_once() -> None:
+def test_a_cyclic_exception_chain_is_followed_once() -> None:
     first, second = ValueError("first"), KeyError("second")
     first.__context__, second.__context__ = second, first
     assert not _storage.lost(first)

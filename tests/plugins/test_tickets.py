@@ -136,7 +136,7 @@ def test_racing_workers_try_each_point_of_a_grid_once() -> None:
     assert not step.adds
 
 
-def test_a_larger_total_goes_on_where_the_smaller_one_ended() -> None:
+def test_a_larger_number_of_trials_continues_the_study() -> None:
     world = World()
     for total in (2, 2, 5):
         worker = Worker(world, total)
@@ -145,7 +145,7 @@ def test_a_larger_total_goes_on_where_the_smaller_one_ended() -> None:
         assert len(world.trials) == total
 
 
-def test_a_trial_that_kills_its_process_every_time_is_given_up() -> None:
+def test_a_trial_that_always_crashes_is_abandoned() -> None:
     world = World()
     worker = Worker(world, 2)
     while worker.turn("killed"):

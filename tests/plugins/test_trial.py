@@ -49,21 +49,21 @@ def test_a_job_that_a_launcher_ran_elsewhere_finds_its_trial_in_its_configuratio
     sweep: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of joblib or submitit: another process, whose configuration was composed from the same overrides."""
-    found = []
+    result = []
 
     def job(cfg: Any) -> float:
         _trial._running.clear()  # this process has made no trial
         own = current_trial()
         assert own is not None
         own.report(float(cfg.x), own.number)
-        found.append(own)
+        result.append(own)
         return float(cfg.x)
 
     monkeypatch.setattr(
         app, "main", hydra.main(version_base="1.3", config_path=str(APP.parent), config_name="app")(job)
     )
     end = sweep("x=interval(0,1)", "hydra.sweeper.n_trials=2")
-    assert [one.number for one in found] == [0, 1]
+    assert [one.number for one in result] == [0, 1]
     for one in optuna.load_study(study_name=end.study_name, storage=end.storage).trials:
         assert one.intermediate_values == {one.number: one.value}
 

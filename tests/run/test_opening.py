@@ -48,7 +48,7 @@ def test_the_same_command_again_makes_a_new_directory(values: dict[str, Any]) ->
     assert (second, third) == (f"{first}-2", f"{first}-3")
 
 
-def test_a_named_unfinished_run_goes_on(values: dict[str, Any]) -> None:
+def test_a_named_unfinished_run_is_resumed(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     run = finish(open_run(values), "paused")
     run.values["metrics"] = {"train": {"loss": 1.0}}
@@ -57,7 +57,7 @@ def test_a_named_unfinished_run_goes_on(values: dict[str, Any]) -> None:
     assert again.path == run.path
 
 
-def test_a_run_that_began_with_one_epoch_as_the_default_keeps_it_and_its_id(values: dict[str, Any]) -> None:
+def test_an_older_run_keeps_its_default_of_one_epoch_and_its_id(values: dict[str, Any]) -> None:
     older, now = ({**values, "trainer": {"max_epochs": epochs, "max_steps": 150}} for epochs in (1, -1))
     assert config_id(older) == config_id(now)
     run = finish(open_run(older), "paused")
@@ -66,7 +66,7 @@ def test_a_run_that_began_with_one_epoch_as_the_default_keeps_it_and_its_id(valu
     assert yaml.safe_load((again.path / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
 
 
-def test_a_run_that_began_before_control_tokens_were_text_goes_on_as_it_began(values: dict[str, Any]) -> None:
+def test_an_older_run_resumes_with_its_control_token_setting(values: dict[str, Any]) -> None:
     older, now = (
         {**values, "data": {"format": "jsonl"}},
         {**values, "data": {"format": "jsonl", "control_tokens": "text"}},
@@ -100,7 +100,7 @@ def test_resume_auto_looks_past_runs_that_are_finished_or_running(values: dict[s
         open_run(values)
 
 
-def test_a_finished_run_is_not_trained_over(values: dict[str, Any]) -> None:
+def test_a_finished_run_is_not_overwritten(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     finish(open_run(values))
     with pytest.raises(UserError, match="run mine is finished"):
@@ -117,7 +117,7 @@ def test_a_run_has_one_process_at_a_time(values: dict[str, Any]) -> None:
     assert open_run(values).resuming
 
 
-def test_a_run_that_ends_while_it_is_looked_up_is_not_trained_over(
+def test_a_run_that_finishes_during_the_lookup_is_not_overwritten(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values["run_id"] = "mine"
@@ -147,7 +147,7 @@ def test_another_configuration_is_refused_with_every_difference(values: dict[str
     ]
 
 
-def test_resume_force_goes_on_and_says_what_changed(values: dict[str, Any]) -> None:
+def test_resume_force_resumes_and_reports_the_changes(values: dict[str, Any]) -> None:
     values["run_id"] = "mine"
     finish(open_run(values), "paused")
     run = finish(open_run(values | {"seed": 7, "resume": "force"}), "paused")
@@ -160,7 +160,7 @@ def test_resume_force_must_name_its_run(values: dict[str, Any]) -> None:
         open_run(values | {"resume": "force"})
 
 
-def test_an_unfinished_run_of_another_name_is_not_begun_anew(values: dict[str, Any]) -> None:
+def test_an_unfinished_run_under_another_name_is_not_started_again(values: dict[str, Any]) -> None:
     run = open_run({**values, "name": "mine", "run_id": "first"})
     asked = {**values, "run_id": "first"}
     (fault,) = elsewhere_faults(asked)
@@ -184,9 +184,7 @@ def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:
     assert set(lines[0]) == {"time", "level", "code", "message", "evidence", "advice"}
 
 
-def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_requeued_slurm_job_resumes_its_run(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = finish(open_run(values), "paused")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert open_run(values).path == stopped.path

@@ -50,8 +50,8 @@ def test_tfidf_learns_from_words_and_keeps_the_examples() -> None:
     for name in ("example_id", "prompt", "target", "label", "target_tokens", "metadata"):
         assert table[name].equals(test[name])
     assert table["nll"].null_count == table["correct_tokens"].null_count == 3
-    found = compute(table)
-    assert (found["accuracy"], found["loss"], found["token_accuracy"]) == (1, None, None)
+    result = compute(table)
+    assert (result["accuracy"], result["loss"], result["token_accuracy"]) == (1, None, None)
     assert np.isfinite(label_probabilities(table)).all()
     assert tfidf(TRAIN, test, LABELS).equals(table)  # type: ignore[union-attr]
 
@@ -75,13 +75,13 @@ def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path) -> 
     assert previous(new, test, labelled=True) is None
     run("poor", 0.2), run("better", 0.7), run("other-data", 0.9, rows=199), run("failed", 0.9, state="failed")
     (run("torn", 0.95) / "scores" / "test.parquet").write_bytes(b"PAR1")
-    found = previous(new, test, labelled=True)
-    assert found is not None
-    assert found.schema.metadata[b"run"] == b"better"
-    assert found["predicted_label"].equals(synthetic.scores(0.7, seed=6)["predicted_label"])
+    result = previous(new, test, labelled=True)
+    assert result is not None
+    assert result.schema.metadata[b"run"] == b"better"
+    assert result["predicted_label"].equals(synthetic.scores(0.7, seed=6)["predicted_label"])
 
 
-def test_tables_that_are_there_are_kept(tmp_path: Path) -> None:
+def test_existing_tables_are_kept(tmp_path: Path) -> None:
     (tmp_path / "scores").mkdir()
     pq.write_table(asked(("cat", "yes"), ("dog", "no")), tmp_path / "scores" / "test.parquet")
     first = write_baselines(tmp_path, TRAIN, LABELS)

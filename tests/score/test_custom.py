@@ -85,7 +85,7 @@ def test_a_number_that_some_resamples_do_not_have_is_kept_without_an_interval(mi
     assert "mine" not in intervals(scored)
 
 
-def test_a_class_of_torchmetrics_is_its_value_over_the_texts() -> None:
+def test_a_torchmetrics_class_is_computed_over_the_texts() -> None:
     scored = with_custom_metrics(table(["yes", "yas"] * 4), {"cer": {"_target_": "torchmetrics.text.CharErrorRate"}})
     assert compute(scored)["cer"] == pytest.approx(1 / 6)
 
@@ -117,7 +117,7 @@ def test_joined_folds_have_metrics_of_the_whole_not_of_the_first(mine: ModuleTyp
         ("my_metrics.share", "bleu", "name of a built-in metric"),
     ],
 )
-def test_what_cannot_be_a_metric_is_named(mine: ModuleType, target: str, name: str, message: str) -> None:
+def test_an_invalid_metric_is_named(mine: ModuleType, target: str, name: str, message: str) -> None:
     with pytest.raises(RunFailed, match=message) as error:
         with_custom_metrics(table(["yes", "no"]), {name: {"_target_": target}}, MINE)
     assert error.value.fault.column == f"metrics.{name}"

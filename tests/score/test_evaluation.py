@@ -58,8 +58,8 @@ def _run(name: str, folder: Path, overrides: list[str]) -> Path:
 def evaluate(outputs: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
     """What the evaluation's record says, with its directory under `path`."""
     assert main(["evaluate", f"paths.outputs={outputs}", *overrides]) == code
-    found = sorted(outputs.glob("evaluations/*/evaluation.json"), key=lambda path: path.stat().st_mtime_ns)
-    return {"path": found[-1].parent, **json.loads(found[-1].read_text())} if found else {}
+    result = sorted(outputs.glob("evaluations/*/evaluation.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {"path": result[-1].parent, **json.loads(result[-1].read_text())} if result else {}
 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, float]:
@@ -71,14 +71,14 @@ def test_a_run_on_its_own_test_split_has_exactly_the_numbers_of_the_run(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(kind)
-    found = evaluate(tmp_path, f"run={run}")
-    assert numbers(found["metrics"]["test"]) == json.loads((run / "run.json").read_text())["metrics"]["test"]
-    again, before = (read_scores(path / "scores" / "test.parquet") for path in (found["path"], run))
+    result = evaluate(tmp_path, f"run={run}")
+    assert numbers(result["metrics"]["test"]) == json.loads((run / "run.json").read_text())["metrics"]["test"]
+    again, before = (read_scores(path / "scores" / "test.parquet") for path in (result["path"], run))
     assert again.to_pylist() == before.to_pylist()
     assert again.schema.metadata == before.schema.metadata
-    assert found["state"] == "succeeded"
-    assert set(found["intervals"]["test"]) <= set(found["metrics"]["test"])
-    assert (found["path"] / "config.yaml").read_text() == (run / "config.yaml").read_text()
+    assert result["state"] == "succeeded"
+    assert set(result["intervals"]["test"]) <= set(result["metrics"]["test"])
+    assert (result["path"] / "config.yaml").read_text() == (run / "config.yaml").read_text()
 
 
 def test_generated_answers_have_text_metrics_and_say_how_they_ended(free: Path) -> None:
@@ -107,10 +107,10 @@ def test_an_adapter_folder_is_evaluated_with_its_base(labelled: Path, tmp_path: 
     own = evaluate(tmp_path, f"run={labelled}")
     file = labelled.parent.parent / "animals.jsonl"
     command = ["model=hub", f"model.name={labelled / 'model'}", "data=jsonl", f"data.path={file}"]
-    found = evaluate(tmp_path, *command)
+    result = evaluate(tmp_path, *command)
     base = json.loads((labelled / "run.json").read_text())["metrics"]["base"]["loss"]
-    assert found["metrics"]["test"]["loss"] != pytest.approx(base, rel=1e-3)  # tiny's base has the weights of seed 0
-    assert found["data"]["labels"] == own["data"]["labels"]
+    assert result["metrics"]["test"]["loss"] != pytest.approx(base, rel=1e-3)  # tiny's base has the weights of seed 0
+    assert result["data"]["labels"] == own["data"]["labels"]
 
 
 def test_the_table_of_one_way_of_scoring_holds_the_answers_of_the_others(labelled: Path, tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_a_run_is_named_by_its_id_below_the_folder_of_outputs(labelled: Path, tm
     assert f"run={outputs / 'mine' / 'k9'}" in capsys.readouterr().err
 
 
-def test_a_file_of_its_own_is_taken_whole_with_the_labels_of_the_run(labelled: Path, tmp_path: Path) -> None:
+def test_a_separate_test_file_is_scored_completely_with_the_runs_labels(labelled: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"a new cat {number}", "completion": "yes"} for number in range(7)]
     file = write(tmp_path / "new.jsonl", rows)
     for typed in (["data=jsonl", f"data.test={file}"], [f"data.test={file}"]):
-        found = evaluate(tmp_path, f"run={labelled}", *typed)
-        table = read_scores(found["path"] / "scores" / "test.parquet")
+        result = evaluate(tmp_path, f"run={labelled}", *typed)
+        table = read_scores(result["path"] / "scores" / "test.parquet")
         assert sorted(table["prompt"].to_pylist()) == sorted(row["prompt"] for row in rows)
         assert json.loads(table.schema.metadata[b"labels"]) == ["no", "yes"]
         assert len(table["label_logprobs"][0].as_py()) == 2
@@ -146,7 +146,7 @@ def test_a_file_of_its_own_is_taken_whole_with_the_labels_of_the_run(labelled: P
     evaluate(tmp_path, f"run={labelled}", f"data.test={strange}", code=2)
 
 
-def test_a_file_of_its_own_need_not_have_what_the_run_was_split_by(folder: Path, tmp_path: Path) -> None:
+def test_a_separate_test_file_does_not_need_the_split_fields(folder: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} of {n % 6}", "completion": f"{n}", "metadata": {"writer": n % 6}} for n in range(40)]
     data = write(tmp_path / "written.jsonl", rows)
     run = _run("grouped", tmp_path, [f"data.path={data}", "split.group=writer", "data.near_duplicates=null"])
@@ -155,15 +155,15 @@ def test_a_file_of_its_own_need_not_have_what_the_run_was_split_by(folder: Path,
 
 
 def test_constrained_answers_are_labels_and_count_as_predictions(labelled: Path, tmp_path: Path) -> None:
-    found = evaluate(tmp_path, f"run={labelled}", "score.mode=generate", "score.constrain=true")
-    table = read_scores(found["path"] / "scores" / "test.parquet")
+    result = evaluate(tmp_path, f"run={labelled}", "score.mode=generate", "score.constrain=true")
+    table = read_scores(result["path"] / "scores" / "test.parquet")
     assert set(table["predicted_label"].to_pylist()) <= {"yes", "no"}
     assert table["predicted_label"].null_count == 0
-    assert {"accuracy", "f1", "f1_micro", "f1_weighted"} <= numbers(found["metrics"]["test"]).keys()
-    assert [row["label"] for row in found["per_class"]["test"]] == ["no", "yes"]
+    assert {"accuracy", "f1", "f1_micro", "f1_weighted"} <= numbers(result["metrics"]["test"]).keys()
+    assert [row["label"] for row in result["per_class"]["test"]] == ["no", "yes"]
 
 
-def test_an_evaluation_that_was_stopped_goes_on_to_the_same_table(
+def test_a_stopped_evaluation_resumes_to_the_same_table(
     free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [f"run={free}", "batch.max_tokens=64", "score.temperature=1.0"]
@@ -181,13 +181,13 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_table(
     monkeypatch.setattr(kamerton.score.generate.answers, "generate", stopping)
     stopped = evaluate(tmp_path / "stopped", *command, code=130)
     assert stopped["state"] == "paused"
-    found = evaluate(tmp_path / "stopped", *command)
+    result = evaluate(tmp_path / "stopped", *command)
     assert asked[1] == asked[0] - 2
-    tables = [read_scores(one["path"] / "scores" / "test.parquet") for one in (whole, found)]
+    tables = [read_scores(one["path"] / "scores" / "test.parquet") for one in (whole, result)]
     assert tables[0].to_pylist() == tables[1].to_pylist()
 
 
-def test_a_hosted_model_answers_and_a_repeated_command_asks_only_for_what_is_missing(
+def test_a_repeated_command_requests_only_the_missing_hosted_answers(
     free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
@@ -206,14 +206,14 @@ def test_a_hosted_model_answers_and_a_repeated_command_asks_only_for_what_is_mis
         assert evaluate(tmp_path, *command, code=2)["state"] == "failed"
         assert "no credit" in capsys.readouterr().err
         mended.append(True)
-        found = evaluate(tmp_path, *command)
+        result = evaluate(tmp_path, *command)
         assert len(endpoint.asked) == 4 + 1 + 5
-        assert evaluate(tmp_path, *command)["metrics"] == found["metrics"]
+        assert evaluate(tmp_path, *command)["metrics"] == result["metrics"]
         assert "9 answers of an earlier command" in capsys.readouterr().out
     assert len(endpoint.asked) == 4 + 1 + 5
-    assert found["metrics"]["test"]["exact_match"] == 1.0
-    assert found["metrics"]["test"]["loss"] is None
-    written = "".join(path.read_text() for path in found["path"].rglob("*") if path.suffix == ".json")
+    assert result["metrics"]["test"]["exact_match"] == 1.0
+    assert result["metrics"]["test"]["loss"] is None
+    written = "".join(path.read_text() for path in result["path"].rglob("*") if path.suffix == ".json")
     assert "sk-abcdefghijklmnop" not in written + capsys.readouterr().out
 
 
@@ -224,9 +224,9 @@ def test_custom_metrics_are_in_the_table_and_the_record(
     exec('def words(table):\n    return [len(text.split()) for text in table["target"].to_pylist()]', module.__dict__)
     monkeypatch.setitem(sys.modules, "my_metrics", module)
     mine = ["metrics.words._target_=my_metrics.words", "allow_targets=[my_metrics.]"]
-    found = evaluate(tmp_path, f"run={free}", "score.mode=reference", *mine)
-    assert found["metrics"]["test"]["words"] == 3.0
-    assert found["intervals"]["test"]["words"] == [3.0, 3.0]
+    result = evaluate(tmp_path, f"run={free}", "score.mode=reference", *mine)
+    assert result["metrics"]["test"]["words"] == 3.0
+    assert result["intervals"]["test"]["words"] == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -268,13 +268,13 @@ def test_what_comes_from_the_environment_is_written_by_its_name(
     rows = [{"prompt": f"the cat number {number}", "completion": "yes"} for number in range(3)]
     file = write(tmp_path / "hidden-place.jsonl", rows)
     monkeypatch.setenv("OWN_FILE", str(file))
-    found = evaluate(tmp_path / "out", f"run={labelled}", "data=jsonl", "data.test=${oc.env:OWN_FILE}")
-    assert found["state"] == "succeeded"
-    assert found["asked"]["data"]["test"] == "${oc.env:OWN_FILE}"
-    assert "hidden-place" not in (found["path"] / "evaluation.json").read_text()
+    result = evaluate(tmp_path / "out", f"run={labelled}", "data=jsonl", "data.test=${oc.env:OWN_FILE}")
+    assert result["state"] == "succeeded"
+    assert result["asked"]["data"]["test"] == "${oc.env:OWN_FILE}"
+    assert "hidden-place" not in (result["path"] / "evaluation.json").read_text()
     monkeypatch.setenv("OWN_FILE", str(write(tmp_path / "other.jsonl", rows[:2])))
     again = evaluate(tmp_path / "out", f"run={labelled}", "data=jsonl", "data.test=${oc.env:OWN_FILE}")
-    assert again["path"] != found["path"], "another file is another evaluation"
+    assert again["path"] != result["path"], "another file is another evaluation"
 
 
 def test_a_run_does_not_vouch_for_code_of_its_own(labelled: Path, folder: Path, capsys: Any) -> None:

@@ -33,10 +33,10 @@ def prompts(rows: list[list[int]], choices: tuple[tuple[int, ...], ...] = ()) ->
 
 def answers(asked: list[Prompt], decoding: Decoding, max_tokens: int, ends: frozenset[int] = ENDS) -> list[Answer]:
     batches = plan_batches(asked, decoding, max_tokens)
-    found: dict[int, Answer] = {}
+    result: dict[int, Answer] = {}
     for part in generate(MODEL, asked, batches, decoding, ends=ends, pad=0):
-        found |= part
-    return [found[i] for i in range(len(asked))]
+        result |= part
+    return [result[i] for i in range(len(asked))]
 
 
 def one_by_one(row: list[int], size: int, ends: frozenset[int] = ENDS, model: Any = MODEL) -> Answer:
@@ -63,8 +63,8 @@ def test_every_family_answers_a_batch_as_it_answers_single_prompts(family: str) 
     model = build(family).eval()
     rows = [[5], [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [20, 21, 22, 23, 24], [30, 31]]
     asked = prompts(rows)
-    (found,) = generate(model, asked, plan_batches(asked, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
-    assert [found[i] for i in range(len(rows))] == [one_by_one(row, 9, ENDS, model) for row in rows]
+    (result,) = generate(model, asked, plan_batches(asked, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
+    assert [result[i] for i in range(len(rows))] == [one_by_one(row, 9, ENDS, model) for row in rows]
 
 
 @given(prompts_of, st.integers(1, 300))
@@ -102,11 +102,11 @@ def test_uniform_numbers_are_spread_evenly() -> None:
 def test_constrained_answers_are_always_a_choice(rows: list[list[int]], temperature: float) -> None:
     choices = ((50, 51, 2), (50, 51, 52, 2), (50, 60, 2), (99, 2))
     asked = prompts(rows, choices)
-    found = answers(asked, Decoding(1, temperature, seed=3), 100)
-    assert all(answer.choice is not None and choices[answer.choice] == answer.tokens for answer in found)
-    assert {answer.finish_reason for answer in found} == {"stop"}
+    result = answers(asked, Decoding(1, temperature, seed=3), 100)
+    assert all(answer.choice is not None and choices[answer.choice] == answer.tokens for answer in result)
+    assert {answer.finish_reason for answer in result} == {"stop"}
     if not temperature:
-        for row, answer in zip(rows, found, strict=True):
+        for row, answer in zip(rows, result, strict=True):
             first = best(row, sorted({choice[0] for choice in choices}))
             assert answer.tokens[0] == first
 
@@ -122,7 +122,7 @@ def test_a_prompt_that_fills_the_model_is_named() -> None:
         answers(prompts([[5] * 2048]), Decoding(4), 10_000)
 
 
-def test_an_answer_ends_where_the_model_has_no_position_left() -> None:
+def test_an_answer_ends_at_the_models_last_position() -> None:
     (answer,) = answers(prompts([[5] * 2045]), Decoding(10), 10_000, frozenset())
     assert (len(answer.tokens), answer.finish_reason) == (3, "length")
 
@@ -142,8 +142,8 @@ def test_the_tree_attention_of_training_is_put_back() -> None:
     model.set_attn_implementation(ATTENTION)
     asked = prompts([[5, 6, 7], [8]])
     batches = plan_batches(asked, Decoding(3), 100)
-    (found,) = generate(model, asked, batches, Decoding(3), ends=ENDS, pad=0)
-    assert [found[0], found[1]] == [one_by_one([5, 6, 7], 3), one_by_one([8], 3)]
+    (result,) = generate(model, asked, batches, Decoding(3), ends=ENDS, pad=0)
+    assert [result[0], result[1]] == [one_by_one([5, 6, 7], 3), one_by_one([8], 3)]
     assert model.config._attn_implementation == ATTENTION
     assert model.training
 

@@ -34,17 +34,17 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def answers(endpoint: Endpoint, examples: Any = EXAMPLES, **more: Any) -> Any:
     engine = EngineOptions("hosted", endpoint.url, "MY_KEY", **{"concurrency": 3, "retries": 2, **more})
-    found: dict[int, Any] = {}
+    result: dict[int, Any] = {}
     for part in hosted_answers(examples, "my-model", engine, Decoding(7, 0.5, 0.9, 3)):
-        found |= part
-    return found
+        result |= part
+    return result
 
 
 def test_every_prompt_is_asked_with_the_options_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with Endpoint(echo) as endpoint:
-        found = answers(endpoint)
-    assert found == {at: {"prediction": f"QUESTION {at}", "finish_reason": "length"} for at in range(12)}
+        result = answers(endpoint)
+    assert result == {at: {"prediction": f"QUESTION {at}", "finish_reason": "length"} for at in range(12)}
     assert set(endpoint.keys) == {f"Bearer {KEY}"}
     (asked,) = (body for body in endpoint.asked if body["messages"][0]["content"] == "question 5")
     assert asked == {
@@ -58,7 +58,7 @@ def test_every_prompt_is_asked_with_the_options_and_the_key(monkeypatch: pytest.
     }
 
 
-def test_a_given_address_gets_no_header_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_address_gets_no_headers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"OPENAI_ORG_ID": "org-1", "OPENAI_PROJECT_ID": "proj-1", "OPENAI_CUSTOM_HEADERS": "X-Team: team-1"}
     for name, value in {"MY_KEY": KEY, **secrets}.items():
         monkeypatch.setenv(name, value)
@@ -97,7 +97,7 @@ def test_requests_run_at_the_same_time_but_no_more_than_asked() -> None:
     assert endpoint.most_at_once == 3
 
 
-def test_what_fails_for_now_is_asked_again_after_a_pause(pauses: list[float]) -> None:
+def test_temporary_failures_are_retried_after_a_pause(pauses: list[float]) -> None:
     def busy(number: int, body: dict[str, Any]) -> Answer:
         if number == 1:
             return 429, {"Retry-After": "7"}, {"error": {"message": "slow down"}}
@@ -110,7 +110,7 @@ def test_what_fails_for_now_is_asked_again_after_a_pause(pauses: list[float]) ->
     assert len(endpoint.asked) == 3
 
 
-def test_a_model_that_has_another_name_for_the_limit_of_tokens_is_asked_by_that() -> None:
+def test_the_token_limit_is_sent_under_the_name_that_the_model_accepts() -> None:
     def newer(number: int, body: dict[str, Any]) -> Answer:
         if "max_tokens" in body:
             words = "Unsupported parameter: 'max_tokens' is not supported with this model. "
@@ -119,19 +119,19 @@ def test_a_model_that_has_another_name_for_the_limit_of_tokens_is_asked_by_that(
         return echo(number, body)
 
     with Endpoint(newer) as endpoint:
-        found = answers(endpoint, concurrency=1, retries=0)
-    assert {at: one["prediction"] for at, one in found.items()} == {at: f"QUESTION {at}" for at in range(12)}
+        result = answers(endpoint, concurrency=1, retries=0)
+    assert {at: one["prediction"] for at, one in result.items()} == {at: f"QUESTION {at}" for at in range(12)}
     assert [body.get("max_completion_tokens") for body in endpoint.asked] == [None, *[7] * 12]
 
 
-def test_a_limit_that_is_too_large_is_not_sent_by_another_name() -> None:
+def test_a_rejected_token_limit_is_not_sent_under_another_name() -> None:
     answer = (400, {}, {"error": {"message": "max_tokens is too large: 7", "param": "max_tokens"}})
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match="too large"):
         answers(endpoint, EXAMPLES[:1])
     assert len(endpoint.asked) == 1
 
 
-def test_what_goes_on_failing_ends_the_evaluation_and_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_failures_stop_the_evaluation_without_printing_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     answer = (500, {}, {"error": {"message": f"no good, {KEY}"}})
     with (
@@ -167,7 +167,7 @@ def test_prompts_and_the_key_follow_no_redirect(monkeypatch: pytest.MonkeyPatch)
         assert other.asked == []
 
 
-def test_after_a_refusal_nothing_more_is_asked() -> None:
+def test_after_a_refusal_no_request_is_sent() -> None:
     answer = (400, {}, {"error": {"message": "no"}})
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match="no"):
         answers(endpoint, concurrency=1)
@@ -191,7 +191,7 @@ def test_an_interruption_waits_for_no_answer() -> None:
         over.set()
 
 
-def test_a_server_that_is_not_there_is_a_failure_that_can_be_repeated() -> None:
+def test_an_unreachable_server_is_a_retryable_failure() -> None:
     with Endpoint(echo) as endpoint:
         pass
     with pytest.raises(RunFailed, match="ConnectError"):
@@ -209,9 +209,7 @@ def test_a_server_that_is_not_there_is_a_failure_that_can_be_repeated() -> None:
         ("https://host/v1", "schlüssel", "engine.key"),
     ],
 )
-def test_an_address_or_a_key_that_cannot_be_one_is_not_tried(
-    url: str, key: str, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_address_or_key_is_not_used(url: str, key: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", key)
     engine = EngineOptions("hosted", url, "MY_KEY")
     with pytest.raises(UserError) as error:

@@ -31,13 +31,13 @@ def test_intervals_are_percentiles_of_the_metric_on_resamples(metric: str) -> No
 
 def test_every_metric_has_an_interval_around_its_value() -> None:
     table = synthetic.scores(0.8, rows=300)
-    found, values = intervals(table), compute(table)
-    assert set(found) == METRICS | {"f1_micro", "f1_weighted", "ece"}
-    for name, (low, high) in found.items():
+    result, values = intervals(table), compute(table)
+    assert set(result) == METRICS | {"f1_micro", "f1_weighted", "ece"}
+    for name, (low, high) in result.items():
         assert low < values[name] < high
 
 
-def test_answers_that_are_no_label_count_as_wrong_in_intervals() -> None:
+def test_answers_outside_the_labels_count_as_wrong_in_intervals() -> None:
     table = synthetic.scores(0.7, rows=60)
     position = table.schema.get_field_index("predicted_label")
     some = pa.array([None if i % 5 == 0 else label for i, label in enumerate(table["predicted_label"].to_pylist())])
@@ -96,9 +96,9 @@ def test_the_interval_of_the_calibration_error_is_the_bootstraps_moved_down_by_i
     table = synthetic.scores(0.7, rows=60)
     sample = by_the_book(table, "ece", 40, seed=5)
     low, high = np.quantile(sample, [0.025, 0.975]) + compute(table)["ece"] - sample.mean()
-    found = intervals(table, resamples=40, seed=5)["ece"]
-    assert found[1] == pytest.approx(high, abs=1e-12)
-    assert 0 <= found[0] < low - 0.01
+    result = intervals(table, resamples=40, seed=5)["ece"]
+    assert result[1] == pytest.approx(high, abs=1e-12)
+    assert 0 <= result[0] < low - 0.01
 
 
 def test_equally_calibrated_models_do_not_differ_because_of_their_confidence() -> None:
@@ -106,8 +106,8 @@ def test_equally_calibrated_models_do_not_differ_because_of_their_confidence() -
     for _ in range(40):
         sure, unsure = np.full(300, 0.97), generator.uniform(0.4, 0.9, 300)
         tables = [of_confidence(one, generator.random(300) < one) for one in (sure, unsure)]
-        found = paired_differences(*tables, resamples=200)["ece"]
-        claims += not found["low"] <= 0 <= found["high"]
+        result = paired_differences(*tables, resamples=200)["ece"]
+        claims += not result["low"] <= 0 <= result["high"]
     assert claims <= 3
 
 
@@ -129,17 +129,17 @@ def test_a_metric_that_is_not_finite_has_no_interval() -> None:
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_a_paired_difference_is_tuned_minus_base(metric: str) -> None:
     base, tuned = synthetic.scores(0.3, seed=1), synthetic.scores(0.8, seed=2)
-    found = paired_differences(base, tuned)[metric]
-    assert found["difference"] == pytest.approx(compute(tuned)[metric] - compute(base)[metric], abs=1e-12)
-    assert found["low"] < found["difference"] < found["high"]
+    result = paired_differences(base, tuned)[metric]
+    assert result["difference"] == pytest.approx(compute(tuned)[metric] - compute(base)[metric], abs=1e-12)
+    assert result["low"] < result["difference"] < result["high"]
 
 
 def test_pairs_are_resampled_together() -> None:
     base, tuned = synthetic.scores(0.5, rows=50, seed=1), synthetic.scores(0.6, rows=50, seed=2)
     values = by_the_book(tuned, "loss", 40, seed=0) - by_the_book(base, "loss", 40, seed=0)
     low, high = np.quantile(values, [0.025, 0.975])
-    found = paired_differences(base, tuned, resamples=40)["loss"]
-    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
+    result = paired_differences(base, tuned, resamples=40)["loss"]
+    assert (result["low"], result["high"]) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_rows_are_joined_on_the_example_id_in_any_order() -> None:

@@ -49,12 +49,12 @@ def candidates(labels: Sequence[Sequence[int]], length: Any = None, prior: Any =
 
 def questions(rows: Sequence[Sequence[int]], chosen: Candidates, tail: Sequence[int] = (9,)) -> list[Question]:
     """Each prompt with one of the labels as reference, and what a template writes after it."""
-    found = []
+    result = []
     for index, row in enumerate(rows):
         reference = chosen.trie.labels[index % len(chosen.trie.labels)]
         tokens = np.concatenate([row, reference, tail]).astype(np.int32)
-        found.append(Question(tokens, np.arange(len(tokens)) >= len(row), chosen))
-    return found
+        result.append(Question(tokens, np.arange(len(tokens)) >= len(row), chosen))
+    return result
 
 
 def ask(
@@ -101,8 +101,8 @@ def test_the_search_finds_what_scoring_every_label_finds(
     priors = data.draw(st.lists(st.floats(-9, 0), min_size=len(labels), max_size=len(labels)))
     chosen = candidates(labels, lengths, np.array(priors))
     asked = questions(rows, chosen)
-    exact, found = ask(model, asked), ask(model, asked, max_tokens=max_tokens, mode="argmax")
-    for one, other in zip(exact, found, strict=True):
+    exact, result = ask(model, asked), ask(model, asked, max_tokens=max_tokens, mode="argmax")
+    for one, other in zip(exact, result, strict=True):
         assert one.logprobs is not None
         assert other.predicted is not None
         judged = chosen.judge(one.logprobs)
@@ -125,17 +125,17 @@ def test_of_labels_with_the_same_tokens_the_first_is_predicted(mode: str) -> Non
 @pytest.mark.parametrize("mode", ["exact", "argmax"])
 @pytest.mark.parametrize("packing", ["tree", "padded"])
 def test_one_label_is_always_predicted(mode: str, packing: str) -> None:
-    found = ask(MODELS[0], questions([[7, 8], [8]], candidates([[3, 4, 5]])), packing, mode=mode)
-    assert [answer.predicted for answer in found] == [0, 0]
-    assert all((answer.logprobs is None) == (mode == "argmax") for answer in found)
+    result = ask(MODELS[0], questions([[7, 8], [8]], candidates([[3, 4, 5]])), packing, mode=mode)
+    assert [answer.predicted for answer in result] == [0, 0]
+    assert all((answer.logprobs is None) == (mode == "argmax") for answer in result)
 
 
 def test_a_thousand_labels() -> None:
     draw = np.random.default_rng(0)
     labels = [[*draw.integers(3, 30, draw.integers(1, 5)).tolist(), 2] for _ in range(1000)]
     asked = questions([[7, 8, 9], [8, 10], [11]], candidates(labels))
-    exact, found = ask(MODELS[1], asked), ask(MODELS[1], asked, mode="argmax")
-    for row, one, other in zip([[7, 8, 9], [8, 10], [11]], exact, found, strict=True):
+    exact, result = ask(MODELS[1], asked), ask(MODELS[1], asked, mode="argmax")
+    for row, one, other in zip([[7, 8, 9], [8, 10], [11]], exact, result, strict=True):
         assert one.logprobs is not None
         for number in (0, 500, 999, int(one.logprobs.argmax())):
             assert one.logprobs[number] == pytest.approx(alone(MODELS[1], row, labels[number])[0], abs=2e-4)
@@ -160,7 +160,7 @@ def test_the_search_runs_few_tokens_where_the_model_is_sure() -> None:
     assert sum(ran) < 30
 
 
-def test_what_is_not_asked_for_is_not_in_the_row() -> None:
+def test_unused_metrics_are_not_in_the_row() -> None:
     answer = Answer(1.5, 3, 2, None, 1)
     assert label_row(answer, "no", ["yes", "no"]) == {
         "label": "no",

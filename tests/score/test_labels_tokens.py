@@ -29,8 +29,8 @@ def test_a_label_is_the_completion_up_to_its_end_of_turn(
         tokenizer.chat_template = template or None
     if template == "" and not isinstance(prompt, str):
         return  # without a template there are no chats
-    found = LabelTokens(tokenizer, LABELS)(prompt)
-    for label, tokens in zip(LABELS, found.trie.labels, strict=True):
+    result = LabelTokens(tokenizer, LABELS)(prompt)
+    for label, tokens in zip(LABELS, result.trie.labels, strict=True):
         _, whole = renderer(tokenizer)(prompt, label)
         assert tokens.tolist() == whole[: whole.index(tokenizer.eos_token_id) + 1]
         assert tokenizer.decode(tokens) == f"{label}<|im_end|>"
@@ -44,9 +44,9 @@ def test_prompts_of_one_kind_share_their_candidates() -> None:
 
 @pytest.mark.parametrize(("normalization", "lengths"), [("sum", [1, 1, 1]), ("token", [4, 3, 8]), ("byte", [3, 2, 7])])
 def test_lengths_that_log_probabilities_are_divided_by(normalization: str, lengths: list[int]) -> None:
-    found = LabelTokens(tiny_tokenizer(), LABELS, normalization)("a question")  # type: ignore[arg-type]
-    assert found.length.tolist() == lengths
-    assert found.judge(np.array([-6.0, -6.0, -6.0])).tolist() == pytest.approx([-6 / length for length in lengths])
+    result = LabelTokens(tiny_tokenizer(), LABELS, normalization)("a question")  # type: ignore[arg-type]
+    assert result.length.tolist() == lengths
+    assert result.judge(np.array([-6.0, -6.0, -6.0])).tolist() == pytest.approx([-6 / length for length in lengths])
 
 
 def test_priors_are_taken_from_the_neutral_prompt_asked_once() -> None:
@@ -62,12 +62,12 @@ def test_priors_are_taken_from_the_neutral_prompt_asked_once() -> None:
 
     row = np.array([5, 6, 7], dtype=np.int32)
     questions = [Question(row, np.arange(3) >= 2, tokens(prompt)) for prompt in prompts]  # type: ignore[arg-type]
-    found = calibrated(questions, neutral, ask)
+    result = calibrated(questions, neutral, ask)
     decoded = [tiny_tokenizer().decode(question.prompt) for question in asked]
     assert decoded == [
         "<|im_start|>user\nN/A<|im_end|>\n<|im_start|>assistant\n",
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nN/A<|im_end|>\n<|im_start|>assistant\n",
     ]
-    priors = [question.candidates.prior.tolist() for question in found if question.candidates is not None]
+    priors = [question.candidates.prior.tolist() for question in result if question.candidates is not None]
     assert priors == [[-1, -2, -3], [-1, -2, -3], [-2, -4, -6], [-2, -4, -6]]
-    assert found[0].candidates is found[1].candidates
+    assert result[0].candidates is result[1].candidates

@@ -205,7 +205,7 @@ def test_confusion_counts_true_by_predicted() -> None:
     assert matrix.tolist() == [[0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
-def test_answers_that_are_no_label_get_a_column_of_their_own() -> None:
+def test_answers_outside_the_labels_have_their_own_column() -> None:
     labels, matrix = confusion(answers(("no", None), ("no", "no")))
     assert labels == [*LABELS, NO_LABEL]
     assert matrix[1].tolist() == [0, 1, 0, 0, 1]

@@ -48,7 +48,7 @@ def test_a_table_from_before_finish_reason_is_read(tmp_path: Path) -> None:
     assert compute(read) == compute(scores_table([ROW], ["yes", "no"]))
 
 
-def test_token_metrics_are_none_where_a_row_has_no_nll() -> None:
+def test_token_metrics_are_none_if_a_row_has_no_nll() -> None:
     table = scores_table([ROW, ROW | {"example_id": "b", "nll": None, "correct_tokens": None}], ["yes", "no"])
     values = compute(table)
     assert (values["loss"], values["perplexity"], values["token_accuracy"]) == (None, None, None)
@@ -58,7 +58,7 @@ def test_token_metrics_are_none_where_a_row_has_no_nll() -> None:
     assert changed(table, table)["fixed_count"] == 0
 
 
-def test_a_file_that_is_no_scores_table_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_without_a_score_table_is_refused_by_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"example_id": ["a"]}), tmp_path / "other.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     for name, message in (("other", "columns missing: correct_tokens"), ("text", "not Parquet"), ("none", "not found")):

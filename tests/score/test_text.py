@@ -36,10 +36,10 @@ def corpus(rows: list[tuple[str, str]]) -> dict[str, float]:
 @example([("a b c", "")])
 @settings(max_examples=150, deadline=None)
 def test_bleu_and_chrf_are_those_of_sacrebleu(rows: list[tuple[str, str]]) -> None:
-    found = corpus(rows)
+    result = corpus(rows)
     said, wanted = [text for text, _ in rows], [[target for _, target in rows]]
-    assert found["bleu"] == pytest.approx(BLEU(force=True).corpus_score(said, wanted).score, abs=1e-6)
-    assert found["chrf"] == pytest.approx(CHRF().corpus_score(said, wanted).score, abs=1e-6)
+    assert result["bleu"] == pytest.approx(BLEU(force=True).corpus_score(said, wanted).score, abs=1e-6)
+    assert result["chrf"] == pytest.approx(CHRF().corpus_score(said, wanted).score, abs=1e-6)
     alone = text_scores(text_counts(said, wanted[0]))
     sentence = BLEU(effective_order=True, force=True)
     for at, (text, target) in enumerate(rows):
@@ -64,12 +64,12 @@ def test_torchmetrics_agrees() -> None:
         ("Prices rose by 3.5 % in May 2020.", "In May 2020, prices rose by 3.5 %."),
     ]
     said, wanted = [text for text, _ in rows], [target for _, target in rows]
-    found = corpus(rows)
+    result = corpus(rows)
     bleu = sacre_bleu_score(said, [[target] for target in wanted])
-    assert found["bleu"] == pytest.approx(100 * float(bleu), abs=1e-4)  # it counts in float32
+    assert result["bleu"] == pytest.approx(100 * float(bleu), abs=1e-4)  # it counts in float32
     rouge = rouge_score(said, wanted, rouge_keys=("rouge1", "rouge2", "rougeL"))
     for name in ("rouge1", "rouge2", "rougeL"):
-        assert found[name] == pytest.approx(float(rouge[f"{name}_fmeasure"]), abs=1e-6)
+        assert result[name] == pytest.approx(float(rouge[f"{name}_fmeasure"]), abs=1e-6)
 
 
 @given(pairs)
@@ -116,21 +116,21 @@ def test_a_table_of_generated_texts_has_them_with_intervals() -> None:
     values = compute(generated(rows))
     assert {"exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf"} <= set(values)
     assert values["exact_match"] == 0.25
-    found = intervals(generated(rows), resamples=200)
+    result = intervals(generated(rows), resamples=200)
     for name in ("exact_match", "rougeL", "bleu", "chrf", "loss"):
-        low, high = found[name]
+        low, high = result[name]
         assert low <= values[name] <= high  # type: ignore[operator]
         assert (low < high) == (name != "loss")
     scores = example_scores(generated(rows))
     assert scores["exact_match"].tolist() == [1, 0, 0, 0] * 10
 
 
-def test_a_generated_answer_is_right_when_it_is_the_reference_and_counts_so_in_comparisons() -> None:
+def test_a_generated_answer_is_correct_if_it_equals_the_reference() -> None:
     table = generated([("yes", " yes"), ("Yes.", "yes"), (None, "no"), ("no", "no")])
     assert is_right(table).tolist() == [True, False, False, True]
-    found = ratios(table)
-    assert found["exact_match"].numerator.tolist() == [1, 0, 0, 1]
-    assert found["normalised_match"].numerator.tolist() == [1, 1, 0, 1]
+    result = ratios(table)
+    assert result["exact_match"].numerator.tolist() == [1, 0, 0, 1]
+    assert result["normalised_match"].numerator.tolist() == [1, 1, 0, 1]
     assert [row["target"] for row in worst(table)] == ["yes", "no"]
 
 
@@ -138,10 +138,10 @@ def test_bootstrapped_corpus_metrics_are_those_of_the_resampled_texts() -> None:
     rows = [("a b c d e", "a b c d f"), ("x y", "x y z"), ("the cat sat", "the cat sat on the mat"), ("q", "r")]
     draws = np.random.default_rng(4).integers(4, size=(5, 4))
     counts = text_counts([text for text, _ in rows], [target for _, target in rows])
-    found = text_metrics(np.stack([counts[draw].sum(axis=0) for draw in draws]))
+    result = text_metrics(np.stack([counts[draw].sum(axis=0) for draw in draws]))
     for at, draw in enumerate(draws):
         again = corpus([rows[i] for i in draw])
-        assert {name: float(values[at]) for name, values in found.items()} == pytest.approx(again)
+        assert {name: float(values[at]) for name, values in result.items()} == pytest.approx(again)
 
 
 def test_an_empty_table_has_no_text_metrics() -> None:

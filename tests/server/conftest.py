@@ -26,8 +26,8 @@ def tuned_run(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path
 def served(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterator[Served]:
     """A server with two tenants; what still trains at the end is killed."""
     root = tmp_path_factory.mktemp("served")
-    with serving(root) as found:
-        yield found
+    with serving(root) as result:
+        yield result
     for path in run_directories(root):
         for lock in (WORKER, LOCK):
             owner = lock_owner(path / lock)

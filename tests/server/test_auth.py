@@ -41,7 +41,7 @@ def test_tokens_are_lines_of_tenant_and_token() -> None:
     assert parse_tokens(["# people", "", "ann  first", "ben third "], "t") == (("ann", "first"), ("ben", "third"))
 
 
-def test_every_line_that_is_no_token_is_said_without_it() -> None:
+def test_invalid_token_lines_are_reported_without_their_content() -> None:
     lines = ["../up secret-1", "secret-2", "ann secret-3 more", "ann secret-4", "ben secret-4", ".files secret-5"]
     with pytest.raises(UserError) as refused:
         parse_tokens(lines, "tokens.txt")

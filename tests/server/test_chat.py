@@ -138,7 +138,7 @@ def test_text_parts_and_what_an_answer_holds_beside_its_text_may_come_back(serve
     assert ask(served, "", messages=turns).choices[0].finish_reason in ("stop", "length")
 
 
-def test_a_client_that_goes_away_ends_the_work(served: Served) -> None:
+def test_a_disconnected_client_cancels_its_request(served: Served) -> None:
     generator = served.app.state.generator
     long = {**BASE, "max_tokens": 1900, "seed": 1, "temperature": 2.0}
     with served.client.chat.completions.create(**long, stream=True) as stream:
@@ -187,7 +187,7 @@ def until(holds: Any) -> None:
         ({"model": "gpt-4"}, "model"),
     ],
 )
-def test_what_is_not_honoured_is_refused_by_name(served: Served, more: dict[str, Any], param: str) -> None:
+def test_unsupported_parameters_are_refused_by_name(served: Served, more: dict[str, Any], param: str) -> None:
     with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as caught:
         served.client.chat.completions.create(**BASE | more)
     assert caught.value.param == param
@@ -203,7 +203,7 @@ def test_half_a_character_is_no_text(served: Served) -> None:
     assert caught.value.param == "messages.0.content"
 
 
-def test_a_process_that_dies_costs_what_it_was_at_and_is_started_again(served: Served) -> None:
+def test_a_dead_process_fails_its_request_and_is_restarted(served: Served) -> None:
     generator = served.app.state.generator
     served.client.chat.completions.create(**BASE)
     first = generator.pid

@@ -61,9 +61,7 @@ def at_work(served: Served) -> socket.socket:
         f"POST /v1/nothing HTTP/1.1\r\nHost: x\r\n{TOKEN}Content-Length: 9\r\n\r\nx",  # answered before its body came
     ],
 )
-def test_a_connection_without_a_whole_request_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: str
-) -> None:
+def test_an_incomplete_request_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
     monkeypatch.setattr(protocol, "REQUEST_S", 0.3)
     with serving(tmp_path) as served, connect(served, sent) as connection, suppress(ConnectionError):
         while connection.recv(4096):

@@ -82,7 +82,7 @@ def test_a_seed_decides_a_sampled_answer(models: Models) -> None:
     assert first == again != other
 
 
-def test_nobody_waits_for_a_long_prompt_or_a_long_answer(models: Models) -> None:
+def test_long_prompts_and_answers_do_not_block_others(models: Models) -> None:
     conversation = Conversation(models)
     conversation.ask("long answer", "tell", max_tokens=500)
     conversation.ask("long prompt", "x" * 900, max_tokens=1)
@@ -95,7 +95,7 @@ def test_nobody_waits_for_a_long_prompt_or_a_long_answer(models: Models) -> None
     assert conversation.of("long prompt")[-1]["finish"] == "length"
 
 
-def test_a_cancelled_answer_makes_room_for_the_next(models: Models) -> None:
+def test_a_cancelled_answer_frees_its_place(models: Models) -> None:
     conversation = Conversation(models, most=1)
     conversation.ask("first", "tell", max_tokens=900)
     conversation.ask("second", "hi", max_tokens=2)
@@ -141,7 +141,7 @@ def test_no_more_than_twice_as_many_are_answered_at_once(models: Models) -> None
     assert conversation.of("cid")[-1]["finish"]
 
 
-def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, tuned_run: Path, tmp_path: Path) -> None:
+def test_a_failed_request_does_not_affect_others(models: Models, tuned_run: Path, tmp_path: Path) -> None:
     conversation = Conversation(models)
     conversation.ask("fine", "hi", max_tokens=4)
     conversation.ask("too long", "x" * 2000)
@@ -161,7 +161,7 @@ def test_what_cannot_be_answered_is_said_and_costs_nobody_else(models: Models, t
     assert str(tmp_path) not in refused["no run"]["message"]
 
 
-def test_an_answer_fills_the_context_where_no_length_is_asked_for(models: Models) -> None:
+def test_without_max_tokens_an_answer_may_fill_the_context(models: Models) -> None:
     conversation = Conversation(Models(most=1, context=60))
     conversation.ask("it", "go on", max_tokens=None)
     conversation.finish()
@@ -169,7 +169,7 @@ def test_an_answer_fills_the_context_where_no_length_is_asked_for(models: Models
     assert accepted["prompt_tokens"] + last["tokens"] == 60 or last["finish"] == "stop"
 
 
-def test_a_run_that_lets_code_run_does_not_answer(models: Models, tuned_run: Path, tmp_path: Path) -> None:
+def test_a_run_with_custom_code_is_not_loaded(models: Models, tuned_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "local" / "cd34"
     copy.mkdir(parents=True)
     text = (tuned_run / "config.yaml").read_text()

@@ -48,14 +48,14 @@ def job(root: Path, steps: list[int], notes: list[int], state: str, pace: float 
 
 def listed(root: Path, path: Path, limit: int) -> list[events.Event]:
     """All events, page by page."""
-    found: list[events.Event] = []
+    result: list[events.Event] = []
     more = True
     while more:
-        after = found[-1].id if found else None
+        after = result[-1].id if result else None
         page, more = events.events_page(Settings(root), path, after, limit)
         assert len(page) == limit or not more
-        found += page
-    return found
+        result += page
+    return result
 
 
 @given(

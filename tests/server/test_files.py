@@ -48,9 +48,7 @@ def test_lists_come_in_pages(served: Served) -> None:
         client.files.list(extra_query={"color": "red"})
 
 
-def test_a_file_that_is_deleted_while_files_are_listed_breaks_nothing(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listing_files_tolerates_a_concurrent_deletion(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     client = served.client("ben")
     kept, gone = (upload(client, chats(1), name) for name in ("kept.jsonl", "gone.jsonl"))
     read = files._read_meta
@@ -111,7 +109,7 @@ def test_a_malformed_upload_is_a_bad_request(served: Served, sent: dict[str, obj
 
 
 @pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "undefined", "zlib", "utf-16", "nonsense"])
-def test_a_form_in_a_strange_encoding_is_no_trouble(served: Served, charset: str) -> None:
+def test_a_form_with_an_unknown_encoding_is_a_bad_request(served: Served, charset: str) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="\\ud800\xff"\r\n\r\nx\r\n--x--\r\n'
     with served.http() as client:
         kind = f"multipart/form-data; boundary=x; charset={charset}"
@@ -120,7 +118,7 @@ def test_a_form_in_a_strange_encoding_is_no_trouble(served: Served, charset: str
     assert error(response)["message"]
 
 
-def test_a_file_that_is_too_large_is_refused_whether_or_not_its_size_is_said(served: Served) -> None:
+def test_a_too_large_file_is_refused_with_and_without_content_length(served: Served) -> None:
     def stream() -> Iterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         for _ in range(40):

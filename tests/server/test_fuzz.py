@@ -23,8 +23,8 @@ TOKEN = dict(TOKENS)["ben"]
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that tunes and asks no model that there is: what is drawn begins no work."""
-    with serving(tmp_path_factory.mktemp("fuzz"), models=("smollm2",)) as found:
-        yield found
+    with serving(tmp_path_factory.mktemp("fuzz"), models=("smollm2",)) as result:
+        yield result
 
 
 def test_whatever_is_drawn_from_the_description_is_answered(idle: Served) -> None:
@@ -35,21 +35,21 @@ def test_whatever_is_drawn_from_the_description_is_answered(idle: Served) -> Non
     assert {status // 100 for _, status in tally.answers} == {2, 4}
 
 
-def test_a_wrong_token_opens_nothing(idle: Served) -> None:
+def test_a_wrong_token_is_rejected_everywhere(idle: Served) -> None:
     tally = Tally()
     refused(idle.url, tally, 1, drawn=1)
     assert not tally.faults
     assert {status for _, status in tally.answers} == {200, 401}  # 200: whether it lives
 
 
-def test_spoilt_bytes_are_refused_in_the_same_shape(idle: Served) -> None:
+def test_malformed_bytes_get_the_same_error_format(idle: Served) -> None:
     tally = Tally()
     raw(idle.url, TOKEN, tally, 60, seed=1)
     assert not tally.faults
     assert tally.answers["spoilt HTTP", 400] > 10
 
 
-def test_what_no_answer_may_be() -> None:
+def test_responses_of_another_format_are_faults() -> None:
     good = b'{"error": {"message": "no", "type": "t", "param": null, "code": "c"}}'
     assert fault_of(404, "application/json", good) is None
     for body in (b"Not Found", b'{"detail": "no"}', b'{"error": "no"}', good.replace(b'"no"', b'""')):

@@ -28,7 +28,7 @@ async def refused(generator: Generator) -> ApiError:
     return caught.value
 
 
-def test_the_process_gives_way_to_training() -> None:
+def test_the_process_has_a_lower_priority_than_training() -> None:
     code = (
         "from kamerton.server.generation.worker import lower_priority; import os; lower_priority(); print(os.nice(0))"
     )
@@ -38,7 +38,7 @@ def test_the_process_gives_way_to_training() -> None:
     assert niceness.stdout.strip() == "19"
 
 
-async def test_who_comes_when_too_many_wait_is_told_to_come_later() -> None:
+async def test_a_full_queue_returns_retry_after() -> None:
     generator = Generator(most=0)
     error = await refused(generator)
     assert (error.status_code, error.code) == (429, "queue_full")
@@ -47,7 +47,7 @@ async def test_who_comes_when_too_many_wait_is_told_to_come_later() -> None:
     assert generator.pid is None  # nothing was started for it
 
 
-async def test_a_tenant_cannot_take_the_places_of_others() -> None:
+async def test_a_tenant_cannot_use_all_connections() -> None:
     generator = Generator(most=3)
     generator._start = asyncio.Event().wait  # type: ignore[assignment,method-assign]  # it never gets ready
     waiting = [asyncio.create_task(anext(generator.stream(ASKED, "ann"))) for _ in range(3)]
@@ -64,7 +64,7 @@ async def test_a_tenant_cannot_take_the_places_of_others() -> None:
 
 
 @pytest.mark.parametrize("how", ["text", "turns"])
-async def test_a_prompt_that_no_model_could_read_reaches_none(how: str) -> None:
+async def test_a_too_long_prompt_reaches_no_model(how: str) -> None:
     text = "x" * (16 * 100 + 1)
     prompt_options = {"text": text} if how == "text" else {"turns": (("user", text[:900]), ("user", text[900:]))}
     generator = Generator(context=100)
@@ -75,9 +75,7 @@ async def test_a_prompt_that_no_model_could_read_reaches_none(how: str) -> None:
     assert generator.pid is None
 
 
-async def test_a_process_that_cannot_live_is_not_started_for_ever(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_restarts_of_a_crashing_process_are_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "kamerton"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise SystemExit(3)")

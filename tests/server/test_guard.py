@@ -13,7 +13,7 @@ from kamerton.server import guard
 from support.serving import Served, error, serving
 
 
-def test_nothing_is_answered_without_a_token_but_whether_the_server_lives(served: Served) -> None:
+def test_only_the_health_check_needs_no_token(served: Served) -> None:
     with served.http(None) as client:
         assert client.get("/health").json() == {"status": "ok"}
         for path in ("/v1/files", "/v1/fine_tuning/jobs", "/v1/models", "/v1/nothing", "/"):
@@ -34,7 +34,7 @@ def test_nothing_is_answered_without_a_token_but_whether_the_server_lives(served
         ("DELETE", "/v1/fine_tuning/jobs", 405),
     ],
 )
-def test_what_is_not_there_is_refused_in_one_shape(served: Served, method: str, path: str, status: int) -> None:
+def test_errors_of_unknown_resources_have_one_format(served: Served, method: str, path: str, status: int) -> None:
     with served.http(Origin="http://elsewhere.example") as client:
         response = client.request(method, f"{served.url}{path}")
     assert response.status_code == status
@@ -56,7 +56,7 @@ def test_what_is_not_there_is_refused_in_one_shape(served: Served, method: str, 
         (b'{"model": "\\ud800", "training_file": "x"}', "invalid_value"),
     ],
 )
-def test_json_that_is_none_is_a_bad_request(served: Served, body: bytes, code: str) -> None:
+def test_invalid_json_is_a_bad_request(served: Served, body: bytes, code: str) -> None:
     with served.http() as client:
         response = client.post("/v1/fine_tuning/jobs", content=body, headers={"Content-Type": "application/json"})
         other = client.post("/v1/fine_tuning/jobs", content=b"{}", headers={"Content-Type": "text/plain"})
@@ -79,7 +79,7 @@ def test_a_server_without_tokens_answers_no_web_page(tmp_path: Path) -> None:
                 assert client.get("/v1/models").status_code == status
 
 
-def test_a_body_that_stops_coming_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_request_body_times_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "IDLE_S", 0.2)
     url = httpx.URL(served.url)
     with socket.create_connection((url.host, url.port or 0), timeout=300) as connection:

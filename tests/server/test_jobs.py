@@ -34,9 +34,9 @@ HOW = {"n_epochs": 50, "batch_size": 8, "learning_rate_multiplier": 50}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, own_cache: Path, warm: Starter) -> Iterator[Server]:
     """One server for all tests of this file; nothing that it started is left behind."""
-    found = Server(tmp_path_factory.mktemp("server"), warm)
-    yield found
-    found.clean()
+    result = Server(tmp_path_factory.mktemp("server"), warm)
+    yield result
+    result.clean()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_from_a_file_to_an_answer_over_a_restart(server: Server, tuned: Any) -> 
             call(tuned.id)
 
 
-def test_what_is_anothers_is_unknown(server: Server, tuned: Any) -> None:
+def test_resources_of_other_tenants_are_unknown(server: Server, tuned: Any) -> None:
     other = server.client("ben")
     jobs, files, models = other.fine_tuning.jobs, other.files, other.models
 
@@ -189,7 +189,7 @@ def is_asked_to_end(pid: int) -> bool:
     return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def test_a_server_that_is_asked_to_end_ends_in_order_and_alone(server: Server) -> None:
+def test_a_server_shuts_down_cleanly_and_alone(server: Server) -> None:
     client, how = server.client(), {"n_epochs": 1}
     job = client.fine_tuning.jobs.create(model="tiny", training_file=upload(client, chats()), hyperparameters=how)
     path = server.root / "ann" / job.id
@@ -227,11 +227,11 @@ def test_a_broken_file_fails_the_job_and_names_the_line(server: Server, tuned: A
     assert tuned.id in listed
     assert len(set(listed)) == len(listed)
     assert [one.id for one in client.fine_tuning.jobs.list(after=job.id)] == listed[1:]
-    for purpose, found in (("broken", [job.id]), ("proof", [tuned.id]), ("none", [])):
-        assert [one.id for one in client.fine_tuning.jobs.list(metadata={"purpose": purpose})] == found
+    for purpose, result in (("broken", [job.id]), ("proof", [tuned.id]), ("none", [])):
+        assert [one.id for one in client.fine_tuning.jobs.list(metadata={"purpose": purpose})] == result
 
 
-def test_a_deleted_model_is_gone_and_its_job_is_not(server: Server, tuned: Any) -> None:
+def test_deleting_a_model_keeps_its_job(server: Server, tuned: Any) -> None:
     client, name = server.client(), tuned.fine_tuned_model
     with pytest.raises(openai.PermissionDeniedError):
         client.models.delete("tiny")

@@ -31,7 +31,7 @@ from kamerton.commands.serve import _parser, to_settings
         (["--hots", "x"], "unrecognized arguments"),
     ],
 )
-def test_what_cannot_be_served_is_said_at_once(
+def test_all_unservable_settings_are_reported_together(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KAMERTON_TOKENS", raising=False)
@@ -54,7 +54,7 @@ def test_tokens_come_from_a_file_or_the_environment_and_leave_it(
     assert (settings.tokens, settings.models) == ((("cid", "three"),), ("tiny", "smollm2"))
 
 
-def test_a_port_that_is_taken_is_a_mistake_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_occupied_port_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         assert main(["serve", "--no-auth", "--port", port, "--root", str(tmp_path / "outputs")]) == 2

@@ -50,8 +50,8 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
     monkeypatch.setattr(start, "start_worker", start_worker)
     monkeypatch.setattr(start, "_configure", configure)
-    with serving(tmp_path) as found:
-        yield found
+    with serving(tmp_path) as result:
+        yield result
     for lock in workers:
         lock.close()
 
@@ -88,7 +88,7 @@ def test_resuming_counts_as_much_as_creating(quiet: Served, monkeypatch: pytest.
         client.fine_tuning.jobs.resume(rested.name)
 
 
-def test_a_flood_of_new_jobs_takes_one_thread_and_the_others_have_their_turn() -> None:
+def test_many_new_jobs_occupy_only_one_thread() -> None:
     began, go = list[str](), threading.Event()
 
     def work(name: str) -> None:
@@ -136,7 +136,7 @@ def test_reads_of_a_tenant_take_a_few_threads(tmp_path: Path, monkeypatch: pytes
     assert most[0] == guard.READS
 
 
-def test_a_tenant_has_so_many_requests_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_requests_of_a_tenant_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "max_connections", lambda: 0)
     with serving(tmp_path) as served, served.http() as client:
         refused = client.get("/v1/files")
@@ -214,7 +214,7 @@ def test_a_chunked_upload_is_refused_when_it_reaches_the_reserve(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("place", ["copyfileobj", "write_text", "update"])
-def test_a_full_disk_is_507_and_leaves_nothing(
+def test_a_full_disk_is_507_and_leaves_no_files(
     quiet: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, place: str
 ) -> None:
     client = quiet.client()

@@ -34,8 +34,8 @@ def streamed(answer: bytes, stops: list[str]) -> tuple[list[str], bool]:
 def reference(text: str, stops: list[str]) -> tuple[str, bool]:
     """The text before the stop string that is complete first."""
     for end in range(1, len(text) + 1):
-        if found := [stop for stop in stops if text[:end].endswith(stop)]:
-            return text[: end - max(map(len, found))], True
+        if result := [stop for stop in stops if text[:end].endswith(stop)]:
+            return text[: end - max(map(len, result))], True
     return text, False
 
 
@@ -51,7 +51,7 @@ def test_pieces_are_the_text_before_the_first_stop_string(answer: bytes, stops: 
 
 
 @given(st.text(alphabet="a🐈ż", min_size=1, max_size=8))
-def test_text_comes_as_soon_as_its_character_is_whole(text: str) -> None:
+def test_text_is_streamed_once_its_character_is_complete(text: str) -> None:
     stream = TextStream(decode)
     for letter in text:
         pieces = [stream.add(TOKEN_OF[byte]) for byte in letter.encode()]

@@ -41,11 +41,11 @@ class Chrome:
         message = json.dumps({"id": number, "method": method, "params": params, **session})
         os.write(self._to, message.encode() + b"\0")
         while True:
-            found = self._read()
-            if found.get("id") == number:
-                if "error" in found:
-                    raise RuntimeError(f"{method}: {found['error']}")
-                return dict(found["result"])
+            result = self._read()
+            if result.get("id") == number:
+                if "error" in result:
+                    raise RuntimeError(f"{method}: {result['error']}")
+                return dict(result["result"])
 
     def open(self, page: Path, width: int = 1200, *, height: int = 900, dark: bool = False) -> None:
         """Show a file at a width in CSS pixels."""
@@ -62,14 +62,14 @@ class Chrome:
     def run(self, script: str) -> Any:
         """The value of an expression on the page."""
         options = {"awaitPromise": True, "returnByValue": True}
-        found = self.call("Runtime.evaluate", expression=script, **options)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=script, **options)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
 
     def picture(self, path: Path, *, whole: bool = True) -> None:
         """A PNG of the page."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
-        path.write_bytes(base64.b64decode(found["data"]))
+        result = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
+        path.write_bytes(base64.b64decode(result["data"]))
 
     def _clip(self, whole: bool) -> dict[str, Any]:
         if not whole:
@@ -79,8 +79,8 @@ class Chrome:
 
     def pdf(self, path: Path) -> None:
         """The page on paper."""
-        found = self.call("Page.printToPDF", preferCSSPageSize=False, paperWidth=8.27, paperHeight=11.69)
-        path.write_bytes(base64.b64decode(found["data"]))
+        result = self.call("Page.printToPDF", preferCSSPageSize=False, paperWidth=8.27, paperHeight=11.69)
+        path.write_bytes(base64.b64decode(result["data"]))
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -89,9 +89,9 @@ class Chrome:
                 raise RuntimeError("Chromium ended")
             self._rest += part
         text, _, self._rest = self._rest.partition(b"\0")
-        found: dict[str, Any] = json.loads(text)
-        self._note(found.get("method"), found.get("params") or {})
-        return found
+        result: dict[str, Any] = json.loads(text)
+        self._note(result.get("method"), result.get("params") or {})
+        return result
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":

@@ -41,8 +41,8 @@ class Imitation(LocalServer):
     def respond(self, asked: Asked) -> Said | None:
         path, _, query = asked.path.partition("?")
         routes = ((kind, re.fullmatch(route, path)) for method, route, kind in _ROUTES if method == asked.method)
-        kind, found = next((pair for pair in routes if pair[1]), ("unknown", None))
-        name = found[1] if found and found.groups() else ""
+        kind, result = next((pair for pair in routes if pair[1]), ("unknown", None))
+        name = result[1] if result and result.groups() else ""
         with self._lock:
             self.keys.add(asked.headers.get("Authorization"))
             self.counts[kind] += 1
@@ -52,14 +52,14 @@ class Imitation(LocalServer):
 
     def events(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         looks, job_id = self.looks[job["id"]], job["id"]
-        found = [_event(job_id, "created", "Created fine-tuning job")]
+        result = [_event(job_id, "created", "Created fine-tuning job")]
         for step in range(1, min(looks - 1, self.steps) + 1):
             values = {"train_loss": 2.0 / step, "train_mean_token_accuracy": step / 10, "total_steps": self.steps}
             last = {"full_valid_loss": 0.75} if step == self.steps else {}
-            found.append(_event(job_id, f"step-{step}", f"Step {step}", {"step": step, **values, **last}))
+            result.append(_event(job_id, f"step-{step}", f"Step {step}", {"step": step, **values, **last}))
         if job["status"] == "succeeded":
-            found.append(_event(job_id, "done", "The job has successfully completed"))
-        return found[::-1]
+            result.append(_event(job_id, "done", "The job has successfully completed"))
+        return result[::-1]
 
     def look(self, job: dict[str, Any]) -> dict[str, Any]:
         if job["status"] in ("queued", "running"):
@@ -103,13 +103,13 @@ class Imitation(LocalServer):
 
     def _upload(self, body: bytes) -> Said:
         head, _, rest = body.partition(b'name="file"')
-        found = re.search(rb'filename="([^"]+)"', rest)
-        assert found is not None
+        result = re.search(rb'filename="([^"]+)"', rest)
+        assert result is not None
         content = rest.partition(b"\r\n\r\n")[2].partition(b"\r\n--" + body[2:34].partition(b"\r")[0])[0]
         del head
         name = f"file-{len(self.files) + 1}"
         made = {"id": name, "object": "file", "bytes": len(content), "created_at": int(time.time())}
-        made |= {"filename": found[1].decode(), "purpose": "fine-tune", "status": "processed"}
+        made |= {"filename": result[1].decode(), "purpose": "fine-tune", "status": "processed"}
         self.files[name], self.contents[name] = made, content
         return 200, {}, made
 

@@ -62,9 +62,9 @@ def _run(program: Path, *arguments: str) -> None:
 
 
 def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    result = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
+    return result[-1].parent if result else Path(on_path).parent if on_path else None
 
 
 def _user() -> str | None:

@@ -86,5 +86,5 @@ def error(response: httpx.Response) -> dict[str, str]:
     body = response.json()
     assert set(body) == {"error"}
     assert set(body["error"]) == {"message", "type", "param", "code"}
-    found: dict[str, str] = body["error"]
-    return found
+    result: dict[str, str] = body["error"]
+    return result

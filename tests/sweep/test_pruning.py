@@ -68,25 +68,25 @@ def test_validations_are_reported_by_their_number_whatever_the_batch_size(config
     assert len(losses) == 4
 
 
-def test_a_pruned_run_ends_there_with_its_reason_and_never_sees_the_test_split(configure: Any, part: Any) -> None:
+def test_a_pruned_run_records_the_reason_and_never_reads_the_test_split(configure: Any, part: Any) -> None:
     given, trial = part(AFTER_TWO)
     with pytest.raises(Cancelled, match="pruned at validation 3"):
         given.train(configure("run_id=0"))
-    found = record(given.home / "0")
-    assert (found["state"], found["error"]["code"]) == ("cancelled", "pruned")
+    result = record(given.home / "0")
+    assert (result["state"], result["error"]["code"]) == ("cancelled", "pruned")
     assert list(reports(trial)) == [1, 2, 3]
-    assert found["progress"]["step"] < found["progress"]["steps"]
-    assert "test" not in found["metrics"]
+    assert result["progress"]["step"] < result["progress"]["steps"]
+    assert "test" not in result["metrics"]
     assert not (given.home / "0" / "scores").exists()
 
 
-def test_a_run_that_has_come_to_its_end_is_not_pruned_there(configure: Any, part: Any) -> None:
+def test_a_run_is_not_pruned_at_its_last_step(configure: Any, part: Any) -> None:
     given, trial = part(ThresholdPruner(upper=0.0, n_warmup_steps=4))
     assert given.train(configure("run_id=0")).state == "succeeded"
     assert list(reports(trial)) == [1, 2, 3, 4]
 
 
-def test_a_run_that_goes_on_counts_on(configure: Any, part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_continues_its_step_count(configure: Any, part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config: Config = configure("run_id=0")
     given, trial = part(NEVER)
     begun = pl.LightningModule.on_train_batch_end
@@ -107,7 +107,7 @@ def _stop_after_two_reports(trial: optuna.Trial) -> Any:
     return hook
 
 
-def test_what_a_pruner_says_in_numpys_words_can_be_gone_on_with(configure: Any, part: Any) -> None:
+def test_a_pruner_that_returns_numpy_values_can_be_resumed(configure: Any, part: Any) -> None:
     """MedianPruner does, as soon as it has trials to compare with."""
 
     class Numpy(NopPruner):

@@ -92,13 +92,13 @@ def test_several_objectives_have_a_front(made: Made) -> None:
     assert "figure-pareto" not in write_sweep_report(*made()).read_text()
 
 
-def test_a_best_value_at_the_end_of_its_interval_is_said(made: Made) -> None:
+def test_a_best_value_at_a_bound_of_its_range_is_reported(made: Made) -> None:
     study, _ = made()
     assert at_the_edge(study, {"optimizer.lr": 0.0099}) == ["optimizer.lr"]
     assert at_the_edge(study, {"optimizer.lr": 0.001, "batch.size": 64}) == []
 
 
-def test_attempts_that_another_one_went_on_with_are_left_out() -> None:
+def test_superseded_attempts_are_omitted() -> None:
     study = optuna.create_study()
     for attributes in ({}, {"failed_trial": 0, "retry_history": [0]}):
         trial = optuna.trial.create_trial(value=1.0, user_attrs={"steps": [5, 9]}, system_attrs=attributes)

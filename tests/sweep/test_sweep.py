@@ -61,8 +61,8 @@ def best(sweep: Path) -> dict[str, Any]:
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file but the locks: to look at a run is to hold its lock."""
-    found = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+    result = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in result}
 
 
 def scored(sweep: Path) -> list[str]:
@@ -81,65 +81,65 @@ def rerun(sweep: Path, number: int) -> dict[str, Any]:
 def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter")
-    records = [record(found / "trials" / str(number)) for number in range(3)]
+    result = sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter")
+    records = [record(result / "trials" / str(number)) for number in range(3)]
     losses = [one["metrics"]["best"]["loss"] for one in records]
     winner = losses.index(min(losses))
-    assert best(found)["values"] == [min(losses)]
-    assert (best(found)["number"], scored(found)) == (winner, [str(winner)])
+    assert best(result)["values"] == [min(losses)]
+    assert (best(result)["number"], scored(result)) == (winner, [str(winner)])
     assert {one["state"] for one in records} == {"succeeded"}
     assert [one["trial"]["number"] for one in records] == [0, 1, 2]
     assert {one["trial"]["study"] for one in records} == {"s"}
     assert len({one["trial"]["params"]["optimizer.lr"] for one in records}) == 3
     assert len({(one["seed"], one["data"]["fingerprint"]) for one in records}) == 1
-    kept = [path.parent.name for path in found.glob("trials/*/checkpoints")]
+    kept = [path.parent.name for path in result.glob("trials/*/checkpoints")]
     assert kept == [str(winner)]
     assert {"test", "base"} <= records[winner]["metrics"].keys()
-    assert (found / "trials" / str(winner) / "model").exists()
-    assert rerun(found, 0)["metrics"]["best"] == records[winner]["metrics"]["best"]
+    assert (result / "trials" / str(winner) / "model").exists()
+    assert rerun(result, 0)["metrics"]["best"] == records[winner]["metrics"]["best"]
     assert "Test split" in capsys.readouterr().out
 
-    before = files(found / "trials")
-    assert sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter") == found
-    assert files(found / "trials") == before
+    before = files(result / "trials")
+    assert sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter") == result
+    assert files(result / "trials") == before
     assert "Test split" not in capsys.readouterr().out
 
     sweep(LR, "hydra.sweeper.n_trials=4", "base=true", "model.export=adapter")
-    assert sorted(path.name for path in (found / "trials").iterdir()) == ["0", "1", "2", "3"]
-    again = files(found / "trials")
+    assert sorted(path.name for path in (result / "trials").iterdir()) == ["0", "1", "2", "3"]
+    again = files(result / "trials")
     assert {path: again[path] for path in before if f"/trials/{winner}/" not in path} == {
         path: one for path, one in before.items() if f"/trials/{winner}/" not in path
     }
 
 
-def test_a_hopeless_trial_is_pruned_and_the_sweep_goes_on(sweep: Sweep) -> None:
-    found = sweep(LR, FIRST_GOOD, "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=3")
-    assert [row["outcome"] for row in trials(found)][:2] == ["complete", "pruned"]
-    assert len(trials(found)) == 3
-    pruned = record(found / "trials" / "1")
+def test_an_unpromising_trial_is_pruned_and_the_sweep_continues(sweep: Sweep) -> None:
+    result = sweep(LR, FIRST_GOOD, "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=3")
+    assert [row["outcome"] for row in trials(result)][:2] == ["complete", "pruned"]
+    assert len(trials(result)) == 3
+    pruned = record(result / "trials" / "1")
     assert (pruned["state"], pruned["error"]["code"]) == ("cancelled", "pruned")
     assert pruned["progress"]["step"] < pruned["progress"]["steps"]
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_is_an_outcome_and_no_failure_of_the_sweep(sweep: Sweep) -> None:
+def test_a_diverged_trial_does_not_fail_the_sweep(sweep: Sweep) -> None:
     tries = "hydra.sweeper.enqueue=[{optimizer.lr: 1e30}, {optimizer.lr: 0.01}]"
-    found = sweep("optimizer.lr=tag(log, interval(1e-4, 1e30))", tries, "scheduler.warmup_steps=0")
-    assert [row["outcome"] for row in trials(found)] == ["diverged", "complete"]
-    assert record(found / "trials" / "0")["error"]["code"] == "train.diverged"
-    assert scored(found) == ["1"]
+    result = sweep("optimizer.lr=tag(log, interval(1e-4, 1e30))", tries, "scheduler.warmup_steps=0")
+    assert [row["outcome"] for row in trials(result)] == ["diverged", "complete"]
+    assert record(result / "trials" / "0")["error"]["code"] == "train.diverged"
+    assert scored(result) == ["1"]
 
 
 @pytest.mark.slow
 def test_another_space_is_refused(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    found = sweep(LR, "sweep.final=null")
-    assert scored(found) == []
-    before = files(found / "trials")
+    result = sweep(LR, "sweep.final=null")
+    assert scored(result) == []
+    before = files(result / "trials")
     sweep("optimizer.lr=interval(0.1, 0.2)", code=2)
-    said = capsys.readouterr().err
-    assert "optimizer.lr was tag(log, interval(0.0001,0.01)), is interval(0.1,0.2)" in said
-    assert "study_name" in said
-    assert files(found / "trials") == before
+    output = capsys.readouterr().err
+    assert "optimizer.lr was tag(log, interval(0.0001,0.01)), is interval(0.1,0.2)" in output
+    assert "study_name" in output
+    assert files(result / "trials") == before
 
 
 @pytest.mark.slow
@@ -147,34 +147,32 @@ def test_another_space_is_refused(sweep: Sweep, capsys: pytest.CaptureFixture[st
 def test_runs_of_another_study_are_not_taken_over(
     sweep: Sweep, capsys: pytest.CaptureFixture[str], *, pruned: bool
 ) -> None:
-    found = sweep(LR, "sweep.final=null", "hydra.sweeper.n_trials=1")
-    (found / "study.db").unlink()
+    result = sweep(LR, "sweep.final=null", "hydra.sweeper.n_trials=1")
+    (result / "study.db").unlink()
     if pruned:
         changed = {"state": "cancelled", "error": {"code": "pruned", "message": "pruned"}}
-        (found / "trials" / "0" / "run.json").write_text(json.dumps(record(found / "trials" / "0") | changed))
-    before = files(found / "trials")
+        (result / "trials" / "0" / "run.json").write_text(json.dumps(record(result / "trials" / "0") | changed))
+    before = files(result / "trials")
     sweep("optimizer.lr=interval(0.1, 0.2)", "sweep.final=null", "hydra.sweeper.n_trials=1", code=1)
-    assert [row["outcome"] for row in trials(found)] == ["failed"]
+    assert [row["outcome"] for row in trials(result)] == ["failed"]
     assert "of another configuration (optimizer.lr: " in capsys.readouterr().err
-    assert files(found / "trials") == before
+    assert files(result / "trials") == before
 
 
 def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    found = sweep(LR, "split.ratios=[0.9,0.0,0.1]", "hydra.sweeper.max_failures=1", code=1)
-    said = capsys.readouterr().err
-    assert "there is no validation split" in said
-    assert "max_failures" in said
-    assert "Traceback" not in said
-    assert f"see {found}/report.html" in said
-    assert [row["outcome"] for row in json.loads((found / "report.json").read_text())["trials"]] == ["failed"]
-    assert scored(found) == []
-    assert "progress" not in record(found / "trials" / "0")  # nothing was trained first
+    result = sweep(LR, "split.ratios=[0.9,0.0,0.1]", "hydra.sweeper.max_failures=1", code=1)
+    output = capsys.readouterr().err
+    assert "there is no validation split" in output
+    assert "max_failures" in output
+    assert "Traceback" not in output
+    assert f"see {result}/report.html" in output
+    assert [row["outcome"] for row in json.loads((result / "report.json").read_text())["trials"]] == ["failed"]
+    assert scored(result) == []
+    assert "progress" not in record(result / "trials" / "0")  # nothing was trained first
 
 
 @pytest.mark.slow
-def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has_gone_on_to_its_end(
-    sweep: Sweep, module: Module
-) -> None:
+def test_the_best_trial_of_a_resumed_sweep_is_scored_at_its_end(sweep: Sweep, module: Module) -> None:
     module(
         "failing_once",
         "def space(cfg, trial):\n"
@@ -183,46 +181,48 @@ def test_the_best_trial_of_a_sweep_that_gave_up_meets_the_test_split_when_it_has
         "    trial.suggest_float('optimizer.lr', 1e-4, 1e-2)\n",
     )
     asked = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
-    found = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
-    assert [row["outcome"] for row in trials(found)] == ["complete", "failed"]
-    assert [one["number"] for one in json.loads((found / "report.json").read_text())["best"]] == [0]
-    assert scored(found) == []
+    result = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
+    assert [row["outcome"] for row in trials(result)] == ["complete", "failed"]
+    assert [one["number"] for one in json.loads((result / "report.json").read_text())["best"]] == [0]
+    assert scored(result) == []
     sweep(*asked, "hydra.sweeper.max_failures=1")
-    assert [row["outcome"] for row in trials(found)] == ["complete", "failed", "complete"]
-    assert scored(found) == [str(best(found)["number"])]
+    assert [row["outcome"] for row in trials(result)] == ["complete", "failed", "complete"]
+    assert scored(result) == [str(best(result)["number"])]
 
 
 @pytest.mark.slow
 def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Sweep) -> None:
-    found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]")
-    runs = [[record(found / "trials" / number / seed) for seed in ("1", "2")] for number in ("0", "1")]
+    result = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]")
+    runs = [[record(result / "trials" / number / seed) for seed in ("1", "2")] for number in ("0", "1")]
     assert [[one["seed"] for one in each] for each in runs] == [[1, 2], [1, 2]]
     means = [sum(one["metrics"]["best"]["loss"] for one in each) / 2 for each in runs]
-    assert [float(row["value"]) for row in trials(found)] == pytest.approx(means)
-    assert sorted(found.glob("trials/*/*/scores/test.parquet")) == [
-        found / "trials" / "0" / seed / "scores" / "test.parquet" for seed in ("1", "2")
+    assert [float(row["value"]) for row in trials(result)] == pytest.approx(means)
+    assert sorted(result.glob("trials/*/*/scores/test.parquet")) == [
+        result / "trials" / "0" / seed / "scores" / "test.parquet" for seed in ("1", "2")
     ]
 
 
 @pytest.mark.slow
-def test_a_hopeless_trial_is_pruned_between_its_seeds(sweep: Sweep) -> None:
-    found = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]", "hydra.sweeper.pruner.n_startup_trials=1", "sweep.final=null")
-    assert [row["outcome"] for row in trials(found)] == ["complete", "pruned"]
-    assert [path.name for path in (found / "trials" / "1").iterdir()] == ["1"]
+def test_an_unpromising_trial_is_pruned_between_its_seeds(sweep: Sweep) -> None:
+    result = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]", "hydra.sweeper.pruner.n_startup_trials=1", "sweep.final=null")
+    assert [row["outcome"] for row in trials(result)] == ["complete", "pruned"]
+    assert [path.name for path in (result / "trials" / "1").iterdir()] == ["1"]
 
 
 @pytest.mark.slow
 def test_folds_validate_in_turn_and_share_one_test_split(sweep: Sweep) -> None:
-    found = sweep(LR, FIRST_GOOD, "cv.folds=3", "cv.stratify=label")
-    runs = [record(found / "trials" / "0" / str(fold)) for fold in range(3)]
+    result = sweep(LR, FIRST_GOOD, "cv.folds=3", "cv.stratify=label")
+    runs = [record(result / "trials" / "0" / str(fold)) for fold in range(3)]
     losses = [one["metrics"]["best"]["loss"] for one in runs]
-    assert float(trials(found)[0]["value"]) == pytest.approx(sum(losses) / 3)
+    assert float(trials(result)[0]["value"]) == pytest.approx(sum(losses) / 3)
     assert len({one["data"]["counts"]["test"] for one in runs}) == 1
     assert sum(one["data"]["counts"]["validation"] for one in runs) == 120 - runs[0]["data"]["counts"]["test"]
-    ids = [_ids(found / "trials" / "0" / str(fold) / "scores" / "test.parquet") for fold in range(3)]
+    ids = [_ids(result / "trials" / "0" / str(fold) / "scores" / "test.parquet") for fold in range(3)]
     assert ids[0] == ids[1] == ids[2]
-    again = rerun(found, 1)
-    assert again["metrics"]["best"] == record(found / "trials" / str(best(found)["directory"]) / "1")["metrics"]["best"]
+    again = rerun(result, 1)
+    assert (
+        again["metrics"]["best"] == record(result / "trials" / str(best(result)["directory"]) / "1")["metrics"]["best"]
+    )
     assert again["data"]["counts"]["test"] == runs[0]["data"]["counts"]["test"]
 
 
@@ -237,12 +237,14 @@ def test_the_command_of_the_best_trial_finds_the_users_own_files(sweep: Sweep, t
     own = tmp_path / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package _global_\nclip_norm: 0.5\n")
-    found = sweep(LR, "experiment=mine", f"--config-dir={tmp_path}/own", "hydra.sweeper.n_trials=1", "sweep.final=null")
-    assert rerun(found, 0)["metrics"]["best"] == record(found / "trials" / "0")["metrics"]["best"]
+    result = sweep(
+        LR, "experiment=mine", f"--config-dir={tmp_path}/own", "hydra.sweeper.n_trials=1", "sweep.final=null"
+    )
+    assert rerun(result, 0)["metrics"]["best"] == record(result / "trials" / "0")["metrics"]["best"]
 
 
 @pytest.mark.slow
-def test_trouble_with_the_best_trial_does_not_cost_the_report(
+def test_an_error_in_the_best_trial_does_not_prevent_the_report(
     sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -251,67 +253,67 @@ def test_trouble_with_the_best_trial_does_not_cost_the_report(
     one = (LR, "hydra.sweeper.n_trials=1")
     with monkeypatch.context() as patched:
         patched.setattr("kamerton.sweep.finish.score_winner", fail)
-        found = sweep(*one, code=1)
+        result = sweep(*one, code=1)
     assert "the disk is full" in capsys.readouterr().err
-    assert json.loads((found / "report.json").read_text())["commands"]
+    assert json.loads((result / "report.json").read_text())["commands"]
 
-    (found / "report.json").unlink()
-    shutil.rmtree(found / "trials")
+    (result / "report.json").unlink()
+    shutil.rmtree(result / "trials")
     sweep(*one)
     assert "is not on this machine, so it was not scored; give" in capsys.readouterr().out
-    assert (found / "report.json").exists()
+    assert (result / "report.json").exists()
 
-    (found / "report.json").unlink()
+    (result / "report.json").unlink()
     monkeypatch.setattr("kamerton.sweep.finish.trial_runs", fail)  # the commands that repeat it are unknown
     sweep(*one, code=1)
-    assert json.loads((found / "report.json").read_text())["commands"] == []
+    assert json.loads((result / "report.json").read_text())["commands"] == []
 
 
 @pytest.mark.slow
-def test_the_best_trial_may_be_trained_anew(sweep: Sweep) -> None:
-    found = sweep(LR, "sweep.final=retrain")
-    number = str(best(found)["directory"])
-    anew = record(found / "final" / number)
-    assert scored(found) == []
+def test_the_best_trial_can_be_retrained(sweep: Sweep) -> None:
+    result = sweep(LR, "sweep.final=retrain")
+    number = str(best(result)["directory"])
+    anew = record(result / "final" / number)
+    assert scored(result) == []
     assert anew["state"] == "succeeded"
-    assert anew["metrics"]["best"] == record(found / "trials" / number)["metrics"]["best"]
-    before = files(found / "final")
+    assert anew["metrics"]["best"] == record(result / "trials" / number)["metrics"]["best"]
+    before = files(result / "final")
     sweep(LR, "sweep.final=retrain")
-    assert files(found / "final") == before
+    assert files(result / "final") == before
 
 
 @pytest.mark.slow
 def test_several_objectives_and_constraints(sweep: Sweep) -> None:
-    found = sweep(
+    result = sweep(
         *("adapter.r=choice(4,64)", "sweep.objective=[loss,parameters]", "hydra.sweeper.direction=[minimize,minimize]"),
         *("hydra.sweeper.enqueue=[{adapter.r: 4}, {adapter.r: 64}]", "hydra/sweeper/sampler=nsga2"),
     )
-    small, large = (record(found / "trials" / number)["model"]["trainable_parameters"] for number in "01")
+    small, large = (record(result / "trials" / number)["model"]["trainable_parameters"] for number in "01")
     assert small < large
-    assert [float(row["value_1"]) for row in trials(found)] == [small, large]
-    assert len(scored(found)) == 1
+    assert [float(row["value_1"]) for row in trials(result)] == [small, large]
+    assert len(scored(result)) == 1
 
 
 def test_a_trial_beyond_its_bound_does_not_win(sweep: Sweep) -> None:
     tries = "hydra.sweeper.enqueue=[{adapter.r: 64, optimizer.lr: 0.01}, {adapter.r: 4, optimizer.lr: 0.0001}]"
-    found = sweep("adapter.r=choice(4,64)", LR, tries, "sweep.constraints={parameters: 10000}")
-    values = [float(row["value"]) for row in trials(found)]
+    result = sweep("adapter.r=choice(4,64)", LR, tries, "sweep.constraints={parameters: 10000}")
+    values = [float(row["value"]) for row in trials(result)]
     assert values[0] < values[1]
-    assert (best(found)["number"], scored(found)) == (1, ["1"])
+    assert (best(result)["number"], scored(result)) == (1, ["1"])
 
 
-def test_compare_takes_a_sweep_for_its_best_trial(sweep: Sweep, tmp_path: Path) -> None:
-    found = sweep(LR, "base=true")
+def test_comparing_a_sweep_uses_its_best_trial(sweep: Sweep, tmp_path: Path) -> None:
+    result = sweep(LR, "base=true")
     outputs = f"paths.outputs={tmp_path}/c"
-    for entry in (str(found), f"{found.parent}/*"):
+    for entry in (str(result), f"{result.parent}/*"):
         assert main(["compare", f"runs=[{entry}]", "name=x", outputs]) == 0
         said = json.loads((tmp_path / "c" / "comparisons" / "x" / "comparison.json").read_text())
         runs = [run for side in said["sides"] for run in side["runs"]]
-        assert str(found / "trials" / str(best(found)["number"])) in runs
+        assert str(result / "trials" / str(best(result)["number"])) in runs
 
 
 @pytest.mark.slow
-def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: Path, warm: Starter) -> None:
+def test_a_killed_trial_resumes_to_the_same_result(words: list[str], tmp_path: Path, warm: Starter) -> None:
     typed = [*words, LR, "hydra.sweeper.n_trials=1", "sweep.final=null", "trainer.max_epochs=3"]
     typed += [
         "save.strategy=steps",
@@ -319,8 +321,8 @@ def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: P
         "hydra.sweeper.heartbeat_interval=1",
         "hydra.sweeper.grace_period=2",
     ]
-    found = tmp_path / "o" / "jsonl" / "s"
-    trial = found / "trials" / "0"
+    result = tmp_path / "o" / "jsonl" / "s"
+    trial = result / "trials" / "0"
     with (tmp_path / "log").open("w") as log:
         process = warm(*typed, output=log)
         while not (trial / "checkpoints" / "previous.ckpt").exists():
@@ -332,11 +334,11 @@ def test_a_killed_trial_goes_on_to_the_same_result(words: list[str], tmp_path: P
     assert main(typed) == 0
     assert main([*typed, f"paths.outputs={tmp_path}/whole"]) == 0
     whole = tmp_path / "whole" / "jsonl" / "s"
-    assert [row["outcome"] for row in trials(found)] == ["killed", "complete"]
-    assert best(found)["values"] == best(whole)["values"]
+    assert [row["outcome"] for row in trials(result)] == ["killed", "complete"]
+    assert best(result)["values"] == best(whole)["values"]
     assert _curve(trial) == _curve(whole / "trials" / "0")
     assert "resumed" in (trial / "events.jsonl").read_text()
-    assert [path.name for path in (found / "trials").iterdir()] == ["0"]
+    assert [path.name for path in (result / "trials").iterdir()] == ["0"]
 
 
 @pytest.mark.slow
@@ -348,9 +350,9 @@ def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(
         codes = [worker.wait(600) for worker in workers]
     said = [(tmp_path / name).read_text() for name in ("one", "two")]
     assert codes == [0, 0], said
-    found = tmp_path / "o" / "jsonl" / "s"
-    assert [row["outcome"] for row in trials(found)] == ["complete"] * 4
-    assert scored(found) == [str(best(found)["number"])]
+    result = tmp_path / "o" / "jsonl" / "s"
+    assert [row["outcome"] for row in trials(result)] == ["complete"] * 4
+    assert scored(result) == [str(best(result)["number"])]
     assert sum("Test split" in text for text in said) == 1, said
 
 
@@ -364,9 +366,9 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
         return write_sweep_report(*arguments)
 
     monkeypatch.setattr("kamerton.sweep.finish.write_sweep_report", write)
-    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    result = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
     assert [one and one.pid for one in held] == [os.getpid()]
-    assert lock_owner(found / ".lock") is None
+    assert lock_owner(result / ".lock") is None
 
 
 @pytest.mark.slow
@@ -392,10 +394,10 @@ def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
         return lock
 
     monkeypatch.setattr("kamerton.locks.acquire", hold_late)
-    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
-    assert best(found)["number"] == 1
-    assert [row["number"] for row in trials(found)] == ["0", "1"]
-    report = json.loads((found / "report.json").read_text())
+    result = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert best(result)["number"] == 1
+    assert [row["number"] for row in trials(result)] == ["0", "1"]
+    report = json.loads((result / "report.json").read_text())
     assert [one["number"] for one in report["best"]] == [2]
     assert report["headline"].startswith("Trial 2 is the best of 3 trials")
     assert "optimizer.lr=0.002" in report["commands"][0]
@@ -409,13 +411,13 @@ def test_trials_are_not_trained_with_other_data_than_those_before(
     with animals.open("a") as file:
         file.write('{"prompt": "the cat number 1000", "completion": "yes"}\n')
     more = ["hydra.sweeper.n_trials=2", "hydra.sweeper.max_failures=1", "sweep.final=null"]
-    found = sweep(LR, *more, code=1)
+    result = sweep(LR, *more, code=1)
     assert "the data are not those of the trials before" in capsys.readouterr().err
-    assert [row["outcome"] for row in trials(found)] == ["complete", "failed"]
-    assert "progress" not in record(found / "trials" / "1")  # before its first step
+    assert [row["outcome"] for row in trials(result)] == ["complete", "failed"]
+    assert "progress" not in record(result / "trials" / "1")  # before its first step
 
 
-def test_a_trial_that_was_taken_for_dead_is_waited_for(
+def test_a_running_trial_without_heartbeats_is_waited_for(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "o" / "jsonl" / "s" / "trials" / "0"
@@ -423,8 +425,8 @@ def test_a_trial_that_was_taken_for_dead_is_waited_for(
     lock = acquire(folder / ".lock")
     assert lock is not None
     monkeypatch.setattr(time, "sleep", lambda seconds: lock.close())
-    found = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
-    assert [row["outcome"] for row in trials(found)] == ["complete"]
+    result = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
+    assert [row["outcome"] for row in trials(result)] == ["complete"]
     assert "trial 0 is still at work in another process" in capsys.readouterr().err
 
 
@@ -433,7 +435,7 @@ def _curve(folder: Path) -> list[tuple[str, str, str]]:
         return [(row["step"], row["train/loss"], row["val/loss"]) for row in csv.DictReader(file)]
 
 
-def test_a_function_may_make_a_space_with_conditions(sweep: Sweep, module: Module) -> None:
+def test_a_function_can_define_a_conditional_space(sweep: Sweep, module: Module) -> None:
     module(
         "branching_space",
         "def space(cfg, trial):\n"
@@ -443,10 +445,10 @@ def test_a_function_may_make_a_space_with_conditions(sweep: Sweep, module: Modul
         "        trial.suggest_float('label_smoothing', 0.1, 0.2)\n",
     )
     tries = "hydra.sweeper.enqueue=[{adapter: lora}, {adapter: full}]"
-    found = sweep("hydra.sweeper.custom_search_space=branching_space.space", tries, "sweep.final=null")
-    params = [record(found / "trials" / number)["trial"]["params"] for number in "01"]
+    result = sweep("hydra.sweeper.custom_search_space=branching_space.space", tries, "sweep.final=null")
+    params = [record(result / "trials" / number)["trial"]["params"] for number in "01"]
     assert [set(one) for one in params] == [{"adapter", "adapter.r"}, {"adapter", "label_smoothing"}]
-    assert "adapter.r" in (found / "report.html").read_text()
+    assert "adapter.r" in (result / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -455,25 +457,25 @@ def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: 
     pruner += ["hydra/sweeper/pruner=none", "+hydra.sweeper.pruner.n_warmup_steps=2", "hydra.sweeper.n_trials=1"]
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "threads=1"]
     subprocess.run([sys.executable, "-m", "kamerton", *words, LR, *pruner, *devices], check=True, timeout=600)
-    found = tmp_path / "o" / "jsonl" / "s"
-    (row,) = trials(found)
+    result = tmp_path / "o" / "jsonl" / "s"
+    (row,) = trials(result)
     assert row["outcome"] == "pruned"
-    assert record(found / "trials" / "0")["error"]["message"].startswith("pruned at validation 2")
+    assert record(result / "trials" / "0")["error"]["message"].startswith("pruned at validation 2")
 
 
 def test_a_sweep_none_of_whose_trials_completed_has_failed(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    found = sweep("optimizer.lr=1e30,2e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
-    assert {row["outcome"] for row in trials(found)} == {"diverged"}
+    result = sweep("optimizer.lr=1e30,2e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
+    assert {row["outcome"] for row in trials(result)} == {"diverged"}
     assert "no trial of s completed (2 diverged)" in capsys.readouterr().err
-    assert (found / "report.html").exists()
+    assert (result / "report.html").exists()
 
 
-def test_a_sweep_all_of_whose_trials_failed_says_so_once(
+def test_a_sweep_with_only_failed_trials_is_reported_once(
     sweep: Sweep, module: Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module("no_space", "def space(cfg, trial):\n    raise ValueError('nowhere')\n")
-    found = sweep("hydra.sweeper.custom_search_space=no_space.space", "hydra.sweeper.n_trials=2", code=1)
-    said = capsys.readouterr().err
-    assert said.count("no trial of s completed (2 failed); ValueError: nowhere") == 1
-    assert said.count("no trial of s") == 1
-    assert (found / "report.html").exists()
+    result = sweep("hydra.sweeper.custom_search_space=no_space.space", "hydra.sweeper.n_trials=2", code=1)
+    output = capsys.readouterr().err
+    assert output.count("no trial of s completed (2 failed); ValueError: nowhere") == 1
+    assert output.count("no trial of s") == 1
+    assert (result / "report.html").exists()

@@ -68,7 +68,7 @@ def composed(words: list[str]) -> Values:
     ("more", "function"),
     [((), "kamerton.pipeline.run.train"), (("cv.folds=3",), "kamerton.pipeline.cross_validation.cross_validate")],
 )
-def test_an_interrupted_run_goes_on_from_any_folder(
+def test_an_interrupted_run_resumes_from_any_folder(
     typed: list[str],
     interrupted: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on_from_any_folder(
     assert {**after, "run_id": None, "paths": None} == {**before, "paths": None}
 
 
-def test_an_interrupted_grid_goes_on_as_a_whole(
+def test_an_interrupted_grid_resumes_completely(
     typed: list[str],
     interrupted: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -124,7 +124,7 @@ def test_an_interrupted_grid_goes_on_as_a_whole(
     assert capsys.readouterr().out.count("is finished already") == 2
 
 
-def test_an_interrupted_sweep_goes_on_with_the_same_study(
+def test_an_interrupted_sweep_resumes_the_same_study(
     typed: list[str], interrupted: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its name follows from what was typed, so nothing is added."""
@@ -146,7 +146,7 @@ def test_a_configuration_is_finished_by_its_newest_run(tmp_path: Path) -> None:
     assert finished_run({**values, "run_id": "x"}) is None
 
 
-def test_a_command_is_quoted_masked_and_says_where_its_runs_are() -> None:
+def test_a_command_is_quoted_and_masked_and_includes_the_outputs_folder() -> None:
     line = train_line(["--config-dir=/a b"], ["seed=1", "paths.outputs=x", "hf_token=hf_abc"], "/o $x", "run_id=r1")
     words = shlex.split(line)
     assert words[:4] == ["kamerton", "train", "--config-dir=/a b", "seed=1"]

@@ -64,9 +64,9 @@ def test_runs_of_one_name_are_two_in_wandb_and_a_resumed_one_stays_itself(tmp_pa
     run = RunDirectory(tmp_path, resuming=False)
 
     def ids(run: RunDirectory) -> list[str | None]:
-        found = [logger for logger in build_loggers(config, run, 0) if isinstance(logger, WandbLogger)]
+        result = [logger for logger in build_loggers(config, run, 0) if isinstance(logger, WandbLogger)]
         wandb.finish()
-        return [str(logger._wandb_init["id"]) for logger in found]
+        return [str(logger._wandb_init["id"]) for logger in result]
 
     first = ids(run)
     assert ids(RunDirectory(tmp_path, resuming=True, started=read_values(tmp_path))) == first
@@ -123,9 +123,9 @@ def _find(said: object, key: str) -> dict[str, object]:
         if isinstance(said.get(key), dict):
             return said[key]
         for inner in said.values():
-            found = _find(inner, key)
-            if found:
-                return found
+            result = _find(inner, key)
+            if result:
+                return result
     return {}
 
 

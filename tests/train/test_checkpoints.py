@@ -51,7 +51,7 @@ def dying(plain: Callable[..., Any], due: Callable[[], bool]) -> Callable[..., A
     return call
 
 
-def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_kill_while_writing_leaves_an_intact_checkpoint(tmp_path: Path) -> None:
     for call in range(20):
         folder = tmp_path / str(call)
         for step in (1, 2):
@@ -71,7 +71,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Pat
 
 
 @pytest.mark.parametrize("harm", ["a byte changed", "cut short", "emptied"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path: Path, harm: str) -> None:
     for step in (1, 2):
         write_checkpoint(state(step), tmp_path / LAST)
     damage_file(tmp_path / LAST, harm)
@@ -104,7 +104,7 @@ def disk_for(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [0, 100, 2000])
-def test_a_full_disk_is_an_oserror_and_costs_no_checkpoint(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_is_an_oserror_and_keeps_the_checkpoints(tmp_path: Path, size: int) -> None:
     write_checkpoint(state(1), tmp_path / LAST)
     with disk_for(size), pytest.raises(OSError) as caught:  # noqa: PT011 (errno is compared)
         write_checkpoint(state(2), tmp_path / LAST)

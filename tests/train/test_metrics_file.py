@@ -84,7 +84,7 @@ def test_only_rank_0_touches_the_file_of_a_run_that_goes_on(
     assert list(rows(tmp_path) if file.exists() else {}) == list(range(1, step + 1))
 
 
-def test_a_last_line_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_not_a_row(tmp_path: Path) -> None:
     text = "step,epoch,train/loss\n1,0,3.0\n2,0,2.0\n31,0,1.5\n"
     for cut in range(len(text) - 9, len(text)):  # within the last line
         (tmp_path / "metrics.csv").write_text(text[:cut])
@@ -104,9 +104,7 @@ def test_a_last_line_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
         (b"step,step\n1,0\n", []),
     ],
 )
-def test_lines_that_cannot_be_read_are_counted_and_the_run_goes_on(
-    tmp_path: Path, damaged: bytes, kept: list[int]
-) -> None:
+def test_unreadable_lines_are_counted_and_the_run_resumes(tmp_path: Path, damaged: bytes, kept: list[int]) -> None:
     (tmp_path / "metrics.csv").write_bytes(damaged)
     log = MetricsFile(str(tmp_path), step=10)
     assert log.damage is not None

@@ -150,7 +150,7 @@ def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reporte
         assert logged["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-6)
 
 
-def test_a_loss_that_is_no_number_is_not_left_out_of_the_mean() -> None:
+def test_a_nan_loss_is_included_in_the_mean() -> None:
     metrics = TokenMetrics()
     metrics.update(torch.tensor([1.0, float("nan"), 2.0]), torch.tensor([True, False, True]))
     assert math.isnan(metrics.compute_and_reset()["loss"])

@@ -84,7 +84,7 @@ def test_a_typed_warm_up_as_long_as_the_run_is_reported_and_one_that_leaves_no_r
     assert (fault.column, "the run has 1 step" in fault.message) == ("scheduler.warmup_steps", True)
 
 
-def test_a_run_that_goes_on_keeps_the_warm_up_that_it_began_with(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_warm_up(tmp_path: Path) -> None:
     began = {"schedule": {"warmup_steps": 2}}
     assert warmed(tmp_path, 200, resuming=True, started=began)[0] == 2
     assert warmed(tmp_path, 27, resuming=True)[0] == 2  # nothing was trained yet

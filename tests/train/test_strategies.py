@@ -10,7 +10,7 @@ from kamerton.config.compose import compose_values
 from kamerton.config.targets import check_targets
 
 
-def test_a_missing_extra_is_a_fault_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_a_fault_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("deepspeed", "deepspeed.utils"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "kamerton.train.zero", raising=False)

@@ -35,7 +35,7 @@ def run(folder: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
     return {**json.loads((path / "run.json").read_text()), "events": events}
 
 
-def test_a_problem_is_an_event_with_evidence_and_is_said_unless_its_detector_is_off(
+def test_a_problem_is_an_event_and_is_printed_unless_its_detector_is_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["clip_norm=0.0001", "trainer.max_epochs=20", "trainer.max_steps=62"]
@@ -59,13 +59,13 @@ def test_a_problem_in_stop_on_ends_the_training_and_the_run_is_finished(tmp_path
     assert (outcome["progress"]["step"], outcome["stopped"]["code"]) == (60, "always-clipped")
 
 
-def test_a_loss_that_is_no_number_is_said_before_the_run_fails(tmp_path: Path) -> None:
+def test_a_nan_loss_is_reported_before_the_run_fails(tmp_path: Path) -> None:
     outcome = run(tmp_path, "optimizer.lr=1e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
     assert outcome["state"] == "failed"
     assert {"non-finite-loss", "non-finite-gradient"} & {one["code"] for one in outcome["events"]}
 
 
-def test_a_run_that_goes_on_is_judged_by_all_of_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_of_a_resumed_run_uses_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kamerton.train.module import FineTuneModule
 
     plain = FineTuneModule.training_step
