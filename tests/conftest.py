@@ -1,4 +1,4 @@
-"""Shared by all tests: a cache of their own, kept for the whole session, and small data files."""
+"""Shared by all tests: a separate cache for the session, and small data files."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Path(sys.argv[1]).write_text("went on")
 
 
 def unread(arguments: list[str], *, errors: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run Python with a standard output that nobody reads; with `errors`, nor its standard error."""
+    """Run Python with a closed standard output reader; with `errors`, of standard error too."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

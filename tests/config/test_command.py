@@ -1,4 +1,4 @@
-"""How faults are said, and what a sweep does about a point that fails."""
+"""How faults are reported, and how a sweep handles a failing point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was typed is checked whole: every fault at once, with its origin and the nearest valid word."""
+"""All overrides are checked together; each fault has its origin and the nearest valid word."""
 
 from __future__ import annotations
 

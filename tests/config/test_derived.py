@@ -1,4 +1,4 @@
-"""What nobody typed follows from what was: a callback's direction, and the number of epochs."""
+"""Derived defaults: a callback's direction, and the number of epochs."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def _node(target: str, harm: Path) -> Tree:
 
 
 def _elsewhere(reference: str) -> Callable[[Tree], tuple[Any, Tree]]:
-    """The node in a place that is no part of `hydra`, with a reference to it."""
+    """Put the node outside `hydra`, with a reference to it."""
     return lambda node: (reference, {"metrics": {"evil": node}, "debug_note": "evil"})
 
 
@@ -220,11 +220,11 @@ def test_any_launcher_may_be_chosen(choice: str) -> None:
 
 @pytest.mark.parametrize("index", range(8))
 def test_everything_that_comes_with_kamerton_and_hydra_may_be_chosen(index: int, tmp_path: Path) -> None:
-    """Typed or by a foreign file, all groups at once: each time another option of each."""
+    """Choose another option of every group each time, typed or by a foreign file."""
     loader, chosen = config_loader(), {}
     hydra = ("launcher", "sweeper/sampler", "sweeper/pruner", "job_logging", "hydra_logging")
-    known = ("model", "adapter", "optimizer", "scheduler", "trainer", "logger", *(f"hydra/{name}" for name in hydra))
-    for group in known:
+    groups = ("model", "adapter", "optimizer", "scheduler", "trainer", "logger", *(f"hydra/{name}" for name in hydra))
+    for group in groups:
         options = loader.get_group_options(group)
         chosen[group] = options[index % len(options)]
     named = [{f"override /{group}": option} for group, option in chosen.items()]
@@ -239,7 +239,7 @@ def test_everything_that_comes_with_kamerton_and_hydra_may_be_chosen(index: int,
 
 
 def _files(node: Tree) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
-    """Files of a folder by name, each way to bring a node below `hydra` by where a file is put, and what is typed."""
+    """Return files by name for each way to put a node below `hydra`, and the overrides that are typed."""
     chosen = ["experiment=evil"]
     yield "package", {"experiment/evil.yaml": {"# @package hydra.callbacks": {"x": node}}}, chosen
     group = {"defaults": [{"override /hydra/launcher": "evil"}]}

@@ -59,10 +59,10 @@ def test_a_word_of_another_tool_gets_the_argument_of_a_class() -> None:
 
 
 def test_every_suggested_key_exists() -> None:
-    known = {key for key, _ in leaves(compose_values([]))}
+    keys = {key for key, _ in leaves(compose_values([]))}
     groups = set(config_loader().list_groups(""))
-    lists = {key.rpartition(".")[0] for key in known}
-    assert set(_KEYS) - known - lists - groups == set()
+    lists = {key.rpartition(".")[0] for key in keys}
+    assert set(_KEYS) - keys - lists - groups == set()
 
 
 def test_a_folder_of_a_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

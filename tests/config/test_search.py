@@ -42,8 +42,8 @@ def test_an_experiment_is_found_in_every_place_and_from_every_folder(
     search, others = split_search([*words, "experiment=mine", "seed=7"])
     assert search == words
     assert others == ["experiment=mine", "seed=7"]
-    asked = [(config_dir, [*typed, *others]), (config_dir_of(search), [*search[bool(config_dir) :], *others])]
-    for folder, (directory, overrides) in zip((folders, elsewhere), asked, strict=True):
+    typed_words = [(config_dir, [*typed, *others]), (config_dir_of(search), [*search[bool(config_dir) :], *others])]
+    for folder, (directory, overrides) in zip((folders, elsewhere), typed_words, strict=True):
         monkeypatch.chdir(folder)
         assert check_overrides(overrides, directory) == []
         values = plain(compose_config(searching(directory, force(overrides, directory))))

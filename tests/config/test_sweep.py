@@ -1,4 +1,4 @@
-"""Everything that is wrong with a sweep is said before anything runs."""
+"""Every fault of a sweep is reported before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets: only allowed names, arguments that fit, everything said before anything is built."""
+"""Targets: only allowed names and valid arguments; all faults are reported before anything is built."""
 
 from __future__ import annotations
 

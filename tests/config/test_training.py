@@ -1,4 +1,4 @@
-"""Options that contradict each other are faults that say what to do, before anything runs."""
+"""Contradictory options are reported with a fix before anything runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kamerton.config.training import check_training
 
 
 @pytest.mark.parametrize(
-    ("overrides", "key", "said"),
+    ("overrides", "key", "message"),
     [
         (["scheduler.warmup_steps=5", "scheduler.warmup_ratio=0.1"], "scheduler.warmup_ratio", "both given"),
         (["scheduler=linear", "+scheduler.min_ratio=0.1"], "scheduler.min_ratio", "does nothing with scheduler=linear"),
@@ -45,10 +45,10 @@ from kamerton.config.training import check_training
         ),
     ],
 )
-def test_inconsistent_training_options_are_faults(overrides: list[str], key: str, said: str) -> None:
+def test_inconsistent_training_options_are_faults(overrides: list[str], key: str, message: str) -> None:
     (fault,) = check_training(compose_values(overrides))
     assert fault.column == key
-    assert said in fault.message
+    assert message in fault.message
     assert fault.fix
 
 

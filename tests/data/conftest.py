@@ -16,7 +16,7 @@ from support.rows import write_jsonl
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Callable[..., Prepared]:
-    """`gate(rows, data options, split=SplitOptions())`: the rows through the whole gate."""
+    """Return `gate(rows, data options, split=SplitOptions())`, which passes rows through the gate."""
 
     def run(rows: Iterable[object], split: SplitOptions | None = None, **options: Any) -> Prepared:
         path = write_jsonl(tmp_path / "rows.jsonl", rows)

@@ -1,4 +1,4 @@
-"""Settings that a fix names can be pasted into a shell and do what it says: the fault is gone, nothing else broke."""
+"""Settings in a fix can be pasted into a shell; they remove the fault and cause no other."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ GOOD = [json.dumps(row).encode() for row in pairs(30)]  # enough to be split
 
 @dataclass(frozen=True)
 class Input:
-    """A file, and what is said of it."""
+    """A file and its expected faults."""
 
     content: bytes
     format: str
@@ -106,7 +106,7 @@ def faults_or_result(options: DataOptions, cache: Path) -> Prepared | tuple[Faul
 
 
 def faults_of_every_row(options: DataOptions) -> list[Fault]:
-    """What reading and checking say; every row is kept or has a fault."""
+    """Return the result of reading and checking; every row is kept or has a fault."""
     files, faults = find_files(options)
     log, reading = FaultLog(options.policy), Reading()
     if faults:
@@ -187,7 +187,7 @@ INPUTS: dict[str, tuple[Callable[..., Input], tuple[Any, ...], int]] = {
 
 
 def fuzz(kind: str, times: int = 1, whole: int = 1) -> int:
-    """How many different inputs with a fault were tried, about every `whole`-th of them in the whole gate."""
+    """Return the number of distinct faulty inputs; about every `whole`-th runs through the whole gate."""
     make, strategies, count = INPUTS[kind]
     faulty: set[Input] = set()
 

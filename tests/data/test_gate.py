@@ -1,4 +1,4 @@
-"""The whole gate: what a user gives, and what comes out or is said."""
+"""The whole gate: inputs, results and reported faults."""
 
 from __future__ import annotations
 

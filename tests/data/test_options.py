@@ -1,4 +1,4 @@
-"""Impossible values of data.* and split.* are named with their keys, all at once."""
+"""Invalid values of data.* and split.* are reported together with their keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report tells what happened to the data, holds no script, and keeps the lists of faults and rejects beside it."""
+"""The report describes the data, contains no script, and links to the lists of faults and rejects."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from kamerton.data.options import DataOptions
 from kamerton.data.read.sources import find_files
 
 
-def found(**options: object) -> tuple[list[str], list[str]]:
+def result(**options: object) -> tuple[list[str], list[str]]:
     files, faults = find_files(DataOptions(**options))  # type: ignore[arg-type]
     return [file.path.name for file in files], [fault.code for fault in faults]
 
@@ -23,10 +23,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_directory_a_glob_a_list_and_a_file(folder: Path) -> None:
-    assert found(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], ["not-read"])
-    assert found(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
-    assert found(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
-    assert found(format="csv", path=str(folder)) == (["c.csv"], ["not-read"])
+    assert result(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], ["not-read"])
+    assert result(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
+    assert result(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
+    assert result(format="csv", path=str(folder)) == (["c.csv"], ["not-read"])
 
 
 def test_given_splits_are_kept(folder: Path) -> None:
@@ -45,7 +45,7 @@ def test_all_unusable_paths_are_reported_together(folder: Path) -> None:
     (folder / "empty.jsonl").touch()
     (folder / "sub").mkdir()
     paths = ["no/such/x.jsonl", "gone*.jsonl", "sub", "empty.jsonl", "c.csv", "a.jsonl", "./a.jsonl"]
-    _, codes = found(path=[str(folder / path) for path in paths])
+    _, codes = result(path=[str(folder / path) for path in paths])
     assert codes == ["missing-file", "missing-file", "missing-file", "empty-file", "wrong-extension", "bad-value"]
 
 
@@ -73,6 +73,6 @@ def test_paths_that_cannot_be(path: str) -> None:
 def test_links_that_lead_nowhere_or_to_themselves(folder: Path) -> None:
     (folder / "nowhere.jsonl").symlink_to(folder / "gone.jsonl")
     (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
-    assert found(path=[str(folder / "nowhere.jsonl"), str(folder / "self.jsonl")])[1] == ["missing-file"] * 2
+    assert result(path=[str(folder / "nowhere.jsonl"), str(folder / "self.jsonl")])[1] == ["missing-file"] * 2
     (folder / "link.jsonl").symlink_to(folder / "a.jsonl")
-    assert found(path=[str(folder / "a.jsonl"), str(folder / "link.jsonl")])[1] == ["bad-value"]
+    assert result(path=[str(folder / "a.jsonl"), str(folder / "link.jsonl")])[1] == ["bad-value"]

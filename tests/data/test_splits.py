@@ -1,4 +1,4 @@
-"""Splits stay when rows come or move, keep groups whole, and have the shares that were asked for."""
+"""Splits are stable when rows are added or reordered, keep groups together, and have the configured ratios."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def examples(count: int) -> list[DataExample]:
 
 def test_the_streaming_split_agrees_with_itself_in_any_order() -> None:
     rows = examples(300)
-    there = {example.id: name for name, example in split(rows)}
-    assert {example.id: name for name, example in split(reversed(rows))} == there
-    assert set(Counter(there.values())) == {"train", "validation", "test"}
+    split_of = {example.id: name for name, example in split(rows)}
+    assert {example.id: name for name, example in split(reversed(rows))} == split_of
+    assert set(Counter(split_of.values())) == {"train", "validation", "test"}
 
 
 def test_the_streaming_split_keeps_groups_whole() -> None:

@@ -1,4 +1,4 @@
-"""One text: what is wrong with it is said, and mended only where the policy says so."""
+"""Faults of a single text are reported, and fixed only if the policy allows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments of a metadata field: the order of the column is the order of time, whatever it is written in."""
+"""Times of a metadata field: any format is ordered by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is not what its name says is one fault that names what it is, and whose fix can be pasted and works."""
+"""A file of another format than its name says is one fault with the format and a working fix."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def group(name: str, *tables: pa.Table, trained: bool = True) -> Group:
     return Group(name, tuple(ScoredRun(Path(f"{name}{i}"), table, trained=trained) for i, table in enumerate(tables)))
 
 
-def found(sides: list[Measured], metric: str, candidate: str = "new") -> Difference:
+def result(sides: list[Measured], metric: str, candidate: str = "new") -> Difference:
     (one,) = [
         one
         for one in differences(sides, metrics_of(sides), permutations=999)
@@ -36,7 +36,7 @@ def found(sides: list[Measured], metric: str, candidate: str = "new") -> Differe
 
 def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap() -> None:
     old, new = synthetic.scores(0.8, seed=1), synthetic.scores(0.86, seed=2)
-    one = found(measure([group("old", old), group("new", new)]), "accuracy")
+    one = result(measure([group("old", old), group("new", new)]), "accuracy")
     right = [np.array(table["label"]) == np.array(table["predicted_label"]) for table in (old, new)]
     fixed, broken = int((~right[0] & right[1]).sum()), int((right[0] & ~right[1]).sum())
     assert (one.fixed, one.broken, one.p) == (fixed, broken, mcnemar(fixed, broken).p)
@@ -65,7 +65,7 @@ def test_a_paired_bootstrap_of_a_mean_is_scipys() -> None:
 
 def test_loss_is_tested_by_swapping_the_answers_of_examples() -> None:
     old, new = synthetic.scores(0.8, rows=10, seed=1), synthetic.scores(0.3, rows=10, seed=2)
-    one = found(measure([group("old", old), group("new", new)]), "loss")
+    one = result(measure([group("old", old), group("new", new)]), "loss")
     change = new["nll"].to_numpy() - old["nll"].to_numpy()  # as many tokens each: a mean
     signs = 1 - 2 * ((np.arange(2**10)[:, None] >> np.arange(10)) & 1)
     expected = np.mean(np.abs(signs @ change) >= abs(change.sum()) - 1e-9)
@@ -78,7 +78,7 @@ def test_every_metric_but_calibration_is_tested() -> None:
     sides = measure([group("old", synthetic.scores(0.3, seed=1)), group("new", synthetic.scores(0.9, seed=2))])
     verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
     assert verdicts.pop("ece") == "not tested"
-    calibration = found(sides, "ece")
+    calibration = result(sides, "ece")
     assert calibration.low < calibration.difference < calibration.high < 0
     assert (calibration.p, calibration.detectable) == (None, None)
     assert set(verdicts.values()) == {"better"}
@@ -92,12 +92,12 @@ def test_answers_without_a_custom_metric_are_not_paired() -> None:
 
     pattern = [1.0, 0.0] * 99
     old, new = judged([None, None, *pattern]), judged([*pattern, None, None])
-    one = found(measure([group("old", old), group("new", new)]), "mine")
+    one = result(measure([group("old", old), group("new", new)]), "mine")
     assert (one.fixed, one.broken, one.test) == (None, None, "permutation")
     (part,) = slice_by(measure([group("old", old), group("new", new)]), {"all": ["x"] * 200}, "mine")
     assert part.verdict == "no difference shown"
     shifted = judged([None, 0.0, *([1.0, 0.0] * 99)])
-    assert found(measure([group("old", old), group("new", shifted)]), "mine").test == "permutation"
+    assert result(measure([group("old", old), group("new", shifted)]), "mine").test == "permutation"
 
 
 def test_a_model_is_not_better_than_itself() -> None:
@@ -127,8 +127,8 @@ def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples(
     assert estimate.spread == pytest.approx(np.std(values, ddof=1))
     assert estimate.low < min(values)
     assert estimate.high > max(values)  # three seeds that far apart leave much open
-    assert found(sides, "accuracy").test == "t over seeds and examples"
-    error, change = side.metrics["ece"], found(sides, "ece")
+    assert result(sides, "accuracy").test == "t over seeds and examples"
+    error, change = side.metrics["ece"], result(sides, "ece")
     assert 0 <= error.low < error.value < error.high
     assert change.low < change.difference < change.high
     assert change.verdict == "not tested"
@@ -164,12 +164,12 @@ def test_generated_texts_are_compared_by_every_text_metric() -> None:
     rows = synthetic.scores(0.8, rows=60, labelled=False).to_pylist()
     wanted = [f"the answer to number {i} is {i * 3} or so" for i in range(60)]
 
-    def said(right: int) -> pa.Table:
+    def scores_with(right: int) -> pa.Table:
         texts = [text if i < right else f"the answer is {i}" for i, text in enumerate(wanted)]
         more = [{"target": t, "prediction": p, "finish_reason": "stop"} for t, p in zip(wanted, texts, strict=True)]
         return scores_table([row | each for row, each in zip(rows, more, strict=True)], None)
 
-    sides = measure([group("old", said(20)), group("new", said(45))], resamples=200)
+    sides = measure([group("old", scores_with(20)), group("new", scores_with(45))], resamples=200)
     by_metric = {one.metric: one for one in differences(sides, metrics_of(sides), permutations=499)}
     exact = by_metric["exact_match"]
     assert (exact.test, exact.fixed, exact.broken) == ("McNemar, mid-p", 25, 0)

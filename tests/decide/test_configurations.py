@@ -83,16 +83,18 @@ def test_an_unfinished_run_is_left_out_of_a_glob_and_refused_by_name(write: Writ
     runs, (notice,) = find_scores([f"{tmp_path}/trec/*"], "test")
     assert [run.path.name for run in runs] == ["done"]
     assert "failed is left out: no scores of the test split (state: failed)" in notice.message
-    (said,) = faults(lambda: find_scores([str(failed)], "test"))
-    assert "no scores of the test split" in said
+    (reported,) = faults(lambda: find_scores([str(failed)], "test"))
+    assert "no scores of the test split" in reported
 
 
 def test_all_entries_without_scores_are_reported(write: Write, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    said = faults(lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test"))
-    assert len(said) == 3
-    assert ["matches no run" in one for one in said].count(True) == 2
+    reported = faults(
+        lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test")
+    )
+    assert len(reported) == 3
+    assert ["matches no run" in one for one in reported].count(True) == 2
     assert "runs is empty" in faults(lambda: find_scores([], "test"))[0]
     (said_split,) = faults(lambda: find_scores([str(run)], "validation"))
     assert "it has test" in said_split
@@ -117,10 +119,10 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: 
     write("three", table, seed=2, adapter={"kind": "full"})
     seeds, _, _ = choose_baseline(f"{tmp_path}/trec/t*", groups[:1], "test")
     assert [run.seed for run in seeds.runs] == [1, 2]
-    (said,) = faults(lambda: chosen(f"{tmp_path}/trec/*"))
-    assert "holds several models" in said
-    (said,) = faults(lambda: chosen("four"))
-    assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in said
+    (reported,) = faults(lambda: chosen(f"{tmp_path}/trec/*"))
+    assert "holds several models" in reported
+    (reported,) = faults(lambda: chosen("four"))
+    assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in reported
 
 
 def test_the_seeds_that_are_the_baseline_are_no_candidates(write: Write, tmp_path: Path) -> None:
@@ -175,11 +177,11 @@ def test_runs_of_different_base_models_have_no_common_base(write: Write, tmp_pat
     write("one", table, table, model={"name": "tiny"})
     write("two", table, table, model={"name": "huge"})
     groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
-    (said,) = faults(lambda: choose_baseline("base", groups, "test"))
-    assert "different base models" in said
-    assert "huge" in said
-    (said,) = faults(lambda: choose_baseline("base", [], "test"))
-    assert "no run has scores of its base model" in said
+    (reported,) = faults(lambda: choose_baseline("base", groups, "test"))
+    assert "different base models" in reported
+    assert "huge" in reported
+    (reported,) = faults(lambda: choose_baseline("base", [], "test"))
+    assert "no run has scores of its base model" in reported
 
 
 def test_different_test_sets_are_refused_with_the_ids() -> None:
@@ -190,9 +192,9 @@ def test_different_test_sets_are_refused_with_the_ids() -> None:
             "new", (ScoredRun(Path("new"), whole.slice(1)), ScoredRun(Path("twice"), pa.concat_tables([whole, whole])))
         ),
     ]
-    said = faults(lambda: same_examples(sides))
-    assert "not the test set of old: lacks 1 examples (0000000000000000), adds 0 examples" in said[0]
-    assert "twice: its score table repeats 20 example ids" in said[1]
+    reported = faults(lambda: same_examples(sides))
+    assert "not the test set of old: lacks 1 examples (0000000000000000), adds 0 examples" in reported[0]
+    assert "twice: its score table repeats 20 example ids" in reported[1]
 
 
 def test_tables_come_in_one_order() -> None:

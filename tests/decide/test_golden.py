@@ -1,4 +1,4 @@
-"""Golden prompts: each expectation, and every fault of the file at once."""
+"""Golden prompts: each expectation, and all faults of the file together."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def test_examples_that_were_trained_on_are_named(run: ScoredRun) -> None:
 
 
 def test_how_an_example_was_seen(run: ScoredRun) -> None:
-    known = all_training([Group("new", (run,))]).values()
-    assert seen_in_training(run.table, known) == ["exactly", "its prompt", "nearly", "not at all"]
+    training_runs = all_training([Group("new", (run,))]).values()
+    assert seen_in_training(run.table, training_runs) == ["exactly", "its prompt", "nearly", "not at all"]
 
 
 def test_unchecked_leakage_is_reported_once_per_reason(run: ScoredRun, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_unchecked_leakage_is_reported_once_per_reason(run: ScoredRun, tmp_path:
         Group("base", (ScoredRun(run.path, run.table, trained=False),)),
     ]
     training = all_training(groups)
-    said = [notice.message for notice in leakage_notices(groups, training)]
-    assert said == [
+    messages = [notice.message for notice in leakage_notices(groups, training)]
+    assert messages == [
         "leakage of test examples into training is unchecked for run: "
         "its data files, or how they are prepared, have changed since",
         "leakage of test examples into training is unchecked for scores.parquet: "

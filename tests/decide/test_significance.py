@@ -1,4 +1,4 @@
-"""Every test against scipy and statsmodels where they compute the same number, and what each must never do."""
+"""Each significance test against scipy or statsmodels, and its invariants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code blocks of README.md, CONTRIBUTING.md and docs/, each with the mark before it that says how it is tested.
+"""The code blocks of README.md, CONTRIBUTING.md and docs/, each with the mark that states how it is tested.
 
 A mark is a comment that no reader sees, `<!-- test: KIND; OTHER WORD -->`: KIND for the block's commands, OTHER for
 those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of its blocks without a mark. The kinds:
@@ -40,7 +40,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block, where it begins, and its mark."""
+    """A block, its first line, and its mark."""
 
     page: str
     line: int

@@ -34,7 +34,7 @@ _NOTHING = {"…", "..."}  # stands for the rest of a command
 
 
 def check(command: Command) -> None:
-    """Fails where a command names what is not there, or has a key or value that it does not take."""
+    """Fail if a command has an unknown name, key or value."""
     name, *words = command.words or ("export",)
     if name == "kamerton":
         _check_kamerton(words)

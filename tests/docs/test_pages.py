@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/*.md have marks, and their commands are what the program takes."""
+"""The code blocks of README.md and docs/*.md have marks, and their commands are valid."""
 
 from __future__ import annotations
 

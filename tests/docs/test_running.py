@@ -29,7 +29,7 @@ def of(*kinds: str, commands: bool = False) -> Any:
 
 
 def tiny(text: str) -> str:
-    """The text of a block with the tiny model where it names the default one."""
+    """Return the text of a block with the tiny model in place of the default one."""
     return text.replace("smollm2", "tiny")
 
 

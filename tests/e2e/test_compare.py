@@ -26,16 +26,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("compare")
 
     def rows(count: int, start: int) -> list[dict[str, object]]:
-        said = []
+        problems = []
         for number in range(start, start + count):
             animal = "cat" if number % 2 else "dog"
             odd = random.Random(number).random() < 0.2
             answer = {"cat": "dog", "dog": "cat"}[animal] if odd else animal
             completion = {"cat": "yes", "dog": "no"}[answer]
-            said.append(
+            problems.append(
                 {"prompt": f"the {animal} number {number}", "completion": completion, "metadata": {"animal": animal}}
             )
-        return said
+        return problems
 
     splits = {"train": rows(160, 0), "validation": rows(40, 1000), "test": rows(ROWS, 2000)}
     for name, part in splits.items():

@@ -1,4 +1,4 @@
-"""What `kamerton train` says of a step's layout, and which options may change a result."""
+"""The batch layout that `kamerton train` reports, and which options may change a result."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(folder: Path) -> list[str]:
-    """What all of them are asked."""
+    """The request that every family gets."""
     options = [*TINY, f"data.path={folder / 'animals.jsonl'}", f"paths.outputs={folder}"]
     options += ["base=false", "trainer.accelerator=cpu", "trainer.max_steps=6"]
     options += ["scheduler.warmup_steps=10"]  # the first steps of AdamW at the full rate would magnify the rounding
@@ -128,9 +128,9 @@ def others(folder: Path, known: set[str]) -> list[Path]:
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> str:
-    said, faults = process.communicate(timeout=600)
+    output, faults = process.communicate(timeout=600)
     assert process.returncode == code, faults[-3000:]
-    return said + faults
+    return output + faults
 
 
 def torchrun(*options: str) -> tuple[str, ...]:
@@ -234,7 +234,7 @@ def test_a_slurm_timeout_warning_requeues_and_resumes_the_job(
 
 def test_no_rank_trains_if_rank_0_refuses(start: Start, one: dict[str, Path]) -> None:
     launcher = torchrun("--nproc-per-node=2", f"--master-port={free_port()}")
-    said = finished(start("run_id=one-lora", "adapter=lora", prefix=launcher), 1)
-    assert "run one-lora is finished" in said
-    assert "Error executing job" not in said
+    output = finished(start("run_id=one-lora", "adapter=lora", prefix=launcher), 1)
+    assert "run one-lora is finished" in output
+    assert "Error executing job" not in output
     assert record(one["lora"])["state"] == "succeeded"

@@ -264,9 +264,9 @@ def test_a_damaged_checkpoint_repeats_steps_with_the_same_result(train: Train, m
     last = stopped / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
     assert same_result(train(*options, "run_id=stopped"), straight)
-    said = (stopped / "events.jsonl").read_text()
-    assert f"{last} is damaged" in said
-    assert "previous.ckpt" in said
+    events = (stopped / "events.jsonl").read_text()
+    assert f"{last} is damaged" in events
+    assert "previous.ckpt" in events
 
 
 def test_a_full_disk_is_reported_and_the_run_resumes_after_space_is_freed(
@@ -416,8 +416,10 @@ def test_a_multirun_leaves_one_directory_each(train: Train, outputs: Path) -> No
     runs = [record(path.parent) for path in outputs.glob("*/*/run.json")]
     assert {run["state"] for run in runs} == {"succeeded"}
     assert len({run["run_id"] for run in runs}) == 4
-    asked = [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in outputs.glob("*/*/run.json")]
-    pairs = {(config["seed"], config["optimizer"]["lr"]) for config in asked}
+    configurations = [
+        yaml.safe_load((path.parent / "config.yaml").read_text()) for path in outputs.glob("*/*/run.json")
+    ]
+    pairs = {(config["seed"], config["optimizer"]["lr"]) for config in configurations}
     assert pairs == {(1, 1e-3), (1, 1e-2), (2, 1e-3), (2, 1e-2)}
 
 

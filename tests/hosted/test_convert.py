@@ -1,4 +1,4 @@
-"""Examples as a fine-tuning API takes them, and what it says of a job as a run has it."""
+"""Conversion of examples and jobs to and from a fine-tuning API."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ def test_training_is_paid_for_each_epoch_and_answers_up_to_their_limit() -> None
     result = estimate(ROWS, ROWS, BYTES, Price(8.0, 3.0, 6.0), epochs=3, models=2, answer=10)
     assert result.training_tokens == sum(count_tokens(row.messages, BYTES) for row in ROWS)
     assert result.training == pytest.approx(result.training_tokens * 3 * 8e-6)
-    asked = sum(count_tokens(row.messages[:1], BYTES) for row in ROWS)
-    assert (result.input_tokens, result.output_tokens) == (2 * asked, 2 * 2 * 10)
-    assert result.total == pytest.approx(result.training_tokens * 24e-6 + 2 * asked * 3e-6 + 40 * 6e-6)
+    prompt_tokens = sum(count_tokens(row.messages[:1], BYTES) for row in ROWS)
+    assert (result.input_tokens, result.output_tokens) == (2 * prompt_tokens, 2 * 2 * 10)
+    assert result.total == pytest.approx(result.training_tokens * 24e-6 + 2 * prompt_tokens * 3e-6 + 40 * 6e-6)
 
 
 @pytest.mark.parametrize(

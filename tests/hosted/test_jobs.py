@@ -24,7 +24,7 @@ Hosted = Callable[..., Any]
 
 @pytest.fixture
 def left(endpoint: Imitation, forked: Hosted, tmp_path: Path) -> Path:
-    """A run whose process was killed while its job goes on."""
+    """Return a run whose process was killed while its job continues."""
     process: list[Any] = []
 
     def die(kind: str, number: int) -> bool:
@@ -109,14 +109,14 @@ def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
     manager, monitor = FineTuningManager(root=tmp_path / "outputs"), TrainingMonitor(root=tmp_path / "outputs")
 
     async def look() -> None:
-        asked = endpoint.counts["chat"]
+        requests_before = endpoint.counts["chat"]
         results = await manager.evaluate_model(str(result.path))
         ranking = await manager.compare_models([str(result.path), "openai/tiny"])
         assert (results.accuracy, ranking.best.model_id) == (1.0, str(result.path))
-        assert endpoint.counts["chat"] == asked  # both were asked before
+        assert endpoint.counts["chat"] == requests_before  # both were asked before
         other = await manager.prepare_data([{"prompt": f"the cat {n}", "completion": "yes"} for n in range(20)])
         elsewhere = await manager.evaluate_model(str(result.path), other.split([0.5, 0.25, 0.25]))
-        assert elsewhere.scores.num_rows == endpoint.counts["chat"] - asked
+        assert elsewhere.scores.num_rows == endpoint.counts["chat"] - requests_before
         assert (await manager.evaluate_model("openai/tiny", other.split([0.5, 0.25, 0.25]))).scores is not None
         metrics = await monitor.track_metrics("one")
         assert (metrics.step, metrics.loss, metrics.epoch_progress) == (4, 0.5, 1.0)
@@ -142,8 +142,8 @@ def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_qu
     (path,) = [result.parent for result in (tmp_path / "outputs").glob("*/*/run.json")]
     assert "succeeded at step 4 of 4" in output, (path / "log.txt").read_text()
     assert "accuracy" in output
-    assert endpoint.asked[0]["model"] == "gpt-3.5-turbo"
-    assert endpoint.asked[0]["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 4}
+    assert endpoint.requests[0]["model"] == "gpt-3.5-turbo"
+    assert endpoint.requests[0]["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 4}
     (warning,) = [event for event in read_events(path)[0] if event["code"] == "hosted.unused"]
     assert "optimizer.lr=0.0001" in warning["evidence"]
     assert not (tmp_path / "outputs" / ".jobs").exists()

@@ -32,19 +32,19 @@ def test_a_run_is_a_run_directory_like_any_other(
     result = hosted("trainer.max_epochs=2", "batch.size=8", "model.suffix=pets", typed=("optimizer.lr=1", "seed=42"))
     path, results = result.path, record(result.path)
     assert (results["state"], results["provider"], results["model"]["name"]) == ("succeeded", "openai", "tiny")
-    (asked,) = endpoint.asked
-    assert asked["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 8}
-    assert (asked["model"], asked["seed"], asked["suffix"], asked["metadata"]["kamerton_run"]) == (
+    (request,) = endpoint.requests
+    assert request["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2, "batch_size": 8}
+    assert (request["model"], request["seed"], request["suffix"], request["metadata"]["kamerton_run"]) == (
         "tiny",
         42,
         "pets",
         "one",
     )
-    sent = [json.loads(line) for line in endpoint.contents[asked["training_file"]].splitlines()]
+    sent = [json.loads(line) for line in endpoint.contents[request["training_file"]].splitlines()]
     assert len(sent) == results["data"]["counts"]["train"]
     assert [turn["role"] for turn in sent[0]["messages"]] == ["user", "assistant"]
     assert "number" not in sent[0]  # no metadata
-    assert asked["validation_file"] in endpoint.files
+    assert request["validation_file"] in endpoint.files
     rows = dict(read_rows(path / "metrics.csv"))
     assert sorted(rows) == [1, 2, 3, 4]
     assert rows[4]["train/loss"] == 0.5
@@ -120,7 +120,7 @@ def test_temporary_failures_are_retried(endpoint: Imitation, hosted: Hosted) -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "words"),
+    ("failure", "code", "words"),
     [
         (failing(401, message=f"Incorrect API key provided: {KEY}"), "hosted.key", "OPENAI_API_KEY"),
         (failing(429, "insufficient_quota"), "hosted.quota", "add credit"),
@@ -129,9 +129,9 @@ def test_temporary_failures_are_retried(endpoint: Imitation, hosted: Hosted) -> 
     ],
 )
 def test_what_is_refused_is_a_fault_with_its_fix(
-    endpoint: Imitation, hosted: Hosted, tmp_path: Path, said: Any, code: str, words: str
+    endpoint: Imitation, hosted: Hosted, tmp_path: Path, failure: Any, code: str, words: str
 ) -> None:
-    endpoint.before = lambda kind, number: said if kind == "create" else None
+    endpoint.before = lambda kind, number: failure if kind == "create" else None
     with pytest.raises(UserError, match=words) as error:
         hosted()
     assert error.value.faults[0].code == code
@@ -151,7 +151,7 @@ def test_a_refused_run_can_be_resumed_after_the_fix(endpoint: Imitation, hosted:
 def test_an_unset_key_of_a_local_server_is_reported_as_missing(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a server of this machine wants one is known when it has been asked."""
+    """Whether a local server needs a key is known only from its response."""
     monkeypatch.delenv("OPENAI_API_KEY")
     endpoint.before = lambda kind, number: failing(401, message="Incorrect API key provided.")
     with pytest.raises(UserError, match="the environment variable OPENAI_API_KEY is not set") as error:

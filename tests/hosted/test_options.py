@@ -1,4 +1,4 @@
-"""What a hosted model is asked with: faults before anything is sent, and nothing typed is ignored silently."""
+"""Options of hosted models: faults before anything is sent, and no option is ignored silently."""
 
 from __future__ import annotations
 

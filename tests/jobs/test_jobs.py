@@ -105,7 +105,7 @@ async def test_a_job_survives_its_caller_and_its_own_crashes(
 async def test_stop_saves_a_checkpoint_and_an_unresponsive_run_is_killed(
     start: Callable[..., Awaitable[TrainingJob]],
 ) -> None:
-    """Two may run at once; a third one waits, and can be stopped while it does."""
+    """Two jobs may run at once; a third one waits, and can be stopped while waiting."""
     stopped, deaf, third = [await start(*ENDLESS, f"seed={seed}") for seed in (1, 2, 3)]
     await asyncio.gather(at_step(stopped, 3), at_step(deaf, 22))
     assert third.status.state == "queued"

@@ -1,4 +1,4 @@
-"""A run goes on as a job from all that composing it needs, or says at once why it cannot."""
+"""A run is resumed as a job with everything its composition needs, or reports immediately why it cannot be."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_missing_files_name_the_folder_the_run_was_started_in(
 def test_a_foreign_run_may_only_name_folders(
     begin: Begin, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What its files say of places to search is no way around what must be typed."""
+    """Search paths in its files do not bypass what must be typed."""
     path = begin()
     record = json.loads((path / "run.json").read_text())
     words = yaml.safe_load((path / "overrides.yaml").read_text())

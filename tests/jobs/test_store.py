@@ -1,4 +1,4 @@
-"""What run directories say of jobs, and that a run nobody works on any more does not stay "running"."""
+"""The state of jobs in run directories; a run without a process does not stay "running"."""
 
 from __future__ import annotations
 

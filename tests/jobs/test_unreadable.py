@@ -1,4 +1,4 @@
-"""One odd run directory keeps nobody from seeing the others: it is listed as unreadable, with the reason."""
+"""An invalid run directory is listed as unreadable with the reason, and does not hide the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker records before its training says anything."""
+"""What a worker records before training reports anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kamerton.run.directory import RunDirectory
 
 
 def test_a_started_job_is_no_longer_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its data are checked first, and if they are broken nothing else is ever said of it but that it failed."""
+    """If the data are invalid, the record only says that the job failed."""
     monkeypatch.setenv(VISIBLE, "")
     path = tmp_path / "jsonl" / "one"
     path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the model tests share: the tiny models of `families`; Triton's kernels, where installed, run on the CPU."""
+"""Shared by the model tests: the tiny models of `families`; Triton kernels, if installed, run on the CPU."""
 
 from __future__ import annotations
 

@@ -92,11 +92,11 @@ def test_the_merged_export_is_what_a_gguf_converter_reads(tmp_path: Path) -> Non
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert (tmp_path / "generation_config.json").exists()
-    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    tensor_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         names = list(file.keys())
         assert {file.get_tensor(name).dtype for name in names} == {torch.float32}
-    result = {known.get_name(name, try_suffixes=(".weight", ".bias")) for name in names}
+    result = {tensor_names.get_name(name, try_suffixes=(".weight", ".bias")) for name in names}
     assert None not in result
     assert len(result) == len(names) == 1 + 2 * 9 + 1
     special = gguf.SpecialVocab(tmp_path, load_merges=True)
@@ -144,7 +144,7 @@ def test_only_what_freeze_names_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "words"),
     [
         ({"kind": "full", "freeze": ["layers.7-9"]}, ["'layers.7-9'", "embed_tokens, layers.0-1, norm, lm_head"]),
         ({"kind": "full", "freeze": ["embed"]}, ["'embed'"]),
@@ -156,14 +156,14 @@ def test_only_what_freeze_names_stays_as_it_was() -> None:
         ({"kind": "lora", "targets": "q_proj"}, ["'q_proj' matches no layer", "list of names"]),
     ],
 )
-def test_unknown_module_names_are_faults_that_list_the_valid_ones(options: dict[str, Any], said: list[str]) -> None:
+def test_unknown_module_names_are_faults_that_list_the_valid_ones(options: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         apply_adapter(tiny_model(), **options)
-    assert all(part in str(error.value) for part in said)
+    assert all(part in str(error.value) for part in words)
 
 
 def test_a_model_in_four_bits_trains_the_adapter_that_its_rounded_weights_would(tmp_path: Path) -> None:
-    """On a CPU, where bitsandbytes is right as long as the model was never evaluated before."""
+    """On a CPU, bitsandbytes is correct only if the model was not evaluated before."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)
     model = apply_adapter(load_model("tiny", quantize=True), kind="qlora", r=4)

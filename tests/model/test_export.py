@@ -105,15 +105,15 @@ def train_to_end(model: Any, tokenizer: Any) -> None:
 
 def own_answers(model: Any, tokenizer: Any, prompts: list[list[int]]) -> list[list[int]]:
     """The answers that a run of this model and tokenizer generates and scores."""
-    asked = [Prompt(str(i), np.array(tokens, dtype=np.int32)) for i, tokens in enumerate(prompts)]
+    inputs = [Prompt(str(i), np.array(tokens, dtype=np.int32)) for i, tokens in enumerate(prompts)]
     ends = end_tokens(model, tokenizer, renderer(tokenizer)("question", "answer")[1])
     decoding = Decoding(SIZE)
     result: dict[int, Any] = {}
     for part in generate(
-        model, asked, plan_batches(asked, decoding, 1000), decoding, ends=ends, pad=tokenizer.pad_token_id
+        model, inputs, plan_batches(inputs, decoding, 1000), decoding, ends=ends, pad=tokenizer.pad_token_id
     ):
         result |= part
-    return [list(result[i].tokens) for i in range(len(asked))]
+    return [list(result[i].tokens) for i in range(len(inputs))]
 
 
 def plain_answers(model: Any, folder: Path, prompts: list[list[int]]) -> list[list[int]]:

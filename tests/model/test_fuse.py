@@ -1,4 +1,4 @@
-"""Fused modules give the output and the gradients of the model's own, and step aside where they would not."""
+"""Fused modules give the outputs and gradients of the original ones, or fall back to them."""
 
 from __future__ import annotations
 

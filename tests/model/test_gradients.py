@@ -1,4 +1,4 @@
-"""Gradients computed where they stay are those that autograd would have added up."""
+"""Gradients computed in place equal those accumulated by autograd."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def numbers(model: Any, smoothing: float = 0.0) -> list[torch.Tensor]:
     return [result.nll.detach(), result.correct.float(), *gradients]
 
 
-def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
-    for one, other in zip(found, expected, strict=True):
+def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 

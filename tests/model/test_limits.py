@@ -1,4 +1,4 @@
-"""How many positions and tokens a model has, as its configuration tells."""
+"""The numbers of positions and tokens in a model's configuration."""
 
 from __future__ import annotations
 

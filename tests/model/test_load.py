@@ -1,4 +1,4 @@
-"""A model's name is checked without patience: a hub that cannot be reached is asked twice, once a command."""
+"""Checking a model's name fails fast: an unreachable hub is tried twice, once per command."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kamerton.model.load import check_model
 class _Busy(BaseHTTPRequestHandler):
     """A hub that is down for maintenance."""
 
-    asked = 0
+    calls = 0
 
     def do_HEAD(self) -> None:
-        type(self).asked += 1
+        type(self).requests += 1
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -48,5 +48,5 @@ def test_an_unreachable_hub_is_tried_twice_and_remembered(
     (fault,) = check_model("some/model-that-is-nowhere")
     assert fault.column == "model.name"
     assert check_model("some/model-that-is-nowhere") == [fault]
-    assert busy_hub.asked == 2
+    assert busy_hub.requests == 2
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The lean loss in chunks: the same numbers and gradients as at once, without ever holding all logits."""
+"""The chunked loss: the same values and gradients as unchunked, without all logits in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree engine: whatever is shared, every sequence is scored as if it ran alone."""
+"""The tree engine: every sequence is scored as if alone, whatever prefixes are shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metrics.csv` read as it grows is what it is when it is read at once."""
+"""Reading `metrics.csv` incrementally gives the same result as reading it once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ METRICS = ("train/loss", "lr", "val/loss")
 def test_reading_on_gives_what_reading_anew_would(
     tmp_path_factory: pytest.TempPathFactory, moves: list[int | str]
 ) -> None:
-    """A number takes the run up again at that step, the name of a metric logs it at the next one."""
+    """A number resumes the run at that step; the name of a metric logs it at the next one."""
     folder = tmp_path_factory.mktemp("run")
     file, log, step, mark = folder / "metrics.csv", MetricsFile(str(folder)), 0, Mark()
-    known: list[Row] = []
+    rows_so_far: list[Row] = []
     for move in [*moves, "look"]:
         if isinstance(move, int):
             step = min(step, move)
             log = MetricsFile(str(folder), step)
         elif move == "look":
             rows, mark, anew = read_on(file, mark)
-            known = rows if anew else known + rows
-            assert known == read_rows(file)
+            rows_so_far = rows if anew else rows_so_far + rows
+            assert rows_so_far == read_rows(file)
         else:
             log.log_metrics({move: step / 4}, step)
             log.save()

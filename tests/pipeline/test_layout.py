@@ -1,4 +1,4 @@
-"""What is settled before a run trains: which loss, and what becomes of it when the run goes on elsewhere."""
+"""The loss is chosen before training, and kept or reported when the run is resumed on another machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.ragged import Ragged
 
 
 def settled(path: Path, before: dict[str, Any] | None = None, *overrides: str) -> tuple[Any, list[dict[str, Any]]]:
-    """What the run's record says of its batches afterwards, and the run's events."""
+    """Return the batch section of the run's record, and the run's events."""
     config = to_config(compose_values(["model=tiny", "data=jsonl", "data.path=rows.jsonl", *overrides]))
     run = RunDirectory(path, resuming=before is not None, started={"batch": before} if before else None)
     choose_batch_layout(config, tiny_model(), Ragged(8), run, Console(quiet=True))  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from support.runs import TINY
 
 
 class EnoughError(Exception):
-    """Ends a run where the test has seen what it wants."""
+    """Stops a run once the test has what it needs."""
 
 
 def config(*overrides: str, path: str = "x") -> Config:
@@ -64,10 +64,10 @@ def test_memory_is_shared_by_as_many_processes_as_the_launcher_started(
 
 
 def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
 
     def load_model(_: str, **options: Any) -> Any:
-        asked.update(options)
+        arguments.update(options)
         raise EnoughError
 
     monkeypatch.setattr(restore, "load_model", load_model)
@@ -75,7 +75,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
     with pytest.raises(EnoughError):
         finish._unsharded(four_bits, RunDirectory(tmp_path, resuming=False))
-    assert asked["quantize"]
+    assert arguments["quantize"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_limited_epoch_has_the_same_examples_every_time_and_all_counts_are_of_
 def test_only_rank_0_stops_before_the_ranks_agree(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, comes: bool
 ) -> None:
-    """Asked to stop as the run begins, it takes part until all have agreed on it."""
+    """A rank that receives a stop request at the start takes part until all ranks agree."""
     fitted: list[bool] = []
 
     def fit(_: Config, __: RunDirectory, stop: StopRequest, *___: Any) -> None:
@@ -146,7 +146,7 @@ def test_only_rank_0_stops_before_the_ranks_agree(
 def test_other_ranks_exit_with_0_after_an_agreed_stop(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, stop: BaseException, code: int
 ) -> None:
-    """Lightning kills rank 0, which still reports, where a process that it started ends with another code than 0."""
+    """Lightning kills rank 0, which still reports, if another rank exits with a code other than 0."""
 
     def fit(*_: Any) -> None:
         raise stop

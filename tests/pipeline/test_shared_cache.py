@@ -55,7 +55,7 @@ def result(run: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, Any], lis
 
 
 def test_runs_with_a_shared_cache_are_bit_identical(configure: Configure) -> None:
-    """One after the other, so that what one of them leaves behind would change the next; the first comes again."""
+    """Runs follow each other, so that leftover state would change the next one; the first is repeated."""
     shared_cache = SharedCache()
     for name in [*POINTS, "lora"]:
         cold, again = (

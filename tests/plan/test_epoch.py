@@ -102,14 +102,14 @@ def test_grouped_steps_come_in_random_order_and_change_with_the_epoch() -> None:
 
 def test_an_epoch_of_a_million_rows_is_planned_without_looking_at_them() -> None:
     lengths = np.full(10**6, 30, dtype=np.int32)
-    asked: list[int] = []
+    lookups: list[int] = []
 
     def tokens(index: int) -> Any:
-        asked.append(index)
+        lookups.append(index)
         return np.arange(index, index + 30, dtype=np.int32)
 
     plan = plan_epoch(lengths, lengths, seed=1, epoch=0, batch_size=16, max_tokens=99, packing="tree", tokens=tokens)
-    assert (len(plan), plan.useful_tokens, asked) == (62_500, 30_000_000, [])
+    assert (len(plan), plan.useful_tokens, lookups) == (62_500, 30_000_000, [])
     assert sorted(plan[62_499].examples) == sorted(plan.order[-16:])
     with pytest.raises(IndexError, match="step 62500"):
         plan[62_500]

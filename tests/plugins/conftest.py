@@ -26,7 +26,7 @@ def _load() -> Any:
 
 @pytest.fixture(autouse=True)
 def outside_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application begins outside of Hydra's jobs, whatever an interrupted command of another test left."""
+    """Start outside of Hydra's jobs, even after an interrupted command of another test."""
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep takes from the environment is in none of its files and in nothing it prints, whatever key it has."""
+"""Values from the environment are in no file and no output of a sweep."""
 
 from __future__ import annotations
 

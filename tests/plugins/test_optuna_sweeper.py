@@ -96,10 +96,10 @@ def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, sampler: str) -> None:
-    asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}")
-    whole = trials(sweep(*asked, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=whole"))
-    sweep(*asked, "hydra.sweeper.n_trials=5", "hydra.sweep.dir=parts")
-    parts = trials(sweep(*asked, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=parts"))
+    options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}")
+    whole = trials(sweep(*options, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=whole"))
+    sweep(*options, "hydra.sweeper.n_trials=5", "hydra.sweep.dir=parts")
+    parts = trials(sweep(*options, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=parts"))
     assert [trial.params for trial in parts] == [trial.params for trial in whole]
 
 
@@ -107,8 +107,8 @@ def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, 
 def test_rerunning_a_trial_does_not_change_later_trials(
     sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
-    whole = trials(sweep(*asked, "hydra.sweep.dir=whole"))
+    options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
+    whole = trials(sweep(*options, "hydra.sweep.dir=whole"))
     stops = [3, 12]
 
     def job(cfg: Any) -> Any:
@@ -123,8 +123,8 @@ def test_rerunning_a_trial_does_not_change_later_trials(
     monkeypatch.setattr(app, "main", main)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            sweep(*asked, "hydra.sweep.dir=parts")
-    parts = [trial for trial in trials(sweep(*asked, "hydra.sweep.dir=parts")) if trial.state.name == "COMPLETE"]
+            sweep(*options, "hydra.sweep.dir=parts")
+    parts = [trial for trial in trials(sweep(*options, "hydra.sweep.dir=parts")) if trial.state.name == "COMPLETE"]
     assert [trial.params for trial in parts] == [trial.params for trial in whole]
 
 
@@ -143,21 +143,21 @@ def test_failed_diverged_and_pruned_trials_are_three_things_and_none_ends_the_sw
 
 
 def test_max_failures_stops_the_sweep_and_it_can_be_resumed(sweep: Run) -> None:
-    asked = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
+    options = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
     with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: correct"):
-        sweep(*asked, "fails_at=9")
+        sweep(*options, "fails_at=9")
     with pytest.raises(SweepError, match="2 trials failed"):
-        sweep(*asked, "fails_at=9")
+        sweep(*options, "fails_at=9")
     with pytest.raises(SweepError, match="2 trials failed"):
-        sweep(*asked, "fails_at=9")
+        sweep(*options, "fails_at=9")
     with pytest.raises(SweepError, match=r"no trial of sweep-\w+ completed \(6 failed\)"):
-        sweep(*asked, "fails_at=9")
+        sweep(*options, "fails_at=9")
 
 
 def test_a_sweep_all_of_whose_trials_failed_has_failed(app: Any, tmp_path: Path) -> None:
-    asked = ["x=interval(-2,2)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s", "fails_at=9"]
+    options = ["x=interval(-2,2)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s", "fails_at=9"]
     for _ in range(2):  # the second time nothing is left to run
-        command = [sys.executable, app.__file__, "-m", "hydra/sweeper=optuna", *asked]
+        command = [sys.executable, app.__file__, "-m", "hydra/sweeper=optuna", *options]
         done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
         assert done.returncode == 1
         assert "no trial of s completed (2 failed)\n  trial 0: RuntimeError: x is" in done.stderr
@@ -203,9 +203,9 @@ def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
 
 def test_enqueued_parameters_run_first(sweep: Run) -> None:
     first = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=first")
-    asked = "hydra.sweeper.enqueue=[{x:0.5,y:2},{y:1},first]"
+    options = "hydra.sweeper.enqueue=[{x:0.5,y:2},{y:1},first]"
     for _ in range(2):
-        end = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=5", "hydra.sweep.dir=second", asked)
+        end = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=5", "hydra.sweep.dir=second", options)
         tried = [trial.params for trial in trials(end)]
         assert len(tried) == 5
         assert tried[0] == {"x": 0.5, "y": 2}
@@ -269,31 +269,31 @@ def test_an_unknown_key_is_refused(sweep: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", [(15, 15), (15, 10), (0, 60)])
 def test_heartbeat_times_that_would_fail_running_trials_are_refused(sweep: Run, times: tuple[int, int]) -> None:
-    asked = (f"hydra.sweeper.heartbeat_interval={times[0]}", f"hydra.sweeper.grace_period={times[1]}")
+    options = (f"hydra.sweeper.heartbeat_interval={times[0]}", f"hydra.sweeper.grace_period={times[1]}")
     with pytest.raises(SweepError, match=rf"(?s)grace_period is {times[1]}, heartbeat_interval {times[0]}: .*fix"):
-        sweep("y=1,2", *asked)
+        sweep("y=1,2", *options)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga3"])
 def test_every_sampler_can_be_chosen(sweep: Run, sampler: str) -> None:
-    asked = (f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=4", "x=interval(-2,2)", "y=interval(0,1)")
-    end = sweep(*asked)
+    options = (f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=4", "x=interval(-2,2)", "y=interval(0,1)")
+    end = sweep(*options)
     assert end.outcomes == {"complete": 4}
     assert len({trial.params["x"] for trial in trials(end)}) == 4
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "asha", "patient", "percentile", "wilcoxon", "none"])
 def test_every_pruner_can_be_chosen(sweep: Run, pruner: str) -> None:
-    asked = (f"hydra/sweeper/pruner={pruner}", "hydra.sweeper.n_trials=3", "steps=3", "prunes=true")
-    end = sweep(*asked, "x=interval(-2,2)")
+    options = (f"hydra/sweeper/pruner={pruner}", "hydra.sweeper.n_trials=3", "steps=3", "prunes=true")
+    end = sweep(*options, "x=interval(-2,2)")
     assert sum(end.outcomes.values()) == 3
     assert set(end.outcomes) <= ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
 def test_every_point_of_a_grid_runs_once(sweep: Run) -> None:
-    asked = ("x=range(0,0.3,0.1)", "y=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null")
+    options = ("x=range(0,0.3,0.1)", "y=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null")
     for _ in range(2):
-        points = sorted(tuple(trial.params.values()) for trial in trials(sweep(*asked)))
+        points = sorted(tuple(trial.params.values()) for trial in trials(sweep(*options)))
         assert points == [(x, y) for x in (0.0, 0.1, 0.2) for y in (1, 2)]
 
 
@@ -365,8 +365,8 @@ def test_an_unusable_storage_is_reported_with_its_fix(
         given = url.format(**place)
         with pytest.raises(SweepError) as raised:
             sweep("x=1,2", f"hydra.sweeper.storage='{given}'")
-    said, _, fix = str(raised.value).partition("\n  fix: ")
-    assert f"the storage {given.replace('s3cr3t', MASK)} cannot be opened: " in said
+    message, _, fix = str(raised.value).partition("\n  fix: ")
+    assert f"the storage {given.replace('s3cr3t', MASK)} cannot be opened: " in message
     assert check.format(**place) in fix
     assert "s3cr3t" not in str(raised.value)
     assert not (tmp_path / "sweep").exists()

@@ -30,8 +30,8 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
     """Three have the URL from the environment, one has it typed."""
     gate = tmp_path / "gate"
     gate.touch()
-    asked = ("x=interval(-2,2)", "y=range(0,4)", "steps=1", "gate=gate", f"hydra.sweeper.n_trials={TOTAL}")
-    asked += ("hydra.sweeper.study_name=many", "++hydra.output_subdir=.hydra")
+    options = ("x=interval(-2,2)", "y=range(0,4)", "steps=1", "gate=gate", f"hydra.sweeper.n_trials={TOTAL}")
+    options += ("hydra.sweeper.study_name=many", "++hydra.output_subdir=.hydra")
     named, typed = "hydra.sweeper.storage=${oc.env:STUDY}", f"hydra.sweeper.storage='{url}'"
     trials_folder = tmp_path / "sweep/trials"
 
@@ -42,7 +42,7 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
 
     with ExitStack() as stack:
         crew = [
-            stack.enter_context(worker(tmp_path, *QUICK, *asked, storage, STUDY=url))
+            stack.enter_context(worker(tmp_path, *QUICK, *options, storage, STUDY=url))
             for storage in (named, named, typed, named)
         ]
         running = await_that(lambda: begun() if len(begun()) == len(crew) else None)

@@ -185,7 +185,7 @@ class Named(BasicSweeper):
 def test_a_signal_reaches_the_job_once_and_is_waited_for(
     start: Callable[..., subprocess.Popen[str]], folder: Path, number: signal.Signals
 ) -> None:
-    """A SIGTERM that the application does not heed ends it at once; the job stops by itself then."""
+    """A SIGTERM that the application does not handle stops it immediately; its job stops too."""
     process = start("-m", "x=1,2", "end=wait", "hydra/launcher=process", "hydra.sweep.dir=out")
     job = _waiting(folder / "out" / "0")
     process.send_signal(number)

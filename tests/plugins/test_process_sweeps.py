@@ -24,13 +24,13 @@ def trials(folder: Path) -> list[FrozenTrial]:
 
 def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_path: Path) -> None:
     """With trials that complete, are pruned, fail and diverge."""
-    asked = ["x=interval(-2,2)", "fails_at=-1.5", "nan_at=-1", "prunes=true", "steps=2", "hydra.sweeper.n_trials=4"]
-    asked += ["hydra.sweeper.enqueue=[{x:1.5},{x:-0.9},{x:-1.2},{x:-1.9}]", "hydra.sweeper.study_name=kept"]
-    asked += ["hydra.sweeper.pruner.n_startup_trials=1"]
-    sweep(*asked)
+    options = ["x=interval(-2,2)", "fails_at=-1.5", "nan_at=-1", "prunes=true", "steps=2", "hydra.sweeper.n_trials=4"]
+    options += ["hydra.sweeper.enqueue=[{x:1.5},{x:-0.9},{x:-1.2},{x:-1.9}]", "hydra.sweeper.study_name=kept"]
+    options += ["hydra.sweeper.pruner.n_startup_trials=1"]
+    sweep(*options)
     other = tmp_path / "other"
     other.mkdir()
-    with worker(other, *asked, PROCESS) as process:
+    with worker(other, *options, PROCESS) as process:
         said = ended(process)
     outcomes = [[trial.user_attrs["outcome"] for trial in trials(folder)] for folder in (tmp_path, other)]
     assert outcomes[0] == outcomes[1]
@@ -45,8 +45,8 @@ def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_pa
 
 def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path) -> None:
     """As the system kills what has taken all memory."""
-    asked = ("x=interval(-2,2)", "killed_at=1.3", "hydra.sweeper.enqueue=[{x:1.5},{x:1.2},{x:1.4}]", PROCESS)
-    with worker(tmp_path, *asked, "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept") as process:
+    options = ("x=interval(-2,2)", "killed_at=1.3", "hydra.sweeper.enqueue=[{x:1.5},{x:1.2},{x:1.4}]", PROCESS)
+    with worker(tmp_path, *options, "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept") as process:
         ended(process)
     before, killed, after = trials(tmp_path)
     assert [trial.user_attrs["outcome"] for trial in (before, killed, after)] == ["complete", "failed", "complete"]
@@ -57,18 +57,18 @@ def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path) -> None:
 def test_submitit_finds_the_trial_as_well(tmp_path: Path) -> None:
     """SLURM's launcher with its local executor: pickled jobs in processes that know the study from Hydra alone."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    asked = ["x=interval(-2,2)", "prunes=true", "steps=1", "hydra.sweeper.enqueue=[{x:1.5},{x:-1.9}]"]
-    asked += ["hydra.sweeper.study_name=kept", "hydra.sweeper.n_trials=2", "hydra.sweeper.pruner.n_startup_trials=1"]
-    with worker(tmp_path, *asked, "hydra/launcher=submitit_local") as process:
+    options = ["x=interval(-2,2)", "prunes=true", "steps=1", "hydra.sweeper.enqueue=[{x:1.5},{x:-1.9}]"]
+    options += ["hydra.sweeper.study_name=kept", "hydra.sweeper.n_trials=2", "hydra.sweeper.pruner.n_startup_trials=1"]
+    with worker(tmp_path, *options, "hydra/launcher=submitit_local") as process:
         ended(process)
     assert [trial.user_attrs["outcome"] for trial in trials(tmp_path)] == ["complete", "pruned"]
     assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [[0], [0]]
 
 
 def test_ctrl_c_interrupts_all_running_trials_and_the_same_command_resumes(tmp_path: Path) -> None:
-    asked = ("x=interval(-2,2)", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept", PROCESS)
+    options = ("x=interval(-2,2)", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept", PROCESS)
     (tmp_path / "gate").touch()
-    with worker(tmp_path, *asked, "hydra.sweeper.n_jobs=2") as first:
+    with worker(tmp_path, *options, "hydra.sweeper.n_jobs=2") as first:
         await_that(lambda: all(notes(tmp_path / f"sweep/trials/{number}") for number in (0, 1)))
         first.send_signal(signal.SIGINT)
         first.communicate(timeout=600)
@@ -76,7 +76,7 @@ def test_ctrl_c_interrupts_all_running_trials_and_the_same_command_resumes(tmp_p
     ran = [trial for trial in trials(tmp_path) if trial.state != TrialState.WAITING]
     assert [trial.user_attrs["outcome"] for trial in ran] == ["interrupted"] * 2
     (tmp_path / "gate").unlink()
-    with worker(tmp_path, *asked) as second:
+    with worker(tmp_path, *options) as second:
         ended(second)
     complete = [trial for trial in trials(tmp_path) if trial.state == TrialState.COMPLETE]
     assert len(complete) == 3

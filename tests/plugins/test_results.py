@@ -1,4 +1,4 @@
-"""What a worker says a sweep has become when it has no trial left, while another worker may have one."""
+"""The state that a worker without trials reports while another worker may still have one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storage that stops answering in the middle of a sweep: a fault that names it, and the same command goes on."""
+"""A storage that fails during a sweep is a fault that names it, and the same command resumes."""
 
 from __future__ import annotations
 

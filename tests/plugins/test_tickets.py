@@ -1,4 +1,4 @@
-"""Workers that look, race, die and come back in any order: each trial that was asked for ends once."""
+"""Workers that poll, race, die and restart in any order: each requested trial finishes once."""
 
 from __future__ import annotations
 

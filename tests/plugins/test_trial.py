@@ -35,8 +35,8 @@ def test_a_job_in_another_process_reports_to_its_trial_and_asks_the_studys_prune
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="mine")
     study.set_user_attr(PRUNER, {"_target_": "optuna.pruners.ThresholdPruner", "upper": 5.0})
-    asked = study.ask({"x": optuna.distributions.IntDistribution(3, 3)})
-    named = json.dumps({"study_name": "mine", "storage": url, "number": asked.number})
+    options = study.ask({"x": optuna.distributions.IntDistribution(3, 3)})
+    named = json.dumps({"study_name": "mine", "storage": url, "number": options.number})
     environment = {"PYTHONPATH": ":".join(sys.path), TRIAL_VARIABLE: named}
     done = subprocess.run([sys.executable, "-c", JOB], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "0 {'x': 3} True\n"

@@ -1,4 +1,4 @@
-"""Where a process stands, from the variables of its launcher."""
+"""The rank of a process, from the variables of its launcher."""
 
 from __future__ import annotations
 

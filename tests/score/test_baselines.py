@@ -25,8 +25,8 @@ LABELS = ["no", "yes", "maybe"]
 TRAIN = [DataExample(f"{word} number {i}", label) for i in range(40) for word, label in (("cat", "yes"), ("dog", "no"))]
 
 
-def asked(*pairs: tuple[str, str]) -> Any:
-    """A score table of a model that always says maybe."""
+def examples_of(*pairs: tuple[str, str]) -> Any:
+    """Return the score table of a model that always answers "maybe"."""
     rows = [
         {"example_id": f"{i:016x}", "prompt": prompt, "target": label, "label": label, "prediction": "maybe",
          "predicted_label": "maybe", "nll": 1.0, "target_tokens": 2, "correct_tokens": 0, "metadata": "{}"}
@@ -36,14 +36,14 @@ def asked(*pairs: tuple[str, str]) -> Any:
 
 
 def test_majority_is_the_most_frequent_label_with_its_share_as_confidence() -> None:
-    table = majority([*TRAIN, DataExample("cow", "yes")], asked(("a", "yes"), ("b", "no"), ("c", "yes")), LABELS)
+    table = majority([*TRAIN, DataExample("cow", "yes")], examples_of(("a", "yes"), ("b", "no"), ("c", "yes")), LABELS)
     assert table["predicted_label"].to_pylist() == ["yes"] * 3
     assert compute(table)["accuracy"] == pytest.approx(2 / 3)
     assert label_probabilities(table)[0] == pytest.approx([40 / 81, 41 / 81, 0], abs=1e-6)
 
 
 def test_tfidf_learns_from_words_and_keeps_the_examples() -> None:
-    test = asked(("the cat number 99", "yes"), ("one dog", "no"), ("a dog number 77", "no"))
+    test = examples_of(("the cat number 99", "yes"), ("one dog", "no"), ("a dog number 77", "no"))
     table = tfidf(TRAIN, test, LABELS)
     assert table is not None
     assert table["predicted_label"].to_pylist() == ["yes", "no", "no"]
@@ -58,7 +58,7 @@ def test_tfidf_learns_from_words_and_keeps_the_examples() -> None:
 
 @pytest.mark.parametrize("train", [[DataExample("cat", "yes")] * 5, [DataExample("?!", a) for a in LABELS]])
 def test_without_words_or_a_second_label_there_is_no_tfidf(train: list[DataExample]) -> None:
-    assert tfidf(train, asked(("a cat", "yes")), LABELS) is None
+    assert tfidf(train, examples_of(("a cat", "yes")), LABELS) is None
 
 
 def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path) -> 
 
 def test_existing_tables_are_kept(tmp_path: Path) -> None:
     (tmp_path / "scores").mkdir()
-    pq.write_table(asked(("cat", "yes"), ("dog", "no")), tmp_path / "scores" / "test.parquet")
+    pq.write_table(examples_of(("cat", "yes"), ("dog", "no")), tmp_path / "scores" / "test.parquet")
     first = write_baselines(tmp_path, TRAIN, LABELS)
     assert first.keys() == {"majority", "tfidf"}
     assert write_baselines(tmp_path, [DataExample("other", "maybe")], LABELS) == first

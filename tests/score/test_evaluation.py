@@ -56,7 +56,7 @@ def _run(name: str, folder: Path, overrides: list[str]) -> Path:
 
 
 def evaluate(outputs: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
-    """What the evaluation's record says, with its directory under `path`."""
+    """Return the evaluation's record, with its directory under `path`."""
     assert main(["evaluate", f"paths.outputs={outputs}", *overrides]) == code
     result = sorted(outputs.glob("evaluations/*/evaluation.json"), key=lambda path: path.stat().st_mtime_ns)
     return {"path": result[-1].parent, **json.loads(result[-1].read_text())} if result else {}
@@ -168,21 +168,21 @@ def test_a_stopped_evaluation_resumes_to_the_same_table(
 ) -> None:
     command = [f"run={free}", "batch.max_tokens=64", "score.temperature=1.0"]
     whole = evaluate(tmp_path / "whole", *command)
-    asked: list[int] = []
+    batch_counts: list[int] = []
     plain = kamerton.score.generate.answers.generate
 
     def stopping(model: Any, prompts: Any, batches: Any, *more: Any, **options: Any) -> Any:
-        asked.append(len(batches))
+        batch_counts.append(len(batches))
         for done, part in enumerate(plain(model, prompts, batches, *more, **options)):
             yield part
-            if len(asked) == 1 and done == 1:
+            if len(batch_counts) == 1 and done == 1:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(kamerton.score.generate.answers, "generate", stopping)
     stopped = evaluate(tmp_path / "stopped", *command, code=130)
     assert stopped["state"] == "paused"
     result = evaluate(tmp_path / "stopped", *command)
-    assert asked[1] == asked[0] - 2
+    assert batch_counts[1] == batch_counts[0] - 2
     tables = [read_scores(one["path"] / "scores" / "test.parquet") for one in (whole, result)]
     assert tables[0].to_pylist() == tables[1].to_pylist()
 
@@ -207,10 +207,10 @@ def test_a_repeated_command_requests_only_the_missing_hosted_answers(
         assert "no credit" in capsys.readouterr().err
         mended.append(True)
         result = evaluate(tmp_path, *command)
-        assert len(endpoint.asked) == 4 + 1 + 5
+        assert len(endpoint.requests) == 4 + 1 + 5
         assert evaluate(tmp_path, *command)["metrics"] == result["metrics"]
         assert "9 answers of an earlier command" in capsys.readouterr().out
-    assert len(endpoint.asked) == 4 + 1 + 5
+    assert len(endpoint.requests) == 4 + 1 + 5
     assert result["metrics"]["test"]["exact_match"] == 1.0
     assert result["metrics"]["test"]["loss"] is None
     written = "".join(path.read_text() for path in result["path"].rglob("*") if path.suffix == ".json")

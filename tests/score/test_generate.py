@@ -1,4 +1,4 @@
-"""Generated answers: the same for any batching, ended by the end of turn, one of the labels when asked."""
+"""Generated answers: independent of batching, ended by the end of turn, constrained to the labels on request."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def prompts(rows: list[list[int]], choices: tuple[tuple[int, ...], ...] = ()) ->
     return [Prompt(f"{i:016x}", np.array(row, dtype=np.int32), choices) for i, row in enumerate(rows)]
 
 
-def answers(asked: list[Prompt], decoding: Decoding, max_tokens: int, ends: frozenset[int] = ENDS) -> list[Answer]:
-    batches = plan_batches(asked, decoding, max_tokens)
+def answers(inputs: list[Prompt], decoding: Decoding, max_tokens: int, ends: frozenset[int] = ENDS) -> list[Answer]:
+    batches = plan_batches(inputs, decoding, max_tokens)
     result: dict[int, Answer] = {}
-    for part in generate(MODEL, asked, batches, decoding, ends=ends, pad=0):
+    for part in generate(MODEL, inputs, batches, decoding, ends=ends, pad=0):
         result |= part
-    return [result[i] for i in range(len(asked))]
+    return [result[i] for i in range(len(inputs))]
 
 
 def one_by_one(row: list[int], size: int, ends: frozenset[int] = ENDS, model: Any = MODEL) -> Answer:
@@ -62,23 +62,25 @@ def test_greedy_answers_are_those_of_a_loop_over_single_prompts(rows: list[list[
 def test_every_family_answers_a_batch_as_it_answers_single_prompts(family: str) -> None:
     model = build(family).eval()
     rows = [[5], [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [20, 21, 22, 23, 24], [30, 31]]
-    asked = prompts(rows)
-    (result,) = generate(model, asked, plan_batches(asked, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
+    inputs = prompts(rows)
+    (result,) = generate(model, inputs, plan_batches(inputs, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
     assert [result[i] for i in range(len(rows))] == [one_by_one(row, 9, ENDS, model) for row in rows]
 
 
 @given(prompts_of, st.integers(1, 300))
 @settings(max_examples=15, deadline=None)
 def test_sampled_answers_do_not_depend_on_the_batches(rows: list[list[int]], max_tokens: int) -> None:
-    asked = prompts(rows)
-    assert answers(asked, SAMPLED, max_tokens) == answers(asked, SAMPLED, 10_000)
+    inputs = prompts(rows)
+    assert answers(inputs, SAMPLED, max_tokens) == answers(inputs, SAMPLED, 10_000)
 
 
 def test_samples_differ_by_seed_and_example_and_follow_the_distribution() -> None:
-    asked = [Prompt(f"{i:016x}", np.array([40, 41], dtype=np.int32)) for i in range(3000)]
+    inputs = [Prompt(f"{i:016x}", np.array([40, 41], dtype=np.int32)) for i in range(3000)]
     decoding = Decoding(1, temperature=0.7, top_p=0.6, seed=1)
-    first = np.array([answer.tokens[0] for answer in answers(asked, decoding, 6000, frozenset())])
-    other = np.array([answer.tokens[0] for answer in answers(asked[:300], Decoding(1, 0.7, 0.6, 2), 6000, frozenset())])
+    first = np.array([answer.tokens[0] for answer in answers(inputs, decoding, 6000, frozenset())])
+    other = np.array(
+        [answer.tokens[0] for answer in answers(inputs[:300], Decoding(1, 0.7, 0.6, 2), 6000, frozenset())]
+    )
     assert (first[:300] != other).any()
     with torch.inference_mode():
         likely = (MODEL(input_ids=torch.tensor([[40, 41]])).logits[0, -1].double() / 0.7).softmax(0)
@@ -101,8 +103,8 @@ def test_uniform_numbers_are_spread_evenly() -> None:
 @settings(max_examples=15, deadline=None)
 def test_constrained_answers_are_always_a_choice(rows: list[list[int]], temperature: float) -> None:
     choices = ((50, 51, 2), (50, 51, 52, 2), (50, 60, 2), (99, 2))
-    asked = prompts(rows, choices)
-    result = answers(asked, Decoding(1, temperature, seed=3), 100)
+    inputs = prompts(rows, choices)
+    result = answers(inputs, Decoding(1, temperature, seed=3), 100)
     assert all(answer.choice is not None and choices[answer.choice] == answer.tokens for answer in result)
     assert {answer.finish_reason for answer in result} == {"stop"}
     if not temperature:
@@ -140,9 +142,9 @@ def test_the_tree_attention_of_training_is_put_back() -> None:
     register_attention()
     model: Any = tiny_model(3).train()
     model.set_attn_implementation(ATTENTION)
-    asked = prompts([[5, 6, 7], [8]])
-    batches = plan_batches(asked, Decoding(3), 100)
-    (result,) = generate(model, asked, batches, Decoding(3), ends=ENDS, pad=0)
+    inputs = prompts([[5, 6, 7], [8]])
+    batches = plan_batches(inputs, Decoding(3), 100)
+    (result,) = generate(model, inputs, batches, Decoding(3), ends=ENDS, pad=0)
     assert [result[0], result[1]] == [one_by_one([5, 6, 7], 3), one_by_one([8], 3)]
     assert model.config._attn_implementation == ATTENTION
     assert model.training

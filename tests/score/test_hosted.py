@@ -46,8 +46,8 @@ def test_every_prompt_is_asked_with_the_options_and_the_key(monkeypatch: pytest.
         result = answers(endpoint)
     assert result == {at: {"prediction": f"QUESTION {at}", "finish_reason": "length"} for at in range(12)}
     assert set(endpoint.keys) == {f"Bearer {KEY}"}
-    (asked,) = (body for body in endpoint.asked if body["messages"][0]["content"] == "question 5")
-    assert asked == {
+    (request,) = (body for body in endpoint.requests if body["messages"][0]["content"] == "question 5")
+    assert request == {
         "path": "/v1/chat/completions",
         "model": "my-model",
         "messages": [{"role": "user", "content": "question 5"}],
@@ -81,7 +81,7 @@ def test_chats_are_sent_turn_by_turn_and_no_key_is_sent_where_there_is_none() ->
     )
     with Endpoint(echo) as endpoint:
         answers(endpoint, [(0, DataExample(turns, "answer"))])
-    assert endpoint.asked[0]["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
+    assert endpoint.requests[0]["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
     assert endpoint.keys == [None]
 
 
@@ -107,7 +107,7 @@ def test_temporary_failures_are_retried_after_a_pause(pauses: list[float]) -> No
         assert answers(endpoint, EXAMPLES[:1], concurrency=1)[0]["prediction"] == "QUESTION 0"
     assert pauses[0] == 7
     assert 0 < pauses[1] < 7  # its own
-    assert len(endpoint.asked) == 3
+    assert len(endpoint.requests) == 3
 
 
 def test_the_token_limit_is_sent_under_the_name_that_the_model_accepts() -> None:
@@ -121,14 +121,14 @@ def test_the_token_limit_is_sent_under_the_name_that_the_model_accepts() -> None
     with Endpoint(newer) as endpoint:
         result = answers(endpoint, concurrency=1, retries=0)
     assert {at: one["prediction"] for at, one in result.items()} == {at: f"QUESTION {at}" for at in range(12)}
-    assert [body.get("max_completion_tokens") for body in endpoint.asked] == [None, *[7] * 12]
+    assert [body.get("max_completion_tokens") for body in endpoint.requests] == [None, *[7] * 12]
 
 
 def test_a_rejected_token_limit_is_not_sent_under_another_name() -> None:
     answer = (400, {}, {"error": {"message": "max_tokens is too large: 7", "param": "max_tokens"}})
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match="too large"):
         answers(endpoint, EXAMPLES[:1])
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_repeated_failures_stop_the_evaluation_without_printing_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_repeated_failures_stop_the_evaluation_without_printing_the_key(monkeypa
     ):
         answers(endpoint, EXAMPLES[:1])
     assert KEY not in str(error.value)
-    assert len(endpoint.asked) == 3
+    assert len(endpoint.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_permanent_failures_are_reported_at_once(answer: Answer, code: str, word
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match=words) as error:
         answers(endpoint, EXAMPLES[:1])
     assert error.value.faults[0].code == code
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_prompts_and_the_key_follow_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,14 +164,14 @@ def test_prompts_and_the_key_follow_no_redirect(monkeypatch: pytest.MonkeyPatch)
         moved = (307, {"Location": f"{other.url}/chat/completions"}, {})
         with Endpoint(lambda number, body: moved) as endpoint, pytest.raises(UserError, match="307"):
             answers(endpoint, EXAMPLES[:1])
-        assert other.asked == []
+        assert other.requests == []
 
 
 def test_after_a_refusal_no_request_is_sent() -> None:
     answer = (400, {}, {"error": {"message": "no"}})
     with Endpoint(lambda number, body: answer) as endpoint, pytest.raises(UserError, match="no"):
         answers(endpoint, concurrency=1)
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_an_interruption_waits_for_no_answer() -> None:

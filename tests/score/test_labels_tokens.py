@@ -54,16 +54,16 @@ def test_priors_are_taken_from_the_neutral_prompt_asked_once() -> None:
     system = Message("system", "be brief")
     prompts = ["one", "two", (system, Message("user", "three")), (system, Message("user", "x"), Message("user", "y"))]
     neutral = [tokens.without_content(prompt, "N/A") for prompt in prompts]  # type: ignore[arg-type]
-    asked: list[Question] = []
+    inputs: list[Question] = []
 
     def ask(questions: list[Question]) -> list[Answer]:
-        asked.extend(questions)
+        inputs.extend(questions)
         return [Answer(0.0, 1, 0, np.array([-1.0, -2.0, -3.0]) * (i + 1), 0) for i in range(len(questions))]
 
     row = np.array([5, 6, 7], dtype=np.int32)
     questions = [Question(row, np.arange(3) >= 2, tokens(prompt)) for prompt in prompts]  # type: ignore[arg-type]
     result = calibrated(questions, neutral, ask)
-    decoded = [tiny_tokenizer().decode(question.prompt) for question in asked]
+    decoded = [tiny_tokenizer().decode(question.prompt) for question in inputs]
     assert decoded == [
         "<|im_start|>user\nN/A<|im_end|>\n<|im_start|>assistant\n",
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nN/A<|im_end|>\n<|im_start|>assistant\n",

@@ -61,7 +61,7 @@ def tables(draw: st.DrawFn, *, misses: bool = True) -> list[dict[str, Any]]:
 
 
 def off_the_edges(rows: list[dict[str, Any]]) -> bool:
-    """Whether no probability lies on the edge of two bins, where the last digit would decide."""
+    """Return whether no probability lies on the edge of two bins, where rounding would decide."""
     weights = np.exp(np.array([row["label_logprobs"] for row in rows]))
     position = 15 * weights / weights.sum(axis=1, keepdims=True)
     inner = position[(position > 0.5) & (position < 14.5)]

@@ -1,4 +1,4 @@
-"""Connections that hold a place for nothing are closed, and the oldest of them where there are too many."""
+"""Idle connections are closed, the oldest first if there are too many."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_open(connection: socket.socket) -> bool:
 
 
 def at_work(served: Served) -> socket.socket:
-    """A connection whose request waits for its body; where this process sent the head too late, another one."""
+    """Return a connection whose request waits for its body; retry if its head was sent too late."""
     head = f"POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: x\r\n{TOKEN}Content-Type: application/json\r\n"
     while True:
         with suppress(ConnectionError):

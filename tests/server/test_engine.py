@@ -1,4 +1,4 @@
-"""Many answers at once: each is what it is alone, whatever comes, goes, or fails beside it."""
+"""Concurrent answers: each equals the answer alone, whatever starts, stops or fails beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kamerton.server.generation.engine import Engine
 from kamerton.server.generation.model_cache import Models
 from support.tuned import answers_of
 
-Said = dict[str, Any]
+Message = dict[str, Any]
 PROMPTS = ["a", "the cat 1", "who? " * 30, "🐈", "one two three", "x" * 200, "the owl", "Is it so?"]
 
 
@@ -21,10 +21,10 @@ def models() -> Models:
 
 
 class Conversation:
-    """An engine, and what it said of each request."""
+    """An engine and its messages by request."""
 
     def __init__(self, models: Models, most: int = 8) -> None:
-        self.emitted: list[Said] = []
+        self.emitted: list[Message] = []
         self.engine = Engine(models, self.emitted.append, most)
 
     def ask(self, key: str, prompt: str, source: object = "tiny", **more: Any) -> None:
@@ -35,14 +35,14 @@ class Conversation:
         while not self.engine.idle:
             self.engine.step()
 
-    def of(self, key: str) -> list[Said]:
+    def of(self, key: str) -> list[Message]:
         return [one for one in self.emitted if one["id"] == key]
 
     def text(self, key: str) -> str:
         return "".join(one.get("text", "") for one in self.of(key))
 
 
-def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Said]:
+def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Message]:
     conversation = Conversation(models)
     conversation.ask("it", prompt, **more)
     conversation.finish()

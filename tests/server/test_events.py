@@ -1,4 +1,4 @@
-"""A job's events by pages: whatever their size, they are the whole list, and no more than a page is built."""
+"""A job's events in pages: together they are the complete list, and only one page is built at a time."""
 
 from __future__ import annotations
 

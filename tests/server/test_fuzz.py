@@ -1,4 +1,4 @@
-"""Requests that nobody thought of: no answer is the server's own fault, and every error has OpenAI's shape.
+"""Random requests: no response is a server error, and every error has OpenAI's format.
 
 `scripts/bench/server.py fuzz` sends thousands of them; here are about a hundred.
 """

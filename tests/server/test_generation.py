@@ -1,4 +1,4 @@
-"""The side of the server: what happens where too many ask, or the process that generates cannot live."""
+"""The server's side of generation: too many requests, and a generating process that crashes."""
 
 from __future__ import annotations
 

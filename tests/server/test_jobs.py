@@ -138,7 +138,7 @@ def test_resources_of_other_tenants_are_unknown(server: Server, tuned: Any) -> N
 
 
 def refusal(call: Callable[[str], Any], name: str) -> str:
-    """What is said of a name, without it."""
+    """Return the message about a name, without the name."""
     with pytest.raises(openai.NotFoundError) as refused:
         call(name)
     return str(refused.value).replace(name, "NAME")
@@ -184,7 +184,7 @@ def cancel_unheard(server: Server, job_id: str) -> None:
 
 
 def is_asked_to_end(pid: int) -> bool:
-    """Whether SIGTERM waits for a process that stands still."""
+    """Return whether SIGTERM is pending for a stopped process."""
     (pending,) = re.findall(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 

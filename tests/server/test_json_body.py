@@ -1,4 +1,4 @@
-"""JSON that would take long to validate is refused beforehand, at every place of a body where it may stand."""
+"""JSON that would take long to validate is refused first, anywhere in a body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streamed text: joined it is the whole text up to the first stop string, and never a part of a character."""
+"""Streamed text: joined, it is the text up to the first stop string; no chunk splits a character."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ BINARY = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 class Chrome:
-    """One page. `complaints` are its console errors, exceptions, and whatever it was refused."""
+    """One page. `complaints` are its console errors, exceptions, and refused requests."""
 
     def __init__(self, process: subprocess.Popen[bytes], to: int, back: int) -> None:
         self._process, self._to, self._back = process, to, os.fdopen(back, "rb")

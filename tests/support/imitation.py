@@ -1,6 +1,6 @@
-"""A fine-tuning API in OpenAI's protocol, on this machine: it trains nothing, and fails or kills where a test says so.
+"""A fake fine-tuning API in OpenAI's protocol: it trains nothing, and fails or kills on a test's request.
 
-A job goes one station on at each look: queued, running (a step each), succeeded. Chat answers the last word asked.
+Each look advances a job: queued, running (one step each), succeeded. Chat answers the last word of the prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from support.local_server import Asked, LocalServer, Said
+from support.local_server import LocalServer, Request, Response
 
 STEPS = 4
 
@@ -29,26 +29,26 @@ class Imitation(LocalServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self.looks: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.fate = "succeeded"
         self.steps = STEPS
         self.mute: set[str] = set()  # models that do not chat
-        self.before: Callable[[str, int], Said | None] = lambda kind, number: None
+        self.before: Callable[[str, int], Response | None] = lambda kind, number: None
         self.after: Callable[[str, int], bool] = lambda kind, number: True
         self._lock = threading.Lock()
 
-    def respond(self, asked: Asked) -> Said | None:
-        path, _, query = asked.path.partition("?")
-        routes = ((kind, re.fullmatch(route, path)) for method, route, kind in _ROUTES if method == asked.method)
+    def respond(self, request: Request) -> Response | None:
+        path, _, query = request.path.partition("?")
+        routes = ((kind, re.fullmatch(route, path)) for method, route, kind in _ROUTES if method == request.method)
         kind, result = next((pair for pair in routes if pair[1]), ("unknown", None))
         name = result[1] if result and result.groups() else ""
         with self._lock:
-            self.keys.add(asked.headers.get("Authorization"))
+            self.keys.add(request.headers.get("Authorization"))
             self.counts[kind] += 1
             number = self.counts[kind]
-            said = self.before(kind, number) or self.answer(kind, name, query, asked.body)
-            return said if self.after(kind, number) else None
+            response = self.before(kind, number) or self.answer(kind, name, query, request.body)
+            return response if self.after(kind, number) else None
 
     def events(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         looks, job_id = self.looks[job["id"]], job["id"]
@@ -73,7 +73,7 @@ class Imitation(LocalServer):
                     job["error"] = {"code": "bad_data", "message": "the file is no good", "param": "training_file"}
         return job
 
-    def answer(self, kind: str, name: str, query: str, body: bytes) -> Said:  # noqa: C901, PLR0911 - a list of routes
+    def answer(self, kind: str, name: str, query: str, body: bytes) -> Response:  # noqa: C901, PLR0911 - a list of routes
         if kind == "upload":
             return self._upload(body)
         if kind == "create":
@@ -101,7 +101,7 @@ class Imitation(LocalServer):
         job["status"] = status
         return 200, {}, job
 
-    def _upload(self, body: bytes) -> Said:
+    def _upload(self, body: bytes) -> Response:
         head, _, rest = body.partition(b'name="file"')
         result = re.search(rb'filename="([^"]+)"', rest)
         assert result is not None
@@ -113,28 +113,28 @@ class Imitation(LocalServer):
         self.files[name], self.contents[name] = made, content
         return 200, {}, made
 
-    def _create(self, asked: dict[str, Any]) -> Said:
-        self.asked.append(asked)
-        if asked["training_file"] not in self.files:
+    def _create(self, request: dict[str, Any]) -> Response:
+        self.requests.append(request)
+        if request["training_file"] not in self.files:
             return _error(400, "no such file", "training_file")
         name = f"ftjob-{len(self.jobs) + 1}"
-        own = asked["method"]["supervised"]["hyperparameters"]
+        own = request["method"]["supervised"]["hyperparameters"]
         job = {"id": name, "object": "fine_tuning.job", "created_at": int(time.time()), "error": None}
-        job |= {"fine_tuned_model": None, "finished_at": None, "hyperparameters": own, "model": asked["model"]}
-        job |= {"organization_id": "me", "result_files": [], "seed": asked["seed"], "status": "queued"}
-        job |= {"trained_tokens": None, "training_file": asked["training_file"], "metadata": asked["metadata"]}
-        job |= {"validation_file": asked.get("validation_file"), "method": asked["method"]}
+        job |= {"fine_tuned_model": None, "finished_at": None, "hyperparameters": own, "model": request["model"]}
+        job |= {"organization_id": "me", "result_files": [], "seed": request["seed"], "status": "queued"}
+        job |= {"trained_tokens": None, "training_file": request["training_file"], "metadata": request["metadata"]}
+        job |= {"validation_file": request.get("validation_file"), "method": request["method"]}
         self.jobs[name] = job
         return 200, {}, job
 
-    def _chat(self, asked: dict[str, Any]) -> Said:
-        if asked["model"] in self.mute:
+    def _chat(self, request: dict[str, Any]) -> Response:
+        if request["model"] in self.mute:
             return _error(404, "This is not a chat model")
-        words = asked["messages"][-1]["content"].split()
-        answer = "yes" if "cat" in words or not asked["model"].startswith("ft:") else "no"
+        words = request["messages"][-1]["content"].split()
+        answer = "yes" if "cat" in words or not request["model"].startswith("ft:") else "no"
         message = {"role": "assistant", "content": answer}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return 200, {}, {"id": "c", "object": "chat.completion", "model": asked["model"], "choices": [choice]}
+        return 200, {}, {"id": "c", "object": "chat.completion", "model": request["model"], "choices": [choice]}
 
 
 _ROUTES = (
@@ -153,7 +153,7 @@ _ROUTES = (
 )
 
 
-def _page(items: list[dict[str, Any]], query: str) -> Said:
+def _page(items: list[dict[str, Any]], query: str) -> Response:
     """A page of two, so that pages are turned."""
     after = re.search(r"after=([^&]+)", query)
     start = next((at + 1 for at, item in enumerate(items) if after and item["id"] == after[1]), 0)
@@ -166,11 +166,11 @@ def _event(job: str, name: str, message: str, data: dict[str, Any] | None = None
     return event | {"message": message, "type": "metrics" if data else "message", "data": data}
 
 
-def _error(status: int, message: str, param: str | None = None) -> Said:
+def _error(status: int, message: str, param: str | None = None) -> Response:
     return status, {}, {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": None}}
 
 
-def failing(status: int, code: str | None = None, message: str = "not now") -> Said:
+def failing(status: int, code: str | None = None, message: str = "not now") -> Response:
     """An error in the protocol's shape."""
     body = {"error": {"message": message, "type": "error", "param": None, "code": code}}
     return status, {"Retry-After": "0"} if status == 429 else {}, body

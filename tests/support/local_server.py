@@ -10,11 +10,11 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-Said = tuple[int, Mapping[str, str], Any]  # status, headers, and a body: bytes as they are, else as JSON
+Response = tuple[int, Mapping[str, str], Any]  # status, headers, and a body: bytes as they are, else as JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """A request; `path` has its query."""
 
     method: str
@@ -31,7 +31,7 @@ class LocalServer:
         self._server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients are killed
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
-    def respond(self, asked: Asked) -> Said | None:
+    def respond(self, request: Request) -> Response | None:
         raise NotImplementedError
 
     @property
@@ -54,11 +54,11 @@ def _handler(server: LocalServer) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            said = server.respond(Asked(self.command, self.path, self.headers, body))
-            if said is None:
+            response = server.respond(Request(self.command, self.path, self.headers, body))
+            if response is None:
                 self.close_connection = True
                 return
-            status, headers, value = said
+            status, headers, value = response
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             for name, text in {"Content-Type": "application/json", **headers}.items():

@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 def await_server(process: subprocess.Popen[bytes] | Warm, port: int, log: Path) -> None:
-    """Return when the server says that it lives; fails with its log where it has ended instead."""
+    """Return when the server is ready; fail with its log if it has exited."""
     end = time.monotonic() + 300
     while not _lives(port):
         assert process.poll() is None, log.read_text()

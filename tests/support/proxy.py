@@ -8,7 +8,7 @@ from typing import Literal
 
 import httpx
 
-from support.local_server import Asked, LocalServer, Said
+from support.local_server import LocalServer, Request, Response
 
 Trouble = int | Literal["drop"]  # a status instead of the server's answer, or its answer is lost
 
@@ -22,15 +22,16 @@ class Proxy(LocalServer):
         self._to, self._troubles = server, troubles
         self._lock, self._client = threading.Lock(), httpx.Client(timeout=60)
 
-    def respond(self, asked: Asked) -> Said | None:
-        kinds = (one for one in self._troubles if one[0] == asked.method and asked.path.endswith(one[1]))
+    def respond(self, request: Request) -> Response | None:
+        kinds = (key for key in self._troubles if key[0] == request.method and request.path.endswith(key[1]))
         kind = next(kinds, None)
         with self._lock:
             first = kind is not None and not self.counts[kind]
-            self.counts[kind or (asked.method, "")] += 1
+            self.counts[kind or (request.method, "")] += 1
         trouble = self._troubles[kind] if kind and first else None
         if isinstance(trouble, int):
             return trouble, {}, {"error": {"message": "not now", "code": None}}
-        headers = {name: value for name, value in asked.headers.items() if name.lower() != "host"}
-        said = self._client.request(asked.method, f"{self._to}{asked.path}", content=asked.body, headers=headers)
-        return None if trouble == "drop" else (said.status_code, {}, said.content)
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        url = f"{self._to}{request.path}"
+        response = self._client.request(request.method, url, content=request.body, headers=headers)
+        return None if trouble == "drop" else (response.status_code, {}, response.content)

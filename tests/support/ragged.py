@@ -1,4 +1,4 @@
-"""What tests of whole training steps share: ragged rows that begin alike, and a trainer that writes nothing."""
+"""Shared by tests of training steps: ragged rows with a common prefix, and a trainer that writes nothing."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Server:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Return when it holds; fails with `what` where it does not come to that."""
+    """Return when the condition holds; fail with `what` if it never does."""
     end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, what

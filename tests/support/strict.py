@@ -1,4 +1,4 @@
-"""A client that believes nothing: every answer must be what `openai`'s types say, with nothing left out."""
+"""A strict client: every response must match `openai`'s types completely."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(response: httpx.Response) -> None:
 
 
 def check_one(value: dict[str, Any]) -> None:
-    """Fails where a value lacks a field, has an unknown one, or one of another type."""
+    """Fail if a value lacks a field, has an unknown one, or one of another type."""
     kind = (GONE if value.get("deleted") else TYPES)[value["object"]]
     if value.get("status") == "paused":  # the one status that the types do not know
         value = {**value, "status": "running"}

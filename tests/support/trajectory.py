@@ -59,7 +59,7 @@ class Record(pl.Callback):
 
 
 def train(way: Way, folder: Path) -> Trajectory:
-    """Train as `way` says; an interruption saves, forgets everything, and goes on from the file."""
+    """Train as `way` configures; an interruption saves, discards all state, and resumes from the file."""
     checkpoint: Path | None = None
     rows: list[tuple[float, float]] = []
     for stop in (*way.interrupted_at, STEPS):

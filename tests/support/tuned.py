@@ -1,4 +1,4 @@
-"""A run of the tiny model that has learnt a few texts beyond ASCII, and what its evaluation says that it answers."""
+"""A run of the tiny model trained on a few non-ASCII texts, and the answers of its evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed to go on with work: pasted in any folder, the command line reads it and composes the same."""
+"""Printed resume commands: pasted in any folder, they compose the same configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Values = dict[str, Any]
 
 @pytest.fixture
 def typed(tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A command in a folder with files of its own, whose names need quotes."""
+    """Return a command in a folder with custom files whose names need quotes."""
     home = tmp_path / "my home"
     file = home / "mine" / "experiment" / "short.yaml"
     file.parent.mkdir(parents=True)
@@ -35,7 +35,7 @@ def typed(tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch) -> lis
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes a function that trains stop as by Ctrl-C, after it has opened its run."""
+    """Return a function that makes training stop as by Ctrl-C after opening its run."""
 
     def stop(name: str) -> None:
         def train(config: Any, *args: Any, **kwargs: Any) -> None:
@@ -51,12 +51,12 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def lines_of(text: str) -> list[list[str]]:
-    """The commands that were printed, as a shell reads them."""
+    """Return the printed commands as a shell splits them."""
     return [shlex.split(line) for line in text.splitlines() if line.strip().startswith("kamerton ")]
 
 
 def composed(words: list[str]) -> Values:
-    """The values behind a command line without a sweep; it has no faults."""
+    """Return the composed values of a valid command line without a sweep."""
     search, overrides = split_search(words)
     folder = config_dir_of(search)
     rest = [*(text for text in search if not text.startswith("--")), *(text for text in overrides if text != "-m")]
@@ -97,7 +97,7 @@ def test_an_interrupted_grid_resumes_completely(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """The points that are finished are not trained again, and the one that was stopped goes on."""
+    """Finished points are not trained again, and the interrupted one is resumed."""
     interrupted("kamerton.pipeline.run.train")
     assert main(["train", "-m", *typed, "seed=1,2"]) == 130
     one, whole = lines_of(capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""What each rank is given to run: every example once, and equally many passes where the ranks depend on each other."""
+"""The batches of each rank: every example once, and equally many passes if ranks depend on each other."""
 
 from __future__ import annotations
 

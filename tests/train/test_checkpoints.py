@@ -1,4 +1,4 @@
-"""Checkpoints: whatever happens while one is written, the newest whole one is found."""
+"""Checkpoints: the newest intact one is found, whatever happens while one is written."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_numpy_scalars_of_a_callback_are_read_again_and_objects_are_named(tmp_pa
 
 
 def noting(folder: Path, name: str, **recorder: Any) -> dict[str, Any]:
-    """What `last.ckpt` says where a ModelCheckpoint's best is `name` in `folder`."""
+    """Return the `last.ckpt` of a ModelCheckpoint whose best is `name` in `folder`."""
     noted = {"best_model_path": str(folder / name), "dirpath": str(folder), "best_model_score": torch.tensor(0.5)}
     callbacks = {"Mine": {"best_model_path": str(folder / "mine.ckpt"), "dirpath": str(folder)}, "Best": noted}
     return {**state(9), "callbacks": {**callbacks, "Recorder": {"best": None, **recorder}}}

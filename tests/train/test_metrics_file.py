@@ -14,7 +14,7 @@ from kamerton.train.metrics_file import MetricsFile
 
 
 def rows(folder: Path) -> dict[int, dict[str, str]]:
-    """What the file says of each step; no value may stand twice."""
+    """Return the values of each step in the file; none may occur twice."""
     rows_by_step: dict[int, dict[str, str]] = {}
     with (folder / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):

@@ -15,7 +15,7 @@ from kamerton.train.schedule import schedule
 
 
 def curve(total: int, **options: Any) -> list[float]:
-    """The learning rates of steps 1 to `total` + 1 where the optimizer's is 2.0."""
+    """Return the learning rates of steps 1 to `total` + 1 with an initial rate of 2.0."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
     scheduled, rates = schedule(optimizer, total, **options), []
     for _ in range(total + 1):

@@ -1,4 +1,4 @@
-"""What a user is told when a strategy cannot be had; that strategies train exactly: tests/e2e/test_processes.py."""
+"""Faults of unavailable strategies. Their exactness is tested in tests/e2e/test_processes.py."""
 
 from __future__ import annotations
 

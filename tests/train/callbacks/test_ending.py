@@ -25,7 +25,7 @@ from kamerton.words import early_ending
 def test_early_stopping_and_the_best_weights_by_another_metric_than_the_loss(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The checkpoint's name has a folder in it; more of the monitored metric is better, and nobody says so."""
+    """The checkpoint's name contains a folder, and the monitored metric is higher-is-better without a mode."""
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "run_id=x", "seed=1"]
     options += ["logger=csv", "callbacks.progress_bar=null", "base=false", "baselines=false", "optimizer.lr=0.03"]
     options += ["trainer.max_epochs=40", "eval.strategy=steps", "eval.every=2", "callbacks.early_stopping.patience=2"]
