@@ -41,7 +41,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Starter]:
-    """Starts `kamerton` in processes of their own, without waiting for its imports."""
+    """Starts `kamerton` in separate processes, without waiting for its imports."""
     with starter() as start:
         yield start
 

@@ -1,4 +1,4 @@
-"""Output whose reader has gone ends no run, and text is printed as it is."""
+"""A closed output does not stop a run, and text is printed unchanged."""
 
 from __future__ import annotations
 

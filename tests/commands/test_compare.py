@@ -61,7 +61,7 @@ def test_runs_are_compared_with_their_base_model(
     run_of("bad", synthetic.scores(0.3, rows=80, seed=2), base, seed=1, adapter={"kind": "full"})
     result = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
     assert [side.name for side in result.sides] == ["base", "adapter.kind=full", "adapter.kind=lora"]
-    verdicts = {(one.candidate, one.metric): one.verdict for one in result.differences}
+    verdicts = {(difference.candidate, difference.metric): difference.verdict for difference in result.differences}
     assert verdicts["adapter.kind=lora", "accuracy"] == verdicts["adapter.kind=lora", "loss"] == "better"
     assert verdicts["adapter.kind=full", "accuracy"] == "no difference shown"
     shown = " ".join(capsys.readouterr().out.split())
@@ -72,7 +72,10 @@ def test_runs_are_compared_with_their_base_model(
 def test_the_table_is_whole_at_every_width(run_of: Callable[..., Path], compare: Compare, tmp_path: Path) -> None:
     run_of("good", synthetic.scores(0.9, rows=80, seed=1), synthetic.scores(0.3, rows=80, seed=9), seed=1)
     result = compare(f"runs=[{tmp_path}/outputs/trec/*]", "baseline=base")
-    result = replace(result, differences=[replace(one, metric=f"{one.metric:x<34}") for one in result.differences])
+    result = replace(
+        result,
+        differences=[replace(difference, metric=f"{difference.metric:x<34}") for difference in result.differences],
+    )
     shown = {}
     for width in range(100, 181, 4):
         output = io.StringIO()
@@ -94,11 +97,13 @@ def test_help_needs_no_runs_and_all_mistyped_options_are_reported_at_once(capsys
 def test_different_test_sets_and_unknown_limits_exit_with_2(
     run_of: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = run_of("one", synthetic.scores(0.9, rows=40), seed=1)
-    other = run_of("other", synthetic.scores(0.9, rows=41), seed=1, adapter={"kind": "full"})
-    assert main(["compare", f"runs=[{one}]", f"baseline={other}"]) == 2
+    first = run_of("one", synthetic.scores(0.9, rows=40), seed=1)
+    second = run_of("other", synthetic.scores(0.9, rows=41), seed=1, adapter={"kind": "full"})
+    assert main(["compare", f"runs=[{first}]", f"baseline={second}"]) == 2
     assert "lacks 1 examples (0000000000000028)" in capsys.readouterr().err
-    assert main(["compare", f"runs=[{one}]", f"baseline={one}/scores/test.parquet", "gate.max_drop.acuracy=0.1"]) == 2
+    assert (
+        main(["compare", f"runs=[{first}]", f"baseline={first}/scores/test.parquet", "gate.max_drop.acuracy=0.1"]) == 2
+    )
     output = capsys.readouterr().err
     assert "did you mean 'accuracy'?" in output
     assert output.count("gate.max_drop.acuracy") == 1

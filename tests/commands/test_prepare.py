@@ -139,7 +139,7 @@ def test_a_policy_drops_what_would_be_refused(animals: Path, tmp_path: Path) -> 
 
 
 def model_folder(tmp_path: Path, config: str, tokenizer: str) -> Path:
-    """A folder that holds a model's description, and no weights."""
+    """Return a folder with a model's configuration and without weights."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "config.json").write_text(config)
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_read_is_a_fault(
     tokenizer: str,
     expected: str,
 ) -> None:
-    """Its own code does not run, and no command ends in a traceback."""
+    """Its code is not executed, and no command shows a traceback."""
     folder = model_folder(tmp_path, config, tokenizer)
     data = f"data.test={animals}" if command == "evaluate" else f"data.path={animals}"
     words = ["model=hub", f"model.name={folder}", "data=jsonl", data, f"paths.outputs={tmp_path}/out"]

@@ -1,4 +1,4 @@
-"""Bad input of every kind ends in faults that name the thing, the place and the fix; never in an exception."""
+"""Invalid input of every kind gives faults with the key, its location and a fix; never an exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = "# @package _global_\n"
 
 @pytest.fixture
 def experiment(tmp_path: Path):
-    """Writes experiment/mine.yaml and gives the faults of choosing it."""
+    """Write experiment/mine.yaml and return the faults of choosing it."""
 
     def faults(text: str, *overrides: str) -> list[Fault]:
         (tmp_path / "experiment").mkdir(exist_ok=True)

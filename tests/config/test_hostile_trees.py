@@ -1,4 +1,4 @@
-"""Whatever a foreign file puts below `hydra`, however it writes it, runs nothing: every place × every way of writing.
+"""Nothing that a foreign file puts below `hydra` runs code: every key × every way of writing it.
 
 Each tree is merged into the composed configuration as Hydra merges a file, and judged; a few of each kind go through
 the whole command, where a file that must not appear shows whether anything ran.

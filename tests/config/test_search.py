@@ -13,7 +13,7 @@ from kamerton.config.search import config_dir_of, missing_folders, other_places,
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`mine` and `other`, each with an experiment of its own, in the current folder."""
+    """Create `mine` and `other`, each with its own experiment, in the current folder."""
     for number, name in enumerate(("mine", "other")):
         file = tmp_path / name / "experiment" / f"{name}.yaml"
         file.parent.mkdir(parents=True)

@@ -52,7 +52,7 @@ FILES = {
 
 
 OTHERWISE = (["--help"], ["--cfg", "job"], ["-m"])
-LOGGING = ("handler", "hidden", "import")  # Hydra configures it also where nothing is run
+LOGGING = ("handler", "hidden", "import")  # Hydra configures logging even if nothing runs
 
 
 @pytest.mark.parametrize("kind", FILES)

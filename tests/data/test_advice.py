@@ -30,7 +30,7 @@ BASE = ["data=jsonl", "split.ratios=[1,0,0]", "data.near_duplicates=null"]
 
 
 def gated(path: Path, typed: list[str]) -> tuple[Prepared | None, list[Fault]]:
-    """What the gate makes of the file with these overrides, read as from the command line, and its faults."""
+    """Return the gate's result and faults for the file with these command line overrides."""
     values = compose_values([*BASE, f"data.path={path}", *typed])
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     assert data is not None

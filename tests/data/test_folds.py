@@ -66,8 +66,8 @@ def test_single_rows_level_what_large_groups_make_uneven() -> None:
 
 def test_rows_alike_in_any_way_are_one_unit_named_by_its_smallest_id() -> None:
     ids = np.array([50, 40, 30, 20, 10], np.uint64)
-    one, other = np.array([1, 1, 2, 3, 4], np.uint64), np.array([7, 8, 8, 9, 5], np.uint64)
-    assert connected_groups(ids, one, other).tolist() == [30, 30, 30, 20, 10]
+    first, second = np.array([1, 1, 2, 3, 4], np.uint64), np.array([7, 8, 8, 9, 5], np.uint64)
+    assert connected_groups(ids, first, second).tolist() == [30, 30, 30, 20, 10]
     assert connected_groups(ids).tolist() == ids.tolist()
 
 

@@ -1,4 +1,4 @@
-"""Whatever a file holds, the gate ends in a valid result or in listed faults, and accounts for every row."""
+"""For any file, the gate returns a valid result or a list of faults, and accounts for every row."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Input:
 
 
 def run(tried: Input, whole: bool = True) -> bool:
-    """Asserts what must hold of any file; True if it has a fault."""
+    """Assert the invariants of any file; return whether it has a fault."""
     with tempfile.TemporaryDirectory() as folder:
         options = tried.options(Path(folder))
         faults = faults_of_every_row(options)

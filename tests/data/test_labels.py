@@ -60,7 +60,7 @@ def test_no_two_characters_are_one_but_for_case_form_and_width() -> None:
             form = "NFKC" if plain else "NFC"
             by_spelling.setdefault(_spelling(character), set()).add(unicodedata.normalize(form, character).strip())
     for characters in by_spelling.values():
-        assert all(one.lower() == other.lower() for one, other in combinations(characters, 2)), characters
+        assert all(first.lower() == second.lower() for first, second in combinations(characters, 2)), characters
 
 
 @given(st.lists(st.text("aAbB+-/#<>=. \u0301éＡ", min_size=1, max_size=4), min_size=2, max_size=6))
@@ -70,9 +70,9 @@ def test_equivalent_spellings_are_one_label(labels: list[str]) -> None:
             if unicodedata.normalize("NFC", "".join(written.split())).lower() == label.lower():
                 assert _spelling(written) == _spelling(label)
     signs = [[character for character in label if character in "+-/#<>=."] for label in labels]
-    for one, other in combinations(range(len(labels)), 2):
-        if signs[one] != signs[other]:
-            assert _spelling(labels[one]) != _spelling(labels[other])
+    for first, second in combinations(range(len(labels)), 2):
+        if signs[first] != signs[second]:
+            assert _spelling(labels[first]) != _spelling(labels[second])
 
 
 def test_different_labels_pass_the_gate_silently(gate: Callable[..., Prepared]) -> None:

@@ -74,13 +74,13 @@ def test_order_and_chunks_do_not_matter(tmp_path: Path, monkeypatch: object) -> 
 
 def test_the_threshold_is_the_exact_jaccard_similarity(tmp_path: Path) -> None:
     words = [f"w{i}" for i in range(40)]
-    one, other = " ".join(words), " ".join([*words[:-1], "x"])
-    shingles = [set(zip(text.split(), text.split()[1:], strict=False)) | set(text.split()) for text in (one, other)]
+    first, second = " ".join(words), " ".join([*words[:-1], "x"])
+    shingles = [set(zip(text.split(), text.split()[1:], strict=False)) | set(text.split()) for text in (first, second)]
     for each in shingles:
         each |= {"yes", ("last", "yes")}  # the completion, and its pair with the last word
     similarity = (len(shingles[0] & shingles[1]) - 1) / (len(shingles[0] | shingles[1]) + 1)
-    assert clusters(tmp_path, [one, other], similarity - 1e-6) == [[0, 1]]
-    assert clusters(tmp_path, [one, other], similarity + 1e-6) == []
+    assert clusters(tmp_path, [first, second], similarity - 1e-6) == [[0, 1]]
+    assert clusters(tmp_path, [first, second], similarity + 1e-6) == []
 
 
 def test_nothing_and_one_row(tmp_path: Path) -> None:

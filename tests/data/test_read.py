@@ -1,4 +1,4 @@
-"""Every format and packing gives the same rows, and what cannot be read is a fault in its place."""
+"""Every format and compression gives the same rows, and unreadable parts are faults with their location."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.rows import pairs, question
 
 ROWS = [{"prompt": 'a, "b"\nc', "completion": "é"}, {"prompt": "d", "completion": "日本"}]
 
-LINES = {"jsonl": (1, 2), "csv": (2, 4)}  # where they begin: the first has a line end in it
+LINES = {"jsonl": (1, 2), "csv": (2, 4)}  # their first lines: the first row contains a line end
 
 
 def read(path: Path, format: str, encoding: str = "utf-8") -> list[tuple[int, object]]:
@@ -274,8 +274,15 @@ def test_nan_in_parquet_is_null_at_any_depth(tmp_path: Path) -> None:
         "words": pa.array(["a", "b", "a"]).dictionary_encode(),
     }
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    (_, one), (_, two), (_, three) = read(tmp_path / "rows.parquet", "parquet")
-    assert one == {"double": 1, "float": 1, "half": 1, "list": [1, None], "object": {"a": None, "b": "x"}, "words": "a"}
+    (_, first), (_, two), (_, three) = read(tmp_path / "rows.parquet", "parquet")
+    assert first == {
+        "double": 1,
+        "float": 1,
+        "half": 1,
+        "list": [1, None],
+        "object": {"a": None, "b": "x"},
+        "words": "a",
+    }
     assert two == {
         "double": None,
         "float": None,

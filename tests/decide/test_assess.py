@@ -26,25 +26,29 @@ def group(name: str, *tables: pa.Table, trained: bool = True) -> Group:
 
 
 def result(sides: list[Measured], metric: str, candidate: str = "new") -> Difference:
-    (one,) = [
-        one
-        for one in differences(sides, metrics_of(sides), permutations=999)
-        if one.metric == metric and one.candidate == candidate
+    (difference,) = [
+        difference
+        for difference in differences(sides, metrics_of(sides), permutations=999)
+        if difference.metric == metric and difference.candidate == candidate
     ]
-    return one
+    return difference
 
 
 def test_accuracy_is_tested_by_mcnemar_and_bounded_by_the_paired_bootstrap() -> None:
     old, new = synthetic.scores(0.8, seed=1), synthetic.scores(0.86, seed=2)
-    one = result(measure([group("old", old), group("new", new)]), "accuracy")
+    difference = result(measure([group("old", old), group("new", new)]), "accuracy")
     right = [np.array(table["label"]) == np.array(table["predicted_label"]) for table in (old, new)]
     fixed, broken = int((~right[0] & right[1]).sum()), int((right[0] & ~right[1]).sum())
-    assert (one.fixed, one.broken, one.p) == (fixed, broken, mcnemar(fixed, broken).p)
-    assert one.odds_ratio == fixed / broken
-    assert (one.effect_name, one.effect) == (COHEN_G, fixed / (fixed + broken) - 0.5)
+    assert (difference.fixed, difference.broken, difference.p) == (fixed, broken, mcnemar(fixed, broken).p)
+    assert difference.odds_ratio == fixed / broken
+    assert (difference.effect_name, difference.effect) == (COHEN_G, fixed / (fixed + broken) - 0.5)
     peer = paired_differences(old, new)["accuracy"]
-    assert (one.difference, one.low, one.high) == pytest.approx((peer["difference"], peer["low"], peer["high"]))
-    assert one.detectable == pytest.approx(2.80 * np.std(right[1] * 1.0 - right[0] * 1.0) / np.sqrt(200), rel=0.06)
+    assert (difference.difference, difference.low, difference.high) == pytest.approx(
+        (peer["difference"], peer["low"], peer["high"])
+    )
+    assert difference.detectable == pytest.approx(
+        2.80 * np.std(right[1] * 1.0 - right[0] * 1.0) / np.sqrt(200), rel=0.06
+    )
 
 
 def test_a_paired_bootstrap_of_a_mean_is_scipys() -> None:
@@ -52,7 +56,7 @@ def test_a_paired_bootstrap_of_a_mean_is_scipys() -> None:
     right = [(np.array(table["label"]) == np.array(table["predicted_label"])) * 1.0 for table in (old, new)]
     peer = stats.bootstrap(
         tuple(right),
-        lambda one, other, axis: other.mean(axis=axis) - one.mean(axis=axis),
+        lambda first, second, axis: second.mean(axis=axis) - first.mean(axis=axis),
         paired=True,
         method="percentile",
         n_resamples=500,
@@ -65,18 +69,20 @@ def test_a_paired_bootstrap_of_a_mean_is_scipys() -> None:
 
 def test_loss_is_tested_by_swapping_the_answers_of_examples() -> None:
     old, new = synthetic.scores(0.8, rows=10, seed=1), synthetic.scores(0.3, rows=10, seed=2)
-    one = result(measure([group("old", old), group("new", new)]), "loss")
+    difference = result(measure([group("old", old), group("new", new)]), "loss")
     change = new["nll"].to_numpy() - old["nll"].to_numpy()  # as many tokens each: a mean
     signs = 1 - 2 * ((np.arange(2**10)[:, None] >> np.arange(10)) & 1)
     expected = np.mean(np.abs(signs @ change) >= abs(change.sum()) - 1e-9)
-    assert one.p == pytest.approx(expected, abs=1e-9)
-    assert (one.test, one.effect_name) == ("permutation, exact", STANDARDISED)
-    assert one.p_worse < 0.5 < 1 - one.p_worse  # a higher loss is worse
+    assert difference.p == pytest.approx(expected, abs=1e-9)
+    assert (difference.test, difference.effect_name) == ("permutation, exact", STANDARDISED)
+    assert difference.p_worse < 0.5 < 1 - difference.p_worse  # a higher loss is worse
 
 
 def test_every_metric_but_calibration_is_tested() -> None:
     sides = measure([group("old", synthetic.scores(0.3, seed=1)), group("new", synthetic.scores(0.9, seed=2))])
-    verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
+    verdicts = {
+        difference.metric: difference.verdict for difference in differences(sides, metrics_of(sides), permutations=499)
+    }
     assert verdicts.pop("ece") == "not tested"
     calibration = result(sides, "ece")
     assert calibration.low < calibration.difference < calibration.high < 0
@@ -92,8 +98,8 @@ def test_answers_without_a_custom_metric_are_not_paired() -> None:
 
     pattern = [1.0, 0.0] * 99
     old, new = judged([None, None, *pattern]), judged([*pattern, None, None])
-    one = result(measure([group("old", old), group("new", new)]), "mine")
-    assert (one.fixed, one.broken, one.test) == (None, None, "permutation")
+    item = result(measure([group("old", old), group("new", new)]), "mine")
+    assert (item.fixed, item.broken, item.test) == (None, None, "permutation")
     (part,) = slice_by(measure([group("old", old), group("new", new)]), {"all": ["x"] * 200}, "mine")
     assert part.verdict == "no difference shown"
     shifted = judged([None, 0.0, *([1.0, 0.0] * 99)])
@@ -102,18 +108,24 @@ def test_answers_without_a_custom_metric_are_not_paired() -> None:
 
 def test_a_model_is_not_better_than_itself() -> None:
     table = synthetic.scores(0.7)
-    for one in differences(measure([group("old", table), group("new", table)]), ["accuracy", "loss", "f1"], 99):
-        assert (one.difference, one.p, one.verdict) == (0, 1, "no difference shown")
+    for difference in differences(measure([group("old", table), group("new", table)]), ["accuracy", "loss", "f1"], 99):
+        assert (difference.difference, difference.p, difference.verdict) == (0, 1, "no difference shown")
 
 
 def test_p_values_are_corrected_over_the_candidates_of_one_metric() -> None:
     old = group("old", synthetic.scores(0.80, seed=1))
     new = [group(f"new{i}", synthetic.scores(0.80 + i / 50, seed=2 + i)) for i in range(4)]
     one_metric = [
-        one for one in differences(measure([old, *new]), ["accuracy", "loss"], 499) if one.metric == "accuracy"
+        difference
+        for difference in differences(measure([old, *new]), ["accuracy", "loss"], 499)
+        if difference.metric == "accuracy"
     ]
-    assert [one.p_holm for one in one_metric] == pytest.approx(holm([one.p for one in one_metric]))
-    assert min(one.p_holm for one in one_metric) == pytest.approx(4 * min(one.p for one in one_metric))
+    assert [difference.p_holm for difference in one_metric] == pytest.approx(
+        holm([difference.p for difference in one_metric])
+    )
+    assert min(difference.p_holm for difference in one_metric) == pytest.approx(
+        4 * min(difference.p for difference in one_metric)
+    )
 
 
 def test_several_seeds_show_their_spread_and_are_tested_over_seeds_and_examples() -> None:
@@ -139,8 +151,8 @@ def test_runs_with_other_tokens_are_not_compared_by_token() -> None:
     place = old.schema.get_field_index("target_tokens")
     new = synthetic.scores(0.8, seed=2).set_column(place, "target_tokens", pa.array([4] * 200, pa.int32()))
     verdicts = {
-        one.metric: one.verdict
-        for one in differences(measure([group("old", old), group("new", new)]), ["loss", "accuracy"], 99)
+        difference.metric: difference.verdict
+        for difference in differences(measure([group("old", old), group("new", new)]), ["loss", "accuracy"], 99)
     }
     assert verdicts == {"loss": "not tested", "accuracy": "no difference shown"}
 
@@ -153,10 +165,12 @@ def test_without_token_counts_answers_are_compared() -> None:
     ]
     bare = scores_table(rows, synthetic.LABELS)
     sides = measure([group("old", bare, trained=False), group("new", new)])
-    verdicts = {one.metric: one.verdict for one in differences(sides, metrics_of(sides), permutations=499)}
+    verdicts = {
+        difference.metric: difference.verdict for difference in differences(sides, metrics_of(sides), permutations=499)
+    }
     assert verdicts["accuracy"] == verdicts["f1"] == "better"
     assert verdicts["loss"] == verdicts["ece"] == "not tested"
-    assert [one.metric for one in slice_by(sides, {"all": ["x"] * 200}, "accuracy")] == ["accuracy"]
+    assert [difference.metric for difference in slice_by(sides, {"all": ["x"] * 200}, "accuracy")] == ["accuracy"]
     assert changed_examples(sides[0].group, sides[1].group).fixed_count > 0
 
 
@@ -170,7 +184,9 @@ def test_generated_texts_are_compared_by_every_text_metric() -> None:
         return scores_table([row | each for row, each in zip(rows, more, strict=True)], None)
 
     sides = measure([group("old", scores_with(20)), group("new", scores_with(45))], resamples=200)
-    by_metric = {one.metric: one for one in differences(sides, metrics_of(sides), permutations=499)}
+    by_metric = {
+        difference.metric: difference for difference in differences(sides, metrics_of(sides), permutations=499)
+    }
     exact = by_metric["exact_match"]
     assert (exact.test, exact.fixed, exact.broken) == ("McNemar, mid-p", 25, 0)
     for name in ("bleu", "chrf", "rougeL"):

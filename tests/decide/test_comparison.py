@@ -1,4 +1,4 @@
-"""comparison.json holds a complete comparison."""
+"""comparison.json contains a complete comparison."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_a_comparison_survives_its_file(tmp_path: Path) -> None:
         "lora", ("outputs/a", "outputs/b"), (1, 2), {"accuracy": Estimate(0.9, 0.8, 1.0, (0.9, 0.9), 0.0)}
     )
     check = GateCheck("lora", "accuracy", -0.4, 0.01, 1.0, True, "no drop")
-    one = Difference("lora", "accuracy", 0.5, 0.9, 0.4, 0.3, 0.5, "McNemar, mid-p", 0.001, 0.001, verdict="better")
-    comparison = Comparison("lora-base", "test", 100, (base, tuned), (one,), gate=Gate((check,)))
+    item = Difference("lora", "accuracy", 0.5, 0.9, 0.4, 0.3, 0.5, "McNemar, mid-p", 0.001, 0.001, verdict="better")
+    comparison = Comparison("lora-base", "test", 100, (base, tuned), (item,), gate=Gate((check,)))
     path = write(comparison, tmp_path / "comparisons" / "lora-base")
     assert json.loads(path.read_text())["differences"][0]["verdict"] == "better"
     assert read(path.parent) == comparison

@@ -1,4 +1,4 @@
-"""The report of a comparison, and of a cross-validation: what they show is what their files hold."""
+"""The reports of comparisons and cross-validations show the contents of their files."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def crossed(make_run: Callable[..., Path]) -> Path:
     synthetic.write_scores(run, "out_of_fold", synthetic.scores(0.9, seed=1))
     (run / "scores" / "test.parquet").unlink()
     folds = [
-        {"fold": number, "examples": {"train": 125, "validation": 25, "test": 50}, "metrics": one, "base": None}
-        for number, one in enumerate(metrics)
+        {"fold": number, "examples": {"train": 125, "validation": 25, "test": 50}, "metrics": item, "base": None}
+        for number, item in enumerate(metrics)
     ]
     summary = {"folds": folds, "spread": spreads(metrics, 125, 50), "level": 0.95, "method": METHOD}
     (run / "cross_validation.json").write_text(json.dumps(summary))

@@ -48,7 +48,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration(write: Write, t
         write(name, table, seed=seed, adapter={"kind": kind}, batch={"size": 8, "max_tokens": seed})
     runs, _ = find_scores([str(write("d", table, seed=1, adapter={"kind": "lora"}, batch={"size": 8}).parent)], "test")
     groups, notices = group_runs(runs)
-    result = {one.name: [run.seed for run in one.runs] for one in groups}
+    result = {group.name: [run.seed for run in group.runs] for group in groups}
     assert result == {"adapter.kind=lora": [1, 2], "adapter.kind=full": [1]}
     (notice,) = notices  # b and d are the same run
     folder = tmp_path / "trec"
@@ -58,19 +58,19 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration(write: Write, t
 def test_seeds_of_one_configuration_alone_are_named_by_their_folder(write: Write, tmp_path: Path) -> None:
     for seed in (1, 2):
         write(f"seed{seed}", synthetic.scores(0.9, rows=20), seed=seed)
-    assert [one.name for one in group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
+    assert [group.name for group in group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])[0]] == ["trec"]
 
 
 def test_globs_folders_files_and_directories_are_all_understood(write: Write, tmp_path: Path) -> None:
     table = synthetic.scores(0.9, rows=20)
-    one, other = write("one", table, seed=1), write("two", table, seed=2)
+    first, second = write("one", table, seed=1), write("two", table, seed=2)
     (tmp_path / "trec" / "data-12345678").mkdir()  # what `kamerton prepare` leaves there
     for entries in (
-        [str(one), str(other)],
+        [str(first), str(second)],
         [f"{tmp_path}/trec/*"],
         [str(tmp_path / "trec")],
-        [f"{one}/scores/test.parquet", f"{tmp_path}/*/two"],
-        [str(one), str(one), f"{tmp_path}/trec/t*"],
+        [f"{first}/scores/test.parquet", f"{tmp_path}/*/two"],
+        [str(first), str(first), f"{tmp_path}/trec/t*"],
     ):
         runs, notices = find_scores(entries, "test")
         assert len(runs) == 2
@@ -94,7 +94,7 @@ def test_all_entries_without_scores_are_reported(write: Write, tmp_path: Path) -
         lambda: find_scores([f"{tmp_path}/nowhere", f"{tmp_path}/x*", f"{tmp_path}/torn.parquet"], "test")
     )
     assert len(reported) == 3
-    assert ["matches no run" in one for one in reported].count(True) == 2
+    assert ["matches no run" in item for item in reported].count(True) == 2
     assert "runs is empty" in faults(lambda: find_scores([], "test"))[0]
     (said_split,) = faults(lambda: find_scores([str(run)], "validation"))
     assert "it has test" in said_split
@@ -108,7 +108,7 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: 
 
     def chosen(baseline: str) -> tuple[str, list[str]]:
         side, candidates, _ = choose_baseline(baseline, groups, "test")
-        return side.name, [one.name for one in candidates]
+        return side.name, [group.name for group in candidates]
 
     both = ["adapter.kind=lora", "adapter.kind=full"]
     assert chosen("base") == ("base", both)
@@ -133,7 +133,7 @@ def test_the_seeds_that_are_the_baseline_are_no_candidates(write: Write, tmp_pat
     side, candidates, _ = choose_baseline(f"{tmp_path}/trec/lora*", groups, "test")
     assert side.name == "adapter.kind=lora"
     assert [run.path.name for run in side.runs] == ["lora1", "lora2"]
-    assert [one.name for one in candidates] == ["adapter.kind=full"]
+    assert [group.name for group in candidates] == ["adapter.kind=full"]
 
 
 def test_an_unrelated_run_does_not_lengthen_other_names(write: Write, tmp_path: Path) -> None:
@@ -144,21 +144,21 @@ def test_an_unrelated_run_does_not_lengthen_other_names(write: Write, tmp_path: 
     odd = {"data": long, "adapter": {"kind": "qlora"}, "note": "a stranger from elsewhere, with much to say"}
     write("stranger", table, seed=1, **odd)
     groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
-    assert {one.name for one in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
+    assert {group.name for group in groups} == {"adapter.kind=lora", "adapter.kind=full", "adapter.kind=qlora"}
 
 
 def test_a_setting_that_earlier_runs_lack_is_not_part_of_a_name(write: Write, tmp_path: Path) -> None:
     write("old", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "lora"})
     write("new", synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": "full"}, score={"top_p": 1.0})
     groups, _ = group_runs(find_scores([f"{tmp_path}/trec/*"], "test")[0])
-    assert {one.name for one in groups} == {"adapter.kind=full", "adapter.kind=lora"}
+    assert {group.name for group in groups} == {"adapter.kind=full", "adapter.kind=lora"}
 
 
 def test_a_baseline_from_elsewhere_has_another_name_than_the_candidate(write: Write, tmp_path: Path) -> None:
     def names(baseline: str, candidate: str) -> list[str]:
         groups, _ = group_runs(find_scores([candidate], "test")[0])
         side, candidates, _ = choose_baseline(baseline, groups, "test")
-        return [one.name for one in with_distinct_names([side, *candidates])]
+        return [group.name for group in with_distinct_names([side, *candidates])]
 
     table = synthetic.scores(0.9, rows=20)
     for place, size in (("old/trec", 8), ("new/trec", 8), ("trec", 4)):
@@ -201,7 +201,7 @@ def test_tables_come_in_one_order() -> None:
     whole = synthetic.scores(0.9, rows=20)
     turned = whole.take(pa.array(range(19, -1, -1)))
     sides = [Group("old", (ScoredRun(Path("old"), whole),)), Group("new", (ScoredRun(Path("new"), turned),))]
-    assert [one.first["example_id"] for one in same_examples(sides)] == [whole["example_id"]] * 2
+    assert [item.first["example_id"] for item in same_examples(sides)] == [whole["example_id"]] * 2
 
 
 def test_a_cross_validation_is_compared_by_what_its_folds_left_out(write: Write, tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_an_evaluation_of_a_run_was_trained_as_that_was_and_one_of_a_model_has_n
         (folder / "evaluation.json").write_text(json.dumps({"run": of}))
         synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
     (tmp_path / "evaluations" / "one" / "config.yaml").write_text((run / "config.yaml").read_text())
-    (one, two), _ = find_scores([str(tmp_path / "evaluations")], "test")
-    assert (one.seed, one.fingerprint) == (7, "9f3c")
+    (first, two), _ = find_scores([str(tmp_path / "evaluations")], "test")
+    assert (first.seed, first.fingerprint) == (7, "9f3c")
     assert (two.seed, two.trained) == (None, False)
 
 
@@ -238,11 +238,11 @@ def test_evaluations_scored_differently_are_different_configurations(write: Writ
         (folder / "config.yaml").write_text((run / "config.yaml").read_text())
         synthetic.write_scores(folder, "test", synthetic.scores(0.9, rows=20))
     groups, notices = group_runs(find_scores([str(tmp_path / "evaluations")], "test")[0])
-    assert [one.name for one in groups] == ["score.labels=exact", "score.labels=argmax"]
+    assert [group.name for group in groups] == ["score.labels=exact", "score.labels=argmax"]
     assert notices == []
 
 
 def test_entries_that_overlap_name_each_run_once(write: Write, tmp_path: Path) -> None:
     run = write("done", synthetic.scores(0.9, rows=20))
     runs, _ = find_scores([str(run), f"{run.parent}/*", f"{run.parent}/do*"], "test")
-    assert [one.path.name for one in runs] == ["done"]
+    assert [item.path.name for item in runs] == ["done"]

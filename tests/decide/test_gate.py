@@ -174,7 +174,8 @@ def test_a_metric_with_lower_is_better_rises() -> None:
     base, tuned = synthetic.scores(0.9, seed=1), synthetic.scores(0.5, seed=2)
     result = differences(measure([side("old", base), side("new", tuned)], resamples=200), ["loss", "accuracy"], 99)
     reasons = {
-        one.metric: one.reason for one in check_gate(GateOptions({"loss": 0.01, "accuracy": 0.01}), result, []).checks
+        difference.metric: difference.reason
+        for difference in check_gate(GateOptions({"loss": 0.01, "accuracy": 0.01}), result, []).checks
     }
     assert "a rise of " in reasons["loss"]
     assert "drop" not in reasons["loss"]

@@ -48,7 +48,7 @@ def test_expectations(tmp_path: Path, expectation: dict[str, Any], holds: bool) 
 def test_a_text_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
     path = tmp_path / "golden.jsonl"
     path.write_text('{"prompt": "one\u2028two", "exact": "x"}\r\n\r\n{"prompt": "three", "exact": "y"}\n', "utf-8")
-    assert [(one.prompt, one.source) for one in read_golden(str(path))] == [
+    assert [(entry.prompt, entry.source) for entry in read_golden(str(path))] == [
         ("one\u2028two", f"{path}:1"),
         ("three", f"{path}:3"),
     ]

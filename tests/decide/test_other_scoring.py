@@ -71,7 +71,7 @@ def test_another_normalization_that_gets_the_rows_right_is_named_with_its_number
         UNSURE.slice(0, 6),  # too few rows to tell
         table(-4.3, finish_reason="stop"),  # generated answers
         table(-4.3, predicted_label="shipping"),  # none of the three ways gives these: calibrated ones
-        table(-4.3, nll=None, correct_tokens=None),  # a baseline that is no language model
+        table(-4.3, nll=None, correct_tokens=None),  # a baseline that is not a language model
     ],
 )
 def test_nothing_is_reported_without_a_better_scoring_method(sound: pa.Table) -> None:

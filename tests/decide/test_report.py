@@ -68,7 +68,7 @@ def test_empty_values_have_no_table(make_run: MakeRun) -> None:
     assert not [word for word in ("leakage", "fixed", "folds", "held out") if f">{word}<" in section]
     assert "ratios" in section
     notes = re.findall(r"<p class=\"note\">The same test examples.*?</p>", page)
-    assert not [note for note in notes if "best run before" in note]  # there is no such row
+    assert not [note for note in notes if "best run before" in note]  # no row exists
 
 
 def test_a_short_duration_is_shown_in_seconds() -> None:

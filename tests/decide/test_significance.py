@@ -47,7 +47,7 @@ def test_every_way_of_flipping_signs_gives_scipys_permutation_test(differences: 
     values = np.array(differences)
     peer = stats.permutation_test(
         (values, np.zeros(len(values))),
-        lambda one, other, axis: (one - other).mean(axis=axis),
+        lambda first, second, axis: (first - second).mean(axis=axis),
         permutation_type="samples",
         n_resamples=np.inf,
         vectorized=True,
@@ -91,18 +91,18 @@ def examples_alike(values: list[float]) -> Runs:
 
 
 def test_without_variance_over_examples_seeds_are_compared_by_students_t_test() -> None:
-    one, other = [0.71, 0.74, 0.69], [0.80, 0.78, 0.85, 0.79]
-    spread = over_seeds_and_examples([examples_alike(one), examples_alike(other)], 500)
-    peer = stats.ttest_ind(other, one)
-    result = spread.test(float(np.mean(other) - np.mean(one)))
+    first, second = [0.71, 0.74, 0.69], [0.80, 0.78, 0.85, 0.79]
+    spread = over_seeds_and_examples([examples_alike(first), examples_alike(second)], 500)
+    peer = stats.ttest_ind(second, first)
+    result = spread.test(float(np.mean(second) - np.mean(first)))
     assert result.p == pytest.approx(peer.pvalue, abs=1e-9)
-    low, high = spread.bounds(float(np.mean(other) - np.mean(one)))
+    low, high = spread.bounds(float(np.mean(second) - np.mean(first)))
     assert (low, high) == pytest.approx(tuple(peer.confidence_interval()), abs=1e-9)
 
 
 def test_a_single_run_borrows_the_variance_over_seeds() -> None:
     spread = over_seeds_and_examples([examples_alike([0.7]), examples_alike([0.78, 0.80, 0.85])], 500)
-    peer = stats.ttest_ind([0.78, 0.80, 0.85], [0.7])  # pooled: one value has no variance of its own
+    peer = stats.ttest_ind([0.78, 0.80, 0.85], [0.7])  # pooled: a single value has no variance
     assert spread.test(float(np.mean([0.78, 0.80, 0.85]) - 0.7)).p == pytest.approx(peer.pvalue, abs=1e-9)
 
 

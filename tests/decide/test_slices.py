@@ -99,13 +99,13 @@ def test_slice_against_rest_is_fishers_test_corrected_over_the_groups() -> None:
     result = slice_by(groups(table, table), {"label": table["label"].to_pylist()}, "accuracy")
     right = [t == g for t, g in zip(*(table[name].to_pylist() for name in ("label", "predicted_label")), strict=True)]
     raw = []
-    for one in result:
-        inside = [r for r, label in zip(right, table["label"].to_pylist(), strict=True) if label == one.group]
+    for difference in result:
+        inside = [r for r, label in zip(right, table["label"].to_pylist(), strict=True) if label == difference.group]
         law = stats.hypergeom(300, sum(right), len(inside))
         lower = law.cdf(sum(inside)) - law.pmf(sum(inside)) / 2
         raw.append(min(1.0, 2 * min(lower, 1 - lower)))
-    assert [one.p_rest for one in result] == pytest.approx(holm(raw), abs=1e-9)
-    assert [one.verdict for one in result] == ["no difference shown"] * len(result)
+    assert [difference.p_rest for difference in result] == pytest.approx(holm(raw), abs=1e-9)
+    assert [difference.verdict for difference in result] == ["no difference shown"] * len(result)
 
 
 def test_the_loss_of_a_slice_against_the_rest_is_students_test() -> None:
@@ -131,7 +131,10 @@ def test_seeds_that_agree_on_a_handful_of_examples_prove_nothing() -> None:
     runs = tuple(ScoredRun(Path(str(seed)), right) for seed in (1, 2, 3))
     sides = measure([Group("base", (ScoredRun(Path("base"), wrong),)), Group("three", runs)], resamples=10)
     names = ["few"] * 9 + ["enough"] * 12 + [None] * 179
-    verdicts = {one.group: (one.p, one.verdict) for one in slice_by(sides, {"size": names}, "accuracy")}
+    verdicts = {
+        difference.group: (difference.p, difference.verdict)
+        for difference in slice_by(sides, {"size": names}, "accuracy")
+    }
     assert verdicts["few"] == (None, "not tested")
     assert verdicts["enough"][1] == "better"
 

@@ -57,16 +57,16 @@ class Block:
 
     @property
     def rest(self) -> str:
-        """What stands after the kind: the name of a file, or a reason."""
+        """Return what follows the kind: the name of a file, or a reason."""
         return (self.mark or "").split(";")[0].partition(" ")[2]
 
     def commands(self, kind: str) -> list[Command]:
         """The commands of the block that are of this kind."""
-        exceptions = [one.strip().partition(" ")[::2] for one in (self.mark or "").split(";")[1:]]
+        exceptions = [first.strip().partition(" ")[::2] for first in (self.mark or "").split(";")[1:]]
         return [
-            one
-            for one in _commands(self.text)
-            if next((other for other, word in exceptions if word in one.text), self.kind) == kind
+            first
+            for first in _commands(self.text)
+            if next((second for second, word in exceptions if word in first.text), self.kind) == kind
         ]
 
 
@@ -92,7 +92,7 @@ def parse(text: str, page: str) -> Iterator[Block]:
         end = number + 1
         while end < len(lines) and (lines[end] != "```" if fenced else lines[end].startswith("    ") or not lines[end]):
             end += 1
-        own = lines[number + 1 : end] if fenced else [one[4:] for one in lines[number:end]]
+        own = lines[number + 1 : end] if fenced else [item[4:] for item in lines[number:end]]
         yield Block(page, number + 1, "\n".join(own).strip("\n"), mark or default)
         mark, number = None, end + fenced
 

@@ -1,4 +1,4 @@
-"""Commands of the pages: checked as they stand, or run on the tiny model."""
+"""Commands of the pages: checked unchanged, or run on the tiny model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL = {
     "evaluate": ("score.max_new_tokens=4",),
 }
 DATA = ("data=jsonl", "data.path=questions.jsonl")
-_NOTHING = {"…", "..."}  # stands for the rest of a command
+_NOTHING = {"…", "..."}  # placeholders for the rest of a command
 
 
 def check(command: Command) -> None:

@@ -22,10 +22,10 @@ def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_block_has_a_mark() -> None:
-    assert [one.where for one in BLOCKS if one.mark is None] == []
-    assert [one.where for one in BLOCKS if one.kind not in KINDS] == []
-    assert [one.where for one in BLOCKS if one.kind == "none" and not re.match(r"because \w", one.rest)] == []
-    assert [one.where for one in BLOCKS if one.kind == "shown" and not (ROOT / one.rest[3:]).is_file()] == []
+    assert [item.where for item in BLOCKS if item.mark is None] == []
+    assert [item.where for item in BLOCKS if item.kind not in KINDS] == []
+    assert [item.where for item in BLOCKS if item.kind == "none" and not re.match(r"because \w", item.rest)] == []
+    assert [item.where for item in BLOCKS if item.kind == "shown" and not (ROOT / item.rest[3:]).is_file()] == []
     assert len(BLOCKS) > 60
 
 
@@ -34,11 +34,11 @@ def test_blocks_are_found_fenced_and_indented() -> None:
     text = f"\n<!-- test: check -->\n{fenced}\ntext\n\n    e\n\n    f\n\ng\n"
     first, second = parse(text, "page")
     assert (first.kind, first.line, second.mark, second.text) == ("check", 3, None, "e\n\nf")
-    assert [one.words for one in first.commands("check")] == [("a", "b"), ("c", "# d")]
+    assert [item.words for item in first.commands("check")] == [("a", "b"), ("c", "# d")]
     assert first.commands("check")[1].environment == (("X", "1"),)
 
 
-@pytest.mark.parametrize("block", [one for one in BLOCKS if one.commands("check")], ids=lambda one: one.where)
+@pytest.mark.parametrize("block", [item for item in BLOCKS if item.commands("check")], ids=lambda item: item.where)
 def test_commands_are_what_the_program_takes(block: Block, here: Path) -> None:
     for command in _steps(block) or block.commands("check"):
         check(command)
@@ -52,7 +52,7 @@ def _steps(block: Block) -> list[Command]:
     return Block(block.page, block.line, step["run"], "check").commands("check")
 
 
-@pytest.mark.parametrize("block", [one for one in BLOCKS if one.rest.endswith(".yaml")], ids=lambda one: one.where)
+@pytest.mark.parametrize("block", [item for item in BLOCKS if item.rest.endswith(".yaml")], ids=lambda item: item.where)
 def test_a_custom_file_composes(block: Block, here: Path) -> None:
     if not block.rest.startswith("my/"):
         assert yaml.safe_load(block.text)

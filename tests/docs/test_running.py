@@ -24,7 +24,7 @@ _CHANGES = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?|\br[0-9a-f]{7}\b|[
 
 def of(*kinds: str, commands: bool = False) -> Any:
     """The blocks of these kinds, or those with such a command."""
-    chosen = [one for one in BLOCKS if (any(map(one.commands, kinds)) if commands else one.kind in kinds)]
+    chosen = [item for item in BLOCKS if (any(map(item.commands, kinds)) if commands else item.kind in kinds)]
     return pytest.mark.parametrize("block", chosen, ids=lambda block: block.where)
 
 
@@ -77,7 +77,7 @@ def _broken(folder: Path) -> Path:
 
 
 def in_python() -> Any:
-    """The blocks of Python; those that start a job, a process of its own, are in the slow tier."""
+    """The Python blocks; those that start a job, a separate process, are in the slow tier."""
     return pytest.mark.parametrize(
         "block",
         [
@@ -96,7 +96,7 @@ def test_python_blocks_run(block: Block, here: Path) -> None:
 @pytest.fixture(scope="module")
 def server(workshop: Path) -> Iterator[str]:
     """The server of the page, with the tiny model, on a port that is free."""
-    (block,) = (one for one in BLOCKS if one.kind == "server")
+    (block,) = (item for item in BLOCKS if item.kind == "server")
     (command,) = Block(block.page, block.line, tiny(block.text), "server").commands("server")
     port = free_port()
     words = [*command.words[1:], "--port", str(port), "--root", str(workshop / "served")]
@@ -111,11 +111,11 @@ def server(workshop: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({one.page for one in BLOCKS if one.kind == "client"}))
+@pytest.mark.parametrize("page", sorted({item.page for item in BLOCKS if item.kind == "client"}))
 def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in (one for one in BLOCKS if one.kind == "client" and one.page == page):
+    for block in (item for item in BLOCKS if item.kind == "client" and item.page == page):
         text = tiny(block.text).replace(ADDRESS, server)
         if "import " in text or "client." in text:
             exec(compile(text, block.where, "exec"), names)
@@ -134,7 +134,7 @@ def test_the_demo_prints_what_the_pages_show(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("KAMERTON_CACHE") if user_cache is None else monkeypatch.setenv("KAMERTON_CACHE", user_cache)
-    for block in (one for one in BLOCKS if one.kind == "slow"):
+    for block in (item for item in BLOCKS if item.kind == "slow"):
         first, _, shown = block.text.partition("\n")
         words = "kamerton train" if first == "$ make demo" else first.removeprefix("$ ")
         subprocess.run(

@@ -80,8 +80,8 @@ def test_two_seeds_are_one_side_against_the_base_model(
     (side,) = result.candidates
     assert side.seeds == (1, 2)
     assert result.examples == ROWS
-    assert {one.field for one in result.slices} >= {"label", "animal"}
-    loss = next(one for one in result.differences if one.metric == "loss")
+    assert {difference.field for difference in result.slices} >= {"label", "animal"}
+    loss = next(difference for difference in result.differences if difference.metric == "loss")
     assert loss.test == "t over seeds and examples"
     assert loss.difference < 0
     assert [notice.code for notice in result.notices if notice.code.startswith("leakage")] == []
@@ -90,7 +90,7 @@ def test_two_seeds_are_one_side_against_the_base_model(
 def test_the_gate_is_quiet_on_another_seed_and_catches_a_slice_that_is_five_points_worse(
     runs: SimpleNamespace, compare: Callable[..., Comparison], tmp_path: Path
 ) -> None:
-    other = runs.other / "scores" / "test.parquet"  # a table stands for itself: two runs would be one side
+    other = runs.other / "scores" / "test.parquet"  # a table is a separate configuration; two runs would be one
     quiet = compare(f"runs=[{other}]", f"baseline={runs.one / 'scores' / 'test.parquet'}", *LIMITS)
     assert quiet.gate.passed
     worse = degraded(runs.one, tmp_path / "worse.parquet", 0.05)
@@ -115,7 +115,7 @@ def test_training_on_test_examples_is_detected_by_their_ids(
             .replace(f"validation: {runs.folder}/validation.jsonl", "validation: null")
         )
         changed = compare(f"runs=[{runs.one}]")
-        assert "how they are prepared, have changed since" in " ".join(one.message for one in changed.notices)
+        assert "how they are prepared, have changed since" in " ".join(item.message for item in changed.notices)
         fingerprint = fingerprint_of(config)
         old = json.loads(record)["data"]["fingerprint"]
         (runs.one / "run.json").write_text(record.replace(old, fingerprint))
@@ -123,7 +123,7 @@ def test_training_on_test_examples_is_detected_by_their_ids(
     finally:
         config.write_text(text)
         (runs.one / "run.json").write_text(record)
-    (notice,) = [one for one in result.notices if one.code == "leakage"]
+    (notice,) = [item for item in result.notices if item.code == "leakage"]
     assert f"seed1 was trained on {ROWS} of the {ROWS} test examples" in notice.message
     assert "its numbers are too good" in " ".join(capsys.readouterr().out.split())
 

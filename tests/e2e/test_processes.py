@@ -1,4 +1,4 @@
-"""One run by several real processes: torchrun, two nodes, sharded weights. All give what one process gives."""
+"""One run over several real processes: torchrun, two nodes, sharded weights. All match a single process."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def options(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def start(folder: Path, options: list[str]) -> Iterator[Start]:
-    """Starts the command with `prefix` (such as torchrun) before it; none is left behind."""
+    """Start the command after `prefix` (such as torchrun); no process is left behind."""
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     started: list[subprocess.Popen[str]] = []
 
@@ -117,7 +117,7 @@ def run(start: Start, folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def one(folder: Path, options: list[str]) -> dict[str, Path]:
-    """What one process makes of it, by adapter."""
+    """Return the results of a single process, by adapter."""
     for adapter in ("lora", "full"):
         assert main(["train", *options, f"adapter={adapter}", f"run_id=one-{adapter}"]) == 0
     return {adapter: folder / "jsonl" / f"one-{adapter}" for adapter in ("lora", "full")}
@@ -169,11 +169,11 @@ def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, one
     (together,) = others(folder, before)
     assert_same(together, one["lora"])
     assert f"jsonl/{together.name}" in first
-    assert "jsonl/" not in other  # the second machine says nothing
+    assert "jsonl/" not in other  # the second machine prints nothing
 
 
 def test_sharded_training_gives_what_one_process_gives(run: Run, one: dict[str, Path]) -> None:
-    """FSDP2 over gloo; the small `max_tokens` gives the two ranks unequal numbers of passes."""
+    """FSDP2 over gloo; with the small `max_tokens` the two ranks have unequal numbers of passes."""
     sharded = run("sharded", "adapter=full", "trainer=fsdp", "batch.max_tokens=128")
     assert_same(sharded, one["full"])
     assert weights(sharded).keys() == weights(one["full"]).keys()

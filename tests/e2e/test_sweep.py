@@ -41,4 +41,4 @@ def test_points_in_processes_of_their_own_end_in_the_same_table(
     table = output.out[output.out.index("2 runs, test split") :]
     assert f"{records[good]['metrics']['test']['loss']:.4f}" in table
     assert "at step 1: the training diverged" in " ".join(table.replace("│", " ").split())
-    assert "lower optimizer.lr" in output.out  # what the process said
+    assert "lower optimizer.lr" in output.out  # the output of the process

@@ -48,7 +48,7 @@ def hosted(overrides: list[str]) -> Callable[..., RunResult]:
 
 @pytest.fixture
 def forked(hosted: Callable[..., RunResult]) -> Callable[..., Any]:
-    """Begins it in a process of its own, which a test may kill."""
+    """Start it in a separate process, which a test may kill."""
 
     def begin(*more: str) -> Any:
         def work() -> None:
@@ -56,7 +56,7 @@ def forked(hosted: Callable[..., RunResult]) -> Callable[..., Any]:
             try:
                 hosted(*more)
                 code = 0
-            except BaseException as error:  # the exit code says so
+            except BaseException as error:  # reported by the exit code
                 print(f"{type(error).__name__}: {error}", file=sys.stderr)
             finally:
                 os._exit(code)

@@ -45,9 +45,9 @@ def test_what_is_sent_reads_back_as_the_same_example(example: DataExample) -> No
 
 
 def test_a_file_is_named_by_its_content() -> None:
-    one, same, other = chat_file([CHAT]), chat_file([CHAT]), chat_file([CHAT, CHAT])
-    assert one == same
-    assert one.name != other.name
+    first, same, second = chat_file([CHAT]), chat_file([CHAT]), chat_file([CHAT, CHAT])
+    assert first == same
+    assert first.name != second.name
 
 
 def test_all_refused_settings_are_reported_together() -> None:

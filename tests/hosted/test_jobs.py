@@ -40,7 +40,7 @@ def left(endpoint: Imitation, forked: Hosted, tmp_path: Path) -> Path:
 
 
 def test_stopping_cancels_the_job_at_its_endpoint(endpoint: Imitation, left: Path) -> None:
-    assert read_status(left).state == "failed"  # lost here; there it goes on
+    assert read_status(left).state == "failed"  # lost here; it continues at the endpoint
     assert endpoint.jobs["ftjob-1"]["status"] == "running"
     assert main(["runs", "stop", str(left)]) == 0
     assert endpoint.jobs["ftjob-1"]["status"] == "cancelled"
@@ -113,15 +113,15 @@ def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
         results = await manager.evaluate_model(str(result.path))
         ranking = await manager.compare_models([str(result.path), "openai/tiny"])
         assert (results.accuracy, ranking.best.model_id) == (1.0, str(result.path))
-        assert endpoint.counts["chat"] == requests_before  # both were asked before
-        other = await manager.prepare_data([{"prompt": f"the cat {n}", "completion": "yes"} for n in range(20)])
-        elsewhere = await manager.evaluate_model(str(result.path), other.split([0.5, 0.25, 0.25]))
+        assert endpoint.counts["chat"] == requests_before  # both were requested before
+        second = await manager.prepare_data([{"prompt": f"the cat {n}", "completion": "yes"} for n in range(20)])
+        elsewhere = await manager.evaluate_model(str(result.path), second.split([0.5, 0.25, 0.25]))
         assert elsewhere.scores.num_rows == endpoint.counts["chat"] - requests_before
-        assert (await manager.evaluate_model("openai/tiny", other.split([0.5, 0.25, 0.25]))).scores is not None
+        assert (await manager.evaluate_model("openai/tiny", second.split([0.5, 0.25, 0.25]))).scores is not None
         metrics = await monitor.track_metrics("one")
         assert (metrics.step, metrics.loss, metrics.epoch_progress) == (4, 0.5, 1.0)
         assert monitor.detect_issues(metrics) == []
-        assert [one.step async for one in monitor.stream_metrics("one")] == [4]
+        assert [first.step async for first in monitor.stream_metrics("one")] == [4]
         assert monitor.generate_report("one").exists()
 
     asyncio.run(look())

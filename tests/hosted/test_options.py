@@ -58,7 +58,7 @@ def test_typed_options_that_do_nothing_are_named_and_no_others() -> None:
 def test_a_dry_run_sends_nothing_and_prints_the_estimated_cost(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # nobody is there
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # no server there
     monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
     price = ["model.price.training=8", "model.price.input=3", "model.price.output=6"]
     words = ["train", "model=openai", "model.name=mine", "data=jsonl", f"data.path={animals}", *price]
@@ -118,7 +118,7 @@ def test_no_variable_is_sent_that_only_a_folder_names(monkeypatch: pytest.Monkey
     fault = untrusted_key("AWS_SECRET_ACCESS_KEY")
     assert fault is not None
     assert fault.fix.endswith('export OPENAI_API_KEY="$AWS_SECRET_ACCESS_KEY"')
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")  # as the fix says
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")  # as in the fix
     assert untrusted_key("AWS_SECRET_ACCESS_KEY") is None
 
 

@@ -1,4 +1,4 @@
-"""The reference trajectory: 24 steps of `kamerton train` on the tiny model, as they were when somebody looked at them.
+"""The reference trajectory: 24 recorded steps of `kamerton train` on the tiny model.
 
     PYTHONPATH=tests python tests/invariant/record.py
 
@@ -25,7 +25,7 @@ from support.runs import LEAN, metric_rows, trainer
 REFERENCE = Path(__file__).with_name("references") / "tiny.json"
 STEPS = 24
 COLUMNS = ("train/loss", "train/grad_norm", "lr")
-# The eps bounds what rounding becomes where a gradient is near zero (see test_trajectory.py).
+# The eps bounds the effect of rounding if a gradient is near zero (see test_trajectory.py).
 OPTIONS = (*LEAN, "trainer.accelerator=cpu", "trainer.max_epochs=3", f"trainer.max_steps={STEPS}", "optimizer.eps=1e-4")
 ADAPTERS = ("lora", "full")
 

@@ -1,4 +1,4 @@
-"""One training, computed in many ways: every step's loss and gradient norm stay the same.
+"""One training, computed in many ways: every step's loss and gradient norm are the same.
 
 Tolerance: 1e-4 relative for losses, 1e-3 for gradient norms, over 24 steps. Ways differ in the order in which float32
 numbers are summed, about 1e-7 relative in a gradient; AdamW divides each weight's step by the size of its own gradient,

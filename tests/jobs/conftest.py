@@ -1,4 +1,4 @@
-"""Jobs of the tiny model, in processes of their own; none outlives its test."""
+"""Jobs of the tiny model in separate processes; all are stopped after the test."""
 
 from __future__ import annotations
 

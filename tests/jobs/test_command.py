@@ -37,7 +37,7 @@ def test_list_and_show_report_running_and_dead_runs(
     output = capsys.readouterr().out
     assert "1,200/1,200" in output
     assert "0.750" in output
-    assert "job.lost" in output  # nobody is at work on it
+    assert "job.lost" in output  # no process is working on it
     assert "running" not in output
     assert main(["runs", "show", "one", f"--outputs={tmp_path}"]) == 0
     assert "accuracy 0.75" in capsys.readouterr().out

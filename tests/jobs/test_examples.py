@@ -45,13 +45,13 @@ def test_the_basic_example_goes_from_rows_to_a_ranking(
         assert metrics.examples["processed"] == metrics.examples["total"]
         assert metrics.epoch_progress == 3
         assert len({step for step, row in metrics.rows if "train/loss" in row}) == metrics.step
-        assert [one.step for one in [m async for m in monitor.stream_metrics(path.name)]] == [metrics.step]
+        assert [first.step for first in [m async for m in monitor.stream_metrics(path.name)]] == [metrics.step]
         result = await manager.evaluate_model(str(path))
         assert result.metrics["accuracy"] == pytest.approx((path_metrics(await manager.get_job(path.name)))["accuracy"])
-        other = await manager.prepare_data(basic.ROWS[:60])
-        elsewhere = await manager.evaluate_model("tiny", other.split([0.5, 0.25, 0.25]))
+        second = await manager.prepare_data(basic.ROWS[:60])
+        elsewhere = await manager.evaluate_model("tiny", second.split([0.5, 0.25, 0.25]))
         assert elsewhere.path.parent == manager.root / "evaluations"
-        assert elsewhere.scores.num_rows == len(other.split([0.5, 0.25, 0.25]).test)
+        assert elsewhere.scores.num_rows == len(second.split([0.5, 0.25, 0.25]).test)
 
     asyncio.run(again())
 

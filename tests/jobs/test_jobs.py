@@ -45,7 +45,7 @@ ENDLESS = (*STAYS, "trainer.max_steps=-1", "eval.every=500")
 async def test_a_job_survives_its_caller_and_its_own_crashes(
     manager: FineTuningManager, animals: Path, tmp_path: Path
 ) -> None:
-    """Started by a process that ends; paused, resumed and killed by others; its weights are those of one go.
+    """Its starter exits; others pause, resume and kill it; its weights equal those of an uninterrupted run.
 
     No machine is too fast for it: it has no last step before the shell gives it one.
     """

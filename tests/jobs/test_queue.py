@@ -73,10 +73,10 @@ def test_a_dead_workers_ticket_is_skipped(tmp_path: Path) -> None:
 
 def test_a_job_gets_free_gpus_and_hands_its_locks_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, f"test-a-{os.getpid()},test-b-{os.getpid()}")
-    with queue_slot(tmp_path, 1, None, 1) as one, queue_slot(tmp_path, 2, None, 1) as two:
-        names = {one.environment[VISIBLE], two.environment[VISIBLE]}
+    with queue_slot(tmp_path, 1, None, 1) as first, queue_slot(tmp_path, 2, None, 1) as two:
+        names = {first.environment[VISIBLE], two.environment[VISIBLE]}
         assert names == set(os.environ[VISIBLE].split(","))
-        assert len(one.locks) == 2  # the GPU's and the slot's
+        assert len(first.locks) == 2  # the GPU's and the slot's
         slots = list(tmp_path.glob(".jobs/*/slot-*"))
         assert len(slots) == 2
         assert all(lock_owner(slot) for slot in slots)
@@ -96,7 +96,7 @@ def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) 
     while not order:
         go.wait(0.01)
     queued = [(1, "ann-x"), (2, "ann-x"), (3, "ann-x"), (4, "ben"), (5, "ben"), (6, "")]
-    later = [threading.Thread(target=job, args=one) for one in queued]
+    later = [threading.Thread(target=job, args=item) for item in queued]
     for thread in later:
         thread.start()
     wait_for(tmp_path, len(queued), threading.Event())

@@ -69,7 +69,7 @@ def test_a_run_with_custom_files_resumes_from_every_folder(
     way: tuple[str | None, tuple[str, ...]],
     folder: str,
 ) -> None:
-    """The command of the job composes what the run's config.yaml holds."""
+    """The command of the job composes the run's config.yaml."""
     path = begin(*way)
     (tmp_path / folder).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / folder)

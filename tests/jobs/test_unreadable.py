@@ -92,7 +92,7 @@ def odd_records(seed: int) -> Iterator[dict[str, Any]]:
 
 
 def test_any_record_is_shown_or_named_as_unreadable(tmp_path: Path) -> None:
-    """Records that a real one was changed into, at random: no list and no screen ends in a traceback."""
+    """Randomly changed records: no list and no screen shows a traceback."""
     put(tmp_path / "good" / "one", json.dumps(RECORD))
     odd = put(tmp_path / "odd" / "two", "")
     states = set()
@@ -183,7 +183,7 @@ def refused(path: Path) -> None:
 
 
 def test_a_list_writes_nothing_and_no_lock_follows_a_link(tmp_path: Path) -> None:
-    """A folder from elsewhere may hold a link to any file of the user's."""
+    """A foreign folder may contain a link to any of the user's files."""
     path = put(tmp_path / "outputs" / "theirs" / "one", json.dumps({**RECORD, "state": "running", "error": None}))
     mine = tmp_path / "mine.txt"
     mine.write_text("precious")

@@ -1,4 +1,4 @@
-"""Every kind of adapter comes back from its files, and from its checkpoint, as the model that was trained."""
+"""Every kind of adapter is restored from its files, and from its checkpoint, as the trained model."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_a_checkpoint_restores_the_model_bit_for_bit(name: str) -> None:
 def test_a_pissa_checkpoint_brings_its_decomposition_along() -> None:
     """Another machine may decompose a weight otherwise: here another algorithm and other random numbers do."""
     model = trained("pissa")
-    other = apply_adapter(tiny_model(), kind="lora", r=4, init="pissa_niter_16")
-    mine, theirs = (dict(one.named_buffers()) for one in (model, other))
+    second = apply_adapter(tiny_model(), kind="lora", r=4, init="pissa_niter_16")
+    mine, theirs = (dict(first.named_buffers()) for first in (model, second))
     assert not all(torch.equal(mine[name], theirs[name]) for name in mine if "pissa" in name)
-    other.load_state_dict(trainable_state(model), strict=False)
-    torch.testing.assert_close(logits(other), logits(model), rtol=1e-4, atol=1e-5)
+    second.load_state_dict(trainable_state(model), strict=False)
+    torch.testing.assert_close(logits(second), logits(model), rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_freeze_names_stays_as_it_was() -> None:

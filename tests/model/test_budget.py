@@ -1,4 +1,4 @@
-"""How many tokens fit: more memory never means fewer, a control group's limit counts, the bounds hold."""
+"""The token limit of a pass grows with memory, respects a control group's limit, and stays within its bounds."""
 
 from __future__ import annotations
 

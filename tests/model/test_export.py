@@ -1,4 +1,4 @@
-"""What plain transformers and peft make of an exported model: the run's own greedy answers, and no end missed."""
+"""Exported models give the run's greedy answers in plain transformers and peft."""
 
 from __future__ import annotations
 
@@ -142,12 +142,12 @@ def test_plain_transformers_and_peft_give_the_runs_own_greedy_answers(family: st
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert plain_answers(plain, tmp_path / "merged", prompts) == expected
     with_adapter = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
-    with_adapter.generation_config = GenerationConfig.from_pretrained(tmp_path / "adapter")  # as its README says
+    with_adapter.generation_config = GenerationConfig.from_pretrained(tmp_path / "adapter")  # as in its README
     assert plain_answers(with_adapter, tmp_path / "adapter", prompts) == expected
 
 
 def test_settings_of_generating_keep_what_the_model_had(tmp_path: Path) -> None:
-    """Published models hold settings that transformers refuses to save once one of them is changed."""
+    """Published models have settings that transformers refuses to save once one of them is changed."""
     base_model(tmp_path / "base", "llama", "llama3")
     odd = {"eos_token_id": [0, 7], "temperature": 0.6, "do_sample": False, "max_new_tokens": 99}
     (tmp_path / "base" / "generation_config.json").write_text(json.dumps(odd))
@@ -187,7 +187,7 @@ def test_the_readme_of_an_export_loads_and_answers_as_it_stands(
     assert names["tokens"][0].tolist()[: len(prompt)] == prompt
     (expected,) = own_answers(model, tokenizer, [prompt])
     assert capsys.readouterr().out.startswith(tokenizer.decode(expected[:8], skip_special_tokens=True))
-    if not merge:  # the last block wrote a model that stands for itself
+    if not merge:  # the last block wrote a complete model
         again = AutoModelForCausalLM.from_pretrained("merged")
         assert torch.allclose(again(torch.tensor([prompt])).logits, model(torch.tensor([prompt])).logits, atol=1e-4)
 

@@ -27,7 +27,7 @@ TARGETS = [np.arange(len(row)) >= 3 for row in ROWS]
 
 
 def numbers(model: Any, smoothing: float = 0.0) -> list[torch.Tensor]:
-    """nll, hits and gradients, every prediction with a weight of its own."""
+    """Return nll, hits and gradients; every prediction has a different weight."""
     model.zero_grad()
     result = predict(model, build_padded(ROWS, TARGETS, pad=0).to(DEVICE), label_smoothing=smoothing)
     result.loss.square().sum().backward()
@@ -36,8 +36,8 @@ def numbers(model: Any, smoothing: float = 0.0) -> list[torch.Tensor]:
 
 
 def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
-    for one, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+    for first, second in zip(actual, expected, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5 * float(second.abs().max()))
 
 
 @pytest.mark.parametrize("family", ["llama", "cohere", "granite", SOFT_CAPPED])  # plain, scaled, divided

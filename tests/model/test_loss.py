@@ -38,7 +38,7 @@ class Largest(TorchDispatchMode):
 def loss_and_gradients(model: Any, batch: TreeRow | PaddedRows, smoothing: float) -> list[torch.Tensor]:
     model.zero_grad()
     result = predict(model, batch, label_smoothing=smoothing)
-    result.loss.square().sum().backward()  # every prediction with a weight of its own
+    result.loss.square().sum().backward()  # every prediction has a different weight
     gradients = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
     return [result.nll.detach(), result.loss.detach(), result.correct.float(), *gradients]
 

@@ -55,7 +55,7 @@ def test_every_sequence_is_scored_as_if_alone(rows: Rows, data: st.DataObject, s
 def test_a_shared_row_computes_each_distinct_prefix_once(rows: Rows) -> None:
     tokens = [np.array(row, dtype=np.int32) for row in rows]
     targets = [np.arange(len(row)) >= 1 for row in rows]
-    distinct = {tuple(row[:size]) for row in rows for size in range(1, len(row))}  # the last token is no input
+    distinct = {tuple(row[:size]) for row in rows for size in range(1, len(row))}  # the last token is not an input
     assert build_row(tokens, targets, share=True).input_ids.shape[1] == len(distinct)
     assert build_row(tokens, targets, share=False).input_ids.shape[1] == sum(len(row) - 1 for row in rows)
 

@@ -159,12 +159,12 @@ def test_changed_data_are_refused_on_resume(
 
 @pytest.mark.slow
 def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path, tmp_path: Path) -> None:
-    one = train(*SHORT, "cv.folds=2", "run_id=one")
+    item = train(*SHORT, "cv.folds=2", "run_id=one")
     options = [*FOLDED, *SHORT, "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]
     command = [sys.executable, "-m", "kamerton", "train", *options, f"data.path={animals}"]
     done = subprocess.run(
         [*command, f"paths.outputs={tmp_path}/outputs"], capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    both = [record(run)["metrics"]["out_of_fold"]["loss"] for run in (one, one.with_name("two"))]
+    both = [record(run)["metrics"]["out_of_fold"]["loss"] for run in (item, item.with_name("two"))]
     assert both[1] == pytest.approx(both[0], rel=1e-4)

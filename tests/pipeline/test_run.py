@@ -47,7 +47,7 @@ def test_the_layout_is_chosen_for_the_training_device(
         raise EnoughError
 
     monkeypatch.setattr(prepare, "choose_batch_layout", choose_batch_layout)
-    monkeypatch.setattr(prepare, "device", lambda _: torch.device("meta"))  # stands for a GPU
+    monkeypatch.setattr(prepare, "device", lambda _: torch.device("meta"))  # in place of a GPU
     with pytest.raises(EnoughError):
         run.train(config(f"base={base}", f"paths.outputs={tmp_path}", path=str(animals)))
     assert result == ["meta"]

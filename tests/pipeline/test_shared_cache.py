@@ -1,4 +1,4 @@
-"""What the runs of one process share: a warm run ends with the bits of a cold one, and nothing stale is found."""
+"""The shared cache: results are bit-identical to those without it, and no stale value is used."""
 
 from __future__ import annotations
 
@@ -117,17 +117,17 @@ def test_a_model_folder_with_changed_content_is_a_different_model(configure: Con
 
 def test_a_copy_shares_the_memory_of_its_weights_and_nothing_else() -> None:
     model = tiny_model(3)
-    one, other = sharing_weights(model), sharing_weights(model)
-    for weight, first, second in zip(model.parameters(), one.parameters(), other.parameters(), strict=True):
+    item, other = sharing_weights(model), sharing_weights(model)
+    for weight, first, second in zip(model.parameters(), item.parameters(), other.parameters(), strict=True):
         assert weight.data_ptr() == first.data_ptr() == second.data_ptr()
         assert weight is not first is not second
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    assert (one.get_input_embeddings().weight is one.get_output_embeddings().weight) == tied
-    one.requires_grad_(False)
-    one.config.use_cache = not model.config.use_cache
-    one.to(torch.float64)
+    assert (item.get_input_embeddings().weight is item.get_output_embeddings().weight) == tied
+    item.requires_grad_(False)
+    item.config.use_cache = not model.config.use_cache
+    item.to(torch.float64)
     assert all(weight.requires_grad and weight.dtype == torch.float32 for weight in other.parameters())
-    assert one.config.use_cache != other.config.use_cache
+    assert item.config.use_cache != other.config.use_cache
 
 
 def test_the_last_used_stay() -> None:
@@ -140,7 +140,7 @@ def test_the_last_used_stay() -> None:
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_a_finished_run_frees_its_model(configure: Configure, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once: Python's search for circles of objects may come many points later."""
+    """Immediately: Python's cycle collector may run many points later."""
     import kamerton.pipeline.run
 
     held: list[Any] = []

@@ -1,4 +1,4 @@
-"""A small Hydra application of the kind that others write: it reports, may be pruned, and returns a number.
+"""A small third-party Hydra application: it reports, may be pruned, and returns a number.
 
 What it does can be told by its configuration, so that tests can make it fail, diverge or wait. As a script it is a
 worker of its own.
@@ -22,7 +22,7 @@ from hydra_plugins.kamerton.trial import current_trial
 
 
 def work(cfg: Any) -> float | Sequence[float]:
-    """(x - 1)² + y, after `steps` reports; a line in `log.jsonl` of its run directory as it begins and ends."""
+    """Return (x - 1)² + y after `steps` reports; write a line to `log.jsonl` at its start and end."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     trial = current_trial()
     number = None if trial is None else trial.number

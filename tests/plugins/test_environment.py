@@ -33,7 +33,7 @@ TYPED = (
 
 
 def holds(folder: Path) -> list[str]:
-    """The files below `folder` that hold the secret, but for what the job itself wrote down."""
+    """Return the files below `folder` that contain the secret, except those that the job itself wrote."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.jsonl")
     return [str(path) for path in files if SECRET.encode() in path.read_bytes()]
 

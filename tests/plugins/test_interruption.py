@@ -1,4 +1,4 @@
-"""Workers that are killed, interrupted or paused: no trial is lost, none runs twice to its end."""
+"""Workers that are killed, interrupted or paused: no trial is lost or finished twice."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def test_a_worker_declared_dead_gives_up_its_trial(tmp_path: Path) -> None:
 
 def test_workers_on_one_sqlite_file_run_each_trial_once(tmp_path: Path) -> None:
     options = ("x=interval(-2,2)", "hydra.sweeper.n_trials=12", "hydra.sweeper.study_name=kept")
-    with worker(tmp_path, *options) as one, worker(tmp_path, *options) as two, worker(tmp_path, *options) as three:
-        for process in (one, two, three):
+    with worker(tmp_path, *options) as first, worker(tmp_path, *options) as two, worker(tmp_path, *options) as three:
+        for process in (first, two, three):
             ended(process)
     ran = [trial for trial in trials(tmp_path) if trial.state != TrialState.WAITING]
     assert [trial.state for trial in ran] == [TrialState.COMPLETE] * 12

@@ -38,9 +38,9 @@ def trials(end: Any) -> list[optuna.trial.FrozenTrial]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as item:
+        item.bind(("127.0.0.1", 0))
+        return int(item.getsockname()[1])
 
 
 def notes(folder: Path) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
         *("hydra.sweeper.direction=[minimize,maximize]", "hydra/sweeper/sampler=random"),
     )
     values = [trial.values for trial in trials(end)]
-    front = [one for one in values if not any(o[0] <= one[0] and o[1] >= one[1] and o != one for o in values)]
+    front = [item for item in values if not any(o[0] <= item[0] and o[1] >= item[1] and o != item for o in values)]
     assert sorted(best.values for best in end.best) == sorted(map(tuple, front))
     kept = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())["solutions"]
     assert len(kept) == len(front)
@@ -422,7 +422,10 @@ def test_a_non_numeric_result_fails_the_trial(sweep: Run) -> None:
 
 
 def test_the_time_of_a_worker_can_be_bounded(sweep: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_sweep, _study):  # on a slow machine, too, the first trial begins in time; Optuna's clock goes on
+    for module in (
+        _sweep,
+        _study,
+    ):  # the first trial starts in time even on a slow machine; Optuna's clock is unchanged
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
     end = sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=1")
     assert end.outcomes["complete"] >= 1
@@ -444,6 +447,6 @@ def test_hydras_own_multirun_is_unchanged(app: Any, tmp_path: Path) -> None:
     command = [sys.executable, app.__file__, "-m", "x=1,2", "y=range(0,2)"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     seen = [notes(tmp_path / f"sweep/trials/{number}")[0] for number in range(4)]
-    assert [(one["x"], one["y"], one["begins"]) for one in seen] == [
+    assert [(item["x"], item["y"], item["begins"]) for item in seen] == [
         *((1, 0, None), (1, 1, None), (2, 0, None), (2, 1, None))
     ]

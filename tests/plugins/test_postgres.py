@@ -53,22 +53,22 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
         outputs = [ended(process) for process in crew[2:]]
 
     trials = optuna.load_study(study_name="many", storage=url.replace("://", "+psycopg://")).trials
-    fresh = [one for one in trials if "failed_trial" not in one.system_attrs and one.state != TrialState.WAITING]
-    again = [one for one in trials if "failed_trial" in one.system_attrs and one.state != TrialState.WAITING]
+    fresh = [item for item in trials if "failed_trial" not in item.system_attrs and item.state != TrialState.WAITING]
+    again = [item for item in trials if "failed_trial" in item.system_attrs and item.state != TrialState.WAITING]
     assert len(fresh) == TOTAL
-    assert {one.number for one in trials if one.state == TrialState.FAIL} == set(dead)
-    assert Counter(one.state for one in trials if one.state != TrialState.WAITING) == {
+    assert {item.number for item in trials if item.state == TrialState.FAIL} == set(dead)
+    assert Counter(item.state for item in trials if item.state != TrialState.WAITING) == {
         TrialState.COMPLETE: TOTAL,
         TrialState.FAIL: 2,
     }
-    assert {one.system_attrs["failed_trial"] for one in again} == set(dead)
-    for one in again:
-        assert one.params == trials[one.system_attrs["failed_trial"]].params
-    assert {folder.name for folder in trials_folder.iterdir()} == {str(one.number) for one in fresh}
-    for one in fresh:
-        lines = Counter(key for note in notes(trials_folder / str(one.number)) for key in note if key != "pid")
+    assert {item.system_attrs["failed_trial"] for item in again} == set(dead)
+    for item in again:
+        assert item.params == trials[item.system_attrs["failed_trial"]].params
+    assert {folder.name for folder in trials_folder.iterdir()} == {str(item.number) for item in fresh}
+    for item in fresh:
+        lines = Counter(key for note in notes(trials_folder / str(item.number)) for key in note if key != "pid")
         assert lines["ends"] == 1
-        assert lines["begins"] == (2 if one.number in dead else 1)
+        assert lines["begins"] == (2 if item.number in dead else 1)
 
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "hydra.yaml" for path in files)

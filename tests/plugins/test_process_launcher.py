@@ -1,4 +1,4 @@
-"""`hydra/launcher=process` for any Hydra application: the same jobs as in one process, each in one of its own."""
+"""`hydra/launcher=process` for any Hydra application: the same jobs as in one process, each in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials in processes of their own: what a study holds does not depend on the launcher, and a stop reaches them all."""
+"""Trials in separate processes: the study does not depend on the launcher, and a stop reaches all of them."""
 
 from __future__ import annotations
 

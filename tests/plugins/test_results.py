@@ -30,4 +30,4 @@ def test_a_trial_that_ends_while_the_best_one_is_read_still_counts_as_running(
     assert result(study, Space({}), tmp_path, "").running == (1,)
     last = result(study, Space({}), tmp_path, "")
     assert last.running == ()
-    assert [one.number for one in last.best] == [1]
+    assert [item.number for item in last.best] == [1]

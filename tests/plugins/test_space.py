@@ -83,7 +83,7 @@ def test_a_range_of_floats_has_the_values_that_hydra_expands(start: int, stop: i
 
 
 def check_range(text: str, kind: type[IntDistribution | FloatDistribution]) -> None:
-    expanded = [f"x={one}" for one in parser.parse_override(f"x={text}").sweep_string_iterator()]
+    expanded = [f"x={item}" for item in parser.parse_override(f"x={text}").sweep_string_iterator()]
     if not expanded:
         with pytest.raises(SweepError, match="is empty"):
             only(text)
@@ -151,7 +151,7 @@ def test_all_faults_are_reported_together() -> None:
 def test_the_command_line_adds_replaces_and_takes_out() -> None:
     params = {"a": "1,2", "b": {"c": "interval(0,1)", "d": [1, 2], "e": None}, "f": 3, "g": "1,2"}
     space = parse_space(params, ["++a=interval(5,6)", "b.c=0.5", "h=x,y", "f=7"])
-    assert {key: one.text for key, one in space.dimensions.items()} == {
+    assert {key: item.text for key, item in space.dimensions.items()} == {
         "a": "interval(5.0,6.0)",
         "b.d": "choice(1,2)",
         "g": "choice(1,2)",

@@ -24,7 +24,7 @@ ASKED = ("x=1,2,3", "hydra/sweeper/sampler=grid", "hydra.sweeper.heartbeat_inter
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program writes to the database, and does not come to an end."""
+    """Another program keeps a write transaction on the database open."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def jobs(app: Any, monkeypatch: pytest.MonkeyPatch, does: Callable[[Trial], None]) -> None:
-    """Let each job of the application do this before it ends."""
+    """Make each job of the application do this before it returns."""
 
     def job(cfg: Any) -> Any:
         trial = current_trial()

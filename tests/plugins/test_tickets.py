@@ -45,7 +45,7 @@ class World:
 
 @dataclass
 class Worker:
-    """Does one thing at a time, so that others come in between: look, act on what it saw, end its trial, die."""
+    """Does one step at a time, so that others can interleave: poll, act, finish its trial, die."""
 
     world: World
     total: int
@@ -90,8 +90,8 @@ def test_each_trial_ends_once_whatever_the_order(total: int, asked: int, turns: 
             crew[who].die()
         else:
             crew[who].turn("interrupted" if what == "interrupt" else "complete")
-    for one in crew:
-        one.die()
+    for item in crew:
+        item.die()
     while crew[0].turn("complete"):
         pass
 

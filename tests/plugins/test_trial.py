@@ -63,9 +63,9 @@ def test_a_job_that_a_launcher_ran_elsewhere_finds_its_trial_in_its_configuratio
         app, "main", hydra.main(version_base="1.3", config_path=str(APP.parent), config_name="app")(job)
     )
     end = sweep("x=interval(0,1)", "hydra.sweeper.n_trials=2")
-    assert [one.number for one in result] == [0, 1]
-    for one in optuna.load_study(study_name=end.study_name, storage=end.storage).trials:
-        assert one.intermediate_values == {one.number: one.value}
+    assert [item.number for item in result] == [0, 1]
+    for item in optuna.load_study(study_name=end.study_name, storage=end.storage).trials:
+        assert item.intermediate_values == {item.number: item.value}
 
 
 @pytest.mark.parametrize("attributes", [{}, {"failed_trial": 2}])

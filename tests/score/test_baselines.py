@@ -106,5 +106,5 @@ def test_a_report_shows_baselines_with_the_paired_difference(
     assert row[-2:] == [f"{signed(change['difference'])}{bounds_text(change)}", "better"]
     assert {"base model", "this run"} <= rows.keys()
     assert "| TF-IDF, linear |" in (run / "report.md").read_text()
-    shown = {one["name"]: one for one in json.loads((run / "report.json").read_text())["baselines"]}
+    shown = {item["name"]: item for item in json.loads((run / "report.json").read_text())["baselines"]}
     assert shown["tfidf"]["metrics"]["accuracy"] == pytest.approx(compute(simple)["accuracy"])

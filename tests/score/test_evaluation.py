@@ -183,7 +183,7 @@ def test_a_stopped_evaluation_resumes_to_the_same_table(
     assert stopped["state"] == "paused"
     result = evaluate(tmp_path / "stopped", *command)
     assert batch_counts[1] == batch_counts[0] - 2
-    tables = [read_scores(one["path"] / "scores" / "test.parquet") for one in (whole, result)]
+    tables = [read_scores(item["path"] / "scores" / "test.parquet") for item in (whole, result)]
     assert tables[0].to_pylist() == tables[1].to_pylist()
 
 

@@ -54,7 +54,7 @@ def one_by_one(row: list[int], size: int, ends: frozenset[int] = ENDS, model: An
 @given(prompts_of, st.integers(1, 300))
 @settings(max_examples=15, deadline=None)
 def test_greedy_answers_are_those_of_a_loop_over_single_prompts(rows: list[list[int]], max_tokens: int) -> None:
-    ends = ENDS | {one_by_one(rows[0], 4).tokens[-1]}  # so that some rows end while others go on
+    ends = ENDS | {one_by_one(rows[0], 4).tokens[-1]}  # so that some rows finish while others continue
     assert answers(prompts(rows), Decoding(8), max_tokens, ends) == [one_by_one(row, 8, ends) for row in rows]
 
 

@@ -120,7 +120,7 @@ def test_the_token_limit_is_sent_under_the_name_that_the_model_accepts() -> None
 
     with Endpoint(newer) as endpoint:
         result = answers(endpoint, concurrency=1, retries=0)
-    assert {at: one["prediction"] for at, one in result.items()} == {at: f"QUESTION {at}" for at in range(12)}
+    assert {at: item["prediction"] for at, item in result.items()} == {at: f"QUESTION {at}" for at in range(12)}
     assert [body.get("max_completion_tokens") for body in endpoint.requests] == [None, *[7] * 12]
 
 
@@ -175,7 +175,7 @@ def test_after_a_refusal_no_request_is_sent() -> None:
 
 
 def test_an_interruption_waits_for_no_answer() -> None:
-    """The requests under way are given up: the command ends, and asks for the same examples when it is repeated."""
+    """Requests in progress are abandoned; a repeated command requests the same examples."""
     over = threading.Event()
 
     def hang(number: int, body: dict[str, Any]) -> Answer:

@@ -105,7 +105,7 @@ def test_equally_calibrated_models_do_not_differ_because_of_their_confidence() -
     generator, claims = np.random.default_rng(1), 0
     for _ in range(40):
         sure, unsure = np.full(300, 0.97), generator.uniform(0.4, 0.9, 300)
-        tables = [of_confidence(one, generator.random(300) < one) for one in (sure, unsure)]
+        tables = [of_confidence(item, generator.random(300) < item) for item in (sure, unsure)]
         result = paired_differences(*tables, resamples=200)["ece"]
         claims += not result["low"] <= 0 <= result["high"]
     assert claims <= 3

@@ -102,15 +102,15 @@ def test_the_search_finds_what_scoring_every_label_finds(
     chosen = candidates(labels, lengths, np.array(priors))
     asked = questions(rows, chosen)
     exact, result = ask(model, asked), ask(model, asked, max_tokens=max_tokens, mode="argmax")
-    for one, other in zip(exact, result, strict=True):
-        assert one.logprobs is not None
-        assert other.predicted is not None
-        judged = chosen.judge(one.logprobs)
-        if judged[other.predicted] < judged.max() - 1e-4:  # nearer than rounding either may win
-            pytest.fail(f"{other.predicted} ({judged[other.predicted]}) for {one.predicted} ({judged.max()})")
-        assert other.logprobs is None
-        assert other.nll == pytest.approx(one.nll, abs=2e-4)
-        assert (other.tokens, other.correct) == (one.tokens, one.correct)
+    for first, second in zip(exact, result, strict=True):
+        assert first.logprobs is not None
+        assert second.predicted is not None
+        judged = chosen.judge(first.logprobs)
+        if judged[second.predicted] < judged.max() - 1e-4:  # nearer than rounding either may win
+            pytest.fail(f"{second.predicted} ({judged[second.predicted]}) for {first.predicted} ({judged.max()})")
+        assert second.logprobs is None
+        assert second.nll == pytest.approx(first.nll, abs=2e-4)
+        assert (second.tokens, second.correct) == (first.tokens, first.correct)
 
 
 @pytest.mark.parametrize("mode", ["exact", "argmax"])
@@ -135,11 +135,11 @@ def test_a_thousand_labels() -> None:
     labels = [[*draw.integers(3, 30, draw.integers(1, 5)).tolist(), 2] for _ in range(1000)]
     asked = questions([[7, 8, 9], [8, 10], [11]], candidates(labels))
     exact, result = ask(MODELS[1], asked), ask(MODELS[1], asked, mode="argmax")
-    for row, one, other in zip([[7, 8, 9], [8, 10], [11]], exact, result, strict=True):
-        assert one.logprobs is not None
-        for number in (0, 500, 999, int(one.logprobs.argmax())):
-            assert one.logprobs[number] == pytest.approx(alone(MODELS[1], row, labels[number])[0], abs=2e-4)
-        assert other.predicted == one.predicted
+    for row, first, second in zip([[7, 8, 9], [8, 10], [11]], exact, result, strict=True):
+        assert first.logprobs is not None
+        for number in (0, 500, 999, int(first.logprobs.argmax())):
+            assert first.logprobs[number] == pytest.approx(alone(MODELS[1], row, labels[number])[0], abs=2e-4)
+        assert second.predicted == first.predicted
 
 
 def test_the_search_runs_few_tokens_where_the_model_is_sure() -> None:

@@ -40,7 +40,7 @@ def answers(*pairs: tuple[str | None, str | None]) -> pa.Table:
 
 @st.composite
 def tables(draw: st.DrawFn, *, misses: bool = True) -> list[dict[str, Any]]:
-    """Rows of a classification; with `misses` some answers are no label."""
+    """Return rows of a classification; with `misses`, some answers are not labels."""
     logprob = st.floats(-30, 0, allow_nan=False)
     rows = []
     for _ in range(draw(st.integers(1, 40))):

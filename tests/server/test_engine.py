@@ -36,10 +36,10 @@ class Conversation:
             self.engine.step()
 
     def of(self, key: str) -> list[Message]:
-        return [one for one in self.emitted if one["id"] == key]
+        return [item for item in self.emitted if item["id"] == key]
 
     def text(self, key: str) -> str:
-        return "".join(one.get("text", "") for one in self.of(key))
+        return "".join(item.get("text", "") for item in self.of(key))
 
 
 def alone(models: Models, prompt: str, **more: Any) -> tuple[str, Message]:
@@ -87,9 +87,9 @@ def test_long_prompts_and_answers_do_not_block_others(models: Models) -> None:
     conversation.ask("long answer", "tell", max_tokens=500)
     conversation.ask("long prompt", "x" * 900, max_tokens=1)
     conversation.ask("short", "hi", max_tokens=3)
-    while not any(one.get("finish") for one in conversation.of("short")):
+    while not any(item.get("finish") for item in conversation.of("short")):
         conversation.engine.step()
-    assert not any(one.get("finish") for one in conversation.of("long answer") + conversation.of("long prompt"))
+    assert not any(item.get("finish") for item in conversation.of("long answer") + conversation.of("long prompt"))
     conversation.engine.cancel("long answer")
     conversation.finish()
     assert conversation.of("long prompt")[-1]["finish"] == "length"
@@ -123,7 +123,7 @@ def test_tenants_take_turns_and_one_without_an_answer_does_not_wait(models: Mode
     assert conversation.of("ben0")  # beyond the two of ann
     conversation.ask("cid0", "hi", max_tokens=3, tenant="cid")
     conversation.finish()
-    order = [one["id"] for one in conversation.emitted if "prompt_tokens" in one]
+    order = [item["id"] for item in conversation.emitted if "prompt_tokens" in item]
     assert [key for key in order if key.startswith("ann")] == [f"ann{number}" for number in range(6)]
     assert order[:4] == ["ann0", "ann1", "ben0", "cid0"]
     assert order.index("ben1") < order.index("ann2")
@@ -134,7 +134,7 @@ def test_no_more_than_twice_as_many_are_answered_at_once(models: Models) -> None
     conversation = Conversation(models, most=1)
     for tenant in ("ann", "ben", "cid"):
         conversation.ask(tenant, "tell", max_tokens=50, tenant=tenant)
-    while not any(one.get("finish") for one in conversation.emitted):
+    while not any(item.get("finish") for item in conversation.emitted):
         conversation.engine.step()
         assert not conversation.of("cid")
     conversation.finish()

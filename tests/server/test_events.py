@@ -32,12 +32,12 @@ def job(root: Path, steps: list[int], notes: list[int], state: str, pace: float 
     for step in steps:
         log.log_metrics({"train/loss": 1 / step, "perf/tokens_per_s": 9.0}, step - 1)
         log.save()
-        if step % 3 == 0:  # a row of its own
+        if step % 3 == 0:  # a separate row
             log.log_metrics({"val/loss": 2 / step}, step - 1)
             log.save()
     line = {"level": "info", "code": "c", "evidence": None, "advice": None}
     noted = [{**line, "time": at(second), "message": f"note {number}"} for number, second in enumerate(notes)]
-    (path / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in noted))
+    (path / "events.jsonl").write_text("".join(json.dumps(item) + "\n" for item in noted))
     last = steps[-1] if steps else 0
     record: dict[str, Any] = {"state": state, "progress": {"step": last, "steps": last + 1, "seconds": pace * last}}
     record |= {"request": {"created": START, "model": "tiny", "suffix": None, "training_file": "file-x"}}

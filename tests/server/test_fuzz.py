@@ -22,7 +22,7 @@ TOKEN = dict(TOKENS)["ben"]
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server that tunes and asks no model that there is: what is drawn begins no work."""
+    """A server without any usable model, so that random requests start no work."""
     with serving(tmp_path_factory.mktemp("fuzz"), models=("smollm2",)) as result:
         yield result
 

@@ -170,7 +170,7 @@ def test_a_job_is_cancelled_though_the_server_dies_meanwhile(server: Server) -> 
 
 
 def training_of(path: Path) -> list[int]:
-    """The process that trains a job, its worker's child; none yet while the job waits for its turn."""
+    """Return the training process of a job, its worker's child; None while the job is queued."""
     worker = lock_owner(path / WORKER)
     if worker is None or worker.pid is None:
         return []
@@ -222,13 +222,13 @@ def test_a_broken_file_fails_the_job_and_names_the_line(server: Server, tuned: A
     assert str(server.root.parent) not in failed.to_json() + "".join(event.to_json() for event in events)
     assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
 
-    listed = [one.id for one in client.fine_tuning.jobs.list(limit=1)]  # page by page
+    listed = [item.id for item in client.fine_tuning.jobs.list(limit=1)]  # page by page
     assert listed[0] == job.id
     assert tuned.id in listed
     assert len(set(listed)) == len(listed)
-    assert [one.id for one in client.fine_tuning.jobs.list(after=job.id)] == listed[1:]
+    assert [item.id for item in client.fine_tuning.jobs.list(after=job.id)] == listed[1:]
     for purpose, result in (("broken", [job.id]), ("proof", [tuned.id]), ("none", [])):
-        assert [one.id for one in client.fine_tuning.jobs.list(metadata={"purpose": purpose})] == result
+        assert [item.id for item in client.fine_tuning.jobs.list(metadata={"purpose": purpose})] == result
 
 
 def test_deleting_a_model_keeps_its_job(server: Server, tuned: Any) -> None:

@@ -85,6 +85,6 @@ def test_separators_within_a_text_do_not_count(text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_json_is_utf_8(encoding: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 (what Python says differs)
+    with pytest.raises(ValueError):  # noqa: PT011 (Python's message differs)
         read_json('{"a": 1}'.encode(encoding))
     assert read_json('{"ą": 1}'.encode("utf-8-sig")) == {"ą": 1}

@@ -129,10 +129,10 @@ def test_reads_of_a_tenant_take_a_few_threads(tmp_path: Path, monkeypatch: pytes
         asked = [pool.submit(client.get, "/v1/fine_tuning/jobs") for _ in range(50)]
         while at_work[0] < guard.READS:
             pass
-        with served.http("ben") as other:
-            assert other.get("/v1/files").status_code == 200
+        with served.http("ben") as second:
+            assert second.get("/v1/files").status_code == 200
         go.set()
-        assert {one.result().status_code for one in asked} == {200}
+        assert {first.result().status_code for first in asked} == {200}
     assert most[0] == guard.READS
 
 

@@ -21,7 +21,7 @@ def decode(tokens: list[int]) -> str:
 
 
 def streamed(answer: bytes, stops: list[str]) -> tuple[list[str], bool]:
-    """The pieces of an answer that ends with a stop string or after its last byte."""
+    """Return the pieces of an answer that ends with a stop string or its last byte."""
     stream = TextStream(decode, stops)
     pieces = []
     for byte in answer:

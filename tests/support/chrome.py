@@ -106,7 +106,7 @@ class Chrome:
 
 @contextlib.contextmanager
 def chrome() -> Iterator[Chrome]:
-    """A browser of its own, ended with the block."""
+    """Start a separate browser until the end of the block."""
     assert BINARY is not None
     read_end, to = os.pipe()
     back, write_end = os.pipe()

@@ -24,7 +24,7 @@ class Request:
 
 
 class LocalServer:
-    """Each request is given to `respond`, in a thread of its own; None hangs up without an answer."""
+    """Each request is passed to `respond` in its own thread; None closes the connection without a response."""
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))

@@ -1,4 +1,4 @@
-"""Ports for what tests start in processes of their own, and waiting for a server there."""
+"""Ports for servers that tests start in separate processes, and waiting for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.warm import Warm
 
 
 def free_port() -> int:
-    """Below the ports that systems give to outgoing connections: one of those may be taken the next moment."""
+    """Return a port below the range of outgoing connections, which may take a port at any moment."""
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port))

@@ -29,7 +29,7 @@ def missing() -> str | None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of an empty database that asks for a password."""
+    """Return the URL of an empty database that requires a password."""
     programs = _programs()
     assert programs is not None
     with tempfile.TemporaryDirectory(prefix="kamerton-pg-") as folder:
@@ -68,7 +68,7 @@ def _programs() -> Path | None:
 
 
 def _user() -> str | None:
-    known = {one.pw_name for one in pwd.getpwall()}
+    known = {item.pw_name for item in pwd.getpwall()}
     return next((name for name in _USERS if name in known), None)
 
 

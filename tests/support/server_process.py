@@ -1,4 +1,4 @@
-"""`kamerton serve` in a process of its own, which a test may kill and start again."""
+"""`kamerton serve` in a separate process, which a test may kill and restart."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Server:
             raise
 
     def end(self, number: signal.Signals) -> int:
-        """End the server alone, and return its exit code: what it started goes on."""
+        """Stop only the server, and return its exit code; its jobs continue."""
         self._process.send_signal(number)
         code = self._process.wait(600)
         assert code is not None, self.log.read_text()

@@ -42,7 +42,7 @@ class Served:
 
 @contextmanager
 def serving(root: Path, **settings: Any) -> Iterator[Served]:
-    """A server of the tiny model on a port of its own, until the end of the block."""
+    """Serve the tiny model on a separate port until the end of the block."""
     given = Settings(root, **{"tokens": TOKENS, "models": ("tiny",), "max_upload": MIB, "max_running": 2, **settings})
     own: dict[str, Any] = {"http": Protocol, "ws": "none", "log_level": "error", "server_header": False}
     server = uvicorn.Server(uvicorn.Config(create_app(given), port=0, **own))

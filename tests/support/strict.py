@@ -40,8 +40,8 @@ def check(response: httpx.Response) -> None:
         assert set(body) == {"error"}, body
         assert set(body["error"]) == {"message", "type", "param", "code"}, body
     elif body["object"] == "list":
-        for one in body["data"]:
-            check_one(one)
+        for item in body["data"]:
+            check_one(item)
         if "has_more" in body:
             assert (body["first_id"], body["last_id"]) == tuple(
                 body["data"][number]["id"] if body["data"] else None for number in (0, -1)

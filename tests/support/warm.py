@@ -1,4 +1,4 @@
-"""A starter that has imported everything: `kamerton` in a process of its own without seconds of imports.
+"""A starter with everything imported: runs `kamerton` in a separate process without seconds of imports.
 
 `python warm.py SOCKET` is the starter: one thread, frozen heap, a fork for each request. What it forks has a pid, a
 session, an environment and signals like any command. Not for torchrun and Lightning's own ranks, which start Python
@@ -82,7 +82,7 @@ class Starter:
 
 @contextlib.contextmanager
 def starter() -> Iterator[Starter]:
-    """A starter until the end of the block; it ends with this process at the latest."""
+    """Run a starter until the end of the block; it exits with this process at the latest."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kamerton-"))  # a socket's path must be short
         address = Path(folder) / "starter"
@@ -103,7 +103,7 @@ def serve(address: str) -> None:
     import kamerton.pipeline.run
     import kamerton.sweep.report  # noqa: F401
 
-    transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported when they are asked for)
+    transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported lazily, on access)
     gc.collect()
     gc.freeze()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -138,7 +138,7 @@ def _reap(children: dict[int, socket.socket]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        with children.pop(pid) as connection, contextlib.suppress(OSError):  # nobody may wait for it any more
+        with children.pop(pid) as connection, contextlib.suppress(OSError):  # its client may have gone
             connection.send(str(status).encode())
 
 

@@ -1,4 +1,4 @@
-"""A sweep of runs: what comes from the environment is in none of their files and in nothing that is printed."""
+"""A sweep of runs: values from the environment are in no file and no output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep's report: from a study to a page, and what a browser makes of it."""
+"""The sweep's report: from a study to a page, and its display in a browser."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_several_objectives_have_a_front(made: Made) -> None:
     study, end = made(("minimize", "minimize"))
     page = write_sweep_report(study, end)
     said = json.loads((page.parent / "report.json").read_text())
-    assert [row["number"] for row in said["trials"] if row["best"]] == [one.number for one in end.best]
+    assert [row["number"] for row in said["trials"] if row["best"]] == [item.number for item in end.best]
     assert "figure-pareto" in page.read_text()
     assert "figure-pareto" not in write_sweep_report(*made()).read_text()
 

@@ -60,7 +60,7 @@ def best(sweep: Path) -> dict[str, Any]:
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file but the locks: to look at a run is to hold its lock."""
+    """Return every file except locks, because inspecting a run acquires its lock."""
     result = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in result}
 
@@ -71,7 +71,7 @@ def scored(sweep: Path) -> list[str]:
 
 
 def rerun(sweep: Path, number: int) -> dict[str, Any]:
-    """The record of the run that the report's command makes."""
+    """Return the record of the run that the report's command creates."""
     command = json.loads((sweep / "report.json").read_text())["commands"][number]
     assert main(shlex.split(command)[1:]) == 0
     (made,) = (path for path in sweep.parent.glob("r*/run.json"))
@@ -83,15 +83,15 @@ def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
 ) -> None:
     result = sweep(LR, "hydra.sweeper.n_trials=3", "base=true", "model.export=adapter")
     records = [record(result / "trials" / str(number)) for number in range(3)]
-    losses = [one["metrics"]["best"]["loss"] for one in records]
+    losses = [item["metrics"]["best"]["loss"] for item in records]
     winner = losses.index(min(losses))
     assert best(result)["values"] == [min(losses)]
     assert (best(result)["number"], scored(result)) == (winner, [str(winner)])
-    assert {one["state"] for one in records} == {"succeeded"}
-    assert [one["trial"]["number"] for one in records] == [0, 1, 2]
-    assert {one["trial"]["study"] for one in records} == {"s"}
-    assert len({one["trial"]["params"]["optimizer.lr"] for one in records}) == 3
-    assert len({(one["seed"], one["data"]["fingerprint"]) for one in records}) == 1
+    assert {item["state"] for item in records} == {"succeeded"}
+    assert [item["trial"]["number"] for item in records] == [0, 1, 2]
+    assert {item["trial"]["study"] for item in records} == {"s"}
+    assert len({item["trial"]["params"]["optimizer.lr"] for item in records}) == 3
+    assert len({(item["seed"], item["data"]["fingerprint"]) for item in records}) == 1
     kept = [path.parent.name for path in result.glob("trials/*/checkpoints")]
     assert kept == [str(winner)]
     assert {"test", "base"} <= records[winner]["metrics"].keys()
@@ -108,7 +108,7 @@ def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
     assert sorted(path.name for path in (result / "trials").iterdir()) == ["0", "1", "2", "3"]
     again = files(result / "trials")
     assert {path: again[path] for path in before if f"/trials/{winner}/" not in path} == {
-        path: one for path, one in before.items() if f"/trials/{winner}/" not in path
+        path: item for path, item in before.items() if f"/trials/{winner}/" not in path
     }
 
 
@@ -183,7 +183,7 @@ def test_the_best_trial_of_a_resumed_sweep_is_scored_at_its_end(sweep: Sweep, mo
     asked = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
     result = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
     assert [row["outcome"] for row in trials(result)] == ["complete", "failed"]
-    assert [one["number"] for one in json.loads((result / "report.json").read_text())["best"]] == [0]
+    assert [item["number"] for item in json.loads((result / "report.json").read_text())["best"]] == [0]
     assert scored(result) == []
     sweep(*asked, "hydra.sweeper.max_failures=1")
     assert [row["outcome"] for row in trials(result)] == ["complete", "failed", "complete"]
@@ -194,8 +194,8 @@ def test_the_best_trial_of_a_resumed_sweep_is_scored_at_its_end(sweep: Sweep, mo
 def test_every_trial_is_trained_with_each_seed_and_their_mean_counts(sweep: Sweep) -> None:
     result = sweep(LR, FIRST_GOOD, "sweep.seeds=[1,2]")
     runs = [[record(result / "trials" / number / seed) for seed in ("1", "2")] for number in ("0", "1")]
-    assert [[one["seed"] for one in each] for each in runs] == [[1, 2], [1, 2]]
-    means = [sum(one["metrics"]["best"]["loss"] for one in each) / 2 for each in runs]
+    assert [[item["seed"] for item in each] for each in runs] == [[1, 2], [1, 2]]
+    means = [sum(item["metrics"]["best"]["loss"] for item in each) / 2 for each in runs]
     assert [float(row["value"]) for row in trials(result)] == pytest.approx(means)
     assert sorted(result.glob("trials/*/*/scores/test.parquet")) == [
         result / "trials" / "0" / seed / "scores" / "test.parquet" for seed in ("1", "2")
@@ -213,10 +213,10 @@ def test_an_unpromising_trial_is_pruned_between_its_seeds(sweep: Sweep) -> None:
 def test_folds_validate_in_turn_and_share_one_test_split(sweep: Sweep) -> None:
     result = sweep(LR, FIRST_GOOD, "cv.folds=3", "cv.stratify=label")
     runs = [record(result / "trials" / "0" / str(fold)) for fold in range(3)]
-    losses = [one["metrics"]["best"]["loss"] for one in runs]
+    losses = [item["metrics"]["best"]["loss"] for item in runs]
     assert float(trials(result)[0]["value"]) == pytest.approx(sum(losses) / 3)
-    assert len({one["data"]["counts"]["test"] for one in runs}) == 1
-    assert sum(one["data"]["counts"]["validation"] for one in runs) == 120 - runs[0]["data"]["counts"]["test"]
+    assert len({item["data"]["counts"]["test"] for item in runs}) == 1
+    assert sum(item["data"]["counts"]["validation"] for item in runs) == 120 - runs[0]["data"]["counts"]["test"]
     ids = [_ids(result / "trials" / "0" / str(fold) / "scores" / "test.parquet") for fold in range(3)]
     assert ids[0] == ids[1] == ids[2]
     again = rerun(result, 1)
@@ -250,22 +250,22 @@ def test_an_error_in_the_best_trial_does_not_prevent_the_report(
     def fail(*arguments: object) -> None:
         raise RunFailed(Fault("run.disk", "the disk is full", "free some space"))
 
-    one = (LR, "hydra.sweeper.n_trials=1")
+    item = (LR, "hydra.sweeper.n_trials=1")
     with monkeypatch.context() as patched:
         patched.setattr("kamerton.sweep.finish.score_winner", fail)
-        result = sweep(*one, code=1)
+        result = sweep(*item, code=1)
     assert "the disk is full" in capsys.readouterr().err
     assert json.loads((result / "report.json").read_text())["commands"]
 
     (result / "report.json").unlink()
     shutil.rmtree(result / "trials")
-    sweep(*one)
+    sweep(*item)
     assert "is not on this machine, so it was not scored; give" in capsys.readouterr().out
     assert (result / "report.json").exists()
 
     (result / "report.json").unlink()
     monkeypatch.setattr("kamerton.sweep.finish.trial_runs", fail)  # the commands that repeat it are unknown
-    sweep(*one, code=1)
+    sweep(*item, code=1)
     assert json.loads((result / "report.json").read_text())["commands"] == []
 
 
@@ -345,8 +345,8 @@ def test_a_killed_trial_resumes_to_the_same_result(words: list[str], tmp_path: P
 def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(
     words: list[str], tmp_path: Path, warm: Starter
 ) -> None:
-    with (tmp_path / "one").open("w") as one, (tmp_path / "two").open("w") as two:
-        workers = [warm(*words, LR, "hydra.sweeper.n_trials=4", "threads=1", output=output) for output in (one, two)]
+    with (tmp_path / "one").open("w") as first, (tmp_path / "two").open("w") as two:
+        workers = [warm(*words, LR, "hydra.sweeper.n_trials=4", "threads=1", output=output) for output in (first, two)]
         codes = [worker.wait(600) for worker in workers]
     said = [(tmp_path / name).read_text() for name in ("one", "two")]
     assert codes == [0, 0], said
@@ -367,7 +367,7 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
 
     monkeypatch.setattr("kamerton.sweep.finish.write_sweep_report", write)
     result = sweep(LR, "hydra.sweeper.n_trials=1", "sweep.final=null")
-    assert [one and one.pid for one in held] == [os.getpid()]
+    assert [item and item.pid for item in held] == [os.getpid()]
     assert lock_owner(result / ".lock") is None
 
 
@@ -375,7 +375,7 @@ def test_workers_that_end_together_write_the_report_one_after_the_other(
 def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker's trial ends while this one waits to write; it is better each time."""
+    """Another worker's trial finishes while this one waits to write; it is better each time."""
 
     def hold_late(path: Path, *patience: float) -> IO[str] | None:
         lock = acquire(path, *patience)
@@ -398,7 +398,7 @@ def test_what_a_worker_writes_is_what_the_study_is_when_its_turn_comes(
     assert best(result)["number"] == 1
     assert [row["number"] for row in trials(result)] == ["0", "1"]
     report = json.loads((result / "report.json").read_text())
-    assert [one["number"] for one in report["best"]] == [2]
+    assert [item["number"] for item in report["best"]] == [2]
     assert report["headline"].startswith("Trial 2 is the best of 3 trials")
     assert "optimizer.lr=0.002" in report["commands"][0]
 
@@ -447,7 +447,7 @@ def test_a_function_can_define_a_conditional_space(sweep: Sweep, module: Module)
     tries = "hydra.sweeper.enqueue=[{adapter: lora}, {adapter: full}]"
     result = sweep("hydra.sweeper.custom_search_space=branching_space.space", tries, "sweep.final=null")
     params = [record(result / "trials" / number)["trial"]["params"] for number in "01"]
-    assert [set(one) for one in params] == [{"adapter", "adapter.r"}, {"adapter", "label_smoothing"}]
+    assert [set(item) for item in params] == [{"adapter", "adapter.r"}, {"adapter", "label_smoothing"}]
     assert "adapter.r" in (result / "report.html").read_text()
 
 

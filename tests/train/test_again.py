@@ -100,8 +100,8 @@ def test_an_interrupted_grid_resumes_completely(
     """Finished points are not trained again, and the interrupted one is resumed."""
     interrupted("kamerton.pipeline.run.train")
     assert main(["train", "-m", *typed, "seed=1,2"]) == 130
-    one, whole = lines_of(capsys.readouterr().err)
-    assert "seed=1" in one
+    item, whole = lines_of(capsys.readouterr().err)
+    assert "seed=1" in item
     assert {"-m", "seed=1,2", "resume=auto"} <= set(whole)
     home = Path("outputs/mine").absolute()
     (first,) = home.iterdir()

@@ -89,7 +89,7 @@ def test_a_schedule_free_optimizer_is_validated_at_its_average_and_not_moved_by_
         return schedulefree.AdamWScheduleFree(weights, lr=0.3)
 
     module, checkpoint = fit(build, AveragedWeights())
-    line = Line(build)  # the same by hand, as its documentation says
+    line = Line(build)  # the same by hand, as documented
     optimizer, expected = line.configure_optimizers(), []
     optimizer.train()
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""Loggers and intervals as the configuration asks for them."""
+"""Loggers and intervals of the configuration."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_runs_of_a_sweep_are_one_group_in_wandb(tmp_path: Path) -> None:
     (tmp_path / "3" / "config.yaml").write_text("{}")
     run = RunDirectory(tmp_path / "3", resuming=False)
     run.update(trial={"study": "mine", "number": 3, "params": {}})
-    (logger,) = (one for one in build_loggers(config, run, 0) if isinstance(one, WandbLogger))
+    (logger,) = (item for item in build_loggers(config, run, 0) if isinstance(item, WandbLogger))
     wandb.finish()
     assert (logger._wandb_init["group"], logger._wandb_init["name"]) == ("mine", "trial-3")
 

@@ -1,4 +1,4 @@
-"""metrics.csv holds every logged step once, also after an interruption."""
+"""metrics.csv has every logged step once, also after an interruption."""
 
 from __future__ import annotations
 

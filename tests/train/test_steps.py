@@ -1,4 +1,4 @@
-"""How many optimizer steps a run has, what ends it, and in how many of them its learning rate rises."""
+"""The number of optimizer steps of a run, its limit, and the number of warm-up steps."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def here(animals: Path, tmp_path: Path) -> Here:
 
 
 def test_each_point_starts_its_own_processes(run: Run, here: Here) -> None:
-    """Twice in one command; the second point gives what it gives in one process."""
+    """Two points in one command; the second gives the same result as in a single process."""
     points = run("sweep", "-m", "trainer=ddp", "seed=1,2")
     assert sorted((record["seed"], record["state"]) for record in points) == [(1, "succeeded"), (2, "succeeded")]
     (second,) = (record for record in points if record["seed"] == 2)

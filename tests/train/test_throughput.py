@@ -56,12 +56,13 @@ def test_padding_is_no_work_and_a_shared_prefix_is_work_once() -> None:
     plain, padded, shared = (batch(computed=computed) for computed in (128, 256, 64))
     assert step_flops(shape, padded) == step_flops(shape, plain) > step_flops(shape, shared)
     figures = [
-        rates(Work(1, 2.0, 0.5, 4, 132, one.computed, step_flops(shape, one)), 1e9) for one in (plain, padded, shared)
+        rates(Work(1, 2.0, 0.5, 4, 132, item.computed, step_flops(shape, item)), 1e9)
+        for item in (plain, padded, shared)
     ]
-    assert [one["padding"] for one in figures] == [0, 0.5, 0]
-    assert [one["shared"] for one in figures] == [0, 0, 0.5]
-    assert [one["tokens_per_s"] for one in figures] == [66, 66, 66]
-    assert [one["computed_tokens_per_s"] for one in figures] == [64, 128, 32]
+    assert [item["padding"] for item in figures] == [0, 0.5, 0]
+    assert [item["shared"] for item in figures] == [0, 0, 0.5]
+    assert [item["tokens_per_s"] for item in figures] == [66, 66, 66]
+    assert [item["computed_tokens_per_s"] for item in figures] == [64, 128, 32]
     assert figures[0]["data_wait"] == 0.25
     assert figures[0]["mfu"] == pytest.approx(step_flops(shape, plain) / 2 / 1e9)
     assert "mfu" not in rates(Work(1, 2.0, 0.5, 4, 132, 128, 1.0), None)

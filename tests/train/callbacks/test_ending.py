@@ -39,7 +39,7 @@ def test_early_stopping_and_the_best_weights_by_another_metric_than_the_loss(
     sentence = early_ending(ended)
     assert sentence is not None
     assert "val/token_accuracy did not improve in 2 validations" in sentence
-    (event,) = [one for one in events(path) if one["code"] == "ended-early"]
+    (event,) = [item for item in events(path) if item["code"] == "ended-early"]
     assert event["message"].lower() == sentence.lower()
     assert sentence.lower() in " ".join(capsys.readouterr().out.split()).lower()
     for name in ("report.md", "report.html"):

@@ -40,14 +40,14 @@ def test_a_problem_is_an_event_and_is_printed_unless_its_detector_is_off(
 ) -> None:
     more = ["clip_norm=0.0001", "trainer.max_epochs=20", "trainer.max_steps=62"]
     on = run(tmp_path / "on", *more)
-    (event,) = [one for one in on["events"] if one["code"] == "always-clipped"]
+    (event,) = [item for item in on["events"] if item["code"] == "always-clipped"]
     assert event["level"] == "warn"
     assert event["evidence"]["step"] == 60
     assert "clip_norm" in event["advice"]
     assert "[always-clipped]" in capsys.readouterr().err
     assert on["progress"]["step"] == 62
     off = run(tmp_path / "off", *more, "monitor.ignore=[always-clipped]")
-    assert "always-clipped" not in [one["code"] for one in off["events"]]
+    assert "always-clipped" not in [item["code"] for item in off["events"]]
     assert "[always-clipped]" not in capsys.readouterr().err
     assert on["metrics"] == off["metrics"]
 
@@ -62,7 +62,7 @@ def test_a_problem_in_stop_on_ends_the_training_and_the_run_is_finished(tmp_path
 def test_a_nan_loss_is_reported_before_the_run_fails(tmp_path: Path) -> None:
     outcome = run(tmp_path, "optimizer.lr=1e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
     assert outcome["state"] == "failed"
-    assert {"non-finite-loss", "non-finite-gradient"} & {one["code"] for one in outcome["events"]}
+    assert {"non-finite-loss", "non-finite-gradient"} & {item["code"] for item in outcome["events"]}
 
 
 def test_pruning_of_a_resumed_run_uses_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_pruning_of_a_resumed_run_uses_all_its_steps(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(FineTuneModule, "training_step", interrupting)
         run(tmp_path, *more, code=130)
-    said = {one["code"] for one in run(tmp_path, *more)["events"]}
+    said = {item["code"] for item in run(tmp_path, *more)["events"]}
     assert not said & (
         set(CODES) - {"data-starvation", "throughput-drop"}
     )  # what else the machine does decides on those
