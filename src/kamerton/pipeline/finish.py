@@ -44,7 +44,7 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
     log_result(config, run)
     if config.model.export is not None:
         _export(config, tuned, ready.inputs.tokenizer, run)
-    write_report(run.path, state="succeeded")  # before the record says so: a finished run has its report
+    write_report(run.path, state="succeeded")  # before the state changes, so that a finished run has its report
     run.set_state("succeeded")
     (run.checkpoints / PREVIOUS).unlink(missing_ok=True)
 
@@ -70,7 +70,7 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
 
 
 def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session) -> pa.Table:
-    config, labels, where = ready.config, ready.inputs.prepared.labels, device(ready.config)
+    config, labels, on_device = ready.config, ready.inputs.prepared.labels, device(ready.config)
     total = len(data) * passes(choose_mode(config.score, labels))
     with count_bar(session.console, f"scoring {len(data)} test examples ({name})", total) as advance:
 
@@ -79,7 +79,7 @@ def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session)
             session.stop.check()
 
         return score_split(
-            model.to(where),
+            model.to(on_device),
             ready.inputs.tokenizer,
             data,
             labels=labels,
@@ -87,7 +87,7 @@ def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session)
             partial=_partial(session.run, name),
             max_tokens=int(config.batch.max_tokens),
             packing=config.batch.cut,
-            device=where,
+            device=on_device,
             progress=progress,
         )
 

@@ -111,7 +111,7 @@ def print_early_stop(console: Console, run: RunDirectory) -> None:
 
 
 def print_files(console: Console, run: RunDirectory) -> None:
-    """Print the paths of the results, and where to find how to load the model."""
+    """Print the paths of the results, and a pointer to the code that loads the model."""
     for what, name in (
         ("report", "report.html"),
         ("model", "model"),
