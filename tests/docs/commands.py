@@ -112,4 +112,5 @@ def run(command: Command, patch: pytest.MonkeyPatch, *, as_it_stands: bool = Fal
     if name == "kamerton":
         return main(words if as_it_stands else small(words))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(["bash", "-c", command.text], env={**os.environ, "PATH": path}, check=False).returncode
+    text = re.sub(r"n_trials=\d+", "n_trials=5", command.text)
+    return subprocess.run(["bash", "-c", text], env={**os.environ, "PATH": path}, check=False).returncode

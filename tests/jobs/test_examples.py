@@ -64,7 +64,7 @@ def path_metrics(job: Any) -> dict[str, float]:
 def test_the_advanced_example_stops_a_run_that_goes_wrong(
     animals: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager
 ) -> None:
-    asyncio.run(example("advanced").main(str(animals), "tiny", 3.0, 400, str(manager.root)))
+    asyncio.run(example("advanced").main(str(animals), "tiny", 3.0, 40, str(manager.root)))
     output = capsys.readouterr().out
     assert "cancelled at step" in output
     assert re.search(r"(warn|error): [a-z-]+ at step \d+: ", output)

@@ -135,7 +135,7 @@ async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
     first = last_owner(job.path / LOCK).pid
     (second,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     os.kill(first or 0, signal.SIGKILL)
-    assert (await job.wait(60)).state == "failed"
+    assert (await job.wait(600)).state == "failed"
     async with asyncio.timeout(600):
         while is_alive(second):
             await asyncio.sleep(0.02)

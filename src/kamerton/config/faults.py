@@ -199,20 +199,22 @@ def _check_removed(composition: Composed, composed: _Compose, loader: ConfigLoad
     """Entries set to null that no file has: most often the misspelt name of one that stays."""
     faults = []
     for group in ("callbacks", "logger", "metrics"):
-        empty = [name for name, node in mapping_at(composition.values, group).items() if node is None]
+        empty = [str(name) for name, node in mapping_at(composition.values, group).items() if node is None]
         if not empty:
             continue
         # What can be removed: all that the group's files have, and the entries chosen before values were typed.
         files = [loader.repository.load_config(f"{group}/{option}") for option in loader.get_group_options(group)]
+        removable = {str(name) for file in files if file is not None for name in file.config}
+        if removable.issuperset(empty):
+            continue  # a second composition takes longer than all other checks
         before = composed(*(text for text in composition.overrides if not text.startswith("++")))
         entries = mapping_at(before.values if isinstance(before, Composed) else composition.values, group)
-        removable = {str(name) for name, node in entries.items() if node is not None}
-        removable.update(*(map(str, file.config) for file in files if file is not None))
+        removable.update(str(name) for name, node in entries.items() if node is not None)
         faults += [
             Fault(
                 "config.key",
                 f"unknown configuration key '{group}.{name}': there is nothing to remove",
-                did_you_mean(str(name), removable),
+                did_you_mean(name, removable),
                 column=f"{group}.{name}",
             )
             for name in empty

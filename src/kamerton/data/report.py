@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def _duplicate_rows(report: DataReport) -> list[tuple[str, int]]:
     return rows
 
 
+@cache
 def _environment(escaped: bool) -> Any:
+    """Templates are compiled once in a process."""
     import jinja2
 
     from kamerton.report.pages import plain
