@@ -74,7 +74,7 @@ def followed(fault: Fault, folder: Path, path: Path, format: str) -> Prepared:
         path = folder / target.group(1) if target else path
     settings = dict(word.split("=", 1) for part in parts for word in shlex.split(part) if word.startswith("data"))
     format = settings.get("data", format)
-    encoding = settings.get("data.encoding", "utf-8")
+    encoding = settings.get("data.encoding", "auto")
     moved = settings.get("data.path") or settings.get("data.train")
     return gated(folder / moved if moved else path, format=format, encoding=encoding)
 
@@ -116,9 +116,6 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
     "arrow stream": ("rows.arrow", "parquet", arrow(), "an Arrow file"),
     "arrow file": ("rows.feather", "jsonl", arrow(stream=False), "an Arrow file"),
     "lines in text": ("rows.txt", "jsonl", LINES.encode(), "ends in .jsonl"),
-    "utf-16": ("rows.csv", "csv", table().encode("utf-16"), "text in utf-16"),
-    "utf-16 without a mark": ("rows.jsonl", "jsonl", LINES.encode("utf-16-le"), "text in utf-16-le"),
-    "utf-32 without a mark": ("rows.jsonl", "jsonl", LINES.encode("utf-32-be"), "text in utf-32-be"),
     "carriage returns": ("rows.jsonl", "jsonl", LINES.replace("\n", "\r").encode(), "bare carriage return"),
 }
 
@@ -244,6 +241,18 @@ def test_the_encodings_advised_show_the_text_and_the_right_one_is_among_them(enc
     shown = {codec: text for codec, text in offered.items() if set(text.split()) <= set(re.split(r"[\s,']", sentence))}
     assert any(sentence.encode(encoding).decode(codec) == sentence for codec in shown) or not shown
     assert encoding in offered or shown
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_wide_encodings_are_detected_and_reported(encoding: str, ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"rows.{ending}"
+    path.write_bytes((table() if ending == "csv" else LINES).encode(encoding))
+    prepared = gated(path, format=ending)
+    assert {example.prompt for example in prepared.splits["train"]} == {row["prompt"] for row in ROWS}
+    assert prepared.report["notes"] == {str(path): [f"encoding {encoding}"]}
+    fault = refused(path, format=ending, encoding="utf-8")
+    assert (fault.message, fault.fix) == (f"this is text in {encoding}", f"data.encoding={encoding}")
 
 
 def test_rows_in_another_encoding_are_one_fault_and_the_fix_that_reads_right_works(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class DataReport:
         valid: True if the data can be used.
         fingerprint: of which examples are in which split; empty before they are assigned.
         files: rows read by file.
+        notes: how each file was read: the delimiter, the encoding and the like.
         schemas: rows by schema, by source.
         unused: rows by field that the model is not shown.
         counts: rows by stage, then examples by split.
@@ -50,6 +51,7 @@ class DataReport:
     valid: bool = False
     fingerprint: str = ""
     files: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     schemas: dict[str, dict[str, int]] = field(default_factory=dict)
     unused: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"rows read": 0})
@@ -93,6 +95,7 @@ class DataReport:
             "valid": self.valid,
             "fingerprint": self.fingerprint,
             "files": self.files,
+            "notes": self.notes,
             "schemas": self.schemas,
             "unused": self.unused,
             "counts": self.counts,

@@ -184,6 +184,7 @@ def _distinct_rows(
     """Return the distinct rows of one schema, their labels in one spelling, and how often each label occurs."""
     stored = stored_rows(files, cache, log, {}, keep_alive)
     report.files = stored.reading.rows
+    report.notes = {file: notes for file, notes in stored.reading.notes.items() if notes}
     report.counts = {"rows read": sum(stored.reading.rows.values())}
     report.unused = {name: seen.rows for name, seen in stored.reading.unused.items()}
     report_unused(stored.reading, (split.group, split.stratify, split.time), log)

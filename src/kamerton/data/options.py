@@ -15,6 +15,7 @@ from kamerton.errors import Fault
 
 FORMATS = ("jsonl", "csv", "parquet", "trec")
 CONTROL_TOKENS = ("text", "parse")
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 OVERLONG = ("error", "truncate", "drop")
 BALANCE = ("none", "over", "under", "weights")
 
@@ -38,8 +39,10 @@ class Source:
     path: str | list[str] = ""
     format: str = "jsonl"
     columns: Columns = field(default_factory=Columns)
-    encoding: str = "utf-8"
+    encoding: str = "auto"
     weight: float = 1.0
+    delimiter: str | None = None
+    header: str | list[str] | None = None
 
 
 @dataclass
@@ -54,7 +57,9 @@ class DataOptions:
         sources: several data sets by name, each with its own path, format, columns and weight; not with `path`.
         columns: the names of the columns; those of None are detected.
         labels: `auto`, a list of labels, or None for free text.
-        encoding: the encoding of text files.
+        encoding: the encoding of text files; `auto`: UTF-8, or another one if it is certain.
+        delimiter: the delimiter of tables: a character, or `comma`, `semicolon`, `tab`, `bar`; None: detected.
+        header: the columns of tables whose first line is data, or `first` if the first line names them; None: detected.
         policy: actions by fault code: `error`, `drop`, `fix` or `warn` (`kamerton.data.codes`).
         near_duplicates: share of words and word pairs (Jaccard similarity) from which rows are near duplicates; None:
             no search.
@@ -79,7 +84,9 @@ class DataOptions:
     sources: dict[str, Source] = field(default_factory=dict)
     columns: Columns = field(default_factory=Columns)
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
-    encoding: str = "utf-8"
+    encoding: str = "auto"  # of text files; auto: UTF-8, or another one if it is certain
+    delimiter: str | None = None  # of tables: a character, or comma, semicolon, tab, bar; null: detected
+    header: str | list[str] | None = None  # columns of tables without a header; first: the first line names them
     policy: dict[str, str | None] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
     balance: str = "none"  # labels of the training split: over- or undersampling, or weights in the loss
@@ -148,9 +155,11 @@ def check_data_options(options: DataOptions) -> list[Fault]:
         _bad_value(f"data.{key}", getattr(options, key), requirement) for valid, key, requirement in checks if not valid
     ]
     faults += _check_format(options.format, options.encoding, "data")
+    faults += _check_table(options.delimiter, options.header, "data")
     for name, source in options.sources.items():
         key = f"data.sources.{name}"
         faults += _check_format(source.format, source.encoding, key)
+        faults += _check_table(source.delimiter, source.header, key)
         if not (math.isfinite(source.weight) and source.weight > 0):
             faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0"))
         if not source.path:
@@ -162,11 +171,26 @@ def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
     checks = [
         (format in FORMATS, "format", format, f"must be one of {', '.join(FORMATS)}"),
         (
-            _is_codec(encoding),
+            encoding == "auto" or _is_codec(encoding),
             "encoding",
             encoding,
-            "must be a text encoding that Python knows, such as utf-8",
+            "must be auto or a text encoding that Python knows, such as utf-8",
         ),
+    ]
+    return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
+
+
+def _check_table(delimiter: str | None, header: str | list[str] | None, key: str) -> list[Fault]:
+    names = header if isinstance(header, list) else []
+    is_header = header in (None, "first") or (len(set(names)) == len(names) > 0 and all(map(str.strip, names)))
+    checks = [
+        (
+            delimiter is None or delimiter in DELIMITERS or (len(delimiter) == 1 and delimiter not in '"\r\n'),
+            "delimiter",
+            delimiter,
+            f"must be one character, or {', '.join(DELIMITERS)}",
+        ),
+        (is_header, "header", header, "must be a list of different column names, or first"),
     ]
     return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
 
@@ -232,3 +256,5 @@ class DataFile:
     format: str
     encoding: str
     columns: Columns
+    delimiter: str | None = None
+    header: str | list[str] | None = None

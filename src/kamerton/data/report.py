@@ -14,7 +14,7 @@ from kamerton.data.data_report import DataReport
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.rows import LOGS
 from kamerton.data.read.unused import list_counts
-from kamerton.data.summary import describe_split, fault_location
+from kamerton.data.summary import describe_files, describe_split, fault_location
 from kamerton.errors import Fault
 
 Sample = dict[str, list[dict[str, str]]]  # prompts and completions by split
@@ -80,6 +80,7 @@ def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
         "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
+            *describe_files(report),
             ("split", describe_split(report)),
             *([("not shown to the model", list_counts(report.unused))] if report.unused else []),
             *([("data", report.fingerprint)] if report.fingerprint else []),

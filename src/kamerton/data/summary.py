@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.data.read.unused import list_counts
@@ -48,6 +49,17 @@ def describe_schema(report: DataReport) -> str:
         for name, count in names.items()
     )
     return f"{words}; not shown to the model: {list_counts(report.unused)}" if report.unused else words
+
+
+def describe_files(report: DataReport) -> list[tuple[str, str]]:
+    """Return `("read as", how)` for files whose delimiter, encoding or the like was detected, alike ones together."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for file, notes in report.notes.items():
+        names.setdefault(tuple(notes), []).append(Path(file).name)
+    return [
+        ("read as", f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: {', '.join(notes)}")
+        for notes, files in names.items()
+    ]
 
 
 def describe_split(report: DataReport) -> str:

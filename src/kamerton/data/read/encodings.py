@@ -13,11 +13,37 @@ CANDIDATES = (
     *("cp1252", "cp1250", "iso-8859-2", "cp1251", "koi8-r", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256"),
     *("cp932", "euc-jp", "gb18030", "big5", "euc-kr", "cp437", "cp852", "cp866", "mac-roman"),
 )
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 MAX_SHOWN, MAX_PER_SCRIPT = 5, 3
 MAX_WORDS = 200
 _PUNCTUATION = re.compile("^[¿¡«„“”‘’‚]+|[»“”‘’…]+$|[\u3000-\u303f\uff00-\uff20]+")  # around correctly decoded words
 _BYTE = rb"[^\x00-/:-?]"  # the excluded bytes end a word in every encoding; other bytes may be half a character
 _WORD = re.compile(_BYTE + rb"*[\x80-\xff]" + _BYTE + rb"*")
+
+
+def wide_encoding(head: bytes) -> str | None:
+    """Return the encoding of two or four bytes a character of a file that begins with `head`; None for other files.
+
+    It is detected by the byte-order mark, or by the zero bytes of ASCII characters.
+    """
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    zeros = tuple(head[start::4].count(0) * 4 / max(len(head), 1) for start in range(4))
+    for order, encoding in ((zeros, "utf-32-le"), (zeros[::-1], "utf-32-be")):
+        if order[0] < 0.1 and min(order[2:]) > 0.9:
+            return encoding
+    for (first, second), encoding in ((zeros[:2], "utf-16-le"), (zeros[1::-1], "utf-16-be")):
+        if first == 0 and second > 0.1:
+            text = head[: len(head) // 2 * 2].decode(encoding, "ignore")
+            if not any(unicodedata.category(sign) in ("Cc", "Cn", "Co") and sign not in "\t\n\r" for sign in text):
+                return encoding
+    return None
 
 
 def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:

@@ -36,13 +36,15 @@ FEW = 2  # up to this many unreadable rows are reported one by one
 class Reading:
     """Results of a pass over the files: rows per file, and the schemas as (source, schema) in order of appearance.
 
-    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text.
+    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text; `notes`
+    describe how each file was read, as far as its name does not determine it.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     schemas: list[tuple[str, str]] = field(default_factory=list)
     unused: dict[str, Unused] = field(default_factory=dict)
     text: str = ""
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     def schema_number(self, source: str, schema: str) -> int:
         if (source, schema) not in self.schemas:
@@ -76,7 +78,7 @@ class _FileReader:
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
-        for row, record in read_rows(self.file):
+        for row, record in read_rows(self.file, self.reading.notes.setdefault(self.name, []).append):
             if row == 0:
                 has_file_fault = True
                 self.log.add(cast(Fault, record))
@@ -119,7 +121,9 @@ class _FileReader:
     def _report_unreadable_file(self, rows: list[tuple[int, Fault]]) -> None:
         """Report a file without a readable row."""
         with open_bytes(self.file.path) as stream:
-            first = stream.readline(10_000).decode(self.file.encoding, "replace").strip()
+            line = stream.readline(10_000)
+        encoding = "utf-8" if self.file.encoding == "auto" else self.file.encoding
+        first = line.decode(encoding, "replace").strip()
         faults, all_read = [fault for _, fault in rows], len(rows) < MAX_UNREADABLE
         for fault in unreadable_file_faults(faults, first, self.file, all_read=all_read):
             self.log.add(fault)

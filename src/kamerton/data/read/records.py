@@ -8,14 +8,15 @@ the header of a CSV file is line 1) or, in a Parquet file, that of the record; 0
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from kamerton.data.options import DataFile
 from kamerton.data.read.commands import rename_command, with_ending
-from kamerton.data.read.encodings import encoding_advice
+from kamerton.data.read.encodings import encoding_advice, wide_encoding
 from kamerton.data.read.json_lines import json_rows
 from kamerton.data.read.lines import SAMPLE, decoded_lines, open_bytes
 from kamerton.data.read.parquet import parquet_rows
@@ -28,8 +29,8 @@ Row = tuple[int, dict[str, Any] | Fault]
 MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 
 
-def read_rows(file: DataFile) -> Iterator[Row]:
-    """Yield the rows of a file, in order."""
+def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -> Iterator[Row]:
+    """Yield the rows of a file, in order; `note` is called with what was detected, such as the delimiter."""
     name = str(file.path)
 
     def advise() -> str:
@@ -41,7 +42,12 @@ def read_rows(file: DataFile) -> Iterator[Row]:
             yield from parquet_rows(file.path)
             return
         with open_bytes(file.path) as stream:
-            fault = wrong_kind_fault(stream.peek(HEAD)[:HEAD], file)
+            head = stream.peek(HEAD)[:HEAD]
+            if file.encoding == "auto":
+                file = replace(file, encoding=wide_encoding(head) or "utf-8")
+                if file.encoding != "utf-8":
+                    note(f"encoding {file.encoding}")
+            fault = wrong_kind_fault(head, file)
             if fault is not None:
                 yield 0, fault
                 return

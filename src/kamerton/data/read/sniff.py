@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kamerton.data.read import commands
+from kamerton.data.read.encodings import wide_encoding
 from kamerton.errors import Fault
 
 if TYPE_CHECKING:
@@ -17,12 +18,6 @@ HEAD = 8192  # bytes that are inspected
 _BINARY = (*range(9), *range(14, 27), *range(28, 32))  # control characters that do not occur in texts
 _CONVERT = "convert it to JSON Lines, CSV or Parquet with the program that wrote it"
 _PAGE = "download the file itself: /resolve/ in place of /blob/ in links of Hugging Face, /raw/ in those of GitHub"
-_MARKS = (
-    (b"\xff\xfe\0\0", "utf-32"),
-    (b"\0\0\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
 _KINDS = (
     (b"SQLite format 3\0", "an SQLite database"),
     (b"%PDF-", "a PDF document"),
@@ -99,20 +94,11 @@ def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:
 
 def _detect_text(head: bytes, file: DataFile) -> tuple[str, str] | None:
     """Detect text in an encoding of two or four bytes, binary files, and lines that end in carriage returns."""
-    if "\n".encode(file.encoding) != b"\n":
+    if file.encoding != "auto" and "\n".encode(file.encoding) != b"\n":
         return None  # configured as UTF-16 or similar
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return f"text in {encoding}", f"data.encoding={encoding}"
-    zeros = tuple(byte == 0 for byte in head[:4])
-    wide = {
-        (False, True, True, True): "utf-32-le",
-        (True, True, True, False): "utf-32-be",
-        (False, True, False, True): "utf-16-le",
-        (True, False, True, False): "utf-16-be",
-    }
-    if zeros in wide:
-        return f"text in {wide[zeros]}", f"data.encoding={wide[zeros]}"
+    encoding = wide_encoding(head)
+    if encoding is not None:
+        return f"text in {encoding}", f"data.encoding={encoding}"
     if sum(head.count(bytes([code])) for code in _BINARY) > len(head) / 50:
         return "a binary file, not text", _CONVERT
     if head.count(b"\r") > 1 and b"\n" not in head:

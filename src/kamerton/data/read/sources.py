@@ -38,7 +38,7 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
             paths, missing = _expand(pattern, key, source.format)
             faults += missing
             for path in paths:
-                files.append(DataFile(path, split, name, source.format, source.encoding, source.columns))
+                files.append(_data_file(path, split, name, source))
                 faults += _check_file(files[-1])
     seen: dict[Path, DataFile] = {}
     for file in files:
@@ -62,8 +62,19 @@ def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Sour
     for key in ("path", *SPLITS):
         path = getattr(options, key)
         if path:
-            source = Source(path, options.format, options.columns, options.encoding)
+            source = Source(
+                path,
+                options.format,
+                options.columns,
+                options.encoding,
+                delimiter=options.delimiter,
+                header=options.header,
+            )
             yield f"data.{key}", None if key == "path" else key, source, options.name
+
+
+def _data_file(path: Path, split: str | None, name: str, source: Source) -> DataFile:
+    return DataFile(path, split, name, source.format, source.encoding, source.columns, source.delimiter, source.header)
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
