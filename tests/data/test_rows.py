@@ -28,12 +28,12 @@ def words(prepared: Prepared) -> set[str]:
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool) -> None:
     path, cache, begun = tmp_path / "rows.jsonl", tmp_path / "cache", []
 
-    def meanwhile(file):  # type: ignore[no-untyped-def]
+    def meanwhile(file, *how):  # type: ignore[no-untyped-def]
         first = not begun
         begun.append(file)
         if first:
             written(path, "new")
-        yield from read_rows(file)
+        yield from read_rows(file, *how)
         if first and restored:
             written(path, "old")
 
@@ -47,8 +47,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
 def test_a_file_that_keeps_changing_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", pairs(60))
 
-    def meanwhile(file):  # type: ignore[no-untyped-def]
-        yield from read_rows(file)
+    def meanwhile(file, *how):  # type: ignore[no-untyped-def]
+        yield from read_rows(file, *how)
         with path.open("a") as lines:
             lines.write('{"prompt": "one more", "completion": "yes"}\n')
 
@@ -64,8 +64,8 @@ def test_labels_are_not_respelt_in_other_rows_than_those_that_were_looked_at(
     path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(60), {"prompt": "one more", "completion": "YES"}])
     readings = []
 
-    def meanwhile(file):  # type: ignore[no-untyped-def]
-        yield from read_rows(file)
+    def meanwhile(file, *how):  # type: ignore[no-untyped-def]
+        yield from read_rows(file, *how)
         readings.append(file)
 
     monkeypatch.setattr(ingest, "read_rows", meanwhile)
