@@ -48,14 +48,9 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "images": lambda i: chat(i, images=["0.jpg"]),
     "Videos": lambda i: pair(i, Videos=["0.mp4"]),
     "audio": lambda i: pair(i, audio={"path": "a.wav", "bytes": None}),
-    "tools": lambda i: chat(i, tools=[TOOL]),
-    "functions": lambda i: chat(i, functions='[{"name": "f"}]'),
-    "messages[].tool_calls": lambda i: chat(i, {"content": None, "tool_calls": [TOOL]}),
-    "messages[].function_call": lambda i: chat(i, {"function_call": {"name": "f"}}),
-    "messages[].reasoning_content": lambda i: chat(i, {"reasoning_content": "because"}),
-    "messages[].thinking": lambda i: chat(i, {"thinking": "because"}),
-    "messages[].channel": lambda i: chat(i, {"channel": "analysis"}),
-    "reasoning": lambda i: pair(i, reasoning="because"),
+    "tools": lambda i: {"text": question(i), "tools": [TOOL]},
+    "reasoning": lambda i: {"text": question(i), "reasoning": "because"},
+    "weight": lambda i: pair(i, weight=0.5),
     "messages[].images": lambda i: chat(i, {"images": ["0.jpg"]}),
     "messages[].content.image_url": lambda i: chat(
         i, {"content": [{"type": "image_url"}, {"type": "text", "text": "a"}]}
@@ -66,8 +61,6 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "system": lambda i: chat(i, system="Answer in Latin."),
     "system_prompt": lambda i: pair(i, system_prompt="Answer in Latin."),
     "history": lambda i: pair(i, history=[["And?", "So."]]),
-    "train": lambda i: pair(i, train=False),
-    "sample_weight": lambda i: pair(i, sample_weight=0.5),
     "sentiment": lambda i: {"text": question(i), "sentiment": "good"},
     "labels": lambda i: {"text": question(i), "labels": i % 3},
 }
@@ -87,11 +80,7 @@ def test_rows_that_mean_something_else_are_one_error_that_names_the_field(tmp_pa
 @pytest.mark.parametrize("name", MISLEADING)
 def test_some_of_these_rows_are_left_out_by_the_policy(tmp_path: Path, name: str) -> None:
     plain = (
-        {"text": SENTENCE}
-        if name in ("sentiment", "labels")
-        else chat(99)
-        if "messages" in MISLEADING[name](0)
-        else None
+        {"text": SENTENCE} if "text" in MISLEADING[name](0) else chat(99) if "messages" in MISLEADING[name](0) else None
     )
     rows = [MISLEADING[name](i) for i in range(30)]
     clean = [plain or {k: v for k, v in MISLEADING[name](i).items() if k != name} for i in range(100, 101)]
@@ -236,17 +225,10 @@ def test_a_turn_that_is_not_to_be_trained_on_is_only_read(gate: Any, key: str, v
 
 
 @pytest.mark.parametrize(
-    "given", [{"weight": 0.5}, {"loss_weight": 2}, {"train": "no"}, {"weight": True}, {"train": True, "weight": 0}]
+    "given", [{"weight": -0.5}, {"loss_weight": "2"}, {"train": "no"}, {"weight": True}, {"train": True, "weight": 0}]
 )
 def test_weights_that_mean_nothing_are_faults(tmp_path: Path, given: Row) -> None:
     assert {fault.code for fault in result(tmp_path, [chat(1, given)] * 3).errors} == {"bad-messages"}
-
-
-def test_roles_of_tool_calls_are_one_fault(tmp_path: Path) -> None:
-    turns = [("human", "q"), ("function_call", "{}"), ("observation", "1"), ("gpt", "a")]
-    rows = [{"conversations": [{"from": role, "value": text} for role, text in turns]}] * 9
-    (fault,) = result(tmp_path, rows).errors
-    assert "role=function_call (9 rows)" in fault.message
 
 
 def test_reading_examples_one_by_one_reports_the_same(tmp_path: Path) -> None:

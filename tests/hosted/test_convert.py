@@ -11,6 +11,7 @@ import pytest
 from kamerton.config.hosted import hosted_name
 from kamerton.data.example import DataExample, Message
 from kamerton.data.read.chat import chat_fields
+from kamerton.data.store import to_example
 from kamerton.hosted.convert import chat_file, chat_line, check_chat
 from kamerton.hosted.progress import Rows, latest, merge, metric_row, write_rows
 from kamerton.monitor.series import read_rows
@@ -40,8 +41,7 @@ def test_what_is_sent_reads_back_as_the_same_example(example: DataExample) -> No
     fields, faults = chat_fields(json.loads(line)["messages"], "messages", lambda *_: "error")  # type: ignore[arg-type]
     assert fields is not None
     assert not faults
-    turns = tuple(Message(*turn) for turn in json.loads(fields[0]))
-    assert DataExample(turns, fields[1]).id == example.id
+    assert to_example(fields.prompt, True, fields.completion, None, fields.extras).id == example.id
 
 
 def test_a_file_is_named_by_its_content() -> None:

@@ -62,6 +62,26 @@ CODES: dict[str, Code] = {
     "not-text": Code(_UNUSABLE, "a list, an object or another value in place of a text"),
     "bad-messages": Code(_UNUSABLE, "invalid chat turns, or a chat without an assistant's turn to train on"),
     "trailing-turns": Code(_FIXABLE, "turns after the last one that is trained on (fix: removed)"),
+    "bad-weight": Code(_UNUSABLE, "a weight of the row in the loss that is not a number >= 0"),
+    # calls, reasoning and definitions of functions
+    "bad-tools": Code(_UNUSABLE, "definitions of functions that cannot be read"),
+    "tools-schema": Code(("error", "drop", "warn"), "parameters of a function that are not a valid JSON schema"),
+    "unknown-function": Code(("error", "drop", "warn"), "a call of a function that the row's `tools` do not define"),
+    "bad-arguments": Code(_UNUSABLE, "a call that is not JSON, or whose arguments are not a JSON object"),
+    "arguments-schema": Code(
+        ("error", "drop", "warn"), "arguments of a call that do not fit the JSON schema of the function's parameters"
+    ),
+    "stray-result": Code(("error", "drop", "warn"), "the result of a call without a call before it"),
+    "unanswered-call": Code(
+        ("error", "drop", "warn"),
+        "a call without a result before the next turn; at the end of a conversation none is needed",
+    ),
+    "call-id": Code(
+        ("error", "drop", "warn"), "ids or names of calls and their results that do not match, or an id of two calls"
+    ),
+    "misplaced-call": Code(_UNUSABLE, "a call in a turn that is not the assistant's"),
+    "misplaced-reasoning": Code(_FIXABLE, "reasoning in a turn that is not the assistant's (fix: removed)"),
+    # columns and schemas
     "unused-field": Code(
         _DOUBTFUL,
         "a column or a field of turns that the model is not shown (by default an error if it changes the meaning of "

@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("schema", pa.int16()),
     ]
 )
+CALLS = '"tool_calls":['  # in extras with calls, where quotes in texts are escaped
 Index = npt.NDArray[np.int64]
 
 
@@ -78,6 +79,11 @@ def stored_extras(
     if weight != 1:
         extras["weight"] = weight
     return json.dumps(extras, ensure_ascii=False, separators=(",", ":")) if extras else None
+
+
+def completion_key(completion: str, extras: str | None) -> int:
+    """Return a hash of what is answered: the completion and its calls."""
+    return hash64((completion + (extras if extras and CALLS in extras else "")).encode())
 
 
 def prompt_key(text: str) -> int:

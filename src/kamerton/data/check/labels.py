@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.store import Examples, Index, Store, hash64
+from kamerton.data.store import CALLS, Examples, Index, Store, hash64
 from kamerton.errors import Fault
 
 MAX_LABELS = 200
@@ -33,7 +33,7 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
     """Return the labels that occur with their counts, or None if completions are free text.
 
     "auto" considers completions labels if there are 2 to 200 different ones, with 5 rows each on average, and no row is
-    plain text.
+    plain text or calls a function.
     """
     if labels is None or not len(rows):
         return None
@@ -41,9 +41,15 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
         distinct = len(np.unique(store.column("completion_key")[rows]))
         if not 2 <= distinct <= min(MAX_LABELS, len(rows) / MIN_ROWS_PER_LABEL):
             return None
-        if any(batch.column(0).null_count for batch in store.scan("prompt")):
+        if any(batch.column(0).null_count for batch in store.scan("prompt")) or _has_calls(store):
             return None
     return count_completions(store, rows)
+
+
+def _has_calls(store: Store) -> bool:
+    """Return whether the answer of a row calls a function."""
+    calls = (pc.match_substring(batch.column(0), CALLS) for batch in store.scan("extras"))
+    return any(pc.any(matches).as_py() for matches in calls)
 
 
 def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:

@@ -1,115 +1,133 @@
-"""Chat turns: OpenAI's messages and ShareGPT's conversations as turns before a completion, and the completion."""
+"""Conversations: the turns before a completion, and the completion, from the forms that files have."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from kamerton.data.read.text import Action, check_text
+from kamerton.data.codes import CODES
+from kamerton.data.example import Message
+from kamerton.data.read.call_checks import check_calls
+from kamerton.data.read.text import Action
+from kamerton.data.read.tools import NO_TOOLS, Tools
+from kamerton.data.read.turns import Draft, read_turn
+from kamerton.data.store import stored_extras, stored_prompt
 from kamerton.errors import Fault
 
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
-ROLES = ("system", "developer", "user", "assistant", "tool")
-TOOL_ROLES = ("function_call", "tool_call", "function", "observation", "tool_response", "function_response")
-CONTENT = ("content", "value")
-TEXT_PARTS = ("text", "input_text", "output_text")
-WEIGHTS = ("weight", "loss_weight", "train")
-TURN_KEYS = ("role", "from", *CONTENT, *WEIGHTS)  # the supported keys of a turn
 
-Turn = tuple[str, str, float]  # role, content, weight
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What columns beside the texts add to a row: the functions, the reasoning before the answer, the row's weight."""
+
+    tools: Tools = NO_TOOLS
+    reasoning: str = ""
+    weight: float = 1.0
 
 
-def chat_fields(value: object, column: str, action: Action) -> tuple[tuple[str, str] | None, list[Fault]]:
-    """Return the turns before the completion as JSON with the completion (None if unusable), and the faults."""
+NOTHING = Further()
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation as the store keeps it: the JSON of the turns before the completion, and the completion."""
+
+    prompt: str
+    completion: str
+    extras: str | None = None
+
+
+def chat_fields(
+    value: object, column: str, action: Action, further: Further = NOTHING
+) -> tuple[Chat | None, list[Fault]]:
+    """Return the conversation in a column (None if it has a fault that drops the row), and the faults."""
+    drafts, faults = _read_turns(value, column, action, has_tools=bool(further.tools.text))
+    if not is_dropped(faults, action):
+        faults += check_calls(drafts, further.tools)
+        weights = [_weight(draft, further.weight) for draft in drafts]
+        last = max((i for i, d in enumerate(drafts) if d.role == "assistant" and weights[i] > 0), default=None)
+        faults += _target_faults(drafts, last, column)
+    if is_dropped(faults, action) or last is None:
+        return None, faults
+    target = drafts[last]
+    if further.reasoning and target.reasoning not in ("", further.reasoning):
+        message = "the reasoning of the row differs from that of its last turn"
+        return None, [*faults, Fault("bad-messages", message, "keep one of them", column=target.place)]
+    before = tuple(_message(draft, weight) for draft, weight in zip(drafts[:last], weights, strict=False))
+    calls = [call for call, _ in target.calls]
+    reasoning = target.reasoning or further.reasoning
+    extras = stored_extras(reasoning, calls, further.tools.text, weights[last])
+    return Chat(str(stored_prompt(before)), target.content, extras), faults
+
+
+def is_dropped(faults: Sequence[Fault], action: Action) -> bool:
+    """Return whether one of the faults drops the row."""
+    return any(
+        (chosen := action(fault.code)) not in ("warn", "fix") or chosen not in CODES[fault.code].actions
+        for fault in faults
+    )
+
+
+def _read_turns(value: object, column: str, action: Action, *, has_tools: bool) -> tuple[list[Draft], list[Fault]]:
     if not isinstance(value, list) or not value:
         fix = 'write [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
-        return None, [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
-    turns: list[Turn] = []
+        return [], [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
+    drafts: list[Draft] = []
     faults: list[Fault] = []
     for i, item in enumerate(value):
-        turn, turn_faults = _parse_turn(item, f"{column}[{i}]", action)
-        turns += [] if turn is None else [turn]
+        turn_drafts, turn_faults = read_turn(item, f"{column}[{i}]", action, has_tools=has_tools)
         faults += turn_faults
-    if len(turns) < len(value):
-        return None, faults
-    last = max((i for i, turn in enumerate(turns) if turn[0] == "assistant" and turn[2] > 0), default=None)
+        for draft in turn_drafts:
+            faults += _append(drafts, draft)
+    if drafts and drafts[-1].joins == "next":
+        message, fix = "reasoning without an answer behind it", "add the answer as the next turn"
+        faults.append(Fault("bad-messages", message, fix, column=drafts[-1].place))
+    return drafts, faults
+
+
+def _append(drafts: list[Draft], draft: Draft) -> list[Fault]:
+    """Add a draft, or join it with the assistant's turn before it if one of them belongs to the other."""
+    previous = drafts[-1] if drafts else None
+    if previous is None or previous.role != "assistant" or draft.role != "assistant":
+        if previous is not None and previous.joins == "next":
+            message, fix = "reasoning without an answer behind it", "add the answer as the next turn"
+            return [Fault("bad-messages", message, fix, column=previous.place)]
+        drafts.append(draft)
+        return []
+    if previous.joins != "next" and draft.joins != "previous":
+        drafts.append(draft)
+        return []
+    if None not in (previous.weight, draft.weight) and previous.weight != draft.weight:
+        message = f"{previous.place} and this entry are one turn and have different weights"
+        return [Fault("bad-messages", message, "write one weight", column=draft.place)]
+    previous.weight = previous.weight if draft.weight is None else draft.weight
+    previous.reasoning = "\n\n".join(text for text in (previous.reasoning, draft.reasoning) if text)
+    previous.content = previous.content or draft.content
+    previous.calls += draft.calls
+    previous.joins = draft.joins
+    return []
+
+
+def _weight(draft: Draft, row_weight: float) -> float:
+    """Return the weight of a turn; that of the row counts for the assistant's turns."""
+    weight = 1.0 if draft.weight is None else draft.weight
+    return weight * row_weight if draft.role == "assistant" else weight
+
+
+def _target_faults(drafts: Sequence[Draft], last: int | None, column: str) -> list[Fault]:
+    """Return the faults of a conversation without a turn to train on, or with other turns around it than fit."""
     if last is None:
         fix = "add an assistant's turn with a weight above 0"
-        return None, [*faults, Fault("bad-messages", "there is no turn to train on", fix, column=column)]
+        return [Fault("bad-messages", "there is no turn to train on", fix, column=column)]
     if last == 0:
         fix = "put the user's turn before it, or give plain text as `text`"
-        return None, [*faults, Fault("bad-messages", "there is no turn before the assistant's", fix, column=column)]
-    if last < len(turns) - 1:
-        message = f"turns after {column}[{last}] are not trained on"
+        return [Fault("bad-messages", "there is no turn before the assistant's", fix, column=column)]
+    if last < len(drafts) - 1:
+        message = f"turns after {drafts[last].place} are not trained on"
         fix = "remove them, or set data.policy.trailing-turns=fix"
-        faults.append(Fault("trailing-turns", message, fix, column=column))
-    before = json.dumps([list(turn) for turn in turns[:last]], ensure_ascii=False, separators=(",", ":"))
-    return (before, turns[last][1]), faults
+        return [Fault("trailing-turns", message, fix, column=column)]
+    return []
 
 
-def _parse_turn(item: object, column: str, action: Action) -> tuple[Turn | None, list[Fault]]:
-    if not isinstance(item, Mapping):
-        fix = 'write {"role": ..., "content": ...}'
-        return None, [Fault("bad-messages", "the turn is not an object", fix, column=column)]
-    role = _role(item)
-    role = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
-    faults = []
-    if role not in ROLES:
-        message = f"the turn's role is {role!r}"
-        faults.append(Fault("bad-messages", message, f"use {', '.join(ROLES)}", column=f"{column}.role"))
-    weight, weight_faults = _parse_weight(item, column)
-    faults += weight_faults
-    content, content_faults = check_text(_content(item), f"{column}.content", action)
-    if faults or content is None:
-        return None, faults + content_faults
-    return (str(role), content, weight), content_faults
-
-
-def _role(item: Mapping[str, Any]) -> object:
-    return item.get("role", item.get("from"))
-
-
-def tool_role(item: Mapping[str, Any]) -> str | None:
-    """Return the role of a turn that is a tool call or its result; None for other turns."""
-    role = _role(item)
-    return role if isinstance(role, str) and role in TOOL_ROLES else None
-
-
-def _parse_weight(item: Mapping[str, Any], column: str) -> tuple[float, list[Fault]]:
-    """Return OpenAI's `weight`, LLaMA-Factory's `loss_weight` or Axolotl's `train` as 0 or 1 (default: 1)."""
-    given = {key: item[key] for key in WEIGHTS if item.get(key) is not None}
-    faults = []
-    for key, value in given.items():
-        if value not in (0, 1) or isinstance(value, bool) != (key == "train"):
-            fix = "write true or false" if key == "train" else "write 0 (only read) or 1 (trained on)"
-            faults.append(Fault("bad-messages", f"{key} is {value!r}", fix, column=f"{column}.{key}"))
-    if not faults and len(set(map(float, given.values()))) > 1:
-        message = f"{' and '.join(given)} contradict each other"
-        faults.append(Fault("bad-messages", message, "keep one of them", column=f"{column}.{next(iter(given))}"))
-    return (1.0, faults) if faults or not given else (float(next(iter(given.values()))), [])
-
-
-def _content(item: Mapping[str, Any]) -> object:
-    """Return a turn's text; for a list of parts, the text of its text parts."""
-    content = next((item[key] for key in CONTENT if item.get(key) is not None), None)
-    if not isinstance(content, list) or not content:
-        return content
-    texts = [text_of_part(part) for part in content]
-    if any(text is None and not part_type(part) for text, part in zip(texts, content, strict=True)):
-        return content
-    return "".join(text for text in texts if text is not None)
-
-
-def text_of_part(part: object) -> str | None:
-    """Return the text of a content part in the format of OpenAI, Anthropic, Bedrock or LLaMA-Factory, else None."""
-    if not isinstance(part, Mapping) or part.get("type", "text") not in TEXT_PARTS:
-        return None
-    text = part.get("text", part.get("value"))
-    return text if isinstance(text, str) else None
-
-
-def part_type(part: object) -> str:
-    """Return the type of a content part that is not text, else ""."""
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    return kind if isinstance(kind, str) and kind not in TEXT_PARTS else ""
+def _message(draft: Draft, weight: float) -> Message:
+    calls = tuple(call for call, _ in draft.calls)
+    return Message(draft.role, draft.content, weight, draft.reasoning, calls, draft.call_id, draft.name)

@@ -24,7 +24,7 @@ from kamerton.data.read.schema import (
 from kamerton.data.read.sniff import unreadable_file_faults
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.unused import Unused
-from kamerton.data.store import hash64, prompt_key, row_id
+from kamerton.data.store import completion_key, prompt_key, row_id
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]
@@ -157,7 +157,7 @@ class _FileReader:
             fields.extras,
             fields.metadata,
             prompt_key(prompt if prompt is not None else completion),
-            hash64((completion + (fields.extras or "")).encode()),
+            completion_key(completion, fields.extras),
             self.number,
             self.split,
             row,

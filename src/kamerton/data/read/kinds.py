@@ -35,18 +35,18 @@ KINDS = {
     ),
     "tools": Kind(
         ("tools", "functions", "tool_calls", "function_call"),
-        "not supported: tools and tool calls are not passed to the chat template",
+        "not read in rows of this form: the model would not see them",
         "",
     ),
     "reasoning": Kind(
         ("reasoning_content", "reasoning", "thinking", "thoughts"),
-        "not passed to the chat template: the model would be trained to answer without it",
-        "write it into the answer in the form of the model template, for instance <think>…</think>",
+        "reasoning that is not read here: the model would be trained to answer without it",
+        "write it as reasoning_content, or into the answer as <think>…</think>",
     ),
     "weight": Kind(
-        ("train", "loss_weight", "sample_weight"),
-        "a weight of the row other than 1, which is not supported: the row would be trained on with weight 1",
-        "",
+        ("train", "loss_weight", "sample_weight", "weight"),
+        "a weight other than 1 that is not read: the row would be trained on with weight 1",
+        "for a weight in the loss, name the column loss_weight",
     ),
     "turns": Kind(
         ("system", "system_prompt", "system_message", "history"),
@@ -79,7 +79,7 @@ BOOKKEEPING = frozenset(
 PARTS = {  # types of content parts → the field with the same content in other formats
     **dict.fromkeys(("image_url", "input_image"), "image"),
     **dict.fromkeys(("audio_url", "input_audio"), "audio"),
-    **dict.fromkeys(("tool_use", "tool_result", "tool_call"), "tool_calls"),
+    **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data", "document", "file", "input_file"), "image"),
     "video_url": "video",
     "redacted_thinking": "thinking",
 }
@@ -94,8 +94,6 @@ def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
     key = snake_case(name)
     kind = KIND_OF.get(key, "")
     text = str(value).lower() if kind in ("label", "weight") else ""
-    if key == "channel" and value in ("analysis", "commentary"):
-        kind = "reasoning"
     if kind == "preference" and (columns.completion or columns.messages or columns.text):
         return ""  # the configuration names the answer to train on
     if kind == "label":

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.options import Columns
-from kamerton.data.read.chat import chat_fields
+from kamerton.data.read.chat import Further, chat_fields, is_dropped
+from kamerton.data.read.further import answer_fields, find_further, read_further
 from kamerton.data.read.kinds import may_hold
 from kamerton.data.read.text import Action, check_text
 from kamerton.errors import Fault
@@ -33,13 +34,16 @@ class Layout:
     prompt: str = ""
     completion: str = ""
     context: str = ""  # alpaca: the second half of the prompt
+    tools: str = ""  # definitions of functions
+    reasoning: str = ""  # before the completion
+    weight: str = ""  # of the row in the loss
     metadata: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()  # columns without a role that are not configured as metadata
 
     @property
     def shown(self) -> tuple[str, ...]:
         """The columns that the model is shown."""
-        return tuple(name for name in (self.prompt, self.completion, self.context) if name)
+        return tuple(name for name in (self.prompt, self.completion, self.context, self.tools, self.reasoning) if name)
 
     @property
     def schema(self) -> str:
@@ -72,7 +76,9 @@ def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
     layout = _find_roles(present, columns)
     if isinstance(layout, Fault):
         return layout
-    rest = [name for name in present if name not in layout.shown]
+    tools, reasoning, weight = find_further(layout.kind, present, layout.shown, columns)
+    layout = replace(layout, tools=tools, reasoning=reasoning, weight=weight)
+    rest = [name for name in present if name not in (*layout.shown, layout.weight)]
     metadata = columns.metadata if columns.metadata is not None else rest
     kept = ["metadata", *(columns.metadata or [])]
     unused = tuple(name for name in rest if name not in kept)
@@ -143,27 +149,49 @@ def _first(candidates: Iterable[str], present: list[str]) -> str | None:
 
 def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
     """Return the row's fields (None if they cannot be used), and its faults."""
-    prompt = turns_of(record.get(layout.prompt))
-    if layout.kind == "chat" or (layout.kind == "pair" and isinstance(prompt, list)):
-        turns: Any = prompt
-        if layout.kind == "pair":  # of turn lists: the completion's turns follow the prompt's
-            last = record.get(layout.completion)
-            turns = turns + (last if isinstance(last, list) else [{"role": "assistant", "content": last}])
-        chat, faults = chat_fields(turns, layout.prompt, action)
-        return (None if chat is None else Fields(chat[0], True, chat[1], _metadata(record, layout))), faults
+    further, faults = read_further(record, layout.tools, layout.reasoning, layout.weight, action)
+    fields, more = _read_fields(record, layout, further, action)
+    return (None if is_dropped(faults, action) else fields), faults + more
+
+
+def _read_fields(
+    record: Mapping[str, Any], layout: Layout, further: Further, action: Action
+) -> tuple[Fields | None, list[Fault]]:
+    prompt, metadata = turns_of(record.get(layout.prompt)), _metadata(record, layout)
+    if layout.kind in ("chat", "pair") and (turns := _turns(prompt, record.get(layout.completion), layout)) is not None:
+        chat, faults = chat_fields(turns, layout.prompt, action, further)
+        return (None if chat is None else Fields(chat.prompt, True, chat.completion, metadata, chat.extras)), faults
     faults = []
     text = None
     if layout.kind != "text":
         text, faults = check_text(prompt, layout.prompt, action)
-    completion, completion_faults = check_text(record.get(layout.completion), layout.completion, action)
-    faults += completion_faults
+    answer, answer_faults = answer_fields(
+        record.get(layout.completion), layout.completion, layout.kind, action, further
+    )
+    faults += answer_faults
     if layout.kind == "alpaca" and record.get(layout.context) not in (None, ""):
         context, context_faults = check_text(record[layout.context], layout.context, action)
         faults += context_faults
         text = f"{text}\n\n{context}" if text is not None and context is not None else None
-    if completion is None or (text is None and layout.kind != "text"):
+    if answer is None or (text is None and layout.kind != "text"):
         return None, faults
-    return Fields(text, False, completion, _metadata(record, layout)), faults
+    return Fields(text, False, answer[0], metadata, answer[1]), faults
+
+
+def _turns(prompt: object, completion: object, layout: Layout) -> object:
+    """Return the turns of a chat, or of a pair with turns on either side; None for a pair of texts."""
+    if layout.kind == "chat":
+        return prompt
+    is_turn = isinstance(completion, Mapping) and ("role" in completion or "from" in completion)
+    last = [completion] if is_turn else completion
+    if not isinstance(prompt, list) and not _are_turns(last):
+        return None
+    first = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    return first + (last if isinstance(last, list) else [{"role": "assistant", "content": last}])
+
+
+def _are_turns(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
 
 
 def turns_of(value: object) -> object:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kamerton.data.options import Columns
-from kamerton.data.read.chat import CONTENT, TURN_KEYS, part_type, text_of_part, tool_role
 from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake_case
+from kamerton.data.read.parts import CONTENT, unread_part
+from kamerton.data.read.roles import SEEN, TURN_KEYS, unwrap_turn
+from kamerton.data.read.tools import TOOLS
 from kamerton.errors import Fault
 
 CODE = "unused-field"
@@ -64,7 +66,7 @@ def unused_values(
                 continue
             yield UnusedValue(name, value, kind)
     for name in shown:
-        turns = record.get(name)
+        turns = None if name in TOOLS else record.get(name)
         if isinstance(turns, Mapping):
             for key, value in _other_items(turns, "messages"):
                 yield UnusedValue(f"{name}.{key}", value, kind_of(key, value, columns, False), False)
@@ -83,12 +85,12 @@ def _turn_values(turns: list[Any], column: str, columns: Columns) -> Iterator[Un
     for turn in turns:
         if not isinstance(turn, Mapping):
             continue
-        fields = [(name, value, kind_of(name, value, columns, False)) for name, value in _other_items(turn, *TURN_KEYS)]
-        if (role := tool_role(turn)) is not None:
-            fields.append((f"role={role}", role, "tools"))
+        turn = unwrap_turn(turn)
+        unread = _other_items(turn, *TURN_KEYS, *SEEN)
+        fields = [(name, value, kind_of(name, value, columns, False)) for name, value in unread]
         content = next((turn[name] for name in CONTENT if turn.get(name) is not None), None)
         for part in content if isinstance(content, list) else ():
-            if text_of_part(part) is None and (name := part_type(part)):
+            if name := unread_part(part):
                 fields.append((f"content.{name}", part, KIND_OF.get(PARTS.get(name, name), "")))
         for name, value, kind in fields:
             if name not in yielded:

@@ -1,0 +1,100 @@
+"""Calls against the functions that a row defines, and results against calls."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from kamerton.data.example import ToolCall
+from kamerton.data.read.tools import Tools
+from kamerton.data.read.turns import Draft
+from kamerton.errors import Fault
+
+MAX_SHOWN = 8  # names of functions in a message
+
+
+def check_calls(drafts: Sequence[Draft], tools: Tools) -> list[Fault]:
+    """Return the faults of calls (unknown functions, arguments that do not fit) and of results in a conversation."""
+    faults: list[Fault] = []
+    if tools.text:
+        for draft in drafts:
+            for call, place in draft.calls:
+                faults += _check_call(call, place, tools)
+    if any(draft.calls or draft.role == "tool" for draft in drafts):
+        faults += _check_results(drafts)
+    return faults
+
+
+def _check_call(call: ToolCall, place: str, tools: Tools) -> list[Fault]:
+    if call.name not in tools.validators:
+        names = list(tools.validators)
+        near = difflib.get_close_matches(call.name, names, n=1)
+        shown = ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
+        message = f"{call.name} is not among the functions that the row defines ({shown})"
+        fix = f"did you mean {near[0]}? " if near else ""
+        return [Fault("unknown-function", message, f"{fix}Correct the name, or define it in tools", column=place)]
+    validator = tools.validators[call.name]
+    problem = "" if validator is None else _problem(validator, json.loads(call.arguments))
+    if not problem:
+        return []
+    message = f"the arguments of {call.name} do not fit its parameters: {problem}"
+    fix = "correct the arguments or the schema; to keep the call as it is, data.policy.arguments-schema=warn"
+    return [Fault("arguments-schema", message, fix, column=f"{place}.arguments")]
+
+
+def _problem(validator: Any, arguments: object) -> str:
+    """Return the first problem of arguments under a schema, with its path, else ""."""
+    error = next(iter(validator.iter_errors(arguments)), None)
+    if error is None:
+        return ""
+    path = ".".join(map(str, error.instance_path))
+    return f"{path}: {error.message}" if path else str(error.message)
+
+
+def _check_results(drafts: Sequence[Draft]) -> list[Fault]:
+    """Return the faults of results and of the ids of calls; calls at the end may be without results."""
+    faults: list[Fault] = []
+    waiting: list[tuple[ToolCall, str]] = []
+    ids: set[str] = set()
+    for draft in drafts:
+        if draft.role == "tool":
+            faults += _check_result(draft, waiting)
+            continue
+        if draft.role in ("user", "assistant"):
+            for call, place in waiting:
+                message = f"the call of {call.name} has no result before {draft.place}"
+                fix = "add its result as a turn of role tool, or remove the call"
+                faults.append(Fault("unanswered-call", message, fix, column=place))
+            waiting = list(draft.calls)
+        for call, place in draft.calls:
+            if call.id is not None and call.id in ids:
+                message = f"the id {call.id!r} is also that of an earlier call"
+                faults.append(Fault("call-id", message, "give each call an id of its own", column=place))
+            ids |= {call.id} if call.id is not None else set()
+    return faults
+
+
+def _check_result(draft: Draft, waiting: list[tuple[ToolCall, str]]) -> list[Fault]:
+    """Take the call of a result out of `waiting` and return the faults.
+
+    A result without an id is that of the first waiting call, or of the first with its name.
+    """
+    if not waiting:
+        message, fix = "the result follows no call", "add the call before it, or remove the result"
+        return [Fault("stray-result", message, fix, column=draft.place)]
+    if draft.call_id is not None:
+        at = next((i for i, (call, _) in enumerate(waiting) if call.id == draft.call_id), None)
+        if at is None:
+            ids = ", ".join(str(call.id) for call, _ in waiting)
+            message = f"the result has the id {draft.call_id!r}, but the calls before it have {ids}"
+            waiting.pop(0)
+            return [Fault("call-id", message, "write the id of its call", column=f"{draft.place}.tool_call_id")]
+    else:
+        at = next((i for i, (call, _) in enumerate(waiting) if call.name == draft.name), 0)
+    call, _ = waiting.pop(at)
+    if draft.name not in (None, call.name):
+        message = f"the result is named {draft.name}, but the call is of {call.name}"
+        return [Fault("call-id", message, f"write {call.name}", column=f"{draft.place}.name")]
+    return []
