@@ -140,7 +140,6 @@ def follow_up(first: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("rows", "words", "place"),
     [
-        (follow_up("<think>a</think>b"), "40 with no target because the chat template", "turns[1]"),
         (follow_up("plain"), "40 without the end of the turn", "turns[1]"),
         (
             [
