@@ -131,6 +131,16 @@ def test_seeds_that_do_not_differ_leave_the_variance_over_examples() -> None:
     assert spread.detectable() == pytest.approx(2.80 * spread.stderr, rel=0.01)
 
 
+def test_equal_values_of_runs_that_answer_differently_are_not_certain() -> None:
+    answers = np.array([[1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1, 1]])  # each gives one label to everything
+    drawn = np.random.default_rng(0).integers(9, size=(4000, 9))
+    runs = Runs(answers.mean(axis=1), answers[:, drawn].mean(axis=2))
+    spread = over_seeds_and_examples([runs], 9)
+    assert spread.stderr == pytest.approx(runs.resamples.mean(axis=0).std(ddof=1), rel=1e-9)
+    low, high = spread.bounds(1 / 3)
+    assert low < 1 / 3 < high
+
+
 def test_runs_that_are_all_the_same_do_not_differ_by_rounding() -> None:
     same = Runs(np.full(3, 0.1 + 0.2), np.full((3, 50), 0.3))
     spread = over_seeds_and_examples([Runs(np.array([0.3]), np.full((1, 50), 0.3), trained=False), same], 500)

@@ -156,7 +156,8 @@ def over_seeds_and_examples(configurations: Sequence[Runs], examples: int) -> St
     - Seeds: the variance of the runs' values, assumed equal for both configurations, so that a trained configuration
       with a single seed borrows it.
     - Examples: the variance of the mean over runs when examples are resampled, minus the part due to runs of one
-      configuration answering differently by chance, which the first component contains already.
+      configuration answering differently by chance, which the first component contains already, unless it is zero:
+      runs that give different answers may have equal values by luck.
 
     Degrees of freedom after Satterthwaite. If no example depends on the configuration, this is Student's t on the runs'
     values; if seeds do not matter, the paired bootstrap's standard error. Without an estimate of the variance over
@@ -179,9 +180,11 @@ def over_seeds_and_examples(configurations: Sequence[Runs], examples: int) -> St
     by_seeds = share * sum(float(np.sum((runs.values - runs.values.mean()) ** 2)) for runs in several) / df
     residuals = [runs.resamples - runs.resamples.mean(axis=0) for runs in several]
     chance = share * sum(float(np.var(residual, axis=1, ddof=1).sum()) for residual in residuals) / df
-    special = max(by_examples - chance, 0.0)
+    are_equal = by_seeds < ROUNDING
     borrowed = any(runs.trained and len(runs.values) == 1 for runs in configurations)
-    variance, expected = special + by_seeds, max(by_seeds, chance) if borrowed else by_seeds
+    special = by_examples if are_equal and not borrowed else max(by_examples - chance, 0.0)
+    variance = by_examples if are_equal else special + by_seeds
+    expected = max(by_seeds, chance) if borrowed else by_seeds
     squares_per_df = special**2 / max(examples - 1, 1) + expected**2 / df
     if variance < ROUNDING:
         return StandardError(0.0, df)
