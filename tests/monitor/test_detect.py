@@ -120,6 +120,13 @@ def test_each_fault_is_found_by_its_code_with_evidence_and_advice(code: str) -> 
     assert issue.message[0].islower() or issue.message[0].isdigit()
 
 
+def test_a_loss_that_falls_fast_does_not_make_the_first_validation_suspicious() -> None:
+    losses = [8.0, 8.3, 6.0, 3.0, 2.1, 1.7, 1.0, 0.67, 0.31, 0.2, 0.34]
+    rows: Rows = [(step, {"train/loss": loss}) for step, loss in enumerate(losses, start=1)]
+    assert codes([*rows, (11, {"val/loss": 0.13})]) == []
+    assert codes([*rows, (11, {"val/loss": 0.01})]) == ["suspicious-validation"]
+
+
 def test_answers_that_are_alike_are_advised_by_what_the_run_shows() -> None:
     def advice(change: Change, **shape: float) -> str:
         result = find_issues(stream(change, **shape), Setting(STEPS))

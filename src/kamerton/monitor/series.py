@@ -52,9 +52,9 @@ class Series:
         self.step = step
         is_validation = "val/loss" in row
         if is_validation:
-            level = self.level("train/loss", 20)
+            levels = {"train": self.level("train/loss", 20), "latest_train": self.level("train/loss", 3)}
             values = {key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")}
-            self.validations.append({"step": float(step), "train": level, **values})
+            self.validations.append({"step": float(step), **levels, **values})
         for key, value in row.items():
             if not key.startswith("val/") and key != "epoch":
                 self._recent.setdefault(key, deque(maxlen=WINDOW)).append(float(value))

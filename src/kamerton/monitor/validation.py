@@ -32,11 +32,11 @@ def overfitting(series: Series) -> Issue | None:
 
 
 def suspicious_validation(series: Series) -> Issue | None:
-    """Detect a validation loss below a fifth of the training loss."""
+    """Detect a validation loss below a fifth of the training loss, also of the latest steps if that is falling fast."""
     if not series.validations:
         return None
     last = series.validations[-1]
-    train, loss = last["train"], last["loss"]
+    train, loss = min(last["train"], last["latest_train"]), last["loss"]
     if not math.isfinite(train) or train < 0.2 or loss > 0.2 * train:
         return None
     return Issue(
