@@ -40,6 +40,12 @@ def test_the_advice_fits_what_was_meant(typed: str, fix: str) -> None:
     assert "a sign in it" in fault.message or fault.message != f"cannot read {typed!r}: {typed}"
 
 
+def test_letters_beyond_ascii_are_said_to_need_quotes() -> None:
+    (fault,) = check_overrides(["data.path=zażółć.csv"])
+    assert fault.message == "cannot read 'data.path=zażółć.csv': 'żółć' must be quoted"
+    assert fault.fix == "write 'data.path=\"zażółć.csv\"'"
+
+
 @settings(max_examples=60)
 @given(st.text("ab'\"\\=;#é&<|!, ", min_size=1))
 def test_a_text_that_is_advised_to_be_quoted_is_that_text(value: str) -> None:

@@ -84,6 +84,8 @@ def test_jobs_are_found_by_id_name_and_path_and_nothing_else(tmp_path: Path) -> 
         assert error.value.faults[0].code == code
     with pytest.raises(UserError, match="did you mean 'one'"):
         find_run(tmp_path, "onne")
+    with pytest.raises(UserError, match="valid here: animals/two, one, plants/two"):
+        find_run(tmp_path, "nothing")
 
 
 def test_events_are_read_once_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:

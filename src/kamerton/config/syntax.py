@@ -32,7 +32,10 @@ def syntax_fault(text: str, error: HydraException) -> Fault:
     """The fault of an override that raised `error` when it was parsed."""
     lines = str(error).removeprefix("LexerNoViableAltException: ").splitlines()
     reason = lines[1] if lines[0].startswith("Error parsing override") else lines[0]
-    message = "a sign in it has a meaning of its own" if reason == text else reason
+    message = reason
+    if reason == text:
+        signs = "".join(dict.fromkeys(sign for sign in text if not sign.isascii()))
+        message = f"{signs!r} must be quoted" if signs else "a sign in it has a meaning of its own"
     return Fault("config.syntax", f"cannot read {text!r}: {message}", _fix(text), COMMAND_LINE)
 
 

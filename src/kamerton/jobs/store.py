@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,10 +144,12 @@ def find_run(root: Path, name: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in matches))
-        fault = Fault("job.several", f"several runs are called {name!r}: {names}", "give one of these names")
+        listed = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in matches))
+        fault = Fault("job.several", f"several runs are called {name!r}: {listed}", "give one of these names")
     else:
-        fix = did_you_mean(name, [path.name for path in runs])
+        ids = Counter(path.name for path in runs)
+        names = [path.name if ids[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in runs]
+        fix = did_you_mean(name, names)
         fault = Fault("job.unknown", f"there is no run {name!r} in {root}", fix)
     raise UserError([fault])
 
