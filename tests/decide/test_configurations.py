@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from kamerton.config.schema import PathOptions
 from kamerton.decide.compare.baseline import choose_baseline
 from kamerton.decide.compare.configurations import Group, ScoredRun, find_scores, group_runs, with_distinct_names
-from kamerton.decide.compose import same_examples
+from kamerton.decide.compare.options import CompareOptions
+from kamerton.decide.compose import compare, same_examples
 from kamerton.errors import UserError
 from support import synthetic
 
@@ -100,6 +103,15 @@ def test_all_entries_without_scores_are_reported(write: Write, tmp_path: Path) -
     assert "it has test" in said_split
 
 
+def test_scores_of_the_base_model_alone_are_no_advice_for_an_unfinished_run(write: Write) -> None:
+    run = write("stopped", base=synthetic.scores(0.1, rows=20))
+    with pytest.raises(UserError) as caught:
+        find_scores([str(run)], "test")
+    (fault,) = caught.value.faults
+    assert "it has base (state: " in fault.message
+    assert fault.fix == "let the run finish, or evaluate it"
+
+
 def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: Path) -> None:
     table, base = synthetic.scores(0.9, rows=20), synthetic.scores(0.1, rows=20)
     for name, kind in (("one", "lora"), ("two", "full")):
@@ -123,6 +135,17 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: 
     assert "holds several models" in reported
     (reported,) = faults(lambda: chosen("four"))
     assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in reported
+
+
+def test_runs_below_the_outputs_folder_are_found_by_id(write: Write, tmp_path: Path) -> None:
+    for name, kind in (("one", "lora"), ("two", "full")):
+        write(name, synthetic.scores(0.9, rows=20), seed=1, adapter={"kind": kind})
+    options = CompareOptions(["trec/one"], "two", paths=PathOptions(str(tmp_path)))
+    compared = compare(options)
+    assert [Path(run).name for side in compared.sides for run in side.runs] == ["two", "one"]
+    shutil.copytree(tmp_path / "trec" / "two", tmp_path / "other" / "two")
+    (reported,) = faults(lambda: compare(options))
+    assert "several runs are called 'two'" in reported
 
 
 def test_the_seeds_that_are_the_baseline_are_no_candidates(write: Write, tmp_path: Path) -> None:

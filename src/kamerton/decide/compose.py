@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kamerton.decide.compare.assess import Measured, describe, differences, measure, metrics_of
 from kamerton.decide.compare.baseline import choose_baseline
@@ -15,7 +16,7 @@ from kamerton.decide.compare.gate import check_gate, gate_faults
 from kamerton.decide.compare.golden import check_golden, read_golden
 from kamerton.decide.compare.leakage import SEEN, all_training, leakage_notices, seen_in_training
 from kamerton.decide.compare.notices import result_notices
-from kamerton.decide.compare.options import CompareOptions, GateOptions, name_of
+from kamerton.decide.compare.options import CompareOptions, GateOptions, located, name_of
 from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.decide.compare.words import MAIN_METRICS, verdict_sentence
 from kamerton.errors import Fault, UserError
@@ -74,9 +75,10 @@ def compare(options: CompareOptions, step: Step = lambda what: None) -> Comparis
 
 def _groups(options: CompareOptions) -> tuple[list[Group], list[Notice]]:
     """Return the baseline and the candidates, on the same examples in the same order, and notices."""
-    runs, left_out = find_scores(options.entries, options.split)
+    outputs = Path(options.paths.outputs)
+    runs, left_out = find_scores([located(entry, outputs) for entry in options.entries], options.split)
     groups, repeated = group_runs(runs)
-    baseline, candidates, more = choose_baseline(options.baseline, groups, options.split)
+    baseline, candidates, more = choose_baseline(options.baseline, groups, options.split, outputs)
     if not candidates:
         message = f"there is nothing to compare with {baseline.name}"
         raise UserError([Fault("runs.none", message, "name another run in runs, or another baseline", column="runs")])

@@ -11,17 +11,21 @@ from pathlib import Path
 from kamerton.decide.compare.comparison import Notice
 from kamerton.decide.compare.configuration_names import short_name
 from kamerton.decide.compare.configurations import BASE, Group, ScoredRun, find_scores, group_runs, read_table
+from kamerton.decide.compare.options import located
 from kamerton.errors import Fault, UserError
 from kamerton.score.baselines import NAMES, table_path
 
 _NAME_IT = "name the baseline: baseline=RUN, or baseline=RUN/scores/base.parquet"
 
 
-def choose_baseline(baseline: str, groups: Sequence[Group], split: str) -> tuple[Group, list[Group], list[Notice]]:
+def choose_baseline(
+    baseline: str, groups: Sequence[Group], split: str, outputs: Path = Path("outputs")
+) -> tuple[Group, list[Group], list[Notice]]:
     """Return the baseline, the candidates, and notices about what was left out.
 
-    `baseline` is `base`, `majority`, `tfidf` or `previous`, a path or glob (of several seeds), the id of a run or the
-    name of a configuration. Raises `UserError` if it is unknown or ambiguous.
+    `baseline` is `base`, `majority`, `tfidf` or `previous`, a path or glob (of several seeds), the id of a run (a
+    compared one, or one below `outputs`) or the name of a configuration. Raises `UserError` if it is unknown or
+    ambiguous.
     """
     if baseline == BASE and not Path(BASE).exists():
         return _base_of(groups, split), list(groups), []
@@ -32,8 +36,9 @@ def choose_baseline(baseline: str, groups: Sequence[Group], split: str) -> tuple
         names = {group.name, *(run.path.name for run in group.runs), *(short_name(run.path) for run in group.runs)}
         if baseline in names or (path.exists() and any(path.samefile(run.path) for run in group.runs)):
             return group, [other for other in groups if other is not group], []
-    if path.exists() or glob.has_magic(baseline):
-        runs, notices = find_scores([baseline], split)
+    entry = located(baseline, outputs)
+    if Path(entry).exists() or glob.has_magic(entry):
+        runs, notices = find_scores([entry], split)
         (group, *others), repeated = group_runs(runs)
         if others:
             listed = ", ".join(each.name for each in (group, *others))

@@ -150,7 +150,8 @@ def _load(path: Path, split: str) -> ScoredRun | Fault:
         available = ", ".join(tables)
         state = _record(path).state or "no run"
         message = f"no scores of the {split} split{f'; it has {available}' if available else ''} (state: {state})"
-        fix = f"set split to one of: {available}" if available else "let the run finish, or evaluate it"
+        others = ", ".join(name for name in tables if name != BASE)
+        fix = f"set split to one of: {others}" if others else "let the run finish, or evaluate it"
         return Fault("runs.no-scores", message, fix)
     evaluation = _mapping(path / "evaluation.json")
     config = _mapping(path / "config.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from annotated_types import Ge, Lt
 
 from kamerton.config.places import check_places
 from kamerton.config.schema import Config, PathOptions
-from kamerton.errors import Fault
+from kamerton.errors import Fault, UserError
+
+_RUN = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # an id, or name/id
 
 Drops = dict[str, Annotated[float, Ge(0)]]
 
@@ -70,3 +73,17 @@ def name_of(options: CompareOptions) -> str:
     request = f"{sorted(options.entries)} {options.baseline} {options.split}"
     folder = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.entries[0]).parent.name).strip("-") or "runs"
     return f"{folder[:40]}-{hashlib.sha256(request.encode()).hexdigest()[:7]}"
+
+
+def located(entry: str, outputs: Path) -> str:
+    """Return the directory of the run below `outputs` with this id or `name/id`; any other entry as it is.
+
+    Raises `UserError` if several runs have the id.
+    """
+    if glob.has_magic(entry) or not _RUN.fullmatch(entry) or Path(entry).exists():
+        return entry
+    matched = sorted(str(file.parent) for file in outputs.glob(f"{'' if '/' in entry else '*/'}{entry}/run.json"))
+    if len(matched) > 1:
+        message = f"several runs are called {entry!r}: {', '.join(matched)}"
+        raise UserError([Fault("runs.several", message, f"give the directory of one of them: {matched[0]}")])
+    return matched[0] if matched else entry
