@@ -55,7 +55,7 @@ def read_turn(item: object, place: str, action: Action, *, has_tools: bool) -> t
     if role == "assistant":
         text, more = _read_assistant(item, content, draft, has_tools=has_tools)
         faults += more
-        return [draft], faults + _check_texts(draft, text, action)
+        return [draft], faults + _check_texts(draft, text, action, may_be_empty=bool(faults))
     faults += _misplaced(item, content, place)
     text = result_text(content.text) if role == "tool" else content.text
     drafts, texts = _results(content, text, draft)
@@ -74,7 +74,7 @@ def read_answer(value: object, column: str, action: Action, *, has_tools: bool) 
         draft.reasoning, value, faults = split_reasoning(value, column)
         value, draft.calls, more = split_calls(value, column, has_tools=has_tools)
         faults += more
-    return draft, faults + _check_texts(draft, value, action, column)
+    return draft, faults + _check_texts(draft, value, action, column, may_be_empty=bool(faults))
 
 
 def _read_names(item: Mapping[str, Any], draft: Draft) -> list[Fault]:
@@ -193,10 +193,12 @@ def _results(content: Content, text: object, draft: Draft) -> tuple[list[Draft],
     return drafts, texts
 
 
-def _check_texts(draft: Draft, text: object, action: Action, column: str = "") -> list[Fault]:
+def _check_texts(
+    draft: Draft, text: object, action: Action, column: str = "", *, may_be_empty: bool = False
+) -> list[Fault]:
     """Check a draft's content and reasoning and put them in; content may be empty beside calls and in results.
 
-    `column` is the place of the content, by default that of a turn.
+    `column` is the place of the content, by default that of a turn. `may_be_empty`: its calls have a fault.
     """
     faults: list[Fault] = []
     if draft.reasoning:
@@ -205,7 +207,7 @@ def _check_texts(draft: Draft, text: object, action: Action, column: str = "") -
     if draft.joins == "next":
         return faults
     is_blank = text is None or text == "" or (isinstance(text, str) and text.isspace())
-    if is_blank and (draft.calls or (draft.role == "tool" and text is not None)):
+    if is_blank and (may_be_empty or draft.calls or (draft.role == "tool" and text is not None)):
         return faults
     content, more = check_text(text, column or f"{draft.place}.content", action)
     draft.content = content or ""

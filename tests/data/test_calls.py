@@ -1,0 +1,254 @@
+"""Calls against the functions of a row and against their results: each fault with its place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kamerton.data.codes import CODES
+from kamerton.data.options import Columns
+from kamerton.data.read.schema import Layout, find_layout, to_fields
+from kamerton.data.read.tools import read_tools
+from kamerton.errors import Fault
+
+Turn = dict[str, Any]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}},
+            "required": ["city"],
+        },
+    },
+}
+USER = {"role": "user", "content": "Weather?"}
+ANSWER = {"role": "assistant", "content": "Rain."}
+
+
+def call(arguments: object = '{"city": "Oslo"}', name: str = "get_weather", call_id: str | None = "a") -> Turn:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def calls(*values: Turn, **more: Any) -> Turn:
+    return {"role": "assistant", "content": None, "tool_calls": list(values), **more}
+
+
+def result(call_id: str | None = "a", **more: Any) -> Turn:
+    return {"role": "tool", "tool_call_id": call_id, "content": "Rain", **more}
+
+
+def read(turns: list[Any], tools: Any = None, action: str = "error") -> tuple[Any, list[Fault]]:
+    record = {"messages": turns} | ({"tools": tools} if tools is not None else {})
+    layout = find_layout(record, Columns())
+    assert isinstance(layout, Layout)
+    return to_fields(record, layout, lambda code: action if action in CODES[code].actions else CODES[code].actions[0])
+
+
+FAULTS: dict[str, tuple[list[Any], str, str, str]] = {
+    # turns, code, column, and words of the message
+    "unknown": ([USER, calls(call(name="get_wether"))], "unknown-function", "messages[1].tool_calls[0]", "get_weather"),
+    "not json": (
+        [USER, calls(call("{'city': 'Oslo'}"))],
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        "get_weather",
+    ),
+    "not an object": (
+        [USER, calls(call("[1]"))],
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        "a list",
+    ),
+    "nan": (
+        [USER, calls(call('{"days": NaN}'))],
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        "NaN",
+    ),
+    "key twice": (
+        [USER, calls(call('{"city": "Oslo", "city": "Rome"}'))],
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        "'city' occurs twice",
+    ),
+    "no name": ([USER, calls({"function": {"arguments": "{}"}})], "bad-messages", "messages[1].tool_calls[0]", "name"),
+    "required": (
+        [USER, calls(call("{}"))],
+        "arguments-schema",
+        "messages[1].tool_calls[0].arguments",
+        '"city" is a required property',
+    ),
+    "type": (
+        [USER, calls(call(), call({"city": "Rome", "days": 0}, call_id="b"))],
+        "arguments-schema",
+        "messages[1].tool_calls[1].arguments",
+        "days: 0 is less than the minimum of 1",
+    ),
+    "stray result": ([USER, result(), ANSWER], "stray-result", "messages[1]", "follows no call"),
+    "second result": ([USER, calls(call()), result(), result(), ANSWER], "stray-result", "messages[3]", "no call"),
+    "unanswered": (
+        [USER, calls(call()), USER, ANSWER],
+        "unanswered-call",
+        "messages[1].tool_calls[0]",
+        "no result before messages[2]",
+    ),
+    "one of two": (
+        [USER, calls(call(), call(call_id="b")), result("b"), ANSWER],
+        "unanswered-call",
+        "messages[1].tool_calls[0]",
+        "no result before messages[3]",
+    ),
+    "other id": (
+        [USER, calls(call()), result("b"), ANSWER],
+        "call-id",
+        "messages[2].tool_call_id",
+        "'b', but the calls before it have a",
+    ),
+    "same id": (
+        [USER, calls(call(), call()), result(), result(), ANSWER],
+        "call-id",
+        "messages[1].tool_calls[1]",
+        "also that of an earlier call",
+    ),
+    "other name": ([USER, calls(call()), result(name="get_time"), ANSWER], "call-id", "messages[2].name", "get_time"),
+    "call of the user": (
+        [USER | {"tool_calls": [call()]}, ANSWER],
+        "misplaced-call",
+        "messages[0].tool_calls",
+        "only the assistant's",
+    ),
+    "reasoning of the user": (
+        [USER | {"reasoning_content": "Hm."}, ANSWER],
+        "misplaced-reasoning",
+        "messages[0].reasoning_content",
+        "only the assistant's",
+    ),
+    "text after a call": (
+        [USER, {"role": "assistant", "content": '<tool_call>{"name": "get_weather"}</tool_call> and so on'}],
+        "bad-messages",
+        "messages[1].content",
+        "and so on",
+    ),
+    "call in a tag": (
+        [USER, {"role": "assistant", "content": "<tool_call>get_weather()</tool_call>"}],
+        "bad-arguments",
+        "messages[1].content.<tool_call>[0]",
+        "not JSON",
+    ),
+    "open tag": (
+        [USER, {"role": "assistant", "content": "<think>Hm."}],
+        "bad-messages",
+        "messages[1].content",
+        "no </think>",
+    ),
+    "reasoning alone": (
+        [USER, {"role": "assistant", "channel": "analysis", "content": "Hm."}],
+        "bad-messages",
+        "messages[1]",
+        "without an answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_a_conversation_has_its_place(name: str) -> None:
+    turns, code, column, words = FAULTS[name]
+    fields, (fault, *others) = read(turns, [WEATHER])
+    assert fields is None
+    assert not others
+    assert (fault.code, fault.column) == (code, column)
+    assert words in fault.message
+    assert fault.fix
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown", "required", "stray result", "unanswered", "other id", "same id", "other name"]
+)
+def test_a_conversation_with_a_doubtful_call_is_kept_with_a_warning(name: str) -> None:
+    turns, code, _, _ = FAULTS[name]
+    fields, (fault, *_) = read(turns, [WEATHER], action="warn")
+    assert fields is not None
+    assert fault.code == code
+
+
+def test_reasoning_in_a_users_turn_is_removed_by_the_fix() -> None:
+    fields, _ = read(FAULTS["reasoning of the user"][0], action="fix")
+    assert json.loads(fields.prompt) == [["user", "Weather?", 1.0]]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [USER, calls(call())],
+        [USER, calls(call(call_id=None), call(call_id=None)), result(None), result(None), ANSWER],
+        [USER, calls(call()), result(None), ANSWER],
+        [USER, calls(call("")), result(), ANSWER],
+    ],
+)
+def test_calls_that_are_right(turns: list[Any]) -> None:
+    fields, faults = read(turns, [{"type": "function", "function": {"name": "get_weather"}}])
+    assert not faults
+    assert fields is not None
+
+
+def test_without_definitions_any_function_may_be_called() -> None:
+    assert read([USER, calls(call(name="f"))])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("tools", "code", "words"),
+    [
+        ("[{", "bad-tools", "Expecting"),
+        (["get_weather"], "bad-tools", "Expecting value"),
+        ([{"type": "function", "function": {"description": "Weather."}}], "bad-tools", "no name"),
+        ([{"type": "web_search_preview"}], "bad-tools", "'web_search_preview' has no definition"),
+        ([WEATHER, WEATHER], "bad-tools", "get_weather is defined twice"),
+        ([{"name": "f", "parameters": {"type": "dict"}}], "tools-schema", "f are not a JSON schema"),
+        ([{"name": "f", "parameters": {"$ref": "https://example.com/schema.json"}}], "tools-schema", "f are not"),
+        ([{"name": "f", "parameters": {"$ref": "file:///etc/hostname"}}], "tools-schema", "f are not"),
+    ],
+)
+def test_definitions_that_cannot_be_used(tools: Any, code: str, words: str) -> None:
+    fields, (fault,) = read([USER, ANSWER], tools)
+    assert fields is None
+    assert (fault.code, fault.column) == (code, "tools")
+    assert words in fault.message
+
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+FORMS = {
+    "openai": [{"type": "function", "function": {"name": "f", "description": "F.", "parameters": PARAMETERS}}],
+    "text": json.dumps(
+        [{"type": "function", "function": {"name": "f", "description": "F.", "parameters": PARAMETERS}}]
+    ),
+    "texts": [json.dumps({"name": "f", "description": "F.", "parameters": PARAMETERS})],
+    "responses": [{"type": "function", "name": "f", "description": "F.", "parameters": PARAMETERS}],
+    "anthropic": [{"name": "f", "description": "F.", "input_schema": PARAMETERS}],
+    "one": {"name": "f", "description": "F.", "parameters": PARAMETERS},
+    "bedrock": {"tools": [{"toolSpec": {"name": "f", "description": "F.", "inputSchema": {"json": PARAMETERS}}}]},
+    "gemini": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "f",
+                    "description": "F.",
+                    "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}},
+                }
+            ]
+        }
+    ],
+    "columns": [{"name": "f", "description": "F.", "parameters": PARAMETERS | {"required": None}}],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_definitions_in_any_form_are_kept_in_openais(form: str) -> None:
+    assert json.loads(read_tools(FORMS[form], "tools").text) == FORMS["openai"]
+
+
+def test_one_text_of_definitions_is_compiled_once() -> None:
+    assert read_tools(json.dumps([WEATHER]), "tools") is read_tools(json.dumps([WEATHER]), "tools")
