@@ -24,6 +24,7 @@ def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: 
     if option == "deepspeed":
         pytest.importorskip("deepspeed")
     needed = {"hub": ["model.name=x/y"], "jsonl": ["data.path=x"], "csv": ["data.path=x"], "parquet": ["data.path=x"]}
+    needed["auto"] = ["data.path=x"]
     needed |= {"schedule_free": ["scheduler=constant"], "openai": ["model.name=x", "trainer.max_steps=-1"]}
     if group == "engine":
         values = compose_values([f"engine={option}", "model=tiny"], "evaluate")

@@ -33,8 +33,8 @@ from kamerton.shell import setting
         ("lr_scheduler_type=cosine", "scheduler=cosine"),
         ("model=Qwen/Qwen3-0.6B", "model=hub model.name=Qwen/Qwen3-0.6B"),
         ("model=gpt-3.5-turbo", "model=openai model.name=gpt-3.5-turbo"),
-        ("data=rows.csv", "data=csv data.path=rows.csv"),
-        ("data=a/b.jsonl", "data=jsonl data.path=a/b.jsonl"),
+        ("data=rows.csv", "data.path=rows.csv"),
+        ("data=a/b.jsonl", "data.path=a/b.jsonl"),
     ],
 )
 def test_a_word_of_another_tool_gets_the_key_that_it_means(typed: str, written: str) -> None:

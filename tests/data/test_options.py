@@ -23,7 +23,7 @@ def test_defaults_need_only_a_file() -> None:
 def test_all_faults_are_reported_together() -> None:
     options = DataOptions(
         path="a",
-        format="xlsx",
+        format="xml",
         overlong="cut",
         balance="most",
         max_length=1,

@@ -23,7 +23,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_directory_a_glob_a_list_and_a_file(folder: Path) -> None:
-    assert result(path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], ["not-read"])
+    assert result(path=str(folder)) == (["a.jsonl", "b.jsonl", "c.csv", "d.jsonl.gz"], [])
+    assert result(format="jsonl", path=str(folder)) == (["a.jsonl", "b.jsonl", "d.jsonl.gz"], ["not-read"])
     assert result(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
     assert result(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
     assert result(format="csv", path=str(folder)) == (["c.csv"], ["not-read"])
@@ -45,13 +46,13 @@ def test_all_unusable_paths_are_reported_together(folder: Path) -> None:
     (folder / "empty.jsonl").touch()
     (folder / "sub").mkdir()
     paths = ["no/such/x.jsonl", "gone*.jsonl", "sub", "empty.jsonl", "c.csv", "a.jsonl", "./a.jsonl"]
-    _, codes = result(path=[str(folder / path) for path in paths])
+    _, codes = result(path=[str(folder / path) for path in paths], format="jsonl")
     assert codes == ["missing-file", "missing-file", "missing-file", "empty-file", "wrong-extension", "bad-value"]
 
 
-def test_the_fix_for_a_wrong_extension_is_the_right_format(folder: Path) -> None:
-    _, (fault,) = find_files(DataOptions(path=str(folder / "c.csv")))
-    assert "data=csv" in fault.fix
+def test_the_fix_for_a_wrong_extension_finds_the_format(folder: Path) -> None:
+    _, (fault,) = find_files(DataOptions(path=str(folder / "c.csv"), format="jsonl"))
+    assert "data=auto" in fault.fix
 
 
 def test_a_directory_skips_hidden_files_and_reports_other_skipped_files(folder: Path) -> None:
@@ -59,9 +60,12 @@ def test_a_directory_skips_hidden_files_and_reports_other_skipped_files(folder: 
     (folder / "sub").mkdir()
     (folder / "README.md").write_text("words")
     (folder / "e.txt").write_text("rows of another format")
-    _, (fault,) = find_files(DataOptions(path=str(folder)))
+    _, (fault,) = find_files(DataOptions(path=str(folder), format="jsonl"))
     assert (fault.code, fault.severity) == ("not-read", "warning")
     assert "not read in this directory: c.csv, e.txt, sub/" in fault.message
+    files, (fault,) = find_files(DataOptions(path=str(folder)))
+    assert [file.path.name for file in files] == ["a.jsonl", "b.jsonl", "c.csv", "d.jsonl.gz", "e.txt"]
+    assert "not read in this directory: README.md, sub/" in fault.message
 
 
 @pytest.mark.parametrize("path", ["a" * 5000 + ".jsonl", "~nobody-of-that-name/x.jsonl", "a\0b.jsonl"])

@@ -31,9 +31,8 @@ HELP = """\
 kamerton prepare: read, check, split and encode the data as kamerton train does, and report; trains nothing.
 Usage: kamerton prepare [key=value ...] [--show N]
 
-  kamerton prepare data=csv data.path=raw.csv      every fault of the data, or a report of the training data
-  kamerton prepare data=csv data.path=raw.csv --show 3
-                                                   also N examples, with the trained tokens in colour
+  kamerton prepare data.path=raw.csv               every fault of the data, or a report of the training data
+  kamerton prepare data.path=raw.csv --show 3      also N examples, with the trained tokens in colour
 
 The keys are those of kamerton train (data, split and model matter): kamerton train --help
 """

@@ -22,6 +22,7 @@ from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
 from kamerton.config.check import validate
 from kamerton.config.compose import compose_config, conf_dir, force, plain, searching, unused_groups
+from kamerton.config.data_choice import with_data_choice
 from kamerton.config.faults import TRAIN, Checked, Preflight, Root, check_command
 from kamerton.config.flags import only_shows, parse_flags
 from kamerton.config.hydra_internals import run_hydra, run_single
@@ -58,6 +59,8 @@ def run_command(
     before = len(_studies())
     with _terminated_as_interrupted(), exit_code(jobs) as exit:
         flags = parse_flags(arguments, root.name)
+        if not flags.shell_completion:
+            flags.overrides = with_data_choice(flags.overrides, flags.config_dir, root.name)
         with _noting_how_to_resume(flags, root):
             if flags.shell_completion:  # its words are instructions such as install=bash, not overrides
                 run_hydra(flags, lambda config: None, str(conf_dir()), root.name)

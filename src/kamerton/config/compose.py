@@ -65,7 +65,9 @@ def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bo
 
 def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
     """Return the plain values that `kamerton train` (or another command) composes from overrides."""
-    return plain(compose_config(force(overrides), root))
+    from kamerton.config.data_choice import with_data_choice
+
+    return plain(compose_config(force(with_data_choice(overrides, root=root)), root))
 
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from kamerton.config.check import check_config, validate
 from kamerton.config.compose import ROOT, config_loader
 from kamerton.config.composed import Composed, compose_overrides
+from kamerton.config.data_choice import with_data_choice
 from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.jobs import Options
 from kamerton.config.judging import command_faults
@@ -115,6 +116,7 @@ def check_command(
         message = f"there is no folder {config_dir!r}"
         faults.add(Fault("config.folder", message, fix, COMMAND_LINE, column="--config-dir"))
         config_dir = None
+    overrides = with_data_choice(overrides, config_dir, root.name)
     parsed = parse_each(overrides, faults)
     loader = config_loader(config_dir, overrides)
     kept = existing_options(parsed, loader, faults)

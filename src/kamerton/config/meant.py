@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.config.hosted import hosted_name
-from kamerton.data.options import FORMATS
 from kamerton.shell import setting
 from kamerton.words import did_you_mean
 
@@ -65,6 +64,5 @@ def option_meant(group: str, word: str, options: Iterable[str]) -> str:
     if group == "model" and ("/" in word or Path(word).is_dir()):
         return f"write model=hub {setting('model.name', word)}"
     if group == "data" and ("/" in word or Path(word).suffix):
-        ending = Path(word).suffix.lstrip(".").lower()
-        return f"write data={ending if ending in FORMATS else 'jsonl'} {setting('data.path', word)}"
+        return f"write {setting('data.path', word)}"
     return did_you_mean(word, options)

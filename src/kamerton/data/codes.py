@@ -46,6 +46,9 @@ CODES: dict[str, Code] = {
         ("warn", "error"),
         "files of another supported format (by their endings), or folders, in a directory that is read",
     ),
+    "split-names": Code(
+        ("warn", "error"), "files whose names are those of splits, among files that are split together"
+    ),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
     "bad-json": Code(_UNUSABLE, "a line that is not JSON"),

@@ -106,8 +106,8 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
     if cache is None:
         keep_alive = TemporaryFolder()
         cache = keep_alive.path
-    folder = cache / "prepared" / digest([asdict(options), asdict(split), [str(file.path) for file in files]])
-    report = DataReport(options.name, split, not needs_split(options), options.balance)
+    folder = cache / "prepared" / digest([asdict(options), asdict(split), [file.name for file in files]])
+    report = DataReport(options.name, split, not needs_split(options, files), options.balance)
     with log_files(folder) as part:
         log = FaultLog(options.policy, part, None if keep_alive else folder / LOGS[0])
         try:
@@ -145,7 +145,7 @@ def _run_stages(
     rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
-    assignment = assign_rows(store, rows, options, split, log)
+    assignment = assign_rows(store, rows, split, log, given=not needs_split(options, files))
     if log.errors > errors:  # a row without its group or time cannot be assigned to a split
         log.raise_errors()
     rows, assignment, clusters = drop_leaked(stored, rows, assignment, options.near_duplicates, log, report)
@@ -159,7 +159,7 @@ def _run_stages(
     if counts is not None:
         occurring = {label for part in counts.values() for label in part}
         labels = sorted(options.labels if isinstance(options.labels, list) else occurring)
-        check_labels(counts, labels, str(files[0].path), log)
+        check_labels(counts, labels, files[0].name, log)
     log.raise_errors()
     report.label_distribution = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))

@@ -13,7 +13,7 @@ from pathlib import Path
 from kamerton.data.codes import check_policy
 from kamerton.errors import Fault
 
-FORMATS = ("jsonl", "csv", "parquet", "trec")
+FORMATS = ("auto", "jsonl", "csv", "parquet", "xlsx", "text", "trec")
 CONTROL_TOKENS = ("text", "parse")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 OVERLONG = ("error", "truncate", "drop")
@@ -37,7 +37,7 @@ class Source:
     """One of several sources to mix; `weight` is how often each of its training rows occurs in an epoch."""
 
     path: str | list[str] = ""
-    format: str = "jsonl"
+    format: str = "auto"
     columns: Columns = field(default_factory=Columns)
     encoding: str = "auto"
     weight: float = 1.0
@@ -51,7 +51,8 @@ class DataOptions:
 
     Args:
         name: the name of the data in reports.
-        format: `jsonl`, `csv`, `parquet` or `trec`.
+        format: `auto` (found by the content of each file), `jsonl` (JSON in any form), `csv`, `parquet`, `xlsx`, `text`
+            (a document per file) or `trec`.
         path: a file, a directory, a glob pattern or a list of them, to be split.
         train, validation, test: the same, already split; not with `path`.
         sources: several data sets by name, each with its own path, format, columns and weight; not with `path`.
@@ -76,7 +77,7 @@ class DataOptions:
     """
 
     name: str = "data"  # name of the data; the default of `name`
-    format: str = "jsonl"  # jsonl, csv, parquet or trec
+    format: str = "auto"  # auto (by content), jsonl (JSON in any form), csv, parquet, xlsx, text or trec
     path: str | list[str] | None = None  # files to split: a file, folder, glob or list
     train: str | list[str] | None = None  # files that are split already
     validation: str | list[str] | None = None  # files that are split already
@@ -248,7 +249,10 @@ def _is_codec(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file to read. `split` is None if its rows are to be split; files of the same `source` share a schema."""
+    """One file to read. `split` is None if its rows are to be split; files of the same `source` share a schema.
+
+    `member` is the name of the file within the archive `path`.
+    """
 
     path: Path
     split: str | None
@@ -258,3 +262,9 @@ class DataFile:
     columns: Columns
     delimiter: str | None = None
     header: str | list[str] | None = None
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name in faults and reports."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)

@@ -90,7 +90,7 @@ def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
             *((f"left out: {code}", n) for code, n in report.rejected.items()),
             *((name, n) for name, n in counts.items() if name not in (*_BEFORE, "exact duplicates removed")),
         ],
-        "files": list(report.files.items()),
+        "files": [(name, ", ".join(report.notes.get(name, [])), rows) for name, rows in report.files.items()],
         "schemas": [(f"{source}: {name}", n) for source, names in report.schemas.items() for name, n in names.items()],
         "faults": [*(fault.as_dict() for fault in report.faults if fault.severity == "error"), *report.warnings],
         "fault_counts": [

@@ -45,9 +45,10 @@ def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[s
     return np.flatnonzero(keep), by_source
 
 
-def needs_split(options: DataOptions) -> bool:
+def needs_split(options: DataOptions, files: list[DataFile]) -> bool:
     """Return True if rows must be split, False if each file belongs to a split."""
-    return bool(options.path or options.sources)
+    is_given = bool(files) and all(file.split for file in files)
+    return bool(options.path or options.sources) and not is_given
 
 
 def is_cross_validated(split: SplitOptions) -> bool:
@@ -55,8 +56,8 @@ def is_cross_validated(split: SplitOptions) -> bool:
     return bool(split.folds) and split.held_out == "test"
 
 
-def assign_rows(store: Store, rows: Index, options: DataOptions, split: SplitOptions, log: FaultLog) -> Assignment:
-    """Return the split of each row (0 train, 1 validation, 2 test): that of its file, or by the split options.
+def assign_rows(store: Store, rows: Index, split: SplitOptions, log: FaultLog, *, given: bool) -> Assignment:
+    """Return the split of each row (0 train, 1 validation, 2 test): that of its file if `given`, or by the options.
 
     For cross-validation (see `assign_folds`), rows of a test file are 2 and all others 0.
     """
@@ -65,7 +66,7 @@ def assign_rows(store: Store, rows: Index, options: DataOptions, split: SplitOpt
         return np.where(assignment == 2, 2, 0).astype(np.int8)
     groups = group_keys(store, rows, split.group, log)
     strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
-    if needs_split(options):
+    if not given:
         if split.time:
             assignment = assign_by_time(field_times(store, rows, split.time, log), split.ratios)
         else:
@@ -151,13 +152,13 @@ def split_rows(
     """Return the rows of each configured split; log a fault for each split that is empty or small."""
     if is_cross_validated(split):
         configured = [True, split.ratios[1] > 0, True]
-    elif needs_split(options):
+    elif needs_split(options, files):
         configured = [ratio > 0 for ratio in split.ratios]
     else:
-        configured = [bool(getattr(options, name)) for name in SPLITS]
+        configured = [any(file.split == name for file in files) for name in SPLITS]
     configured[1] |= bool(split.folds) and not is_cross_validated(split)
     result = {name: rows[assignment == i] for i, name in enumerate(SPLITS) if configured[i]}
-    file = str(files[0].path)
+    file = files[0].name
     for name, chosen in result.items():
         if not len(chosen):
             message = f"no row is left for the {name} split ({len(rows)} distinct rows in all)"

@@ -17,7 +17,7 @@ from typing import Any
 from kamerton.assets import cache_dir
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
-from kamerton.data.options import FORMATS, DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
 from kamerton.data.read.parquet import without_nan
 from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples
@@ -111,7 +111,7 @@ def process(raw: Raw, root: Path) -> ProcessedData:
 
 
 def data_options(raw: Raw, root: Path) -> DataOptions:
-    """Return the options of data given as options, as a path (its suffix tells the format), or as rows.
+    """Return the options of data given as options, as a path, or as rows.
 
     Rows are written to a file below `root`. Raises `UserError` for a row that cannot be written as JSON.
     """
@@ -120,9 +120,8 @@ def data_options(raw: Raw, root: Path) -> DataOptions:
     if not isinstance(raw, str | Path):
         return DataOptions(path=str(_write_rows(raw, root)))
     path = Path(raw).expanduser()
-    suffix = path.suffixes[0].lstrip(".").lower() if path.suffixes else "jsonl"
     name = re.sub(r"[^A-Za-z0-9]+", "-", path.name.partition(".")[0]).strip("-")[:60] or "data"
-    return DataOptions(name=name, format=suffix if suffix in FORMATS else "jsonl", path=str(path.absolute()))
+    return DataOptions(name=name, path=str(path.absolute()))
 
 
 def _cache() -> Path:

@@ -10,8 +10,8 @@ from typing import Any, cast
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
 from kamerton.data.read import unused
+from kamerton.data.read.containers import DAMAGE, layers, open_data
 from kamerton.data.read.formats import detect_format
-from kamerton.data.read.lines import open_bytes
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.schema import (
     Layout,
@@ -67,7 +67,7 @@ class _FileReader:
         self, number: int, file: DataFile, log: FaultLog, reading: Reading, relabel: Mapping[str, str]
     ) -> None:
         self.number, self.file, self.log, self.reading, self.relabel = number, file, log, reading, relabel
-        self.name = str(file.path)
+        self.name = file.name
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
@@ -80,7 +80,7 @@ class _FileReader:
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
         for row, record in read_rows(self.file, self.reading.notes.setdefault(self.name, []).append):
             if row == 0:
-                has_file_fault = True
+                has_file_fault |= cast(Fault, record).severity == "error"
                 self.log.add(cast(Fault, record))
                 continue
             count += 1
@@ -103,9 +103,16 @@ class _FileReader:
             fault, several = self.undecodable[0], f" ({self.undecodable_rows:,} of {count:,} rows)"
             self.log.add(replace(fault, message=fault.message + several * (self.undecodable_rows > 1)))
         self.reading.rows[self.name] = count
+        self.reading.notes[self.name] += self._container()
         if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
         self._report_unmatched()
+
+    def _container(self) -> list[str]:
+        try:
+            return layers(self.file)
+        except DAMAGE:
+            return []
 
     def _report_unreadable(self, rows: list[tuple[int, Fault]]) -> None:
         """Report rows that could not be read; those in another encoding become one fault at the end of the file."""
@@ -120,7 +127,7 @@ class _FileReader:
 
     def _report_unreadable_file(self, rows: list[tuple[int, Fault]]) -> None:
         """Report a file without a readable row."""
-        with open_bytes(self.file.path) as stream:
+        with open_data(self.file) as stream:
             line = stream.readline(10_000)
         encoding = "utf-8" if self.file.encoding == "auto" else self.file.encoding
         first = line.decode(encoding, "replace").strip()

@@ -15,8 +15,9 @@ import orjson
 
 from kamerton.data.options import DataFile
 from kamerton.data.read.commands import new_name, path_setting
+from kamerton.data.read.containers import open_data
 from kamerton.data.read.json_file import MAX_PARSED, multiline_json_fault, record_lists, single_value_fault
-from kamerton.data.read.lines import Line, open_bytes
+from kamerton.data.read.lines import Line
 from kamerton.data.read.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
 from kamerton.errors import Fault
 
@@ -38,7 +39,7 @@ def json_rows(lines: Iterator[Line], file: DataFile) -> Iterator[tuple[int, dict
         yield 0, replace(fault, fix=f"{fault.fix}, then {path_setting(new_name(file.path, '.jsonl'), file.split)}")
         return
     for number, line, fault in chain([first], [] if second is None else [second], numbered):
-        yield number, fault or parse_object(line, str(file.path))
+        yield number, fault or parse_object(line, file.name)
 
 
 def not_lines_fault(first: str, file: DataFile, *, alone: bool) -> Fault | None:
@@ -53,7 +54,7 @@ def not_lines_fault(first: str, file: DataFile, *, alone: bool) -> Fault | None:
     except orjson.JSONDecodeError:
         if alone:
             return None
-        with open_bytes(file.path) as stream:
+        with open_data(file) as stream:
             return multiline_json_fault(stream.read(MAX_PARSED).decode(file.encoding, "replace"), file.path)
     if not alone or not value:
         return None

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO
 
-import pyarrow as pa
-
-from kamerton.data.read.sources import PACKED
 from kamerton.errors import Fault
 
 Line = tuple[str, Fault | None]  # a line as text, and the fault that makes it unusable
@@ -17,14 +13,6 @@ BOM = b"\xef\xbb\xbf"
 UTF8 = ("utf-8", "utf8", "utf-8-sig", "utf_8")
 SAMPLE = 4 * 2**20  # bytes that are read to determine an encoding
 MAX_LINE = 64 * 2**20  # bytes
-
-
-def open_bytes(path: Path) -> io.BufferedReader:
-    """Open a file for reading, decompressed if its name ends in .gz or .zst."""
-    if path.suffix.lower() in PACKED:
-        kind = "gzip" if path.suffix.lower() == ".gz" else "zstd"
-        return io.BufferedReader(pa.input_stream(str(path), compression=kind))
-    return open(path, "rb")
 
 
 def decoded_lines(stream: IO[bytes], file: str, encoding: str, advise: Callable[[], str]) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from kamerton.errors import Fault
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def parquet_rows(source: Path | IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Yield `(number of the record, fields)` from 1; a fault of the file has the number 0."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(source) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             repeated = next(name for name in names if names.count(name) > 1)
             message = f"two columns are named {repeated!r}"
-            yield 0, Fault("duplicate-column", message, "rename one", str(path), column=repeated)
+            yield 0, Fault("duplicate-column", message, "rename one", name, column=repeated)
             return
         number = 0
         for batch in file.iter_batches(batch_size=8192):

@@ -54,7 +54,7 @@ def stored_rows(
     `UserError` if it keeps changing, or differs from `contents`.
     """
     for _ in range(MAX_READINGS):
-        current = [_file_key(file) for file in files]
+        current = _contents(files)
         if contents is not None and current != contents:
             break
         try:
@@ -62,9 +62,9 @@ def stored_rows(
         except _FileChangedError:
             pass
     message = "a file of the data changed while it was read"
-    changed = [str(file.path) for file, old in zip(files, contents or current, strict=True) if _file_key(file) != old]
+    changed = [file.name for file, old in zip(files, contents or current, strict=True) if _contents([file]) != [old]]
     fix = "wait until nothing writes to it, or use a copy"
-    raise UserError([Fault("file-changed", message, fix, changed[0] if changed else str(files[0].path))])
+    raise UserError([Fault("file-changed", message, fix, changed[0] if changed else files[0].name)])
 
 
 def _load_or_read(
@@ -81,12 +81,12 @@ def _load_or_read(
     def build(part: Path) -> None:
         file_log = FaultLog(log.policy, part)
         reading = Reading()
-        writer = StoreWriter(part / "rows.arrow", [str(file.path) for file in files])
+        writer = StoreWriter(part / "rows.arrow", [file.name for file in files])
         try:
             before = [_state(file) for file in files]
             for values in ingest(files, file_log, reading, relabel):
                 writer.add(values)
-            if [_state(file) for file in files] != before or [_file_key(file) for file in files] != contents:
+            if [_state(file) for file in files] != before or _contents(files) != contents:
                 raise _FileChangedError
         finally:
             writer.close()
@@ -144,11 +144,15 @@ def digest(value: Any) -> str:
     return f"{hash64(json.dumps(value, sort_keys=True, default=str).encode()):016x}"
 
 
-def _file_key(file: DataFile) -> list[Any]:
-    """Return everything about a file that determines its rows: a hash of its content, path and options."""
-    with open(file.path, "rb") as stream:
-        content = hashlib.file_digest(stream, "blake2b").hexdigest()
-    return [content, asdict(file) | {"path": str(file.path)}]
+def _contents(files: list[DataFile]) -> Contents:
+    """Return everything about each file that determines its rows: a hash of its content, its name and options."""
+    hashes = {path: _hash(path) for path in {file.path for file in files}}
+    return [[hashes[file.path], asdict(file) | {"path": str(file.path)}] for file in files]
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
 def _state(file: DataFile) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kamerton.data.read import commands
+from kamerton.data.read.detect import OLE, data_format
 from kamerton.data.read.encodings import wide_encoding
 from kamerton.errors import Fault
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 HEAD = 8192  # bytes that are inspected
 _BINARY = (*range(9), *range(14, 27), *range(28, 32))  # control characters that do not occur in texts
 _CONVERT = "convert it to JSON Lines, CSV or Parquet with the program that wrote it"
+AUTO = "data=auto finds the format of each file by its content"
 _PAGE = "download the file itself: /resolve/ in place of /blob/ in links of Hugging Face, /raw/ in those of GitHub"
 _KINDS = (
     (b"SQLite format 3\0", "an SQLite database"),
     (b"%PDF-", "a PDF document"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x89HDF\r\n", "an HDF5 file"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel or Word document"),
+    (OLE, "an old Excel or Word document"),
     (b"\x80\x04\x95", "a pickle, which is never opened because it may run a program"),
     (b"\x80\x05\x95", "a pickle, which is never opened because it may run a program"),
     (b"{\\rtf", "a rich-text document"),
@@ -40,7 +42,7 @@ def wrong_kind_fault(head: bytes, file: DataFile) -> Fault | None:
     if kind_and_fix is None:
         return None
     kind, fix = kind_and_fix
-    return Fault("unreadable-file", f"this is {kind}", fix, str(file.path))
+    return Fault("unreadable-file", f"this is {kind}", fix, file.name)
 
 
 def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
@@ -60,35 +62,31 @@ def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
     if container is not None:
         return container
     for magic, kind in _KINDS:
-        if head.startswith(magic):
+        if head.startswith(magic) and not (magic == OLE and file.format == "xlsx"):
             return kind, _CONVERT
-    return None if file.format == "parquet" else _detect_text(head, file)
+    if file.format == "parquet":
+        return None if head.startswith(b"PAR1") else ("not a Parquet file", AUTO)
+    return _detect_text(head, file)
 
 
 def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Detect columnar files, compressed files and archives."""
+    """Detect columnar files, workbooks and archives."""
     path = file.path
-    if head.startswith(b"PAR1") and file.format != "parquet":
-        return "a Parquet file", f"{commands.rename_command(path, f'{path.stem}.parquet', file.split)} data=parquet"
+    if head.startswith(b"PAR1"):
+        return None if file.format == "parquet" else ("a Parquet file", AUTO)
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         stream = not head.startswith(b"ARROW1")
         return "an Arrow file", commands.parquet_of({path.stem: [path]}, stream=stream)
-    for magic, kind, ending in ((b"\x1f\x8b", "gzip", ".gz"), (b"\x28\xb5\x2f\xfd", "Zstandard", ".zst")):
-        if head.startswith(magic):
-            unpack = "gunzip" if kind == "gzip" else "unzstd"
-            rename = commands.rename_command(path, f"{path.name}{ending}", file.split)
-            must_unpack = file.format == "parquet" or path.suffix.lower() == ending
-            return f"a file compressed with {kind}", f"unpack it: {unpack}" if must_unpack else rename
-    archives = {b"BZh": ("bzip2", "bunzip2 -k"), b"\xfd7zXZ": ("xz", "unxz -k"), b"7z\xbc\xaf": ("7-Zip", "7z x")}
-    for magic, (kind, unpack) in archives.items():
-        if head.startswith(magic):
-            return f"a file compressed with {kind}", f"unpack it: {unpack} {shlex.quote(str(path))}"
+    if head.startswith(b"7z\xbc\xaf"):
+        return "a file compressed with 7-Zip", f"unpack it: 7z x {shlex.quote(str(path))}"
     if head.startswith(b"PK\x03\x04"):
-        if b"[Content_Types].xml" in head or b"xl/" in head:
-            return "an Excel workbook", "save it as CSV UTF-8 (comma delimited)"
-        return "a ZIP archive", f"unpack it: unzip {shlex.quote(str(path))}"
+        if file.format == "xlsx":
+            return None
+        if data_format(file.name) == "xlsx" or b"xl/" in head:
+            return "an Excel workbook", AUTO
+        return "a ZIP archive within another file", "unpack the outer file"
     if head[257:262] == b"ustar":
-        return "a tar archive", f"unpack it: tar -xf {shlex.quote(str(path))}"
+        return "a tar archive within another file", "unpack the outer file"
     return None
 
 

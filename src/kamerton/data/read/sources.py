@@ -1,51 +1,57 @@
-"""Finding the files of the configured paths, each with its split and source."""
+"""Finding the files of the configured paths, each with its format, split and source."""
 
 from __future__ import annotations
 
 import difflib
 import glob
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
-from kamerton.data.read.commands import parquet_of, rename_command, with_ending
-from kamerton.data.read.sniff import HEAD, wrong_kind_fault
-from kamerton.data.read.trec import is_trec
+from kamerton.data.read.commands import parquet_of
+from kamerton.data.read.containers import DAMAGE, archive_kind, archive_members, open_path
+from kamerton.data.read.detect import ENDINGS, data_format, is_archive_name, is_documentation, with_format
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
-ENDINGS = {
-    "jsonl": (".jsonl", ".ndjson", ".json"),
-    "csv": (".csv", ".tsv"),
-    "parquet": (".parquet", ".pq"),
-    "trec": (".txt", ".label"),
-}
-PACKED = (".gz", ".zst")
 SPLITS = ("train", "validation", "test")
+_SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
+_SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
-    """Return the files of the options in a stable order, and a fault for each path that cannot be read."""
+    """Return the files of the options in a stable order, and a fault for each path that cannot be read.
+
+    The files of an archive that are named train, validation or test keep these splits if all files of `data.path` do.
+    """
     files: list[DataFile] = []
     faults: list[Fault] = []
     for key, split, source, name in _path_settings(options):
+        opened: list[DataFile] = []
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
             paths, missing = _expand(pattern, key, source.format)
             faults += missing
             for path in paths:
-                files.append(_data_file(path, split, name, source))
-                faults += _check_file(files[-1])
-    seen: dict[Path, DataFile] = {}
+                file = _data_file(path, split, name, source)
+                found, unreadable = _open(file)
+                opened += found
+                faults += unreadable
+        if split is None:
+            opened, pooled = _consistent_splits(opened, keep=key == "data.path")
+            faults += pooled
+        files += opened
+    seen: dict[tuple[Path, str], DataFile] = {}
     for file in files:
-        first = seen.setdefault(file.path.resolve(), file)
+        first = seen.setdefault((file.path.resolve(), file.member), file)
         if first is not file:
             message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
-            faults.append(Fault("bad-value", message, "name each file once", str(file.path)))
+            faults.append(Fault("bad-value", message, "name each file once", file.name))
     return files, faults
 
 
@@ -103,20 +109,33 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
 
 
 def _list_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """Return the directory's files of this format without hidden ones, and a warning if it contains other data."""
+    """Return the directory's files of this format without hidden ones, and a warning about everything else in it.
+
+    With the format `auto` those are the files of any format, by their names; if there are none, all files.
+    """
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     is_dataset = (path / "dataset_dict.json").exists() or (path / "state.json").exists()  # of datasets' save_to_disk
-    files = [p for p in entries if p.is_file() and _has_ending(p, format) and not is_dataset]
+    files = [] if is_dataset else _data_files([p for p in entries if p.is_file()], format)
     if not files:
-        message = f"the directory contains no {format} file ({', '.join(ENDINGS[format])})"
+        endings = f"{format} file ({', '.join(ENDINGS[format])})" if format in ENDINGS else "data file"
+        message = f"the directory contains no {endings}"
         return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
-    formats = [name for name in ENDINGS if name != format]
-    others = [p.name + "/" * p.is_dir() for p in entries if p.is_dir() or any(_has_ending(p, name) for name in formats)]
+    others = [p.name + "/" * p.is_dir() for p in entries if p not in files]
+    if format != "auto":
+        others = [name for name in others if name.endswith("/") or (data_format(name) and not is_documentation(name))]
     if not others:
         return files, []
     names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
     fix = f"nothing, if that is intended; else add them to {key}, or make them data.sources"
     return files, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
+
+
+def _data_files(files: list[Path], format: str) -> list[Path]:
+    """Return the files of this format by their names."""
+    if format != "auto":
+        return [p for p in files if _has_ending(p, format)]
+    candidates = [p for p in files if not is_documentation(p.name)]
+    return [p for p in candidates if data_format(p.name) or is_archive_name(p.name)] or candidates
 
 
 def _wrong_directory(path: Path, key: str, message: str) -> tuple[str, str]:
@@ -127,50 +146,103 @@ def _wrong_directory(path: Path, key: str, message: str) -> tuple[str, str]:
     if arrow:
         return f"{message}; it was written by datasets' save_to_disk, with Arrow files", parquet_of(arrow)
     for folder in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
-        for format in FORMATS[:3]:
-            if any(_has_ending(p, format) for p in folder.iterdir() if p.is_file()):
-                return message, f"for the {format} files: data={format} {setting(key, str(folder))}"
+        formats = {data_format(p.name) for p in folder.iterdir() if p.is_file()} - {None}
+        if formats:
+            return (
+                message,
+                f"for the {' and '.join(sorted(map(str, formats)))} files: data=auto {setting(key, str(folder))}",
+            )
     return message, f"point {key} at the files"
 
 
 def _has_ending(path: Path, format: str) -> bool:
-    name = path.name.lower()
-    if format in ("jsonl", "csv") and path.suffix.lower() in PACKED:
-        name = name.removesuffix(path.suffix.lower())
-    return name.endswith(ENDINGS[format])
+    name = data_format(path.name)
+    return name == format or (format == "trec" and path.suffix.lower() == ".txt")
 
 
-def _check_file(file: DataFile) -> list[Fault]:
-    path = file.path
+def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
+    """Return the file with its format, or the files of an archive; and its faults."""
+    fault = _path_fault(file.path)
+    if fault is not None:
+        return [file], [fault]
+    kind = None
+    try:
+        with open_path(file.path) as stream:
+            kind = archive_kind(stream.peek(512))
+        opened = with_format(file)
+        if kind is not None and with_format(replace(file, format="auto")).format != "xlsx":
+            return _open_archive(file)
+    except DAMAGE as error:
+        if kind is not None:
+            message = f"this is a {kind} archive that cannot be opened: {error}"
+            return [file], [Fault("unreadable-file", message, "write or download it again", str(file.path))]
+        opened = with_name_format(file)  # reading reports the damage
+    other = data_format(file.path.name)
+    if file.format != "auto" and not _has_ending(file.path, file.format) and other is not None:
+        message = f"the name of the file is that of a {other} file, and data.format is {file.format}"
+        fix = "data=auto finds the format of each file by its content"
+        return [file], [Fault("wrong-extension", message, fix, str(file.path))]
+    return [opened], []
+
+
+def with_name_format(file: DataFile) -> DataFile:
+    """Return the file with the format that its name suggests, if its format is `auto`."""
+    return replace(file, format=data_format(file.name) or "jsonl") if file.format == "auto" else file
+
+
+def _path_fault(path: Path) -> Fault | None:
     if not path.is_file():
-        return [Fault("unreadable-file", "this is not a regular file", "point to a file", str(path))]
+        return Fault("unreadable-file", "this is not a regular file", "point to a file", str(path))
     if not os.access(path, os.R_OK):
         fix = f"allow it: chmod u+r {shlex.quote(str(path))}"
-        return [Fault("no-permission", "the file cannot be read", fix, str(path))]
+        return Fault("no-permission", "the file cannot be read", fix, str(path))
     if path.stat().st_size == 0:
-        return [Fault("empty-file", "the file is empty", "point to a file with rows", str(path))]
-    return [] if _has_ending(path, file.format) else [_wrong_ending(file)]
+        return Fault("empty-file", "the file is empty", "point to a file with rows", str(path))
+    return None
 
 
-def _wrong_ending(file: DataFile) -> Fault:
-    """Return the fault of a file whose ending does not fit its format, with a fix by its content."""
-    path = file.path
-    with open(path, "rb") as stream:
-        head = stream.read(HEAD)
-    others = [name for name in ENDINGS if name not in (file.format, "trec") and _has_ending(path, name)]
-    fault = wrong_kind_fault(head, replace(file, format=others[0]) if others else file)
-    if fault is not None:
-        return fault
-    message = f"a {file.format} file ends in {' or '.join(ENDINGS[file.format])}"
-    if others:
-        fix = f"set data={others[0]}"
-    elif is_trec(head.decode("latin-1").partition("\n")[0]):
-        fix = "set data=trec"
-    elif head.lstrip().startswith((b"{", b"[")):
-        fix = f"if each line is a JSON object: {rename_command(path, with_ending(path, '.jsonl'), file.split)}"
-    else:
-        fix = 'write its texts as CSV with a header, or as JSON Lines: {"text": ...} on each line'
-    return Fault("wrong-extension", message, fix, str(path))
+def _open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
+    """Return the data files in an archive, and a warning that lists its other files."""
+    members, junk = archive_members(file.path)
+    candidates = [member.name for member in members if member.size and not is_documentation(member.name)]
+    names = sorted(name for name in candidates if data_format(name)) or sorted(candidates)
+    if not names:
+        return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", str(file.path))]
+    files = []
+    for name in names:
+        member = replace(file, member=name, split=file.split or split_of(name))
+        try:
+            files.append(with_format(member))
+        except DAMAGE:
+            files.append(with_name_format(member))
+    ignored = [*junk, *(member.name for member in members if member.name not in names)]
+    if not ignored:
+        return files, []
+    listed = ", ".join(ignored[:5]) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
+    fix = "nothing, if that is intended; else unpack the archive and name the files"
+    return files, [Fault("not-read", f"not read in this archive: {listed}", fix, str(file.path), severity="warning")]
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that the name of a file or of its folder names: train, validation or test."""
+    path = PurePath(name)
+    for part in (path.name.partition(".")[0], *reversed(path.parts[:-1])):
+        words = [_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _SPLIT_NAMES]
+        if len(words) == 1:
+            return words[0]
+    return None
+
+
+def _consistent_splits(files: list[DataFile], *, keep: bool) -> tuple[list[DataFile], list[Fault]]:
+    """Return the files without their splits, and a warning, unless all have one and more than one is among them."""
+    splits = {file.split for file in files}
+    named = [file.name for file in files if file.split]
+    if not named or (keep and None not in splits and "train" in splits and len(splits) > 1):
+        return files, []
+    message = f"{named[0]} has the name of a split, but all files are split together"
+    fix = "to keep the splits, name all files by data.train, data.validation and data.test"
+    notice = Fault("split-names", message, fix, named[0], severity="warning")
+    return [replace(file, split=None) for file in files], [notice] if len(files) > 1 else []
 
 
 def local_data(options: DataOptions) -> DataOptions:

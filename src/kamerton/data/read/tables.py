@@ -11,9 +11,10 @@ import orjson
 
 from kamerton.data.options import DataFile
 from kamerton.data.read.commands import comma_separated, new_name, path_setting, rename_command, with_ending
+from kamerton.data.read.containers import open_data
 from kamerton.data.read.csv_rows import csv_rows
 from kamerton.data.read.json_lines import not_lines_fault
-from kamerton.data.read.lines import SAMPLE, UTF8, Line, open_bytes
+from kamerton.data.read.lines import SAMPLE, UTF8, Line
 from kamerton.data.read.sniff import wrong_delimiter_fault
 from kamerton.errors import Fault
 
@@ -34,12 +35,12 @@ def table_rows(lines: Iterator[Line], file: DataFile) -> Iterator[tuple[int, dic
     if delimiter == "\t":
         unquoted = comma_separated(file.path, delimiter, _codec(file), quotes=False)
         unquoted += f", then {path_setting(new_name(file.path, '.csv'), file.split)}"
-    yield from csv_rows(chain([header], lines), str(file.path), delimiter, unquoted)
+    yield from csv_rows(chain([header], lines), file.name, delimiter, unquoted)
 
 
 def _codec(file: DataFile) -> str:
     """Return the encoding in which another program can read a table; latin-1, which keeps all bytes, as a fallback."""
-    with open_bytes(file.path) as stream:
+    with open_data(file) as stream:
         lines = stream.read(SAMPLE).splitlines(keepends=True)
     if file.encoding.lower() not in UTF8:
         return file.encoding
@@ -63,4 +64,4 @@ def _json_in_table_fault(header: str, file: DataFile) -> Fault | None:
     except orjson.JSONDecodeError:
         return None
     fix = f"{rename_command(file.path, with_ending(file.path, '.jsonl'), file.split)} data=jsonl"
-    return Fault("unreadable-file", "the lines of this file are JSON, not a table", fix, str(file.path))
+    return Fault("unreadable-file", "the lines of this file are JSON, not a table", fix, file.name)

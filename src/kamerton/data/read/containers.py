@@ -1,0 +1,145 @@
+"""Opening files by their content: as they are, decompressed, or as a member of an archive.
+
+Everything is read in streams: nothing is extracted to a path that an archive names.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import re
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from kamerton.data.options import DataFile
+
+MAX_LAYERS = 3  # of compression
+MAX_UNPACKED = 64 * 2**30  # bytes of a packed file that is read in any order
+BLOCK = 4 * 2**20  # bytes that are copied at once
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_COMPRESSIONS = (
+    (re.compile(rb"\x1f\x8b\x08"), "gzip"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd"),
+    (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), "bz2"),
+    (re.compile(rb"\xfd7zXZ\0"), "xz"),
+)
+DAMAGE = (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_JUNK = re.compile(r"(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive, and its size in bytes."""
+
+    name: str
+    size: int
+
+
+def compression(head: bytes) -> str | None:
+    """Return the compression of a file that begins with these bytes: gzip, zstd, bz2, xz, or None."""
+    return next((name for pattern, name in _COMPRESSIONS if pattern.match(head)), None)
+
+
+def open_data(file: DataFile) -> io.BufferedReader:
+    """Open a file, or a member of an archive, and decompress it, by content."""
+    return open_path(file.path, file.member)
+
+
+def open_path(path: Path, member: str = "") -> io.BufferedReader:
+    """Open a file, or a member of the archive at `path`, and decompress it, by content."""
+    stream = _decompressed(open(path, "rb"))  # noqa: SIM115 - closed with what is returned
+    return _decompressed(_open_member(path, stream, member)) if member else stream
+
+
+@contextmanager
+def seekable(file: DataFile) -> Iterator[Path | IO[bytes]]:
+    """Yield a file that can be read in any order: its path, or an unpacked copy that is deleted at the end."""
+    if not layers(file):
+        yield file.path
+        return
+    with open_data(file) as stream, tempfile.TemporaryFile() as copy:
+        while block := stream.read(BLOCK):
+            if copy.tell() + len(block) > MAX_UNPACKED:
+                raise OSError(f"its content is larger than {MAX_UNPACKED >> 30} GiB; unpack it")
+            copy.write(block)
+        copy.seek(0)
+        yield copy
+
+
+def layers(file: DataFile) -> list[str]:
+    """Return the compressions and the archive around the file's bytes, the outermost first."""
+    names: list[str] = []
+    with _decompressed(open(file.path, "rb"), names) as stream:
+        if file.member:
+            names.append(archive_kind(stream.peek(512)) or "")
+            with _decompressed(_open_member(file.path, stream, file.member), names):
+                pass
+    return names
+
+
+def archive_kind(head: bytes) -> str | None:
+    """Return `zip` or `tar` for an archive that begins with these bytes, else None."""
+    if head.startswith(ZIP):
+        return "zip"
+    return "tar" if head[257:262] == b"ustar" else None
+
+
+def archive_members(path: Path) -> tuple[list[Member], list[str]]:
+    """Return the files in an archive without junk such as `__MACOSX`, and the names of the junk."""
+    with _decompressed(open(path, "rb")) as stream:
+        if archive_kind(stream.peek(512)) == "zip":
+            with zipfile.ZipFile(path) as archive:
+                members = [Member(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+        else:
+            with _tar(stream) as tar:
+                members = [Member(entry.name, entry.size) for entry in tar if entry.isfile()]
+    junk = [member.name for member in members if _JUNK.search(member.name.removeprefix("./"))]
+    return [member for member in members if member.name not in junk], junk
+
+
+def _xz(stream: IO[bytes]) -> IO[bytes]:
+    return lzma.LZMAFile(stream)
+
+
+def _decompressed(stream: IO[bytes], names: list[str] | None = None) -> io.BufferedReader:
+    """Return the decompressed stream; the compressions are added to `names`."""
+    buffered: Any = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
+    for _ in range(MAX_LAYERS):
+        kind = compression(buffered.peek(10)[:10])
+        if kind is None:
+            break
+        if names is not None:
+            names.append(kind)
+        inner: IO[bytes] = _xz(buffered) if kind == "xz" else pa.input_stream(buffered, compression=kind)
+        buffered = io.BufferedReader(inner)
+    return buffered  # type: ignore[no-any-return]
+
+
+def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
+    if archive_kind(stream.peek(512)) == "zip":  # type: ignore[attr-defined]
+        try:
+            return zipfile.ZipFile(path).open(member)
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
+            raise OSError(str(error)) from error
+    tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with its stream
+    for entry in tar:
+        if entry.name == member and entry.isfile():
+            content = tar.extractfile(entry)
+            if content is not None:
+                return content
+    raise OSError(f"the archive has no file {member}")
+
+
+@contextmanager
+def _tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        yield archive
