@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.config.compose import compose_values
+from kamerton.config.compose import compose_values, config_loader
 from kamerton.config.data_choice import with_data_choice
 from kamerton.config.faults import check_overrides
 
@@ -38,13 +38,14 @@ def test_a_choice_on_the_command_line_or_of_an_experiment_stays(tmp_path: Path) 
     header = "# @package _global_\n"
     (tmp_path / "experiment" / "tables.yaml").write_text(f"{header}defaults:\n  - override /data: csv\nname: tables\n")
     (tmp_path / "experiment" / "slow.yaml").write_text(f"{header}optimizer:\n  lr: 1.0e-5\n")
+    loader = config_loader(str(tmp_path))
     tables, slow = ["experiment=tables", "data.path=a"], ["experiment=slow", "data.path=a"]
-    assert with_data_choice(tables, str(tmp_path)) == tables
-    assert with_data_choice(slow, str(tmp_path)) == ["data=auto", *slow]
+    assert with_data_choice(tables, loader) == tables
+    assert with_data_choice(slow, loader) == ["data=auto", *slow]
     sweep = ["experiment=slow,tables", "data.path=a,b"]
-    assert with_data_choice(sweep, str(tmp_path)) == ["data=auto", *sweep]
+    assert with_data_choice(sweep, loader) == ["data=auto", *sweep]
     assert not [fault for fault in check_overrides(slow, str(tmp_path)) if fault.severity == "error"]
 
 
 def test_another_command_is_left_alone() -> None:
-    assert with_data_choice(["data.test=a.json"], root="evaluate") == ["data.test=a.json"]
+    assert with_data_choice(["data.test=a.json"], config_loader(), "evaluate") == ["data.test=a.json"]

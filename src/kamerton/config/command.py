@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._overrides import SweepFailed
 from kamerton.config.check import validate
-from kamerton.config.compose import compose_config, conf_dir, force, plain, searching, unused_groups
+from kamerton.config.compose import compose_config, conf_dir, config_loader, force, plain, searching, unused_groups
 from kamerton.config.data_choice import with_data_choice
 from kamerton.config.faults import TRAIN, Checked, Preflight, Root, check_command
 from kamerton.config.flags import only_shows, parse_flags
@@ -60,7 +60,8 @@ def run_command(
     with _terminated_as_interrupted(), exit_code(jobs) as exit:
         flags = parse_flags(arguments, root.name)
         if not flags.shell_completion:
-            flags.overrides = with_data_choice(flags.overrides, flags.config_dir, root.name)
+            loader = config_loader(flags.config_dir, flags.overrides)
+            flags.overrides = with_data_choice(flags.overrides, loader, root.name)
         with _noting_how_to_resume(flags, root):
             if flags.shell_completion:  # its words are instructions such as install=bash, not overrides
                 run_hydra(flags, lambda config: None, str(conf_dir()), root.name)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton._overrides import override  # importing it makes Hydra accept choice(null,1)
+from kamerton.config.data_choice import with_data_choice
 from kamerton.config.derived import fill_in
 from kamerton.config.hydra_internals import (
     VERSION_BASE,
@@ -65,9 +66,7 @@ def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bo
 
 def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
     """Return the plain values that `kamerton train` (or another command) composes from overrides."""
-    from kamerton.config.data_choice import with_data_choice
-
-    return plain(compose_config(force(with_data_choice(overrides, root=root)), root))
+    return plain(compose_config(force(with_data_choice(overrides, config_loader(None, overrides), root)), root))
 
 
 def force(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:

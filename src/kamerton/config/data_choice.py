@@ -8,14 +8,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
-from kamerton.config.compose import config_loader
+from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.origin import key_of
 
 ROOT, GROUP, CHOICE = "train", "data", "data=auto"
 FILES = ("path", "train", "validation", "test", "sources", "prompt_file", "completion_file")
 
 
-def with_data_choice(overrides: Sequence[str], config_dir: str | None = None, root: str = ROOT) -> list[str]:
+def with_data_choice(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str = ROOT) -> list[str]:
     """Return the overrides with `data=auto` if they name data files, and nothing chooses another data set.
 
     The default data set has its own file, format and training length, which do not fit other files.
@@ -23,7 +23,7 @@ def with_data_choice(overrides: Sequence[str], config_dir: str | None = None, ro
     typed = list(overrides)
     if root != ROOT or not any(map(_names_file, typed)) or any(key_of(text) == GROUP for text in typed):
         return typed
-    return [CHOICE, *typed] if _is_default_chosen(typed, config_dir) else typed
+    return [CHOICE, *typed] if _is_default_chosen(typed, loader) else typed
 
 
 def _names_file(text: str) -> bool:
@@ -36,12 +36,11 @@ def _names_file(text: str) -> bool:
         return False
 
 
-def _is_default_chosen(typed: Sequence[str], config_dir: str | None) -> bool:
+def _is_default_chosen(typed: Sequence[str], loader: ConfigLoaderImpl) -> bool:
     """Return whether no chosen experiment or preset chooses a data set; of a sweep the first choices count.
 
     What cannot be composed is reported later.
     """
-    loader = config_loader(config_dir, typed)
     try:
         parsed = OverridesParser.create().parse_overrides(list(typed))
         chosen = []

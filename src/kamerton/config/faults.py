@@ -116,9 +116,9 @@ def check_command(
         message = f"there is no folder {config_dir!r}"
         faults.add(Fault("config.folder", message, fix, COMMAND_LINE, column="--config-dir"))
         config_dir = None
-    overrides = with_data_choice(overrides, config_dir, root.name)
-    parsed = parse_each(overrides, faults)
     loader = config_loader(config_dir, overrides)
+    overrides = with_data_choice(overrides, loader, root.name)
+    parsed = parse_each(overrides, faults)
     kept = existing_options(parsed, loader, faults)
     # The first values of all are asked for twice.
     composed: _Compose = cache(lambda *texts: compose_overrides(list(texts), config_dir, loader, root.name))
