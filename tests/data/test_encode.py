@@ -126,14 +126,22 @@ def test_earlier_turns_with_a_weight_are_targets(gate: Gate, weight: int, learnt
 def test_a_template_that_rewrites_earlier_turns(gate: Gate) -> None:
     turns = (("user", "a", 1), ("assistant", "<think>x</think>first", 1), ("user", "b", 1), ("assistant", "second", 1))
     result = encoded(gate([chat(*turns)], ALL_TRAIN), FORGETFUL)
-    assert "<think>" not in text_of(result, 0)
-    assert text_of(result, 0, targets=True).endswith("second<|im_end|>\n")
+    assert [text_of(result, i, targets=True) for i in range(2)] == [
+        "<think>x</think>first<|im_end|>\n",
+        "second<|im_end|>\n",
+    ]
+    assert "<think>" not in text_of(result, 1)
+    assert [example.completion for example in result.examples] == ["<think>x</think>first", "second"]
+    assert result.ids[1].as_py() == gate([chat(*turns)], ALL_TRAIN).splits["train"].ids[0].as_py()
+    assert len(set(result.ids.to_pylist())) == 2
+    assert result.report["further_turns"] == 1
 
 
 def test_a_template_whose_prompt_is_not_a_prefix_of_the_chat(gate: Gate) -> None:
     result = encoded(gate(pairs(40), ALL_TRAIN), UNLIKE)
     assert result.report["generation_prompt_differs"]
     assert text_of(result, 0, targets=True) in ("yes<|im_end|>", "no<|im_end|>")
+    assert text_of(result, 0).endswith(f"<think></think>{text_of(result, 0, targets=True)}")  # as at inference
 
 
 def test_a_template_that_refuses_a_chat_names_the_row(gate: Gate) -> None:

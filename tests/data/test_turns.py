@@ -137,32 +137,23 @@ def follow_up(first: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("rows", "words", "place"),
-    [
-        (follow_up("plain"), "40 without the end of the turn", "turns[1]"),
-        (
-            [
-                chat(("assistant", "Hi!"), *[(m["role"], m["content"]) for m in row["messages"][:2]])
-                for row in follow_up("a")
-            ],
-            "40 with no target because no turn precedes them",
-            "turns[0]",
-        ),
-    ],
-)
-def test_turns_that_should_be_targets_and_are_not_are_one_warning(
-    gate: Gate, tmp_path: Path, rows: list[Any], words: str, place: str
-) -> None:
+def test_a_turn_that_should_be_a_target_and_has_no_prompt_is_one_warning(gate: Gate, tmp_path: Path) -> None:
+    rows = [
+        chat(("assistant", "Hi!"), *[(m["role"], m["content"]) for m in row["messages"][:2]]) for row in follow_up("a")
+    ]
     (warning,) = untrained(gate, rows, THINKING, tmp_path)
     assert warning["message"].startswith("40 earlier assistant turns of 40 rows")
-    assert words in warning["message"]
-    assert (warning["row"], warning["column"], warning["count"]) == (1, place, 1)
-    assert '"weight": 0' in warning["fix"]
+    assert "40 with no target because no turn precedes them" in warning["message"]
+    assert (warning["row"], warning["column"], warning["count"]) == (1, "turns[0]", 1)
+    assert '"weight" to 0' in warning["fix"]
     for row in rows:
-        for turn in row["messages"][:-1]:
-            turn["weight"] = 0
+        row["messages"][0]["weight"] = 0
     assert untrained(gate, rows, THINKING, tmp_path) == []
+
+
+@pytest.mark.parametrize("first", ["<think>a</think>b", "plain"])
+def test_turns_that_a_template_writes_differently_later_are_targets(gate: Gate, tmp_path: Path, first: str) -> None:
+    assert untrained(gate, follow_up(first), THINKING, tmp_path) == []
 
 
 def test_turns_that_are_targets_to_their_end_are_not_reported(gate: Gate, tmp_path: Path) -> None:

@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from kamerton.config.schema import Config
     from kamerton.data.data_report import DataReport
     from kamerton.data.gate import DataError
+    from kamerton.data.inputs import Inputs
+    from kamerton.data.options import DataOptions
 
 
 HELP = """\
 kamerton prepare: read, check, split and encode the data as kamerton train does, and report; trains nothing.
-Usage: kamerton prepare [key=value ...] [--show N]
+Usage: kamerton prepare [key=value ...] [--show N] [--parity]
 
   kamerton prepare data.path=raw.csv               every fault of the data, or a report of the training data
   kamerton prepare data.path=raw.csv --show 3      also N examples, with the trained tokens in colour
+  kamerton prepare data.path=raw.csv --parity      also compare the trained tokens of every row with those at inference
 
 The keys are those of kamerton train (data, split and model matter): kamerton train --help
 """
@@ -42,6 +45,7 @@ def prepare_command(arguments: Sequence[str]) -> int:
     """Run `kamerton prepare` with these arguments; return the exit code."""
     parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
     parser.add_argument("--show", type=int, default=0, metavar="N")
+    parser.add_argument("--parity", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     parser.error = partial(reject_flag, command="prepare")  # type: ignore[method-assign]
     try:
@@ -53,7 +57,9 @@ def prepare_command(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     pages: list[Path] = []  # reports of data that cannot be used
-    code = run_command(overrides, partial(_prepare, examples=options.show), partial(_preflight, pages=pages))
+    code = run_command(
+        overrides, partial(_prepare, examples=options.show, parity=options.parity), partial(_preflight, pages=pages)
+    )
     for page in pages:
         for line in _files(page):
             echo(line, err=True)
@@ -89,8 +95,11 @@ def _folder(outputs: str, name: str, cache_entry: Path) -> Path:
     return Path(outputs).absolute() / name / f"data-{cache_entry.name[:8]}"
 
 
-def _prepare(request: JobRequest[Config], *, examples: int) -> None:
-    """Prepare and encode the data, write the report beside the run directories, and print it with some examples."""
+def _prepare(request: JobRequest[Config], *, examples: int, parity: bool) -> None:
+    """Prepare and encode the data, write the report beside the run directories, and print it with some examples.
+
+    With `parity`, raises `UserError` for rows whose trained tokens are not those at inference.
+    """
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
     from kamerton.data.summary import show_examples
@@ -106,8 +115,30 @@ def _prepare(request: JobRequest[Config], *, examples: int) -> None:
     for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples):
         console.print(text)
     _print_summary(console, inputs.prepared.facts)
+    if parity:
+        _print_parity(console, inputs, config.data)
     for line in _files(page):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_parity(console: Console, inputs: Inputs, options: DataOptions) -> None:
+    """Compare the trained tokens of every row with those at inference, and print the number of equal turns."""
+    from kamerton.data.encode.parity import Parity, check_parity
+    from kamerton.data.encode.tokenize import StretchTokenizer
+    from kamerton.data.faults import FaultLog
+    from kamerton.data.inputs import targets_of
+
+    stretches = StretchTokenizer(inputs.tokenizer, options.control_tokens, targets_of(options))
+    parity = Parity()
+    for encoded in inputs.encoded.values():
+        check_parity(encoded, stretches, parity)
+    console.print(f"{'parity':<10} {parity.describe()}", highlight=False, markup=False, soft_wrap=True)
+    log = FaultLog(options.policy)
+    for fault in parity.faults:
+        log.add(fault)
+    log.raise_errors()
+    for fault in log.grouped():
+        console.print(f"{fault.where}: {fault.message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_summary(console: Console, report: DataReport) -> None:

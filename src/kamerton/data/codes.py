@@ -130,10 +130,13 @@ CODES: dict[str, Code] = {
     ),
     "dropped-turn": Code(
         ("error", "drop", "warn"),
-        "a turn whose text the tokenizer's chat template leaves out, as some do with `developer`",
+        "a turn, or its calls or reasoning, that the tokenizer's chat template leaves out, as some do with `developer`",
     ),
     "untrained-turns": Code(
-        ("warn", "error"), "earlier assistant turns with a weight that are not targets, or not to their end"
+        ("warn", "error"), "assistant turns with a weight that are not targets, because no turn precedes them"
+    ),
+    "parity": Code(
+        ("error", "warn"), "trained tokens that are not those at inference (found by `kamerton prepare --parity`)"
     ),
     "no-targets": Code(_UNUSABLE, "a row without a token to train on"),
     "too-long": Code(_REFUSE, "more tokens than data.max_length or the model's positions; see data.overlong"),

@@ -13,6 +13,7 @@ from kamerton.data.read.sources import local_data
 
 if TYPE_CHECKING:
     from kamerton.data.encode.arrays import Encoded
+    from kamerton.data.encode.targets import Targets
     from kamerton.data.gate import Prepared
 
 
@@ -68,21 +69,24 @@ def encode_splits(
     from kamerton.data.check.outliers import length_summary
     from kamerton.data.encode.arrays import encode_within
     from kamerton.data.encode.limits import Limits
+    from kamerton.data.encode.tokenize import StretchTokenizer
     from kamerton.data.faults import FaultLog
     from kamerton.data.gate import DataError
     from kamerton.data.read.rows import LOGS, digest, log_files
     from kamerton.model.limits import load_limits
 
     model_limits = load_limits(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    key = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens])
+    targets = targets_of(data)
+    key = digest([getattr(tokenizer, "name_or_path", ""), data.max_length, data.overlong, data.control_tokens, targets])
     folder = prepared.folder.with_name(f"{prepared.folder.name}-{key}")
     with log_files(folder) as part:
         for name in LOGS:
             shutil.copyfile(prepared.folder / name, part / name)
         log = FaultLog(data.policy, part, folder / LOGS[0])
         limits = Limits(data.max_length, data.overlong, log, model_limits)
+        stretches = StretchTokenizer(tokenizer, data.control_tokens, targets)
         encoded = {
-            name: encode_within(limits, examples, tokenizer, data.control_tokens, cache=cache, name=name)
+            name: encode_within(limits, examples, stretches, cache=cache, name=name)
             for name, examples in prepared.splits.items()
             if len(examples)
         }
@@ -98,3 +102,10 @@ def encode_splits(
     if log.errors:
         raise DataError(log.grouped(), facts, folder)
     return replace(prepared, facts=facts, folder=folder), encoded
+
+
+def targets_of(data: DataOptions) -> Targets:
+    """Return what is trained on."""
+    from kamerton.data.encode.targets import Targets
+
+    return Targets(data.train_on, data.train_on_reasoning, data.earlier_reasoning)

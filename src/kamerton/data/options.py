@@ -16,7 +16,9 @@ from kamerton.errors import Fault
 FORMATS = ("auto", "jsonl", "csv", "parquet", "xlsx", "text", "trec")
 CONTROL_TOKENS = ("text", "parse")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-OVERLONG = ("error", "truncate", "drop")
+OVERLONG = ("error", "truncate", "drop", "chunk")
+TRAIN_ON = ("all", "calls", "answers")
+EARLIER_REASONING = ("template", "keep", "drop")
 BALANCE = ("none", "over", "under", "weights")
 
 
@@ -66,8 +68,11 @@ class DataOptions:
             no search.
         balance: `none`, `over`, `under` or `weights`, for the labels of the training split.
         max_length: limit of tokens of prompt and completion.
-        overlong: what happens to longer rows: `error`, `truncate` or `drop`.
+        overlong: what happens to longer rows: `error`, `truncate`, `drop`, or `chunk` (plain text is cut into windows).
         control_tokens: `text` or `parse`: how the string of a control token in a text is read.
+        train_on: the assistant's turns that are trained on: `all`, `calls` (with calls of functions) or `answers`.
+        train_on_reasoning: whether the reasoning of those turns is trained on, or only read.
+        earlier_reasoning: the reasoning of earlier turns: as the chat template writes it, `keep` or `drop`.
 
     Example:
         >>> from kamerton import DataOptions, validate
@@ -94,6 +99,9 @@ class DataOptions:
     max_length: int = 1024
     overlong: str = "error"
     control_tokens: str = "text"  # a control token's string in a text is read as text, or (parse) as the control token
+    train_on: str = "all"  # the assistant's turns: all, calls (those with calls of functions) or answers (the others)
+    train_on_reasoning: bool = True  # false: reasoning is context, the tags around it and the answer are targets
+    earlier_reasoning: str = "template"  # of earlier turns: as the chat template writes it at inference, keep or drop
 
 
 @dataclass
@@ -138,6 +146,12 @@ def check_data_options(options: DataOptions) -> list[Fault]:
             options.control_tokens in CONTROL_TOKENS,
             "control_tokens",
             f"must be one of {', '.join(CONTROL_TOKENS)}",
+        ),
+        (options.train_on in TRAIN_ON, "train_on", f"must be one of {', '.join(TRAIN_ON)}"),
+        (
+            options.earlier_reasoning in EARLIER_REASONING,
+            "earlier_reasoning",
+            f"must be one of {', '.join(EARLIER_REASONING)}",
         ),
         (options.balance in BALANCE, "balance", f"must be one of {', '.join(BALANCE)}"),
         (options.max_length >= 2, "max_length", "must be at least 2 tokens"),

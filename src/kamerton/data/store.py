@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kamerton.data.example import DataExample, Message, ToolCall
+from kamerton.data.parts import WHOLE, part_id, part_of
 
 BATCH = 16_384  # rows in each record batch but the last, so that a row is found by division
 SCHEMA = pa.schema(
@@ -190,12 +191,14 @@ class Examples(Sequence[DataExample]):
     """A view of rows of a store, in a given order (a row may occur more than once).
 
     `pool` is all rows that views of this data set may contain, ascending; all splits and folds share its encoding.
+    `parts` are the parts of the rows that are viewed (`kamerton.data.parts`); None: the whole rows.
     """
 
-    def __init__(self, store: Store, rows: Index, pool: Index | None = None) -> None:
+    def __init__(self, store: Store, rows: Index, pool: Index | None = None, parts: Index | None = None) -> None:
         self.store = store
         self.rows = rows
         self.pool = np.unique(rows) if pool is None else pool
+        self.parts = parts
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -206,21 +209,26 @@ class Examples(Sequence[DataExample]):
     def __getitem__(self, position: slice) -> Examples: ...
     def __getitem__(self, position: int | slice) -> DataExample | Examples:
         if isinstance(position, slice):
-            return self.select(self.rows[position])
+            return self.select(self.rows[position], None if self.parts is None else self.parts[position])
         row = int(self.rows[position])
         get = self.store.value
-        return to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata", "extras")))
+        example = to_example(*(get(row, name) for name in ("prompt", "chat", "completion", "metadata", "extras")))
+        return example if self.parts is None else part_of(example, int(self.parts[position]))
 
     def __iter__(self) -> Iterator[DataExample]:
         return (self[i] for i in range(len(self)))
 
-    def select(self, rows: Index) -> Examples:
-        """Return a view of other rows of the same store."""
-        return Examples(self.store, np.asarray(rows, np.int64), self.pool)
+    def select(self, rows: Index, parts: Index | None = None) -> Examples:
+        """Return a view of other rows of the same store, or of parts of them."""
+        return Examples(self.store, np.asarray(rows, np.int64), self.pool, parts)
 
     @property
     def id_numbers(self) -> npt.NDArray[np.uint64]:
-        return self.store.column("id")[self.rows]
+        ids: npt.NDArray[np.uint64] = self.store.column("id")[self.rows]
+        if self.parts is not None:
+            for i in np.flatnonzero(self.parts != WHOLE).tolist():
+                ids[i] = part_id(int(ids[i]), int(self.parts[i]))
+        return ids
 
     @property
     def ids(self) -> pa.StringArray:
@@ -229,6 +237,7 @@ class Examples(Sequence[DataExample]):
 
     @property
     def completions(self) -> pa.ChunkedArray:
+        """The completions of the rows."""
         return self.store.take("completion", self.rows)
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def data_losses(report: DataReport) -> list[tuple[str, str]]:
-    """Return `(left out | fixed | truncated, rows by code or split)` of a data report; empty for unchanged data."""
+    """Return `(left out | fixed | truncated | ..., text)` of a data report; empty for unchanged data."""
     truncated = []
     for part in report.encoded:
         if part["truncated"]:
@@ -31,8 +31,25 @@ def data_losses(report: DataReport) -> list[tuple[str, str]]:
         ("left out", _by_code(report.rejected)),
         ("fixed", _by_code(report.fixed)),
         ("truncated", "; ".join(truncated)),
+        ("windows", _more(report, "further_windows", "plain text longer than data.max_length is cut into windows")),
+        ("turns", _more(report, "further_turns", "conversations have a sequence for each trained turn")),
+        ("fallback", _fallback(report)),
     ]
     return [(name, text) for name, text in entries if text]
+
+
+def _more(report: DataReport, key: str, why: str) -> str:
+    """Return how many sequences each split has beyond one of each row."""
+    splits = [f"{part[key]:,} more {part['split']} sequences" for part in report.encoded if part.get(key)]
+    return f"{', '.join(splits)}: {why}" if splits else ""
+
+
+def _fallback(report: DataReport) -> str:
+    """Return what the chat template cannot write and is written in another form."""
+    names = dict.fromkeys(name for part in report.encoded for name in part.get("fallback") or ())
+    if not names:
+        return ""
+    return f"{', '.join(names)}: not written by the model's chat template; saved with the model in a form of text"
 
 
 def fault_location(fault: Mapping[str, Any]) -> str:

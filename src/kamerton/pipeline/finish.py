@@ -11,6 +11,7 @@ import pyarrow as pa
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.forms import with_fallback
 from kamerton.data.encode.tokenize import answer_ending
 from kamerton.decide.report.run import write_report
 from kamerton.model.export import export
@@ -43,7 +44,9 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
         run.update(baselines=write_baselines(run.path, prepared.splits["train"], prepared.labels))
     log_result(config, run)
     if config.model.export is not None:
-        _export(config, tuned, ready.inputs.tokenizer, run)
+        has_fallback = any(part.report["fallback"] for part in ready.inputs.encoded.values())
+        tokenizer = ready.inputs.tokenizer
+        _export(config, tuned, with_fallback(tokenizer) if has_fallback else tokenizer, run)
     write_report(run.path, state="succeeded")  # before the state changes, so that a finished run has its report
     run.set_state("succeeded")
     (run.checkpoints / PREVIOUS).unlink(missing_ok=True)

@@ -87,6 +87,7 @@ def score_split(  # noqa: PLR0913 - by keyword
     Generated answers are kept in the file `partial`, which the caller deletes after storing the table.
     """
     mode = choose_mode(options, labels)
+    data = data.without_parts() if labels else data  # an earlier turn of a conversation is no label
     shared: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
     table = evaluate(
         model,

@@ -36,11 +36,14 @@ def step_data(
 ) -> FineTuneData:
     """Return the data module of a run whose batch layout has been chosen (`max_tokens` is a number)."""
     batch, weights = config.batch, None
+    train = encoded["train"]
     if label_weights is not None:  # of each training example, by its label
-        labels = encoded["train"].examples.completions.to_pylist()
+        labels = train.examples.completions.to_pylist()
         weights = np.array([label_weights[label] for label in labels])
+    if train.weights is not None:  # of its turn and row in the data
+        weights = train.weights if weights is None else weights * train.weights
     return FineTuneData(
-        encoded["train"],
+        train,
         encoded.get("validation"),
         seed=config.seed,
         batch_size=batch.size,

@@ -14,24 +14,26 @@ import pyarrow as pa
 from kamerton.data.encode.control import TEXT
 from kamerton.data.encode.limits import Limits
 from kamerton.data.encode.render import generation_prompt_differs
+from kamerton.data.encode.sequences import Lengths, Mask, Sequences, find_sequences
+from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.token_cache import TokenArrays, token_arrays
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.encode.turns import DROPPED
 from kamerton.data.faults import FaultLog
+from kamerton.data.parts import WHOLE
 from kamerton.data.store import Examples, Index, TemporaryFolder
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
-
-Mask = npt.NDArray[np.bool_]
-Lengths = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Encoded:
     """The token sequences of a split's examples, as views of shared flat arrays.
 
-    `examples` are those within the limits; `lengths` and `target_counts` are [examples] int32. `control_tokens` is the
-    option the texts were tokenised with (`StretchTokenizer`).
+    `examples` are those within the limits, or their parts if an example needs several sequences
+    (`kamerton.data.parts`); `lengths` and `target_counts` are [examples] int32. `weights` are the weights of their
+    targets in the loss: [examples], None if all are 1. `control_tokens` is the option the texts were tokenised with
+    (`StretchTokenizer`).
     """
 
     examples: Examples
@@ -40,6 +42,7 @@ class Encoded:
     fingerprint: str
     control_tokens: str
     report: dict[str, Any]
+    weights: npt.NDArray[np.float64] | None
     _tokens: npt.NDArray[np.int32]
     _targets: npt.NDArray[np.bool_]
     _begins: Index
@@ -57,11 +60,17 @@ class Encoded:
         """Return a view of the examples at these positions, in this order; `report` is unchanged."""
         return replace(
             self,
-            examples=self.examples.select(self.examples.rows[positions]),
+            examples=_select(self.examples, positions),
             lengths=self.lengths[positions],
             target_counts=self.target_counts[positions],
+            weights=None if self.weights is None else self.weights[positions],
             _begins=self._begins[positions],
         )
+
+    def without_parts(self) -> Encoded:
+        """Return a view of the sequences that end with an example's completion."""
+        parts = self.examples.parts
+        return self if parts is None else self.select(np.flatnonzero(parts == WHOLE))
 
     def tokens(self, i: int) -> npt.NDArray[np.int32]:
         """Return token ids of example i: [length]."""
@@ -87,18 +96,21 @@ def encode(  # noqa: PLR0913 - by keyword
     cache: Path | None,
     name: str,
     control_tokens: str = TEXT,
+    targets: Targets | None = None,
     log: FaultLog | None = None,
     model: ModelLimits | None = None,
 ) -> Encoded:
     """Return the token ids and targets of one split; see `encode_within`.
 
     `overlong` is the action for rows with more than `max_length` tokens, or more than the `model` has positions:
-    "error", "drop", or "truncate" (the prompt loses its beginning; a completion that is itself too long loses its
-    end). `control_tokens` is that of `StretchTokenizer`. Faults are added to `log`, which holds the policy; without a
-    log, `UserError` is raised with all of them.
+    "error", "drop", "truncate" (the prompt loses its beginning; a completion that is itself too long loses its end), or
+    "chunk" (plain text is cut into windows; other rows are errors). `control_tokens` and `targets` are those of
+    `StretchTokenizer`. Faults are added to `log`, which holds the policy; without a log, `UserError` is raised with all
+    of them.
     """
     limits = Limits(max_length, overlong, FaultLog() if log is None else log, model or ModelLimits())
-    result = encode_within(limits, examples, tokenizer, control_tokens, cache=cache, name=name)
+    stretches = StretchTokenizer(tokenizer, control_tokens, targets)
+    result = encode_within(limits, examples, stretches, cache=cache, name=name)
     limits.report(tokenizer)
     if log is None:
         limits.log.raise_errors()
@@ -106,19 +118,18 @@ def encode(  # noqa: PLR0913 - by keyword
 
 
 def encode_within(
-    limits: Limits, examples: Examples, tokenizer: Any, control_tokens: str, *, cache: Path | None, name: str
+    limits: Limits, examples: Examples, stretches: StretchTokenizer, *, cache: Path | None, name: str
 ) -> Encoded:
     """Return the token ids and targets of `examples`, from the cache if possible; `name` is the split's name.
 
     Rows beyond the limits are noted in `limits`; `limits.report` logs them.
     """
-    stretches = StretchTokenizer(tokenizer, control_tokens)
     keep_alive = None
     if cache is None:
         keep_alive = TemporaryFolder()
         cache = keep_alive.path
     arrays = token_arrays(cache, examples.store, examples.pool, stretches)
-    note = generation_prompt_differs(tokenizer)
+    note = generation_prompt_differs(stretches.tokenizer)
     return _view(examples, arrays, limits, name, stretches, note, keep_alive)
 
 
@@ -132,56 +143,65 @@ def _view(
     keep_alive: object,
 ) -> Encoded:
     """Return the examples' rows of the arrays, within the limits."""
-    position = np.searchsorted(examples.pool, examples.rows)
-    begins = arrays.offsets[position]
-    lengths = full_lengths = (arrays.offsets[position + 1] - begins).astype(np.int32)
-    counts = full_counts = arrays.counts[position]
-    is_first = np.zeros(len(position), bool)  # a row that is repeated is reported once
-    is_first[np.unique(examples.rows, return_index=True)[1]] = True
+    found = find_sequences(examples, arrays)
+    divided, sequences = len(examples), len(found.position)
     if limits.tokens is not None and arrays.largest >= limits.tokens:
-        _note_unknown_tokens(examples, arrays, begins, lengths, is_first, limits)
+        _note_unknown_tokens(found, arrays, limits)
+    if limits.overlong == "chunk":
+        found = found.in_windows(limits.most)
+    is_first = found.first_of_part
+    begins, lengths, counts = found.begins, found.lengths, found.counts
     fits = np.ones(len(lengths), bool)
-    long = limits.long_rows(examples, is_first, lengths)
+    long = limits.long_rows(found, is_first)
     if limits.overlong == "truncate":
-        lengths, counts = lengths.copy(), counts.copy()
+        begins, lengths, counts = begins.copy(), lengths.copy(), counts.copy()
         for i in long.tolist():
             begins[i], lengths[i], counts[i] = _truncate(arrays, int(begins[i]), int(lengths[i]), limits.most)
     elif limits.overlong == "drop":
         fits[long] = False
-    keep = fits & _usable(examples, arrays, position, counts, is_first, limits)
-    kept, total = int(counts[keep].sum(dtype=np.int64)), int(full_counts.sum(dtype=np.int64))
+    keep = fits & _usable(found, arrays, counts, is_first, limits, stretches.targets)
+    kept, total = int(counts[keep].sum(dtype=np.int64)), int(found.counts.sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
         "examples": int(keep.sum()),
         "tokens": int(lengths[keep].sum(dtype=np.int64)),
         "target_tokens": kept,
         "dropped": int((~keep).sum()),
-        "truncated": int(np.count_nonzero(full_lengths != lengths)),
+        "truncated": int(np.count_nonzero(found.lengths != lengths)),
         "lost_target_percent": 100 * (1 - kept / total) if total else 0.0,
         "longest": int(lengths[keep].max(initial=0)),
         "generation_prompt_differs": note,
+        "further_turns": sequences - divided,
+        "further_windows": len(found.position) - sequences,
+        "fallback": arrays.fallbacks,
     }
     if limits.overlong == "truncate":
-        _report_lost_targets(examples, (full_counts - counts) * is_first, report["lost_target_percent"], limits)
+        _report_lost_targets(found.examples, (found.counts - counts) * is_first, report["lost_target_percent"], limits)
     if len(keep) and not keep.any():
         message, fix = f"no row of the {name} split is left to use", f"raise data.max_length (now {limits.configured})"
         limits.log.add(Fault("too-few-rows", message, fix, column="data.max_length"))
-    examples = examples.select(examples.rows[keep])
+    examples = _select(found.examples, np.flatnonzero(keep))
     view = f"{stretches.fingerprint} {limits.most} {limits.overlong} {examples.fingerprint}"
     fingerprint = hashlib.blake2b(view.encode(), digest_size=8).hexdigest()
-    text = stretches.control_tokens
-    flat = arrays.tokens, arrays.targets
-    return Encoded(examples, lengths[keep], counts[keep], fingerprint, text, report, *flat, begins[keep], keep_alive)
+    weights = None if found.weights is None or (found.weights[keep] == 1).all() else found.weights[keep]
+    shown = fingerprint, stretches.control_tokens, report, weights
+    return Encoded(
+        examples, lengths[keep], counts[keep], *shown, arrays.tokens, arrays.targets, begins[keep], keep_alive
+    )
 
 
-def _note_unknown_tokens(
-    examples: Examples, arrays: TokenArrays, begins: Index, lengths: Lengths, is_first: Mask, limits: Limits
-) -> None:
+def _select(examples: Examples, positions: Index) -> Examples:
+    return examples.select(examples.rows[positions], None if examples.parts is None else examples.parts[positions])
+
+
+def _note_unknown_tokens(found: Sequences, arrays: TokenArrays, limits: Limits) -> None:
     """Note in `limits` the rows with tokens that have no embedding in the model."""
-    for i in np.flatnonzero(is_first).tolist():
-        largest = int(arrays.tokens[begins[i] : begins[i] + lengths[i]].max(initial=-1))
-        if largest >= (limits.tokens or 0):
-            limits.unknown_tokens(*examples.store.location(int(examples.rows[i])), largest)
+    reported: set[int] = set()
+    for i, (begin, length) in enumerate(zip(found.begins.tolist(), found.lengths.tolist(), strict=True)):
+        largest = int(arrays.tokens[begin : begin + length].max(initial=-1))
+        if largest >= (limits.tokens or 0) and found.position[i] not in reported:
+            reported.add(int(found.position[i]))
+            limits.unknown_tokens(*found.examples.store.location(int(found.examples.rows[i])), largest)
 
 
 def _truncate(arrays: TokenArrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
@@ -204,24 +224,28 @@ def _report_lost_targets(examples: Examples, lost: Lengths, percent: float, limi
 
 
 def _usable(
-    examples: Examples, arrays: TokenArrays, position: Index, counts: Lengths, is_first: Mask, limits: Limits
+    found: Sequences, arrays: TokenArrays, counts: Lengths, is_first: Mask, limits: Limits, targets: Targets
 ) -> Mask:
     """Return the mask of rows that the template renders completely, that have targets, and that the policy permits."""
-    log = limits.log
+    log, examples, position, is_first_of_row = limits.log, found.examples, found.position, found.first_of_row
     keep = counts > 0
+    rejected: set[int] = set()
     for i in np.flatnonzero(np.isin(position, [*arrays.literals, *arrays.turns])).tolist():
         file, row = examples.store.location(int(examples.rows[i]))
         notes = arrays.turns.get(int(position[i]), [])
         faults = [note.fault(file, row) for note in notes if note.kind == DROPPED]
         faults += [token.fault(file, row) for token in arrays.literals.get(int(position[i]), [])]
-        keep[i] &= log.add_row(faults) if is_first[i] else all(log.action(fault.code) == "warn" for fault in faults)
-        if is_first[i] and keep[i]:
+        if is_first_of_row[i] and not log.add_row(faults):
+            rejected.add(int(position[i]))
+        keep[i] &= int(position[i]) not in rejected
+        if is_first_of_row[i] and keep[i]:
             limits.untrained.add(file, row, notes)
     for i in np.flatnonzero((counts == 0) & is_first).tolist():
         file, row = examples.store.location(int(examples.rows[i]))
         reason = arrays.failed.get(int(position[i]))
         if reason is None:
             fix = "raise data.max_length, or lengthen the completion"
+            fix = fix if targets.train_on == "all" else f"set data.train_on=all (now {targets.train_on})"
             fault = Fault("no-targets", "not one token of the row is trained on", fix, file, row)
         else:
             fix = "correct the turns, or use a model whose template takes them"

@@ -8,13 +8,15 @@ process, so that no text can contain them.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kamerton.data.example import DataExample
+from kamerton.data.encode.forms import is_rich
+from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.errors import Fault
 
 TEXT = "text"  # the value of data.control_tokens; the other is "parse"
@@ -23,7 +25,7 @@ _NONCE = secrets.token_hex(8)
 
 @dataclass(frozen=True, slots=True)
 class LiteralToken:
-    """A control token's string in a text: `place` is prompt, completion or turns[i].
+    """A control token's string in a text: `place` is prompt, completion, turns[i], a part of them, or tools.
 
     `rendered`: the text begins like a rendering of the chat template.
     """
@@ -79,10 +81,22 @@ class ControlTokens:
     def mark_example(self, example: DataExample) -> DataExample:
         """Return the example with a mark in place of each such string."""
         prompt = example.prompt
-        if isinstance(prompt, str):
-            return DataExample(self.mark(prompt), self.mark(example.completion))
-        turns = tuple(replace(turn, content=self.mark(turn.content)) for turn in prompt)
-        return DataExample(turns, self.mark(example.completion))
+        before = self.mark(prompt) if isinstance(prompt, str) else tuple(map(self._mark_turn, prompt))
+        if not is_rich(example):
+            return DataExample(before, self.mark(example.completion), weight=example.weight)
+        last = self._mark_turn(example.messages[-1])
+        tools = self.mark(_canonical(example.tools)) if example.tools else ""
+        return DataExample(before, last.content, {}, last.reasoning, last.tool_calls, tools, example.weight)
+
+    def _mark_turn(self, turn: Message) -> Message:
+        if turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name:
+            calls = tuple(
+                ToolCall(self.mark(call.name), self.mark(_canonical(call.arguments)), call.id and self.mark(call.id))
+                for call in turn.tool_calls
+            )
+            call_id, name = turn.tool_call_id and self.mark(turn.tool_call_id), turn.name and self.mark(turn.name)
+            turn = replace(turn, reasoning=self.mark(turn.reasoning), tool_calls=calls, tool_call_id=call_id, name=name)
+        return replace(turn, content=self.mark(turn.content))
 
     def unmark(self, text: str) -> str:
         """Return the text with the strings in place of the marks."""
@@ -105,6 +119,24 @@ def _texts(example: DataExample) -> Iterator[tuple[str, str]]:
     else:
         yield from ((f"turns[{i}]", turn.content) for i, turn in enumerate(example.prompt))
     yield "completion", example.completion
+    if is_rich(example):
+        yield from _further_texts(example)
+
+
+def _further_texts(example: DataExample) -> Iterator[tuple[str, str]]:
+    """Yield the texts of calls, reasoning and tools; JSON without escapes, as a template writes it."""
+    for i, turn in enumerate(example.messages):
+        place = "completion" if i == len(example.messages) - 1 else f"turns[{i}]"
+        yield f"{place}.reasoning", turn.reasoning
+        for call in turn.tool_calls:
+            yield f"{place}.tool_calls", f"{call.name} {call.id} {_canonical(call.arguments)}"
+        yield place, f"{turn.name} {turn.tool_call_id}"
+    if example.tools:
+        yield "tools", _canonical(example.tools)
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), ensure_ascii=False)
 
 
 def find_control_tokens(tokenizer: Any, definition: Mapping[str, Any] | None, rendering: str) -> ControlTokens | None:

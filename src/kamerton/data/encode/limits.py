@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from kamerton.data.encode.sequences import Lengths, Mask, Sequences
 from kamerton.data.encode.turns import UntrainedTurns
 from kamerton.data.faults import FaultLog
-from kamerton.data.store import Examples, Index
+from kamerton.data.store import Index
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
-
-Lengths = npt.NDArray[np.int32]
 
 
 class Limits:
@@ -29,14 +27,17 @@ class Limits:
         self.most = min(max_length, model.positions or max_length)
         self._lengths: list[Lengths] = []  # of all rows so far
         self._first_long: tuple[str, int] | None = None
+        self._has_long_text = False
         self._first_unknown: tuple[str, int, int] | None = None
         self._unknown = 0
         self.untrained = UntrainedTurns()
 
-    def long_rows(self, examples: Examples, is_first: npt.NDArray[np.bool_], lengths: Lengths) -> Index:
-        """Return the positions of rows that are too long, and list them; `is_first` masks repetitions of a row."""
+    def long_rows(self, sequences: Sequences, is_first: Mask) -> Index:
+        """Return the positions of those that are too long, and list them; `is_first` masks repetitions of a row."""
+        lengths, examples = sequences.lengths, sequences.examples
         self._lengths.append(lengths[is_first])
         long: Index = np.flatnonzero(lengths > self.most)
+        self._has_long_text |= bool((sequences.counts[long] == lengths[long] - 1).any())
         for i in long[is_first[long]].tolist():
             file, row = location = examples.store.location(int(examples.rows[i]))
             self._first_long = min(self._first_long or location, location)
@@ -81,6 +82,9 @@ class Limits:
             message, cut = f"{message}; they are left out", "nothing, if that is meant; else data.overlong=truncate"
         else:
             cut += " or data.overlong=drop (leaves them out)"
+            cut = f"data.overlong=chunk (windows of plain text), {cut}" if self._has_long_text else cut
+        if self.overlong == "chunk":
+            message += "; they are not plain text, which alone is cut into windows"
         raised = self.positions is None or longest <= self.positions
         longer = [f"data.max_length={longest}"] if self.configured < longest else []
         longer += [] if raised else [f"a model with at least {longest:,} positions"]

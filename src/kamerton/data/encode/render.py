@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.encode.control import ControlTokens, LiteralToken
+from kamerton.data.encode.conversation import Conversations, Ids
+from kamerton.data.encode.forms import is_rich
 from kamerton.data.encode.skeleton import Roles, Skeleton, Skeletons, cut_points
-from kamerton.data.encode.turns import CHANGED, DROPPED, FIRST, UNENDED, TurnNote
+from kamerton.data.encode.targets import Part, Stretch, Targets
+from kamerton.data.encode.turns import DROPPED, TurnNote
 from kamerton.data.example import DataExample, Message
 
-Stretch = tuple[str, bool]  # a text, and whether its tokens are targets
 _Filler = Callable[[tuple[str, ...], str], list[Stretch]]
 Turns = list[dict[str, str]]
 
@@ -29,14 +31,15 @@ class RenderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedStretches:
-    """Stretches of an example with findings to report.
+    """The sequences of an example with findings to report; `fallbacks` is what is written in the fallback form.
 
     If its texts contain control tokens as text (`literals`), the stretches are those of `ControlTokens.rename`.
     """
 
-    stretches: list[Stretch]
+    parts: list[Part]
     literals: list[LiteralToken]
     turns: list[TurnNote]
+    fallbacks: list[str]
 
 
 Rendering = list[Stretch] | AnnotatedStretches | RenderError
@@ -45,13 +48,23 @@ Rendering = list[Stretch] | AnnotatedStretches | RenderError
 class Renderer:
     """Renders examples for one tokenizer; `special` matches the special tokens at which texts are split.
 
-    Strings of the tokens of `control` in texts are kept as text; with None the tokenizer parses them.
+    Strings of the tokens of `control` in texts are kept as text; with None the tokenizer parses them. `ids` returns the
+    token ids of pieces of a text.
     """
 
-    def __init__(self, tokenizer: Any, special: re.Pattern[str] | None, control: ControlTokens | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        special: re.Pattern[str] | None,
+        control: ControlTokens | None = None,
+        targets: Targets | None = None,
+        ids: Ids | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self._special = special
         self._control = control
+        self._targets = targets or Targets()
+        self.conversations = Conversations(tokenizer, self._targets, special, ids)
         self._skeletons = Skeletons(tokenizer)
         self._filled: dict[Roles, _Filler | None] = {}
 
@@ -68,12 +81,13 @@ class Renderer:
             if isinstance(rendering, RenderError):
                 result[i] = RenderError(control.unmark(str(rendering)))
                 continue
-            if isinstance(rendering, AnnotatedStretches):
-                stretches, turns = rendering.stretches, rendering.turns
-            else:
-                stretches, turns = rendering, []
-            renamed = [(control.rename(text), target) for text, target in stretches]
-            result[i] = AnnotatedStretches(renamed, control.literals(example), turns)
+            if not isinstance(rendering, AnnotatedStretches):
+                rendering = AnnotatedStretches([Part(rendering)], [], [], [])
+            parts = [
+                replace(part, stretches=[(control.rename(text), target) for text, target in part.stretches])
+                for part in rendering.parts
+            ]
+            result[i] = replace(rendering, parts=parts, literals=control.literals(example))
         return result
 
     def _render(self, examples: Sequence[DataExample]) -> list[Rendering]:
@@ -93,7 +107,9 @@ class Renderer:
     def _fill(self, example: DataExample) -> list[Stretch] | None:
         """Return the stretches by the skeleton of the example's roles; None if there is none."""
         prompt = example.prompt
-        if self.tokenizer.chat_template is None:
+        if self.tokenizer.chat_template is None or self._targets.train_on == "calls" or example.weight != 1:
+            return None
+        if is_rich(example):
             return None
         if prompt == ():
             return [(example.completion, True)]
@@ -112,7 +128,19 @@ class Renderer:
     def by_template(self, examples: list[DataExample]) -> list[Rendering]:
         """Render by running the template; without a template an example is a prompt and a completion."""
         if self.tokenizer.chat_template is None:
-            return [_without_template(example) for example in examples]
+            return [self._without_template(example) for example in examples]
+        simple = [example for example in examples if self._is_simple(example)]
+        rendered = iter(self._simple(simple))
+        return [next(rendered) if self._is_simple(example) else self._conversation(example) for example in examples]
+
+    def _is_simple(self, example: DataExample) -> bool:
+        """Return whether the completion is the only target of turns that have only roles and texts."""
+        if is_rich(example) or example.weight != 1 or self._targets.train_on == "calls":
+            return False
+        return isinstance(example.prompt, str) or not any(map(self._targets.trains, example.prompt))
+
+    def _simple(self, examples: list[DataExample]) -> list[Rendering]:
+        """Render examples whose completion is the only target, all at once."""
         before = [
             [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
             for example in examples
@@ -123,19 +151,43 @@ class Renderer:
         try:
             prompts = _apply(self.tokenizer, before, prompt=True)
             texts = _apply(self.tokenizer, chats, prompt=False)
-            spans = [_target_spans(self.tokenizer, *item) for item in zip(examples, prompts, texts, strict=True)]
         except Exception as error:  # a template is a program: it may raise anything
             if len(examples) == 1:
                 return [RenderError(f"{type(error).__name__}: {error}")]
-            return [self.by_template([example])[0] for example in examples]
+            return [self._simple([example])[0] for example in examples]
         result: list[Rendering] = []
-        for turns, text, (targets, untrained) in zip(chats, texts, spans, strict=True):
-            stretches = _stretches(text, targets)
+        for example, turns, prompt, text in zip(examples, chats, prompts, texts, strict=True):
+            if not text.startswith(prompt):
+                result.append(self._conversation(example))
+                continue
+            stretches = _nonempty([(prompt, False), (text[len(prompt) :], True)])
             if self._special is not None:  # the tokenizer splits there as well; repeated pieces are tokenised once
                 stretches = [(piece, target) for t, target in stretches for piece in self._special.split(t) if piece]
-            notes = [*self._dropped_turns(turns), *untrained]
-            result.append(AnnotatedStretches(stretches, [], notes) if notes else stretches)
+            notes = self._dropped_turns(turns)
+            result.append(AnnotatedStretches([Part(stretches)], [], notes, []) if notes else stretches)
         return result
+
+    def _conversation(self, example: DataExample) -> Rendering:
+        """Render an example with several targets, tools, calls, reasoning or a weight."""
+        if example.prompt == ():
+            trained = self._targets.trains(example.messages[0])
+            return AnnotatedStretches([Part([(example.completion, trained)], weight=example.weight)], [], [], [])
+        try:
+            parts, notes, fallbacks = self.conversations.parts(example)
+        except Exception as error:  # a template is a program: it may raise anything
+            return RenderError(f"{type(error).__name__}: {error}")
+        if not is_rich(example):
+            notes = [*self._dropped_turns([_turn(turn.role, turn.content) for turn in example.messages]), *notes]
+        plain = len(parts) == 1 and parts[0] == Part(parts[0].stretches) and not notes and not fallbacks
+        return parts[0].stretches if plain else AnnotatedStretches(parts, [], notes, fallbacks)
+
+    def _without_template(self, example: DataExample) -> Rendering:
+        if is_rich(example) or not (isinstance(example.prompt, str) or example.prompt == ()):
+            return RenderError("the tokenizer has no chat template, and the example is a chat")
+        before = [(example.prompt, False)] if isinstance(example.prompt, str) else []
+        trained = self._targets.trains(example.messages[-1])
+        part = Part([*before, (example.completion, trained)], weight=example.weight)
+        return part.stretches if example.weight == 1 else AnnotatedStretches([part], [], [], [])
 
     def _dropped_turns(self, turns: Turns) -> list[TurnNote]:
         """Return a note for each nonblank turn that the template omits, with a role for which it writes the turn."""
@@ -221,73 +273,3 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 def _turns(messages: Sequence[Message]) -> Turns:
     return [_turn(message.role, message.content) for message in messages]
-
-
-def _without_template(example: DataExample) -> list[Stretch] | RenderError:
-    if isinstance(example.prompt, str):
-        return [(example.prompt, False), (example.completion, True)]
-    if example.prompt == ():
-        return [(example.completion, True)]
-    return RenderError("the tokenizer has no chat template, and the example is a chat")
-
-
-def _completion_start(prompt: str, text: str) -> int:
-    """Return the offset of the completion: after the prompt's rendering, or after the common prefix of both texts."""
-    if text.startswith(prompt):
-        return len(prompt)
-    return next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text)))
-
-
-def _target_spans(
-    tokenizer: Any, example: DataExample, prompt: str, text: str
-) -> tuple[list[tuple[int, int]], list[TurnNote]]:
-    """Return the spans of the targets in the rendered text, and a note for each turn that is not fully a target.
-
-    Targets are the completion and earlier assistant turns with a weight. An earlier turn ends where the rendering of
-    the chat up to it ends; if the template renders earlier turns differently from last ones (without their reasoning),
-    the turn ends with its content.
-    """
-    begin = _completion_start(prompt, text)
-    completion, text = (begin, len(text)), text[:begin]
-    spans: list[tuple[int, int]] = []
-    notes: list[TurnNote] = []
-    earlier = () if isinstance(example.prompt, str) else example.prompt
-    for k, turn in enumerate(earlier):
-        if turn.role != "assistant" or turn.weight <= 0:
-            continue
-        if k == 0:
-            notes.append(TurnNote(FIRST, f"turns[{k}]"))
-            continue
-        (before,) = _apply(tokenizer, [_turns(earlier[:k])], prompt=True)
-        (after,) = _apply(tokenizer, [_turns(earlier[: k + 1])], prompt=False)
-        start = _completion_start(before, text)
-        is_prefix = text.startswith(after)
-        content = turn.content.strip()
-        at = text.find(content, start)
-        if is_prefix:
-            end = len(after)
-        elif at >= 0:
-            end = at + len(content)
-        else:
-            end = start
-        if end > start:
-            spans.append((start, end))
-        if not is_prefix or end <= start:
-            notes.append(TurnNote(UNENDED if end > start else CHANGED, f"turns[{k}]"))
-    return [*spans, completion], notes
-
-
-def _stretches(text: str, targets: list[tuple[int, int]]) -> list[Stretch]:
-    """Split `text` at the boundaries of the target spans (in order of their starts)."""
-    result: list[Stretch] = []
-    at = 0
-    for start, end in targets:
-        start = max(start, at)
-        if start > at:
-            result.append((text[at:start], False))
-        if end > start:
-            result.append((text[start:end], True))
-        at = max(at, end)
-    if at < len(text):
-        result.append((text[at:], False))
-    return result

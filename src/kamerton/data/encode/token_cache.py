@@ -20,21 +20,24 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kamerton.data.encode.control import LiteralToken
+from kamerton.data.encode.targets import LAST
 from kamerton.data.encode.tokenize import StretchTokenizer, TokenChunk
 from kamerton.data.encode.turns import TurnNote
 from kamerton.data.example import DataExample
 from kamerton.data.read.rows import build_once
 from kamerton.data.store import Index, Store, to_example
 
-VERSION = "5"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "6"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
 
 
 class TokenArrays:
-    """The files of one cache folder: tokens and targets [all tokens], offsets [rows + 1], counts of targets [rows].
+    """The files of one cache folder: tokens and targets [all tokens], offsets [sequences + 1], counts of targets.
 
-    `failed` maps rows that could not be rendered to the reason; `largest` is the largest token id. `literals` and
-    `turns` have the findings of each row. Rows are positions in the pool.
+    The sequences of row i are `first[i]` to `first[i + 1]`; `first` is None if every row has one. `ends` and `weights`
+    are as in `TokenChunk`; None if every sequence is the whole row, or has weight 1. `failed` maps rows that could not
+    be rendered to the reason; `largest` is the largest token id. `literals` and `turns` have the findings of each row,
+    `fallbacks` what is written in the fallback form. Rows are positions in the pool.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,11 +45,19 @@ class TokenArrays:
         self.targets: npt.NDArray[np.bool_] = _mapped(folder / "targets.bin", np.bool_)
         self.offsets: Index = np.load(folder / "offsets.npy")
         self.counts: npt.NDArray[np.int32] = np.load(folder / "counts.npy")
+        self.first: Index | None = _optional(folder / "first.npy")
+        self.ends: npt.NDArray[np.int32] | None = _optional(folder / "ends.npy")
+        self.weights: npt.NDArray[np.float64] | None = _optional(folder / "weights.npy")
         done = json.loads((folder / "done.json").read_text())
         self.failed: dict[int, str] = {int(position): reason for position, reason in done["failed"].items()}
         self.literals = {int(i): [LiteralToken(**token) for token in tokens] for i, tokens in done["held"].items()}
         self.turns = {int(i): [TurnNote(**note) for note in notes] for i, notes in done["turns"].items()}
+        self.fallbacks: list[str] = done["fallbacks"]
         self.largest: int = done["largest"]
+
+
+def _optional(path: Path) -> Any:
+    return np.load(path) if path.exists() else None
 
 
 def _mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
@@ -67,6 +78,8 @@ def _write(part: Path, store: Store, pool: Index, tokenizer: StretchTokenizer) -
     """Render each chunk while the previous one is tokenised, which does not hold Python's lock."""
     lengths: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
+    sizes, ends_of, weights = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0)]
+    fallbacks: set[str] = set()
     failed: dict[int, str] = {}  # by position in the pool, as are `literals` and `turns`
     literals: dict[int, list[dict[str, Any]]] = {}
     turns: dict[int, list[dict[str, Any]]] = {}
@@ -79,11 +92,15 @@ def _write(part: Path, store: Store, pool: Index, tokenizer: StretchTokenizer) -
 
         def append(chunk: TokenChunk) -> None:
             nonlocal largest
-            start = sum(map(len, lengths))
+            start = sum(map(len, sizes))
             largest = max(largest, int(chunk.tokens.max(initial=-1)))
             chunk.tokens.tofile(tokens_file)
             chunk.targets.tofile(targets_file)
             lengths.append(chunk.lengths)
+            sizes.append(chunk.sizes)
+            ends_of.append(chunk.ends)
+            weights.append(chunk.weights)
+            fallbacks.update(chunk.fallbacks)
             ends = np.cumsum(chunk.lengths, dtype=np.int64)
             targets = np.r_[0, np.cumsum(chunk.targets, dtype=np.int64)]
             counts.append((targets[ends] - targets[ends - chunk.lengths]).astype(np.int32))
@@ -102,7 +119,15 @@ def _write(part: Path, store: Store, pool: Index, tokenizer: StretchTokenizer) -
     none = [np.empty(0, np.int32)]
     np.save(part / "offsets.npy", np.r_[0, np.cumsum(np.concatenate(lengths or none), dtype=np.int64)])
     np.save(part / "counts.npy", np.concatenate(counts or none))
-    done = {"failed": failed, "held": literals, "turns": turns, "largest": largest}
+    further = {
+        "first": (np.r_[0, np.cumsum(np.concatenate(sizes), dtype=np.int64)], all((part == 1).all() for part in sizes)),
+        "ends": (np.concatenate(ends_of), all((part == LAST).all() for part in ends_of)),
+        "weights": (np.concatenate(weights), all((part == 1).all() for part in weights)),
+    }
+    for name, (values, is_usual) in further.items():
+        if not is_usual:
+            np.save(part / f"{name}.npy", values)
+    done = {"failed": failed, "held": literals, "turns": turns, "fallbacks": sorted(fallbacks), "largest": largest}
     (part / "done.json").write_text(json.dumps(done))
 
 

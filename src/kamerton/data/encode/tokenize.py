@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ from kamerton.data.encode.definition import (
     without_prefix,
 )
 from kamerton.data.encode.render import AnnotatedStretches, Renderer, RenderError, Rendering
+from kamerton.data.encode.targets import LAST, Part, Stretch, Targets
 from kamerton.data.encode.turns import TurnNote
 from kamerton.data.example import DataExample, Message
 
@@ -39,10 +40,12 @@ _FRAME: tuple[Piece, Piece] = (("\0before", True, False), ("\0after", True, Fals
 
 @dataclass(frozen=True)
 class TokenChunk:
-    """Tokenised examples: `tokens` and `targets` of all of them concatenated, and `lengths` [examples].
+    """Tokenised examples: `tokens` and `targets` of all their sequences concatenated, and `lengths` [sequences].
 
-    By position of the example, `failed` has the error of its template, `literals` the control tokens' strings in its
-    texts, and `turns` the findings to report about its turns.
+    `sizes` [examples] is the number of sequences of each example (`Part`), `ends` [sequences] the turn with which each
+    ends, and `weights` [sequences] the weight of its targets. By position of the example, `failed` has the error of its
+    template, `literals` the control tokens' strings in its texts, and `turns` the findings to report about its turns.
+    `fallbacks` is what is written in the fallback form.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -51,17 +54,51 @@ class TokenChunk:
     failed: dict[int, str]
     literals: dict[int, list[LiteralToken]]
     turns: dict[int, list[TurnNote]]
+    sizes: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float64]
+    fallbacks: set[str]
+
+
+class _Findings:
+    """What `TokenChunk` has beside the tokens, collected example by example."""
+
+    def __init__(self) -> None:
+        self.failed: dict[int, str] = {}
+        self.literals: dict[int, list[LiteralToken]] = {}
+        self.turns: dict[int, list[TurnNote]] = {}
+        self.fallbacks: set[str] = set()
+        self.sizes: list[int] = []
+        self.ends: list[int] = []
+        self.weights: list[float] = []
+
+    def add(self, i: int, rendering: Rendering) -> list[list[Stretch]]:
+        """Add example i; return the stretches of its sequences."""
+        parts: Sequence[Part] = ()
+        if isinstance(rendering, RenderError):
+            self.failed[i] = str(rendering)
+        elif isinstance(rendering, AnnotatedStretches):
+            self.literals |= {i: rendering.literals} if rendering.literals else {}
+            self.turns |= {i: rendering.turns} if rendering.turns else {}
+            self.fallbacks.update(rendering.fallbacks)
+            parts = rendering.parts
+        stretches = [part.stretches for part in parts] or [rendering if isinstance(rendering, list) else []]
+        self.sizes.append(len(stretches))
+        self.ends += [part.turn for part in parts] or [LAST]
+        self.weights += [part.weight for part in parts] or [1.0]
+        return stretches
 
 
 class StretchTokenizer:
     """Encodes examples with one tokenizer.
 
     `control_tokens` determines how the string of a control token (`<|im_end|>`) in a text is read: "text" as ordinary
-    text, "parse" as the control token. The control tokens of the template are control tokens in either case.
+    text, "parse" as the control token. The control tokens of the template are control tokens in either case. `targets`
+    is what is trained on.
     """
 
-    def __init__(self, tokenizer: Any, control_tokens: str = TEXT) -> None:
-        self.tokenizer, self.control_tokens = tokenizer, control_tokens
+    def __init__(self, tokenizer: Any, control_tokens: str = TEXT, targets: Targets | None = None) -> None:
+        self.tokenizer, self.control_tokens, self.targets = tokenizer, control_tokens, targets or Targets()
         backend = getattr(tokenizer, "backend_tokenizer", None)
         definition = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         self._encode_first: Encoder = self._encode_slowly
@@ -79,8 +116,9 @@ class StretchTokenizer:
         probe = str([rendering])
         begin = "".join(text for text, _ in rendering) if isinstance(rendering, list) else ""
         self._control = find_control_tokens(tokenizer, self._definition, begin) if control_tokens == TEXT else None
-        self._renderer = Renderer(tokenizer, special, self._control)
+        self._renderer = Renderer(tokenizer, special, self._control, self.targets, self._ids)
         parts = [definition, str(tokenizer.chat_template), str(tokenizer.special_tokens_map), probe, control_tokens]
+        parts += [] if self.targets == Targets() else [repr(self.targets)]
         self.fingerprint = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
         # Tokens, such as a begin-of-text token, that the tokenizer puts before any text.
         plain = tokenizer.encode("a", add_special_tokens=False)
@@ -93,12 +131,16 @@ class StretchTokenizer:
         """Return the tokens of these examples."""
         return self.tokenize(examples, self.render(examples))
 
-    def completions(self, prompt: Prompt, completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    def completions(
+        self, prompt: Prompt, completions: Sequence[str], tools: str = ""
+    ) -> list[tuple[list[int], list[int]]]:
         """Return the token ids of the prompt and of the completion, for each completion, as in `encode`.
 
-        Raises `RenderError` if the template refuses the chat.
+        `tools` is JSON, as in `DataExample`. Raises `RenderError` if the template refuses the chat.
         """
-        chunk = self.encode([DataExample(prompt, completion) for completion in completions])
+        if not isinstance(prompt, str):  # earlier turns are read, not trained on
+            prompt = tuple(replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in prompt)
+        chunk = self.encode([DataExample(prompt, completion, tools=tools) for completion in completions])
         if chunk.failed:
             raise RenderError(next(iter(chunk.failed.values())))
         ends = np.cumsum(chunk.lengths)[:-1]
@@ -121,41 +163,68 @@ class StretchTokenizer:
         """Do the part of `encode` that runs outside Python."""
         plain = self.tokenizer.chat_template is None
         pieces: dict[Piece, int] = {piece: i for i, piece in enumerate(_FRAME)}
-        sequence: list[int] = []  # numbers of the pieces of all examples, end to end
+        sequence: list[int] = []  # numbers of the pieces of all sequences, end to end
         marks: list[bool] = []
-        counts: list[int] = []  # pieces of each example
-        failed: dict[int, str] = {}
-        literals: dict[int, list[LiteralToken]] = {}
-        turns: dict[int, list[TurnNote]] = {}
-        for i, (example, stretches) in enumerate(zip(examples, rendered, strict=True)):
-            start = len(sequence)
-            if isinstance(stretches, RenderError):
-                failed[i] = str(stretches)
-                stretches = []
-            if isinstance(stretches, AnnotatedStretches):
-                literals |= {i: stretches.literals} if stretches.literals else {}
-                turns |= {i: stretches.turns} if stretches.turns else {}
-                stretches = stretches.stretches
-            literal = i in literals
-            framed = i not in failed and (plain or example.prompt == ())
-            if framed:
-                sequence.append(0)
-                marks.append(False)
-            for k, (text, target) in enumerate(stretches):
-                sequence.append(pieces.setdefault((text, k == 0, literal), len(pieces)))
-                marks.append(target)
-            if framed:
-                sequence.append(1)
-                marks.append(True)
-            counts.append(len(sequence) - start)
+        counts: list[int] = []  # pieces of each sequence
+        found = _Findings()
+        for i, (example, rendering) in enumerate(zip(examples, rendered, strict=True)):
+            parts = found.add(i, rendering)
+            literal = i in found.literals
+            framed = i not in found.failed and (plain or example.prompt == ())
+            for part in parts:
+                start = len(sequence)
+                if framed:
+                    sequence.append(0)
+                    marks.append(False)
+                for k, (text, target) in enumerate(part):
+                    sequence.append(pieces.setdefault((text, k == 0, literal), len(pieces)))
+                    marks.append(target)
+                if framed:
+                    sequence.append(1)
+                    marks.append(not part or part[-1][1])
+                counts.append(len(sequence) - start)
         arrays = _concatenate(self._token_ids(list(pieces)), sequence, marks, counts)
-        return TokenChunk(*arrays, failed, literals, turns)
+        sizes, ends = np.array(found.sizes, np.int32), np.array(found.ends, np.int32)
+        weights = np.array(found.weights, np.float64)
+        return TokenChunk(*arrays, found.failed, found.literals, found.turns, sizes, ends, weights, found.fallbacks)
 
-    def text(self, text: str) -> list[int]:
-        """Return the token ids of a text to be continued, without a template, after the tokenizer's initial tokens."""
+    def text(self, text: str, *, first: bool = True) -> list[int]:
+        """Return the token ids of a text without a template; if it is `first`, after the tokenizer's initial tokens."""
         literal = self._control is not None
         renamed = text if self._control is None else self._control.rename(self._control.mark(text))
-        return [*self._before, *self._token_ids([*_FRAME, (renamed, True, literal)])[2]]
+        return [*(self._before if first else ()), *self._ids([renamed], first=first, literal=literal)]
+
+    def prompt(self, turns: Sequence[Message], tools: str = "") -> list[int]:
+        """Return the token ids that the model reads before it answers a chat's turns, tokenised as a whole."""
+        return self.prompt_of(DataExample(tuple(turns), "", tools=tools))
+
+    def prompt_of(self, example: DataExample) -> list[int]:
+        """Return the token ids that the model reads before it writes the completion, tokenised as a whole."""
+        if self.tokenizer.chat_template is None:
+            return self.text(example.prompt_text)
+        example, literal = self._marked(example)
+        return self._ids([self._text(self._renderer.conversations.prompt(example), literal)], literal=literal)
+
+    def completion_of(self, example: DataExample) -> list[int]:
+        """Return the token ids of the completion's turn, as the model is to write it after the prompt."""
+        if self.tokenizer.chat_template is None:
+            return [*self.text(example.completion, first=False), *self._after]
+        example, literal = self._marked(example)
+        _, target = self._renderer.conversations.completion(example)
+        return self._ids([self._text(target, literal)], first=False, literal=literal)
+
+    def _marked(self, example: DataExample) -> tuple[DataExample, bool]:
+        if self._control is None or not self._control.occur_in(example):
+            return example, False
+        return self._control.mark_example(example), True
+
+    def _text(self, rendering: str, literal: bool) -> str:
+        return self._control.rename(rendering) if literal and self._control is not None else rendering
+
+    def _ids(self, texts: list[str], *, first: bool = True, literal: bool = False) -> list[int]:
+        """Return the token ids of a text that is split into pieces; `first`: it begins the sequence."""
+        pieces: list[Piece] = [(text, first and k == 0, literal) for k, text in enumerate(texts)]
+        return [token for ids in self._token_ids([*_FRAME, *pieces])[2:] for token in ids]
 
     def _token_ids(self, pieces: list[Piece]) -> list[list[int]]:
         """Return the token ids of each piece; the first two frame a text without a template."""

@@ -1,4 +1,4 @@
-"""Turns that a chat template omits, and earlier assistant turns that are not trained on, for the report."""
+"""Turns that a chat template omits, and first turns that cannot be trained on, for the report."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from kamerton.errors import Fault
 
 DROPPED = "dropped"
-CHANGED, FIRST, UNENDED = "changed", "first", "unended"
-_REASONS = {
-    CHANGED: "with no target because the chat template writes earlier turns differently",
-    FIRST: "with no target because no turn precedes them",
-    UNENDED: "without the end of the turn because the chat template writes earlier turns differently",
-}
+FIRST = "first"
+_REASONS = {FIRST: "with no target because no turn precedes them"}
 
 
 @dataclass(frozen=True, slots=True)
 class TurnNote:
-    """A turn that the template omits (`DROPPED`), or one with a weight that is not, or not completely, a target.
+    """A turn, or a part of it, that the template omits (`DROPPED`), or one with a weight that is not a target.
 
-    `place` is prompt, completion or turns[i]; `better` is a role for which the template writes a dropped turn.
+    `place` is prompt, completion, turns[i], a part of them or tools; `role` is that of the turn, or what is omitted of
+    it (reasoning, tool_calls, tools); `better` is a role for which the template writes a dropped turn.
     """
 
     kind: str
@@ -31,6 +28,10 @@ class TurnNote:
 
     def fault(self, file: str, row: int) -> Fault:
         """Return the fault of a dropped turn."""
+        if self.role in ("reasoning", "tool_calls", "tools"):
+            message = f"the chat template omits the {self.role.replace('_', ' ')} here"
+            fix = "use a model whose template writes them (or, to train without, data.policy.dropped-turn=warn)"
+            return Fault("dropped-turn", message, fix, file, row, self.place)
         message = f"the chat template omits the text: it writes no turn of role {self.role!r} here"
         role = f'write its "role" as "{self.better}"' if self.better else "use a model whose template writes such turns"
         fix = f"{role} (or, to train without the text, data.policy.dropped-turn=warn)"
@@ -38,7 +39,7 @@ class TurnNote:
 
 
 class UntrainedTurns:
-    """Counts the earlier assistant turns of all splits that should be targets and are not, or not completely."""
+    """Counts the earlier assistant turns of all splits that should be targets and are not."""
 
     def __init__(self) -> None:
         self._turns: Counter[str] = Counter()
@@ -65,7 +66,7 @@ class UntrainedTurns:
         turns, rows = self._turns.total(), self._rows
         message = (
             f"{turns:,} earlier assistant turn{'s' if turns > 1 else ''} of {rows:,} row{'s' if rows > 1 else ''}"
-            f" should be trained on but {'are' if turns > 1 else 'is'} not, or not in full: {'; '.join(kinds)}"
+            f" should be trained on but {'are' if turns > 1 else 'is'} not: {'; '.join(kinds)}"
         )
-        fix = 'add a row that ends with each such turn, and set "weight": 0 for the turn in rows that continue after it'
+        fix = 'put the turn that is answered before it, or set its "weight" to 0'
         return Fault("untrained-turns", message, fix, *min(self._first.values()))

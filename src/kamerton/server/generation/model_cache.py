@@ -23,6 +23,7 @@ from torch import nn
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
+from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
 from kamerton.data.example import Message
 from kamerton.model.ends import end_tokens
@@ -116,7 +117,8 @@ class Models:
         loaded = loaded or load_named(config, "auto", share)
         model = config.model
         tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-        stretches = StretchTokenizer(tokenizer, config.data.control_tokens)
+        targets = Targets(earlier_reasoning=config.data.earlier_reasoning)
+        stretches = StretchTokenizer(tokenizer, config.data.control_tokens, targets)
         ((_, after_answer),) = stretches.completions("question", [_ANSWER])  # with what the template adds
         ends = end_tokens(loaded.model, tokenizer, after_answer)
         context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
