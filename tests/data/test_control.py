@@ -114,7 +114,8 @@ def made() -> dict[str, tuple[Any, StretchTokenizer, StretchTokenizer]]:
 words = st.sampled_from(["a", "b c", "im_end|>", "<|im_", "s>", "<", "</", "yes", "{{ 1 }}", " "])
 strings = st.sampled_from(["<|im_end|>", "<|im_start|>", "<|endoftext|>", "</s>", "<s>", "<pad>", "<|user|>"])
 contents = st.lists(words | strings, max_size=6).map("".join)
-chats = st.lists(st.builds(Message, st.sampled_from(["user", "assistant", "system"]), contents), min_size=1, max_size=3)
+roles = st.sampled_from(["user", "assistant", "system"])
+chats = st.lists(st.builds(Message, roles, contents, st.just(0.0)), min_size=1, max_size=3)
 
 
 def control_ids(tokenizer: Any, ids: Any) -> list[int]:
@@ -124,7 +125,7 @@ def control_ids(tokenizer: Any, ids: Any) -> list[int]:
 def neutral(example: DataExample) -> DataExample:
     """A chat of the same shape without any such string."""
     turns = example.prompt
-    return DataExample("a" if isinstance(turns, str) else tuple(Message(t.role, "a") for t in turns), "a")
+    return DataExample("a" if isinstance(turns, str) else tuple(Message(t.role, "a", 0.0) for t in turns), "a")
 
 
 @pytest.mark.parametrize("name", MAKERS)
