@@ -149,8 +149,8 @@ def test_a_csv_row_is_the_line_at_which_it_begins(tmp_path: Path) -> None:
 
 
 def test_an_open_quote_that_would_swallow_the_rest_refuses_the_file(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text('a,b\n1,2\n"3,4\n5,6\n')
-    assert read(tmp_path / "rows.csv", "csv") == [(2, {"a": "1", "b": "2"}), (0, "unreadable-file")]
+    (tmp_path / "rows.csv").write_text('a,b\n"1,1",2\n"3,4\n5,6\n')
+    assert read(tmp_path / "rows.csv", "csv") == [(2, {"a": "1,1", "b": "2"}), (0, "unreadable-file")]
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])

@@ -97,18 +97,10 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
         "several JSON objects over many lines",
     ),
     "dictionaries": ("rows.jsonl", "jsonl", "\n".join(map(str, ROWS)).encode(), "all 40 rows: not JSON"),
-    "semicolons": ("my rows.csv", "csv", b"\xef\xbb\xbf" + table(";").encode(), "separated by semicolons"),
-    "bars": ("rows.csv", "csv", table("|").encode(), "separated by vertical bars"),
-    "quoted semicolons": ("rows.csv", "csv", table(";", quoting=csv.QUOTE_ALL).encode(), "semicolons"),
-    "packed semicolons": ("rows.csv.gz", "csv", gzip.compress(table(";").encode()), "semicolons"),
-    "packed tabs": ("rows.csv.gz", "csv", gzip.compress(table("\t").encode()), "separated by tabs"),
     "packed json in a table": ("rows.csv.gz", "csv", gzip.compress(LINES.encode()), "are JSON, not a table"),
     "json lines in a table": ("rows.csv", "csv", LINES.encode(), "are JSON, not a table"),
     "an array in a table": ("rows.csv", "csv", json.dumps(ROWS, indent=1).encode(), "one JSON array"),
     "json lines in parquet": ("rows.parquet", "parquet", LINES.encode(), "not a Parquet file"),
-    "excel's note": ("rows.csv", "csv", b"sep=;\n" + table(";").encode(), "semicolons"),
-    "tabs": ("rows.csv", "csv", table("\t").encode(), "separated by tabs"),
-    "commas": ("rows.tsv", "csv", table().encode(), "separated by commas"),
     "a table": ("rows.jsonl", "jsonl", table().encode(), "not JSON"),
     "parquet": ("rows.jsonl", "jsonl", parquet(), "a Parquet file"),
     "arrow stream": ("rows.arrow", "parquet", arrow(), "an Arrow file"),
@@ -176,18 +168,6 @@ def test_a_save_to_disk_folder_is_recognised_for_every_format(tmp_path: Path) ->
         assert "data.train=train.parquet data.test=test.parquet" in fault.fix or "data.test=test.parquet" in fault.fix
         assert len(followed(fault, tmp_path, tmp_path, format).splits["train"]) == 40
     assert "save_to_disk" in refused(tmp_path / "saved set" / "train", format="csv").message
-
-
-def test_a_quote_that_swallows_lines_of_a_tsv_is_a_fault_and_its_fix_reads_every_line(tmp_path: Path) -> None:
-    rows = [
-        row | {"prompt": ('"' * (i in (4, 20))) + row["prompt"] + ('"' * (i in (7, 20)))} for i, row in enumerate(ROWS)
-    ]
-    path = tmp_path / "rows.tsv"
-    path.write_text("prompt\tcompletion\n" + "".join(f"{row['prompt']}\t{row['completion']}\n" for row in rows))
-    fault = refused(path, format="csv")
-    assert (fault.code, fault.row) == ("bad-csv", 6)
-    result = followed(fault, tmp_path, path, "csv").splits["train"]
-    assert {example.prompt for example in result} == {row["prompt"] for row in rows}
 
 
 def test_quoted_texts_of_a_tsv_may_hold_line_ends(tmp_path: Path) -> None:
@@ -267,17 +247,6 @@ def test_rows_in_another_encoding_are_one_fault_and_the_fix_that_reads_right_wor
     assert sum("Święty źródlany młyn" in str(prompt) for prompt in prompts) == 26
     dropped = gated(path, format="csv", policy={"undecodable-byte": "drop"})
     assert dropped.report["rejected"] == {"undecodable-byte": 26}
-
-
-def test_a_table_with_semicolons_in_another_encoding_has_one_fault_after_the_other(tmp_path: Path) -> None:
-    rows = [row | {"prompt": f"{row['prompt']}, źródlany"} for row in ROWS]
-    path = tmp_path / "rows.csv"
-    path.write_bytes(table(";", rows).encode("cp1250"))
-    fault = refused(path, format="csv")
-    with pytest.raises(UserError, match=r"data\.encoding=cp1250 reads 'źródlany'"):
-        followed(fault, tmp_path, path, "csv")
-    result = gated(tmp_path / "rows-new.csv", format="csv", encoding="cp1250").splits["train"]
-    assert {example.prompt for example in result} == {row["prompt"] for row in rows}
 
 
 def test_an_invalid_byte_in_a_utf8_file_does_not_change_the_detected_encoding(tmp_path: Path) -> None:

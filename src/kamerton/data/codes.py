@@ -39,6 +39,7 @@ CODES: dict[str, Code] = {
         _REFUSE, "a file whose content does not fit its name, or that is truncated (compressed files, Parquet)"
     ),
     "file-changed": Code(_REFUSE, "a file that is written to while it is read"),
+    "missing-header": Code(_REFUSE, "a table whose first line looks like data, so that its columns have no names"),
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
     "too-few-rows": Code(_REFUSE, "a split without rows"),

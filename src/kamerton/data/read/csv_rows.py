@@ -1,88 +1,70 @@
-"""CSV records with their line numbers; a record that does not match the header is a fault."""
+"""Records of tables with their line numbers; every line belongs to a record or to a fault."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
+from kamerton.data.read.dialect import FIELD_LIMIT, Dialect
 from kamerton.errors import Fault
 
-FIELD_LIMIT = 64 * 2**20  # characters
+Record = tuple[int, list[str] | Fault]
 
 
-def csv_rows(
-    lines: Iterator[tuple[str, Fault | None]], file: str, delimiter: str, unquoted: str = ""
-) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Yield `(line at which the record begins, fields or fault)`; line 0 stands for the file or its header.
+def csv_records(
+    lines: Iterator[tuple[str, Fault | None]], file: str, dialect: Dialect, unquoted: Callable[[], str], begun: int = 1
+) -> Iterator[Record]:
+    """Yield `(line at which the record begins, fields or fault)`; a fault of the file has the line 0.
 
-    `unquoted` is the fix for a file in which quotes are ordinary characters.
+    Each line of a record that cannot be read has its own fault. `unquoted` returns the command for a file in which
+    quotes are ordinary characters; `begun` is the number of the first line.
     """
     csv.field_size_limit(FIELD_LIMIT)
-    pending: list[Fault] = []  # faults of the lines of the next record
-    reader = csv.reader(_texts(lines, pending), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    begun = 1
+    texts: list[str] = []  # the lines of the next record
+    faults: list[Fault] = []
+    reader = csv.reader(_texts(lines, texts, faults), delimiter=dialect.delimiter, strict=True, **dialect.quoting)
     while True:
+        fields: list[str] | None = []
+        fault = None
         try:
             fields = next(reader, None)
-            fault = pending[0] if pending else None
         except csv.Error as error:
-            fields, fault = [""], _csv_fault(error, file, begun, reader.line_num, unquoted)
-        pending.clear()
+            fault = _csv_fault(error, file, begun, unquoted)
         if fields is None:
             return
-        line, begun = begun, reader.line_num + 1
-        if not fields and fault is None:
-            continue  # a blank line
-        if header is None:
-            header = fields
-            fault = _header_fault(header, fault, file)
-            if fault is not None:
-                yield 0, fault
-                return
-            continue
         if fault is not None and fault.code == "unreadable-file":
             yield 0, fault
             return
-        if fault is None and len(fields) != len(header):
-            message = f"the row has {len(fields)} fields and the header {len(header)}"
-            fault = Fault("wrong-field-count", message, "quote fields that contain the delimiter", file)
-        if fault is None and unquoted and any("\n" in field and delimiter in field for field in fields):
-            message = f"a field that begins with a quote spans all lines up to {reader.line_num}"
-            fix = f'write a quote within a field as "", or read quotes as ordinary characters: {unquoted}'
+        if fault is None and len(texts) > 1 and dialect.swallows(texts):
+            message = f"a field that begins with a quote spans the lines {begun} to {begun + len(texts) - 1}"
+            fix = f'write a quote within a field as "", or read quotes as ordinary characters: {unquoted()}'
             fault = Fault("bad-csv", message, fix, file)
-        yield line, fault or dict(zip(header, fields, strict=True))
+        if fault is not None or faults:
+            lines_of_faults = (i for i, text in enumerate(texts) if text.strip() or faults)
+            yield from ((begun + i, fault or faults[0]) for i in lines_of_faults)
+        elif fields:
+            yield begun, fields
+        begun += len(texts)
+        texts.clear()
+        faults.clear()
 
 
-def _texts(lines: Iterator[tuple[str, Fault | None]], pending: list[Fault]) -> Iterator[str]:
-    """Yield the text of each line; its fault is added to `pending`."""
+def _texts(lines: Iterator[tuple[str, Fault | None]], texts: list[str], faults: list[Fault]) -> Iterator[str]:
+    """Yield the text of each line; it is added to `texts`, and its fault to `faults`."""
     for text, fault in lines:
+        texts.append(text)
         if fault is not None:
-            pending.append(fault)
+            faults.append(fault)
         yield text
 
 
-def _csv_fault(error: csv.Error, file: str, begun: int, line: int, unquoted: str) -> Fault:
-    literal = f", or read quotes as ordinary characters: {unquoted}" if unquoted else ""
+def _csv_fault(error: csv.Error, file: str, begun: int, unquoted: Callable[[], str]) -> Fault:
     if "unexpected end" in str(error):
         message = f"a quote opened on line {begun} is never closed"
-        fix = f'close it; write a quote within a field as ""{literal}'
+        fix = f'close it; write a quote within a field as "", or read quotes as ordinary characters: {unquoted()}'
         return Fault("unreadable-file", message, fix, file)
     if "new-line character" in str(error):
         message = "line ends with a bare carriage return (classic Mac line ending)"
         return Fault("bad-csv", message, "end every line with a line feed", file)
-    message = f"not CSV: {error} (line {line})"
-    return Fault(
-        "bad-csv", message, f'quote fields that contain quotes, and write a quote in them as ""{literal}', file
-    )
-
-
-def _header_fault(header: list[str], fault: Fault | None, file: str) -> Fault | None:
-    """Return the fault of a header that cannot be used, which makes the whole file unusable."""
-    if fault is not None:
-        return Fault("unreadable-file", f"in the header, {fault.message}", fault.fix, file)
-    repeated = next((name for name in header if header.count(name) > 1), None)
-    if repeated is not None:
-        return Fault("duplicate-column", f"two columns are named {repeated!r}", "rename one", file, column=repeated)
-    return None
+    fix = f'quote fields that contain quotes, and write a quote in them as "", or read quotes as text: {unquoted()}'
+    return Fault("bad-csv", f"not CSV: {error} (record of line {begun})", fix, file)

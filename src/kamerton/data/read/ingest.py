@@ -12,6 +12,7 @@ from kamerton.data.options import DataFile
 from kamerton.data.read import unused
 from kamerton.data.read.containers import DAMAGE, layers, open_data
 from kamerton.data.read.formats import detect_format
+from kamerton.data.read.header import header_setting, propose_names
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.schema import (
     Layout,
@@ -215,7 +216,8 @@ class _FileReader:
             elif not layouts and (fault.code == "unknown-column" or total > 1):
                 if fault.column not in reported:
                     reported.add(fault.column)
-                    fault = missing_everywhere(fault, self.samples[names], self.file.columns, self.file.format)
+                    fault = missing_everywhere(fault, self.samples[names], self.file.columns)
+                    fault = replace(fault, fix=fault.fix + self._without_header(self.samples[names]))
                     self.log.add(replace(fault, file=self.name))
             else:
                 self._report_missing(fault, names, rows, layouts)
@@ -226,6 +228,13 @@ class _FileReader:
         for name in (self.file.columns.metadata or []) if layouts else []:
             if name not in present:
                 self.log.add(replace(unknown_column_fault(name, present, "data.columns.metadata"), file=self.name))
+
+    def _without_header(self, sample: Mapping[str, Any]) -> str:
+        """Return what else could be done about missing columns if the first line of a table was data."""
+        if self.file.format != "csv" or self.file.header is not None:
+            return ""
+        names = propose_names([list(sample), list(map(str, sample.values()))])
+        return f" or, if the first line is data: {header_setting(names)}"
 
     def _report_missing(self, fault: Fault, names: Names, rows: array[int], layouts: list[Layout]) -> None:
         """Report each of the rows with these columns, which lack a field of the other rows."""

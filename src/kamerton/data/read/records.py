@@ -64,6 +64,6 @@ def _text_rows(file: DataFile, note: Callable[[str], None]) -> Iterator[Row]:
         if file.format == "jsonl":
             yield from json_rows(lines, file)
         elif file.format == "csv":
-            yield from table_rows(lines, file)
+            yield from table_rows(lines, file, note)
         else:
             yield from trec_rows(lines, file.name)

@@ -118,7 +118,7 @@ def unknown_column_fault(name: str, present: list[str], key: str) -> Fault:
     return Fault("unknown-column", f"there is no column {name!r} ({list_columns(present)})", fix, column=name)
 
 
-def missing_everywhere(fault: Fault, sample: Mapping[str, Any], columns: Columns, format: str) -> Fault:
+def missing_everywhere(fault: Fault, sample: Mapping[str, Any], columns: Columns) -> Fault:
     """Return the fault of a row as the fault of a file without such a row; the fix uses the columns of `sample`."""
     if fault.code != "missing-field":
         return fault
@@ -130,8 +130,6 @@ def missing_everywhere(fault: Fault, sample: Mapping[str, Any], columns: Columns
     if len(free) == len(missing):
         settings = [setting(f"data.columns.{role}", name) for role, name in zip(missing, free, strict=True)]
         fix = f"name the columns: {' '.join(settings)}"
-    if format == "csv":
-        fix += " or, if the first line is data, write a header above it: prompt,completion"
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 

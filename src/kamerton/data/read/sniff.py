@@ -106,32 +106,6 @@ def _detect_text(head: bytes, file: DataFile) -> tuple[str, str] | None:
     return None
 
 
-def wrong_delimiter_fault(line: str, file: DataFile, delimiter: str, codec: str) -> Fault | None:
-    """Return a fault if the header of a table, `line`, is not separated by `delimiter`.
-
-    `codec` is an encoding that can read the file.
-    """
-    path, skip = file.path, 0
-    if line.lower().startswith("sep=") and len(line.strip()) == 5:
-        actual, skip = line.strip()[4], 1  # Excel's delimiter line
-        if actual == delimiter:
-            return None
-    else:
-        counts = {sign: _count_fields(line, sign) for sign in (",", ";", "\t", "|")}
-        actual = max(counts, key=lambda sign: counts[sign])
-        if counts[delimiter] > 1 or counts[actual] < 2:
-            return None
-    names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-    if actual in ",\t" and not skip:
-        name = commands.with_ending(path, ".tsv" if actual == "\t" else ".csv")
-        fix = commands.rename_command(path, name, file.split)
-    else:
-        new = commands.path_setting(commands.new_name(path, ".csv"), file.split)
-        fix = f"{commands.comma_separated(path, actual, codec, skip=skip)}, then {new}"
-    message = f"its columns are separated by {names.get(actual, repr(actual))}, but its name means {names[delimiter]}"
-    return Fault("unreadable-file", message, fix, str(path))
-
-
 def _count_fields(line: str, delimiter: str) -> int:
     try:
         return len(next(csv.reader([line.strip("\r\n\ufeff")], delimiter=delimiter), []))
