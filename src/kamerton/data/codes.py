@@ -66,6 +66,9 @@ CODES: dict[str, Code] = {
     "not-text": Code(_UNUSABLE, "a list, an object or another value in place of a text"),
     "bad-messages": Code(_UNUSABLE, "invalid chat turns, or a chat without an assistant's turn to train on"),
     "trailing-turns": Code(_FIXABLE, "turns after the last one that is trained on (fix: removed)"),
+    "bad-export": Code(
+        _UNUSABLE, "a row of another program's export that holds no conversation, or no answer of its annotators"
+    ),
     "bad-weight": Code(_UNUSABLE, "a weight of the row in the loss that is not a number >= 0"),
     # calls, reasoning and definitions of functions
     "bad-tools": Code(_UNUSABLE, "definitions of functions that cannot be read"),

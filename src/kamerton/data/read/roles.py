@@ -60,6 +60,14 @@ def _unwrap_channel(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**item, "role": "function_call", "content": call, "recipient": None}
 
 
+def is_turn(value: object) -> bool:
+    """Return whether a value is a turn, or an entry of OpenAI's responses."""
+    if not isinstance(value, Mapping):
+        return False
+    turn = unwrap_turn(value)
+    return turn is not value or "role" in turn or "from" in turn
+
+
 def role_of(item: Mapping[str, Any]) -> tuple[str | None, object]:
     """Return the role of a turn (None if unsupported), and the role as it is written."""
     raw = item.get("role", item.get("from"))

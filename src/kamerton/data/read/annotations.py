@@ -1,0 +1,124 @@
+"""Exports of annotation programs (Label Studio, Argilla) as columns: what was annotated, and the answer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kamerton.errors import Fault
+
+PROMPTS = ("prompt", "question", "query", "instruction", "input", "text", "sentence", "messages")
+ANSWERS = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")
+DROP = "to leave such rows out, data.policy.bad-export=drop"
+
+Record = Mapping[str, Any]
+Answers = dict[str, Any]
+
+
+def read_label_studio(record: Record) -> Record | Fault:
+    """Return the columns of a task of Label Studio with the answer of its annotation."""
+    data, annotations = record["data"], record["annotations"]
+    if not isinstance(data, Mapping) or not isinstance(annotations, list):
+        return record
+    answers: list[Answers] = []
+    for annotation in annotations:
+        if not isinstance(annotation, Mapping) or annotation.get("was_cancelled") or not annotation.get("result"):
+            continue
+        values: Answers = {}
+        for item in annotation["result"]:
+            value = _label_studio_value(item)
+            if value is None:
+                kind = item.get("type") if isinstance(item, Mapping) else item
+                message = f"annotations of the type {kind} mark a part of the task, and are no answer to it"
+                fix = "export the project with choices, a text area, a taxonomy or a rating"
+                return Fault("bad-export", message, fix, column="annotations")
+            name = str(item.get("from_name") or "label")
+            values[name] = value if name not in values else [*_as_list(values[name]), *_as_list(value)]
+        answers.append(values)
+    return _joined(data, answers, {"id": record.get("id")}, "annotations")
+
+
+def _label_studio_value(item: Any) -> Any:
+    """Return the answer in one result: a text, a number, or a list of several; None if it is none."""
+    value = item.get("value") if isinstance(item, Mapping) else None
+    if not isinstance(value, Mapping) or "start" in value or "x" in value:
+        return None
+    if isinstance(value.get("taxonomy"), list):
+        paths = [" / ".join(map(str, path)) for path in value["taxonomy"] if isinstance(path, list)]
+        return paths[0] if len(paths) == 1 else paths
+    for key in ("choices", "text", "rating", "number"):
+        inner = value.get(key)
+        if inner is not None:
+            return inner[0] if isinstance(inner, list) and len(inner) == 1 else inner
+    return None
+
+
+def read_argilla(record: Record) -> Record | Fault:
+    """Return the columns of a record of Argilla with the responses to its questions."""
+    fields, responses = record["fields"], record["responses"]
+    if not isinstance(fields, Mapping):
+        return record
+    answers: list[Answers] = []
+    if isinstance(responses, Mapping):
+        for name, given in responses.items():
+            answers += [{name: _value(answer)} for answer in _submitted(given)]
+    else:
+        for answer in _submitted(responses):
+            values = answer.get("values")
+            if isinstance(values, Mapping):
+                answers.append({name: _value(value) for name, value in values.items()})
+    rest = {name: value for name, value in record.items() if name not in ("fields", "responses", "suggestions")}
+    return _joined(fields, answers, rest, "responses")
+
+
+def _submitted(answers: Any) -> Iterable[Record]:
+    return [
+        answer
+        for answer in (answers if isinstance(answers, list) else [])
+        if isinstance(answer, Mapping) and answer.get("status", "submitted") in ("submitted", None)
+    ]
+
+
+def _value(answer: Any) -> Any:
+    return answer.get("value") if isinstance(answer, Mapping) else answer
+
+
+def read_flat_argilla(record: Record) -> Record | Fault:
+    """Return the columns of a record of Argilla in a table, where `NAME.responses` has the answers to a question."""
+    names = [name.removesuffix(".responses") for name in record if name.endswith(".responses")]
+    answers: list[Answers] = []
+    for name in names:
+        given, states = record[f"{name}.responses"], record.get(f"{name}.responses.status")
+        given = given if isinstance(given, list) else []
+        states = states if isinstance(states, list) and len(states) == len(given) else ["submitted"] * len(given)
+        answers += [{name: value} for value, state in zip(given, states, strict=True) if state == "submitted"]
+    ends = tuple(f"{name}.{part}" for name in names for part in ("responses", "suggestion"))
+    fields = {name: value for name, value in record.items() if not name.startswith(ends)}
+    return _joined(fields, answers, {}, f"{names[0]}.responses")
+
+
+def _joined(data: Record, answers: list[Answers], rest: Record, column: str) -> Record | Fault:
+    """Return the columns of a task and its answers, which must agree; a single text and answer get the usual names."""
+    agreed: Answers = {}
+    for values in answers:
+        for name, value in values.items():
+            if agreed.setdefault(name, value) != value:
+                message = f"annotators gave different answers to {name}"
+                fix = f"export the agreed answer alone; or, {DROP}"
+                return Fault("bad-export", message, fix, column=column)
+    if not agreed:
+        fix = f"export annotated rows alone; or, {DROP}"
+        return Fault("bad-export", "the row has no annotation", fix, column=column)
+    columns = dict(data)
+    texts = [name for name, value in data.items() if isinstance(value, str | list) and value]
+    if len(agreed) == 1:
+        (name, value) = next(iter(agreed.items()))
+        agreed = {name if name in ANSWERS else "completion": value}
+        if len(texts) == 1 and texts[0] not in PROMPTS:
+            columns = {("prompt" if key == texts[0] else key): inner for key, inner in columns.items()}
+    columns |= {f"{name}.answer" if name in columns else name: value for name, value in agreed.items()}
+    return columns | {name: value for name, value in rest.items() if name not in columns}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
