@@ -5,10 +5,13 @@ A row that holds no conversation or answer becomes one fault of its file, which 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from kamerton.data.faults import FaultLog
 from kamerton.data.options import Columns
 from kamerton.data.read.annotations import read_argilla, read_flat_argilla, read_label_studio
 from kamerton.data.read.logs import FIX, find_pair, read_log, request_turns
@@ -16,6 +19,35 @@ from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
 Reader = Callable[[Record], Record | Fault]
+
+
+class Exports:
+    """Reads the rows of a file's exports; rows that hold nothing to train on are reported at its end."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.readers: dict[tuple[str, ...], Reader | None] = {}
+        self.refused: dict[Fault, array[int]] = {}
+
+    def unpack(self, row: int, record: Record) -> Record | None:
+        """Return a row with the usual columns; None for one that is refused."""
+        names = tuple(record)
+        if names not in self.readers:
+            self.readers[names] = find_reader(names, self.columns)
+        reader = self.readers[names]
+        unpacked = record if reader is None else reader(record)
+        if not isinstance(unpacked, Fault):
+            return unpacked
+        self.refused.setdefault(unpacked, array("q")).append(row)
+        return None
+
+    def report(self, file: str, log: FaultLog) -> None:
+        """Report the refused rows, one fault for each reason."""
+        for fault, rows in self.refused.items():
+            message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
+            log.add(replace(fault, message=message, file=file, row=rows[0]), log.action(fault.code))
+            for row in rows:
+                log.reject(file, row, fault.code)
 
 
 def find_reader(names: Sequence[str], columns: Columns) -> Reader | None:

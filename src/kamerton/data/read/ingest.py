@@ -11,7 +11,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
 from kamerton.data.read import unused
 from kamerton.data.read.containers import DAMAGE, layers, open_data
-from kamerton.data.read.exports import Reader, find_reader
+from kamerton.data.read.exports import Exports
 from kamerton.data.read.formats import detect_format
 from kamerton.data.read.header import header_setting, propose_names
 from kamerton.data.read.records import read_rows
@@ -74,8 +74,7 @@ class _FileReader:
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
         self.unmatched: dict[Names, array[int]] = {}  # rows without a schema
-        self.readers: dict[Names, Reader | None] = {}  # of exports
-        self.unpackable: dict[Fault, array[int]] = {}  # rows of exports that hold nothing to train on
+        self.exports = Exports(file.columns)
         self.undecodable: list[Fault] = []  # the first
         self.undecodable_rows = 0
 
@@ -110,7 +109,7 @@ class _FileReader:
         self.reading.notes[self.name] += self._container()
         if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
-        self._report_unpackable()
+        self.exports.report(self.name, self.log)
         self._report_unmatched()
 
     def _container(self) -> list[str]:
@@ -147,7 +146,7 @@ class _FileReader:
         if isinstance(record, Fault):
             self._report_unreadable([(row, record)])
             return None
-        unpacked = self._unpack(row, record)
+        unpacked = self.exports.unpack(row, record)
         if unpacked is None:
             return None
         record = unpacked
@@ -179,26 +178,6 @@ class _FileReader:
             row,
             schema,
         )
-
-    def _unpack(self, row: int, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the row of an export with the usual columns; None for one that is reported at the end of the file."""
-        names = tuple(record)
-        if names not in self.readers:
-            self.readers[names] = find_reader(names, self.file.columns)
-        reader = self.readers[names]
-        unpacked = record if reader is None else reader(record)
-        if not isinstance(unpacked, Fault):
-            return unpacked
-        self.unpackable.setdefault(unpacked, array("q")).append(row)
-        return None
-
-    def _report_unpackable(self) -> None:
-        """Report the rows of exports that hold nothing to train on, one fault for each reason."""
-        for fault, rows in self.unpackable.items():
-            message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
-            self.log.add(replace(fault, message=message, file=self.name, row=rows[0]), self.log.action(fault.code))
-            for row in rows:
-                self.log.reject(self.name, row, fault.code)
 
     def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
         """Count the fields that the model is not shown; return whether the row must be dropped without them."""
