@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kamerton.data.options import DataFile
+from kamerton.data.read.cells import parsed_cells
 from kamerton.data.read.containers import DAMAGE, open_data, seekable
 from kamerton.data.read.encodings import encoding_advice, wide_encoding
 from kamerton.data.read.json_lines import json_rows
@@ -40,7 +41,7 @@ def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -
         elif file.format == "parquet":
             note("Parquet")
             with seekable(file) as source:
-                yield from parquet_rows(source, file.name)
+                yield from parsed_cells(parquet_rows(source, file.name), file.columns, file.name)
         else:
             yield from _text_rows(file, note)
     except DAMAGE as error:
@@ -64,6 +65,6 @@ def _text_rows(file: DataFile, note: Callable[[str], None]) -> Iterator[Row]:
         if file.format == "jsonl":
             yield from json_rows(lines, file)
         elif file.format == "csv":
-            yield from table_rows(lines, file, note)
+            yield from parsed_cells(table_rows(lines, file, note), file.columns, file.name)
         else:
             yield from trec_rows(lines, file.name)
