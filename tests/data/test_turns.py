@@ -151,9 +151,15 @@ def test_a_turn_that_should_be_a_target_and_has_no_prompt_is_one_warning(gate: G
     assert untrained(gate, rows, THINKING, tmp_path) == []
 
 
-@pytest.mark.parametrize("first", ["<think>a</think>b", "plain"])
-def test_turns_that_a_template_writes_differently_later_are_targets(gate: Gate, tmp_path: Path, first: str) -> None:
-    assert untrained(gate, follow_up(first), THINKING, tmp_path) == []
+def test_turns_that_a_template_writes_differently_later_are_targets(gate: Gate, tmp_path: Path) -> None:
+    assert untrained(gate, follow_up("plain"), THINKING, tmp_path) == []
+
+
+def test_reasoning_that_the_template_cuts_away_is_a_fault(gate: Gate, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        outcome(gate, follow_up("<think>a</think>b"), THINKING, tmp_path)
+    fault = caught.value.faults[0]
+    assert (fault.code, fault.row, fault.column) == ("dropped-turn", 1, "turns[1].reasoning")
 
 
 def test_turns_that_are_targets_to_their_end_are_not_reported(gate: Gate, tmp_path: Path) -> None:
