@@ -7,7 +7,9 @@ import json
 import pytest
 
 from kamerton.data.options import Columns
-from kamerton.data.read.schema import Layout, find_layout, to_fields
+from kamerton.data.read.fields import to_fields
+from kamerton.data.read.layout import Layout
+from kamerton.data.read.schema import find_layout
 from kamerton.errors import Fault
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, SplitOptions
@@ -17,6 +14,7 @@ from kamerton.data.summary import describe_schema
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import Fault, UserError
 from support.rows import question, write_jsonl
+from support.settings import data_options, settings_of
 
 Row = dict[str, Any]
 SENTENCE = "Record 3 of the parish counts 11 mills in 1700."
@@ -58,9 +56,8 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "messages[].content.thinking": lambda i: chat(
         i, {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}
     ),
-    "system": lambda i: chat(i, system="Answer in Latin."),
-    "system_prompt": lambda i: pair(i, system_prompt="Answer in Latin."),
-    "history": lambda i: pair(i, history=[["And?", "So."]]),
+    "system": lambda i: {"text": question(i), "system": "Answer in Latin."},
+    "history": lambda i: {"text": question(i), "history": [["And?", "So."]]},
     "sentiment": lambda i: {"text": question(i), "sentiment": "good"},
     "labels": lambda i: {"text": question(i), "labels": i % 3},
 }
@@ -97,15 +94,10 @@ def test_some_of_these_rows_are_left_out_by_the_policy(tmp_path: Path, name: str
 def test_the_settings_of_a_fix_work(tmp_path: Path, name: str) -> None:
     rows = [MISLEADING[name](i) for i in range(30)]
     (fault,) = result(tmp_path, rows).errors
-    settings = [s for s in shlex.split(re.sub("[;,] ", " ", fault.fix)) if s.startswith("data.columns.")]
-    kept = [s for s in settings if "metadata" in s]
-    ways = [kept] if kept else [[settings[-1]]]
-    if name in ("sentiment", "labels"):
-        policy = [s for s in shlex.split(fault.fix) if s.startswith("data.policy.not")]
-        ways.append([*settings[:2], *policy])
+    ways = [way for way in settings_of(fault.fix) if "NAME" not in str(way) and "policy" not in str(way)]
+    assert len(ways) == (3 if name in ("sentiment", "labels") else 1)
     for way in ways:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist(way))["data"]  # type: ignore[index,call-overload]
-        results = result(tmp_path, rows, columns=Columns(**given["columns"]), policy=given.get("policy", {}))
+        results = result(tmp_path, rows, **data_options(way))
         assert results.is_valid, (way, results.errors)
         assert not of_code(results.warnings)
 
@@ -143,10 +135,9 @@ def test_empty_shown_and_bookkeeping_fields_are_not_reported(tmp_path: Path, row
     assert results.is_valid
 
 
-@pytest.mark.parametrize("name", ["context", "choices", "passage", "notes"])
+@pytest.mark.parametrize("name", ["persona", "task", "notes"])
 def test_lost_text_is_one_warning_and_stands_with_the_schema(tmp_path: Path, name: str) -> None:
-    value: Any = ["11", "12"] if name == "choices" else SENTENCE
-    rows = [pair(i, id=i, **({name: value} if i % 2 else {name: None})) for i in range(30)]
+    rows = [pair(i, id=i, **({name: SENTENCE} if i % 2 else {name: None})) for i in range(30)]
     results = result(tmp_path, rows)
     (fault,) = of_code(results.warnings)
     assert (fault.column, fault.row) == (name, 2)
@@ -210,12 +201,6 @@ def test_preferences_are_one_fault_whose_setting_trains_on_the_better_answers(
     assert not [w for w in prepared.report["warnings"] if w["code"] == "unused-field"]
 
 
-def test_no_wrong_column_is_advised(tmp_path: Path) -> None:
-    rows = [{"id": "0", "context": SENTENCE, "question": "q", "answers": {"text": ["11"]}}] * 9
-    (fault,) = result(tmp_path, rows).errors
-    assert "context" not in fault.fix
-
-
 @pytest.mark.parametrize(("key", "value"), [("train", False), ("loss_weight", 0.0), ("weight", 0)])
 def test_a_turn_that_is_not_to_be_trained_on_is_only_read(gate: Any, key: str, value: object) -> None:
     row = chat(1, {key: value})
@@ -232,7 +217,7 @@ def test_weights_that_mean_nothing_are_faults(tmp_path: Path, given: Row) -> Non
 
 
 def test_reading_examples_one_by_one_reports_the_same(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [pair(i, system="Be brief.") for i in range(3)])
+    path = write_jsonl(tmp_path / "rows.jsonl", [pair(i, images=["a.jpg"]) for i in range(3)])
     with pytest.raises(UserError) as caught:
         list(read_examples(DataOptions(path=str(path))))
     assert [fault.code for fault in caught.value.faults] == ["unused-field"]

@@ -29,6 +29,7 @@ from kamerton.config.hydra_internals import run_hydra, run_single
 from kamerton.config.jobs import JobRequest, JobResult, Options, Stopped, SweepJob, Values, launched_jobs, run_task
 from kamerton.config.judging import job_faults
 from kamerton.config.origin import key_of
+from kamerton.config.overrides import quote_templates
 from kamerton.config.search import search_words, split_search
 from kamerton.config.secrets import unresolved
 from kamerton.config.sweep import begins_sweep
@@ -58,7 +59,7 @@ def run_command(
     jobs: list[SweepJob] = []
     before = len(_studies())
     with _terminated_as_interrupted(), exit_code(jobs) as exit:
-        flags = parse_flags(arguments, root.name)
+        flags = parse_flags(quote_templates(arguments), root.name)
         if not flags.shell_completion:
             loader = config_loader(flags.config_dir, flags.overrides)
             flags.overrides = with_data_choice(flags.overrides, loader, root.name)

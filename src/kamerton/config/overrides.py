@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +16,25 @@ from kamerton.config.meant import option_meant
 from kamerton.config.origin import COMMAND_LINE
 from kamerton.config.syntax import syntax_fault
 from kamerton.errors import Fault, FaultCollector
+from kamerton.shell import setting
+
+_ROLES = "prompt|completion|system|instruction"
+_TEMPLATE = re.compile(rf"(\+*data\.(?:sources\.[^.=]+\.)?(?:{_ROLES}))=([^'\"].*)", re.DOTALL)
+
+
+def quote_templates(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with quotes of Hydra's grammar around templates and texts that it could not read.
+
+    `data.prompt={context}` would be a mapping, and `data.system=Be brief, please` two values of a sweep.
+    """
+    return [_quote_template(text) for text in arguments]
+
+
+def _quote_template(text: str) -> str:
+    match = _TEMPLATE.fullmatch(text)
+    if match is None or not re.search(r"[{}():\\]|, ", match[2]):
+        return text
+    return shlex.split(setting(match[1], match[2]))[0]
 
 
 def parse_each(overrides: Sequence[str], faults: FaultCollector) -> list[Override]:

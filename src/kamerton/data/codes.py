@@ -42,6 +42,7 @@ CODES: dict[str, Code] = {
     "missing-header": Code(_REFUSE, "a table whose first line looks like data, so that its columns have no names"),
     "duplicate-column": Code(_REFUSE, "two columns with one name in a header"),
     "unknown-column": Code(_REFUSE, "a column named in the configuration that no row of the file has"),
+    "unclear-columns": Code(_REFUSE, "columns that may mean several things; the fix has the settings that read them"),
     "too-few-rows": Code(_REFUSE, "a split without rows"),
     "not-read": Code(
         ("warn", "error"),
@@ -64,6 +65,7 @@ CODES: dict[str, Code] = {
     "empty-field": Code(_UNUSABLE, "a blank field"),
     "not-a-string": Code(_FIXABLE, "a number or boolean in place of a text (fix: converted)"),
     "not-text": Code(_UNUSABLE, "a list, an object or another value in place of a text"),
+    "bad-choice": Code(_UNUSABLE, "an answer that names none of the choices of its row"),
     "bad-messages": Code(_UNUSABLE, "invalid chat turns, or a chat without an assistant's turn to train on"),
     "trailing-turns": Code(_FIXABLE, "turns after the last one that is trained on (fix: removed)"),
     "bad-export": Code(
@@ -123,6 +125,7 @@ CODES: dict[str, Code] = {
         ("error", "fix", "warn"),
         "a label spelt two ways: other case, spaces or Unicode form (fix: the more frequent spelling)",
     ),
+    "numeric-labels": Code(("warn", "error"), "labels that are numbers from 0, without names (data.label_names)"),
     "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
     "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
     "label-missing": Code(("warn", "error"), "a label without rows in a split"),

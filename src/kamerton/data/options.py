@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kamerton.data.codes import check_policy
+from kamerton.data.form import Form, check_form
 from kamerton.errors import Fault
 
 FORMATS = ("auto", "jsonl", "csv", "parquet", "xlsx", "text", "trec")
@@ -45,6 +46,11 @@ class Source:
     weight: float = 1.0
     delimiter: str | None = None
     header: str | list[str] | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    system: str | None = None
+    instruction: str | None = None
+    label_names: list[str] | dict[str | int, str] | None = None
 
 
 @dataclass
@@ -73,6 +79,10 @@ class DataOptions:
         train_on: the assistant's turns that are trained on: `all`, `calls` (with calls of functions) or `answers`.
         train_on_reasoning: whether the reasoning of those turns is trained on, or only read.
         earlier_reasoning: the reasoning of earlier turns: as the chat template writes it, `keep` or `drop`.
+        prompt, completion: templates over the columns, such as `{context}\\n\\n{question}`.
+        system: the system turn: a text, or a template over the columns.
+        instruction: a text before the prompt, in the user's turn.
+        label_names: the names of labels that are numbers: a list from 0, or a mapping.
 
     Example:
         >>> from kamerton import DataOptions, validate
@@ -102,6 +112,11 @@ class DataOptions:
     train_on: str = "all"  # the assistant's turns: all, calls (those with calls of functions) or answers (the others)
     train_on_reasoning: bool = True  # false: reasoning is context, the tags around it and the answer are targets
     earlier_reasoning: str = "template"  # of earlier turns: as the chat template writes it at inference, keep or drop
+    prompt: str | None = None  # template over the columns: "{context}\\n\\n{question}"
+    completion: str | None = None  # template over the columns
+    system: str | None = None  # system turn: a text, or a template over the columns
+    instruction: str | None = None  # text before the prompt, in the user's turn
+    label_names: list[str] | dict[str | int, str] | None = None  # names of labels that are numbers: [no,yes] or {0: no}
 
 
 @dataclass
@@ -171,8 +186,10 @@ def check_data_options(options: DataOptions) -> list[Fault]:
     ]
     faults += _check_format(options.format, options.encoding, "data")
     faults += _check_table(options.delimiter, options.header, "data")
+    faults += check_form(form_of(options), options.columns, "data")
     for name, source in options.sources.items():
         key = f"data.sources.{name}"
+        faults += check_form(form_of(source), source.columns, key)
         faults += _check_format(source.format, source.encoding, key)
         faults += _check_table(source.delimiter, source.header, key)
         if not (math.isfinite(source.weight) and source.weight > 0):
@@ -277,8 +294,14 @@ class DataFile:
     delimiter: str | None = None
     header: str | list[str] | None = None
     member: str = ""
+    form: Form = field(default_factory=Form)
 
     @property
     def name(self) -> str:
         """The file's name in faults and reports."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+def form_of(options: DataOptions | Source) -> Form:
+    """Return the settings of `options` that write prompt and completion."""
+    return Form(options.prompt, options.completion, options.system, options.instruction, options.label_names)

@@ -118,6 +118,10 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
 def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: FaultLog) -> None:
     """Warn of labels that are rare, missing from a split, or far more frequent than others; `file` is for messages."""
     train = Counter(splits["train"])
+    if len(labels) > 1 and sorted(labels) == sorted(map(str, range(len(labels)))):
+        names = ",".join(f"NAME{number}" for number in range(len(labels)))
+        message = f"the labels are the numbers 0 to {len(labels) - 1}, which the model learns as they stand"
+        log.add(Fault("numeric-labels", message, f"name them: 'data.label_names=[{names}]'", file, column="label"))
     for name, counts in splits.items():
         missing = [label for label in labels if label not in counts]
         if missing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.data.options import Columns
+from kamerton.data.options import DataFile
 from kamerton.data.read.unused import is_empty, quote_column
 from kamerton.errors import Fault
 
@@ -19,9 +19,11 @@ ANSWERS = ("reference_answer", "response", "answer", "completion", "output", "ta
 PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages")
 
 
-def detect_format(record: Mapping[str, Any], columns: Columns) -> Fault | None:
+def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     """Return a fault for a row in such a format, if the configuration names no columns; None for other rows."""
-    if any((columns.prompt, columns.completion, columns.label, columns.messages, columns.text)):
+    columns = file.columns
+    named = (columns.prompt, columns.completion, columns.label, columns.messages, columns.text)
+    if any((*named, file.form.prompt, file.form.completion)):
         return None
     return _preference_fault(record) or _separate_answer_fault(record)
 

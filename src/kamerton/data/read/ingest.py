@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any, cast
 
 from kamerton.data.faults import FaultLog
@@ -12,17 +13,12 @@ from kamerton.data.options import DataFile
 from kamerton.data.read import unused
 from kamerton.data.read.containers import DAMAGE, layers, open_data
 from kamerton.data.read.exports import Exports
+from kamerton.data.read.fields import to_fields
 from kamerton.data.read.formats import detect_format
 from kamerton.data.read.header import header_setting, propose_names
+from kamerton.data.read.layout import Layout, list_columns, unknown_column_fault
 from kamerton.data.read.records import read_rows
-from kamerton.data.read.schema import (
-    Layout,
-    find_layout,
-    list_columns,
-    missing_everywhere,
-    to_fields,
-    unknown_column_fault,
-)
+from kamerton.data.read.schema import find_layout, missing_everywhere
 from kamerton.data.read.sniff import unreadable_file_faults
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.unused import Unused
@@ -31,6 +27,7 @@ from kamerton.errors import Fault
 
 Names = tuple[str, ...]
 MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
+HEAD = 64  # rows by whose values columns of unclear meaning are told apart
 FEW = 2  # up to this many unreadable rows are reported one by one
 
 
@@ -75,13 +72,17 @@ class _FileReader:
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
         self.unmatched: dict[Names, array[int]] = {}  # rows without a schema
         self.exports = Exports(file.columns)
+        self.head: list[Mapping[str, Any]] = []
         self.undecodable: list[Fault] = []  # the first
         self.undecodable_rows = 0
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
-        for row, record in read_rows(self.file, self.reading.notes.setdefault(self.name, []).append):
+        rows = iter(read_rows(self.file, self.reading.notes.setdefault(self.name, []).append))
+        first = list(islice(rows, HEAD))
+        self.head = [record for _, record in first if not isinstance(record, Fault)]
+        for row, record in chain(first, rows):
             if row == 0:
                 has_file_fault |= cast(Fault, record).severity == "error"
                 self.log.add(cast(Fault, record))
@@ -183,7 +184,7 @@ class _FileReader:
         """Count the fields that the model is not shown; return whether the row must be dropped without them."""
         columns = self.file.columns
         alone = layout.kind == "text" and columns.text is None
-        values = [*unused.unused_values(record, layout.unused, layout.shown, columns, alone=alone)]
+        values = [*unused.unused_values(record, layout, columns, alone=alone)]
         for value in values:
             unused.count_value(self.reading.unused, value, self.name, row)
         if alone:
@@ -192,16 +193,16 @@ class _FileReader:
 
     def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
         """Return layout and schema number of rows with these columns; columns that are null in the row are ignored."""
-        cached = self.layouts.get(names)
+        cached, columns = self.layouts.get(names), self.file.columns
         if cached is None:
-            layout = detect_format(record, self.file.columns) or find_layout(names, self.file.columns)
+            layout = detect_format(record, self.file) or find_layout(names, columns, self.file.form, self.head)
             self.samples[names] = record
             schema = -1
             if isinstance(layout, Layout):
                 schema = self.reading.schema_number(self.file.source, layout.schema)
             cached = self.layouts[names] = (layout, schema)
         layout = cached[0]
-        if isinstance(layout, Layout) and record.get(layout.prompt or layout.completion) is None:
+        if isinstance(layout, Layout) and layout.turns and record.get(layout.turns[0]) is None:
             filled = tuple(name for name in names if record[name] is not None)
             if len(filled) < len(names) and isinstance(self._layout(filled, record)[0], Layout):
                 return self._layout(filled, record)
@@ -223,8 +224,9 @@ class _FileReader:
             elif not layouts and (fault.code == "unknown-column" or total > 1):
                 if fault.column not in reported:
                     reported.add(fault.column)
-                    fault = missing_everywhere(fault, self.samples[names], self.file.columns)
-                    fault = replace(fault, fix=fault.fix + self._without_header(self.samples[names]))
+                    sample = self.samples[names]
+                    fault = missing_everywhere(fault, self.head or [sample], self.file.columns)
+                    fault = replace(fault, fix=fault.fix + self._without_header(sample))
                     self.log.add(replace(fault, file=self.name))
             else:
                 self._report_missing(fault, names, rows, layouts)

@@ -1,4 +1,4 @@
-"""The roles of columns: from raw fields to prompt, completion and metadata.
+"""The roles of columns: by the configured names and templates, otherwise by the usual names.
 
 The layout is determined for every set of columns that occurs in a file; the schema of the file is determined by all
 its rows together (`kamerton.data.read.ingest`), not by the first.
@@ -6,74 +6,45 @@ its rows together (`kamerton.data.read.ingest`), not by the first.
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import NoneType
 from typing import Any
 
+from kamerton.data.form import Form
 from kamerton.data.options import Columns
-from kamerton.data.read.chat import Further, chat_fields, is_dropped
-from kamerton.data.read.further import answer_fields, find_further, read_further
-from kamerton.data.read.kinds import may_hold
-from kamerton.data.read.text import Action, check_text
+from kamerton.data.read.further import find_further
+from kamerton.data.read.kinds import snake_case
+from kamerton.data.read.layout import Layout, list_columns, unknown_column_fault
+from kamerton.data.read.propose import propose
+from kamerton.data.read.recognise import plain_pair, recognise
+from kamerton.data.template import Template, bind
 from kamerton.errors import Fault
-from kamerton.shell import setting
 
 PROMPT_NAMES = ("prompt", "question", "query", "instruction", "input", "text", "sentence")
 COMPLETION_NAMES = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")
 CHAT_NAMES = ("messages", "conversations", "conversation")
-MAX_COLUMNS = 12  # in a message
+SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+HISTORY_NAMES = ("history",)
+NO_FORM = Form()
+MAX_NUMBER = 200  # of a label
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The roles of a row's columns; `kind` is pair, alpaca, chat or text (no prompt: every token is trained on)."""
+def find_layout(
+    names: Iterable[str], columns: Columns, form: Form = NO_FORM, head: Sequence[Mapping[str, Any]] = ()
+) -> Layout | Fault:
+    """Return the layout of rows with these columns, or a fault for a missing column.
 
-    kind: str
-    prompt: str = ""
-    completion: str = ""
-    context: str = ""  # alpaca: the second half of the prompt
-    tools: str = ""  # definitions of functions
-    reasoning: str = ""  # before the completion
-    weight: str = ""  # of the row in the loss
-    metadata: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()  # columns without a role that are not configured as metadata
-
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """The columns that the model is shown."""
-        return tuple(name for name in (self.prompt, self.completion, self.context, self.tools, self.reasoning) if name)
-
-    @property
-    def schema(self) -> str:
-        """A name of the schema; two rows have the same schema if and only if their names are equal."""
-        used = [name for name in (self.prompt, self.completion) if name]
-        return f"{self.kind} ({', '.join(used)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """The fields of a row. `prompt` is a text, the JSON of chat turns (with `chat`), or None for plain text.
-
-    `extras` are those of `kamerton.data.store`: reasoning, calls, tools and weight.
+    `head` are the first rows of the file, by whose values columns of unclear meaning are told apart.
     """
-
-    prompt: str | None
-    chat: bool
-    completion: str
-    metadata: str | None
-    extras: str | None = None
-
-
-def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
-    """Return the layout of rows with these columns, or a fault for a missing column."""
     present = list(names)
     for key in ("prompt", "completion", "label", "messages", "text"):
         name = getattr(columns, key)
         if name is not None and name not in present:
             return unknown_column_fault(name, present, f"data.columns.{key}")
-    layout = _find_roles(present, columns)
+    layout = _find_roles(present, columns, form, head)
+    if not isinstance(layout, Fault):
+        layout = _add_turns(layout, present, columns, form, head)
     if isinstance(layout, Fault):
         return layout
     tools, reasoning, weight = find_further(layout.kind, present, layout.shown, columns)
@@ -85,25 +56,25 @@ def find_layout(names: Iterable[str], columns: Columns) -> Layout | Fault:
     return replace(layout, metadata=tuple(metadata), unused=unused)
 
 
-def _find_roles(present: list[str], columns: Columns) -> Layout | Fault:
-    """Return the layout by the configured columns, otherwise by the usual names, without metadata."""
-    prompt = columns.prompt or columns.text
-    completion = columns.completion or columns.label
+def _find_roles(present: list[str], columns: Columns, form: Form, head: Sequence[Mapping[str, Any]]) -> Layout | Fault:
+    """Return the layout by the settings, otherwise by the usual names, without system turn and metadata."""
     if columns.messages:
         return Layout("chat", columns.messages)
+    if form.prompt or form.completion:
+        return _by_templates(present, columns, form, head)
+    prompt = columns.prompt or columns.text
+    completion = columns.completion or columns.label
     if not prompt and not completion:
-        chat = _first(CHAT_NAMES, present)
-        if chat:
-            return Layout("chat", chat)
-        if "instruction" in present and "output" in present:
-            return Layout("alpaca", "instruction", "output", "input" if "input" in present else "")
+        layout = _by_usual_names(present, columns.metadata or [], head)
+        if layout is not None:
+            return layout
     if not prompt:
         prompt = _first(PROMPT_NAMES, [name for name in present if name != completion])
     if not completion:
         completion = _first(COMPLETION_NAMES, [name for name in present if name != prompt])
     if prompt and completion:
         return Layout("pair", prompt, completion)
-    if prompt and prompt == (columns.text or "text"):
+    if prompt and (prompt == columns.text or (columns.text is None and snake_case(prompt) == "text")):
         return Layout("text", "", prompt)
     role = "completion" if prompt else "prompt"
     message = f"the row has no {role} ({list_columns(present)})"
@@ -111,99 +82,137 @@ def _find_roles(present: list[str], columns: Columns) -> Layout | Fault:
     return Fault("missing-field", message, fix, column=role)
 
 
-def unknown_column_fault(name: str, present: list[str], key: str) -> Fault:
-    """Return the fault of a configured column that the row does not have; its fix is the most similar column."""
-    near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
-    fix = f"set {setting(key, near[0])}" if near else f"set {key} to one of them"
-    return Fault("unknown-column", f"there is no column {name!r} ({list_columns(present)})", fix, column=name)
+def _by_usual_names(
+    present: list[str], unseen: Sequence[str], head: Sequence[Mapping[str, Any]]
+) -> Layout | Fault | None:
+    """Return the layout of chats, Alpaca's rows, and recognised data sets; None for other columns.
+
+    The columns `unseen` are not read.
+    """
+    chat = _first(CHAT_NAMES, present)
+    if chat:
+        return Layout("chat", chat)
+    if "instruction" in present and "output" in present:
+        return Layout("alpaca", "instruction", "output", "input" if "input" in present else "")
+    recognised = recognise([name for name in _all_columns(present, head) if name not in unseen], head)
+    if isinstance(recognised, Fault):
+        return recognised
+    if recognised is not None:
+        layout = _template_layout(recognised.prompt, recognised.completion, present, head)
+        if isinstance(layout, Layout):
+            return layout
+    pair = plain_pair(present)
+    return Layout("pair", *pair) if pair else None
 
 
-def missing_everywhere(fault: Fault, sample: Mapping[str, Any], columns: Columns) -> Fault:
-    """Return the fault of a row as the fault of a file without such a row; the fix uses the columns of `sample`."""
+def _by_templates(
+    present: list[str], columns: Columns, form: Form, head: Sequence[Mapping[str, Any]]
+) -> Layout | Fault:
+    """Return the layout of the given templates; one that is not given is found by the names of columns."""
+    recognised = recognise(_all_columns(present, head), head)
+    if isinstance(recognised, Fault):
+        recognised = None
+    prompt, completion = form.prompt, form.completion
+    if prompt is None:
+        name = columns.prompt or _first(PROMPT_NAMES, present)
+        prompt = recognised.prompt if recognised and not columns.prompt else name and f"{{{name}}}"
+    if completion is None:
+        name = columns.completion or columns.label or _first(COMPLETION_NAMES, present)
+        is_found = recognised and not (columns.completion or columns.label)
+        completion = recognised.completion if recognised and is_found else name and f"{{{name}}}"
+    for role, template in (("prompt", prompt), ("completion", completion)):
+        if not template:
+            message = f"the row has no {role} ({list_columns(present)})"
+            return Fault("missing-field", message, f"add a template of it: data.{role}='\"{{NAME}}\"'", column=role)
+    return _template_layout(str(prompt), str(completion), present, head)
+
+
+def _template_layout(
+    prompt: str, completion: str, present: list[str], head: Sequence[Mapping[str, Any]]
+) -> Layout | Fault:
+    """Return the layout of two templates for rows with these columns, which may lack those of optional fields."""
+    columns = _all_columns(present, head)
+    bound = bind(prompt, columns, "data.prompt")
+    if isinstance(bound, Fault):
+        return bound
+    choices = next((field for field in bound.fields if field.filter == "letters"), None)
+    answer = bind(completion, columns, "data.completion", choices)
+    if isinstance(answer, Fault):
+        return answer
+    for name in (*bound.required, *answer.required):
+        if name not in present:
+            return unknown_column_fault(name, present, "data.prompt")
+    return Layout("template", prompt_template=bound, completion_template=answer)
+
+
+def _all_columns(present: list[str], head: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of a row and of the first rows of its file."""
+    return list(dict.fromkeys([*present, *(name for record in head for name in record)]))
+
+
+def _add_turns(
+    layout: Layout, present: list[str], columns: Columns, form: Form, head: Sequence[Mapping[str, Any]]
+) -> Layout | Fault:
+    """Return the layout with the system turn, the earlier turns, the instruction and the names of labels."""
+    for key in ("system", "instruction"):
+        if getattr(form, key) is not None and layout.kind in (("text",) if key == "system" else ("text", "chat")):
+            what = "plain text" if layout.kind == "text" else "chat turns"
+            fix = f"leave data.{key} out" + ("" if layout.kind == "text" else ", or write it as data.system")
+            return Fault("bad-value", f"data.{key} stands before a prompt, and the rows are {what}", fix, column=key)
+    free = [name for name in present if name not in (*layout.shown, *(columns.metadata or []))]
+    system: Template | Fault | None = None
+    if form.system is not None:
+        system = bind(form.system, present, "data.system")
+    elif layout.kind != "text" and (name := _first(SYSTEM_NAMES, free)):
+        system = bind(f"{{{name}?}}", [name], "data.system")
+    instruction = None if form.instruction is None else bind(form.instruction, present, "data.instruction")
+    for template in (system, instruction):
+        if isinstance(template, Fault):
+            return template
+    history = (_first(HISTORY_NAMES, free) or "") if layout.kind in ("pair", "alpaca", "template") else ""
+    return replace(
+        layout,
+        system=system if isinstance(system, Template) else None,
+        instruction=instruction if isinstance(instruction, Template) else None,
+        history=history,
+        label_names=named_labels(form.label_names),
+        names_setting=_names_setting([record.get(layout.completion) for record in head]),
+    )
+
+
+def _names_setting(values: Sequence[object]) -> str:
+    """Return the setting that names labels, if these are numbers from 0; else ""."""
+    numbers = {value for value in values if type(value) is int}
+    are_numbers = all(type(value) in (int, NoneType) for value in values)
+    if not numbers or not are_numbers or min(numbers) < 0 or max(numbers) > MAX_NUMBER:
+        return ""
+    return f"'data.label_names=[{','.join(f'NAME{number}' for number in range(max(numbers) + 1))}]'"
+
+
+def named_labels(names: Sequence[str] | Mapping[Any, str] | None) -> dict[str, str]:
+    """Return the name of each number that stands for a label."""
+    if names is None:
+        return {}
+    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {str(number): name for number, name in pairs}
+
+
+def missing_everywhere(fault: Fault, head: Sequence[Mapping[str, Any]], columns: Columns) -> Fault:
+    """Return the fault of a row as the fault of a file without such a row; the fix reads the columns of `head`."""
     if fault.code != "missing-field":
         return fault
-    fix, names = fault.fix, list(sample)
+    fix, names = fault.fix, list(head[0]) if head else []
     prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, names)
     completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
-    missing = [role for role, name in (("prompt", prompt), ("completion", completion)) if name is None]
-    free = [n for n in names if n not in (prompt, completion) and may_hold("".join(missing[:1]), n, sample[n])]
-    if len(free) == len(missing):
-        settings = [setting(f"data.columns.{role}", name) for role, name in zip(missing, free, strict=True)]
-        fix = f"name the columns: {' '.join(settings)}"
+    settings = propose(head, prompt, completion)
+    if settings is not None:
+        fix = f"name the columns: {settings}"
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 
-def list_columns(names: list[str]) -> str:
-    """Return column names for a message."""
-    if not names:
-        return "it has no columns"
-    more = f" and {len(names) - MAX_COLUMNS} more" if len(names) > MAX_COLUMNS else ""
-    return "columns: " + ", ".join(name[:40] for name in names[:MAX_COLUMNS]) + more
-
-
-def _first(candidates: Iterable[str], present: list[str]) -> str | None:
-    return next((name for name in candidates if name in present), None)
-
-
-def to_fields(record: Mapping[str, Any], layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
-    """Return the row's fields (None if they cannot be used), and its faults."""
-    further, faults = read_further(record, layout.tools, layout.reasoning, layout.weight, action)
-    fields, more = _read_fields(record, layout, further, action)
-    return (None if is_dropped(faults, action) else fields), faults + more
-
-
-def _read_fields(
-    record: Mapping[str, Any], layout: Layout, further: Further, action: Action
-) -> tuple[Fields | None, list[Fault]]:
-    prompt, metadata = turns_of(record.get(layout.prompt)), _metadata(record, layout)
-    if layout.kind in ("chat", "pair") and (turns := _turns(prompt, record.get(layout.completion), layout)) is not None:
-        chat, faults = chat_fields(turns, layout.prompt, action, further)
-        return (None if chat is None else Fields(chat.prompt, True, chat.completion, metadata, chat.extras)), faults
-    faults = []
-    text = None
-    if layout.kind != "text":
-        text, faults = check_text(prompt, layout.prompt, action)
-    answer, answer_faults = answer_fields(
-        record.get(layout.completion), layout.completion, layout.kind, action, further
-    )
-    faults += answer_faults
-    if layout.kind == "alpaca" and record.get(layout.context) not in (None, ""):
-        context, context_faults = check_text(record[layout.context], layout.context, action)
-        faults += context_faults
-        text = f"{text}\n\n{context}" if text is not None and context is not None else None
-    if answer is None or (text is None and layout.kind != "text"):
-        return None, faults
-    return Fields(text, False, answer[0], metadata, answer[1]), faults
-
-
-def _turns(prompt: object, completion: object, layout: Layout) -> object:
-    """Return the turns of a chat, or of a pair with turns on either side; None for a pair of texts."""
-    if layout.kind == "chat":
-        return prompt
-    is_turn = isinstance(completion, Mapping) and ("role" in completion or "from" in completion)
-    last = [completion] if is_turn else completion
-    if not isinstance(prompt, list) and not _are_turns(last):
-        return None
-    first = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    return first + (last if isinstance(last, list) else [{"role": "assistant", "content": last}])
-
-
-def _are_turns(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
-
-
-def turns_of(value: object) -> object:
-    """Return the turns of OpenAI's `{"messages": [...]}`; any other value unchanged."""
-    return value["messages"] if isinstance(value, Mapping) and isinstance(value.get("messages"), list) else value
-
-
-def _metadata(record: Mapping[str, Any], layout: Layout) -> str | None:
-    """Return the metadata columns as a flat JSON object; None without any.
-
-    An object in a column `metadata` is flattened; a key of it that is also a column becomes `metadata.NAME`.
-    """
-    values = {name: record[name] for name in layout.metadata if record.get(name) is not None}
-    if isinstance(values.get("metadata"), Mapping):
-        inner = values.pop("metadata")
-        values |= {f"metadata.{name}" if name in values else name: value for name, value in inner.items()}
-    return json.dumps(values, default=str) if values else None
+def _first(candidates: Iterable[str], present: Sequence[str]) -> str | None:
+    """Return the first candidate that is a column, by its exact name or in another case."""
+    names: dict[str, str] = {}
+    for name in sorted(present, key=lambda name: name != snake_case(name)):
+        names.setdefault(snake_case(name), name)
+    return next((names[candidate] for candidate in candidates if candidate in names), None)

@@ -8,12 +8,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from kamerton.assets import fetch, is_address
-from kamerton.data.options import FORMATS, DataFile, DataOptions, Source
+from kamerton.data.options import FORMATS, DataFile, DataOptions, Source, form_of
 from kamerton.data.read.commands import parquet_of
 from kamerton.data.read.containers import DAMAGE, archive_kind, archive_members, open_path
 from kamerton.data.read.detect import ENDINGS, data_format, is_archive_name, is_documentation, with_format
@@ -68,19 +68,14 @@ def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Sour
     for key in ("path", *SPLITS):
         path = getattr(options, key)
         if path:
-            source = Source(
-                path,
-                options.format,
-                options.columns,
-                options.encoding,
-                delimiter=options.delimiter,
-                header=options.header,
-            )
+            shared = {item.name: getattr(options, item.name) for item in fields(Source) if hasattr(options, item.name)}
+            source = Source(**(shared | {"path": path}))
             yield f"data.{key}", None if key == "path" else key, source, options.name
 
 
 def _data_file(path: Path, split: str | None, name: str, source: Source) -> DataFile:
-    return DataFile(path, split, name, source.format, source.encoding, source.columns, source.delimiter, source.header)
+    read = (source.format, source.encoding, source.columns, source.delimiter, source.header)
+    return DataFile(path, split, name, *read, form=form_of(source))
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:

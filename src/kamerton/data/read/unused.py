@@ -14,10 +14,12 @@ from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake_case
+from kamerton.data.read.layout import Layout
 from kamerton.data.read.parts import CONTENT, unread_part
+from kamerton.data.read.propose import completion_setting, likely_completion
 from kamerton.data.read.roles import SEEN, TURN_KEYS, unwrap_turn
-from kamerton.data.read.tools import TOOLS
 from kamerton.errors import Fault
+from kamerton.shell import setting
 
 CODE = "unused-field"
 MAX_ROWS = 3  # named in a fault
@@ -50,23 +52,21 @@ class UnusedValue:
     column: bool = True
 
 
-def unused_values(
-    record: Mapping[str, Any], names: Sequence[str], shown: Sequence[str], columns: Columns, *, alone: bool
-) -> Iterator[UnusedValue]:
-    """Yield the columns `names` of a row that are not empty, and the unread fields of turns in the columns `shown`.
+def unused_values(record: Mapping[str, Any], layout: Layout, columns: Columns, *, alone: bool) -> Iterator[UnusedValue]:
+    """Yield the unused columns of a row that are not empty, and the unread fields of its turns.
 
     `alone`: the row is read as plain text without a setting that says so.
     """
-    texts = [text for name in shown for text in _strings(record.get(name))]
-    for name in names:
+    texts = [text for name in layout.shown for text in _strings(record.get(name))]
+    for name in layout.unused:
         value = record[name]
         if not is_empty(value):
             kind = kind_of(name, value, columns, alone)
             if kind in ("", "turns") and _is_shown(value, texts):
                 continue
             yield UnusedValue(name, value, kind)
-    for name in shown:
-        turns = None if name in TOOLS else record.get(name)
+    for name in layout.turns:
+        turns = record.get(name)
         if isinstance(turns, Mapping):
             for key, value in _other_items(turns, "messages"):
                 yield UnusedValue(f"{name}.{key}", value, kind_of(key, value, columns, False), False)
@@ -195,14 +195,14 @@ def _ignore_fix(fields: Mapping[str, Unused], columns: Sequence[str]) -> str:
 
 
 def _answer_fix(fields: Mapping[str, Unused], text: str) -> str:
-    plain = f"data.columns.text={quote_column(text)} trains on the text alone"
-    single = [name for name, stats in fields.items() if stats.form != "list"]
-    if not single:
-        return f"{plain}; to train on a list, write it as one text"
-    setting = f"data.columns.prompt={quote_column(text)} data.columns.completion={quote_column(single[0])}"
-    if fields[single[0]].form != "str":
-        setting += " data.policy.not-a-string=fix"
-    return f"{setting} trains on it as the answer; {plain}"
+    """Return the settings that train on a column beside the text as its answer, or on the text alone."""
+    plain = f"add {setting('data.columns.text', text)} (trains on the text alone)"
+    name = likely_completion(list(fields))
+    if fields[name].form == "dict":
+        return plain
+    value: object = {"str": "", "list": [""]}.get(fields[name].form, 0)
+    pair = f"{setting('data.columns.prompt', text)} {completion_setting(name, [value])}"
+    return f"add {pair} (trains on {name} as the answer); or {plain}"
 
 
 def keep_setting(names: Sequence[str]) -> str:

@@ -1,0 +1,48 @@
+"""The settings that write prompt and completion from the columns of a row, and their check without any file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kamerton.data.template import check_template
+from kamerton.errors import Fault
+
+TEMPLATES = ("prompt", "completion", "system", "instruction")
+COLUMNS = {"prompt": ("prompt", "messages", "text"), "completion": ("completion", "label", "messages", "text")}
+
+
+@dataclass
+class Form:
+    """How prompt and completion are written from a row: texts and templates of `kamerton.data.template`."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    system: str | None = None
+    instruction: str | None = None
+    label_names: list[str] | dict[str | int, str] | None = None
+
+
+def check_form(form: Form, columns: Any, key: str) -> list[Fault]:
+    """Return a fault for each invalid template, each contradiction to `columns`, and invalid names of labels."""
+    faults: list[Fault] = []
+    for role in TEMPLATES:
+        template = getattr(form, role)
+        if template is None:
+            continue
+        if not template.strip():
+            fix = f"leave {key}.{role} out"
+            faults.append(Fault("bad-value", f"{key}.{role} is empty", fix, column=f"{key}.{role}"))
+        faults += check_template(template, f"{key}.{role}")
+        for name in COLUMNS.get(role, ()):
+            if getattr(columns, name) is not None:
+                message = f"{key}.{role} and {key}.columns.{name} are both given"
+                faults.append(Fault("bad-value", message, "give one of them", column=f"{key}.{role}"))
+    names = form.label_names
+    values = list(names.values() if isinstance(names, dict) else names or [])
+    if names is not None and (len(values) < 2 or len(set(values)) < len(values) or not all(map(str.strip, values))):
+        message = (
+            f"{key}.label_names is {names!r} but must be at least two different names, [no,yes] or {{0: no, 1: yes}}"
+        )
+        faults.append(Fault("bad-value", message, "give each number a name", column=f"{key}.label_names"))
+    return faults

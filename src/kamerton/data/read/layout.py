@@ -1,0 +1,111 @@
+"""The layout of a row: which columns are prompt, completion, system turn, earlier turns and metadata."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from kamerton.data.template import Template
+from kamerton.errors import Fault
+from kamerton.shell import setting
+
+MAX_COLUMNS = 12  # in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The roles of a row's columns.
+
+    `kind` is pair, alpaca, chat, text (no prompt: every token is trained on) or template (`prompt_template` and
+    `completion_template` in place of the columns).
+    """
+
+    kind: str
+    prompt: str = ""
+    completion: str = ""
+    context: str = ""  # alpaca: the second half of the prompt
+    prompt_template: Template | None = None
+    completion_template: Template | None = None
+    system: Template | None = None  # of the system turn
+    history: str = ""  # column of the turns before the prompt
+    instruction: Template | None = None  # of the text before the prompt
+    tools: str = ""  # column of definitions of functions
+    reasoning: str = ""  # column of the reasoning before the completion
+    weight: str = ""  # column of the row's weight in the loss
+    label_names: dict[str, str] = field(default_factory=dict)  # names of labels that are numbers
+    names_setting: str = ""  # names the numbers that the completions of the first rows are
+    metadata: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()  # columns without a role that are not configured as metadata
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The columns that the model is shown."""
+        columns = [self.prompt, self.completion, self.context, self.history, self.tools, self.reasoning]
+        for template in (self.prompt_template, self.completion_template, self.system, self.instruction):
+            columns += template.columns if template else ()
+        return tuple(name for name in dict.fromkeys(columns) if name)
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The columns that may contain chat turns."""
+        return tuple(name for name in (self.prompt, self.completion) if name)
+
+    @property
+    def schema(self) -> str:
+        """A name of the schema; two rows have the same schema if and only if their names are equal."""
+        if self.kind == "template":
+            return f"template ({self._source('prompt')} → {self._source('completion')})"
+        used = [name for name in (self.prompt, self.completion) if name]
+        return f"{self.kind} ({', '.join(used)})"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The settings of `Form` that write the same prompt; empty for chat turns and plain text."""
+        if self.kind in ("chat", "text"):
+            return {}
+        result: dict[str, Any] = {"prompt": self._source("prompt"), "completion": self._source("completion")}
+        if self.system:
+            result["system"] = self.system.source
+        if self.instruction:
+            result["instruction"] = self.instruction.source
+        if self.label_names:
+            result["label_names"] = self.label_names
+        return result
+
+    def _source(self, role: str) -> str:
+        """Return the template of the prompt or of the completion."""
+        template = self.prompt_template if role == "prompt" else self.completion_template
+        if template is not None:
+            return template.source
+        name = self.prompt if role == "prompt" else self.completion
+        return f"{{{name}}}" + (f"\\n\\n{{{self.context}?}}" if role == "prompt" and self.context else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a row. `prompt` is a text, the JSON of chat turns (with `chat`), or None for plain text.
+
+    `extras` are those of `kamerton.data.store`: reasoning, calls, tools and weight.
+    """
+
+    prompt: str | None
+    chat: bool
+    completion: str
+    metadata: str | None
+    extras: str | None = None
+
+
+def unknown_column_fault(name: str, present: list[str], key: str) -> Fault:
+    """Return the fault of a configured column that the row does not have; its fix is the most similar column."""
+    near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    fix = f"set {setting(key, near[0])}" if near else f"set {key} to one of them"
+    return Fault("unknown-column", f"there is no column {name!r} ({list_columns(present)})", fix, column=name)
+
+
+def list_columns(names: list[str]) -> str:
+    """Return column names for a message."""
+    if not names:
+        return "it has no columns"
+    more = f" and {len(names) - MAX_COLUMNS} more" if len(names) > MAX_COLUMNS else ""
+    return "columns: " + ", ".join(name[:40] for name in names[:MAX_COLUMNS]) + more
