@@ -8,7 +8,7 @@ import pytest
 
 from kamerton.config.schema import Objective
 from kamerton.config.sweep import DIRECTIONS
-from kamerton.config.training import _MONITORED
+from kamerton.config.validation import LOSS_METRICS
 from kamerton.direction import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better, mode_of
 from kamerton.score.metrics import lower_is_better
 from kamerton.score.text import EXAMPLE_MEANS
@@ -16,7 +16,7 @@ from kamerton.score.text import EXAMPLE_MEANS
 
 def test_every_metric_has_exactly_one_direction() -> None:
     assert not HIGHER_IS_BETTER & LOWER_IS_BETTER
-    for name in (*EXAMPLE_MEANS, "bleu", "chrf", *get_args(Objective), *_MONITORED):
+    for name in (*EXAMPLE_MEANS, "bleu", "chrf", *get_args(Objective), *LOSS_METRICS):
         assert higher_is_better(name) is not None, name
 
 

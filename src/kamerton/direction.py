@@ -5,11 +5,10 @@ A custom metric has an attribute of its own (`higher_is_better`, docs/how-to/eva
 
 from __future__ import annotations
 
+LABEL_METRICS = ("accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted", "ece")
+TEXT_METRICS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters"})
-HIGHER_IS_BETTER = frozenset(
-    {"token_accuracy", "accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall"}
-    | {"exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf"}
-)
+HIGHER_IS_BETTER = frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS}) - LOWER_IS_BETTER
 
 
 def higher_is_better(metric: str) -> bool | None:

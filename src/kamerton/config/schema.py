@@ -147,6 +147,19 @@ class WhenOptions:
 
 
 @dataclass(frozen=True)
+class EvalOptions(WhenOptions):
+    """When to validate, and whether each validation also scores examples like the test split.
+
+    `score` null logs the loss, perplexity and token accuracy alone. `labels` and `generate` score as `score.mode`
+    does, with the other options of `score`; `auto` scores as the test split is scored. `sample` limits the scored
+    examples to as many of the validation split, the same at every step.
+    """
+
+    score: Literal["auto", "labels", "generate"] | None = None
+    sample: Annotated[int, Gt(0)] | None = None
+
+
+@dataclass(frozen=True)
 class ScoreOptions:
     """How examples are scored: `labels` by exact probability, the `reference` alone, or it and a generated text.
 
@@ -170,17 +183,21 @@ class ScoreOptions:
     seed: Annotated[int, Ge(0)] = 0
 
 
-Objective = Literal["loss", "perplexity", "token_accuracy", "seconds", "parameters"]
+Objective = Literal[
+    "loss", "perplexity", "token_accuracy", "seconds", "parameters",
+    "accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted", "ece",
+    "exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """What the trials of a sweep are compared by, and what happens with the best one.
 
-    `objective` names one or several values: of the validation split, with the weights that a run keeps, or `seconds`
-    of training and trained `parameters`. `constraints` are the worst values allowed, by such a name. With `seeds`
-    every trial is trained once for each, and their mean counts. `final`: `score` scores the best trial on the test
-    split, `retrain` trains it anew first; None leaves the test split alone.
+    `objective` names one or several values: of the validation split, with the weights that a run keeps (metrics of
+    labels and texts need `eval.score`), or `seconds` of training and trained `parameters`. `constraints` are the worst
+    values allowed, by such a name. With `seeds` every trial is trained once for each, and their mean counts. `final`:
+    `score` scores the best trial on the test split, `retrain` trains it anew first; None leaves the test split alone.
     """
 
     objective: Objective | list[Objective] = "loss"
@@ -238,7 +255,7 @@ class Config:
     logger: dict[str, Node | None] = field(default_factory=dict)
     metrics: dict[str, Node | None] = field(default_factory=dict)  # custom metrics by name, each a `_target_`
     score: ScoreOptions = field(default_factory=ScoreOptions)
-    eval: WhenOptions = field(default_factory=WhenOptions)
+    eval: EvalOptions = field(default_factory=EvalOptions)
     save: WhenOptions = field(default_factory=WhenOptions)
     cv: CvOptions = field(default_factory=CvOptions)
     sweep: SweepOptions = field(default_factory=SweepOptions)

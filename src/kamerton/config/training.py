@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from kamerton.config.derived import watches
 from kamerton.config.hosted import check_hosted
 from kamerton.config.schema import mapping_at
+from kamerton.config.validation import check_validation, is_sharded
 from kamerton.direction import mode_of
 from kamerton.errors import Fault
 from kamerton.files import leads_out
@@ -24,14 +25,15 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
         *_adapter(values),
         *_strategy(values),
         *_averaging(values),
-        *_callbacks(mapping_at(values, "callbacks")),
+        *_callbacks(mapping_at(values, "callbacks"), mapping_at(values, "metrics")),
+        *check_validation(values),
         *_folds(values),
         *_intervals(values),
     ]
     options = mapping_at(values, "score")
-    mode = options.get("mode", "auto")
+    mode, used = options.get("mode", "auto"), mapping_at(values, "eval").get("score") == "labels"
     for key, default in (("labels", "exact"), ("normalization", "sum"), ("content_free", None)):
-        if mode not in ("auto", "labels") and options.get(key, default) != default:
+        if mode not in ("auto", "labels") and not used and options.get(key, default) != default:
             faults.append(_unused(f"score.{key}", f"score.mode={mode}", "choose score.mode=labels, or leave it out"))
     return [*faults, *_monitor(mapping_at(values, "monitor")), *check_hosted(values)]
 
@@ -88,33 +90,29 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
 _LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}
 
 
-_MONITORED = ("val/loss", "val/perplexity", "val/token_accuracy")
 _UNFIT = ("BatchSizeFinder", "LearningRateFinder", "GradientAccumulationScheduler")
 
 
-def _callbacks(callbacks: Mapping[str, Any]) -> Iterator[Fault]:
-    """Faults of callbacks: unknown metrics, a wrong mode, or best weights that would be lost."""
+def _callbacks(callbacks: Mapping[str, Any], custom: Collection[str]) -> Iterator[Fault]:
+    """Faults of callbacks: a wrong mode, or best weights that would be lost. `custom` are names of metrics."""
     for name, node in callbacks.items():
         if not isinstance(node, Mapping):
             continue
         kind = str(node.get("_target_", "")).rpartition(".")[2]
         monitor = node.get("monitor")
-        yield from _direction(name, node, monitor)
+        yield from _direction(name, node, monitor, custom)
         if kind in _UNFIT:
             message = f"callbacks.{name} is a {kind}, and a run lays its optimizer steps out itself"
             yield _fault(message, "leave it out; batch.size and batch.max_tokens set a step", f"callbacks.{name}")
-        if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in _MONITORED:
-            message = f"callbacks.{name}.monitor is {monitor!r}, which no validation logs"
-            yield _fault(message, did_you_mean(monitor, _MONITORED), f"callbacks.{name}.monitor")
     yield from _best_file(mapping_at(callbacks, "checkpoint_best"))
 
 
-def _direction(name: str, node: Mapping[str, Any], monitor: Any) -> Iterator[Fault]:
+def _direction(name: str, node: Mapping[str, Any], monitor: Any, custom: Collection[str]) -> Iterator[Fault]:
     """Faults of early stopping and checkpoints whose mode would keep the worst."""
     if not watches(node) or not isinstance(monitor, str):
         return
     key, mode, right = f"callbacks.{name}.mode", node.get("mode"), mode_of(monitor)
-    if mode is None and right is None and not monitor.startswith("val/"):  # all of those are listed
+    if mode is None and right is None and (not monitor.startswith("val/") or monitor[4:] in custom):
         message = f"callbacks.{name} monitors {monitor!r}, and whether more or less of it is better is unknown"
         yield _fault(message, f"set {key}=max or {key}=min", key)
     elif right is not None and mode in ("min", "max") and mode != right:
@@ -177,8 +175,7 @@ def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
     schedule_free = str(mapping_at(values, "optimizer").get("_target_")).startswith("schedulefree.")
-    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
-    if (schedule_free or values.get("ema_decay") is not None) and any(name in strategy for name in _SHARDED):
+    if (schedule_free or values.get("ema_decay") is not None) and is_sharded(values):
         message = "averaged weights (ema_decay, optimizer=schedule_free) need the whole weights in each process"
         yield _fault(message, "choose trainer=ddp, or do without", "trainer.strategy")
     if not schedule_free:
@@ -190,9 +187,6 @@ def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
     if values.get("ema_decay") is not None:
         message = "ema_decay is set, but a schedule-free optimizer keeps an average of its own"
         yield _fault(message, "leave out ema_decay, or choose optimizer=adamw", "ema_decay")
-
-
-_SHARDED = ("fsdp", "shard", "zero", "deepspeed", "modelparallel")
 
 
 def _unused(key: str, where: str, fix: str) -> Fault:

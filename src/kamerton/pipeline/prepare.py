@@ -15,6 +15,7 @@ from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.session import Session
 from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import print_plan
+from kamerton.pipeline.validation import check_scoring, print_scoring
 from kamerton.run.model import load_base, uses_kernels
 from kamerton.score.evaluate import choose_mode
 from kamerton.train.batches import FineTuneData
@@ -40,6 +41,7 @@ def read_data(session: Session) -> Inputs:
     pl.seed_everything(config.seed, verbose=False)
     inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
     choose_mode(config.score, inputs.prepared.labels)  # reports unsupported score options before the model is loaded
+    check_scoring(config, inputs)
     return inputs
 
 
@@ -60,6 +62,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     record_faults(run, inputs.prepared)
     config = with_warmup(config, run, steps, console)
     print_plan(console, run, inputs.prepared, data, steps, config)
+    print_scoring(console, config, inputs, data.steps_per_epoch, steps)
     return Ready(config, inputs, data, steps, model)
 
 

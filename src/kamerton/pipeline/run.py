@@ -13,9 +13,10 @@ from typing import Any
 from kamerton.config.schema import Config
 from kamerton.model.adapter import count_parameters
 from kamerton.pipeline.finish import finish, score_base
-from kamerton.pipeline.prepare import Ready, prepare, read_data
+from kamerton.pipeline.prepare import Ready, device, prepare, read_data
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.terminal import print_early_stop, print_result
+from kamerton.pipeline.validation import validation_scorer
 from kamerton.pipeline.wandb import begin_wandb, wandb_run
 from kamerton.run.model import to_train
 from kamerton.train.callbacks.pruning import Pruning
@@ -62,7 +63,8 @@ def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
     if run.writes:  # the other ranks stop together at a step: if one exited here, the rest would wait for it
         stop.check()
     run.set_state("running")
-    fit_model(config, run, stop, ready.data, tuned, ready.steps, pruning, console)
+    score = validation_scorer(config, ready.inputs, run, device(config))
+    fit_model(config, run, stop, ready.data, tuned, ready.steps, pruning=pruning, score=score, console=console)
     if run.writes:
         print_early_stop(console, run)
     return tuned

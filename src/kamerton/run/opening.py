@@ -61,6 +61,9 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
     if (data := mapping_at(relevant, "data")).get("control_tokens") == "text":  # older runs have no such key
         relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "control_tokens"}}
+    if validation := mapping_at(relevant, "eval"):  # older runs have no such keys
+        unset = [key for key in ("score", "sample") if validation.get(key) is None]
+        relevant = {**relevant, "eval": {key: value for key, value in validation.items() if key not in unset}}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 

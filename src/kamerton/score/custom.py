@@ -25,10 +25,15 @@ RESAMPLES = 200  # the metric is called for each draw; enough for two digits of 
 
 
 def with_custom_metrics(
-    table: pa.Table, metrics: Mapping[str, Mapping[str, Any] | None], allowed: Sequence[str] = ()
+    table: pa.Table,
+    metrics: Mapping[str, Mapping[str, Any] | None],
+    allowed: Sequence[str] = (),
+    *,
+    intervals: bool = True,
 ) -> pa.Table:
     """Return the table with the values of these custom metrics in place of those that it has.
 
+    Without `intervals`, metrics of the whole table are called once, not once for each resample.
     Higher is better unless the function (or torchmetrics class) has the attribute `higher_is_better = False`.
 
     Raises `RunFailed` if a metric fails, returns something else, or has the name of a built-in metric.
@@ -52,7 +57,10 @@ def with_custom_metrics(
         if getattr(function, "higher_is_better", None) is False:
             lower.append(name)
         if isinstance(values, float):
-            of_table[name] = {"value": finite(values), **_interval(name, function, table)}
+            of_table[name] = {
+                "value": finite(values),
+                **(_interval(name, function, table) if intervals else _NO_BOUNDS),
+            }
         else:
             table = table.append_column(pa.field(f"{CUSTOM}{name}", pa.float64()), pa.array(values, from_pandas=True))
     added = {key: json.dumps(value) for key, value in ((CUSTOM_OF_TABLE, of_table), (CUSTOM_LOWER, lower)) if value}
@@ -74,17 +82,20 @@ def _call(name: str, function: Callable[[pa.Table], Any], table: pa.Table) -> fl
     return values
 
 
+_NO_BOUNDS: dict[str, float | None] = {"low": None, "high": None}
+
+
 def _interval(name: str, function: Callable[[pa.Table], Any], table: pa.Table) -> dict[str, float | None]:
     """Return the 95 % percentile bootstrap interval; bounds are None if the metric is undefined on a draw."""
     if not table.num_rows:
-        return {"low": None, "high": None}
+        return _NO_BOUNDS
     draws = np.random.default_rng(0).integers(table.num_rows, size=(RESAMPLES, table.num_rows))
     try:
         sample = [_call(name, function, table.take(pa.array(draw))) for draw in draws]
     except RunFailed:
-        return {"low": None, "high": None}
+        return _NO_BOUNDS
     if not all(isinstance(value, float) and math.isfinite(value) for value in sample):
-        return {"low": None, "high": None}
+        return _NO_BOUNDS
     low, high = np.quantile(np.array(sample), [0.025, 0.975])
     return {"low": float(low), "high": float(high)}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kamerton.config.schema import Objective
 from kamerton.config.sweep import DIRECTIONS
+from kamerton.config.validation import NOT_VALIDATED
 from kamerton.run.record import Record
 
 
@@ -27,10 +28,7 @@ def excess(bounds: Mapping[Objective, float], records: Sequence[Record]) -> dict
 
 def watched(names: Sequence[Objective]) -> str | None:
     """Return the logged metric that pruning uses; None for several objectives, or one that validation does not log."""
-    return f"val/{names[0]}" if len(names) == 1 and names[0] in _VALIDATED else None
-
-
-_VALIDATED = ("loss", "perplexity", "token_accuracy")
+    return f"val/{names[0]}" if len(names) == 1 and names[0] not in NOT_VALIDATED else None
 
 
 def _mean(name: Objective, records: Sequence[Record]) -> float:

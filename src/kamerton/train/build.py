@@ -32,6 +32,7 @@ from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.callbacks.ending import Ending
 from kamerton.train.callbacks.monitor import Monitor
 from kamerton.train.callbacks.restore_options import RestoreOptions
+from kamerton.train.callbacks.scoring import Scorer, ScoreValidation
 from kamerton.train.callbacks.validation_steps import ValidateAt, validation_steps
 from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
@@ -67,6 +68,13 @@ def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> 
     """
     steps = when.every * (steps_per_epoch if when.strategy == "epoch" else 1)
     return min(max(1, round(steps)), total_steps)
+
+
+def count_validations(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
+    """Return how many validations a run has that trains to its last step."""
+    if when.every < 1:
+        return len(validation_steps(when.every, steps_per_epoch, total_steps))
+    return total_steps // steps_between(when, steps_per_epoch, total_steps)
 
 
 def build_loggers(config: Config, run: RunDirectory, step: int) -> list[Logger]:
@@ -132,7 +140,12 @@ def start_wandb(logger: WandbLogger) -> None:
 
 
 def build_callbacks(
-    config: Config, run: RunDirectory, stop: StopRequest, data: FineTuneData, total_steps: int
+    config: Config,
+    run: RunDirectory,
+    stop: StopRequest,
+    data: FineTuneData,
+    total_steps: int,
+    score: Scorer | None = None,
 ) -> list[Callback]:
     """Build the configured callbacks that are not null, and those that keep the run directory up to date."""
     folder = str(run.checkpoints)
@@ -162,6 +175,7 @@ def build_callbacks(
     restore = RestoreOptions(optimizer_factory(config), run.checkpoints)
     every = config.eval.every
     at_shares = [ValidateAt(validation_steps(every, data.steps_per_epoch, total_steps))] if every < 1 else []
+    scoring = [ScoreValidation(score, stopper.stop_validation)] if score else []
     schedule_free = str(config.optimizer["_target_"]).startswith("schedulefree.")
     averaging = [AveragedWeights(config.ema_decay)] if config.ema_decay is not None or schedule_free else []
     warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
@@ -169,7 +183,7 @@ def build_callbacks(
     monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
     ending = Ending(run, total_steps, binding_limit(config, data.steps_per_epoch))
     # `stopper` comes early: values logged as a step begins belong to that step, not to the checkpoint saved before it.
-    return [ending, stopper, *at_shares, restore, *averaging, *configured.values(), monitor, recorder]
+    return [ending, stopper, *at_shares, restore, *scoring, *averaging, *configured.values(), monitor, recorder]
 
 
 def _keeper(callbacks: Mapping[str, Callback]) -> ModelCheckpoint | None:

@@ -27,21 +27,25 @@ from kamerton.train.build import (
 from kamerton.train.callbacks import StopRequest
 from kamerton.train.callbacks.pruning import Pruning
 from kamerton.train.callbacks.recorder import record_best
+from kamerton.train.callbacks.scoring import Scorer
 from kamerton.train.module import FineTuneModule
 
 
-def fit_model(
+def fit_model(  # noqa: PLR0913 - by keyword
     config: Config,
     run: RunDirectory,
     stop: StopRequest,
     data: FineTuneData,
     model: Any,
     total_steps: int,
+    *,
     pruning: Pruning | None = None,
+    score: Scorer | None = None,
     console: Console | None = None,
 ) -> None:
     """Train from the newest intact checkpoint, or from the start; skip training that has already finished.
 
+    `score` returns further metrics for each validation.
     Raises `Interrupted` after a stop request, and `Cancelled` if `pruning` ended the run.
     """
     module = FineTuneModule(
@@ -67,7 +71,7 @@ def fit_model(
         _end(run, pruning)
         return
     loggers = build_loggers(config, run, step)
-    callbacks = [*build_callbacks(config, run, stop, data, total_steps), *([pruning] if pruning else [])]
+    callbacks = [*build_callbacks(config, run, stop, data, total_steps, score), *([pruning] if pruning else [])]
     trainer = build_trainer(config, run, loggers, callbacks, data.steps_per_epoch, total_steps)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

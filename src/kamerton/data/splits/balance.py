@@ -1,4 +1,4 @@
-"""Balancing the training split: over- and undersampling, source weights and label weights."""
+"""Balancing the training split (over- and undersampling, source weights and label weights), and sampling a split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import numpy.typing as npt
 from kamerton.data.splits.assign import Keys, unit_numbers
 from kamerton.data.store import Index
 
-BALANCE_SALT, MIX_SALT = 2_000_003, 3_000_017  # added to the seed, so that sampling is independent of the splits
+BALANCE_SALT, MIX_SALT, SAMPLE_SALT = (
+    2_000_003,
+    3_000_017,
+    4_000_037,
+)  # added to the seed, so that sampling is independent of the splits
 
 
 def balance_labels(rows: Index, labels: Keys, ids: Keys, how: str, seed: int) -> Index:
@@ -41,3 +45,11 @@ def label_weights(counts: dict[str, int]) -> dict[str, float]:
     """Return the loss weight of each label: rows / (labels * rows of the label), so that the mean over rows is 1."""
     rows = sum(counts.values())
     return {label: rows / (len(counts) * count) for label, count in counts.items() if count}
+
+
+def sample(ids: Keys, most: int, seed: int) -> Index:
+    """Return the positions, in order, of at most `most` rows, chosen by a hash of id and seed.
+
+    A smaller sample is part of every larger one. Whether a row is chosen depends on no order of the rows.
+    """
+    return np.sort(np.argsort(unit_numbers(ids, seed + SAMPLE_SALT), kind="stable")[:most])

@@ -64,6 +64,7 @@ class Recorder(pl.Callback):
             return
         validation = {"step": trainer.global_step, **_metrics(trainer, "val")}
         _check_finite(trainer, validation)
+        validation = _defined(validation)
         best = {"best": validation} if self._is_best(trainer) else {}
         self._run.update(metrics={"validation": validation, **best})
 
@@ -119,6 +120,11 @@ def _metrics(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
     return {key.removeprefix(f"{prefix}/"): float(value) for key, value in logged if key.startswith(f"{prefix}/")}
 
 
+def _defined(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics without those that are undefined on the scored examples, which are logged as NaN."""
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
 def record_best(run: RunDirectory) -> None:
     """Record the kept checkpoint as `best`, and the validation of its step as `metrics.best`.
 
@@ -136,7 +142,7 @@ def record_best(run: RunDirectory) -> None:
         if rows:  # the latest validation up to the step
             validated_step, values = rows[-1]
             metrics = {key.removeprefix("val/"): value for key, value in values.items() if key.startswith("val/")}
-            metrics = {"step": validated_step, **metrics}
+            metrics = {"step": validated_step, **_defined(metrics)}
     run.update(
         best={
             "checkpoint": os.path.relpath(kept.path, run.path),

@@ -136,23 +136,24 @@ class SaveAndStop(pl.Callback):
             self._save_and_stop(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop_validation(trainer)
+        self.stop_validation(trainer)
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.world_size == 1:  # several ranks would have to agree at every batch
-            self._stop_validation(trainer)
+            self.stop_validation(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._finished = True
         save_last(trainer, self._folder)
 
-    def _stop_requested(self, trainer: pl.Trainer) -> bool:
-        return trainer.strategy.reduce_boolean_decision(self._request.requested, all=False)
-
-    def _stop_validation(self, trainer: pl.Trainer) -> None:
+    def stop_validation(self, trainer: pl.Trainer) -> None:
+        """Save and raise `Interrupted` if a stop was requested, unless this is the validation of the last step."""
         if not trainer.sanity_checking and trainer.global_step < self._total_steps and self._stop_requested(trainer):
             self._validation_due = True
             self._save_and_stop(trainer)
+
+    def _stop_requested(self, trainer: pl.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self._request.requested, all=False)
 
     def _save_and_stop(self, trainer: pl.Trainer) -> None:
         save_last(trainer, self._folder)

@@ -1,0 +1,114 @@
+"""Metrics that validations log, and options that name metrics which they do not log.
+
+Every validation logs those of the loss. With `eval.score` it also scores examples as `kamerton evaluate` does, and logs
+the other metrics of the scores table: those of labels or of texts, and custom ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kamerton.config.schema import mapping_at
+from kamerton.direction import LABEL_METRICS, TEXT_METRICS
+from kamerton.errors import Fault
+from kamerton.words import did_you_mean
+
+Values = Mapping[str, Any]
+
+LOSS_METRICS = ("loss", "perplexity", "token_accuracy")
+NOT_VALIDATED = ("seconds", "parameters")  # objectives that are no metrics of a validation
+_SHARDED = ("fsdp", "shard", "zero", "deepspeed", "modelparallel")
+
+
+def check_validation(values: Values) -> Iterator[Fault]:
+    """Yield faults of the scoring of validations, as far as they are known before the data are read."""
+    options = mapping_at(values, "eval")
+    if options.get("score") is None:
+        if options.get("sample") is not None:
+            message = "eval.sample is set, but validations are not scored (eval.score=null)"
+            yield Fault("config.value", message, "set eval.score=auto, or leave it out", column="eval.sample")
+    elif is_sharded(values):
+        message = f"eval.score={options['score']} needs the whole weights in one process, and the trainer shards them"
+        yield Fault("config.value", message, "choose trainer=ddp, or leave eval.score out", column="eval.score")
+    yield from unlogged(values)
+
+
+def is_sharded(values: Values) -> bool:
+    """Return whether the trainer's strategy divides the weights or the optimizer among the processes."""
+    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
+    return any(name in strategy for name in _SHARDED)
+
+
+def scoring_mode(values: Values, labelled: bool | None = None) -> str | None:
+    """Return how validations are scored, None if they are not; `labelled` is None if the data have not been read.
+
+    `auto` is the mode of the test split (`score.mode`), and its `auto` is `labels` for data with labels.
+    """
+    mode = mapping_at(values, "eval").get("score")
+    if mode == "auto":
+        mode = mapping_at(values, "score").get("mode", "auto")
+    if mode == "auto":
+        mode = "reference" if labelled is False else "labels"
+    return mode
+
+
+def logged_metrics(values: Values, labelled: bool | None = None) -> list[str]:
+    """Return the names of the metrics that a validation logs; all possible ones if `labelled` is None."""
+    mode = scoring_mode(values, labelled)
+    if mode is None:
+        return [*LOSS_METRICS]
+    names = [*LOSS_METRICS]
+    if mode == "labels" or (mode == "generate" and labelled is not False):
+        with_ece = mode == "labels" and mapping_at(values, "score").get("labels", "exact") == "exact"
+        names += [name for name in LABEL_METRICS if name != "ece" or with_ece]  # it needs probabilities
+    if mode == "generate" and labelled is not True:
+        names += TEXT_METRICS
+    return [*names, *_custom(values)]
+
+
+def unlogged(values: Values, labelled: bool | None = None) -> Iterator[Fault]:
+    """Yield a fault for each callback, objective and constraint of a metric that no validation will log."""
+    logged = logged_metrics(values, labelled)
+    for name, node in mapping_at(values, "callbacks").items():
+        monitor = node.get("monitor") if isinstance(node, Mapping) else None
+        if isinstance(monitor, str) and monitor.startswith("val/") and monitor.removeprefix("val/") not in logged:
+            key = f"callbacks.{name}.monitor"
+            message = f"{key} is {monitor!r}, which no validation logs"
+            yield _fault(message, key, monitor.removeprefix("val/"), values, labelled)
+    options = mapping_at(values, "sweep")
+    objective, constraints = options.get("objective"), options.get("constraints")
+    for key, names in (("sweep.objective", objective), ("sweep.constraints", constraints)):
+        for name in [names] if isinstance(names, str) else names or ():
+            if name in (*LABEL_METRICS, *TEXT_METRICS) and name not in logged:  # the schema reports other names
+                yield _fault(f"{key} names {name!r}, which no validation logs", key, name, values, labelled)
+
+
+def _fault(message: str, key: str, metric: str, values: Values, labelled: bool | None) -> Fault:
+    prefix = "val/" if key.startswith("callbacks.") else ""
+    possible = [*LOSS_METRICS, *LABEL_METRICS, *TEXT_METRICS, *_custom(values)]
+    logged = logged_metrics(values, labelled)
+    if metric in possible:
+        fix = _option_for(metric, values, labelled) or did_you_mean(metric, [f"{prefix}{name}" for name in logged])
+    elif near := difflib.get_close_matches(metric, possible, n=1, cutoff=0.6):
+        option = None if near[0] in logged else _option_for(near[0], values, labelled)
+        fix = f"did you mean '{prefix}{near[0]}'?" + (f" For it, {option}" if option else "")
+    else:
+        fix = did_you_mean(f"{prefix}{metric}", [f"{prefix}{name}" for name in logged])
+    return Fault("config.value", message, fix, column=key)
+
+
+def _option_for(metric: str, values: Values, labelled: bool | None) -> str | None:
+    """Return the option with which validations log `metric`; None if the data rule it out."""
+    if (metric in LABEL_METRICS and labelled is False) or (metric in TEXT_METRICS and labelled is True):
+        return None
+    if metric == "ece" and mapping_at(values, "score").get("labels") == "argmax":
+        return "set score.labels=exact" + ("" if scoring_mode(values, labelled) == "labels" else " eval.score=labels")
+    if metric in LABEL_METRICS:
+        return "set eval.score=labels"
+    return "set eval.score=generate" if metric in TEXT_METRICS else "set eval.score=auto"
+
+
+def _custom(values: Values) -> list[str]:
+    return [str(name) for name, node in mapping_at(values, "metrics").items() if node is not None]
