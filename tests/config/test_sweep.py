@@ -41,7 +41,10 @@ def test_a_sweep_may_be_typed_and_needs_no_m() -> None:
         ("hydra.sweeper.study_name=../up", "hydra.sweeper.study_name", "letters, digits"),
         ("sweep.objective=token_accuracy", "hydra.sweeper.direction", "direction=maximize"),
         ("sweep.objective=[loss,seconds]", "hydra.sweeper.direction", "[minimize,minimize]"),
-        ("sweep.objective=accuracy", "sweep.objective", "loss"),
+        ("sweep.objective=accuracy", "sweep.objective", "set eval.score=labels"),
+        ("sweep.objective=rougeL", "sweep.objective", "set eval.score=generate"),
+        ("sweep.objective=acuracy", "sweep.objective", "accuracy"),
+        ("sweep.constraints={f1: 0.5}", "sweep.constraints", "set eval.score=labels"),
         ("sweep.seeds=[1,1]", "sweep.seeds", "each seed once"),
         ("sweep.constraints={second: 3}", "sweep.constraints.second", "seconds"),
         ("hydra.sweeper.sampler._target_=os.system", "hydra.sweeper.sampler._target_", "may not be used"),
@@ -56,6 +59,13 @@ def test_a_fault_of_a_sweep_names_its_key(override: str, column: str, part: str)
     result = faults("sweep=default", LR, override)
     assert [fault.column for fault in result if fault.column == column], result
     assert any(part in str(fault) for fault in result), result
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_scored_objective_has_its_direction(direction: str) -> None:
+    options = ("sweep.objective=f1", "eval.score=labels", f"hydra.sweeper.direction={direction}")
+    columns = [fault.column for fault in faults("sweep=default", LR, *options)]
+    assert columns == ([] if direction == "maximize" else ["hydra.sweeper.direction"])
 
 
 @pytest.mark.parametrize(

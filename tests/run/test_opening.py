@@ -66,6 +66,15 @@ def test_an_older_run_keeps_its_default_of_one_epoch_and_its_id(values: dict[str
     assert yaml.safe_load((again.path / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
 
 
+def test_an_older_run_keeps_its_id_and_resumes_without_the_scoring_of_validations(values: dict[str, Any]) -> None:
+    older = {**values, "eval": {"strategy": "epoch", "every": 1}}
+    now = {**values, "eval": {**older["eval"], "score": None, "sample": None}}
+    assert config_id(older) == config_id(now)
+    assert config_id(now) != config_id({**now, "eval": {**now["eval"], "score": "labels"}})
+    run = finish(open_run(older), "paused")
+    assert open_run({**now, "resume": "auto"}).path == run.path
+
+
 def test_an_older_run_resumes_with_its_control_token_setting(values: dict[str, Any]) -> None:
     older, now = (
         {**values, "data": {"format": "jsonl"}},

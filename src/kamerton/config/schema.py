@@ -147,7 +147,7 @@ class WhenOptions:
 
 
 @dataclass(frozen=True)
-class EvalOptions(WhenOptions):
+class EvalOptions:
     """When to validate, and whether each validation also scores examples like the test split.
 
     `score` null logs the loss, perplexity and token accuracy alone. `labels` and `generate` score as `score.mode`
@@ -155,6 +155,8 @@ class EvalOptions(WhenOptions):
     examples to as many of the validation split, the same at every step.
     """
 
+    strategy: Literal["steps", "epoch"] = "epoch"  # whether `every` counts optimizer steps or epochs
+    every: Annotated[int | float, BeforeValidator(_count_or_share)] = 1  # of them; 0.25: four times an epoch
     score: Literal["auto", "labels", "generate"] | None = None
     sample: Annotated[int, Gt(0)] | None = None
 

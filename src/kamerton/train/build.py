@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from kamerton.config.schema import Config, WhenOptions
+from kamerton.config.schema import Config, EvalOptions, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
@@ -61,7 +61,7 @@ def scheduler_factory(config: Config) -> SchedulerFactory:
     return partial(schedule, **dataclasses.asdict(config.scheduler))
 
 
-def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
+def steps_between(when: WhenOptions | EvalOptions, steps_per_epoch: int, total_steps: int) -> int:
     """Return an interval in optimizer steps, at most the length of the run.
 
     A share of an epoch is rounded to whole steps; `ValidateAt` places validations exactly.
@@ -70,7 +70,7 @@ def steps_between(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> 
     return min(max(1, round(steps)), total_steps)
 
 
-def count_validations(when: WhenOptions, steps_per_epoch: int, total_steps: int) -> int:
+def count_validations(when: EvalOptions, steps_per_epoch: int, total_steps: int) -> int:
     """Return how many validations a run has that trains to its last step."""
     if when.every < 1:
         return len(validation_steps(when.every, steps_per_epoch, total_steps))
