@@ -252,3 +252,45 @@ def test_definitions_in_any_form_are_kept_in_openais(form: str) -> None:
 
 def test_one_text_of_definitions_is_compiled_once() -> None:
     assert read_tools(json.dumps([WEATHER]), "tools") is read_tools(json.dumps([WEATHER]), "tools")
+
+
+def test_null_arguments_that_a_table_added_are_removed_by_the_fix() -> None:
+    turns = [USER, calls(call({"city": "Oslo", "days": None, "year": None}))]
+    fields, (fault,) = read(turns, [WEATHER])
+    assert fields is None
+    assert (fault.code, fault.column) == ("null-arguments", "messages[1].tool_calls[0].arguments")
+    assert "days, year of get_weather are null" in fault.message
+    fields, _ = read(turns, [WEATHER], action="fix")
+    assert json.loads(fields.extras)["tool_calls"] == [["get_weather", '{"city": "Oslo"}', "a"]]
+
+
+def test_a_parameter_may_allow_null() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": ["string", "null"]}, "days": {}}}
+    tools = [{"name": "get_weather", "parameters": schema}]
+    assert read([USER, calls(call({"city": None, "days": None}))], tools)[1] == []
+
+
+def test_parameters_with_pythons_types_become_a_schema() -> None:
+    parameters = {
+        "cities": {"type": "List[str]", "description": "Names."},
+        "days": {"type": "int, optional", "default": 3},
+        "type": {"type": "Union[str, int]"},
+    }
+    (tool,) = json.loads(read_tools([{"name": "f", "parameters": parameters}], "tools").text)
+    assert tool["function"]["parameters"] == {
+        "type": "object",
+        "properties": {
+            "cities": {"type": "array", "items": {"type": "string"}, "description": "Names."},
+            "days": {"type": "integer", "default": 3},
+            "type": {},
+        },
+        "required": ["cities", "type"],
+    }
+
+
+def test_definitions_in_the_system_turn_are_not_added_again() -> None:
+    system = {"role": "system", "content": f"Functions: <tools>{json.dumps([WEATHER])}</tools>"}
+    fields, faults = read([system, USER, calls(call())], [WEATHER])
+    assert not faults
+    assert "tools" not in json.loads(fields.extras)
+    assert read([system, USER, calls(call(name="f"))], [WEATHER])[1][0].code == "unknown-function"

@@ -170,6 +170,17 @@ TOOL_LOGS: dict[str, Row] = {
 }
 
 
+def test_answers_of_xlam_are_calls(tmp_path: Path) -> None:
+    row = {
+        "id": 0,
+        "query": "Weather in Oslo?",
+        "answers": '[{"name": "get_weather", "arguments": {"city": "Oslo"}}]',
+        "tools": '[{"name": "get_weather", "parameters": {"city": {"type": "str", "description": "A city."}}}]',
+    }
+    example = read(tmp_path, row)
+    assert example.messages == (Message("user", "Weather in Oslo?"), Message("assistant", "", tool_calls=(CALL,)))
+
+
 @pytest.mark.parametrize("name", TOOL_LOGS)
 def test_functions_calls_reasoning_and_the_system_turn_of_a_log_are_read(tmp_path: Path, name: str) -> None:
     row = {key: value for key, value in TOOL_LOGS[name].items() if key != "system"}

@@ -89,7 +89,7 @@ def test_some_of_these_rows_are_left_out_by_the_policy(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize(
-    "name", ["rejected", "label", "images", "tools", "reasoning", "system", "history", "sentiment", "labels"]
+    "name", ["rejected", "label", "tools", "reasoning", "system", "history", "sentiment", "labels"]
 )
 def test_the_settings_of_a_fix_work(tmp_path: Path, name: str) -> None:
     rows = [MISLEADING[name](i) for i in range(30)]

@@ -77,6 +77,10 @@ CODES: dict[str, Code] = {
     "tools-schema": Code(("error", "drop", "warn"), "parameters of a function that are not a valid JSON schema"),
     "unknown-function": Code(("error", "drop", "warn"), "a call of a function that the row's `tools` do not define"),
     "bad-arguments": Code(_UNUSABLE, "a call that is not JSON, or whose arguments are not a JSON object"),
+    "null-arguments": Code(
+        ("error", "fix", "drop", "warn"),
+        "arguments that are null and that the function does not take as null, as tables add them (fix: removed)",
+    ),
     "arguments-schema": Code(
         ("error", "drop", "warn"), "arguments of a call that do not fit the JSON schema of the function's parameters"
     ),

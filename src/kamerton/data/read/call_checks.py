@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kamerton.data.example import ToolCall
+from kamerton.data.read.calls import write_json
+from kamerton.data.read.text import Action
 from kamerton.data.read.tools import Tools
 from kamerton.data.read.turns import Draft
 from kamerton.errors import Fault
@@ -15,16 +18,47 @@ from kamerton.errors import Fault
 MAX_SHOWN = 8  # names of functions in a message
 
 
-def check_calls(drafts: Sequence[Draft], tools: Tools) -> list[Fault]:
-    """Return the faults of calls (unknown functions, arguments that do not fit) and of results in a conversation."""
+def check_calls(drafts: Sequence[Draft], tools: Tools, action: Action) -> list[Fault]:
+    """Return the faults of calls (unknown functions, arguments that do not fit) and of results in a conversation.
+
+    Arguments that are null without being allowed to are removed if the policy is to fix them.
+    """
     faults: list[Fault] = []
     if tools.text:
         for draft in drafts:
-            for call, place in draft.calls:
-                faults += _check_call(call, place, tools)
+            for i, (call, place) in enumerate(draft.calls):
+                fixed, null_faults = _without_nulls(call, place, tools)
+                if null_faults and action(null_faults[0].code) == "fix":
+                    draft.calls[i] = (fixed, place)
+                faults += null_faults or _check_call(call, place, tools)
     if any(draft.calls or draft.role == "tool" for draft in drafts):
         faults += _check_results(drafts)
     return faults
+
+
+def _without_nulls(call: ToolCall, place: str, tools: Tools) -> tuple[ToolCall, list[Fault]]:
+    """Return a call without the null arguments that its function does not take, and their fault."""
+    schema = tools.schemas.get(call.name)
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if "null" not in call.arguments or not isinstance(properties, Mapping) or not properties:
+        return call, []
+    given = json.loads(call.arguments)
+    kept = {key: value for key, value in given.items() if value is not None or _takes_null(properties.get(key))}
+    if len(kept) == len(given):
+        return call, []
+    names = ", ".join(key for key in given if key not in kept)
+    message = f"{names} of {call.name} {'are' if ',' in names else 'is'} null, which its parameters do not allow"
+    fix = "remove such arguments: data.policy.null-arguments=fix"
+    fixed = replace(call, arguments=write_json(kept))
+    return fixed, [Fault("null-arguments", message, fix, column=f"{place}.arguments")]
+
+
+def _takes_null(schema: object) -> bool:
+    """Return whether a parameter may be null; a parameter that is not defined may not."""
+    if not isinstance(schema, Mapping):
+        return schema is True
+    kinds = schema.get("type", "null" if "enum" not in schema or None in schema["enum"] else None)
+    return schema.get("nullable") is True or "null" in (kinds if isinstance(kinds, list) else [kinds])
 
 
 def _check_call(call: ToolCall, place: str, tools: Tools) -> list[Fault]:

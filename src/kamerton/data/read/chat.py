@@ -25,6 +25,7 @@ class Further:
 
 
 NOTHING = Further()
+DEFINITIONS = "<tools>"  # in a system turn that lists the functions itself, as in Hermes' data
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def chat_fields(
     """Return the conversation in a column (None if it has a fault that drops the row), and the faults."""
     drafts, faults = _read_turns(value, column, action, has_tools=bool(further.tools.text))
     if not is_dropped(faults, action):
-        faults += check_calls(drafts, further.tools)
+        faults += check_calls(drafts, further.tools, action)
         weights = [_weight(draft, further.weight) for draft in drafts]
         last = max((i for i, d in enumerate(drafts) if d.role == "assistant" and weights[i] > 0), default=None)
         faults += _target_faults(drafts, last, column)
@@ -55,7 +56,9 @@ def chat_fields(
     before = tuple(_message(draft, weight) for draft, weight in zip(drafts[:last], weights, strict=False))
     calls = [call for call, _ in target.calls]
     reasoning = target.reasoning or further.reasoning
-    extras = stored_extras(reasoning, calls, further.tools.text, weights[last])
+    # A system turn that lists the functions itself must not get them a second time from the template.
+    has_definitions = any(draft.role in ("system", "developer") and DEFINITIONS in draft.content for draft in drafts)
+    extras = stored_extras(reasoning, calls, "" if has_definitions else further.tools.text, weights[last])
     return Chat(str(stored_prompt(before)), target.content, extras), faults
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import Columns
 from kamerton.data.read.annotations import read_argilla, read_flat_argilla, read_label_studio
+from kamerton.data.read.calls import parse_json
 from kamerton.data.read.logs import FIX, find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
@@ -77,6 +78,20 @@ def _read_gemini(record: Record) -> Record | Fault:
     return {**rest, "messages": turns} | ({"tools": tools} if tools else {})
 
 
+def _read_xlam(record: Record) -> Record:
+    """Return a row of xLAM's data, whose answers are the JSON of calls, as a conversation; other rows unchanged."""
+    answers = record["answers"]
+    try:
+        calls = parse_json(answers) if isinstance(answers, str) else answers
+    except ValueError:
+        return record
+    if not isinstance(calls, list) or not calls or not all(isinstance(c, Mapping) and "arguments" in c for c in calls):
+        return record
+    answer = {"role": "assistant", "tool_calls": calls}
+    rest = {name: value for name, value in record.items() if name not in ("query", "answers")}
+    return {**rest, "messages": [{"role": "user", "content": record["query"]}, answer]}
+
+
 def _read_bedrock(record: Record) -> Record:
     """Return a row of Bedrock with its functions as `tools`."""
     return {"tools" if name == "toolConfig" else name: value for name, value in record.items() if name != "tools"}
@@ -132,6 +147,7 @@ READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     (("fields", "responses"), read_argilla),
     (("contents",), _read_gemini),
     (("messages", "toolConfig"), _read_bedrock),
+    (("query", "answers", "tools"), _read_xlam),
     (("mapping", "current_node"), _read_chatgpt),
     (("chat_messages",), _read_claude),
 )

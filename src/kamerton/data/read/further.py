@@ -59,7 +59,7 @@ def answer_fields(
         message = "the reasoning in it differs from that in the column of reasoning"
         faults.append(Fault("bad-messages", message, "keep one of them", column=column))
     if draft.calls:
-        faults += check_calls([draft], further.tools)
+        faults += check_calls([draft], further.tools, action)
     if is_dropped(faults, action):
         return None, faults
     if further is NOTHING and not draft.calls and not draft.reasoning:

@@ -31,7 +31,7 @@ KINDS = {
     "media": Kind(
         ("image", "images", "video", "videos", "audio", "audios"),
         "not supported: the model would see only the text (and <image> as text)",
-        "",
+        "train on rows of text alone",
     ),
     "tools": Kind(
         ("tools", "functions", "tool_calls", "function_call"),

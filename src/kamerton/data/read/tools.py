@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from kamerton.data.read.calls import parse_json, write_json
+from kamerton.data.read.python_types import schema_of_parameters
 from kamerton.data.read.text import SURROGATES
 from kamerton.errors import Fault
 
@@ -22,17 +23,14 @@ FORM = '[{"type": "function", "function": {"name": ..., "description": ..., "par
 class Tools:
     """The functions of a row: `text` is the JSON of their definitions in OpenAI's form, "" without any.
 
-    `validators` has for each function a validator of its arguments (jsonschema_rs), None if any are allowed.
+    `validators` has for each function a validator of its arguments (jsonschema_rs), None if any are allowed; `schemas`
+    has their schemas.
     """
 
     text: str = ""
     validators: Mapping[str, Any] = field(default_factory=dict)
+    schemas: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether the definitions can be kept."""
-        return not any(fault.code in ("bad-tools", "half-surrogate") for fault in self.faults)
 
 
 NO_TOOLS = Tools()
@@ -75,7 +73,8 @@ def _parse(text: str, column: str) -> Tools:
             message = f"the parameters of {name} are not a JSON schema: {problem}"
             fix = "correct the schema; or, to keep it and not check arguments, data.policy.tools-schema=warn"
             faults.append(Fault("tools-schema", message, fix, column=column))
-    return Tools(kept, validators, tuple(faults))
+    schemas = {definition["function"]["name"]: definition["function"].get("parameters") for definition in definitions}
+    return Tools(kept, validators, schemas, tuple(faults))
 
 
 def _refused(problem: str, column: str) -> Tools:
@@ -135,7 +134,7 @@ def _definition(item: Any) -> dict[str, Any]:
     if isinstance(schema, Mapping) and set(schema) == {"json"}:  # Bedrock
         schema = schema["json"]
     if schema is not None:
-        inner["parameters"] = _without_nulls(schema)
+        inner["parameters"] = schema_of_parameters(_without_nulls(schema))
     return {"type": "function", "function": inner}
 
 

@@ -163,7 +163,8 @@ def unused_faults(
         misleading = {name: stats.misleading for name, stats in fields.items()}
         if max(misleading.values()) < total:
             fixes.append(f"leave such rows out: data.policy.{CODE}=drop")
-        fixes.append(_ignore_fix(fields, columns))
+        if kind != "media":
+            fixes.append(_ignore_fix(fields, columns))
         message = f"{list_counts(misleading)}: {about.what}"
         yield _fault(message, "; or ".join(filter(None, fixes)), fields), True
     texts = {}
