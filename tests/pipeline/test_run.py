@@ -119,7 +119,7 @@ def test_only_rank_0_stops_before_the_ranks_agree(
     """A rank that receives a stop request at the start takes part until all ranks agree."""
     fitted: list[bool] = []
 
-    def fit(_: Config, __: RunDirectory, stop: StopRequest, *___: Any) -> None:
+    def fit(_: Config, __: RunDirectory, stop: StopRequest, *___: Any, **____: Any) -> None:
         fitted.append(stop.requested)
         raise Interrupted
 
@@ -148,7 +148,7 @@ def test_other_ranks_exit_with_0_after_an_agreed_stop(
 ) -> None:
     """Lightning kills rank 0, which still reports, if another rank exits with a code other than 0."""
 
-    def fit(*_: Any) -> None:
+    def fit(*_: Any, **__: Any) -> None:
         raise stop
 
     monkeypatch.setattr(run, "fit_model", fit)
