@@ -16,15 +16,16 @@ from kamerton.config.schema import ModelOptions
 from kamerton.data.encode.arrays import Encoded, encode
 from kamerton.data.encode.parity import Parity, check_parity
 from kamerton.data.encode.targets import Targets
-from kamerton.data.encode.tokenize import StretchTokenizer
+from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
-from kamerton.data.store import Examples, Store, StoreWriter, row_id, stored_extras, stored_prompt
+from kamerton.data.store import Examples
 from kamerton.data.summary import data_losses
 from kamerton.errors import UserError
-from support.rows import pairs, question
+from kamerton.score.generate.answers import make_prompts
+from support.rows import pairs, question, stored
 from support.templates import tokenizer
 
 Gate = Callable[..., Prepared]
@@ -86,18 +87,6 @@ def test_reasoning_of_earlier_turns_is_kept_or_dropped(how: str, kept: list[str]
     assert [thought for thought in ("Look it up.", "Twenty is warm.") if thought in text] == kept
     assert text.count("<think>") == len(kept) + 1
     assert text.endswith("<think>\nIt is.\n</think>\n\nQuite.<|im_end|>\n")
-
-
-def stored(examples: list[DataExample], folder: Path) -> Examples:
-    """Examples as the store keeps them."""
-    writer = StoreWriter(folder / "rows.arrow", ["rows.jsonl"])
-    for number, example in enumerate(examples, 1):
-        prompt, chat = stored_prompt(example.prompt), not isinstance(example.prompt, str) and example.prompt != ()
-        extras = stored_extras(example.reasoning, example.tool_calls, example.tools, example.weight)
-        key = row_id(prompt, chat, example.completion, extras)
-        writer.add((key, prompt, chat, example.completion, extras, None, number, number, 0, -1, number, 0))
-    writer.close()
-    return Examples(Store(folder / "rows.arrow"), np.arange(len(examples)))
 
 
 def encoded(examples: list[DataExample], folder: Path, template: str = "qwen3", **options: Any) -> Encoded:
@@ -232,3 +221,18 @@ def test_the_fallback_form_is_reported(gate: Gate, tmp_path: Path) -> None:
         assert text.startswith(expected)
         assert bool(text) is bool(expected)
         assert json.loads(encoded_["train"].examples[0].tools)[0]["function"]["name"] == "weather"
+
+
+def test_the_prompt_of_an_answer_has_no_reasoning_of_its_own(tmp_path: Path) -> None:
+    model = tokenizer("qwen3")
+    data = encoded([EXAMPLE], tmp_path, targets=Targets(reasoning=False))
+    prompts, ends = make_prompts(None, model, data, None)
+    assert [model.decode(prompt.tokens)[-10:] for prompt in prompts] == ["assistant\n"] * 3
+    assert ends == {model.eos_token_id}
+
+
+def test_the_end_of_an_answer_is_the_token_after_it_not_one_that_begins_it() -> None:
+    model = tokenizer("channels")
+    assert model.convert_ids_to_tokens(answer_ending(model)) == ["<|return|>"]
+    model = tokenizer("qwen3")
+    assert model.decode(answer_ending(model)) == "<|im_end|>\n"

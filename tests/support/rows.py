@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kamerton.data.example import DataExample
+from kamerton.data.store import Examples, Store, StoreWriter, row_id, stored_extras, stored_prompt
+
 WORDS = """amber bridge candle desert engine forest garden harbor island jacket kettle ladder meadow needle orange
 pepper quarry ribbon saddle timber umbrella valley window yellow zipper anchor basket copper dragon ember""".split()  # noqa: SIM905
 
@@ -26,6 +31,18 @@ def write_jsonl(path: Path, rows: Iterable[object]) -> Path:
     """One JSON value on each line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def stored(examples: list[DataExample], folder: Path) -> Examples:
+    """Examples as the store keeps them."""
+    writer = StoreWriter(folder / "rows.arrow", ["rows.jsonl"])
+    for number, example in enumerate(examples, 1):
+        prompt, chat = stored_prompt(example.prompt), not isinstance(example.prompt, str) and example.prompt != ()
+        extras = stored_extras(example.reasoning, example.tool_calls, example.tools, example.weight)
+        key = row_id(prompt, chat, example.completion, extras)
+        writer.add((key, prompt, chat, example.completion, extras, None, number, number, 0, -1, number, 0))
+    writer.close()
+    return Examples(Store(folder / "rows.arrow"), np.arange(len(examples)))
 
 
 def animal_rows() -> list[dict[str, Any]]:

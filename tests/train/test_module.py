@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kamerton.data.encode.arrays import encode
+from kamerton.data.example import DataExample, Message
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
-from kamerton.model.tiny import tiny_model
+from kamerton.model.tiny import tiny_model, tiny_tokenizer
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import FineTuneData
 from kamerton.train.module import FineTuneModule, TokenMetrics, step_seed
 from support.ragged import Ragged, bare_trainer
+from support.rows import stored
 
 
 class KeepGradient(pl.Callback):
@@ -43,6 +47,7 @@ def run(
     weights: npt.NDArray[np.float64] | None = None,
     label_smoothing: float = 0.0,
     precision: Any = "32-true",
+    rows: Any = None,
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """Gradients and validation metrics of `steps` steps of eight ragged examples."""
     model = tiny_model()
@@ -63,7 +68,7 @@ def run(
     )
     trainer = bare_trainer(steps, callbacks=[keep], val_check_interval=steps, check_val_every_n_epoch=None)
     data = FineTuneData(
-        Ragged(8 * steps),
+        rows or Ragged(8 * steps),
         Ragged(11),
         seed=5,
         batch_size=8,
@@ -132,6 +137,25 @@ def test_class_weights_weigh_the_loss_and_cancel_when_equal() -> None:
     (padded,), _ = run("padded", 10**6, weights=weights)
     assert torch.linalg.norm(tree - padded) <= 1e-5 * torch.linalg.norm(padded)
     assert torch.linalg.norm(tree - plain) > 0.01 * torch.linalg.norm(plain)
+
+
+def test_the_weights_of_turns_weigh_their_tokens_in_every_layout(tmp_path: Path) -> None:
+    turns = (Message("user", "a?"), Message("assistant", "b, c.", 0.5), Message("user", "d?"))
+    chats = [DataExample(turns, "e", weight=2.0), DataExample("f", "g h"), DataExample(turns[:1], "i", weight=0.25)]
+    data = encode(stored(chats, tmp_path), tiny_tokenizer(), max_length=99, overlong="error", cache=None, name="train")
+    assert data.weights is not None
+    model, total, normaliser = tiny_model(), torch.zeros(()), 0.0
+    for index, weight in enumerate((0.5, 2.0, 1.0, 0.25)):  # of each trained turn
+        ids = torch.from_numpy(data.tokens(index).astype(np.int64))
+        wanted = torch.from_numpy(data.targets(index)[1:])
+        nll = torch.nn.functional.cross_entropy(model(input_ids=ids[None]).logits[0, :-1][wanted], ids[1:][wanted])
+        total = total + weight * nll * wanted.sum()
+        normaliser += weight * float(wanted.sum())
+    (total / normaliser).backward()
+    expected = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    for packing, max_tokens in CUTS:
+        (gradient,), _ = run(packing, max_tokens, rows=data, weights=data.weights)  # type: ignore[arg-type]
+        assert torch.linalg.norm(gradient - expected) <= 1e-5 * torch.linalg.norm(expected), (packing, max_tokens)
 
 
 def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reported_loss() -> None:

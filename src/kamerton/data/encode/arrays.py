@@ -32,8 +32,8 @@ class Encoded:
 
     `examples` are those within the limits, or their parts if an example needs several sequences
     (`kamerton.data.parts`); `lengths` and `target_counts` are [examples] int32. `weights` are the weights of their
-    targets in the loss: [examples], None if all are 1. `control_tokens` is the option the texts were tokenised with
-    (`StretchTokenizer`).
+    targets in the loss: [examples], None if all are 1. `control_tokens` and `trained` are what the texts were tokenised
+    with (`StretchTokenizer`).
     """
 
     examples: Examples
@@ -41,6 +41,7 @@ class Encoded:
     target_counts: npt.NDArray[np.int32]
     fingerprint: str
     control_tokens: str
+    trained: Targets
     report: dict[str, Any]
     weights: npt.NDArray[np.float64] | None
     _tokens: npt.NDArray[np.int32]
@@ -184,7 +185,7 @@ def _view(
     view = f"{stretches.fingerprint} {limits.most} {limits.overlong} {examples.fingerprint}"
     fingerprint = hashlib.blake2b(view.encode(), digest_size=8).hexdigest()
     weights = None if found.weights is None or (found.weights[keep] == 1).all() else found.weights[keep]
-    shown = fingerprint, stretches.control_tokens, report, weights
+    shown = fingerprint, stretches.control_tokens, stretches.targets, report, weights
     return Encoded(
         examples, lengths[keep], counts[keep], *shown, arrays.tokens, arrays.targets, begins[keep], keep_alive
     )

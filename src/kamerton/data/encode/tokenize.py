@@ -317,8 +317,10 @@ def render(tokenizer: Any, prompt: Prompt, completion: str) -> tuple[list[int], 
 
 
 def answer_ending(tokenizer: Any) -> list[int]:
-    """Return the tokens of a short answer and of the template's text after it; empty if the template refuses it."""
+    """Return the tokens of the template's text after an answer; empty if the template refuses a single question."""
     try:
-        return render(tokenizer, "question", "answer")[1]
+        one, other = (render(tokenizer, "question", answer)[1][::-1] for answer in ("answer", "Other words!"))
     except RenderError:
         return []
+    size = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:size][::-1]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.encode.tokenize import renderer
+from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending, renderer
 from kamerton.model.ends import end_tokens
 from kamerton.score.generate.batched import Prompt, generate, plan_batches
 from kamerton.score.generate.sampling import Decoding
@@ -95,16 +95,20 @@ def make_prompts(
 ) -> tuple[list[Prompt], frozenset[int]]:
     """Return every example's tokens before its last turn, as in training, and the tokens that end a turn."""
     render = renderer(tokenizer, data.control_tokens)
+    stretches = StretchTokenizer(tokenizer, data.control_tokens, data.trained)
+    ending = answer_ending(tokenizer)
     ends: frozenset[int] = frozenset()
     prompts = []
     for position, (example, key) in enumerate(zip(data.examples, data.ids.to_pylist(), strict=True)):
         if not position:
-            ends = end_tokens(model, tokenizer, render(example.prompt, example.completion)[1])
+            ends = end_tokens(model, tokenizer, ending or render(example.prompt, example.completion)[1])
         choices = []
         for label in labels or ():  # up to the end of turn, so that no label is the beginning of another
             completion = render(example.prompt, label)[1]
             size = next((index + 1 for index, token in enumerate(completion) if token in ends), len(completion))
             choices.append(tuple(completion[:size]))
         before_last_turn = int(np.flatnonzero(~data.targets(position))[-1]) + 1  # earlier turns may be targets, too
+        if example.reasoning and not data.trained.reasoning:  # the last context is in the turn
+            before_last_turn = len(stretches.prompt_of(example))
         prompts.append(Prompt(key, data.tokens(position)[:before_last_turn], tuple(choices)))
     return prompts, ends

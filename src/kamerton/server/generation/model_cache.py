@@ -24,7 +24,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.encode.targets import Targets
-from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
+from kamerton.data.encode.tokenize import Prompt, StretchTokenizer, answer_ending
 from kamerton.data.example import Message
 from kamerton.model.ends import end_tokens
 from kamerton.model.layers import base_of
@@ -119,8 +119,7 @@ class Models:
         tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
         targets = Targets(earlier_reasoning=config.data.earlier_reasoning)
         stretches = StretchTokenizer(tokenizer, config.data.control_tokens, targets)
-        ((_, after_answer),) = stretches.completions("question", [_ANSWER])  # with what the template adds
-        ends = end_tokens(loaded.model, tokenizer, after_answer)
+        ends = end_tokens(loaded.model, tokenizer, answer_ending(tokenizer))
         context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
         parts = [key, *(version(package) for package in ("kamerton", "torch", "transformers"))]
         fingerprint = f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"
