@@ -181,3 +181,11 @@ def test_a_model_that_cannot_be_read_is_a_fault(
     assert expected in error
     assert "Traceback" not in error
     assert not (tmp_path / "ran").exists()
+
+
+def test_parity_compares_every_trained_turn(animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"data.path={animals}", "model=tiny", f"paths.outputs={tmp_path}", "data.near_duplicates=null"]
+    assert main(["prepare", *options, "--parity", "--show", "1", "data.train_on=answers"]) == 0
+    shown = capsys.readouterr().out
+    assert "parity     120 of 120 trained turns\n" in shown
+    assert "targets    turns without calls with their reasoning" in shown

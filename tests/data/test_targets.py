@@ -117,6 +117,7 @@ def test_parts_belong_to_their_rows_in_views_repetitions_and_the_policy(tmp_path
     rows = [DataExample("a", "b"), EXAMPLE, DataExample("c", "d")]
     data = encoded(rows, tmp_path)
     assert data.examples.rows.tolist() == [0, 1, 1, 1, 2]
+    assert (data.report["examples"], data.report["sequences"], data.report["dropped"]) == (3, 5, 0)
     assert len(set(data.ids.to_pylist())) == 5
     assert data.ids[3].as_py() == EXAMPLE.id
     repeated = data.examples.store

@@ -102,7 +102,7 @@ def _prepare(request: JobRequest[Config], *, examples: int, parity: bool) -> Non
     """
     from kamerton.data.inputs import load_inputs
     from kamerton.data.report import write_report
-    from kamerton.data.summary import show_examples
+    from kamerton.data.summary import describe_targets, show_examples
 
     config = request.options
     if config.model.provider:
@@ -112,6 +112,8 @@ def _prepare(request: JobRequest[Config], *, examples: int, parity: bool) -> Non
     console = plain_console()
     inputs = load_inputs(config.data, config.split, config.model)
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
+    if examples:
+        console.print(f"{'targets':<10} {describe_targets(config.data)}", highlight=False, soft_wrap=True)
     for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples):
         console.print(text)
     _print_summary(console, inputs.prepared.facts)

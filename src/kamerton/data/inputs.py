@@ -95,7 +95,7 @@ def encode_splits(
     facts = replace(
         prepared.facts.with_faults(log),
         valid=not log.errors,
-        counts=prepared.facts.counts | {name: len(part) for name, part in encoded.items()},
+        counts=prepared.facts.counts | {name: part.report["examples"] for name, part in encoded.items()},
         tokens=length_summary(np.concatenate([part.lengths for part in encoded.values()])),
         encoded=[part.report for part in encoded.values()],
     )

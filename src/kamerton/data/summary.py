@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kamerton.data.data_report import DataReport
     from kamerton.data.encode.arrays import Encoded
+    from kamerton.data.options import DataOptions
 
 
 def data_losses(report: DataReport) -> list[tuple[str, str]]:
@@ -103,6 +104,14 @@ def _by_code(counts: Mapping[str, int]) -> str:
     return f"{total:,} row{'s' if total > 1 else ''}: " + ", ".join(f"{code} {count:,}" for code, count in ordered)
 
 
+def describe_targets(options: DataOptions) -> str:
+    """Return in words what is trained on."""
+    turns = {"all": "all assistant turns", "calls": "turns with calls", "answers": "turns without calls"}
+    reasoning = "with their reasoning" if options.train_on_reasoning else "without their reasoning"
+    earlier = {"template": "as the chat template writes it", "keep": "kept", "drop": "dropped"}
+    return f"{turns[options.train_on]} {reasoning}; reasoning of earlier turns: {earlier[options.earlier_reasoning]}"
+
+
 TARGET = "bold green"
 CONTEXT = "dim"
 CONTROL = " underline"  # marks a control token, unlike a text that contains its string
@@ -115,7 +124,9 @@ def show_examples(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text
     special = set(tokenizer.all_special_ids)
     texts = []
     for i in range(len(encoded))[: max(count, 0)]:
-        text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on\n")
+        weight = "" if encoded.weights is None else f" with weight {encoded.weights[i]:g}"
+        text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on")
+        text.append(f"{weight}\n")
         marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
         for (is_target, is_control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
             piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)

@@ -145,7 +145,7 @@ def _view(
 ) -> Encoded:
     """Return the examples' rows of the arrays, within the limits."""
     found = find_sequences(examples, arrays)
-    divided, sequences = len(examples), len(found.position)
+    undivided, sequences = len(examples), len(found.position)
     if limits.tokens is not None and arrays.largest >= limits.tokens:
         _note_unknown_tokens(found, arrays, limits)
     if limits.overlong == "chunk":
@@ -164,15 +164,16 @@ def _view(
     kept, total = int(counts[keep].sum(dtype=np.int64)), int(found.counts.sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
-        "examples": int(keep.sum()),
+        "examples": (kept_examples := len(np.unique(found.source[keep]))),
+        "sequences": int(keep.sum()),
         "tokens": int(lengths[keep].sum(dtype=np.int64)),
         "target_tokens": kept,
-        "dropped": int((~keep).sum()),
+        "dropped": undivided - kept_examples,
         "truncated": int(np.count_nonzero(found.lengths != lengths)),
         "lost_target_percent": 100 * (1 - kept / total) if total else 0.0,
         "longest": int(lengths[keep].max(initial=0)),
         "generation_prompt_differs": note,
-        "further_turns": sequences - divided,
+        "further_turns": sequences - undivided,
         "further_windows": len(found.position) - sequences,
         "fallback": arrays.fallbacks,
     }

@@ -18,11 +18,12 @@ Lengths = npt.NDArray[np.int32]
 class Sequences:
     """Where the sequences of `examples` are in the arrays: all [sequences], in the order of the examples.
 
-    `position` is the position of each example in the pool, `counts` the number of targets, `weights` their weight in
-    the loss (None: 1).
+    `source` is the number of the example in the view, `position` its position in the pool, `counts` the number of
+    targets, `weights` their weight in the loss (None: 1).
     """
 
     examples: Examples
+    source: Index
     position: Index
     begins: Index
     lengths: Lengths
@@ -63,13 +64,13 @@ class Sequences:
         parts = np.zeros(len(number), np.int64) if self.examples.parts is None else self.examples.parts
         examples = self.examples.select(self.examples.rows[source], np.where(window > 0, -window, parts[source]))
         weights = None if self.weights is None else self.weights[source]
-        return Sequences(examples, self.position[source], begins, lengths, counts, weights)
+        return Sequences(examples, self.source[source], self.position[source], begins, lengths, counts, weights)
 
 
 def find_sequences(examples: Examples, arrays: TokenArrays) -> Sequences:
     """Return the sequences of the examples, at their full lengths."""
     position = np.searchsorted(examples.pool, examples.rows)
-    sequence = position
+    sequence, source = position, np.arange(len(position))
     if arrays.first is not None:
         source, number = _repeat(np.diff(arrays.first)[position])
         position = position[source]
@@ -80,7 +81,7 @@ def find_sequences(examples: Examples, arrays: TokenArrays) -> Sequences:
     begins = arrays.offsets[sequence]
     lengths = (arrays.offsets[sequence + 1] - begins).astype(np.int32)
     weights = None if arrays.weights is None else arrays.weights[sequence]
-    return Sequences(examples, position, begins, lengths, arrays.counts[sequence], weights)
+    return Sequences(examples, source, position, begins, lengths, arrays.counts[sequence], weights)
 
 
 def _repeat(numbers: Index) -> tuple[Index, Index]:
