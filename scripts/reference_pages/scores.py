@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kamerton.score.table import scores_table
+from kamerton.score.table import all_fields
 
 MEANINGS = {
     "example_id": "hash of the example's contents; comparisons join tables by it",
@@ -17,19 +17,25 @@ MEANINGS = {
     "correct_tokens": "target tokens ranked first, given the true tokens before them; null without probabilities",
     "metadata": "the metadata of the example, as JSON",
     "finish_reason": "`stop` (end of turn, or a whole label) or `length` (limit of new tokens); null if not generated",
+    "target_calls": "the reference's calls, a JSON list of `{name, arguments}`; null for a row without functions",
+    "predicted_calls": "the calls of the answer, in the same form; an invalid one is `{name, invalid}` with its text."
+    " null: not judged, because the reference's calls cannot be read back from the text of the chat template",
+    "target_reasoning": "the reasoning of the reference; null without any",
+    "prediction_reasoning": "the reasoning of the answer; null without any",
+    "generated": "the whole answer as generated; null if `prediction` is all of it",
 }
 
 
 def scores_page() -> str:
     """The page `reference/scores.md`."""
-    schema = scores_table([], None).schema
-    if unknown := set(schema.names) ^ set(MEANINGS):
+    fields = all_fields()
+    if unknown := {field.name for field in fields} ^ set(MEANINGS):
         raise SystemExit(
             f"the columns of score tables and scripts/reference_pages/scores.py differ in {sorted(unknown)}"
         )
     rows = [
         f"| `{field.name}` | {field.type} | {'yes' if field.nullable else 'no'} | {MEANINGS[field.name]} |"
-        for field in schema
+        for field in fields
     ]
     parts = [
         "# Score table",
@@ -37,6 +43,8 @@ def scores_page() -> str:
         " from which every metric is computed: `pyarrow.parquet.read_table(path)`, or"
         " `kamerton.score.table.read_scores(path)`, which also reads tables of earlier versions.",
         "\n".join(["| column | type | may be null | meaning |", "| --- | --- | --- | --- |", *rows]),
+        "The last five columns are only in tables of data with functions, calls or reasoning, and only those with a"
+        " value. `target` and `prediction` are then contents alone, without reasoning and calls.",
         "A custom metric with one number per example adds a column `metric:NAME`"
         " ([how-to/metrics.md](../how-to/metrics.md)). The schema's metadata hold `labels`, the labels as JSON.",
     ]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 LABEL_METRICS = ("accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted", "ece")
 TEXT_METRICS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf")
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters"})
-HIGHER_IS_BETTER = frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS}) - LOWER_IS_BETTER
+CALL_METRICS = ("call_exact", "call_function", "call_arguments", "call_valid_json", "call_count")
+CALL_ERRORS = ("call_spurious", "call_missing")
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters", *CALL_ERRORS})
+HIGHER_IS_BETTER = frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS}) - LOWER_IS_BETTER
 
 
 def higher_is_better(metric: str) -> bool | None:

@@ -183,7 +183,7 @@ def _combined(folders: Sequence[Path], name: str) -> pa.Table | None:
     paths = [folder / "scores" / f"{name}.parquet" for folder in folders]
     if not all(path.exists() for path in paths):
         return None
-    return pa.concat_tables(read_scores(path) for path in paths).sort_by("example_id")
+    return pa.concat_tables((read_scores(path) for path in paths), promote_options="default").sort_by("example_id")
 
 
 def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None:

@@ -74,7 +74,7 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
 
 def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session) -> pa.Table:
     config, labels, on_device = ready.config, ready.inputs.prepared.labels, device(ready.config)
-    total = len(data) * passes(choose_mode(config.score, labels))
+    total = len(data) * passes(choose_mode(config.score, labels, data.examples))
     with count_bar(session.console, f"scoring {len(data)} test examples ({name})", total) as advance:
 
         def progress(done: int) -> None:

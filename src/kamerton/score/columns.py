@@ -1,8 +1,9 @@
 """Columns of a scores table as arrays: labels, label probabilities, token counts.
 
 A scores table has one row per example (`example_id, prompt, target, prediction, label, predicted_label,
-label_logprobs, nll, target_tokens, correct_tokens, metadata, finish_reason`); its schema metadata may name
-the task's labels under `b"labels"` (a JSON list, the order of `label_logprobs`).
+label_logprobs, nll, target_tokens, correct_tokens, metadata, finish_reason`, and columns for calls and reasoning if its
+data have any); its schema metadata may name the task's labels under `b"labels"` (a JSON list, the order of
+`label_logprobs`).
 """
 
 from __future__ import annotations

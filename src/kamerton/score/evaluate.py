@@ -14,9 +14,11 @@ from torch import nn
 
 from kamerton.config.schema import ScoreOptions
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.plan.packing import Packing
 from kamerton.score.generate.answers import answer_all, with_answers
+from kamerton.score.generate.read import has_functions
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.labels.scores import Mode, Question, label_row, reference_row, score
 from kamerton.score.labels.tokens import LabelTokens, Normalization, calibrated
@@ -86,7 +88,7 @@ def score_split(  # noqa: PLR0913 - by keyword
 
     Generated answers are kept in the file `partial`, which the caller deletes after storing the table.
     """
-    mode = choose_mode(options, labels)
+    mode = choose_mode(options, labels, data.examples)
     data = data.without_parts() if labels else data  # an earlier turn of a conversation is no label
     shared: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
     table = evaluate(
@@ -108,15 +110,19 @@ def score_split(  # noqa: PLR0913 - by keyword
     return with_answers(table, answers, labels)
 
 
-def choose_mode(options: ScoreOptions, labels: Sequence[str] | None) -> ScoreMode:
-    """Resolve `score.mode` for data with these labels; raises `UserError` if the options need labels and have none."""
+def choose_mode(options: ScoreOptions, labels: Sequence[str] | None, examples: Examples | None = None) -> ScoreMode:
+    """Resolve `score.mode` for data with these labels; raises `UserError` if the options need labels and have none.
+
+    `auto` is labels if there are any, generate if the examples have functions, so that calls are judged, and otherwise
+    reference.
+    """
     needs = "score.mode=labels" if options.mode == "labels" else "score.constrain=true" if options.constrain else None
     if needs and not labels:
         message, column = f"{needs} needs labels, and these completions are free text", needs.partition("=")[0]
         fix = f"name the labels in data.labels, or remove {column}"
         raise UserError([Fault("score.labels", message, fix, column=column)])
     if options.mode == "auto":
-        return "labels" if labels else "reference"
+        return "labels" if labels else "generate" if examples and has_functions(examples) else "reference"
     return options.mode
 
 

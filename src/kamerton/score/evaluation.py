@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_spli
 from kamerton.score.generate.answers import GeneratedRow, make_prompts
 from kamerton.score.generate.external import answered_table
 from kamerton.score.generate.hosted import engine_endpoint, hosted_answers
+from kamerton.score.generate.read import AnswerReader
 from kamerton.score.generate.vllm import check_vllm, vllm_answers
 from kamerton.score.intervals import intervals
 from kamerton.score.load import Loaded
@@ -156,7 +157,7 @@ def _score(
         with count_bar(console, title, rows) as advance:
             return _external_table(options, target, tests, partial, advance, console)
     score = target.config.score
-    with count_bar(console, title, rows * passes(choose_mode(score, tests.labels))) as advance:
+    with count_bar(console, title, rows * passes(choose_mode(score, tests.labels, tests.examples))) as advance:
         return score_split(
             loaded.model,
             tests.tokenizer,
@@ -186,8 +187,14 @@ def _external_table(
         if options.engine.kind == "hosted":
             return hosted_answers(pending, model.name, options.engine, decoding)
         prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
-        answers = vllm_answers([prompts[position] for position, _ in pending], model, decoding, ends=ends)
-        return [{position: answer for (position, _), answer in zip(pending, answers, strict=True)}]
+        read = AnswerReader(tests.tokenizer, tests.encoded, prompts, ends)  # type: ignore[arg-type]
+        positions = [position for position, _ in pending]
+
+        def read_pending(i: int, tokens: Sequence[int]) -> GeneratedRow:
+            return read(positions[i], tokens)
+
+        answers = vllm_answers([prompts[i] for i in positions], model, decoding, read_pending, ends=ends)
+        return [dict(zip(positions, answers, strict=True))]
 
     table, reused = answered_table(
         tests.examples,

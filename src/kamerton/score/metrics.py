@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kamerton.direction import LOWER_IS_BETTER
+from kamerton.score.call_metrics import call_counts, call_metrics, has_calls
 from kamerton.score.columns import (
     is_generated,
     is_labelled,
@@ -44,7 +45,9 @@ def compute(table: pa.Table) -> dict[str, float | None]:
     - Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of the loss), `token_accuracy`. They
       are None if a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
     - With labels: `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (`label_metrics`), `ece`.
-    - With generated texts and no labels: those of `text.text_metrics`.
+    - With generated texts and no labels: those of `text.text_metrics`, over the contents without reasoning and calls; a
+      row whose reference is calls alone does not count.
+    - With generated answers to data with functions: those of `call_metrics.call_metrics`.
     - Custom metrics.
     """
     counts, formulas = summed_counts(table)
@@ -64,6 +67,8 @@ def summed_counts(
     ]
     if is_generated(table):
         parts.append((_text_counts(table), text_metrics))
+    if has_calls(table):
+        parts.append((call_counts(table), call_metrics))
     parts += [_custom_metric(table, column) for column in table.column_names if column.startswith(CUSTOM)]
     edges = np.cumsum([counts.shape[-1] for counts, _ in parts])[:-1]
 
@@ -86,7 +91,17 @@ def example_metrics(table: pa.Table) -> list[str]:
 
 
 def _text_counts(table: pa.Table) -> NDArray[np.float64]:
-    return text_counts(table["prediction"].to_pylist(), table["target"].to_pylist())
+    targets = table["target"].to_pylist()
+    counts = text_counts(table["prediction"].to_pylist(), targets)
+    if "target_calls" in table.column_names:
+        alone = [due and not target for due, target in zip(_due(table), targets, strict=True)]
+        counts[alone] = 0
+    return counts
+
+
+def _due(table: pa.Table) -> list[bool]:
+    """Return whether the reference of each row has calls."""
+    return [calls not in (None, "[]") for calls in table["target_calls"].to_pylist()]
 
 
 def _custom_metric(

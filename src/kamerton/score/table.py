@@ -6,6 +6,10 @@ those that were the most likely token given the true ones before them; both are 
 probabilities (a linear baseline, a hosted model). `label_logprobs` is aligned with the schema's `labels`.
 `finish_reason` is "stop" (the end of turn, or a complete label), "length" (limit of new tokens), or null if nothing was
 generated.
+
+Tables of data with functions, calls or reasoning have some of the columns `target_calls, predicted_calls,
+target_reasoning, prediction_reasoning, generated`; any other table has none of them. `target` and `prediction` are then
+contents alone, without reasoning and calls, and `generated` is the whole text from which the answer was read.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import pyarrow.parquet as pq
 from kamerton.data.example import DataExample
 from kamerton.errors import Fault, UserError
 from kamerton.files import replacing
+from kamerton.score.calls import calls_text
 
 _FIELDS = [
     pa.field("example_id", pa.string(), nullable=False),
@@ -36,12 +41,20 @@ _FIELDS = [
     pa.field("metadata", pa.string(), nullable=False),
     pa.field("finish_reason", pa.string()),
 ]
+_OF_CALLS = [  # only in tables with a value in them
+    pa.field("target_calls", pa.string()),
+    pa.field("predicted_calls", pa.string()),
+    pa.field("target_reasoning", pa.string()),
+    pa.field("prediction_reasoning", pa.string()),
+    pa.field("generated", pa.string()),
+]
 _LATER = {"finish_reason"}  # columns that tables of earlier versions lack
 
 
 def scores_table(rows: Sequence[dict[str, Any]], labels: Sequence[str] | None) -> pa.Table:
     """Return the rows as an Arrow table with the documented columns; `labels` is stored in the schema."""
-    schema = pa.schema(_FIELDS, metadata={"labels": json.dumps(list(labels))} if labels is not None else None)
+    more = [field for field in _OF_CALLS if any(row.get(field.name) is not None for row in rows)]
+    schema = pa.schema([*_FIELDS, *more], metadata={"labels": json.dumps(list(labels))} if labels is not None else None)
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
@@ -80,9 +93,17 @@ def read_scores(path: Path) -> pa.Table:
 
 def example_row(example: DataExample, example_id: str) -> dict[str, Any]:
     """Return the part of a scores row that does not depend on the model."""
-    return {
+    row = {
         "example_id": example_id,
         "prompt": example.prompt_text,
         "target": example.completion,
         "metadata": json.dumps(dict(example.metadata), ensure_ascii=False, default=str),
     }
+    if example.tools or example.tool_calls:
+        row["target_calls"] = calls_text(example.tool_calls)
+    return row | ({"target_reasoning": example.reasoning} if example.reasoning else {})
+
+
+def all_fields() -> list[pa.Field]:
+    """Return every column that a scores table may have, without custom metrics."""
+    return [*_FIELDS, *_OF_CALLS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kamerton.score.call_metrics import calls_right, has_calls
+from kamerton.score.calls import read_calls_text
 from kamerton.score.columns import is_labelled, label_indices, label_probabilities
 from kamerton.score.metrics import example_scores
 
@@ -22,14 +25,16 @@ Row = dict[str, Any]
 def is_right(table: pa.Table) -> NDArray[np.bool_]:
     """Return whether each row is correct, `[rows]`.
 
-    With labels: the predicted label is the label. With generated answers: the text equals the reference. Otherwise:
-    every target token is the most likely one.
+    With labels: the predicted label is the label. With generated answers: the text equals the reference, unless that is
+    calls alone, and so do the calls. Otherwise: every target token is the most likely one.
     """
     if is_labelled(table):
         truth, guess = label_indices(table)
         return np.asarray((truth == guess) & (truth >= 0))
     if table["finish_reason"].null_count < table.num_rows:
-        return np.asarray(example_scores(table)["exact_match"] == 1)
+        scores = example_scores(table)["exact_match"]
+        right = np.asarray(scores == 1)
+        return (right | np.isnan(scores)) & calls_right(table) if has_calls(table) else right
     return np.asarray(table["correct_tokens"].to_numpy() == table["target_tokens"].to_numpy())
 
 
@@ -90,12 +95,12 @@ def browsed(base: pa.Table | None, tuned: pa.Table, limit: int = BROWSED) -> lis
 
 def _rows(table: pa.Table, indices: NDArray[np.int64]) -> list[Row]:
     """Return rows as the report shows them: texts, and the probabilities of the answer and of the reference."""
-    answers, (predicted, reference) = _answers(table), _probabilities(table)
+    answers, targets, (predicted, reference) = _answers(table), _targets(table), _probabilities(table)
     return [
         {
             "example_id": row["example_id"],
             "prompt": _shortened(row["prompt"]),
-            "target": _shortened(row["label"] if row["label"] is not None else row["target"]),
+            "target": _shortened(targets[i]),
             "answer": _shortened(answers[i]),
             "p_answer": predicted[i],
             "p_target": reference[i],
@@ -106,9 +111,36 @@ def _rows(table: pa.Table, indices: NDArray[np.int64]) -> list[Row]:
 
 
 def _answers(table: pa.Table) -> list[str | None]:
-    """Return the model's answers: the predicted label, otherwise the text."""
+    """Return the model's answers: the predicted label, otherwise the text with its calls."""
     labels, texts = (table[name].to_pylist() for name in ("predicted_label", "prediction"))
+    texts = _with_calls(table, texts, "predicted_calls")
     return [label if label is not None else text for label, text in zip(labels, texts, strict=True)]
+
+
+def _targets(table: pa.Table) -> list[str]:
+    """Return the references: the label, otherwise the text with its calls."""
+    labels, texts = (table[name].to_pylist() for name in ("label", "target"))
+    texts = _with_calls(table, texts, "target_calls")
+    return [label if label is not None else text for label, text in zip(labels, texts, strict=True)]
+
+
+def _with_calls(table: pa.Table, texts: list[Any], column: str) -> list[Any]:
+    """Return the texts, each with a line for each of its calls as in a program: `name({"city": "Oslo"})`."""
+    if column not in table.column_names:
+        return texts
+    cells = zip(texts, table[column].to_pylist(), strict=True)
+    return [shown if (shown := shown_calls(calls, text)) or text is not None else None for text, calls in cells]
+
+
+def shown_calls(calls: str | None, text: str | None = None) -> str:
+    """Return a text and the calls of a cell of a scores table, one a line, as people read them."""
+    lines = [
+        f"{call.name or '(no name)'}({call.invalid}) (not a valid call)"
+        if call.arguments is None
+        else f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})"
+        for call in read_calls_text(calls)
+    ]
+    return "\n".join([*([text] if text else []), *lines])
 
 
 def _probabilities(table: pa.Table) -> tuple[list[float | None], list[float | None]]:

@@ -18,6 +18,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from kamerton.data.validation import ValidationResult
 from kamerton.decide.compare.other_scoring import better_scoring
 from kamerton.errors import Fault
+from kamerton.score.calls import read_calls_text
 
 LEVEL = 0.001  # of the tests, so that false alarms are rare
 MIN_COHEN_W = 0.1
@@ -73,7 +74,8 @@ def validate_results(table: pa.Table, run: Path | None = None) -> ValidationResu
 def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultCounts:
     """Yield the faults of individual answers, one for each kind of defect."""
     texts = [answer or "" for answer in answers]
-    empty = [not text.strip() for text in texts]
+    called = [cell not in (None, "[]") for cell in _cells(table, "predicted_calls")]
+    empty = [not text.strip() and not has_calls for text, has_calls in zip(texts, called, strict=True)]
     yield from _fault(table, "results.empty", empty, "are empty", "look at the chat template and the stop tokens")
     if "finish_reason" in table.column_names:
         truncated = [reason == "length" for reason in table["finish_reason"].to_pylist()]
@@ -86,6 +88,9 @@ def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultC
         unlabelled = [label is not None and guess is None for label, guess in pairs]
         fix = "score the labels instead of generating text, or constrain the text to them"
         yield from _fault(table, "results.not-a-label", unlabelled, "are none of the labels", fix)
+    malformed = [_has_invalid_call(cell) for cell in _cells(table, "predicted_calls")]
+    fix = "train on more examples of calls, or allow longer answers"
+    yield from _fault(table, "results.calls", malformed, "have calls that are not valid JSON", fix)
     references = table["target"].to_pylist()
     if references and all(map(is_json, references)):
         malformed = [not is_json(text) for text in texts]
@@ -101,6 +106,15 @@ def _fault(table: pa.Table, code: str, affected: Sequence[bool], defect: str, fi
     examples = ", ".join(ids[:3]) + (", …" if count > 3 else "")
     message = f"{count:,} of {len(affected):,} answers {defect} ({examples})"
     yield Fault(code, message, fix, severity="error" if count * 2 > len(affected) else "warning"), count
+
+
+def _cells(table: pa.Table, column: str) -> list[str | None]:
+    """Return the cells of a column that the table may lack."""
+    return table[column].to_pylist() if column in table.column_names else [None] * table.num_rows
+
+
+def _has_invalid_call(cell: str | None) -> bool:
+    return any(call.arguments is None for call in read_calls_text(cell))
 
 
 def _label_distribution(table: pa.Table) -> FaultCounts:
@@ -133,15 +147,20 @@ def _label_distribution(table: pa.Table) -> FaultCounts:
 def _lengths(table: pa.Table) -> FaultCounts:
     """Yield a fault if texts are much longer or shorter than the references (two-sample Kolmogorov-Smirnov test)."""
     texts, references = table["prediction"].to_pylist(), table["target"].to_pylist()
-    if table["label"].null_count < table.num_rows or len(texts) < MIN_ANSWERS:
+    pairs = [  # without references that are calls alone
+        (text or "", reference)
+        for text, reference, calls in zip(texts, references, _cells(table, "target_calls"), strict=True)
+        if reference or calls in (None, "[]")
+    ]
+    if table["label"].null_count < table.num_rows or len(pairs) < MIN_ANSWERS:
         return  # the lengths of labels mean nothing
-    lengths = [np.array([len(text or "") for text in column]) for column in (texts, references)]
+    lengths = [np.array([len(text) for text in column]) for column in zip(*pairs, strict=True)]
     test = stats.ks_2samp(*lengths)
     if test.pvalue < LEVEL and test.statistic > MIN_KS_DISTANCE:
         medians = [int(np.median(column)) for column in lengths]
         message = f"answers have a median of {medians[0]:,} characters, the references {medians[1]:,}"
         message += f" (Kolmogorov-Smirnov distance {test.statistic:.2f})"
-        yield Fault("results.lengths", message, "look at some answers", severity="warning"), len(texts)
+        yield Fault("results.lengths", message, "look at some answers", severity="warning"), len(pairs)
 
 
 def is_loop(text: str) -> bool:

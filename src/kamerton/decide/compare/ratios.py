@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kamerton.score.call_metrics import CALL_METRICS, call_counts, has_calls
 from kamerton.score.columns import is_generated, is_labelled, label_indices, token_counts
 from kamerton.score.metrics import CUSTOM, example_scores
 from kamerton.score.text import EXAMPLE_MEANS
@@ -47,8 +48,13 @@ def _ratios(table: pa.Table) -> Iterator[tuple[str, Ratio]]:
         yield "accuracy", Ratio(((truth == guess) & counts).astype(np.float64), counts.astype(np.float64))
     scores = example_scores(table)
     if is_generated(table):
+        has_text = np.isfinite(scores["exact_match"])  # not the rows whose reference is calls alone
         for name in EXAMPLE_MEANS:
-            yield name, Ratio(scores[name], np.ones(table.num_rows))
+            yield name, Ratio(np.where(has_text, scores[name], 0.0), has_text.astype(np.float64))
+    if has_calls(table):
+        per_row = call_counts(table)
+        for name, (numerator, denominator) in CALL_METRICS.items():
+            yield name, Ratio(per_row[:, numerator], per_row[:, denominator])
     for name in (column.removeprefix(CUSTOM) for column in table.column_names if column.startswith(CUSTOM)):
         defined = np.isfinite(scores[name])
         yield name, Ratio(np.where(defined, scores[name], 0.0), defined.astype(np.float64))

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from kamerton.decide.compare.comparison import Configuration, Difference
 from kamerton.words import TITLES, bounds_text, number, signed
 
-MAIN_METRICS = ("accuracy", "exact_match", "f1", "chrf", "rougeL", "loss")  # the first available one decides
+MAIN_METRICS = (
+    "accuracy",
+    "call_exact",
+    "exact_match",
+    "f1",
+    "chrf",
+    "rougeL",
+    "loss",
+)  # the first available one decides
 
 
 def main_difference(differences: Sequence[Difference]) -> Difference | None:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MAX_SLICES = 40  # rows of a slice figure
-MAIN_METRICS = ("accuracy", "f1", "exact_match", "loss")  # metrics that get a figure, most informative first
+MAIN_METRICS = (
+    "accuracy",
+    "f1",
+    "call_exact",
+    "exact_match",
+    "loss",
+)  # metrics that get a figure, most informative first
 MAX_FIGURES = 2
 MAX_TITLE = 30
 

@@ -8,6 +8,8 @@ from typing import TypedDict
 
 import numpy as np
 
+from kamerton.score.call_metrics import CALL_METRICS
+
 METHOD = (
     "The interval of the mean is Student's t with the variance of Nadeau and Bengio (Inference for the generalization "
     "error, Machine Learning 52, 2003): s² · (1/k + test/train) instead of s²/k, because the models of two folds share "
@@ -18,6 +20,7 @@ LEVEL = 0.95
 _BOUNDS = {  # possible values of a metric; custom metrics are unbounded
     **dict.fromkeys(("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "ece"), (0.0, 1.0)),
     **dict.fromkeys(("token_accuracy", "exact_match", "normalised_match", "rouge1", "rouge2", "rougeL"), (0.0, 1.0)),
+    **dict.fromkeys(CALL_METRICS, (0.0, 1.0)),
     **dict.fromkeys(("bleu", "chrf"), (0.0, 100.0)),
     **dict.fromkeys(("loss", "perplexity"), (0.0, math.inf)),
 }

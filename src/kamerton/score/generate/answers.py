@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
 
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending, renderer
+from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
 from kamerton.model.ends import end_tokens
 from kamerton.score.generate.batched import Prompt, generate, plan_batches
+from kamerton.score.generate.read import AnswerReader, last_turn
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.partial import Partial
 from kamerton.score.table import scores_table
 
-GeneratedRow = dict[str, Any]  # prediction, finish_reason
+GeneratedRow = dict[str, Any]  # prediction, finish_reason; also predicted_calls, prediction_reasoning, generated
 
 
 def answer_all(  # noqa: PLR0913 - by keyword
@@ -41,6 +41,7 @@ def answer_all(  # noqa: PLR0913 - by keyword
     an uninterrupted one, bit for bit.
     """
     prompts, ends = make_prompts(model, tokenizer, data, labels)
+    read = AnswerReader(tokenizer, data, prompts, ends)
     batches = plan_batches(prompts, decoding, max_tokens)
     data_fingerprints = (data.fingerprint, data.examples.fingerprint)
     fingerprint = fingerprint_of(weights_digest(model), data_fingerprints, labels, decoding, sorted(ends))
@@ -52,10 +53,10 @@ def answer_all(  # noqa: PLR0913 - by keyword
             rows = {}
             for position, answer in answers.items():
                 if labels is not None and answer.choice is not None:
-                    text = labels[answer.choice]
+                    parts: GeneratedRow = {"prediction": labels[answer.choice]}
                 else:
-                    text = tokenizer.decode(list(answer.tokens), skip_special_tokens=True)
-                rows[position] = {"prediction": text, "finish_reason": answer.finish_reason}
+                    parts = read(position, answer.tokens)
+                rows[position] = {**parts, "finish_reason": answer.finish_reason}
             done.add(rows)
             progress(len(answers))
         return [done.rows[position] for position in range(len(prompts))]
@@ -94,21 +95,19 @@ def make_prompts(
     model: Any, tokenizer: Any, data: Encoded, labels: Sequence[str] | None
 ) -> tuple[list[Prompt], frozenset[int]]:
     """Return every example's tokens before its last turn, as in training, and the tokens that end a turn."""
-    render = renderer(tokenizer, data.control_tokens)
     stretches = StretchTokenizer(tokenizer, data.control_tokens, data.trained)
     ending = answer_ending(tokenizer)
     ends: frozenset[int] = frozenset()
     prompts = []
     for position, (example, key) in enumerate(zip(data.examples, data.ids.to_pylist(), strict=True)):
         if not position:
-            ends = end_tokens(model, tokenizer, ending or render(example.prompt, example.completion)[1])
+            ends = end_tokens(
+                model, tokenizer, ending or stretches.completions(example.prompt, [example.completion])[0][1]
+            )
         choices = []
         for label in labels or ():  # up to the end of turn, so that no label is the beginning of another
-            completion = render(example.prompt, label)[1]
+            completion = stretches.completions(example.prompt, [label])[0][1]
             size = next((index + 1 for index, token in enumerate(completion) if token in ends), len(completion))
             choices.append(tuple(completion[:size]))
-        before_last_turn = int(np.flatnonzero(~data.targets(position))[-1]) + 1  # earlier turns may be targets, too
-        if example.reasoning and not data.trained.reasoning:  # the last context is in the turn
-            before_last_turn = len(stretches.prompt_of(example))
-        prompts.append(Prompt(key, data.tokens(position)[:before_last_turn], tuple(choices)))
+        prompts.append(Prompt(key, data.tokens(position)[: last_turn(data, position, stretches)], tuple(choices)))
     return prompts, ends

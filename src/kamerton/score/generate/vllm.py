@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kamerton.config.schema import ModelOptions
@@ -25,9 +25,17 @@ def check_vllm() -> list[Fault]:
 
 
 def vllm_answers(
-    prompts: Sequence[Prompt], model: ModelOptions, decoding: Decoding, *, ends: frozenset[int]
+    prompts: Sequence[Prompt],
+    model: ModelOptions,
+    decoding: Decoding,
+    read: Callable[[int, Sequence[int]], GeneratedRow],
+    *,
+    ends: frozenset[int],
 ) -> list[GeneratedRow]:
-    """Return `{prediction, finish_reason}` of each tokenised prompt; sampling uses vLLM's random numbers."""
+    """Return the columns of the answer to each tokenised prompt; sampling uses vLLM's random numbers.
+
+    `read` returns those of the generated tokens, by position of the prompt.
+    """
     from vllm import LLM, SamplingParams
 
     engine = LLM(
@@ -42,4 +50,9 @@ def vllm_answers(
     )
     inputs = [{"prompt_token_ids": prompt.tokens.tolist()} for prompt in prompts]
     outputs = [output.outputs[0] for output in engine.generate(inputs, params)]
-    return [{"prediction": output.text, "finish_reason": output.finish_reason} for output in outputs]
+    rows = []
+    for i, output in enumerate(outputs):
+        row = read(i, [token for token in output.token_ids if token not in ends])
+        text = row if "generated" in row else {**row, "prediction": output.text}
+        rows.append({**text, "finish_reason": output.finish_reason})
+    return rows
