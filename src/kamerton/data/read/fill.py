@@ -120,7 +120,7 @@ def only_item(value: object) -> object:
 def _joined(value: object, separator: str) -> object:
     if not isinstance(value, list):
         return scalar_text(value)
-    texts = [scalar_text(item) for item in value]
+    texts = [_joined(item, " ") if isinstance(item, list) else scalar_text(item) for item in value]
     return separator.join(map(str, texts)) if all(isinstance(text, str) for text in texts) and texts else value or None
 
 

@@ -25,6 +25,10 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     named = (columns.prompt, columns.completion, columns.label, columns.messages, columns.text)
     if any((*named, file.form.prompt, file.form.completion)):
         return None
+    if "input_ids" in record and not any(isinstance(value, str) for value in record.values()):
+        message = "the rows are token ids (input_ids) of some tokenizer, not texts"
+        fix = "give the texts that they were made from: another tokenizer reads the ids as other texts"
+        return Fault("missing-field", message, fix, column="input_ids")
     return _preference_fault(record) or _separate_answer_fault(record)
 
 

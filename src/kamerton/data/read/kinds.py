@@ -65,6 +65,7 @@ INPUTS = frozenset(
     """
     context contexts passage passages document documents choices options sentence sentence1 sentence2 premise
     hypothesis article background evidence knowledge persona task
+    support story paragraph paragraphs
     """.split()  # noqa: SIM905
 )
 # Words in names of columns for provenance and administration of rows.
@@ -101,7 +102,7 @@ def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
         kind = kind if is_boolean and text in _FALSE else ""
     if kind == "weight" and text in ("true", "1", "1.0"):
         kind = ""
-    if not kind and alone and not set(key.split("_")) & BOOKKEEPING and isinstance(value, str | int | list):
+    if not kind and alone and not set(key.split("_")) & BOOKKEEPING and isinstance(value, str | int | float | list):
         return "answer"  # a label or answer beside the text
     return kind
 

@@ -73,6 +73,13 @@ class Layout:
             result["label_names"] = self.label_names
         return result
 
+    @property
+    def notes(self) -> list[str]:
+        """The columns that are read as turns before the prompt, in words."""
+        system = self.system.columns if self.system else ()
+        notes = [f"{', '.join(system)} as the system turn"] if system else []
+        return notes + ([f"{self.history} as earlier turns"] if self.history else [])
+
     def _source(self, role: str) -> str:
         """Return the template of the prompt or of the completion."""
         template = self.prompt_template if role == "prompt" else self.completion_template

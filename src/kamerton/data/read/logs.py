@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kamerton.data.read.propose import template_settings
 from kamerton.data.read.roles import is_turn
 from kamerton.errors import Fault
 
@@ -48,7 +49,10 @@ def read_log(record: Record, pair: tuple[str, str]) -> Record | Fault:
         name, value = (pair[0], request) if before is None else (pair[1], response)
         keys = f" with the keys {', '.join(map(str, value))}"[:80] if isinstance(value, Mapping) else ""
         what = f"{name} ({'an object' if isinstance(value, Mapping) else 'a list'}{keys})"
-        return Fault("bad-export", f"{what} holds no conversation that can be read", FIX, column=name)
+        fix = FIX
+        if isinstance(request, str) and isinstance(response, Mapping):
+            fix = f"add {template_settings(f'{{{pair[0]}}}', f'{{{pair[1]}:json}}')} to train on it as JSON; or {FIX}"
+        return Fault("bad-export", f"{what} holds no conversation that can be read", fix, column=name)
     if after[: len(before)] == before:  # the response repeats the request, as LangGraph's does
         before = []
     rest = {name: value for name, value in record.items() if name not in pair}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.read.choices import answer_kinds, options_of
@@ -13,7 +13,7 @@ from kamerton.data.read.propose import template_settings, unclear
 from kamerton.data.template import ANSWERS
 from kamerton.errors import Fault
 
-STEMS = (*QUESTIONS, "question_stem", "goal", "sentence", "ctx", "problem", "stem")
+STEMS = (*QUESTIONS, "question_stem", "goal", "sentence", "ctx", "problem", "stem", "startphrase")
 CHOICES = ("choices", "options", "endings", "alternatives", "candidates")
 KEYS = (
     *("answer", "answerkey", "answer_key", "label", "answer_idx", "answer_index", "correct", "correct_answer"),
@@ -24,11 +24,14 @@ _NUMBERED = re.compile(r"(.*?)_?([a-j]|\d)", re.IGNORECASE)
 
 def multiple_choice(columns: Columns) -> Recognised | Fault | None:
     """Return the templates of multiple choice; a fault if the answer does not name one choice for certain."""
+    nested = _nested(columns)
+    if nested is not None:
+        return nested
     stem, choices = columns.find(STEMS), _choice_columns(columns)
     if stem is None or not choices:
         return None
     choices = [name for name in choices if name != stem]
-    context = [name for name in columns.filled(CONTEXTS) if name not in (stem, *choices)]
+    context = [name for name in columns.filled((*CONTEXTS, "premise")) if name not in (stem, *choices)]
     listed = f"{{{','.join(choices)}:letters}}"
     prompt = "\\n\\n".join([*(f"{{{name}?}}" for name in context[:1]), f"{{{stem}}}", listed])
     keys = [name for name in columns.filled(KEYS) if name not in (stem, *choices)]
@@ -44,6 +47,16 @@ def multiple_choice(columns: Columns) -> Recognised | Fault | None:
     message = f"the rows are multiple choice, and {keys[0]} names none of the choices in {', '.join(choices)}"
     way = (template_settings(prompt, f"{{{keys[0]}}}"), f"{keys[0]} is the answer as it stands")
     return unclear(message, [way], keys[0])
+
+
+def _nested(columns: Columns) -> Recognised | None:
+    """Recognise a question that is an object of its stem and choices, as in the files of ARC."""
+    question, key = columns.names.get("question"), columns.find(KEYS)
+    value = columns.sample(question) if question else None
+    if key is None or not isinstance(value, Mapping) or not {"stem", "choices"} <= set(value):
+        return None
+    prompt = f"{{{question}.stem}}\\n\\n{{{question}.choices:letters}}"
+    return Recognised(prompt, f"{{{key}:letter}}") if isinstance(value["choices"], list) else None
 
 
 def _either(kinds: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.read.fill import is_blank
-from kamerton.data.read.kinds import BOOKKEEPING, KIND_OF, snake_case
+from kamerton.data.read.kinds import BOOKKEEPING, INPUTS, KIND_OF, snake_case
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -19,6 +19,8 @@ COMPLETIONS = (
     *("completion", "response", "answer", "output", "target", "label", "category", "class", "intent", "labels"),
     *("sentiment", "emotion", "summary", "solution", "code", "assistant", "reply", "topic", "rating", "stars"),
 )
+TEXT = 3  # words of a text, on average
+JOIN = "\\n"  # as a template writes a line break
 FEW = 20  # distinct values of a label in the first rows, at most
 
 
@@ -43,25 +45,28 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     values = {name: [r[name] for r in head if not is_blank(r.get(name))] for name in names}
     free = [name for name in names if name not in (prompt, completion) and _may_be_read(name, values[name])]
     if completion is None:
-        texts = [name for name in free if _words(values[name]) >= 3]
-        if prompt is None and len(free) == len(texts) == 1:
+        if prompt is None and len(free) == 1 and _words(values[free[0]]) >= TEXT and not _named_completions(free):
             return setting("data.columns.text", free[0])
-        completion = _choose_completion(free, values, prompt)
+        others = [name for name in names if name not in (prompt, *free) and _is_label(values[name])]
+        completion = _choose_completion(free, others, values, prompt)
         if completion is None:
             return None
     free = [name for name in free if name != completion]
-    if prompt is None:
-        texts = [name for name in free if _words(values[name]) > 0]
-        if not texts:
-            return None
-        prompt = _choose_prompt(texts, values)
-        long = max(3, _words(values[prompt]) / 3)
-        more = [name for name in texts if name != prompt and _words(values[name]) >= long]
-        if more:
-            order = [name for name in texts if name == prompt or name in more]
-            template = "\\n".join(f"{name}: {{{name}}}" for name in order)
-            return f"{setting('data.prompt', template)} {completion_setting(completion, values[completion])}"
-    return f"{setting('data.columns.prompt', prompt)} {completion_setting(completion, values[completion])}"
+    after = completion_setting(completion, values[completion])
+    if prompt is not None:
+        context = [name for name in free if snake_case(name) in INPUTS and _words(values[name]) > 0]
+        if not context:
+            return f"{setting('data.columns.prompt', prompt)} {after}"
+        template = "\\n\\n".join([*(f"{{{name}?}}" for name in context), f"{{{prompt}}}"])
+        return f"{setting('data.prompt', template)} {after}"
+    texts = [name for name in free if _words(values[name]) > 0]
+    if not texts:
+        return None
+    prompt = _choose_prompt(texts, values)
+    shown = [name for name in texts if name == prompt or (_words(values[name]) >= TEXT and not _is_label(values[name]))]
+    if len(shown) == 1:
+        return f"{setting('data.columns.prompt', prompt)} {after}"
+    return f"{setting('data.prompt', JOIN.join(f'{name}: {{{name}}}' for name in shown))} {after}"
 
 
 def completion_setting(name: str, values: Sequence[object]) -> str:
@@ -81,7 +86,7 @@ def _may_be_read(name: str, values: Sequence[object]) -> bool:
     words = set(key.split("_"))
     if not values or key in KIND_OF:
         return False
-    return not words & BOOKKEEPING or key in PROMPTS or key in COMPLETIONS
+    return not words & BOOKKEEPING or key in PROMPTS or bool(words & set(COMPLETIONS))
 
 
 def likely_completion(names: Sequence[str]) -> str:
@@ -90,20 +95,27 @@ def likely_completion(names: Sequence[str]) -> str:
 
 
 def _named_completions(names: Sequence[str]) -> list[str]:
-    """Return the columns with the name of a completion, then those whose name ends with one."""
+    """Return the columns with the name of a completion, then those whose name ends with one, then contains one."""
+    words = {name: snake_case(name).split("_") for name in names}
     exact = [name for known in COMPLETIONS for name in names if snake_case(name) == known]
-    return exact + [name for known in COMPLETIONS for name in names if snake_case(name).split("_")[-1] == known]
+    end = [name for known in COMPLETIONS for name in names if words[name][-1] == known]
+    return [*exact, *end, *(name for known in COMPLETIONS for name in names if known in words[name])]
 
 
-def _choose_completion(free: Sequence[str], values: Mapping[str, Sequence[object]], prompt: str | None) -> str | None:
+def _choose_completion(
+    free: Sequence[str], others: Sequence[str], values: Mapping[str, Sequence[object]], prompt: str | None
+) -> str | None:
+    """Return the completion among the columns `free`, or for texts that look alike a label among the `others`."""
     named = _named_completions(free)
     if named:
         return named[0]
-    if len(free) < (1 if prompt else 2):
-        return None
     labels = [name for name in free if _is_label(values[name])]
     if labels and (prompt or len(labels) < len(free)):
-        return labels[-1]
+        return labels[0]
+    if len(free) >= 2 and others and all(_words(values[name]) >= TEXT for name in free):
+        return others[0]
+    if len(free) < (1 if prompt else 2) or isinstance(values[free[-1]][0], bool):
+        return None
     return free[-1]
 
 
@@ -116,7 +128,7 @@ def _is_label(values: Sequence[object]) -> bool:
     """Return whether the values repeat as those of a label do."""
     if len(values) < 6 or not all(isinstance(value, str | int | float) for value in values):
         return False
-    return len(set(values)) <= min(FEW, len(values) // 2)
+    return 2 <= len(set(values)) <= min(FEW, len(values) // 2)
 
 
 def _words(values: Sequence[object]) -> float:

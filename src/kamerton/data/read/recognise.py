@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from kamerton.data.read.multiple_choice import multiple_choice
 from kamerton.data.read.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns, Recognised, Record
-from kamerton.data.read.propose import template_settings, unclear
+from kamerton.data.read.propose import COMPLETIONS, template_settings, unclear
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -20,6 +20,9 @@ PAIRS = (
     *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence"), ("question1", "question2")),
     *(("text1", "text2"), ("sentence_a", "sentence_b"), ("text_a", "text_b"), ("claim", "evidence")),
 )
+JUDGEMENTS = ("is_duplicate", "similarity_score", "relatedness_score", "entailment_judgment", "labels", "score")
+PARALLEL = (("source", "target"), ("src", "tgt"), ("src", "trg"), ("source_text", "target_text"))
+THOUGHTS = ("complex_cot", "complex_co_t", "cot", "co_t", "chain_of_thought", "rationale")
 DOCUMENTS = ("document", "article", "dialogue", "dialog", "text", "report", "transcript")
 SUMMARIES = ("summary", "highlights", "tldr")
 PLAIN_PAIRS = (
@@ -31,8 +34,8 @@ PLAIN_PAIRS = (
 def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Fault | None:
     """Return the templates that read rows with these columns, a fault if they may mean several things, or None."""
     columns = Columns(names, head)
-    rules = (_solution_and_answer, _translation, _title, multiple_choice, _two_texts)
-    for rule in (*rules, _question_and_context, _instruction, _summary, _answers):
+    rules = (_reasoned, _solution_and_answer, _translation, _title, multiple_choice, _two_texts, _parallel_texts)
+    for rule in (*rules, _question_and_context, _instances, _instruction, _summary, _answers):
         result = rule(columns)
         if result is not None:
             return result
@@ -49,12 +52,48 @@ def plain_pair(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _two_texts(columns: Columns) -> Recognised | None:
-    label = columns.find(LABELS)
+    label = columns.find((*LABELS, *JUDGEMENTS))
     for pair in PAIRS:
         first, second = (columns.names.get(name) for name in pair)
         if first and second and label and all(isinstance(columns.sample(n), str) for n in (first, second)):
+            if isinstance(columns.sample(label), list | dict):
+                return None
             return Recognised(f"{first}: {{{first}}}\\n{second}: {{{second}}}", f"{{{label}}}")
     return None
+
+
+def _parallel_texts(columns: Columns) -> Recognised | None:
+    """Recognise the source and the target of a translation or another transformation."""
+    for pair in PARALLEL:
+        first, second = (columns.names.get(name) for name in pair)
+        if first and second and not any(name in columns.names for name in (*QUESTIONS, *INSTRUCTIONS, "input", "text")):
+            texts = [record.get(name) for record in columns.head for name in (first, second)]
+            if len(set(map(str, texts))) > len(texts) / 2 and all(isinstance(text, str | None) for text in texts):
+                return Recognised(f"{{{first}}}", f"{{{second}}}")
+    return None
+
+
+def _reasoned(columns: Columns) -> Fault | None:
+    """Return the fault of answers beside the chain of thought that leads to them, which may be trained on as well."""
+    question, answer = columns.find(QUESTIONS), columns.find(ANSWER_NAMES)
+    thought = columns.find(THOUGHTS)
+    if question is None or answer is None or not isinstance(columns.sample(thought or ""), str):
+        return None
+    ways = [
+        (template_settings(f"{{{question}}}", f"<think>{{{thought}}}</think>{{{answer}}}"), f"{thought} is reasoning"),
+        (template_settings(f"{{{question}}}", f"{{{answer}}}"), f"without {thought}"),
+    ]
+    return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, str(thought))
+
+
+def _instances(columns: Columns) -> Fault | None:
+    """Return the fault of an instruction with instances, as of Self-Instruct, of which each row may have several."""
+    instruction, name = columns.find(INSTRUCTIONS), columns.find(("instances",))
+    value = columns.sample(name) if name else None
+    if instruction is None or not isinstance(value, list) or not isinstance(value[0], Mapping):
+        return None
+    settings = template_settings(f"{{{instruction}}}\\n\\n{{{name}[0].input?}}", f"{{{name}[0].output}}")
+    return unclear("the rows are instructions with instances", [(settings, "the first instance of each")], str(name))
 
 
 def _question_and_context(columns: Columns) -> Recognised | Fault | None:
@@ -76,7 +115,7 @@ def _context_field(name: str, value: object) -> tuple[str, bool]:
     if isinstance(value, list):
         return f"{{{name}:lines?}}", all(isinstance(item, str) for item in value)
     if isinstance(value, Mapping):
-        key = next((key for key, inner in value.items() if isinstance(inner, str | list)), "text")
+        key = max(value, key=lambda key: len(str(value[key])) if isinstance(value[key], str | list) else 0)
         return f"{{{name}.{key}:lines?}}", False
     return f"{{{name}?}}", True
 
@@ -139,7 +178,7 @@ def _solution_and_answer(columns: Columns) -> Fault | None:
 def _title(columns: Columns) -> Fault | None:
     """Return the fault of titled texts that are neither a corpus with addresses nor pairs."""
     title, text = columns.find(("title", "headline")), columns.find(("text",))
-    others = ("url", "link", *QUESTIONS, *ANSWER_NAMES, *LABELS, *SUMMARIES, *INSTRUCTIONS, "messages", "category")
+    others = ("url", "link", *QUESTIONS, *ANSWER_NAMES, *LABELS, *SUMMARIES, *INSTRUCTIONS, "messages", *COMPLETIONS)
     if title is None or text is None or any(name in columns.names for name in others):
         return None
     ways = [

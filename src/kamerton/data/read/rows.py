@@ -103,7 +103,7 @@ def _load_or_read(
     values = manifest["reading"]
     unused = {name: Unused(**counts) for name, counts in values["unused"].items()}
     schemas = [(source, schema) for source, schema in values["schemas"]]
-    reading = Reading(values["rows"], schemas, unused, values["text"], values["notes"])
+    reading = Reading(values["rows"], schemas, unused, values["text"], values["notes"], values["prompt"])
     return StoredRows(Store(folder / "rows.arrow", keep_alive), folder, reading, contents)
 
 

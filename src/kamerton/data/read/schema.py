@@ -109,17 +109,16 @@ def _by_templates(
     present: list[str], columns: Columns, form: Form, head: Sequence[Mapping[str, Any]]
 ) -> Layout | Fault:
     """Return the layout of the given templates; one that is not given is found by the names of columns."""
-    recognised = recognise(_all_columns(present, head), head)
-    if isinstance(recognised, Fault):
-        recognised = None
+    found = _by_usual_names(present, columns.metadata or [], head)
+    usual = found.form if isinstance(found, Layout) else {}
     prompt, completion = form.prompt, form.completion
     if prompt is None:
-        name = columns.prompt or _first(PROMPT_NAMES, present)
-        prompt = recognised.prompt if recognised and not columns.prompt else name and f"{{{name}}}"
+        name = columns.prompt or (None if "prompt" in usual else _first(PROMPT_NAMES, present))
+        prompt = f"{{{name}}}" if name else usual.get("prompt")
     if completion is None:
-        name = columns.completion or columns.label or _first(COMPLETION_NAMES, present)
-        is_found = recognised and not (columns.completion or columns.label)
-        completion = recognised.completion if recognised and is_found else name and f"{{{name}}}"
+        named = columns.completion or columns.label
+        name = named or (None if "completion" in usual else _first(COMPLETION_NAMES, present))
+        completion = f"{{{name}}}" if name else usual.get("completion")
     for role, template in (("prompt", prompt), ("completion", completion)):
         if not template:
             message = f"the row has no {role} ({list_columns(present)})"

@@ -22,6 +22,7 @@ from kamerton.errors import Fault
 from kamerton.shell import setting
 
 CODE = "unused-field"
+JOIN = "\\n\\n"  # as a template writes a blank line
 MAX_ROWS = 3  # named in a fault
 
 
@@ -137,6 +138,8 @@ def count_value(counts: dict[str, Unused], value: UnusedValue, file: str, row: i
     # A text: a sentence of at least 20 characters and three words, also within a list or an object.
     stats.texts += any(len(text) >= 20 and len(text.split(None, 3)) >= 3 for text in _strings(value.value))
     stats.column, stats.form = value.column, type(value.value).__name__
+    if isinstance(value.value, list) and any(isinstance(item, Mapping | list) for item in value.value):
+        stats.form = "objects"
     stats.misleading += bool(value.kind)
     if value.kind and stats.kind != value.kind:
         stats.kind, stats.file, stats.places = value.kind, file, []
@@ -147,12 +150,12 @@ def count_value(counts: dict[str, Unused], value: UnusedValue, file: str, row: i
 
 
 def unused_faults(
-    counts: Mapping[str, Unused], used: Sequence[str | None], text: str, total: int
+    counts: Mapping[str, Unused], used: Sequence[str | None], text: str, prompt: str, total: int
 ) -> Iterator[tuple[Fault, bool]]:
     """Yield one fault for each kind of field, and whether the meaning of rows changes without it.
 
-    `used` are metadata fields that the configuration names elsewhere; `text` is the column of plain text; `total` is
-    the number of all rows.
+    `used` are metadata fields that the configuration names elsewhere; `text` is the column of plain text, `prompt` the
+    template of the prompt ("" of chat turns); `total` is the number of all rows.
     """
     columns = [name for name, stats in counts.items() if stats.column]
     for kind, about in KINDS.items():
@@ -177,7 +180,7 @@ def unused_faults(
         message = (
             f"{list_counts({name: stats.rows for name, stats in texts.items()})}: text that the model is not shown"
         )
-        fix = f"write {'it' if len(texts) == 1 else 'them'} into the prompt; or {_ignore_fix(texts, columns)}"
+        fix = f"{_prompt_fix(texts, prompt)}; or {_ignore_fix(texts, columns)}"
         yield _fault(message, fix, texts), False
 
 
@@ -195,13 +198,22 @@ def _ignore_fix(fields: Mapping[str, Unused], columns: Sequence[str]) -> str:
     return f"ignore: data.policy.{CODE}=warn"
 
 
+def _prompt_fix(fields: Mapping[str, Unused], prompt: str) -> str:
+    """Return the setting that writes columns before the prompt, if their names are those of a part of it."""
+    names = [name for name, stats in fields.items() if snake_case(name) in INPUTS and stats.form in ("str", "list")]
+    if "persona" in names and len(names) == 1:
+        return f"add {setting('data.system', '{persona}')}"
+    if not names or not prompt:
+        return f"write {'it' if len(fields) == 1 else 'them'} into the prompt"
+    before = [f"{{{name}{':lines' * (fields[name].form == 'list')}?}}" for name in names]
+    return f"add {setting('data.prompt', JOIN.join([*before, prompt]))}"
+
+
 def _answer_fix(fields: Mapping[str, Unused], text: str) -> str:
     """Return the settings that train on a column beside the text as its answer, or on the text alone."""
     plain = f"add {setting('data.columns.text', text)} (trains on the text alone)"
     name = likely_completion(list(fields))
-    if fields[name].form == "dict":
-        return plain
-    value: object = {"str": "", "list": [""]}.get(fields[name].form, 0)
+    value: object = {"str": "", "list": [""], "dict": {}, "objects": {}}.get(fields[name].form, 0)
     pair = f"{setting('data.columns.prompt', text)} {completion_setting(name, [value])}"
     return f"add {pair} (trains on {name} as the answer); or {plain}"
 
