@@ -80,26 +80,10 @@ def followed(fault: Fault, folder: Path, path: Path, format: str) -> Prepared:
 
 
 MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
-    "array": ("rows.json", "jsonl", json.dumps(ROWS, indent=1).encode(), "one JSON array of 40 records"),
-    "array on a line": ("my rows.json", "jsonl", json.dumps(ROWS).encode(), "one JSON array"),
-    "array with a mark": ("rows.jsonl", "jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS, indent=1).encode(), "JSON array"),
-    "below a key": (
-        "it's.json",
-        "jsonl",
-        json.dumps({"version": 1, "my data": ROWS, "few": ROWS[:2]}, indent=2).encode(),
-        "the key 'my data' with 40 records and 'few' with 2 records",
-    ),
-    "below a key on a line": ("rows.json", "jsonl", json.dumps({"v": 1, "data": ROWS}).encode(), "the key 'data'"),
-    "objects": (
-        "rows.jsonl",
-        "jsonl",
-        "\n".join(json.dumps(row, indent=2) for row in ROWS).encode(),
-        "several JSON objects over many lines",
-    ),
     "dictionaries": ("rows.jsonl", "jsonl", "\n".join(map(str, ROWS)).encode(), "all 40 rows: not JSON"),
-    "packed json in a table": ("rows.csv.gz", "csv", gzip.compress(LINES.encode()), "are JSON, not a table"),
-    "json lines in a table": ("rows.csv", "csv", LINES.encode(), "are JSON, not a table"),
-    "an array in a table": ("rows.csv", "csv", json.dumps(ROWS, indent=1).encode(), "one JSON array"),
+    "packed json in a table": ("rows.csv.gz", "csv", gzip.compress(LINES.encode()), "this is JSON, not a table"),
+    "json lines in a table": ("rows.csv", "csv", LINES.encode(), "this is JSON, not a table"),
+    "an array in a table": ("rows.csv", "csv", json.dumps(ROWS, indent=1).encode(), "this is JSON, not a table"),
     "json lines in parquet": ("rows.parquet", "parquet", LINES.encode(), "not a Parquet file"),
     "a table": ("rows.jsonl", "jsonl", table().encode(), "not JSON"),
     "parquet": ("rows.jsonl", "jsonl", parquet(), "a Parquet file"),

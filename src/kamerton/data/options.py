@@ -17,6 +17,7 @@ from kamerton.errors import Fault
 FORMATS = ("auto", "jsonl", "csv", "parquet", "xlsx", "text", "trec")
 CONTROL_TOKENS = ("text", "parse")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
+PARALLEL = ("prompt_file", "completion_file")
 OVERLONG = ("error", "truncate", "drop", "chunk")
 TRAIN_ON = ("all", "calls", "answers")
 EARLIER_REASONING = ("template", "keep", "drop")
@@ -51,6 +52,7 @@ class Source:
     system: str | None = None
     instruction: str | None = None
     label_names: list[str] | dict[str | int, str] | None = None
+    records: str | None = None
 
 
 @dataclass
@@ -68,6 +70,9 @@ class DataOptions:
         labels: `auto`, a list of labels, or None for free text.
         encoding: the encoding of text files; `auto`: UTF-8, or another one if it is certain.
         delimiter: the delimiter of tables: a character, or `comma`, `semicolon`, `tab`, `bar`; None: detected.
+        records: where the records of a file are: a key of a JSON object (also nested, `data[].items[]`), the sheet of a
+            workbook, or `lines` for a text file whose lines are documents.
+        prompt_file, completion_file: two text files with a prompt and its completion on lines of the same number.
         header: the columns of tables whose first line is data, or `first` if the first line names them; None: detected.
         policy: actions by fault code: `error`, `drop`, `fix` or `warn` (`kamerton.data.codes`).
         near_duplicates: share of words and word pairs (Jaccard similarity) from which rows are near duplicates; None:
@@ -102,6 +107,9 @@ class DataOptions:
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
     encoding: str = "auto"  # of text files; auto: UTF-8, or another one if it is certain
     delimiter: str | None = None  # of tables: a character, or comma, semicolon, tab, bar; null: detected
+    records: str | None = None  # where the records are: a key of JSON, such as data[].items[], a sheet, or lines
+    prompt_file: str | None = None  # a text file whose lines are prompts, beside completion_file
+    completion_file: str | None = None  # the completions: line i answers line i of prompt_file
     header: str | list[str] | None = None  # columns of tables without a header; first: the first line names them
     policy: dict[str, str | None] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
@@ -229,10 +237,18 @@ def _check_table(delimiter: str | None, header: str | list[str] | None, key: str
 
 def _check_paths(options: DataOptions) -> list[Fault]:
     """Check that exactly one of path, sources, and train (with validation and test) is set."""
-    given = [key for key in ("path", "sources", "train", "validation", "test") if getattr(options, key)]
+    given = [key for key in ("path", "sources", *PARALLEL, "train", "validation", "test") if getattr(options, key)]
     if not given:
         fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
         return [Fault("bad-value", "no data file is given", fix, column="data.path")]
+    if given[0] in PARALLEL:
+        if given == list(PARALLEL):
+            return []
+        other = PARALLEL[1 - PARALLEL.index(given[0])]
+        key = other if len(given) == 1 else given[-1]
+        fix = f"add data.{other}=FILE" if len(given) == 1 else "give data.prompt_file and data.completion_file alone"
+        state = "is not given" if len(given) == 1 else "is given as well"
+        return [Fault("bad-value", f"data.{given[0]} is given, and data.{key} {state}", fix, column=f"data.{key}")]
     if given[0] in ("path", "sources") and len(given) > 1:
         message = f"data.{given[0]} and data.{given[1]} are both given"
         fix = "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
@@ -282,7 +298,7 @@ def _is_codec(name: str) -> bool:
 class DataFile:
     """One file to read. `split` is None if its rows are to be split; files of the same `source` share a schema.
 
-    `member` is the name of the file within the archive `path`.
+    `member` is the name of the file within the archive `path`; `companion` has the completions of a file of prompts.
     """
 
     path: Path
@@ -295,6 +311,8 @@ class DataFile:
     header: str | list[str] | None = None
     member: str = ""
     form: Form = field(default_factory=Form)
+    records: str | None = None
+    companion: Path | None = None
 
     @property
     def name(self) -> str:

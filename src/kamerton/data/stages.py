@@ -48,7 +48,7 @@ def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[s
 def needs_split(options: DataOptions, files: list[DataFile]) -> bool:
     """Return True if rows must be split, False if each file belongs to a split."""
     is_given = bool(files) and all(file.split for file in files)
-    return bool(options.path or options.sources) and not is_given
+    return bool(options.path or options.sources or options.prompt_file) and not is_given
 
 
 def is_cross_validated(split: SplitOptions) -> bool:

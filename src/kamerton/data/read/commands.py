@@ -15,22 +15,6 @@ def python(code: str) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
-def json_lines(path: Path, key: str | None = None) -> str:
-    """Return a command that writes the records of a JSON array, or of the array below a key, as JSON Lines."""
-    below = "" if key is None else f"[{json.dumps(key)}]"
-    rows = f"json.load(pyarrow.input_stream({json.dumps(str(path))})){below}"
-    code = f"import json, pyarrow; print(*map(json.dumps, {rows}), sep={json.dumps(chr(10))})"
-    return f"{python(code)} > {new_name(path, '.jsonl')}"
-
-
-def joined_objects(path: Path) -> str:
-    """Return a command that writes consecutive JSON objects as JSON Lines."""
-    text = f'pyarrow.input_stream({json.dumps(str(path))}).read().decode("utf-8-sig")'
-    parts = f'(json.dumps(json.loads(part)) for part in re.split(r"(?<=}})\\s*\\n\\s*(?={{)", {text}))'
-    code = f"import json, pyarrow, re; print(*{parts}, sep={json.dumps(chr(10))})"
-    return f"{python(code)} > {new_name(path, '.jsonl')}"
-
-
 def python_objects(path: Path) -> str:
     """Return a command that writes lines of Python dictionaries as JSON Lines."""
     lines = f'open({json.dumps(str(path))}, encoding="utf-8")'

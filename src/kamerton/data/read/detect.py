@@ -22,12 +22,13 @@ ENDINGS = {
     "trec": (".label",),
     "text": (".txt", ".text", ".md"),
 }
+BINARY = ("parquet", "xlsx")
 PACKED = (".gz", ".zst", ".bz2", ".xz")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz")
 DELIMITERS = "\t;|,"
 OLE, SPREADSHEET = b"\xd0\xcf\x11\xe0", b"application/vnd.oasis.opendocument.spreadsheet"
 MIN_LINES = 3  # with the same number of fields: a table without a name that ends in .csv or the like
-_JSON = re.compile(r"\s*(\{\s*([\"'}]|$)|\[\s*([{\"\[\]]|$))")
+JSON = re.compile(r"\s*(\{\s*([\"'}]|$)|\[\s*([{\"\[\]]|$))")
 _NOT_DATA = re.compile(r"(README|LICENSE|LICENCE|CHANGELOG|CITATION|NOTICE)(\.(md|txt|rst|cff))?", re.IGNORECASE)
 
 
@@ -42,7 +43,8 @@ def with_format(file: DataFile) -> DataFile:
     if _is_workbook(head, file):
         return replace(file, format="xlsx")
     encoding = (wide_encoding(head) or "utf-8") if file.encoding == "auto" else file.encoding
-    return replace(file, format=_text_format(head.decode(encoding, "replace").removeprefix("\ufeff"), file))
+    format, named = _text_format(head.decode(encoding, "replace").removeprefix("\ufeff"), file), data_format(file.name)
+    return replace(file, format=named if named in BINARY and format == "text" else format)
 
 
 def data_format(name: str) -> str | None:
@@ -80,7 +82,7 @@ def _is_workbook(head: bytes, file: DataFile) -> bool:
 
 def _text_format(head: str, file: DataFile) -> str:
     named = "csv" if file.delimiter or file.header else data_format(file.member or file.path.name)
-    if _JSON.match(head) or (named == "jsonl" and head.lstrip()[:1] in ("{", "[")):
+    if JSON.match(head) or (named == "jsonl" and head.lstrip()[:1] in ("{", "[")):
         return "jsonl"
     lines = [line for line in head.splitlines()[:20] if line.strip()]
     if len(head) >= HEAD // 4:

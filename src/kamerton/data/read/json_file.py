@@ -1,57 +1,163 @@
-"""Faults of files with JSON values over several lines, with commands that convert them to JSON Lines."""
+"""Rows of JSON documents: arrays, objects that hold records, and objects one after another."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
-from kamerton.data.read import commands
+import orjson
+
+from kamerton.data.options import DataFile
+from kamerton.data.read.containers import open_data
+from kamerton.data.read.json_lines import Row, as_record, line_rows, parse_object, repeated_key_fault
+from kamerton.data.read.json_object import LARGE, Form, find_form
+from kamerton.data.read.json_shape import nested_records, path_steps, table_rows
+from kamerton.data.read.json_stream import JsonStream, JsonSyntaxError
+from kamerton.data.read.lines import decoded_lines
 from kamerton.errors import Fault
 
-MAX_PARSED = 16 * 2**20  # characters that are parsed to detect the structure of a file
+UNDECODED = re.compile("[\udc80-\udcff]")
+MAX_LINES = 20  # that are inspected
+Note = Callable[[str], None]
+Read = Callable[[JsonStream], Any]  # returns the next value, or its fault
 
 
-def multiline_json_fault(text: str, path: Path) -> Fault | None:
-    """Return the fault of a file that begins with `text` (its first `MAX_PARSED` characters); None for other files."""
-    text = text.lstrip("\ufeff \t\r\n")
+def json_rows(file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
+    """Yield the rows of a JSON file: of its lines, or of the document that it is."""
+    if is_document(file):
+        yield from document_rows(file, note, advise)
+        return
+    note(f"JSON Lines, records below {file.records!r}" if file.records else "JSON Lines")
+    with open_data(file) as stream:
+        rows = line_rows(decoded_lines(stream, file.name, file.encoding, advise), file.name)
+        if not file.records:
+            yield from rows
+            return
+        for number, value in rows:
+            for record in _at_path(value, file.records, {}, file):
+                yield number, record if isinstance(record, Fault) else as_record(record, file.name)
+
+
+def is_document(file: DataFile) -> bool:
+    """Return whether a JSON file is one value, or values over several lines, instead of one on each line."""
+    with open_data(file) as stream:
+        lines = decoded_lines(stream, file.name, file.encoding, str)
+        first, *others = islice((text for text, fault in lines if fault or text.strip()), MAX_LINES)
+    if first and not first.lstrip("\ufeff \t").startswith(("{", "[")):
+        return False
     try:
-        value, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        first = text.partition("\n")[0].rstrip()
-        if len(text) < MAX_PARSED or not first.endswith(("{", "[", ",")):
-            return None
-        value, end = ([] if first.startswith("[") else {}), len(text)
-    rest = text[end:].lstrip()
-    if rest:
-        if not isinstance(value, dict) or not rest.startswith("{") or "\n" not in text[:end]:
-            return None
-        message = "the file is several JSON objects over many lines, not one on each line"
-        return Fault("unreadable-file", message, commands.joined_objects(path), str(path))
-    return single_value_fault(value, path)
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return _spans_lines(file, first, others)
+    return not others
 
 
-def single_value_fault(value: Any, path: Path) -> Fault:
-    """Return the fault of a file that consists of this value."""
-    if isinstance(value, list):
-        size = f" of {len(value):,} records" if value else ""
-        message = f"the file is one JSON array{size}, not one object on each line"
-        return Fault("unreadable-file", message, commands.json_lines(path), str(path))
-    lists = record_lists(value)
-    if not lists:
-        keys = f" with the keys {', '.join(list(value)[:8])}" if value else ""
-        message = f"the file is one JSON object{keys} over many lines, not one on each line"
-        return Fault("unreadable-file", message, commands.joined_objects(path), str(path))
-    names = " and ".join(f"{name!r} with {count:,} records" for name, count in list(lists.items())[:5])
-    message = f"the file is one JSON object with the key {names}, not one object on each line"
-    longest = max(lists, key=lambda name: lists[name])
-    return Fault("unreadable-file", message, commands.json_lines(path, longest), str(path))
+def _spans_lines(file: DataFile, first: str, others: list[str]) -> bool:
+    """Return whether the file begins with a JSON value over several lines, of which `first` is not one by itself.
+
+    `first` is empty if the line is too long to be a record.
+    """
+    with open_data(file) as stream:
+        reader = JsonStream(stream, file.encoding)
+        if reader.peek() == "[":
+            return True
+        if not first:
+            return not others
+        try:
+            value, text = reader.value()
+        except (JsonSyntaxError, OverflowError, RecursionError):
+            are_lines = any(isinstance(parse_object(line, file.name), dict) for line in others)
+            return first.rstrip().endswith(("{", "[", ",", ":")) and not are_lines
+        return isinstance(value, dict) and "\n" in text
 
 
-def record_lists(value: dict[str, Any]) -> dict[str, int]:
-    """Return the keys whose values are arrays of objects, with the number of objects."""
-    return {
-        name: len(items)
-        for name, items in value.items()
-        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
-    }
+def document_rows(file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
+    """Yield `(number of the record, object or fault)` of a JSON document; a fault of the file has the number 0."""
+    number = 0
+
+    def read(reader: JsonStream) -> Any:
+        return _next(reader, file, advise)
+
+    try:
+        for record in _records(file, note, read):
+            if isinstance(record, Fault) and record.code in ("unreadable-file", "not-read"):
+                yield 0, record
+                continue
+            number += 1
+            yield number, record if isinstance(record, Fault) else as_record(record, file.name)
+    except JsonSyntaxError as error:
+        message = f"not JSON: {error.message} (record {number + 1}, line {error.line}, column {error.column})"
+        yield 0, Fault("unreadable-file", message, "correct that place; the records after it cannot be read", file.name)
+    except RecursionError:
+        message = f"record {number + 1} is nested too deeply"
+        yield 0, Fault("unreadable-file", message, "nest less deeply", file.name)
+
+
+def _next(reader: JsonStream, file: DataFile, advise: Callable[[], str]) -> Any:
+    """Return the next value of a document, or its fault."""
+    try:
+        value, text = reader.value(LARGE)
+    except OverflowError as error:
+        return Fault("bad-json", f"not JSON: {error}", "write null for a missing value", file.name)
+    if not text.isascii() and (match := UNDECODED.search(text)):
+        byte = ord(match.group()) - 0xDC00
+        message = f"the record has the byte 0x{byte:02x}, which is not {file.encoding}"
+        return Fault("undecodable-byte", message, advise(), file.name)
+    return repeated_key_fault(text, value, file.name) or value
+
+
+def _records(file: DataFile, note: Note, read: Read) -> Iterator[Any]:
+    """Yield the records of a document; a fault of the file ends it, unless it is a warning."""
+    with open_data(file) as stream:
+        reader = JsonStream(stream, file.encoding)
+        if reader.peek() == "[":
+            note(f"JSON array, records below {file.records!r}" if file.records else "JSON array")
+            for _ in reader.items():
+                yield from _at_path(read(reader), file.records, {}, file)
+            if reader.peek():
+                raise reader.error("there is more behind the end of the array")
+            return
+        form = find_form(reader, file)
+    yield from form.faults
+    if any(fault.severity == "error" for fault in form.faults):
+        return
+    note(form.note)
+    with open_data(file) as stream:
+        yield from _object_records(JsonStream(stream, file.encoding), form, file, read)
+
+
+def _object_records(reader: JsonStream, form: Form, file: DataFile, read: Read) -> Iterator[Any]:
+    if form.kind == "objects":
+        while reader.peek():
+            yield from _at_path(read(reader), file.records, {}, file)
+    elif form.kind == "table":
+        value = read(reader)
+        yield from [value] if isinstance(value, Fault) else table_rows(value)
+    elif form.kind == "ids":
+        for key in reader.members():
+            record = read(reader)
+            yield {"id": key, **record} if isinstance(record, dict) else record
+    else:
+        for key in reader.members():
+            if key != form.key:
+                reader.value(LARGE)
+            elif reader.peek() == "[":
+                for _ in reader.items():
+                    yield from _at_path(read(reader), form.path, form.carried, file)
+            else:
+                yield from _at_path(read(reader), form.path, form.carried, file)
+
+
+def _at_path(value: Any, path: str | None, carried: dict[str, Any], file: DataFile) -> Iterator[Any]:
+    """Yield the records at a path in a value."""
+    if isinstance(value, Fault):
+        yield value
+        return
+    for record in nested_records(value, path_steps(path or ""), carried):
+        if record is None:
+            message = f"nothing is at {path!r} in this record"
+            yield Fault("missing-field", message, "correct data.records, or leave it out", file.name)
+        else:
+            yield record

@@ -7,62 +7,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
-from itertools import chain
 from typing import Any
 
 import orjson
 
-from kamerton.data.options import DataFile
-from kamerton.data.read.commands import new_name, path_setting
-from kamerton.data.read.containers import open_data
-from kamerton.data.read.json_file import MAX_PARSED, multiline_json_fault, record_lists, single_value_fault
+from kamerton.data.read.json_shape import is_turns
 from kamerton.data.read.lines import Line
-from kamerton.data.read.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
 from kamerton.errors import Fault
 
+Row = tuple[int, dict[str, Any] | Fault]
 KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
 TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
-def json_rows(lines: Iterator[Line], file: DataFile) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Yield `(line number, object or fault)` for each nonblank line; a fault of the file has the number 0."""
-    numbered = (
-        (number, line, fault) for number, (line, fault) in enumerate(lines, 1) if fault or (line and not line.isspace())
-    )
-    first = next(numbered, None)
-    if first is None:
-        return
-    second = next(numbered, None)
-    fault = not_lines_fault(first[1], file, alone=second is None)
-    if fault is not None:
-        yield 0, replace(fault, fix=f"{fault.fix}, then {path_setting(new_name(file.path, '.jsonl'), file.split)}")
-        return
-    for number, line, fault in chain([first], [] if second is None else [second], numbered):
-        yield number, fault or parse_object(line, file.name)
-
-
-def not_lines_fault(first: str, file: DataFile, *, alone: bool) -> Fault | None:
-    """Return a fault if the file is a single JSON value, or values over several lines, instead of an object per line.
-
-    `first` is the first line, `alone` whether it is the only one.
-    """
-    if not first.lstrip("\ufeff \t").startswith(("{", "[")):
-        return None
-    try:
-        value = orjson.loads(first)
-    except orjson.JSONDecodeError:
-        if alone:
-            return None
-        with open_data(file) as stream:
-            return multiline_json_fault(stream.read(MAX_PARSED).decode(file.encoding, "replace"), file.path)
-    if not alone or not value:
-        return None
-    if isinstance(value, list):
-        return single_value_fault(value, file.path) if isinstance(value[0], dict) else None
-    configured = [name for name in asdict(file.columns).values() if isinstance(name, str)]
-    is_row = any(name in value for name in (*PROMPT_NAMES, *COMPLETION_NAMES, *CHAT_NAMES, *configured))
-    return single_value_fault(value, file.path) if record_lists(value) and not is_row else None
+def line_rows(lines: Iterator[Line], file: str) -> Iterator[Row]:
+    """Yield `(line number, object or fault)` for each nonblank line."""
+    for number, (line, fault) in enumerate(lines, 1):
+        if fault or (line and not line.isspace()):
+            yield number, fault or parse_object(line, file)
 
 
 def parse_object(line: str, file: str) -> dict[str, Any] | Fault:
@@ -77,13 +39,29 @@ def parse_object(line: str, file: str) -> dict[str, Any] | Fault:
         if value is None:
             message = f"not JSON: {error.msg} (character {error.colno})"
             return Fault("bad-json", message, "write one JSON object per line", file)
-    if isinstance(value, dict):
+    if value.__class__ is dict:
         return (_repeated_key_fault(line, file) if _may_repeat_key(line, value) else None) or value
-    message = f"the line is JSON, but {TYPES.get(type(value), 'a number')} where an object is needed"
-    return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} on each line', file)
+    return repeated_key_fault(line, value, file) or as_record(value, file)
 
 
-def _may_repeat_key(line: str, value: dict[str, Any]) -> bool:
+def as_record(value: Any, file: str) -> dict[str, Any] | Fault:
+    """Return a value as the fields of a record: an object, or the turns of a conversation."""
+    if isinstance(value, dict):
+        return value
+    if is_turns(value):
+        return {"messages": value}
+    message = f"the record is {TYPES.get(type(value), 'a number')}, not an object with named fields"
+    return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} for each record', file)
+
+
+def repeated_key_fault(text: str, value: Any, file: str) -> Fault | None:
+    """Return a fault if an object in `value`, which was read from `text`, has the same key twice."""
+    if not isinstance(value, dict | list):
+        return None
+    return _repeated_key_fault(text, file) if _may_repeat_key(text, value) else None
+
+
+def _may_repeat_key(line: str, value: Any) -> bool:
     """Return whether the line may contain more keys than `value`, at any depth; False is certain.
 
     A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash makes this ambiguous.

@@ -14,16 +14,18 @@ from typing import Any
 from kamerton.data.options import DataFile
 from kamerton.data.read.cells import parsed_cells
 from kamerton.data.read.containers import DAMAGE, open_data, seekable
+from kamerton.data.read.detect import BINARY
 from kamerton.data.read.encodings import encoding_advice, wide_encoding
-from kamerton.data.read.json_lines import json_rows
+from kamerton.data.read.json_file import json_rows
 from kamerton.data.read.lines import SAMPLE, UTF8, decoded_lines
 from kamerton.data.read.parquet import parquet_rows
 from kamerton.data.read.sniff import HEAD, wrong_kind_fault
 from kamerton.data.read.tables import table_rows
+from kamerton.data.read.text_files import LINES, document_row, line_rows, parallel_rows
 from kamerton.data.read.trec import trec_rows
+from kamerton.data.read.workbooks import sheet_rows
 from kamerton.errors import Fault
 
-BINARY = ("parquet", "xlsx")
 Row = tuple[int, dict[str, Any] | Fault]
 
 
@@ -42,6 +44,9 @@ def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -
             note("Parquet")
             with seekable(file) as source:
                 yield from parsed_cells(parquet_rows(source, file.name), file.columns, file.name)
+        elif file.format == "xlsx":
+            with seekable(file) as source:
+                yield from parsed_cells(sheet_rows(source, file, note), file.columns, file.name)
         else:
             yield from _text_rows(file, note)
     except DAMAGE as error:
@@ -57,14 +62,22 @@ def _text_rows(file: DataFile, note: Callable[[str], None]) -> Iterator[Row]:
         with open_data(file) as stream:
             return encoding_advice(stream.read(SAMPLE).split(b"\n"), file.encoding)
 
-    note({"jsonl": "JSON Lines", "csv": "table", "trec": "TREC questions"}[file.format])
     if file.encoding.lower() not in UTF8:
         note(f"encoding {file.encoding}")
+    if file.format == "jsonl":
+        yield from json_rows(file, note, advise)
+        return
     with open_data(file) as stream:
+        if file.format == "text" and file.records != LINES:
+            yield from document_row(stream, file, note, advise)
+            return
         lines = decoded_lines(stream, file.name, file.encoding, advise)
-        if file.format == "jsonl":
-            yield from json_rows(lines, file)
-        elif file.format == "csv":
+        if file.format == "csv":
             yield from parsed_cells(table_rows(lines, file, note), file.columns, file.name)
+        elif file.format == "text":
+            yield from line_rows(lines, note)
+        elif file.format == "parallel":
+            yield from parallel_rows(lines, file, note, advise)
         else:
+            note("TREC questions")
             yield from trec_rows(lines, file.name)

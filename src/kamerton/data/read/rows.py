@@ -146,8 +146,18 @@ def digest(value: Any) -> str:
 
 def _contents(files: list[DataFile]) -> Contents:
     """Return everything about each file that determines its rows: a hash of its content, its name and options."""
-    hashes = {path: _hash(path) for path in {file.path for file in files}}
-    return [[hashes[file.path], asdict(file) | {"path": str(file.path)}] for file in files]
+    hashes = {path: _hash(path) for path in {path for file in files for path in _paths(file)}}
+    return [
+        [
+            [hashes[path] for path in _paths(file)],
+            asdict(file) | {"path": str(file.path), "companion": str(file.companion)},
+        ]
+        for file in files
+    ]
+
+
+def _paths(file: DataFile) -> list[Path]:
+    return [file.path, *([file.companion] if file.companion else [])]
 
 
 def _hash(path: Path) -> str:
@@ -155,7 +165,7 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
-def _state(file: DataFile) -> tuple[int, int, int, int]:
+def _state(file: DataFile) -> list[tuple[int, int, int, int]]:
     """Return values that change whenever the file is written to, even if its content is restored afterwards."""
-    stat = os.stat(file.path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    stats = map(os.stat, _paths(file))
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]

@@ -27,10 +27,17 @@ _KINDS = (
     (b"\x89HDF\r\n", "an HDF5 file"),
     (OLE, "an old Excel or Word document"),
     (b"\x80\x04\x95", "a pickle, which is never opened because it may run a program"),
+    (b"\x80\x02}", "a pickle, which is never opened because it may run a program"),
+    (b"\x80\x03}", "a pickle, which is never opened because it may run a program"),
     (b"\x80\x05\x95", "a pickle, which is never opened because it may run a program"),
     (b"{\\rtf", "a rich-text document"),
     (b"\x89PNG", "an image"),
     (b"\xff\xd8\xff", "an image"),
+    (b"GIF8", "an image"),
+    (b"RIFF", "an image, a sound or a film"),
+    (b"ID3", "a sound"),
+    (b"OggS", "a sound"),
+    (b"fLaC", "a sound"),
     (b"Obj\x01", "an Avro file"),
     (b"ORC", "an ORC file"),
 )
@@ -65,7 +72,7 @@ def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
         if head.startswith(magic) and not (magic == OLE and file.format == "xlsx"):
             return kind, _CONVERT
     if file.format == "parquet":
-        return None if head.startswith(b"PAR1") else ("not a Parquet file", AUTO)
+        return None if head.startswith(b"PAR1") else ("not a Parquet file", f"write or download it again; {AUTO}")
     return _detect_text(head, file)
 
 

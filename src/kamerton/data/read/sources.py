@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kamerton.assets import fetch, is_address
-from kamerton.data.options import FORMATS, DataFile, DataOptions, Source, form_of
+from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, form_of
 from kamerton.data.read.commands import parquet_of
 from kamerton.data.read.containers import DAMAGE, archive_kind, archive_members, open_path
 from kamerton.data.read.detect import ENDINGS, data_format, is_archive_name, is_documentation, with_format
@@ -46,6 +46,10 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
             opened, pooled = _consistent_splits(opened, keep=key == "data.path")
             faults += pooled
         files += opened
+    if options.prompt_file and options.completion_file:
+        parallel, unreadable = _parallel_file(options)
+        files += parallel
+        faults += unreadable
     seen: dict[tuple[Path, str], DataFile] = {}
     for file in files:
         first = seen.setdefault((file.path.resolve(), file.member), file)
@@ -75,7 +79,22 @@ def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Sour
 
 def _data_file(path: Path, split: str | None, name: str, source: Source) -> DataFile:
     read = (source.format, source.encoding, source.columns, source.delimiter, source.header)
-    return DataFile(path, split, name, *read, form=form_of(source))
+    return DataFile(path, split, name, *read, form=form_of(source), records=source.records)
+
+
+def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
+    paths: list[Path] = []
+    faults: list[Fault] = []
+    for key in PARALLEL:
+        expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text")
+        several = Fault("bad-value", f"data.{key} is more than one file", "give one file", column=f"data.{key}")
+        faults += missing or [fault for path in expanded if (fault := _path_fault(path))]
+        faults += [several] if len(expanded) > 1 else []
+        paths += expanded[:1]
+    if faults:
+        return [], faults
+    source = Source(str(paths[0]), "parallel", options.columns, options.encoding)
+    return [replace(_data_file(paths[0], None, options.name, source), companion=paths[1])], []
 
 
 def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
@@ -199,6 +218,9 @@ def _path_fault(path: Path) -> Fault | None:
 def _open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     """Return the data files in an archive, and a warning that lists its other files."""
     members, junk = archive_members(file.path)
+    if any(member.name == "[Content_Types].xml" for member in members):
+        message = "this is a document of Word or another program of Office"
+        return [file], [Fault("unreadable-file", message, "save its text as .txt", str(file.path))]
     candidates = [member.name for member in members if member.size and not is_documentation(member.name)]
     names = sorted(name for name in candidates if data_format(name)) or sorted(candidates)
     if not names:

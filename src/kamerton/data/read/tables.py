@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from kamerton.data.options import DELIMITERS, DataFile
-from kamerton.data.read.commands import comma_separated, new_name, path_setting, rename_command, with_ending
+from kamerton.data.read.commands import comma_separated, new_name, path_setting
 from kamerton.data.read.containers import open_data
 from kamerton.data.read.csv_rows import Record, csv_records
+from kamerton.data.read.detect import JSON
 from kamerton.data.read.dialect import RECORDS, Dialect, delimiter_name, find_delimiters, find_dialect
 from kamerton.data.read.header import column_names, data_signs, header_setting, propose_names
-from kamerton.data.read.json_lines import not_lines_fault
 from kamerton.data.read.lines import SAMPLE, UTF8, Line
+from kamerton.data.read.sniff import AUTO
 from kamerton.errors import Fault
 
 Note = Callable[[str], None]
@@ -27,8 +25,10 @@ Note = Callable[[str], None]
 def table_rows(lines: Iterator[Line], file: DataFile, note: Note) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Yield the rows of a table; its delimiter, quoting and header are detected unless they are configured."""
     head, is_whole = _take(lines)
-    fault = _json_in_table_fault(head[0][0], file) if head else None
-    if fault is None and head:
+    fault = None
+    if head and JSON.match(head[0][0]):
+        fault = Fault("unreadable-file", "this is JSON, not a table", AUTO, file.name)
+    elif head:
         fault = _delimiter_fault([text for text, _ in head[:RECORDS]], file)
     if fault is not None:
         yield 0, fault
@@ -160,19 +160,3 @@ def _codec(file: DataFile) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     return "utf-8-sig"
-
-
-def _json_in_table_fault(header: str, file: DataFile) -> Fault | None:
-    """Return the fault of a file that is named as a table and contains JSON."""
-    if not header.startswith(("{", "[")):
-        return None
-    fault = not_lines_fault(header, file, alone=False)
-    if fault is not None:
-        fix = f"{fault.fix}, then {path_setting(new_name(file.path, '.jsonl'), file.split)} data=jsonl"
-        return replace(fault, fix=fix)
-    try:
-        orjson.loads(header)
-    except orjson.JSONDecodeError:
-        return None
-    fix = f"{rename_command(file.path, with_ending(file.path, '.jsonl'), file.split)} data=jsonl"
-    return Fault("unreadable-file", "the lines of this file are JSON, not a table", fix, file.name)
