@@ -103,6 +103,17 @@ def test_another_checkpoint_and_the_exported_model_are_evaluated(free: Path, tmp
     assert exported["data"]["examples"] == 5
 
 
+def test_the_exported_model_reads_columns_as_in_training(free: Path, tmp_path: Path) -> None:
+    form = json.loads((free / "model" / "prompt.json").read_text())
+    assert form == {"prompt": "{prompt}", "completion": "{completion}"}
+    model = shutil.copytree(free / "model", tmp_path / "model")
+    (model / "prompt.json").write_text(json.dumps({"prompt": "Say {what}!", "completion": "{said}"}))
+    file = write(tmp_path / "test.jsonl", [{"what": f"{number}", "said": f"it is {number}"} for number in range(3)])
+    result = evaluate(tmp_path, "model=hub", f"model.name={model}", "data=jsonl", f"data.test={file}")
+    table = read_scores(result["path"] / "scores" / "test.parquet")
+    assert sorted(table["prompt"].to_pylist()) == ["Say 0!", "Say 1!", "Say 2!"]
+
+
 def test_an_adapter_folder_is_evaluated_with_its_base(labelled: Path, tmp_path: Path) -> None:
     own = evaluate(tmp_path, f"run={labelled}")
     file = labelled.parent.parent / "animals.jsonl"

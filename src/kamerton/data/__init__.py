@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kamerton.data.example import DataExample, Message
     from kamerton.data.gate import Prepared, prepare
     from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
+    from kamerton.data.prompting import build_messages
     from kamerton.data.report import write_report
     from kamerton.data.splits.assign import split
     from kamerton.data.validation import ValidationResult, read_examples, validate
@@ -41,6 +42,7 @@ __all__ = [
     "Source",
     "SplitOptions",
     "ValidationResult",
+    "build_messages",
     "prepare",
     "read_examples",
     "split",
@@ -52,6 +54,7 @@ _EXPORTS = {
     "example": ("DataExample", "Message"),
     "gate": ("Prepared", "prepare"),
     "options": ("Columns", "DataOptions", "Source", "SplitOptions"),
+    "prompting": ("build_messages",),
     "report": ("write_report",),
     "splits.assign": ("split",),
     "validation": ("ValidationResult", "read_examples", "validate"),

@@ -23,6 +23,7 @@ class DataReport:
         valid: True if the data can be used.
         fingerprint: of which examples are in which split; empty before they are assigned.
         files: rows read by file.
+        form: settings that write the prompts from the columns (`kamerton.data.form`); empty for chats and plain text.
         notes: how each file was read: the delimiter, the encoding and the like.
         schemas: rows by schema, by source.
         unused: rows by field that the model is not shown.
@@ -52,6 +53,7 @@ class DataReport:
     fingerprint: str = ""
     files: dict[str, int] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    form: dict[str, Any] = field(default_factory=dict)
     schemas: dict[str, dict[str, int]] = field(default_factory=dict)
     unused: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"rows read": 0})
@@ -96,6 +98,7 @@ class DataReport:
             "fingerprint": self.fingerprint,
             "files": self.files,
             "notes": self.notes,
+            "form": self.form,
             "schemas": self.schemas,
             "unused": self.unused,
             "counts": self.counts,

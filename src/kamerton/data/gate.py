@@ -191,6 +191,9 @@ def _distinct_rows(
     if not stored.store.rows:
         log.raise_errors()
     rows, label_counts = _drop_duplicates(stored, options, log, report)
+    if len(report.schemas) == 1:
+        schemas = next(iter(report.schemas.values()))
+        report.form = stored.reading.forms.get(max(schemas, key=schemas.__getitem__), {})
     relabel = {}
     if label_counts and isinstance(options.labels, str):
         relabel = find_spellings(stored.store, rows, label_counts, log)

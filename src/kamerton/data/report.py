@@ -67,7 +67,12 @@ def manifest(prepared: Prepared) -> dict[str, Any]:
     report = prepared.facts.to_json()
     keys = ("name", "fingerprint", "counts", "rejected", "fixed", "seed", "split", "balance", "labels", "leakage")
     splits = {name: examples.fingerprint for name, examples in prepared.splits.items()}
-    more = {"splits": splits, "warnings": prepared.facts.warnings, "encoded": prepared.facts.encoded}
+    more = {
+        "form": report["form"],
+        "splits": splits,
+        "warnings": prepared.facts.warnings,
+        "encoded": prepared.facts.encoded,
+    }
     return {key: report[key] for key in keys} | more
 
 

@@ -164,6 +164,14 @@ def _bind_path(text: str, present: Collection[str]) -> Path | None:
     return None
 
 
+def optional_columns(source: str, present: Collection[str]) -> list[str]:
+    """Return the columns of optional fields of a template that are not among `present`."""
+    parsed = parse(source)
+    fields = [part.source for part in parsed if isinstance(part, Field)]
+    missing = [bind_field(field, present) for field in fields if field.endswith("?")]
+    return [name for name in missing if isinstance(name, str)]
+
+
 def _unknown_fault(name: str, field: Field, present: Collection[str], key: str) -> Fault:
     columns = list(present)
     near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.5)

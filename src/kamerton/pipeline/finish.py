@@ -13,6 +13,7 @@ from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.forms import with_fallback
 from kamerton.data.encode.tokenize import answer_ending
+from kamerton.data.prompting import write_form
 from kamerton.decide.report.run import write_report
 from kamerton.model.export import export
 from kamerton.model.load import local_base
@@ -46,7 +47,7 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
     if config.model.export is not None:
         has_fallback = any(part.report["fallback"] for part in ready.inputs.encoded.values())
         tokenizer = ready.inputs.tokenizer
-        _export(config, tuned, with_fallback(tokenizer) if has_fallback else tokenizer, run)
+        _export(config, tuned, with_fallback(tokenizer) if has_fallback else tokenizer, ready, run)
     write_report(run.path, state="succeeded")  # before the state changes, so that a finished run has its report
     run.set_state("succeeded")
     (run.checkpoints / PREVIOUS).unlink(missing_ok=True)
@@ -106,7 +107,7 @@ def _unsharded(config: Config, run: RunDirectory) -> Any:
     return to_train(config, model)
 
 
-def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> None:
+def _export(config: Config, model: Any, tokenizer: Any, ready: Ready, run: RunDirectory) -> None:
     """Export the model; its folder is renamed into place when it is complete."""
     folder, partial = run.path / "model", run.path / ".model"
     for left_over in (partial, folder):
@@ -114,4 +115,5 @@ def _export(config: Config, model: Any, tokenizer: Any, run: RunDirectory) -> No
     base = local_base(config.model.name, config.seed) if hasattr(model, "peft_config") else None
     ending = answer_ending(tokenizer)
     export(model, tokenizer, partial, ending=ending, merge=config.model.export == "merged", base=base)
+    write_form(partial, ready.inputs.prepared.facts.form)
     partial.rename(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from kamerton.data.encode.arrays import Encoded
 from kamerton.data.gate import prepare
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import SplitOptions
+from kamerton.data.prompting import with_saved_form
 from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
@@ -53,6 +55,9 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if not (data.train or data.path or data.sources):
         message, fix = "no evaluation data given", "add data=jsonl data.test=FILE (or csv, parquet, trec)"
         raise UserError([Fault("evaluate.no-data", message, fix, column="data")])
+    run = target.facts["run"]
+    if not (run and target.own_data):  # other data than the run's are read as the model's training data were
+        data = with_saved_form(data, Path(run) / "model" if run else Path(options.name))
     cache = cache_dir() / "data"
     split_by = SplitOptions(seed=target.config.split.seed) if alone else target.config.split
     prepared = prepare(local_data(data), split_by, cache=cache)

@@ -30,6 +30,16 @@ def to_fields(record: Record, layout: Layout, action: Action) -> tuple[Fields | 
     return (None if is_dropped(faults, action) else fields), faults
 
 
+def prompt_turns(record: Record, layout: Layout, action: Action) -> tuple[list[Any] | None, list[Fault]]:
+    """Return the turns before the completion (`Message.to_list`) of a row without it, and the faults."""
+    text, faults = _prompt_text(record, layout, action)
+    fields, more = _with_turns(Fields(text, False, "", None), record, layout, action)
+    faults += more
+    if text is None or fields is None or fields.prompt is None:
+        return None, faults
+    return (json.loads(fields.prompt) if fields.chat else [["user", text, 1.0]]), faults
+
+
 def _read_fields(record: Record, layout: Layout, further: Further, action: Action) -> tuple[Fields | None, list[Fault]]:
     """Return the fields of a row without system turn and history."""
     prompt, metadata = turns_of(record.get(layout.prompt)), _metadata(record, layout)
@@ -75,7 +85,8 @@ def _answer(
         if value is None:
             return None, faults
     if layout.label_names and value is not None:
-        name = layout.label_names.get(str(value).removesuffix(".0"))
+        names, text = layout.label_names, str(value)
+        name = text if text in names.values() else names.get(text.removesuffix(".0"))
         if name is None:
             numbers = ", ".join(list(layout.label_names)[:8])
             message = f"{column} is {str(value)[:40]!r}, which data.label_names does not name (it has {numbers})"

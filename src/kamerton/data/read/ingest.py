@@ -35,8 +35,9 @@ FEW = 2  # up to this many unreadable rows are reported one by one
 class Reading:
     """Results of a pass over the files: rows per file, and the schemas as (source, schema) in order of appearance.
 
-    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text, `prompt`
-    the template of the prompt; `notes` describe how each file was read, as far as its name does not determine it.
+    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text; `notes`
+    describe how each file was read, as far as its name does not determine it; `forms` has for each schema the settings
+    that write its prompts.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class Reading:
     unused: dict[str, Unused] = field(default_factory=dict)
     text: str = ""
     notes: dict[str, list[str]] = field(default_factory=dict)
-    prompt: str = ""
+    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def schema_number(self, source: str, schema: str) -> int:
         if (source, schema) not in self.schemas:
@@ -202,7 +203,7 @@ class _FileReader:
             schema = -1
             if isinstance(layout, Layout):
                 schema = self.reading.schema_number(self.file.source, layout.schema)
-                self.reading.prompt = self.reading.prompt or layout.form.get("prompt", "")
+                self.reading.forms.setdefault(layout.schema, layout.form)
                 notes = self.reading.notes.setdefault(self.name, [])
                 notes += [note for note in layout.notes if note not in notes]
             cached = self.layouts[names] = (layout, schema)
@@ -263,7 +264,8 @@ class _FileReader:
 def report_unused(reading: Reading, used: Sequence[str | None], log: FaultLog) -> None:
     """Report the fields that the model is not shown; `used` are metadata fields that the configuration names."""
     total = sum(reading.rows.values())
-    for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, reading.prompt, total):
+    prompt = next((form["prompt"] for form in reading.forms.values() if form), "")
+    for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, prompt, total):
         action = log.action(fault.code).replace("drop", "warn")
         log.add(fault, misleading_action(log.policy) if is_misleading else action)
 

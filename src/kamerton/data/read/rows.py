@@ -20,7 +20,7 @@ from kamerton.data.read.unused import Unused
 from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.errors import Fault, UserError
 
-VERSION = "10"  # of the stored rows; change it when the same files give other rows or faults
+VERSION = "11"  # of the stored rows; change it when the same files give other rows or faults
 MAX_READINGS = 3  # of files that change while they are read
 Contents = list[list[Any]]  # for each file its digest and the options that determine its rows
 LOGS = ("faults.jsonl", "rejects.jsonl")
@@ -103,7 +103,7 @@ def _load_or_read(
     values = manifest["reading"]
     unused = {name: Unused(**counts) for name, counts in values["unused"].items()}
     schemas = [(source, schema) for source, schema in values["schemas"]]
-    reading = Reading(values["rows"], schemas, unused, values["text"], values["notes"], values["prompt"])
+    reading = Reading(values["rows"], schemas, unused, values["text"], values["notes"], values["forms"])
     return StoredRows(Store(folder / "rows.arrow", keep_alive), folder, reading, contents)
 
 
