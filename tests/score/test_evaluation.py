@@ -146,8 +146,9 @@ def test_a_run_is_named_by_its_id_below_the_folder_of_outputs(labelled: Path, tm
 
 def test_a_separate_test_file_is_scored_completely_with_the_runs_labels(labelled: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"a new cat {number}", "completion": "yes"} for number in range(7)]
-    file = write(tmp_path / "new.jsonl", rows)
-    for typed in (["data=jsonl", f"data.test={file}"], [f"data.test={file}"]):
+    file, table_file = write(tmp_path / "new.jsonl", rows), tmp_path / "new.csv"
+    table_file.write_text("prompt,completion\n" + "".join(f"{row['prompt']},{row['completion']}\n" for row in rows))
+    for typed in (["data=jsonl", f"data.test={file}"], [f"data.test={file}"], [f"data.test={table_file}"]):
         result = evaluate(tmp_path, f"run={labelled}", *typed)
         table = read_scores(result["path"] / "scores" / "test.parquet")
         assert sorted(table["prompt"].to_pylist()) == sorted(row["prompt"] for row in rows)

@@ -114,7 +114,8 @@ def _evaluate(
 ) -> Evaluation:
     """Score the test set and the tasks of the harness, and add the results to the record."""
     data = target.config.data
-    tasks, has_data = options.lm_eval.tasks, bool(data.path or data.train or data.test or data.sources)
+    has_data = bool(data.path or data.train or data.test or data.sources or data.prompt_file)
+    tasks = options.lm_eval.tasks
     tests = None
     if has_data or not tasks:
         tests = load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from kamerton.run.record import Record
 
 _SECTIONS = ("data", "split", "batch", "score")  # of a run; options can override parts of them
-_FILES = ("path", "train", "validation", "test", "sources")
+_FILES = ("path", "train", "validation", "test", "sources", "prompt_file", "completion_file")
+_READING = {"format": "auto", "encoding": "auto", "delimiter": None, "header": None, "records": None}  # of these files
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +160,17 @@ def _resolved(values: Any) -> dict[str, Any]:
 
 
 def _merged(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's configuration with the typed options; typed data files replace all data files of the run."""
+    """Return a run's configuration with the typed options.
+
+    Typed data files replace all data files of the run, and how those were read.
+    """
     merged = dict(config)
     for key in _SECTIONS:
         merged[key] = {**(config.get(key) or {}), **(typed.get(key) or {})}
     data = typed.get("data") or {}
     if any(data.get(key) for key in _FILES):
         merged["data"] |= {key: data.get(key) or ({} if key == "sources" else None) for key in _FILES}
+        merged["data"] |= {key: data.get(key, default) for key, default in _READING.items()}
     if typed.get("metrics"):
         merged["metrics"] = {**(config.get("metrics") or {}), **typed["metrics"]}
     merged["allow_targets"] = list(typed.get("allow_targets") or [])  # a run folder cannot allow its own targets

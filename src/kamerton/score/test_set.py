@@ -45,15 +45,16 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     `UserError` with all faults of the data.
     """
     data, options = target.config.data, target.config.model
-    alone = data.test is not None and not (data.train or data.path or data.sources)
+    others = data.train or data.path or data.sources or data.prompt_file
+    alone = data.test is not None and not others
     key = "train" if alone else SPLIT
     if alone:  # a run's labels stay the labels, and its free text stays free text
         labels = data.labels if target.own_data or data.labels != "auto" else target.labels
         data = replace(
             data, train=data.test, test=None, validation=None, labels=labels, near_duplicates=None, balance="none"
         )
-    if not (data.train or data.path or data.sources):
-        message, fix = "no evaluation data given", "add data=jsonl data.test=FILE (or csv, parquet, trec)"
+    if not (alone or others):
+        message, fix = "no evaluation data given", "add data.test=FILE"
         raise UserError([Fault("evaluate.no-data", message, fix, column="data")])
     run = target.facts["run"]
     if not (run and target.own_data):  # other data than the run's are read as the model's training data were

@@ -33,7 +33,7 @@ _COMPRESSIONS = (
     (re.compile(rb"\xfd7zXZ\0"), "xz"),
 )
 DAMAGE = (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
-_JUNK = re.compile(r"(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+_JUNK = re.compile(r"(^|/)(__MACOSX/|\.(?!\.?/)|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def archive_members(path: Path) -> tuple[list[Member], list[str]]:
         else:
             with _tar(stream) as tar:
                 members = [Member(entry.name, entry.size) for entry in tar if entry.isfile()]
-    junk = [member.name for member in members if _JUNK.search(member.name.removeprefix("./"))]
+    junk = [member.name for member in members if _JUNK.search(member.name)]
     return [member for member in members if member.name not in junk], junk
 
 

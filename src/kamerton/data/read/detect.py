@@ -47,6 +47,11 @@ def with_format(file: DataFile) -> DataFile:
     return replace(file, format=named if named in BINARY and format == "text" else format)
 
 
+def with_named_format(file: DataFile) -> DataFile:
+    """Return the file with the format that its name suggests, if its format is `auto`."""
+    return replace(file, format=data_format(file.name) or "jsonl") if file.format == "auto" else file
+
+
 def data_format(name: str) -> str | None:
     """Return the format that a file's name suggests, whatever its compression; None if it suggests none."""
     lower = PurePath(name).name.lower()

@@ -73,6 +73,7 @@ def _text_rows(file: DataFile, note: Callable[[str], None]) -> Iterator[Row]:
             return
         lines = decoded_lines(stream, file.name, file.encoding, advise)
         if file.format == "csv":
+            note("table")
             yield from parsed_cells(table_rows(lines, file, note), file.columns, file.name)
         elif file.format == "text":
             yield from line_rows(lines, note)

@@ -73,7 +73,7 @@ def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
             return kind, _CONVERT
     if file.format == "parquet":
         return None if head.startswith(b"PAR1") else ("not a Parquet file", f"write or download it again; {AUTO}")
-    return _detect_text(head, file)
+    return None if file.format == "xlsx" else _detect_text(head, file)
 
 
 def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, form_of
+from kamerton.data.read.archives import consistent_splits, open_archive
 from kamerton.data.read.commands import parquet_of
-from kamerton.data.read.containers import DAMAGE, archive_kind, archive_members, open_path
-from kamerton.data.read.detect import ENDINGS, data_format, is_archive_name, is_documentation, with_format
+from kamerton.data.read.containers import DAMAGE, archive_kind, open_path
+from kamerton.data.read.detect import (
+    ENDINGS,
+    data_format,
+    is_archive_name,
+    is_documentation,
+    with_format,
+    with_named_format,
+)
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
 SPLITS = ("train", "validation", "test")
-_SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
-_SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
@@ -43,7 +48,7 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
                 opened += found
                 faults += unreadable
         if split is None:
-            opened, pooled = _consistent_splits(opened, keep=key == "data.path")
+            opened, pooled = consistent_splits(opened, keep=key == "data.path")
             faults += pooled
         files += opened
     if options.prompt_file and options.completion_file:
@@ -185,23 +190,18 @@ def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
             kind = archive_kind(stream.peek(512))
         opened = with_format(file)
         if kind is not None and with_format(replace(file, format="auto")).format != "xlsx":
-            return _open_archive(file)
+            return open_archive(file)
     except DAMAGE as error:
         if kind is not None:
             message = f"this is a {kind} archive that cannot be opened: {error}"
             return [file], [Fault("unreadable-file", message, "write or download it again", str(file.path))]
-        opened = with_name_format(file)  # reading reports the damage
+        opened = with_named_format(file)  # reading reports the damage
     other = data_format(file.path.name)
     if file.format != "auto" and not _has_ending(file.path, file.format) and other is not None:
         message = f"the name of the file is that of a {other} file, and data.format is {file.format}"
         fix = "data=auto finds the format of each file by its content"
         return [file], [Fault("wrong-extension", message, fix, str(file.path))]
     return [opened], []
-
-
-def with_name_format(file: DataFile) -> DataFile:
-    """Return the file with the format that its name suggests, if its format is `auto`."""
-    return replace(file, format=data_format(file.name) or "jsonl") if file.format == "auto" else file
 
 
 def _path_fault(path: Path) -> Fault | None:
@@ -213,53 +213,6 @@ def _path_fault(path: Path) -> Fault | None:
     if path.stat().st_size == 0:
         return Fault("empty-file", "the file is empty", "point to a file with rows", str(path))
     return None
-
-
-def _open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
-    """Return the data files in an archive, and a warning that lists its other files."""
-    members, junk = archive_members(file.path)
-    if any(member.name == "[Content_Types].xml" for member in members):
-        message = "this is a document of Word or another program of Office"
-        return [file], [Fault("unreadable-file", message, "save its text as .txt", str(file.path))]
-    candidates = [member.name for member in members if member.size and not is_documentation(member.name)]
-    names = sorted(name for name in candidates if data_format(name)) or sorted(candidates)
-    if not names:
-        return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", str(file.path))]
-    files = []
-    for name in names:
-        member = replace(file, member=name, split=file.split or split_of(name))
-        try:
-            files.append(with_format(member))
-        except DAMAGE:
-            files.append(with_name_format(member))
-    ignored = [*junk, *(member.name for member in members if member.name not in names)]
-    if not ignored:
-        return files, []
-    listed = ", ".join(ignored[:5]) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
-    fix = "nothing, if that is intended; else unpack the archive and name the files"
-    return files, [Fault("not-read", f"not read in this archive: {listed}", fix, str(file.path), severity="warning")]
-
-
-def split_of(name: str) -> str | None:
-    """Return the split that the name of a file or of its folder names: train, validation or test."""
-    path = PurePath(name)
-    for part in (path.name.partition(".")[0], *reversed(path.parts[:-1])):
-        words = [_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _SPLIT_NAMES]
-        if len(words) == 1:
-            return words[0]
-    return None
-
-
-def _consistent_splits(files: list[DataFile], *, keep: bool) -> tuple[list[DataFile], list[Fault]]:
-    """Return the files without their splits, and a warning, unless all have one and more than one is among them."""
-    splits = {file.split for file in files}
-    named = [file.name for file in files if file.split]
-    if not named or (keep and None not in splits and "train" in splits and len(splits) > 1):
-        return files, []
-    message = f"{named[0]} has the name of a split, but all files are split together"
-    fix = "to keep the splits, name all files by data.train, data.validation and data.test"
-    notice = Fault("split-names", message, fix, named[0], severity="warning")
-    return [replace(file, split=None) for file in files], [notice] if len(files) > 1 else []
 
 
 def local_data(options: DataOptions) -> DataOptions:
