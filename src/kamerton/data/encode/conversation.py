@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from kamerton.data.encode.fallback import CALLS, REASONING, RESULTS, TOOLS
-from kamerton.data.encode.forms import ChatForm, Tools, chat_form, is_rich, render_chat
+from kamerton.data.encode.forms import ChatForm, Tools, chat_form, common_length, is_rich, render_chat
 from kamerton.data.encode.targets import LAST, Part, Stretch, Targets, cut, without_span
 from kamerton.data.encode.turns import DROPPED, FIRST, TurnNote
 from kamerton.data.example import DataExample, Message, ToolCall
@@ -130,11 +130,17 @@ class Conversations:
         after = self._render(form, [*context, turns[k]], tools, prompt=False)
         if after.startswith(before):
             return before, after[len(before) :]
-        other = self._render(form, [*context, replace(turns[k], content=_MARK)], tools, prompt=False)
-        begin = min(_common(before, after), _common(before, other))
-        if begin < _common(before, self._render(form, context, tools, prompt=False)):
-            return after[:begin], after[begin:]  # the template writes the earlier turns in another way
-        opened, target = before[begin:], after[begin:]
+        other_turn = replace(turns[k], content=_MARK, reasoning=_MARK if turns[k].reasoning else "")
+        other = self._render(form, [*context, other_turn], tools, prompt=False)
+        begin, common = common_length(before, after), common_length(after, other)
+        finished = self._render(form, context, tools, prompt=False)
+        opening = before[len(finished) :] if before.startswith(finished) else ""
+        if min(begin, common) < common_length(
+            before, finished
+        ):  # the template writes earlier turns differently before it
+            at = after.rfind(opening, 0, common) if opening else -1
+            return (after[:begin], after[begin:]) if at < 0 else (before, after[at + len(opening) :])
+        opened, target = before[min(begin, common) :], after[min(begin, common) :]
         if opened.rfind("<think>") > opened.rfind("</think>") and "</think>" not in target:
             target = f"{turns[k].reasoning}\n</think>\n\n{target.lstrip()}"
         return before, target
@@ -204,12 +210,17 @@ class Conversations:
                 self._omitted.clear()
             marked = [_marked(turn, i) for i, turn in enumerate(turns)]
             text = render_chat(self._tokenizer, form, marked, tools, prompt=False).casefold()
-            notes = [
-                TurnNote(DROPPED, place, what)
-                for i, turn in enumerate(marked)
-                for place, what, marks in _marks(turn, _place(turns, i))
-                if not all(mark in text for mark in marks)
-            ]
+            notes = []
+            for i, turn in enumerate(marked):
+                if turn.role == "assistant" and i < len(marked) - 1:  # later turns may omit it, as at inference
+                    own = render_chat(self._tokenizer, form, marked[: i + 1], tools, prompt=False).casefold()
+                else:
+                    own = text
+                notes += [
+                    TurnNote(DROPPED, place, what)
+                    for place, what, marks in _marks(turn, _place(turns, i))
+                    if not all(mark in own for mark in marks)
+                ]
             if tools and (name := (tools[0].get("function") or tools[0]).get("name")) and name.casefold() not in text:
                 notes.append(TurnNote(DROPPED, "tools", "tools"))
             self._omitted[key] = notes
@@ -239,11 +250,6 @@ def _place(turns: Sequence[Message], k: int) -> str:
 
 def _turn_number(turns: Sequence[Message], k: int) -> int:
     return LAST if k == len(turns) - 1 else k
-
-
-def _common(a: str, b: str) -> int:
-    """Return the length of the common beginning of two texts."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _fallbacks(example: DataExample, form: ChatForm) -> list[str]:

@@ -67,7 +67,7 @@ _CALLS = """\
 {%- endfor %}
 """
 _RESULT = """\
-{%- elif turn.role == 'tool' and (tools or kamerton.called) %}
+{%- elif turn.role == 'tool' and (ALWAYS or kamerton.rewritten) %}
 {%- set result = '<tool_response>\\n' + (turn.content or '') + '\\n</tool_response>' %}
 {%- if kamerton.answering %}
 {%- set result = kamerton.turns[-1].content + '\\n' + result %}
@@ -83,7 +83,8 @@ def fallback_template(template: str, missing: Collection[str]) -> str:
     in_text = _condition(missing)
     rewritten = f"turn.tool_calls and ({in_text})" if in_text else "false"
     parts = [
-        "{%- set kamerton = namespace(turns=[], last=-1, called=false, answering=false, tools='', text='') %}\n",
+        "{%- set kamerton = namespace(turns=[], last=-1, called=false, answering=false) %}\n",
+        "{%- set kamerton.rewritten = false %}{% set kamerton.tools = '' %}{% set kamerton.text = '' %}\n",
         *([_TOOLS, _IN_USER if NO_SYSTEM in missing else _IN_SYSTEM] if TOOLS in missing else []),
         _LAST,
         "{%- for turn in messages %}\n",
@@ -96,9 +97,11 @@ def fallback_template(template: str, missing: Collection[str]) -> str:
         _given("tool_calls", "turn.tool_calls and not rewritten"),
         *(_given(key, f"turn.{key}") for key in (REASONING_KEYS if REASONING not in missing else ())),
         "{%- set kamerton.turns = kamerton.turns + [answer] %}{% set kamerton.answering = false %}\n",
-        _RESULT if RESULTS in missing else "",
+        "{%- set kamerton.rewritten = rewritten %}\n",
+        _RESULT.replace("ALWAYS", "tools or kamerton.called" if RESULTS in missing else "false"),
         "{%- else %}\n",
         "{%- set kamerton.turns = kamerton.turns + [turn] %}{% set kamerton.answering = false %}\n",
+        "{%- if turn.role != 'tool' %}{% set kamerton.rewritten = false %}{% endif %}\n",
         "{%- endif %}\n{%- endfor %}\n",
         "{%- set messages = kamerton.turns %}\n",
         "{%- set tools = none %}\n" if TOOLS in missing else "",

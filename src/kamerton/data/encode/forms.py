@@ -185,7 +185,8 @@ def _missing(tokenizer: Any, form: ChatForm) -> tuple[str, ...]:
         TOOLS: _writes(tokenizer, form, [_user()], (_NAME, _QUESTION)),
         CALLS: _writes(tokenizer, form, [_user(), _calling()], CALLED),
         PARALLEL: _writes(tokenizer, form, [_user(), _calling(2)], (*CALLED, f"{_VALUE}1")),
-        BESIDE: _writes(tokenizer, form, [_user(), _calling(content=_ANSWER)], (*CALLED, _ANSWER)),
+        BESIDE: _writes(tokenizer, form, [_user(), _calling(content=_ANSWER)], (*CALLED, _ANSWER))
+        and not _breaks(tokenizer, form, [_user(), _calling(content=_ANSWER), answered[-1]]),
         RESULTS: _writes(tokenizer, form, answered, (_RESULT, *CALLED)),
         REASONING: bool(form.reasoning),
     }
@@ -206,14 +207,25 @@ def _writes(
         text = render_chat(tokenizer, form, turns, tools if has_calls or _NAME in marks else None, prompt=False)
         if has_calls:
             definitions = render_chat(tokenizer, form, turns[:1], tools, prompt=False)
-            text = text[_common(definitions, text) :]
+            text = text[common_length(definitions, text) :]
     except Exception:  # a template is a program: it may raise anything for what it does not take
         return False
     quoted = (f"'{_ARGUMENT}'", f'\\"{_ARGUMENT}')
     return all(mark in text for mark in marks) and not (has_calls and any(mark in text for mark in quoted))
 
 
-def _common(a: str, b: str) -> int:
+def _breaks(tokenizer: Any, form: ChatForm, turns: list[Message]) -> bool:
+    """Return whether an answer to the turns neither follows their rendering nor begins with a generation prompt."""
+    try:
+        before, finished = (render_chat(tokenizer, form, turns, _TOOLS, prompt=prompt) for prompt in (True, False))
+        answer = [*turns, Message("assistant", _ANSWER)]
+        return before == finished and not render_chat(tokenizer, form, answer, _TOOLS, prompt=False).startswith(before)
+    except Exception:  # a template is a program: it may raise anything for what it does not take
+        return False
+
+
+def common_length(a: str, b: str) -> int:
+    """Return the length of the common beginning of two texts."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
