@@ -9,7 +9,9 @@ import pytest
 
 from kamerton.data.codes import CODES
 from kamerton.data.options import Columns
-from kamerton.data.read.schema import Layout, find_layout, to_fields
+from kamerton.data.read.fields import to_fields
+from kamerton.data.read.layout import Layout
+from kamerton.data.read.schema import find_layout
 from kamerton.data.read.tools import read_tools
 from kamerton.errors import Fault
 

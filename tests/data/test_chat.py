@@ -9,7 +9,8 @@ import pytest
 
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.options import Columns
-from kamerton.data.read.schema import find_layout, to_fields
+from kamerton.data.read.fields import to_fields
+from kamerton.data.read.schema import find_layout
 from kamerton.data.store import to_example
 from kamerton.errors import Fault
 

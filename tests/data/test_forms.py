@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.options import Columns
-from kamerton.data.read.schema import Layout, find_layout, to_fields
+from kamerton.data.read.fields import to_fields
+from kamerton.data.read.layout import Layout
+from kamerton.data.read.schema import find_layout
 from kamerton.data.store import to_example
 
 Turn = dict[str, Any]

@@ -66,14 +66,20 @@ def stored_prompt(prompt: str | tuple[Message, ...]) -> str | None:
     """Return a prompt as the store keeps it: a text, the JSON of its turns, or None for no prompt at all."""
     if isinstance(prompt, str):
         return prompt
-    turns = [turn.to_list() for turn in prompt]
-    return json.dumps(turns, ensure_ascii=False, separators=(",", ":")) if turns else None
+    return turns_json([turn.to_list() for turn in prompt]) if prompt else None
+
+
+def turns_json(turns: list[list[Any]]) -> str:
+    """Return the turns of `Message.to_list` as the store keeps them."""
+    return json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
 
 
 def stored_extras(
     reasoning: str = "", tool_calls: Sequence[ToolCall] = (), tools: str = "", weight: float = 1.0
 ) -> str | None:
     """Return the further fields of an example as the store keeps them: JSON of those that are set, or None."""
+    if not reasoning and not tool_calls and not tools and weight == 1:
+        return None
     calls = [[call.name, call.arguments, call.id] for call in tool_calls]
     extras: dict[str, Any] = {"reasoning": reasoning, "tool_calls": calls, "tools": tools}
     extras = {name: value for name, value in extras.items() if value}

@@ -31,9 +31,7 @@ def check_calls(drafts: Sequence[Draft], tools: Tools, action: Action) -> list[F
                 if null_faults and action(null_faults[0].code) == "fix":
                     draft.calls[i] = (fixed, place)
                 faults += null_faults or _check_call(call, place, tools)
-    if any(draft.calls or draft.role == "tool" for draft in drafts):
-        faults += _check_results(drafts)
-    return faults
+    return faults + _check_results(drafts)
 
 
 def _without_nulls(call: ToolCall, place: str, tools: Tools) -> tuple[ToolCall, list[Fault]]:

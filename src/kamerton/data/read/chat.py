@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kamerton.data.codes import CODES
 from kamerton.data.example import Message
@@ -11,7 +12,7 @@ from kamerton.data.read.call_checks import check_calls
 from kamerton.data.read.text import Action
 from kamerton.data.read.tools import NO_TOOLS, Tools
 from kamerton.data.read.turns import Draft, read_turn
-from kamerton.data.store import stored_extras, stored_prompt
+from kamerton.data.store import stored_extras, turns_json
 from kamerton.errors import Fault
 
 
@@ -43,7 +44,8 @@ def chat_fields(
     """Return the conversation in a column (None if it has a fault that drops the row), and the faults."""
     drafts, faults = _read_turns(value, column, action, has_tools=bool(further.tools.text))
     if not is_dropped(faults, action):
-        faults += check_calls(drafts, further.tools, action)
+        if further.tools.text or any(draft.calls or draft.role == "tool" for draft in drafts):
+            faults += check_calls(drafts, further.tools, action)
         weights = [_weight(draft, further.weight) for draft in drafts]
         last = max((i for i, d in enumerate(drafts) if d.role == "assistant" and weights[i] > 0), default=None)
         faults += _target_faults(drafts, last, column)
@@ -53,18 +55,19 @@ def chat_fields(
     if further.reasoning and target.reasoning not in ("", further.reasoning):
         message = "the reasoning of the row differs from that of its last turn"
         return None, [*faults, Fault("bad-messages", message, "keep one of them", column=target.place)]
-    before = tuple(_message(draft, weight) for draft, weight in zip(drafts[:last], weights, strict=False))
+    before = turns_json([_stored(drafts[i], weights[i]) for i in range(last)])
     calls = [call for call, _ in target.calls]
-    reasoning = target.reasoning or further.reasoning
+    tools = further.tools.text
     # A system turn that lists the functions itself must not get them a second time from the template.
-    has_definitions = any(draft.role in ("system", "developer") and DEFINITIONS in draft.content for draft in drafts)
-    extras = stored_extras(reasoning, calls, "" if has_definitions else further.tools.text, weights[last])
-    return Chat(str(stored_prompt(before)), target.content, extras), faults
+    if tools and any(draft.role in ("system", "developer") and DEFINITIONS in draft.content for draft in drafts):
+        tools = ""
+    extras = stored_extras(target.reasoning or further.reasoning, calls, tools, weights[last])
+    return Chat(before, target.content, extras), faults
 
 
 def is_dropped(faults: Sequence[Fault], action: Action) -> bool:
     """Return whether one of the faults drops the row."""
-    return any(
+    return bool(faults) and any(
         (chosen := action(fault.code)) not in ("warn", "fix") or chosen not in CODES[fault.code].actions
         for fault in faults
     )
@@ -131,6 +134,10 @@ def _target_faults(drafts: Sequence[Draft], last: int | None, column: str) -> li
     return []
 
 
-def _message(draft: Draft, weight: float) -> Message:
+def _stored(draft: Draft, weight: float) -> list[Any]:
+    """Return a turn as `Message.to_list` does."""
+    if not (draft.reasoning or draft.calls or draft.call_id or draft.name):
+        return [draft.role, draft.content, weight]
     calls = tuple(call for call, _ in draft.calls)
-    return Message(draft.role, draft.content, weight, draft.reasoning, calls, draft.call_id, draft.name)
+    message = Message(draft.role, draft.content, weight, draft.reasoning, calls, draft.call_id, draft.name)
+    return message.to_list()

@@ -5,6 +5,7 @@ A row that holds no conversation or answer becomes one fault of its file, which 
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,31 +13,40 @@ from functools import partial
 from typing import Any
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import Columns
+from kamerton.data.options import Columns, Form
 from kamerton.data.read.annotations import read_argilla, read_flat_argilla, read_label_studio
 from kamerton.data.read.calls import parse_json
 from kamerton.data.read.logs import FIX, find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
+PLACEHOLDER = re.compile(r"\{([^{}?:|!]+)")  # the name of a column in a template
 Reader = Callable[[Record], Record | Fault]
 
 
 class Exports:
     """Reads the rows of a file's exports; rows that hold nothing to train on are reported at its end."""
 
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+    def __init__(self, columns: Columns, form: Form) -> None:
+        named = [columns.prompt, columns.completion, columns.label, columns.messages, columns.text]
+        for template in (form.prompt, form.completion):
+            named += PLACEHOLDER.findall(template or "")
+        self.named = [name for name in named if name is not None]
         self.readers: dict[tuple[str, ...], Reader | None] = {}
         self.refused: dict[Fault, array[int]] = {}
 
-    def unpack(self, row: int, record: Record) -> Record | None:
-        """Return a row with the usual columns; None for one that is refused."""
-        names = tuple(record)
+    def is_export(self, names: tuple[str, ...]) -> bool:
+        """Return whether rows with these columns are those of an export."""
         if names not in self.readers:
-            self.readers[names] = find_reader(names, self.columns)
+            as_it_is = any(name in names for name in self.named)  # the configuration names columns of the raw row
+            self.readers[names] = None if as_it_is else find_reader(names)
+        return self.readers[names] is not None
+
+    def unpack(self, names: tuple[str, ...], record: Record, row: int) -> Record | None:
+        """Return a row of an export with the usual columns; None for one that is refused."""
         reader = self.readers[names]
-        unpacked = record if reader is None else reader(record)
+        assert reader is not None
+        unpacked = reader(record)
         if not isinstance(unpacked, Fault):
             return unpacked
         self.refused.setdefault(unpacked, array("q")).append(row)
@@ -51,14 +61,8 @@ class Exports:
                 log.reject(file, row, fault.code)
 
 
-def find_reader(names: Sequence[str], columns: Columns) -> Reader | None:
-    """Return the function that reads rows with these columns; None if they are not those of an export.
-
-    A column that the configuration names is read as it is.
-    """
-    roles = (columns.prompt, columns.completion, columns.label, columns.messages, columns.text)
-    if any(name in names for name in roles if name is not None):
-        return None
+def find_reader(names: Sequence[str]) -> Reader | None:
+    """Return the function that reads rows with these columns; None if they are not those of an export."""
     for needed, reader in READERS:
         if set(names).issuperset(needed):
             return reader

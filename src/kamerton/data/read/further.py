@@ -11,7 +11,7 @@ from kamerton.data.read.chat import NOTHING, Further, is_dropped
 from kamerton.data.read.reasoning import REASONING, reasoning_text
 from kamerton.data.read.text import Action, check_text
 from kamerton.data.read.tools import NO_TOOLS, TOOLS, read_tools
-from kamerton.data.read.turns import read_answer
+from kamerton.data.read.turns import has_marks, read_answer
 from kamerton.data.read.weights import row_weight
 from kamerton.data.store import stored_extras
 from kamerton.errors import Fault
@@ -54,6 +54,9 @@ def answer_fields(
         text, faults = check_text(value, column, action)
         extras = None if further is NOTHING else stored_extras(weight=further.weight)
         return (None if text is None else (text, extras)), faults
+    if further is NOTHING and isinstance(value, str) and not has_marks(value):  # nearly all answers
+        text, faults = check_text(value, column, action)
+        return (None if text is None else (text, None)), faults
     draft, faults = read_answer(value, column, action, has_tools=bool(further.tools.text))
     if draft.reasoning and further.reasoning and draft.reasoning != further.reasoning:
         message = "the reasoning in it differs from that in the column of reasoning"

@@ -73,7 +73,7 @@ class _FileReader:
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
         self.unmatched: dict[Names, array[int]] = {}  # rows without a schema
-        self.exports = Exports(file.columns)
+        self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
         self.undecodable: list[Fault] = []  # the first
         self.undecodable_rows = 0
@@ -149,14 +149,15 @@ class _FileReader:
         if isinstance(record, Fault):
             self._report_unreadable([(row, record)])
             return None
-        form = self.file.form
-        unpacked = record if form.prompt or form.completion else self.exports.unpack(row, record)
-        if unpacked is None:
-            return None
-        record = unpacked
-        layout, schema = self._layout(tuple(record), record)
+        names = tuple(record)
+        if self.exports.is_export(names):
+            unpacked = self.exports.unpack(names, record, row)
+            if unpacked is None:
+                return None
+            record, names = unpacked, tuple(unpacked)
+        layout, schema = self._layout(names, record)
         if isinstance(layout, Fault):
-            self.unmatched.setdefault(tuple(record), array("q")).append(row)
+            self.unmatched.setdefault(names, array("q")).append(row)
             return None
         if self._is_misleading(record, layout, row):
             self.log.reject(self.name, row, unused.CODE, record=record)

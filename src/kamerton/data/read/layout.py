@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from kamerton.data.template import Template
@@ -13,7 +14,7 @@ from kamerton.shell import setting
 MAX_COLUMNS = 12  # in a message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The roles of a row's columns.
 
@@ -38,7 +39,7 @@ class Layout:
     metadata: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()  # columns without a role that are not configured as metadata
 
-    @property
+    @cached_property
     def shown(self) -> tuple[str, ...]:
         """The columns that the model is shown."""
         columns = [self.prompt, self.completion, self.context, self.history, self.tools, self.reasoning]
@@ -46,7 +47,7 @@ class Layout:
             columns += template.columns if template else ()
         return tuple(name for name in dict.fromkeys(columns) if name)
 
-    @property
+    @cached_property
     def turns(self) -> tuple[str, ...]:
         """The columns that may contain chat turns."""
         return tuple(name for name in (self.prompt, self.completion) if name)

@@ -21,12 +21,14 @@ ROLE_NAMES = {
 LANGCHAIN = ("human", "ai", "system", "tool", "function", "AIMessageChunk")  # types of turns without a role
 CALL_FIELDS = ("tool_calls", "function_call")
 TURN_IDS = ("tool_call_id", "tool_use_id", "call_id")  # of the call whose result a turn is
-# The supported keys of a turn.
-TURN_KEYS = (
-    *("role", "from", "type", "content", "value", "parts", *WEIGHTS, *REASONING, *CALL_FIELDS),
-    *("tool_call_id", "tool_use_id", "call_id", "id", "name", "channel", "recipient", "content_type", "status"),
+LANGCHAIN_KEYS = ("response_metadata", "usage_metadata", "additional_kwargs", "lc", "example")
+TURN_KEYS = frozenset(  # the keys of a turn that are read, or that no reader needs
+    (
+        *("role", "from", "type", "content", "value", "parts", *WEIGHTS, *REASONING, *CALL_FIELDS, *LANGCHAIN_KEYS),
+        *("tool_call_id", "tool_use_id", "call_id", "id", "name", "channel", "recipient", "content_type", "status"),
+    )
 )
-SEEN = ("response_metadata", "usage_metadata", "additional_kwargs", "lc", "example")  # LangChain's bookkeeping
+PLAIN_ROLES = ("system", "developer", "user", "assistant")
 
 
 def unwrap_turn(item: Mapping[str, Any]) -> Mapping[str, Any]:

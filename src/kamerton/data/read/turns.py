@@ -6,6 +6,7 @@ One turn may hold several messages (results of calls, then text), and several en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +15,21 @@ from kamerton.data.read.call_text import late_text_fault, split_calls, split_res
 from kamerton.data.read.calls import Call, read_calls
 from kamerton.data.read.parts import Content, read_content, result_text
 from kamerton.data.read.reasoning import reasoning_field, reasoning_text, split_reasoning
-from kamerton.data.read.roles import CALL_FIELDS, CALL_ROLES, ROLES, TURN_IDS, role_of, unwrap_turn
+from kamerton.data.read.roles import (
+    CALL_FIELDS,
+    CALL_ROLES,
+    PLAIN_ROLES,
+    ROLE_NAMES,
+    ROLES,
+    TURN_IDS,
+    role_of,
+    unwrap_turn,
+)
 from kamerton.data.read.text import SURROGATES, Action, check_text
 from kamerton.data.read.weights import turn_weight
 from kamerton.errors import Fault
+
+MARKS = re.compile(r"</?think>|<tool_|\[TOOL_|<\|python_tag\|>|\A\s*[\[{]")
 
 
 @dataclass(slots=True)
@@ -40,6 +52,10 @@ class Draft:
 
 def read_turn(item: object, place: str, action: Action, *, has_tools: bool) -> tuple[list[Draft], list[Fault]]:
     """Return the drafts of a turn, incomplete if it has a fault that drops the row, and the faults."""
+    if type(item) is dict and len(item) == 2 and (draft := _plain_turn(item, place)) is not None:  # nearly all turns
+        checked, faults = check_text(draft.content, f"{place}.content", action)
+        draft.content = checked or ""
+        return [draft], faults
     if not isinstance(item, Mapping):
         fix = 'write {"role": ..., "content": ...}'
         return [], [Fault("bad-messages", "the turn is not an object", fix, column=place)]
@@ -66,11 +82,26 @@ def read_turn(item: object, place: str, action: Action, *, has_tools: bool) -> t
     return drafts, faults
 
 
+def _plain_turn(item: Mapping[str, Any], place: str) -> Draft | None:
+    """Return the draft of a turn that has a role and a text without any mark of calls, results or reasoning."""
+    role, content = item.get("role"), item.get("content")
+    if role is None:
+        role, content = ROLE_NAMES.get(str(item.get("from"))), item.get("value")
+    if role not in PLAIN_ROLES or type(content) is not str or has_marks(content):
+        return None
+    return Draft(str(role), place, content)
+
+
+def has_marks(text: str) -> bool:
+    """Return whether a text may contain calls, results or reasoning: a tag, or JSON at the start."""
+    return ("<" in text or "[" in text or "{" in text) and MARKS.search(text) is not None
+
+
 def read_answer(value: object, column: str, action: Action, *, has_tools: bool) -> tuple[Draft, list[Fault]]:
     """Return an answer that is one text as the draft of an assistant's turn, and the faults."""
     draft = Draft("assistant", column)
     faults: list[Fault] = []
-    if isinstance(value, str) and any(sign in value for sign in ("<", "[", "{")):
+    if isinstance(value, str) and has_marks(value):
         draft.reasoning, value, faults = split_reasoning(value, column)
         value, draft.calls, more = split_calls(value, column, has_tools=has_tools)
         faults += more

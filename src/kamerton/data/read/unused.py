@@ -17,7 +17,7 @@ from kamerton.data.read.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, sna
 from kamerton.data.read.layout import Layout
 from kamerton.data.read.parts import CONTENT, unread_part
 from kamerton.data.read.propose import completion_setting, likely_completion
-from kamerton.data.read.roles import SEEN, TURN_KEYS, unwrap_turn
+from kamerton.data.read.roles import TURN_KEYS, unwrap_turn
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -58,16 +58,20 @@ def unused_values(record: Mapping[str, Any], layout: Layout, columns: Columns, *
 
     `alone`: the row is read as plain text without a setting that says so.
     """
-    texts = [text for name in layout.shown for text in _strings(record.get(name))]
+    texts: list[str] | None = None
     for name in layout.unused:
         value = record[name]
         if not is_empty(value):
             kind = kind_of(name, value, columns, alone)
+            if texts is None:
+                texts = [text for shown in layout.shown for text in _strings(record.get(shown))]
             if kind in ("", "turns") and _is_shown(value, texts):
                 continue
             yield UnusedValue(name, value, kind)
     for name in layout.turns:
         turns = record.get(name)
+        if isinstance(turns, str):
+            continue
         if isinstance(turns, Mapping):
             for key, value in _other_items(turns, "messages"):
                 yield UnusedValue(f"{name}.{key}", value, kind_of(key, value, columns, False), False)
@@ -84,11 +88,16 @@ def _turn_values(turns: list[Any], column: str, columns: Columns) -> Iterator[Un
     """Yield the fields of turns that are not read, each once."""
     yielded = set()
     for turn in turns:
+        if type(turn) is dict and TURN_KEYS.issuperset(turn) and type(turn.get("content", turn.get("value"))) is str:
+            continue  # nearly all turns
         if not isinstance(turn, Mapping):
             continue
         turn = unwrap_turn(turn)
-        unread = _other_items(turn, *TURN_KEYS, *SEEN)
-        fields = [(name, value, kind_of(name, value, columns, False)) for name, value in unread]
+        fields = [
+            (name, value, kind_of(name, value, columns, False))
+            for name, value in turn.items()
+            if name not in TURN_KEYS and not is_empty(value)
+        ]
         content = next((turn[name] for name in CONTENT if turn.get(name) is not None), None)
         for part in content if isinstance(content, list) else ():
             if name := unread_part(part):
