@@ -267,3 +267,11 @@ def test_rows_without_an_annotation_are_left_out_by_the_policy(tmp_path: Path) -
     prepared = prepare(DataOptions(path=str(path), policy={"bad-export": "drop"}), ALL)
     assert len(prepared.splits["train"]) == 1
     assert prepared.report["rejected"] == {"bad-export": 1}
+
+
+def test_templates_and_names_of_columns_apply_to_the_unpacked_row(tmp_path: Path) -> None:
+    row = {"fields": {"context": "It rains.", "ask": "Weather?"}, "responses": {"q": [{"value": "rain"}]}}
+    path = write_jsonl(tmp_path / "rows.jsonl", [row] * 2)
+    options = DataOptions(path=str(path), prompt="{context} {ask}", completion="{completion}", labels=None)
+    (example,) = prepare(options, ALL).splits["train"]
+    assert (example.prompt, example.completion) == ("It rains. Weather?", "rain")
