@@ -14,7 +14,7 @@ from kamerton.data.codes import check_policy
 from kamerton.data.form import Form, check_form
 from kamerton.errors import Fault
 
-FORMATS = ("auto", "jsonl", "csv", "parquet", "xlsx", "text", "trec")
+FORMATS = ("auto", "jsonl", "csv", "parquet", "arrow", "xlsx", "text", "trec")
 CONTROL_TOKENS = ("text", "parse")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 PARALLEL = ("prompt_file", "completion_file")

@@ -31,6 +31,8 @@ def parsed_cells(rows: Rows, columns: Columns, file: str) -> Rows:
         fault = None
         for name in names:
             value = record[name]
+            if isinstance(value, dict) and name in turns:
+                record[name] = _turns_of_lists(value)
             if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
                 continue
             parsed = parse_cell(value)
@@ -65,6 +67,14 @@ def _python_value(text: str) -> Any:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def _turns_of_lists(value: dict[str, Any]) -> Any:
+    """Return the turns of an object with a list for each of their fields, as `datasets` stores lists of objects."""
+    lists = [*value.values()]
+    if not lists or not all(isinstance(items, list) and len(items) == len(lists[0]) for items in lists):
+        return value
+    return [dict(zip(value, items, strict=True)) for items in zip(*lists, strict=True)]
 
 
 def _are_turns(value: object) -> bool:

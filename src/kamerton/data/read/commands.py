@@ -38,17 +38,6 @@ def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool =
     return python(f"import csv, io, itertools, pyarrow; {code}")
 
 
-def parquet_of(files: dict[str, list[Path]], *, stream: bool = True) -> str:
-    """Return a command that writes the Arrow files of each split as `SPLIT.parquet`, with the settings to read them."""
-    given = json.dumps({name: [str(path) for path in paths] for name, paths in files.items()})
-    tables = f"pa.concat_tables([pa.ipc.open_{'stream' if stream else 'file'}(f).read_all() for f in files])"
-    write = f'[pq.write_table({tables}, name + ".parquet") for name, files in {given}.items()]'
-    splits = {"train", "validation", "test"}
-    keys = {name: f"data.{name}" if set(files) <= splits and "train" in files else "data.path" for name in files}
-    read = " ".join(setting(key, f"{name}.parquet") for name, key in keys.items())
-    return f"{python(f'import pyarrow as pa, pyarrow.parquet as pq; {write}')}, then data=parquet {read}"
-
-
 def rename_command(path: Path, name: str, split: str | None) -> str:
     """Return a command that renames the file, with the setting to read it."""
     new = path.with_name(name)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from kamerton.data.options import DataFile
+from kamerton.data.read.arrow import is_arrow
 from kamerton.data.read.containers import ZIP, open_data
 from kamerton.data.read.encodings import wide_encoding
 from kamerton.data.read.trec import is_trec
@@ -18,11 +19,12 @@ ENDINGS = {
     "jsonl": (".jsonl", ".ndjson", ".json", ".jsonlines"),
     "csv": (".csv", ".tsv", ".tab", ".psv"),
     "parquet": (".parquet", ".pq"),
+    "arrow": (".arrow", ".feather"),
     "xlsx": (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
     "trec": (".label",),
     "text": (".txt", ".text", ".md"),
 }
-BINARY = ("parquet", "xlsx")
+BINARY = ("parquet", "arrow", "xlsx")
 PACKED = (".gz", ".zst", ".bz2", ".xz")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz")
 DELIMITERS = "\t;|,"
@@ -40,6 +42,8 @@ def with_format(file: DataFile) -> DataFile:
         head = stream.read(HEAD)
     if head.startswith(b"PAR1"):
         return replace(file, format="parquet")
+    if is_arrow(head):
+        return replace(file, format="arrow")
     if _is_workbook(head, file):
         return replace(file, format="xlsx")
     encoding = (wide_encoding(head) or "utf-8") if file.encoding == "auto" else file.encoding

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kamerton.data.options import DataFile
+from kamerton.data.read.arrow import arrow_rows
 from kamerton.data.read.cells import parsed_cells
 from kamerton.data.read.containers import DAMAGE, open_data, seekable
 from kamerton.data.read.detect import BINARY
@@ -40,10 +41,11 @@ def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -
         fault = wrong_kind_fault(head, file)
         if fault is not None:
             yield 0, fault
-        elif file.format == "parquet":
-            note("Parquet")
+        elif file.format in ("parquet", "arrow"):
+            note("Parquet" if file.format == "parquet" else "Arrow")
             with seekable(file) as source:
-                yield from parsed_cells(parquet_rows(source, file.name), file.columns, file.name)
+                rows = parquet_rows(source, file.name) if file.format == "parquet" else arrow_rows(source, file.name)
+                yield from parsed_cells(rows, file.columns, file.name)
         elif file.format == "xlsx":
             with seekable(file) as source:
                 yield from parsed_cells(sheet_rows(source, file, note), file.columns, file.name)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kamerton.data.read import commands
+from kamerton.data.read.arrow import is_arrow
 from kamerton.data.read.detect import OLE, data_format
 from kamerton.data.read.encodings import wide_encoding
 from kamerton.errors import Fault
@@ -71,8 +72,10 @@ def _detect_kind(head: bytes, file: DataFile) -> tuple[str, str] | None:
     for magic, kind in _KINDS:
         if head.startswith(magic) and not (magic == OLE and file.format == "xlsx"):
             return kind, _CONVERT
-    if file.format == "parquet":
-        return None if head.startswith(b"PAR1") else ("not a Parquet file", f"write or download it again; {AUTO}")
+    if file.format in ("parquet", "arrow"):
+        is_right = head.startswith(b"PAR1") if file.format == "parquet" else is_arrow(head)
+        kind = "a Parquet" if file.format == "parquet" else "an Arrow"
+        return None if is_right else (f"not {kind} file", f"write or download it again; {AUTO}")
     return None if file.format == "xlsx" else _detect_text(head, file)
 
 
@@ -81,9 +84,8 @@ def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:
     path = file.path
     if head.startswith(b"PAR1"):
         return None if file.format == "parquet" else ("a Parquet file", AUTO)
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        stream = not head.startswith(b"ARROW1")
-        return "an Arrow file", commands.parquet_of({path.stem: [path]}, stream=stream)
+    if is_arrow(head):
+        return None if file.format == "arrow" else ("an Arrow file", AUTO)
     if head.startswith(b"7z\xbc\xaf"):
         return "a file compressed with 7-Zip", f"unpack it: 7z x {shlex.quote(str(path))}"
     if head.startswith(b"PK\x03\x04"):

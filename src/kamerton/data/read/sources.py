@@ -13,9 +13,9 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, form_of
-from kamerton.data.read.archives import consistent_splits, open_archive
-from kamerton.data.read.commands import parquet_of
+from kamerton.data.read.archives import consistent_splits, open_archive, split_of
 from kamerton.data.read.containers import DAMAGE, archive_kind, open_path
+from kamerton.data.read.datasets import DESCRIPTIONS, Part, dataset_files
 from kamerton.data.read.detect import (
     ENDINGS,
     data_format,
@@ -42,8 +42,8 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
             paths, missing = _expand(pattern, key, source.format)
             faults += missing
-            for path in paths:
-                file = _data_file(path, split, name, source)
+            for path, part in paths:
+                file = _data_file(path, split or part, name, source)
                 found, unreadable = _open(file)
                 opened += found
                 faults += unreadable
@@ -93,17 +93,17 @@ def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     for key in PARALLEL:
         expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text")
         several = Fault("bad-value", f"data.{key} is more than one file", "give one file", column=f"data.{key}")
-        faults += missing or [fault for path in expanded if (fault := _path_fault(path))]
+        faults += missing or [fault for path, _ in expanded if (fault := _path_fault(path))]
         faults += [several] if len(expanded) > 1 else []
-        paths += expanded[:1]
+        paths += [path for path, _ in expanded[:1]]
     if faults:
         return [], faults
     source = Source(str(paths[0]), "parallel", options.columns, options.encoding)
     return [replace(_data_file(paths[0], None, options.name, source), companion=paths[1])], []
 
 
-def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault]]:
-    """Return the files of a path, directory or pattern."""
+def _expand(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault]]:
+    """Return the files of a path, directory or pattern, those of a directory with the splits that they name."""
     try:
         path = Path(pattern).expanduser()
         is_dir = path.is_dir()
@@ -114,11 +114,11 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
     if is_dir:
         return _list_directory(path, key, format)
     if path.exists():
-        return [path], []
+        return [(path, None)], []
     if glob.has_magic(pattern):
         matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]
-        return matches, [] if matches else missing
+        return [(match, None) for match in matches], [] if matches else missing
     parent = path.parent
     if not parent.is_dir():
         return [], [Fault("missing-file", f"there is no directory {parent}", f"correct {key}", str(path), column=key)]
@@ -127,26 +127,29 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Path], list[Fault
     return [], [Fault("missing-file", "there is no such file", fix, str(path), column=key)]
 
 
-def _list_directory(path: Path, key: str, format: str) -> tuple[list[Path], list[Fault]]:
+def _list_directory(path: Path, key: str, format: str) -> tuple[list[Part], list[Fault]]:
     """Return the directory's files of this format without hidden ones, and a warning about everything else in it.
 
     With the format `auto` those are the files of any format, by their names; if there are none, all files.
     """
+    dataset = dataset_files(path, key, format)
+    if dataset is not None:
+        return dataset
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    is_dataset = (path / "dataset_dict.json").exists() or (path / "state.json").exists()  # of datasets' save_to_disk
-    files = [] if is_dataset else _data_files([p for p in entries if p.is_file()], format)
+    files = _data_files([p for p in entries if p.is_file() and p.name not in DESCRIPTIONS], format)
+    parts = [(p, split_of(p.name)) for p in files]
     if not files:
         endings = f"{format} file ({', '.join(ENDINGS[format])})" if format in ENDINGS else "data file"
         message = f"the directory contains no {endings}"
         return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
-    others = [p.name + "/" * p.is_dir() for p in entries if p not in files]
+    others = [p.name + "/" * p.is_dir() for p in entries if p not in files and p.name not in DESCRIPTIONS]
     if format != "auto":
         others = [name for name in others if name.endswith("/") or (data_format(name) and not is_documentation(name))]
     if not others:
-        return files, []
+        return parts, []
     names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
     fix = f"nothing, if that is intended; else add them to {key}, or make them data.sources"
-    return files, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
+    return parts, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
 
 
 def _data_files(files: list[Path], format: str) -> list[Path]:
@@ -159,11 +162,9 @@ def _data_files(files: list[Path], format: str) -> list[Path]:
 
 def _wrong_directory(path: Path, key: str, message: str) -> tuple[str, str]:
     """Return message and fix for a directory without files of the format, by the files that it contains."""
-    arrow: dict[str, list[Path]] = {}
-    for file in sorted([*path.glob("*.arrow"), *path.glob("*/*.arrow")]):
-        arrow.setdefault("rows" if file.parent == path else file.parent.name, []).append(file)
-    if arrow:
-        return f"{message}; it was written by datasets' save_to_disk, with Arrow files", parquet_of(arrow)
+    if any(path.glob("state.json")) or any(path.glob("*/state.json")):
+        fix = f"data=auto {setting(key, str(path))}"
+        return f"{message}; it was written by datasets' save_to_disk, with Arrow files", fix
     for folder in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
         formats = {data_format(p.name) for p in folder.iterdir() if p.is_file()} - {None}
         if formats:
@@ -198,7 +199,8 @@ def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         opened = with_named_format(file)  # reading reports the damage
     other = data_format(file.path.name)
     if file.format != "auto" and not _has_ending(file.path, file.format) and other is not None:
-        message = f"the name of the file is that of a {other} file, and data.format is {file.format}"
+        named = f"{'an' if other == 'arrow' else 'a'} {other} file"
+        message = f"the name of the file is that of {named}, and data.format is {file.format}"
         fix = "data=auto finds the format of each file by its content"
         return [file], [Fault("wrong-extension", message, fix, str(file.path))]
     return [opened], []
