@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import IO
 
+from kamerton.data.read.languages import clear_encoding
 from kamerton.shell import setting
 
 CANDIDATES = (
@@ -21,6 +24,11 @@ _MARKS = (
 )
 MAX_SHOWN, MAX_PER_SCRIPT = 5, 3
 MAX_WORDS = 200
+SCANNED, BLOCK = 64 * 2**20, 2**20  # bytes of a file in which words are collected, and that are read at once
+PER_BYTE, MAX_ASCII_WORDS = 20, 5000  # different words with one byte, and other words, that determine an encoding
+_LETTERS = re.compile(rb"[^\x00-@\[-`{-~]*[\x80-\xff][^\x00-@\[-`{-~]*")
+_ESCAPE = re.compile(rb"\\[nrt]")  # in JSON
+_ASCII_WORD = re.compile(rb"(?<![\x80-\xffA-Za-z])[A-Za-z]+(?![\x80-\xffA-Za-z])")
 _PUNCTUATION = re.compile("^[¿¡«„“”‘’‚]+|[»“”‘’…]+$|[\u3000-\u303f\uff00-\uff20]+")  # around correctly decoded words
 _BYTE = rb"[^\x00-/:-?]"  # the excluded bytes end a word in every encoding; other bytes may be half a character
 _WORD = re.compile(_BYTE + rb"*[\x80-\xff]" + _BYTE + rb"*")
@@ -44,6 +52,45 @@ def wide_encoding(head: bytes) -> str | None:
             if not any(unicodedata.category(sign) in ("Cc", "Cn", "Co") and sign not in "\t\n\r" for sign in text):
                 return encoding
     return None
+
+
+def national_encoding(stream: IO[bytes]) -> str | None:
+    """Return the encoding of a text in another one than UTF-8, if it is certain by the letters of the text.
+
+    None: it is UTF-8, at least in part, or the encoding is uncertain.
+    """
+    words: dict[bytes, None] = {}
+    counts: Counter[int] = Counter()  # words by byte
+    ascii_words: Counter[str] = Counter()
+    size = 0
+    while size < SCANNED and (lines := stream.readlines(BLOCK)):
+        size += sum(map(len, lines))
+        block = b"".join(lines)
+        if block.isascii():
+            continue
+        if not words and _is_utf8(block):
+            return None
+        for line in lines:
+            if line.isascii():
+                continue
+            if _is_utf8(line):
+                return None
+            if ascii_words.total() < MAX_ASCII_WORDS:
+                ascii_words.update(word.decode().lower() for word in _ASCII_WORD.findall(line))
+            for word in _LETTERS.findall(_ESCAPE.sub(b" ", line)):
+                places = {byte for byte in word if byte > 0x7F}
+                if word not in words and min(counts[byte] for byte in places) < PER_BYTE:
+                    words[word] = None
+                    counts.update(places)
+    return clear_encoding(list(words), ascii_words) if words else None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:

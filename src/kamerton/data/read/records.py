@@ -16,7 +16,7 @@ from kamerton.data.read.arrow import arrow_rows
 from kamerton.data.read.cells import parsed_cells
 from kamerton.data.read.containers import DAMAGE, open_data, seekable
 from kamerton.data.read.detect import BINARY
-from kamerton.data.read.encodings import encoding_advice, wide_encoding
+from kamerton.data.read.encodings import encoding_advice, national_encoding, wide_encoding
 from kamerton.data.read.json_file import json_rows
 from kamerton.data.read.lines import SAMPLE, UTF8, decoded_lines
 from kamerton.data.read.parquet import parquet_rows
@@ -36,8 +36,8 @@ def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -
         with open_data(file) as stream:
             head = stream.peek(HEAD)[:HEAD]
         if file.encoding == "auto":
-            wide = None if file.format in BINARY else wide_encoding(head)
-            file = replace(file, encoding=wide or "utf-8")
+            encoding = None if file.format in BINARY else wide_encoding(head) or _national_encoding(file)
+            file = replace(file, encoding=encoding or "utf-8")
         fault = wrong_kind_fault(head, file)
         if fault is not None:
             yield 0, fault
@@ -57,6 +57,11 @@ def read_rows(file: DataFile, note: Callable[[str], None] = lambda text: None) -
     except UnicodeError as error:
         fix = f"save the file as {file.encoding}, or set data.encoding to its encoding"
         yield 0, Fault("unreadable-file", f"the file is not {file.encoding}: {error}", fix, file.name)
+
+
+def _national_encoding(file: DataFile) -> str | None:
+    with open_data(file) as stream:
+        return national_encoding(stream)
 
 
 def _text_rows(file: DataFile, note: Callable[[str], None]) -> Iterator[Row]:
