@@ -25,6 +25,7 @@ from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.read.ingest import Reading, ingest, report_unused
 from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault, UserError
+from support.conversations import CHAT, chats, names, values
 from support.rows import pairs
 
 EVERY_DROP = {code: "drop" for code, rule in CODES.items() if "drop" in rule.actions}
@@ -32,18 +33,6 @@ FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck), database
 
 WHOLE = 4  # of the five thousand about every fourth goes through the whole gate, the others are read and checked
 
-names = st.sampled_from(
-    ["prompt", "completion", "text", "label", "messages", "question", "answer", "conversations", "x"]
-)
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
-turns = st.fixed_dictionaries(
-    {}, optional={"role": scalars | st.sampled_from(["user", "assistant"]), "content": scalars, "weight": scalars}
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner | turns, max_size=3) | st.dictionaries(names, inner, max_size=3),
-    max_leaves=8,
-)
 pair = st.fixed_dictionaries({"prompt": st.text(), "completion": st.text()})
 records = st.dictionaries(names, values, max_size=4) | pair
 broken_lines = st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
@@ -150,6 +139,11 @@ def mapping(rows: list[dict[str, object]], name: str) -> Input:
     return Input("".join(json.dumps(row) + "\n" for row in rows).encode(), "jsonl", "jsonl", name=name)
 
 
+def conversations(rows: list[dict[str, object]]) -> Input:
+    good = [json.dumps({"messages": CHAT}).encode()] if len(rows) % 2 else []
+    return Input(b"\n".join([*good, *(json.dumps(row).encode() for row in rows)]), "jsonl", "jsonl")
+
+
 texts = st.text(max_size=9)
 INPUTS: dict[str, tuple[Callable[..., Input], tuple[Any, ...], int]] = {
     # what makes it, of what, how often (more in the thorough run)
@@ -178,6 +172,7 @@ INPUTS: dict[str, tuple[Callable[..., Input], tuple[Any, ...], int]] = {
         (st.lists(st.tuples(st.none() | texts, st.none() | texts, st.integers(0, 9)), max_size=9),),
         30,
     ),
+    "conversations": (conversations, (st.lists(chats, min_size=1, max_size=4),), 150),
     "mapping": (
         mapping,
         (st.lists(records, max_size=4), st.sampled_from(["prompt", "text", "nothing", ""])),
