@@ -15,7 +15,10 @@ FILES = {
     "checkpoints/last.ckpt": "state to resume from: trained weights, optimizer, position",
     "checkpoints/previous.ckpt": "the checkpoint before, until the run is finished",
     "checkpoints/best.ckpt": "the best weights by `callbacks.checkpoint_best.monitor`; exported and scored",
-    "model/": "the exported model in Hugging Face format, with a README.md (the code to load it) and prompt.json (columns to prompts)",
+    "model/": (
+        "the exported model in Hugging Face format, with a README.md (the code to load it) and prompt.json (columns to "
+        "prompts)"
+    ),
     "scores/test.parquet": "one row per test example ([columns](scores.md))",
     "scores/base.parquet": "the same, scored by the unmodified base model",
     "scores/baselines/": "the same, by `majority`, `tfidf` and `previous` ([reports](../how-to/reports.md#baselines))",
