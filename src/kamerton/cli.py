@@ -23,17 +23,17 @@ Usage: kamerton COMMAND [key=value ...]
 Commands
   train     prepare data, fine-tune, score the test split, write a report
             kamerton train                                    the embedded model and data
-            kamerton train data=jsonl data.path=my.jsonl      your own prompts and completions
+            kamerton train data.path=my.jsonl                 your own prompts and completions
             kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
             kamerton train sweep=lr_batch                     search for the best learning rate and batch size
             kamerton train … run_id=ID                        the same command again: resumes an interrupted run
             kamerton train --help                             every group and key
   prepare   check the data alone: every fault of it, and a report
-            kamerton prepare data=csv data.path=raw.csv
+            kamerton prepare data.path=raw.csv
             kamerton prepare --show 3                         examples, with the trained text in colour
   evaluate  any run, checkpoint, model or hosted model on any data, with intervals
             kamerton evaluate run=outputs/trec/ID                                   on its own test split
-            kamerton evaluate run=outputs/trec/ID data=jsonl data.test=new.jsonl    on other data
+            kamerton evaluate run=outputs/trec/ID data.test=new.jsonl                on other data
   compare   which model is better on the same examples, with intervals, and a regression gate
             kamerton compare 'runs=[outputs/trec/*]'          every run against its base model
             kamerton compare runs=[NEW] baseline=OLD gate.max_drop.accuracy=0.01

@@ -71,7 +71,7 @@ def workshop(files: Path, own_cache: Path) -> Path:
         "outputs/trec/r07b12aa",
         "outputs/gsm8k/ID",
         "outputs/NAME/ID",
-        "outputs/jsonl/candidate",
+        "outputs/data/candidate",
     ):
         shutil.copytree(run, folder / place)
     for place in ("NEW", "OLD"):

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
+from pathlib import PurePath
 from typing import Any
 
 import orjson
 
 from kamerton.data.options import DataFile
 from kamerton.data.read.containers import open_data
+from kamerton.data.read.header import header_setting, propose_names
 from kamerton.data.read.json_lines import Row, as_record, line_rows, parse_object, repeated_key_fault
 from kamerton.data.read.json_object import LARGE, Form, find_form
-from kamerton.data.read.json_shape import nested_records, path_steps, table_rows
+from kamerton.data.read.json_shape import (
+    has_usual_name,
+    is_scalar,
+    nested_records,
+    path_steps,
+    record_paths,
+    table_rows,
+)
 from kamerton.data.read.json_stream import JsonStream, JsonSyntaxError
 from kamerton.data.read.lines import decoded_lines
 from kamerton.errors import Fault
@@ -26,31 +36,64 @@ Read = Callable[[JsonStream], Any]  # returns the next value, or its fault
 
 def json_rows(file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
     """Yield the rows of a JSON file: of its lines, or of the document that it is."""
-    if is_document(file):
+    is_whole = is_document(file)
+    fault = _list_fault(file, is_whole)
+    if fault is not None:
+        yield 0, fault
+        return
+    if is_whole:
         yield from document_rows(file, note, advise)
         return
     note(f"JSON Lines, records below {file.records!r}" if file.records else "JSON Lines")
     with open_data(file) as stream:
-        rows = line_rows(decoded_lines(stream, file.name, file.encoding, advise), file.name)
+        lines = decoded_lines(stream, file.name, file.encoding, advise)
+        rows = line_rows(lines, file.name, _names(file))
         if not file.records:
             yield from rows
             return
         for number, value in rows:
             for record in _at_path(value, file.records, {}, file):
-                yield number, record if isinstance(record, Fault) else as_record(record, file.name)
+                yield number, record if isinstance(record, Fault) else as_record(record, file.name, _names(file))
+
+
+def _names(file: DataFile) -> list[str] | None:
+    return file.header if isinstance(file.header, list) else None
+
+
+def _list_fault(file: DataFile, is_whole: bool) -> Fault | None:
+    """Return the fault of records that are lists of equal length without `data.header`, which names their items."""
+    records: list[list[Any]] = []
+    with open_data(file) as stream, suppress(JsonSyntaxError, OverflowError, RecursionError):
+        reader = JsonStream(stream, file.encoding)
+        if file.records or _names(file) or reader.peek() != "[":
+            return None
+        places = reader.items() if is_whole else iter(reader.peek, "")
+        for _ in islice(places, MAX_LINES):
+            value, _ = reader.value()
+            if not isinstance(value, list) or len(value) < 2 or not all(map(is_scalar, value)):
+                return None
+            records.append(value)
+    if not records or len({len(record) for record in records}) > 1:
+        return None
+    setting = header_setting(propose_names([[str(item) for item in record] for record in records]))
+    return Fault("unreadable-file", "the records are lists, not objects with named fields", f"add {setting}", file.name)
 
 
 def is_document(file: DataFile) -> bool:
     """Return whether a JSON file is one value, or values over several lines, instead of one on each line."""
     with open_data(file) as stream:
         lines = decoded_lines(stream, file.name, file.encoding, str)
-        first, *others = islice((text for text, fault in lines if fault or text.strip()), MAX_LINES)
-    if first and not first.lstrip("\ufeff \t").startswith(("{", "[")):
+        texts = list(islice((text for text, fault in lines if fault or text.strip()), MAX_LINES))
+    first, others = (texts or [""])[0], texts[1:]
+    if not texts or (first and not first.lstrip("\ufeff \t").startswith(("{", "["))):
         return False
     try:
-        orjson.loads(first)
+        value = orjson.loads(first)
     except orjson.JSONDecodeError:
         return _spans_lines(file, first, others)
+    if isinstance(value, dict) and {".jsonl", ".ndjson"} & set(PurePath(file.name).suffixes):
+        holds_records = any(path in value for path, _ in record_paths(value, file.columns))
+        return not others and holds_records and not has_usual_name(value, file.columns)
     return not others
 
 
@@ -86,7 +129,7 @@ def document_rows(file: DataFile, note: Note, advise: Callable[[], str]) -> Iter
                 yield 0, record
                 continue
             number += 1
-            yield number, record if isinstance(record, Fault) else as_record(record, file.name)
+            yield number, record if isinstance(record, Fault) else as_record(record, file.name, _names(file))
     except JsonSyntaxError as error:
         message = f"not JSON: {error.message} (record {number + 1}, line {error.line}, column {error.column})"
         yield 0, Fault("unreadable-file", message, "correct that place; the records after it cannot be read", file.name)

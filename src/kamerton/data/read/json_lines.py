@@ -20,14 +20,14 @@ KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
 TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
-def line_rows(lines: Iterator[Line], file: str) -> Iterator[Row]:
-    """Yield `(line number, object or fault)` for each nonblank line."""
+def line_rows(lines: Iterator[Line], file: str, names: list[str] | None = None) -> Iterator[Row]:
+    """Yield `(line number, object or fault)` for each nonblank line; `names` are the fields of lists."""
     for number, (line, fault) in enumerate(lines, 1):
         if fault or (line and not line.isspace()):
-            yield number, fault or parse_object(line, file)
+            yield number, fault or parse_object(line, file, names)
 
 
-def parse_object(line: str, file: str) -> dict[str, Any] | Fault:
+def parse_object(line: str, file: str, names: list[str] | None = None) -> dict[str, Any] | Fault:
     """Parse a line as a JSON object with distinct keys; Python's `NaN` for a missing value is read as null."""
     try:
         value = orjson.loads(line)
@@ -41,15 +41,20 @@ def parse_object(line: str, file: str) -> dict[str, Any] | Fault:
             return Fault("bad-json", message, "write one JSON object per line", file)
     if value.__class__ is dict:
         return (_repeated_key_fault(line, file) if _may_repeat_key(line, value) else None) or value
-    return repeated_key_fault(line, value, file) or as_record(value, file)
+    return repeated_key_fault(line, value, file) or as_record(value, file, names)
 
 
-def as_record(value: Any, file: str) -> dict[str, Any] | Fault:
-    """Return a value as the fields of a record: an object, or the turns of a conversation."""
+def as_record(value: Any, file: str, names: list[str] | None = None) -> dict[str, Any] | Fault:
+    """Return a value as the fields of a record: an object, the turns of a conversation, or a list of fields `names`."""
     if isinstance(value, dict):
         return value
     if is_turns(value):
         return {"messages": value}
+    if names and isinstance(value, list):
+        if len(value) == len(names):
+            return dict(zip(names, value, strict=True))
+        message = f"the record has {len(value)} fields, and data.header {len(names)}"
+        return Fault("wrong-field-count", message, "correct the record, or data.header", file)
     message = f"the record is {TYPES.get(type(value), 'a number')}, not an object with named fields"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} for each record', file)
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kamerton.data.options import DataFile
+from kamerton.data.read.header import header_setting, propose_names
 from kamerton.data.read.json_shape import (
     are_columns,
+    has_usual_name,
     is_numbered,
     is_record,
     is_scalar,
@@ -112,7 +114,7 @@ def _detected(outline: Outline, file: DataFile) -> Form:
         return _of_objects(outline, file)
     paths = dict(record_paths(sample, columns))
     lists = [path for path in paths if path in outline.sizes]
-    if not lists and (not paths or known_names(sample, columns)):
+    if not lists and (not paths or has_usual_name(sample, columns)):
         return _of_lists(outline, file)
     chosen = lists or list(paths)
     if len(chosen) == 1:
@@ -129,8 +131,11 @@ def _of_objects(outline: Outline, file: DataFile) -> Form:
     if is_numbered(outline.sample):
         return Form("table", "JSON object, columns with numbered rows")
     first = next(iter(outline.sample.values()))
+    is_named = bool(known_names(first, file.columns))
     paths = [path for path, _ in record_paths(outline.sample, file.columns)]
-    if known_names(first, file.columns) or not paths:
+    if has_usual_name(outline.sample, file.columns) or (outline.count == 1 and not is_named and not paths):
+        return Form("objects", "JSON object, one record")
+    if is_named or not paths:
         return Form("ids", "JSON object, records by id")
     return _at_records(paths[0], outline, file) if len(paths) == 1 else _several(paths, outline, file)
 
@@ -145,7 +150,12 @@ def _of_lists(outline: Outline, file: DataFile) -> Form:
     if not are_columns(outline.sample):
         names = ", ".join(sizes)
         message = f"the lists of the file ({names}) hold lists, not objects with named fields"
-        return _refused(message, 'write {"prompt": ..., "completion": ...} for each record', file)
+        firsts = [items[0] for name, items in outline.sample.items() if name in sizes and items]
+        if not firsts or not all(isinstance(item, list) and len(item) == len(firsts[0]) > 1 for item in firsts):
+            return _refused(message, 'write {"prompt": ..., "completion": ...} for each record', file)
+        header = header_setting(propose_names([[str(cell) for cell in record] for record in firsts]))
+        ways = (f"{setting('data.records', name)} {header}" for name in sizes)
+        return _refused(message, f"add {' or '.join(ways)}", file)
     if len(set(sizes.values())) > 1:
         lengths = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         return _refused(f"the columns of the file differ in length: {lengths}", "make them equally long", file)

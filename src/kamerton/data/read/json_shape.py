@@ -34,6 +34,12 @@ def known_names(value: Mapping[str, Any], columns: Columns) -> list[str]:
     ]
 
 
+def has_usual_name(value: Mapping[str, Any], columns: Columns) -> bool:
+    """Return whether an object has a key that names a prompt, a completion or turns, whatever its value."""
+    configured = [name for name in asdict(columns).values() if isinstance(name, str)]
+    return any(name in value for name in (*PROMPT_NAMES, *COMPLETION_NAMES, *CHAT_NAMES, *configured))
+
+
 def is_record(value: Mapping[str, Any], columns: Columns) -> bool:
     """Return whether an object is certainly a record: it has turns, or both a prompt and a completion."""
     names = known_names(value, columns)
