@@ -12,7 +12,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from kamerton.errors import Fault
 
@@ -38,7 +38,7 @@ class Field:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BoundField:
     """A field with the columns that it reads; only `letters` reads several."""
 
@@ -47,13 +47,13 @@ class BoundField:
     filter: str = ""
     optional: bool = False
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The field without its filter and mark, for messages."""
         return ",".join(path_text(path) for path in self.paths)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A template bound to the columns of a file. `paragraphs` are texts and fields, joined by blank lines."""
 
@@ -61,11 +61,11 @@ class Template:
     paragraphs: tuple[tuple[str | BoundField, ...], ...]
     choices: BoundField | None = None  # the choices whose letter the completion is
 
-    @property
+    @cached_property
     def fields(self) -> tuple[BoundField, ...]:
         return tuple(part for paragraph in self.paragraphs for part in paragraph if not isinstance(part, str))
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that the template reads, each once."""
         return tuple(dict.fromkeys(str(path[0]) for field in self.fields for path in field.paths))

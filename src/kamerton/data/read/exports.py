@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import Columns, Form
+from kamerton.data.form import Form
+from kamerton.data.options import Columns
 from kamerton.data.read.annotations import read_argilla, read_flat_argilla, read_label_studio
 from kamerton.data.read.calls import parse_json
 from kamerton.data.read.logs import FIX, find_pair, read_log, request_turns

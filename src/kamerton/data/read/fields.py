@@ -27,7 +27,7 @@ def to_fields(record: Record, layout: Layout, action: Action) -> tuple[Fields | 
     if layout.system or layout.history:
         fields, more = _with_turns(fields, record, layout, action)
         faults += more
-    return (None if is_dropped(faults, action) else fields), faults
+    return (None if faults and is_dropped(faults, action) else fields), faults
 
 
 def prompt_turns(record: Record, layout: Layout, action: Action) -> tuple[list[Any] | None, list[Fault]]:
@@ -78,7 +78,8 @@ def _answer(
     record: Record, layout: Layout, further: Further, action: Action
 ) -> tuple[tuple[str, str | None] | None, list[Fault]]:
     """Return the completion of a row and its extras (None if it cannot be used), and the faults."""
-    value, column, faults = record.get(layout.completion), layout.completion, list[Fault]()
+    value, column = record.get(layout.completion), layout.completion
+    faults: list[Fault] = []
     if layout.completion_template:
         column = ",".join(layout.completion_template.columns) or "completion"
         value, faults = _filled(layout.completion_template, record, action, "completion")
@@ -93,7 +94,9 @@ def _answer(
             return None, [*faults, Fault("unknown-label", message, "add its name, or remove the row", column=column)]
         value = name
     answer, more = answer_fields(value, column, layout.kind, action, further)
-    if more and more[0].code == "not-a-string" and layout.names_setting:
+    if not more:
+        return answer, faults
+    if more[0].code == "not-a-string" and layout.names_setting:
         fix = f"name the labels: {layout.names_setting}; or keep the numbers: data.policy.not-a-string=fix"
         more[0] = replace(more[0], fix=fix)
     codes = {fault.code for fault in faults}  # of the fields of a template, which are checked before they are joined
