@@ -106,10 +106,6 @@ def archive_members(path: Path) -> tuple[list[Member], list[str]]:
     return [member for member in members if member.name not in junk], junk
 
 
-def _xz(stream: IO[bytes]) -> IO[bytes]:
-    return lzma.LZMAFile(stream)
-
-
 def _decompressed(stream: IO[bytes], names: list[str] | None = None) -> io.BufferedReader:
     """Return the decompressed stream; the compressions are added to `names`."""
     buffered: Any = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
@@ -119,7 +115,13 @@ def _decompressed(stream: IO[bytes], names: list[str] | None = None) -> io.Buffe
             break
         if names is not None:
             names.append(kind)
-        inner: IO[bytes] = _xz(buffered) if kind == "xz" else pa.input_stream(buffered, compression=kind)
+        if kind == "xz":
+            inner: IO[bytes] = lzma.LZMAFile(buffered)  # noqa: SIM115 - closed with its stream
+        elif isinstance(buffered.raw, io.FileIO):  # Arrow reads a file faster than a stream of Python
+            buffered.close()
+            inner = pa.input_stream(str(buffered.name), compression=kind)
+        else:
+            inner = pa.input_stream(buffered, compression=kind)
         buffered = io.BufferedReader(inner)
     return buffered  # type: ignore[no-any-return]
 
