@@ -139,6 +139,22 @@ def test_lines_of_a_table_are_rows_or_faults(
 
 
 HEADERLESS = {
+    "constant, label, blank": (
+        "column1,label,column3,text",
+        [["gj04", "01"[i % 2], "*" * (i % 3 == 0), f"the old mill number {i} stands"] for i in range(12)],
+    ),
+    "constant between": ("id,column2,text", [[str(i), "eng", f"the mill number {i} of the town"] for i in range(12)]),
+    "date and user": (
+        "label,id,column3,column4,text",
+        [
+            ["04"[i % 2], str(900 + 7 * i), f"2009-04-{i + 10} 22 19 45", f"user{i}", f"the mill {i} is open again"]
+            for i in range(12)
+        ],
+    ),
+    "title": (
+        "label,title,text",
+        [["12"[i % 2], f"the mill is sold {i}", f"the mill {i} of the " * 3] for i in range(12)],
+    ),
     "text and label": ("text,label", [[f"Where is the mill number {i} of the town?", "ab"[i % 2]] for i in range(12)]),
     "label and text": (
         "label,text",

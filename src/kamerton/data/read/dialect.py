@@ -141,10 +141,13 @@ def _literal_counts(lines: Iterable[str], delimiter: str, width: int) -> _Counts
     """Read quotes as ordinary characters."""
     counts = _Counts()
     for line in lines:
-        fields = line.rstrip("\r\n").split(delimiter)
-        counts.records += fields != [""]
-        counts.bad_lines += len(fields) != width and fields != [""]
-        for column, cell in enumerate(fields):
+        if not line.strip("\r\n"):
+            continue
+        counts.records += 1
+        counts.bad_lines += line.count(delimiter) != width - 1
+        if '"' not in line:
+            continue
+        for column, cell in enumerate(line.rstrip("\r\n").split(delimiter)):
             if len(cell) > 1 and cell[0] == cell[-1] == '"':
                 counts.quoted[column] += 1
                 counts.needless[column] += not any(sign in cell[1:-1] for sign in '",;')

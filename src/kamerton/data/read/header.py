@@ -20,23 +20,25 @@ _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """Statistics of a column: the average number of characters and words, and its different values."""
+    """Statistics of a column: the average number of characters and words, the share of letters, its values."""
 
     characters: float
     words: float
-    values: tuple[str, ...]
+    letters: float
+    values: tuple[str, ...]  # different ones
     rows: int
 
     @property
     def is_text(self) -> bool:
-        return self.words >= 3 and self.characters >= 15 and len(self.values) > self.rows / 2
+        is_long = self.words >= 3 and self.characters >= 15
+        return is_long and self.letters > 0.6 and len(self.values) > self.rows / 2
 
     @property
     def is_label(self) -> bool:
-        return 1 < len(self.values) <= max(2, self.rows / 3) and self.words <= 4
+        return 1 < len(self.values) <= max(2, self.rows / 3) and self.words <= 4 and all(map(str.strip, self.values))
 
     @property
-    def is_counter(self) -> bool:
+    def is_id(self) -> bool:
         return len(self.values) == self.rows > 1 and all(value.isdecimal() for value in self.values)
 
 
@@ -71,42 +73,50 @@ def _is_usual(cell: str) -> bool:
 
 
 def propose_names(records: Sequence[Record]) -> list[str]:
-    """Return names for the columns of these records, by their contents."""
+    """Return names for the columns of these records, by their contents; `columnN` for those that suggest none."""
     width = len(records[0])
     contents = [_content([record[column] for record in records if len(record) == width]) for column in range(width)]
     letters = "ABCDEFGHIJ"[: max(width - 2, 0)]
     if len(letters) > 1 and all(value in letters for value in contents[-1].values):
         return ["question", *letters, "answer"]
-    if width == 1:
-        return ["text"]
-    names = {place: "id" for place, content in enumerate(contents[:1]) if content.is_counter and width > 2}
+    names = dict([(place, "id") for place, content in enumerate(contents) if content.is_id and width > 2][:1])
     labels = [place for place, content in enumerate(contents) if content.is_label and place not in names]
-    if labels:
-        names[labels[-1]] = "label"
-    texts = [place for place, content in enumerate(contents) if content.is_text and place not in names]
-    if width - len(names) == 1 or len(texts) == 1:
-        rest = texts or [place for place in range(width) if place not in names]
-        names[rest[0]] = "text"
-    if not labels:
-        rest = texts if len(texts) > 1 else [place for place in range(width) if place not in names or place in texts]
-        names |= dict(zip(rest[:2], ("prompt", "completion"), strict=False))
-    elif len(texts) == 2:
-        first, second = (contents[place].characters for place in texts)
-        names |= dict(zip(texts, ("title", "text") if first < second / 2 else ("sentence1", "sentence2"), strict=True))
-    elif texts:
-        names[max(texts, key=lambda place: contents[place].characters)] = "text"
+    if labels and width > 1:
+        names[min(reversed(labels), key=lambda place: len(contents[place].values))] = "label"
+    free = [place for place in range(width) if place not in names]
+    texts = [place for place in free if contents[place].is_text]
+    varied = [place for place in free if len(contents[place].values) > 1 or len(records) == 1]
+    names |= _text_names(texts or varied or free, contents, with_label="label" in names.values())
     return [names.get(place, f"column{place + 1}") for place in range(width)]
 
 
+def _text_names(places: Sequence[int], contents: Sequence[_Content], with_label: bool) -> dict[int, str]:
+    """Return names for the columns of texts, beside a label or not."""
+    if not with_label and len(places) > 1:
+        return dict(zip(places, ("prompt", "completion"), strict=False))
+    if len(places) == 2 and all(contents[place].is_text for place in places):
+        first, second = (contents[place].characters for place in places)
+        return dict(zip(places, ("title", "text") if first < second / 2 else ("sentence1", "sentence2"), strict=True))
+    return {max(places, key=lambda place: contents[place].characters): "text"} if places else {}
+
+
 def _content(cells: Sequence[str]) -> _Content:
-    rows = max(len(cells), 1)
+    rows, text = max(len(cells), 1), "".join("".join(cells).split())
     words = sum(len(cell.split()) for cell in cells) / rows
-    return _Content(sum(map(len, cells)) / rows, words, tuple(dict.fromkeys(cells)), len(cells))
+    letters = sum(map(str.isalpha, text)) / max(len(text), 1)
+    return _Content(sum(map(len, cells)) / rows, words, letters, tuple(dict.fromkeys(cells)), len(cells))
 
 
 def header_setting(names: Sequence[str]) -> str:
     """Return the setting that names the columns of a table without a header, for a shell."""
     return shlex.quote(f"data.header=[{','.join(names)}]")
+
+
+def reading(names: Sequence[str], record: Record) -> str:
+    """Return how names apply to a record, for a message; empty for up to two columns."""
+    cells = (cell if len(cell) <= 20 else f"{cell[:20]}…" for cell in record)
+    pairs = ", ".join(f"{name} {cell!r}" for name, cell in zip(names, cells, strict=False))
+    return f" (the first line is {pairs})" if len(names) > 2 else ""
 
 
 def column_names(header: Record, rows: Sequence[Record]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from kamerton.data.read.containers import open_data
 from kamerton.data.read.csv_rows import Record, csv_records
 from kamerton.data.read.detect import JSON
 from kamerton.data.read.dialect import RECORDS, Dialect, delimiter_name, find_delimiters, find_dialect
-from kamerton.data.read.header import column_names, data_signs, header_setting, propose_names
+from kamerton.data.read.header import column_names, data_signs, header_setting, propose_names, reading
 from kamerton.data.read.lines import SAMPLE, UTF8, Line
 from kamerton.data.read.sniff import AUTO
 from kamerton.errors import Fault
@@ -130,7 +130,8 @@ def _header(first: list[Record], file: DataFile, note: Note) -> list[str] | Faul
     signs = data_signs(header, rows, file.columns) if file.header is None else []
     if signs:
         message = f"the first line is data, not a header: {', '.join(signs[:2])}"
-        fix = f"{header_setting(propose_names([header, *rows]))}; if it is a header: data.header=first"
+        names = propose_names([header, *rows])
+        fix = f"{header_setting(names)}{reading(names, header)}; if it is a header: data.header=first"
         return Fault("missing-header", message, fix, name)
     names, notes = column_names(header, rows)
     repeated = next((name for name in names if names.count(name) > 1), None)
