@@ -127,11 +127,11 @@ def test_a_template_that_rewrites_earlier_turns(gate: Gate) -> None:
     turns = (("user", "a", 1), ("assistant", "<think>x</think>first", 1), ("user", "b", 1), ("assistant", "second", 1))
     result = encoded(gate([chat(*turns)], ALL_TRAIN), FORGETFUL)
     assert [text_of(result, i, targets=True) for i in range(2)] == [
-        "<think>x</think>first<|im_end|>\n",
+        "<think>\nx\n</think>\n\nfirst<|im_end|>\n",
         "second<|im_end|>\n",
     ]
     assert "<think>" not in text_of(result, 1)
-    assert [example.completion for example in result.examples] == ["<think>x</think>first", "second"]
+    assert [(example.reasoning, example.completion) for example in result.examples] == [("x", "first"), ("", "second")]
     assert result.ids[1].as_py() == gate([chat(*turns)], ALL_TRAIN).splits["train"].ids[0].as_py()
     assert len(set(result.ids.to_pylist())) == 2
     assert result.report["further_turns"] == 1

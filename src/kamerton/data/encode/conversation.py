@@ -18,11 +18,12 @@ from typing import Any
 
 from kamerton.data.encode.fallback import CALLS, REASONING, RESULTS, TOOLS
 from kamerton.data.encode.forms import ChatForm, Tools, chat_form, common_length, is_rich, render_chat
+from kamerton.data.encode.skeleton import Skeletons
 from kamerton.data.encode.targets import LAST, Part, Stretch, Targets, cut, without_span
 from kamerton.data.encode.turns import DROPPED, FIRST, TurnNote
 from kamerton.data.example import DataExample, Message, ToolCall
 
-Ids = Callable[[list[str]], list[int]]  # the token ids of a text that is split into pieces
+Ids = Callable[[list[str], bool], list[int]]  # the token ids of pieces of a text; the flag: it begins the sequence
 Span = tuple[int, int]
 _OPEN, _CLOSE = "\U000f0003", "\U000f0004"  # around the reasoning of earlier turns that is kept
 _MARK = "\u0001kamerton\u0001"
@@ -31,8 +32,11 @@ _MARK = "\u0001kamerton\u0001"
 class Conversations:
     """Renders conversations for one tokenizer; `special` matches the special tokens at which texts are split."""
 
-    def __init__(self, tokenizer: Any, targets: Targets, special: re.Pattern[str] | None, ids: Ids | None) -> None:
-        self._tokenizer, self._targets, self._special, self._ids = tokenizer, targets, special, ids
+    def __init__(
+        self, skeletons: Skeletons, targets: Targets, special: re.Pattern[str] | None, ids: Ids | None
+    ) -> None:
+        self._skeletons, self._tokenizer = skeletons, skeletons.tokenizer
+        self._targets, self._special, self._ids = targets, special, ids
         self._omitted: dict[Any, list[TurnNote]] = {}
         self._tags: tuple[str, str] | None = None
 
@@ -48,7 +52,9 @@ class Conversations:
         trained = [k for k in trained if k > 0]
         if not trained:
             return [Part([(render_chat(self._tokenizer, form, turns, tools, prompt=False), False)])], notes, []
-        rendered = [self._turn(turns, k, tools, form) for k in trained]
+        rendered = [
+            (None if is_rich(example) else self._filled(turns, k)) or self._turn(turns, k, tools, form) for k in trained
+        ]
         if is_rich(example):
             notes += self._omissions(turns, tools, form)
             notes += [
@@ -123,6 +129,14 @@ class Conversations:
                 raise ValueError("it cannot write the reasoning of earlier turns (data.earlier_reasoning=keep)")
         return self._tags
 
+    def _filled(self, turns: Sequence[Message], k: int) -> tuple[str, str] | None:
+        """Return the same as `_turn` by the skeleton of the roles; None if there is none."""
+        skeleton = self._skeletons.get(tuple(turn.role for turn in turns[:k]))
+        if skeleton is None:
+            return None
+        prompt = "".join(fixed + turn.content for fixed, turn in zip(skeleton.fixed, turns[:k], strict=False))
+        return prompt + skeleton.fixed[-1], f"{skeleton.opening}{turns[k].content}{skeleton.ending}"
+
     def _turn(self, turns: Sequence[Message], k: int, tools: Tools, form: ChatForm) -> tuple[str, str]:
         """Return the prompt before turn k at inference, and the turn as the model is to write it."""
         context = self._context(turns[:k], form)
@@ -187,14 +201,18 @@ class Conversations:
 
     def _begins_alike(self, prompt: str, stretches: list[Stretch]) -> bool:
         """Return whether the stretches up to the end of the prompt have the tokens of the prompt at inference."""
-        pieces, size = [], 0
-        for text, _ in stretches:
-            if size >= len(prompt):
-                break
-            pieces.append(text)
-            size += len(text)
         whole = [text for text, _ in self._split([(prompt, False)])]
-        return whole == pieces or (self._ids is not None and self._ids(whole) == self._ids(pieces))
+        pieces = iter(text for text, _ in stretches)
+        for i, text in enumerate(whole):
+            parts, size = [], 0
+            while size < len(text):
+                parts.append(next(pieces))
+                size += len(parts[-1])
+            if len(parts) > 1 and (self._ids is None or self._ids([text], i == 0) != self._ids(parts, i == 0)):
+                return False
+            if size != len(text):
+                return False
+        return True
 
     def _split(self, stretches: list[Stretch]) -> list[Stretch]:
         """Split stretches at special tokens, where the tokenizer splits as well; repeated pieces are tokenised once."""

@@ -64,8 +64,8 @@ class Renderer:
         self._special = special
         self._control = control
         self._targets = targets or Targets()
-        self.conversations = Conversations(tokenizer, self._targets, special, ids)
         self._skeletons = Skeletons(tokenizer)
+        self.conversations = Conversations(self._skeletons, self._targets, special, ids)
         self._filled: dict[Roles, _Filler | None] = {}
 
     def render(self, examples: Sequence[DataExample]) -> list[Rendering]:

@@ -34,7 +34,7 @@ class Skeletons:
     """The skeletons of one tokenizer's chat template, rendered on demand."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._opaque = isinstance(tokenizer.chat_template, str) and is_opaque(tokenizer.chat_template)
         self._cache: dict[Roles, Skeleton | None] = {}
         self._dropped: dict[Roles, frozenset[int] | None] = {}
@@ -76,7 +76,7 @@ class Skeletons:
         return self._dropped[roles]
 
     def _render(self, turns: list[dict[str, str]], *, prompt: bool) -> str:
-        text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
         return text
 
 

@@ -221,7 +221,7 @@ class StretchTokenizer:
     def _text(self, rendering: str, literal: bool) -> str:
         return self._control.rename(rendering) if literal and self._control is not None else rendering
 
-    def _ids(self, texts: list[str], *, first: bool = True, literal: bool = False) -> list[int]:
+    def _ids(self, texts: list[str], first: bool = True, *, literal: bool = False) -> list[int]:
         """Return the token ids of a text that is split into pieces; `first`: it begins the sequence."""
         pieces: list[Piece] = [(text, first and k == 0, literal) for k, text in enumerate(texts)]
         return [token for ids in self._token_ids([*_FRAME, *pieces])[2:] for token in ids]
