@@ -38,18 +38,6 @@ def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool =
     return python(f"import csv, io, itertools, pyarrow; {code}")
 
 
-def rename_command(path: Path, name: str, split: str | None) -> str:
-    """Return a command that renames the file, with the setting to read it."""
-    new = path.with_name(name)
-    return f"{shlex.join(['mv', str(path), str(new)])}, then {path_setting(new, split)}"
-
-
-def with_ending(path: Path, ending: str) -> str:
-    """Return the file's name with another ending; an ending for compression is kept."""
-    compression = path.suffix if path.suffix.lower() in (".gz", ".zst") else ""
-    return Path(path.name.removesuffix(compression)).stem + ending + compression
-
-
 def path_setting(path: Path | str, split: str | None) -> str:
     """Return the setting that reads a file: `data.path`, or that of its split."""
     return setting(f"data.{split or 'path'}", str(path))

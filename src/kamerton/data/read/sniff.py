@@ -145,6 +145,5 @@ def _guess_fix(first: str, file: DataFile) -> str | None:
         new = commands.path_setting(commands.new_name(file.path, ".jsonl"), file.split)
         return f"these are Python dictionaries: {commands.python_objects(file.path)}, then {new}"
     if not first.startswith(("{", "[", '"')) and max(_count_fields(first, sign) for sign in ",;\t") > 1:
-        name = commands.with_ending(file.path, ".tsv" if "\t" in first else ".csv")
-        return f"if this is a table: {commands.rename_command(file.path, name, file.split)} data=csv"
+        return "if this is a table, add data=csv"
     return None
