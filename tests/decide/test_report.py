@@ -110,6 +110,14 @@ def test_the_figures_hold_the_logged_curves_and_the_confusion_counts(make_run: M
     assert sum('"type":"heatmap"' in call for call in calls) == 1
 
 
+def test_scored_validations_have_a_figure(make_run: MakeRun, read_page: ReadPage) -> None:
+    run = make_run()
+    rows = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text("\n".join([f"{rows[0]},val/accuracy", *(f"{row},0.5" for row in rows[1:])]) + "\n")
+    page = read_page(write_report(run))
+    assert "figure-scores" in {attributes.get("id") for tag, attributes in page.tags if tag == "div"}
+
+
 def test_the_page_loads_nothing_from_anywhere(make_run: MakeRun, read_page: ReadPage) -> None:
     page = read_page(write_report(make_run()))
     for tag, attributes in page.tags:

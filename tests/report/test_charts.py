@@ -24,6 +24,14 @@ def test_loss_curves_show_train_and_validation_at_their_steps() -> None:
     assert (list(traces["validation"].x), list(traces["validation"].y)) == ([3.0], [1.5])
 
 
+def test_scores_of_validations_have_a_curve_each() -> None:
+    curves = [*rows(train_loss=[3.0, 2.0]), *({"step": s, "val/loss": 1.0, "val/accuracy": s / 4} for s in (1.0, 2.0))]
+    curves.append({"step": 2.0, "val/f1": 0.75, "val/ece": 0.1})
+    traces = {trace.name: (list(trace.x), list(trace.y)) for trace in charts.score_curves(curves).data}
+    assert traces == {"Accuracy": ([1.0, 2.0], [0.25, 0.5]), "F1 (macro)": ([2.0], [0.75])}
+    assert charts.score_curves(rows(train_loss=[3.0, 2.0])) is None
+
+
 def test_without_values_there_is_no_figure() -> None:
     assert charts.loss_curves([]) is None
     assert charts.learning_rate_curve(rows(train_loss=[1.0])) is None

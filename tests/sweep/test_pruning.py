@@ -21,7 +21,7 @@ from kamerton.errors import Cancelled, Interrupted, UserError
 from kamerton.pipeline.run import train
 from kamerton.pipeline.session import Invocation, RunResult
 from kamerton.run.checkpoints import read_checkpoint
-from kamerton.sweep.trial import train_trial_run
+from kamerton.sweep.trial import run_trial, train_trial_run
 from kamerton.sweep.trial_runs import TrialRun
 from kamerton.train.callbacks.pruning import Pruning
 from support.runs import record
@@ -56,6 +56,36 @@ def part(tmp_path: Path):
 
 def reports(trial: optuna.Trial) -> dict[int, float]:
     return trial.study.trials[trial.number].intermediate_values
+
+
+def test_a_scored_metric_is_reported_and_compared(configure: Any, tmp_path: Path) -> None:
+    """The value of a trial is that of its best checkpoint; a bound of such a metric is the smallest allowed one."""
+    study = optuna.create_study(direction="maximize", pruner=NEVER)
+    options = ["sweep.objective=f1", "sweep.constraints={accuracy: 0.9}", "eval.score=labels", "eval.sample=9"]
+    trial = study.ask()
+    (value,) = run_trial(configure(*options, "callbacks.checkpoint_best.monitor=val/f1"), trial, tmp_path)
+    with (tmp_path / "trials" / "0" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert reports(trial) == {number: float(row["val/f1"]) for number, row in enumerate(rows, 1)}
+    assert value == max(float(row["val/f1"]) for row in rows)
+    best = record(tmp_path / "trials" / "0")["metrics"]["best"]
+    assert trial.constraints == {"accuracy": 0.9 - best["accuracy"]}
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_custom_metric_is_an_objective_with_its_direction(
+    configure: Any, tmp_path: Path, module: Any, direction: str
+) -> None:
+    module("sizes", "def rows(table):\n    return float(table.num_rows)\n\nrows.higher_is_better = False\n")
+    options = ["sweep.objective=rows", "eval.score=auto", "eval.sample=9", "eval.every=1"]
+    config = configure(*options, "metrics.rows._target_=sizes.rows", "allow_targets=[sizes.]")
+    trial = optuna.create_study(direction=direction, pruner=NEVER).ask()
+    if direction == "minimize":
+        assert run_trial(config, trial, tmp_path) == [9.0]
+        return
+    with pytest.raises(UserError, match="direction=minimize"):
+        run_trial(config, trial, tmp_path)
+    assert not (tmp_path / "trials").exists()
 
 
 @pytest.mark.parametrize("size", [8, 12])

@@ -185,30 +185,24 @@ class ScoreOptions:
     seed: Annotated[int, Ge(0)] = 0
 
 
-Objective = Literal[
-    "loss", "perplexity", "token_accuracy", "seconds", "parameters",
-    "accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted", "ece",
-    "exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf",
-]  # fmt: skip
-
-
 @dataclass(frozen=True)
 class SweepOptions:
     """What the trials of a sweep are compared by, and what happens with the best one.
 
     `objective` names one or several values: of the validation split, with the weights that a run keeps (metrics of
-    labels and texts need `eval.score`), or `seconds` of training and trained `parameters`. `constraints` are the worst
-    values allowed, by such a name. With `seeds` every trial is trained once for each, and their mean counts. `final`:
-    `score` scores the best trial on the test split, `retrain` trains it anew first; None leaves the test split alone.
+    labels, texts and custom ones need `eval.score`), or `seconds` of training and trained `parameters`. `constraints`
+    are the worst values allowed, by such a name. With `seeds` every trial is trained once for each, and their mean
+    counts. `final`: `score` scores the best trial on the test split, `retrain` trains it anew first; None leaves the
+    test split alone.
     """
 
-    objective: Objective | list[Objective] = "loss"
-    constraints: dict[Objective, float] = field(default_factory=dict)
+    objective: str | list[str] = "loss"
+    constraints: dict[str, float] = field(default_factory=dict)
     seeds: list[Annotated[int, Ge(0), Lt(2**32)]] = field(default_factory=list)
     final: Literal["score", "retrain"] | None = "score"
 
     @property
-    def objectives(self) -> list[Objective]:
+    def objectives(self) -> list[str]:
         """The names of the objective, as many as the study has values."""
         return self.objective if isinstance(self.objective, list) else [self.objective]
 

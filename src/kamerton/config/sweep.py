@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -12,15 +12,15 @@ from hydra.core.override_parser.types import Override
 from kamerton.config.hosted import sweep_fault
 from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.places import NAME, NAME_RULE
-from kamerton.config.schema import Objective, SweepOptions, mapping_at
+from kamerton.config.schema import SweepOptions, mapping_at
+from kamerton.config.targets import metric_function
+from kamerton.config.validation import objectives
 from kamerton.direction import higher_is_better
 from kamerton.errors import Fault
+from kamerton.words import did_you_mean
 
 Values = Mapping[str, Any]
 
-DIRECTIONS: dict[Objective, str] = {
-    name: "maximize" if higher_is_better(name) else "minimize" for name in get_args(Objective)
-}
 _SWEEPER = "hydra_plugins.kamerton.optuna_sweeper."
 # What all trials share, with the reason: a best value over any of these would be luck, or no value of a run at all.
 _SHARED = {
@@ -67,7 +67,7 @@ def check_sweep(values: Values, hydra: Values, searched: Sequence[str] | None) -
         *sweep_fault(values),
         *_space(hydra, searched),
         *_study(mapping_at(hydra, "sweeper")),
-        *_objective(options, mapping_at(hydra, "sweeper")),
+        *_objective(values, mapping_at(hydra, "sweeper")),
     ]
     seeds, folds = options.get("seeds") or [], mapping_at(values, "cv").get("folds")
     if isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
@@ -111,17 +111,37 @@ def _study(sweeper: Values) -> Iterator[Fault]:
         yield _fault(f"{key} is {seconds!r}: must be seconds above 0", f"correct the value of {key}", key)
 
 
-def _objective(options: Values, sweeper: Values) -> Iterator[Fault]:
+def direction(objective: str, metrics: Values, allowed: Sequence[str]) -> str:
+    """Return the direction of an objective: minimize or maximize.
+
+    `metrics` are custom ones, whose code is loaded if `allowed` names it: only call it for a trusted configuration.
+    More of such a metric is better unless its attribute `higher_is_better` is False.
+    """
+    higher = higher_is_better(objective)
+    if metrics.get(objective) is not None:
+        higher = getattr(metric_function(metrics[objective], allowed), "higher_is_better", None) is not False
+    return "maximize" if higher else "minimize"
+
+
+def _objective(values: Values, sweeper: Values) -> Iterator[Fault]:
+    options, valid = mapping_at(values, "sweep"), objectives(values)
     objective = options.get("objective", SweepOptions.objective)
     names = objective if isinstance(objective, list) else [objective]
-    if any(name not in DIRECTIONS for name in names):
-        return  # reported by the schema
+    unknown = [("sweep.objective", name) for name in names if name not in valid]
+    unknown += [(f"sweep.constraints.{name}", name) for name in mapping_at(options, "constraints") if name not in valid]
+    for key, name in unknown:
+        yield _fault(f"{key.removesuffix(f'.{name}')} names {name!r}", did_you_mean(str(name), valid), key)
+    if unknown:
+        return
     if not names or len(set(names)) < len(names):
         yield _fault(f"sweep.objective is {objective}", "name one value, or several different ones", "sweep.objective")
         return
     given, key = sweeper.get("direction", "minimize"), "hydra.sweeper.direction"
-    directions = [str(direction) for direction in given] if isinstance(given, list) else [str(given)]
-    right = [DIRECTIONS[name] for name in names]
+    directions = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+    either = dict(zip(names, directions, strict=False))  # of a custom metric, whose code is not loaded yet
+    right = [
+        either.get(name, "maximize") if higher_is_better(name) is None else direction(name, {}, ()) for name in names
+    ]
     if directions != right:
         written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
         message = f"{key} is {given}, but sweep.objective is {objective}"

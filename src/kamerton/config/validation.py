@@ -81,13 +81,13 @@ def unlogged(values: Values, labelled: bool | None = None) -> Iterator[Fault]:
     objective, constraints = options.get("objective"), options.get("constraints")
     for key, names in (("sweep.objective", objective), ("sweep.constraints", constraints)):
         for name in [names] if isinstance(names, str) else names or ():
-            if name in (*LABEL_METRICS, *TEXT_METRICS) and name not in logged:  # the schema reports other names
+            if name in _possible(values) and name not in logged:  # other names are reported for any sweep
                 yield _fault(f"{key} names {name!r}, which no validation logs", key, name, values, labelled)
 
 
 def _fault(message: str, key: str, metric: str, values: Values, labelled: bool | None) -> Fault:
     prefix = "val/" if key.startswith("callbacks.") else ""
-    possible = [*LOSS_METRICS, *LABEL_METRICS, *TEXT_METRICS, *_custom(values)]
+    possible = _possible(values)
     logged = logged_metrics(values, labelled)
     if metric in possible:
         fix = _option_for(metric, values, labelled) or did_you_mean(metric, [f"{prefix}{name}" for name in logged])
@@ -108,6 +108,15 @@ def _option_for(metric: str, values: Values, labelled: bool | None) -> str | Non
     if metric in LABEL_METRICS:
         return "set eval.score=labels"
     return "set eval.score=generate" if metric in TEXT_METRICS else "set eval.score=auto"
+
+
+def objectives(values: Values) -> list[str]:
+    """Return the names that a sweep may have as objective or constraint, with the right options."""
+    return [*_possible(values), *NOT_VALIDATED]
+
+
+def _possible(values: Values) -> list[str]:
+    return [*LOSS_METRICS, *LABEL_METRICS, *TEXT_METRICS, *_custom(values)]
 
 
 def _custom(values: Values) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kamerton import words
 from kamerton.monitor.table import Rows
 
 if TYPE_CHECKING:
@@ -45,6 +46,23 @@ def loss_curves(curves: Curves) -> go.Figure | None:
     if not figure.data:
         return None
     return _over_steps(styled(figure, "Loss", "optimizer step", "nats per target token"))
+
+
+def score_curves(curves: Curves) -> go.Figure | None:
+    """Return a figure of accuracy and F1, or exact match and ROUGE-L, of validations; None if they were not scored."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for name, color in (("accuracy", BLUE), ("f1", ORANGE), ("exact_match", BLUE), ("rougeL", ORANGE)):
+        steps, values, _ = thinned(*series(curves, f"val/{name}"))
+        if values.size:
+            mode = "lines+markers" if values.size <= MAX_MARKERS else "lines"
+            figure.add_scatter(
+                x=steps, y=values, name=words.title(name), mode=mode, line={"color": color, "width": 2.5}
+            )
+    if not figure.data:
+        return None
+    return _over_steps(styled(figure, "Validation scores", "optimizer step", "", height=240))
 
 
 def learning_rate_curve(curves: Curves) -> go.Figure | None:

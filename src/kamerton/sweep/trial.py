@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.config.schema import Config
+from kamerton.config.sweep import direction
 from kamerton.console import plain_console
 from kamerton.errors import Cancelled, Fault, UserError
 from kamerton.locks import lock_owner
@@ -54,6 +55,7 @@ def run_trial(
 
     from hydra_plugins.kamerton.trial import original_number
 
+    directions = _directions(config, trial)
     number = original_number(trial)
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
     runs = trial_runs(for_a_trial(config), sweep / TRIALS, number)
@@ -67,10 +69,26 @@ def run_trial(
         # Of the trials before: the study does not have this one's end yet.
         delete_checkpoints(trial.study, sweep / TRIALS)
     objectives = values(config.sweep.objectives, records)
-    for name, beyond in excess(config.sweep.constraints, records).items():
+    for name, beyond in excess(config.sweep.constraints, directions, records).items():
         if name not in trial.constraints:
             trial.set_constraint(name, beyond)
     return objectives
+
+
+def _directions(config: Config, trial: Trial) -> dict[str, str]:
+    """Return the direction of each objective and constraint; raises `UserError` if the study has another one."""
+    names = [*config.sweep.objectives, *config.sweep.constraints]
+    directions = {name: direction(name, config.metrics, config.allow_targets) for name in names}
+    right = [directions[name] for name in config.sweep.objectives]
+    given = [each.name.lower() for each in trial.study.directions]
+    if given != right:
+        message = (
+            f"hydra.sweeper.direction is {','.join(given)}, but sweep.objective is {','.join(names[: len(right)])}"
+        )
+        written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
+        fix = f"set 'hydra.sweeper.direction={written}' and another hydra.sweeper.study_name"
+        raise UserError([Fault("config.sweep", message, fix, column="hydra.sweeper.direction")])
+    return directions
 
 
 def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:

@@ -52,6 +52,7 @@ def write_report(run_dir: Path, *, state: State | None = None) -> Path:
     run = read_run(run_dir, state=state)
     figures = {
         "loss": charts.loss_curves(run.curves),
+        "scores": charts.score_curves(run.curves),
         "learning_rate": charts.learning_rate_curve(run.curves),
         "confusion": confusion_figure(run.tuned),
     }
