@@ -48,7 +48,7 @@ class Input:
     content: bytes
     format: str
     ending: str
-    encoding: str = "utf-8"
+    encoding: str = "auto"
     name: str | None = None  # of the column that is to be the prompt
 
     def options(self, folder: Path) -> DataOptions:

@@ -105,10 +105,16 @@ def _snapshot_files(folder: Path, key: str, format: str) -> Found | None:
     groups: dict[str, list[Path]] = {}
     for path in paths:
         groups.setdefault(path.parent.name if path.parent != place else raw_name(path), []).append(path)
-    patterns = {
-        name: str(files[0].parent) if files[0].parent != place else f"{place / name}*" for name, files in groups.items()
-    }
+    patterns = {name: _pattern(name, files, place) for name, files in groups.items()}
     return _with_splits(folder, key, groups, patterns)
+
+
+def _pattern(name: str, files: list[Path], place: Path) -> str:
+    """Return a path or pattern that matches the files of a part alone."""
+    if files[0].parent != place:
+        return str(files[0].parent)
+    shard = files[0].name[len(name) : len(name) + 1]
+    return str(files[0] if len(files) == 1 else place / f"{name}{shard}[0-9]*")
 
 
 def raw_name(path: Path) -> str:
@@ -129,8 +135,9 @@ def _with_splits(folder: Path, key: str, groups: Mapping[str, list[Path]], patte
         message = f"the folder contains {', '.join(groups)}"
         choice = {split: by_split[split][0] for split in SPLITS if split in by_split}
         if key != "data.path":
-            choices = " or ".join(setting(key, patterns[name]) for name in groups)
-            fix = f"choose one of them: {choices}"
+            fitting = [name for name in groups if key == f"data.{splits[name]}"] or [*groups]
+            choices = " or ".join(setting(key, patterns[name]) for name in fitting)
+            fix = f"choose one of them: {choices}; {setting('data.path', str(folder))} keeps the splits"
         else:
             fix = " ".join(setting(f"data.{split}", patterns[name]) for split, name in choice.items())
             fix = f"choose a part for each split: {fix}"

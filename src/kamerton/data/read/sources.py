@@ -142,9 +142,8 @@ def _list_directory(path: Path, key: str, format: str) -> tuple[list[Part], list
         endings = f"{format} file ({', '.join(ENDINGS[format])})" if format in ENDINGS else "data file"
         message = f"the directory contains no {endings}"
         return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
-    others = [p.name + "/" * p.is_dir() for p in entries if p not in files and p.name not in DESCRIPTIONS]
-    if format != "auto":
-        others = [name for name in others if name.endswith("/") or (data_format(name) and not is_documentation(name))]
+    rest = [p for p in entries if p not in files and p.name not in DESCRIPTIONS and not is_documentation(p.name)]
+    others = [p.name + "/" * p.is_dir() for p in rest if format == "auto" or p.is_dir() or data_format(p.name)]
     if not others:
         return parts, []
     names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
