@@ -53,6 +53,9 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "messages[].content.image_url": lambda i: chat(
         i, {"content": [{"type": "image_url"}, {"type": "text", "text": "a"}]}
     ),
+    "messages[].content.image": lambda i: chat(
+        i, {"content": [{"type": "tool_result", "content": [{"type": "image"}]}, {"type": "text", "text": "a"}]}
+    ),
     "messages[].content.thinking": lambda i: chat(
         i, {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}
     ),

@@ -66,14 +66,18 @@ def _check_call(call: ToolCall, place: str, tools: Tools) -> list[Fault]:
         shown = ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
         message = f"{call.name} is not among the functions that the row defines ({shown})"
         fix = f"did you mean {near[0]}? " if near else ""
-        return [Fault("unknown-function", message, f"{fix}Correct the name, or define it in tools", column=place)]
+        return [_fault("unknown-function", message, f"{fix}Correct the name, or define it in tools", place)]
     validator = tools.validators[call.name]
     problem = "" if validator is None else _problem(validator, json.loads(call.arguments))
     if not problem:
         return []
     message = f"the arguments of {call.name} do not fit its parameters: {problem}"
-    fix = "correct the arguments or the schema; to keep the call as it is, data.policy.arguments-schema=warn"
-    return [Fault("arguments-schema", message, fix, column=f"{place}.arguments")]
+    return [_fault("arguments-schema", message, "correct the arguments or the schema", f"{place}.arguments")]
+
+
+def _fault(code: str, message: str, fix: str, place: str) -> Fault:
+    """Return a fault of a row that may also be kept as it is."""
+    return Fault(code, message, f"{fix}; to keep such rows as they are, data.policy.{code}=warn", column=place)
 
 
 def _problem(validator: Any, arguments: object) -> str:
@@ -98,12 +102,12 @@ def _check_results(drafts: Sequence[Draft]) -> list[Fault]:
             for call, place in waiting:
                 message = f"the call of {call.name} has no result before {draft.place}"
                 fix = "add its result as a turn of role tool, or remove the call"
-                faults.append(Fault("unanswered-call", message, fix, column=place))
+                faults.append(_fault("unanswered-call", message, fix, place))
             waiting = list(draft.calls)
         for call, place in draft.calls:
             if call.id is not None and call.id in ids:
                 message = f"the id {call.id!r} is also that of an earlier call"
-                faults.append(Fault("call-id", message, "give each call an id of its own", column=place))
+                faults.append(_fault("call-id", message, "give each call an id of its own", place))
             ids |= {call.id} if call.id is not None else set()
     return faults
 
@@ -115,18 +119,18 @@ def _check_result(draft: Draft, waiting: list[tuple[ToolCall, str]]) -> list[Fau
     """
     if not waiting:
         message, fix = "the result follows no call", "add the call before it, or remove the result"
-        return [Fault("stray-result", message, fix, column=draft.place)]
+        return [_fault("stray-result", message, fix, draft.place)]
     if draft.call_id is not None:
         at = next((i for i, (call, _) in enumerate(waiting) if call.id == draft.call_id), None)
         if at is None:
             ids = ", ".join(str(call.id) for call, _ in waiting)
             message = f"the result has the id {draft.call_id!r}, but the calls before it have {ids}"
             waiting.pop(0)
-            return [Fault("call-id", message, "write the id of its call", column=f"{draft.place}.tool_call_id")]
+            return [_fault("call-id", message, "write the id of its call", f"{draft.place}.tool_call_id")]
     else:
         at = next((i for i, (call, _) in enumerate(waiting) if call.name == draft.name), 0)
     call, _ = waiting.pop(at)
     if draft.name not in (None, call.name):
         message = f"the result is named {draft.name}, but the call is of {call.name}"
-        return [Fault("call-id", message, f"write {call.name}", column=f"{draft.place}.name")]
+        return [_fault("call-id", message, f"write {call.name}", f"{draft.place}.name")]
     return []

@@ -96,8 +96,11 @@ def _keyed_part(part: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def unread_part(part: object) -> str:
-    """Return the type of a part whose content is not read, else ""."""
-    kind = part_kind(part)[0]
+    """Return the type of a part whose content is not read, also within a result, else ""."""
+    kind, inner = part_kind(part)
+    if kind == "result" and isinstance(inner.get("content"), list):
+        items = [item for item in inner["content"] if not isinstance(item, Mapping) or set(item) != {"json"}]
+        return next((name for name in map(unread_part, items) if name), "")
     return "" if kind in ("text", "reasoning", "call", "result") else kind
 
 
