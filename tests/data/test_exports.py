@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ LOGS: dict[str, Row] = {
         ],
     },
     "langchain": {"messages": [{"type": "human", "content": "Weather in Oslo?"}, {"type": "ai", "content": "Rain."}]},
+    "turns as text": {"messages": json.dumps([HUMAN, RAIN])},
     "chatgpt": {
         "title": "Rain",
         "current_node": "c",

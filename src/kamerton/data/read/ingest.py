@@ -11,6 +11,7 @@ from typing import Any, cast
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
 from kamerton.data.read import unused
+from kamerton.data.read.cells import parse_cell
 from kamerton.data.read.containers import DAMAGE, layers, open_data
 from kamerton.data.read.exports import Exports
 from kamerton.data.read.fields import to_fields
@@ -159,6 +160,8 @@ class _FileReader:
         if isinstance(layout, Fault):
             self.unmatched.setdefault(names, array("q")).append(row)
             return None
+        if layout.kind == "chat" and isinstance(text := record[layout.prompt], str):  # turns as a text of JSON
+            record = {**record, layout.prompt: parse_cell(text) or text}
         if self._is_misleading(record, layout, row):
             self.log.reject(self.name, row, unused.CODE, record=record)
             return None
