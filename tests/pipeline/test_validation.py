@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,6 +240,23 @@ def test_the_plan_states_the_cost_of_scoring(
     run = trainer(request.getfixturevalue(data), outputs, *LEAN, *STEPS)(*options)
     assert line in capsys.readouterr().out
     assert ("accuracy" in validations(run)[-1]) == (data == "animals")
+
+
+@pytest.mark.slow
+def test_two_processes_log_what_one_logs(train: Train, animals: Path, outputs: Path) -> None:
+    """Real DDP over gloo: rank 0 scores, and both ranks keep the checkpoint of the best accuracy."""
+    options = ["eval.score=labels", "eval.sample=9", "callbacks.checkpoint_best.monitor=val/accuracy"]
+    options.append("adapter.dropout=0")  # which depends on the rank
+    alone = train("run_id=alone", *options)
+    words = ["train", *LEAN, *STEPS, *options, f"data.path={animals}", f"paths.outputs={outputs}", "run_id=two"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "kamerton", *words, "trainer=ddp", "trainer.accelerator=cpu"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    two = alone.with_name("two")
+    assert record(two)["best"]["step"] == record(alone)["best"]["step"]
+    for ours, theirs in zip(validations(alone), validations(two), strict=True):
+        assert {name: theirs[name] for name in ours} == pytest.approx(ours, rel=1e-4)
 
 
 class Strategy:
