@@ -252,6 +252,17 @@ def test_definitions_in_any_form_are_kept_in_openais(form: str) -> None:
     assert json.loads(read_tools(FORMS[form], "tools").text) == FORMS["openai"]
 
 
+def test_a_column_of_other_tools_may_be_metadata() -> None:
+    record = {"prompt": "p", "completion": "c", "tools": "hammer, saw"}
+    layout = find_layout(record, Columns())
+    assert isinstance(layout, Layout)
+    _, (fault,) = to_fields(record, layout, lambda code: "error")
+    assert "'data.columns.metadata=[tools]'" in fault.fix
+    layout = find_layout(record, Columns(metadata=["tools"]))
+    assert isinstance(layout, Layout)
+    assert to_fields(record, layout, lambda code: "error")[1] == []
+
+
 def test_one_text_of_definitions_is_compiled_once() -> None:
     assert read_tools(json.dumps([WEATHER]), "tools") is read_tools(json.dumps([WEATHER]), "tools")
 

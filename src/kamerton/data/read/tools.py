@@ -79,7 +79,8 @@ def _parse(text: str, column: str) -> Tools:
 
 def _refused(problem: str, column: str) -> Tools:
     message = f"{column} does not define functions: {problem}"
-    return Tools(faults=(Fault("bad-tools", message, f"write {FORM}", column=column),))
+    fix = f"write {FORM}; or, if it holds something else, 'data.columns.metadata=[{column}]'"
+    return Tools(faults=(Fault("bad-tools", message, fix, column=column),))
 
 
 def compile_schema(schema: Any) -> tuple[Any, str]:
