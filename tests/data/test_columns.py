@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.data.options import Columns, DataOptions, SplitOptions
+from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import UserError
 from support.rows import question, write_jsonl
@@ -293,3 +293,33 @@ def test_rows_of_unclear_columns_are_one_fault_whose_settings_read_them(tmp_path
         assert not unread or name == "chain of thought"
         results = checked(tmp_path, [row | {"id": i} for i in range(12)], **data_options(way))
         assert results.is_valid, (way, results.errors)
+
+
+def test_sources_have_templates_of_their_own(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"q": "Why?", "a": "So."}])
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "fine", "label": 1}])
+    sources = {
+        "a": Source(str(tmp_path / "a.jsonl"), prompt="{q}", completion="{a}", system="Be brief."),
+        "b": Source(str(tmp_path / "b.jsonl"), label_names=["bad", "good"], instruction="Judge:"),
+    }
+    examples = [*read_examples(DataOptions(sources=sources))]
+    assert [turn.content for turn in examples[0].messages] == ["Be brief.", "Why?", "So."]
+    assert [turn.content for turn in examples[1].messages] == ["Judge:\n\nfine", "good"]
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"prompt": "{a"}, "data.prompt"),
+        ({"system": " "}, "data.system"),
+        ({"prompt": "{a}", "columns": Columns(prompt="a")}, "data.prompt"),
+        ({"completion": "{a}", "columns": Columns(label="a")}, "data.completion"),
+        ({"label_names": ["no"]}, "data.label_names"),
+        ({"label_names": ["no", "no"]}, "data.label_names"),
+        ({"label_names": {"no": "0", "yes": "1"}}, "data.label_names"),
+        ({"label_names": {"0": "no", 1: "yes"}}, "data.label_names"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_faults_before_any_file_is_read(options: dict[str, Any], key: str) -> None:
+    (fault,) = validate(DataOptions(path="missing.jsonl", **options)).errors
+    assert (fault.code, fault.column) == ("bad-value", key)

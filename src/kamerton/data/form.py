@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,18 @@ def check_form(form: Form, columns: Any, key: str) -> list[Fault]:
             if getattr(columns, name) is not None:
                 message = f"{key}.{role} and {key}.columns.{name} are both given"
                 faults.append(Fault("bad-value", message, "give one of them", column=f"{key}.{role}"))
-    names = form.label_names
-    values = list(names.values() if isinstance(names, dict) else names or [])
-    if names is not None and (len(values) < 2 or len(set(values)) < len(values) or not all(map(str.strip, values))):
+    if form.label_names is not None and not _are_label_names(form.label_names):
         message = (
-            f"{key}.label_names is {names!r} but must be at least two different names, [no,yes] or {{0: no, 1: yes}}"
+            f"{key}.label_names is {form.label_names!r} but must be two or more different names by number: [no,yes] or"
+            " {0: no, 1: yes}"
         )
         faults.append(Fault("bad-value", message, "give each number a name", column=f"{key}.label_names"))
     return faults
+
+
+def _are_label_names(names: Any) -> bool:
+    """Return whether the names are different texts, of a mapping for keys of one type that are numbers."""
+    keys, values = (list(names), list(names.values())) if isinstance(names, dict) else ([], list(names))
+    are_numbers = all(re.fullmatch(r"-?\d+", str(key)) for key in keys) and len({type(key) for key in keys}) < 2
+    are_texts = all(isinstance(value, str) and value.strip() for value in values)
+    return are_numbers and are_texts and len(set(values)) == len(values) >= 2
