@@ -98,7 +98,11 @@ def small(words: Sequence[str]) -> list[str]:
     added = list(SMALL.get(name, ()))
     if name in ("train", "prepare"):
         added += ["model=tiny"] if not own & {"model"} else []
-        added += list(DATA) if not own & {"data", "-sc"} and "--config-dir" not in rest else []
+        added += (
+            list(DATA)
+            if not own & {"data", "data.path", "data.train", "data.sources", "-sc"} and "--config-dir" not in rest
+            else []
+        )
     return [*words, *(word for word in added if word.partition("=")[0] not in own)] if "-sc" not in rest else [*words]
 
 

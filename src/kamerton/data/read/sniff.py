@@ -145,5 +145,5 @@ def _guess_fix(first: str, file: DataFile) -> str | None:
         new = commands.path_setting(commands.new_name(file.path, ".jsonl"), file.split)
         return f"these are Python dictionaries: {commands.python_objects(file.path)}, then {new}"
     if not first.startswith(("{", "[", '"')) and max(_count_fields(first, sign) for sign in ",;\t") > 1:
-        return "if this is a table, add data=csv"
+        return f"if this is a table: {AUTO}"
     return None
