@@ -114,3 +114,10 @@ def test_the_listed_metrics_are_those_of_the_scores_table(overrides: list[str], 
 
 def test_nothing_but_the_loss_is_logged_by_default() -> None:
     assert logged_metrics(compose_values([])) == [*LOSS_METRICS]
+
+
+def test_metrics_of_calls_are_listed_for_data_with_functions() -> None:
+    row = {**ROW, "prediction": "no", "target_calls": "[]", "predicted_calls": "[]"}
+    assert set(logged_metrics(compose_values(["eval.score=auto"]), False, functions=True)) == set(
+        compute(scores_table([row], None))
+    )

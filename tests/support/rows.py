@@ -35,6 +35,7 @@ def write_jsonl(path: Path, rows: Iterable[object]) -> Path:
 
 def stored(examples: list[DataExample], folder: Path) -> Examples:
     """Examples as the store keeps them."""
+    folder.mkdir(parents=True, exist_ok=True)
     writer = StoreWriter(folder / "rows.arrow", ["rows.jsonl"])
     for number, example in enumerate(examples, 1):
         prompt, chat = stored_prompt(example.prompt), not isinstance(example.prompt, str) and example.prompt != ()

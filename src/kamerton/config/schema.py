@@ -165,9 +165,9 @@ class EvalOptions:
 class ScoreOptions:
     """How examples are scored: `labels` by exact probability, the `reference` alone, or it and a generated text.
 
-    `auto` is labels where the data have them, else reference. The other options are those of `generate`: `constrain`
-    lets the answer be one of the labels only; `temperature` 0 is greedy decoding; sampled answers depend on `seed`, the
-    example, and nothing else.
+    `auto` is labels where the data have them, generate where they have functions to call, else reference. The other
+    options are those of `generate`: `constrain` lets the answer be one of the labels only; `temperature` 0 is greedy
+    decoding; sampled answers depend on `seed`, the example, and nothing else.
 
     Of `labels`, exact finds the log-probability of each; argmax which is the most likely alone, faster. The one with
     the highest log-probability is predicted, divided by its tokens or bytes if `normalization` says so, and, with
@@ -190,10 +190,10 @@ class SweepOptions:
     """What the trials of a sweep are compared by, and what happens with the best one.
 
     `objective` names one or several values: of the validation split, with the weights that a run keeps (metrics of
-    labels, texts and custom ones need `eval.score`), or `seconds` of training and trained `parameters`. `constraints`
-    are the worst values allowed, by such a name. With `seeds` every trial is trained once for each, and their mean
-    counts. `final`: `score` scores the best trial on the test split, `retrain` trains it anew first; None leaves the
-    test split alone.
+    labels, texts, calls and custom ones need `eval.score`), or `seconds` of training and trained `parameters`.
+    `constraints` are the worst values allowed, by such a name. With `seeds` every trial is trained once for each, and
+    their mean counts. `final`: `score` scores the best trial on the test split, `retrain` trains it anew first; None
+    leaves the test split alone.
     """
 
     objective: str | list[str] = "loss"

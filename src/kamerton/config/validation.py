@@ -7,17 +7,18 @@ the other metrics of the scores table: those of labels or of texts, and custom o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kamerton.config.schema import mapping_at
-from kamerton.direction import LABEL_METRICS, TEXT_METRICS
+from kamerton.direction import CALL_ERRORS, CALL_METRICS, LABEL_METRICS, TEXT_METRICS
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 Values = Mapping[str, Any]
 
 LOSS_METRICS = ("loss", "perplexity", "token_accuracy")
+GENERATED = (*TEXT_METRICS, *CALL_METRICS, *CALL_ERRORS)  # metrics of generated answers
 NOT_VALIDATED = ("seconds", "parameters")  # objectives that are no metrics of a validation
 _SHARDED = ("fsdp", "shard", "zero", "deepspeed", "modelparallel")
 
@@ -41,22 +42,23 @@ def is_sharded(values: Values) -> bool:
     return any(name in strategy for name in _SHARDED)
 
 
-def scoring_mode(values: Values, labelled: bool | None = None) -> str | None:
-    """Return how validations are scored, None if they are not; `labelled` is None if the data have not been read.
+def scoring_mode(values: Values, labelled: bool | None = None, *, functions: bool = False) -> str | None:
+    """Return how validations are scored, None if they are not.
 
-    `auto` is the mode of the test split (`score.mode`), and its `auto` is `labels` for data with labels.
+    `labelled` is None if the data have not been read; `functions`: they have functions to call. `auto` is the mode of
+    the test split (`score.mode`), and its `auto` is `labels` for data with labels, `generate` for data with functions.
     """
     mode = mapping_at(values, "eval").get("score")
     if mode == "auto":
         mode = mapping_at(values, "score").get("mode", "auto")
     if mode == "auto":
-        mode = "reference" if labelled is False else "labels"
+        mode = "labels" if labelled is not False else "generate" if functions else "reference"
     return mode
 
 
-def logged_metrics(values: Values, labelled: bool | None = None) -> list[str]:
-    """Return the names of the metrics that a validation logs; all possible ones if `labelled` is None."""
-    mode = scoring_mode(values, labelled)
+def logged_metrics(values: Values, labelled: bool | None = None, *, functions: bool = False) -> list[str]:
+    """Return the names of the metrics that a validation logs; all possible ones if the data have not been read."""
+    mode = scoring_mode(values, labelled, functions=functions)
     if mode is None:
         return [*LOSS_METRICS]
     names = [*LOSS_METRICS]
@@ -64,31 +66,30 @@ def logged_metrics(values: Values, labelled: bool | None = None) -> list[str]:
         with_ece = mode == "labels" and mapping_at(values, "score").get("labels", "exact") == "exact"
         names += [name for name in LABEL_METRICS if name != "ece" or with_ece]  # it needs probabilities
     if mode == "generate" and labelled is not True:
-        names += TEXT_METRICS
+        names += GENERATED if functions or labelled is None else TEXT_METRICS
     return [*names, *_custom(values)]
 
 
-def unlogged(values: Values, labelled: bool | None = None) -> Iterator[Fault]:
+def unlogged(values: Values, labelled: bool | None = None, *, functions: bool = False) -> Iterator[Fault]:
     """Yield a fault for each callback, objective and constraint of a metric that no validation will log."""
-    logged = logged_metrics(values, labelled)
+    logged = logged_metrics(values, labelled, functions=functions)
     for name, node in mapping_at(values, "callbacks").items():
         monitor = node.get("monitor") if isinstance(node, Mapping) else None
         if isinstance(monitor, str) and monitor.startswith("val/") and monitor.removeprefix("val/") not in logged:
             key = f"callbacks.{name}.monitor"
             message = f"{key} is {monitor!r}, which no validation logs"
-            yield _fault(message, key, monitor.removeprefix("val/"), values, labelled)
+            yield _fault(message, key, monitor.removeprefix("val/"), values, labelled, logged)
     options = mapping_at(values, "sweep")
     objective, constraints = options.get("objective"), options.get("constraints")
     for key, names in (("sweep.objective", objective), ("sweep.constraints", constraints)):
         for name in [names] if isinstance(names, str) else names or ():
             if name in _possible(values) and name not in logged:  # other names are reported for any sweep
-                yield _fault(f"{key} names {name!r}, which no validation logs", key, name, values, labelled)
+                yield _fault(f"{key} names {name!r}, which no validation logs", key, name, values, labelled, logged)
 
 
-def _fault(message: str, key: str, metric: str, values: Values, labelled: bool | None) -> Fault:
+def _fault(message: str, key: str, metric: str, values: Values, labelled: bool | None, logged: Sequence[str]) -> Fault:
     prefix = "val/" if key.startswith("callbacks.") else ""
     possible = _possible(values)
-    logged = logged_metrics(values, labelled)
     if metric in possible:
         fix = _option_for(metric, values, labelled) or did_you_mean(metric, [f"{prefix}{name}" for name in logged])
     elif near := difflib.get_close_matches(metric, possible, n=1, cutoff=0.6):
@@ -101,13 +102,15 @@ def _fault(message: str, key: str, metric: str, values: Values, labelled: bool |
 
 def _option_for(metric: str, values: Values, labelled: bool | None) -> str | None:
     """Return the option with which validations log `metric`; None if the data rule it out."""
-    if (metric in LABEL_METRICS and labelled is False) or (metric in TEXT_METRICS and labelled is True):
+    if (metric in LABEL_METRICS and labelled is False) or (metric in GENERATED and labelled is True):
         return None
     if metric == "ece" and mapping_at(values, "score").get("labels") == "argmax":
         return "set score.labels=exact" + ("" if scoring_mode(values, labelled) == "labels" else " eval.score=labels")
     if metric in LABEL_METRICS:
         return "set eval.score=labels"
-    return "set eval.score=generate" if metric in TEXT_METRICS else "set eval.score=auto"
+    if metric in GENERATED and scoring_mode(values, labelled) == "generate":
+        return None  # the data have no functions
+    return "set eval.score=generate" if metric in GENERATED else "set eval.score=auto"
 
 
 def objectives(values: Values) -> list[str]:
@@ -116,7 +119,7 @@ def objectives(values: Values) -> list[str]:
 
 
 def _possible(values: Values) -> list[str]:
-    return [*LOSS_METRICS, *LABEL_METRICS, *TEXT_METRICS, *_custom(values)]
+    return [*LOSS_METRICS, *LABEL_METRICS, *GENERATED, *_custom(values)]
 
 
 def _custom(values: Values) -> list[str]:

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
+from kamerton.data.encode.each_turn import each_turn
+from kamerton.data.inputs import targets_of
 from kamerton.errors import Fault, UserError
 from kamerton.hosted.plan import Plan
 from kamerton.run.directory import RunDirectory
@@ -26,8 +28,8 @@ def score_hosted(
 
     Received answers are not requested again. A base model that cannot be asked is skipped, and an event records it.
     """
-    path, examples = run.path / "scores" / f"{name}.parquet", plan.prepared.splits.get("test", ())
-    if not len(examples):
+    path = run.path / "scores" / f"{name}.parquet"
+    if not len(plan.prepared.splits.get("test", ())):
         return
     if not path.exists():
         try:
@@ -48,6 +50,8 @@ def _ask(
 ) -> None:
     engine, decoding = engine_for(config.model, EngineOptions()), decoding_of(config.score)
     examples, partial = plan.prepared.splits["test"], run.path / "scores" / f".{name}.partial"
+    if not plan.prepared.labels:
+        examples = each_turn(examples, targets_of(config.data))
     with count_bar(console, f"asking {model} {len(examples):,} test prompts", len(examples)) as advance:
 
         def progress(done: int) -> None:

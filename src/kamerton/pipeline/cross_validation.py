@@ -22,6 +22,8 @@ from kamerton.config.derived import fold_of
 from kamerton.config.schema import Config, CvOptions
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
+from kamerton.data.parts import part_id
+from kamerton.data.store import Examples
 from kamerton.decide.report.cross_validation import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.report.folds import LEVEL, METHOD, Spread, spreads
 from kamerton.errors import Fault, Interrupted, RunFailed, UserError
@@ -192,18 +194,33 @@ def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None
     Examples too long for the model may be missing if they are dropped.
     """
     test = prepared.splits["test"]
-    expected = test.select(test.pool).ids.to_pylist()
+    examples = test.select(test.pool)
+    expected = examples.ids.to_pylist()
     scored = table["example_id"].to_pylist()
-    missing = set(expected) - set(scored)
-    fits = len(scored) == len(set(scored)) and set(scored) <= set(expected)
+    rows = dict(zip(expected, expected, strict=True))
+    if not set(scored) <= set(expected):
+        rows |= _turn_ids(examples)
+    missing = set(expected) - {rows.get(name) for name in scored}
+    fits = len(scored) == len(set(scored)) and set(scored) <= set(rows)
     if fits and (not missing or config.data.overlong == "drop"):
         return
-    repeated, foreign = len(scored) - len(set(scored)), len(set(scored) - set(expected))
+    repeated, foreign = len(scored) - len(set(scored)), len(set(scored) - set(rows))
     message = (
         f"the folds do not cover the data: {len(missing)} examples missing, {repeated} repeated, {foreign} foreign"
     )
     fix = "give another run_id: files or metadata have changed since the first folds were trained"
     raise RunFailed(Fault("cv.cover", message, fix))
+
+
+def _turn_ids(examples: Examples) -> dict[str, str]:
+    """Return the ids of the turns of conversations, each with that of its row."""
+    numbers = examples.id_numbers.tolist()
+    return {
+        f"{part_id(number, k):016x}": f"{number:016x}"
+        for number, example in zip(numbers, examples, strict=True)
+        if not isinstance(example.prompt, str)
+        for k in range(1, len(example.prompt))
+    }
 
 
 def _summary(records: Sequence[Record]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.evaluate import choose_mode, passes, score_split
+from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
 from kamerton.score.table import read_scores, write_scores
 
@@ -64,6 +64,8 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
     config, run, data = ready.config, session.run, ready.inputs.encoded.get("test")
     if data is None:
         return
+    if not ready.inputs.prepared.labels:
+        data = by_turn(data, ready.inputs.tokenizer)
     path = run.path / "scores" / f"{name}.parquet"
     if not path.exists():
         table = _score(ready, model, name, data, session)

@@ -16,11 +16,12 @@ from rich.console import Console
 from kamerton.config.schema import Config, ScoreOptions
 from kamerton.config.validation import LOSS_METRICS, logged_metrics, scoring_mode, unlogged
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.inputs import Inputs
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.evaluate import choose_mode, passes, score_split
+from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
 from kamerton.train.build import count_validations
 from kamerton.train.callbacks.scoring import Scorer
@@ -42,7 +43,7 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
         message = "eval.score=labels needs labels, and these completions are free text"
         fix = "set eval.score=generate, or name the labels in data.labels"
         faults.append(Fault("score.labels", message, fix, column="eval.score"))
-    faults += unlogged(dataclasses.asdict(config), bool(labels))
+    faults += unlogged(dataclasses.asdict(config), bool(labels), functions=_functions(inputs))
     if faults:
         raise UserError(faults)
 
@@ -50,7 +51,9 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
 def scored_examples(config: Config, inputs: Inputs) -> Encoded:
     """Return the validation examples to score: all, or a sample that depends on their ids and `split.seed` alone."""
     data, most = inputs.encoded["validation"], config.eval.sample
-    return data if most is None else data.select(sample(data.examples.id_numbers, most, config.split.seed))
+    if most is not None:
+        data = data.select(sample(data.examples.id_numbers, most, config.split.seed))
+    return by_turn(data, inputs.tokenizer)
 
 
 def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device: torch.device) -> Scorer | None:
@@ -75,7 +78,7 @@ def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device:
         )
         metrics = compute(with_custom_metrics(table, config.metrics, config.allow_targets, intervals=False))
         partial.unlink(missing_ok=True)
-        return {name: math.nan if (value := metrics[name]) is None else value for name in names}
+        return {name: math.nan if (value := metrics.get(name)) is None else value for name in names}
 
     return score
 
@@ -100,11 +103,16 @@ def print_scoring(console: Console, config: Config, inputs: Inputs, steps_per_ep
 
 def _options(config: Config, inputs: Inputs) -> ScoreOptions | None:
     """Return the options of `score` for validations; None if they are not scored."""
-    mode: Any = scoring_mode(dataclasses.asdict(config), bool(inputs.prepared.labels))
+    mode: Any = scoring_mode(dataclasses.asdict(config), bool(inputs.prepared.labels), functions=_functions(inputs))
     return None if mode is None else dataclasses.replace(config.score, mode=mode)
 
 
 def _names(config: Config, inputs: Inputs) -> list[str]:
     """Return the names of the metrics that scoring adds to a validation."""
-    names = logged_metrics(dataclasses.asdict(config), bool(inputs.prepared.labels))
+    names = logged_metrics(dataclasses.asdict(config), bool(inputs.prepared.labels), functions=_functions(inputs))
     return [name for name in names if name not in LOSS_METRICS]
+
+
+def _functions(inputs: Inputs) -> bool:
+    """Return whether the validation split has functions to call."""
+    return "validation" in inputs.encoded and has_functions(inputs.encoded["validation"].examples)

@@ -60,7 +60,7 @@ def parse_answer(text: str, tools: str = "", *, thinking: bool = False, calls: b
     with an open `<think>`. With `calls=False`, calls are part of the content.
     """
     if "<|channel|>" in text:
-        return _from_channels(text, calls=calls)
+        return _from_channels(text, tools, calls=calls)
     text = text.replace("[THINK]", OPEN).replace("[/THINK]", CLOSE) if text.lstrip().startswith("[THINK]") else text
     reasoning, content = _split_reasoning(text, thinking=thinking)
     if not calls:
@@ -79,7 +79,7 @@ def _split_reasoning(text: str, *, thinking: bool) -> tuple[str, str]:
     return reasoning, rest
 
 
-def _from_channels(text: str, *, calls: bool) -> Answer:
+def _from_channels(text: str, tools: str, *, calls: bool) -> Answer:
     """Return the parts of an answer in gpt-oss's format: messages in the channels analysis, commentary and final."""
     reasoning, content, made = [], [], []
     for header, channel, body in _CHANNEL.findall(text):
@@ -90,7 +90,11 @@ def _from_channels(text: str, *, calls: bool) -> Answer:
             reasoning.append(body.strip())
         else:
             content.append(body.strip())
-    return Answer("\n\n".join(reasoning), "\n\n".join(content), tuple(made))
+    answer = "\n\n".join(content)
+    if calls:
+        answer, more = _split_calls(answer, tools)
+        made += more
+    return Answer("\n\n".join(reasoning), answer, tuple(made))
 
 
 def _split_calls(text: str, tools: str) -> tuple[str, list[Call]]:

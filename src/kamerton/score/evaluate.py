@@ -14,11 +14,12 @@ from torch import nn
 
 from kamerton.config.schema import ScoreOptions
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.each_turn import encode_each_turn, has_functions
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.plan.packing import Packing
 from kamerton.score.generate.answers import answer_all, with_answers
-from kamerton.score.generate.read import has_functions
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.labels.scores import Mode, Question, label_row, reference_row, score
 from kamerton.score.labels.tokens import LabelTokens, Normalization, calibrated
@@ -66,6 +67,13 @@ def evaluate(  # noqa: PLR0913 - by keyword
     if len(sizes) != 1:  # the numbers of tokens of the labels depend on the prompt
         return table
     return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_TOKENS: json.dumps(sizes.pop())})
+
+
+def by_turn(data: Encoded, tokenizer: Any) -> Encoded:
+    """Return the data to score: conversations with functions turn by turn, so that the calls of each are judged."""
+    if not has_functions(data.examples):
+        return data
+    return encode_each_turn(data, StretchTokenizer(tokenizer, data.control_tokens, data.trained))
 
 
 ScoreMode = Literal["labels", "reference", "generate"]

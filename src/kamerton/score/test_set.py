@@ -10,8 +10,9 @@ import numpy as np
 
 from kamerton.assets import cache_dir
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.each_turn import each_turn
 from kamerton.data.gate import prepare
-from kamerton.data.inputs import encode_splits
+from kamerton.data.inputs import encode_splits, targets_of
 from kamerton.data.options import SplitOptions
 from kamerton.data.prompting import with_saved_form
 from kamerton.data.read.sources import local_data
@@ -19,6 +20,7 @@ from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.model.load import load_tokenizer
 from kamerton.run.model import tokenizer_faults
+from kamerton.score.evaluate import by_turn
 from kamerton.score.load import without_adapter
 from kamerton.score.target import Target
 
@@ -68,6 +70,7 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if not tokenised:
         examples = prepared.splits[key]
         chosen = examples if limit is None else examples[:limit]
+        chosen = each_turn(chosen, targets_of(data)) if not prepared.labels else chosen
         return TestSet(chosen, prepared.labels, prepared.fingerprint)
     if faults := tokenizer_faults(options):
         raise UserError(faults)
@@ -76,4 +79,5 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
         prepared = replace(prepared, splits={key: prepared.splits[key]})
     prepared, encoded = encode_splits(prepared, tokenizer, data, without_adapter(options), cache)
     split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
+    split = split if prepared.labels else by_turn(split, tokenizer)
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)

@@ -8,22 +8,14 @@ from typing import Any
 import numpy as np
 
 from kamerton.data.encode.arrays import Encoded
+from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample
-from kamerton.data.store import Examples
 from kamerton.score.call_metrics import compare_calls
 from kamerton.score.calls import MARKS, Answer, calls_text, parse_answer, read_calls_text
 from kamerton.score.generate.batched import Prompt
 
 _PROMPT_END = 8  # tokens, in which a template opens the reasoning
-
-
-def has_functions(examples: Examples) -> bool:
-    """Return whether any example has functions or calls, so that calls in answers are judged."""
-    extras = examples.store.take("extras", examples.rows)
-    if examples.parts is None and extras.null_count == len(extras):
-        return False
-    return any(example.tools or example.tool_calls for example in examples)
 
 
 def last_turn(data: Encoded, position: int, stretches: StretchTokenizer) -> int:
@@ -84,19 +76,15 @@ class AnswerReader:
 
 def answer_row(whole: str, text: str, example: DataExample, *, thinking: bool, calls: bool) -> dict[str, Any]:
     """Return the columns of an answer: `text`, or the parts of `whole`, which has special tokens."""
-    answer = Answer("", text)
-    if thinking or any(mark in whole for mark in MARKS):
-        answer = parse_answer(whole, example.tools, thinking=thinking, calls=calls)
-    elif calls:
-        answer = parse_answer(text, example.tools)
-    return answer_columns(answer, text, whole, calls=calls)
+    source = whole if thinking or any(mark in whole for mark in MARKS) else text
+    answer = parse_answer(source, example.tools, thinking=thinking, calls=calls)
+    row: dict[str, Any] = {"prediction": text}
+    if answer.content != source:
+        row = {"prediction": answer.content, "generated": whole}
+    return row | reading(answer, calls=calls)
 
 
-def answer_columns(answer: Answer, text: str, whole: str, *, calls: bool) -> dict[str, Any]:
-    """Return the columns of the parts of an answer; the content is `text` if there are no others."""
-    row: dict[str, Any] = {"prediction": answer.content if answer.reasoning or answer.calls else text}
-    if answer.reasoning or answer.calls:
-        row["generated"] = whole
-    if answer.reasoning:
-        row["prediction_reasoning"] = answer.reasoning
+def reading(answer: Answer, *, calls: bool) -> dict[str, Any]:
+    """Return the columns of an answer's reasoning and calls."""
+    row = {"prediction_reasoning": answer.reasoning} if answer.reasoning else {}
     return row | ({"predicted_calls": calls_text(answer.calls)} if calls else {})
