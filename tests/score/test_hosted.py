@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kamerton.data.example import DataExample, Message
+from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.generate.hosted import hosted_answers
 from kamerton.score.generate.sampling import Decoding
@@ -215,3 +216,77 @@ def test_an_invalid_address_or_key_is_not_used(url: str, key: str, code: str, mo
     with pytest.raises(UserError) as error:
         list(hosted_answers(EXAMPLES[:1], "my-model", engine, Decoding(7, 0.5, 0.9, 3)))
     assert error.value.faults[0].code == code
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+ASKED = DataExample(
+    (
+        Message("user", "Weather?"),
+        Message("assistant", "", reasoning="hm", tool_calls=(ToolCall("weather", '{"city": "Oslo"}'),)),
+        Message("tool", "rain"),
+        Message("user", "And in Rome?"),
+    ),
+    "",
+    tool_calls=(ToolCall("weather", '{"city": "Rome"}'),),
+    tools=json.dumps(TOOLS),
+)
+
+
+def replied(message: dict[str, Any], reason: str = "tool_calls") -> Any:
+    """The columns of an answer with this message, and the request for it."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    with Endpoint(lambda number, body: (200, {}, {"id": "c", "choices": [choice]})) as endpoint:
+        engine = EngineOptions("hosted", endpoint.url, "MY_KEY")
+        (part,) = hosted_answers([(3, ASKED)], "my-model", engine, Decoding(7), calls=True)
+    return part[3], endpoint.requests[0]
+
+
+def test_functions_calls_and_results_are_sent() -> None:
+    _, request = replied({"content": "Sun."}, "stop")
+    assert request["tools"] == TOOLS
+    call = {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    assert request["messages"] == [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1_0", **call}]},
+        {"role": "tool", "content": "rain", "tool_call_id": "call_1_0"},
+        {"role": "user", "content": "And in Rome?"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "columns"),
+    [
+        ({"content": "Sun."}, {"prediction": "Sun.", "predicted_calls": "[]"}),
+        (
+            {
+                "content": None,
+                "reasoning_content": "South.",
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"a": 1}'}}
+                ],
+            },
+            {
+                "prediction": "",
+                "prediction_reasoning": "South.",
+                "predicted_calls": '[{"name": "weather", "arguments": {"a": 1}}]',
+            },
+        ),
+        (
+            {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"a": '}}]},
+            {"prediction": "", "predicted_calls": '[{"name": "weather", "invalid": "{\\"a\\":"}]'},
+        ),
+        (
+            {"content": '<think>South.</think><tool_call>{"name": "weather", "arguments": {"a": 1}}</tool_call>'},
+            {
+                "prediction": "",
+                "prediction_reasoning": "South.",
+                "predicted_calls": '[{"name": "weather", "arguments": {"a": 1}}]',
+            },
+        ),
+    ],
+)
+def test_calls_and_reasoning_of_answers_are_read(message: dict[str, Any], columns: dict[str, Any]) -> None:
+    row, _ = replied(message)
+    generated = row.pop("generated", None)
+    assert row == {**columns, "finish_reason": "stop"}
+    assert (generated is None) == (columns.get("predicted_calls") == "[]")

@@ -54,6 +54,7 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
     """Print the metrics with intervals, a better scoring method, the harness's results, and the written paths."""
     from rich.table import Table
 
+    from kamerton.decide.compare.calls import unjudged
     from kamerton.decide.compare.other_scoring import better_scoring
     from kamerton.score.table import read_scores
     from kamerton.words import bounds_text, number
@@ -64,7 +65,10 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
         for name, value in result.metrics.items():
             table.add_row(name, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
         console.print(table)
-        other = better_scoring(read_scores(result.path / "scores" / "test.parquet"))
+        scores = read_scores(result.path / "scores" / "test.parquet")
+        if text := unjudged(scores):
+            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        other = better_scoring(scores)
         if other is not None:
             text = f"{other.message}: {other.fix(None)}"
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -110,3 +110,30 @@ class DataExample:
         if self.tools:
             turns.append(self.tools)
         return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()
+
+
+def chat_messages(turns: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return turns in the format of OpenAI's chat API, without reasoning, which it does not take.
+
+    Calls and results without an id get one in their order.
+    """
+    messages: list[dict[str, Any]] = []
+    waiting: list[str] = []  # the ids of calls that have no result yet
+    for i, turn in enumerate(turns):
+        message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+        if turn.tool_calls:
+            ids = [call.id or f"call_{i}_{k}" for k, call in enumerate(turn.tool_calls)]
+            message["content"] = turn.content or None
+            message["tool_calls"] = [
+                {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call_id, call in zip(ids, turn.tool_calls, strict=True)
+            ]
+            waiting = ids
+        if turn.role == "tool":
+            call_id = turn.tool_call_id or (waiting[0] if waiting else "")
+            message["tool_call_id"] = call_id
+            waiting = [other for other in waiting if other != call_id]
+        elif turn.name:
+            message["name"] = turn.name
+        messages.append(message)
+    return messages

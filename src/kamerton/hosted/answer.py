@@ -6,7 +6,7 @@ from rich.console import Console
 
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
-from kamerton.data.encode.each_turn import each_turn
+from kamerton.data.encode.each_turn import each_turn, has_functions
 from kamerton.data.inputs import targets_of
 from kamerton.errors import Fault, UserError
 from kamerton.hosted.plan import Plan
@@ -61,7 +61,7 @@ def _ask(
         table, _ = answered_table(
             examples,
             plan.prepared.labels,
-            lambda left: hosted_answers(left, model, engine, decoding),
+            lambda left: hosted_answers(left, model, engine, decoding, calls=has_functions(examples)),
             partial,
             (engine.kind, engine.url, model, examples.fingerprint, decoding),
             progress,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from kamerton.data.example import DataExample
+from kamerton.data.example import DataExample, chat_messages
 from kamerton.errors import Fault
 
 LEAST_EXAMPLES = 10  # of a training file: OpenAI's fine-tuning guide
@@ -26,12 +27,15 @@ class ChatFile:
 
 
 def chat_line(example: DataExample) -> dict[str, Any]:
-    """Return `{"messages": […]}`; an earlier answer that is not a target has weight 0. Metadata are not sent."""
-    messages = []
-    for turn in example.messages:
-        weight = {"weight": 0} if turn.role == "assistant" and turn.weight == 0 else {}
-        messages.append({"role": turn.role, "content": turn.content, **weight})
-    return {"messages": messages}
+    """Return `{"messages": […]}`, with `tools` if there are any; metadata and reasoning are not sent.
+
+    An earlier answer that is not a target has weight 0.
+    """
+    messages = chat_messages(example.messages)
+    for turn, message in zip(example.messages, messages, strict=True):
+        if turn.role == "assistant" and turn.weight == 0:
+            message["weight"] = 0
+    return {"messages": messages, **({"tools": json.loads(example.tools)} if example.tools else {})}
 
 
 def chat_file(examples: Iterable[DataExample]) -> ChatFile:
@@ -51,7 +55,9 @@ def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> I
     if len(file.content) > MOST_BYTES:
         message = f"the {split} file has {len(file.content):,} bytes, and {MOST_BYTES:,} is the most"
         yield Fault("hosted.size", message, "give fewer examples", column=column)
-    tools = [example.id for example in examples if any(turn.role == "tool" for turn in example.messages)]
+    tools = [
+        example.id for example in examples if any(m.get("tool_call_id") == "" for m in chat_messages(example.messages))
+    ]
     if tools:
         message = f"{len(tools)} {split} examples have a turn of the role 'tool', which needs the call it answers"
         yield Fault("hosted.role", f"{message} (first: example {tools[0]})", "drop these rows", column=column)

@@ -85,7 +85,7 @@ def _from_channels(text: str, tools: str, *, calls: bool) -> Answer:
     for header, channel, body in _CHANNEL.findall(text):
         recipient = _RECIPIENT.search(f"{header} {channel}")
         if recipient and calls:
-            made.append(_from_json(body, recipient[1]))
+            made.append(named_call(recipient[1], body))
         elif channel.split()[:1] == ["analysis"]:
             reasoning.append(body.strip())
         else:
@@ -153,7 +153,7 @@ def _from_mistral(rest: str) -> list[Call]:
     made = []
     for piece in rest.split(MISTRAL):
         match = MISTRAL_NAMED.match(piece)
-        made.append(_from_json(piece[match.end() :], match[1]) if match else Call("", None, piece.strip()))
+        made.append(named_call(match[1], piece[match.end() :]) if match else Call("", None, piece.strip()))
     return made
 
 
@@ -183,10 +183,10 @@ def _json_values(text: str) -> tuple[list[Any], str]:
     return values, ""
 
 
-def _from_json(text: str, name: str) -> Call:
-    """Return the call of a named function with the JSON text of its arguments."""
-    call, _ = read_call({"name": name, "arguments": text.strip()}, "")
-    return Call(name, json.loads(call.arguments)) if call else Call(name, None, text.strip())
+def named_call(name: str, arguments: str) -> Call:
+    """Return the call of a function with the JSON text of its arguments."""
+    call, _ = read_call({"name": name, "arguments": arguments.strip()}, "")
+    return Call(name, json.loads(call.arguments)) if call else Call(name, None, arguments.strip())
 
 
 def _read(value: Any) -> Call:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from kamerton.config.secrets import redacted
 from kamerton.console import count_bar
+from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.example import DataExample
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
@@ -186,7 +187,8 @@ def _external_table(
 
     def ask(pending: list[tuple[int, DataExample]]) -> Iterable[dict[int, GeneratedRow]]:
         if options.engine.kind == "hosted":
-            return hosted_answers(pending, model.name, options.engine, decoding)
+            calls = has_functions(tests.examples)
+            return hosted_answers(pending, model.name, options.engine, decoding, calls=calls)
         prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
         read = AnswerReader(tests.tokenizer, tests.encoded, prompts, ends)  # type: ignore[arg-type]
         positions = [position for position, _ in pending]

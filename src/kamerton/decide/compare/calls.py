@@ -81,11 +81,14 @@ def _count(functions: dict[str, _Counts], target: Sequence[Call], predicted: Seq
         functions.setdefault(call.name or "(no name)", _Counts()).spurious += 1
 
 
-def unjudged(table: pa.Table) -> int:
-    """Return the number of rows whose calls are not judged, because those of the reference could not be read."""
-    if not has_calls(table):
-        return 0
-    return sum(predicted is None for _, predicted in calls_by_row(table))
+def unjudged(table: pa.Table) -> str | None:
+    """Return a sentence on the turns whose calls are not judged; None if there are none."""
+    count = sum(predicted is None for _, predicted in calls_by_row(table)) if has_calls(table) else 0
+    if not count:
+        return None
+    turns = "1 turn are" if count == 1 else f"{count:,} turns are"
+    reason = "as the chat template writes them, the calls of the reference cannot be read"
+    return f"The calls of {turns} not judged: {reason}."
 
 
 def confused_text(confused: dict[str, int]) -> str:
@@ -93,3 +96,19 @@ def confused_text(confused: dict[str, int]) -> str:
     names = [f"{name} ({count:,})" for name, count in list(confused.items())[:MAX_CONFUSED]]
     more = len(confused) - MAX_CONFUSED
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def call_confusions(table: pa.Table) -> Counter[tuple[str, str]]:
+    """Return how often calls of a function were something else, by the function and what was called instead."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in calls_by_function(table):
+        name = row["function"]
+        counts.update({(name, other): count for other, count in row["confused"].items()})
+        for key, other in _OTHERWISE.items():
+            counts[name, other] += row[key]
+        counts[NOT_DUE, name] += row["spurious"]
+    return +counts
+
+
+NOT_DUE = "(no call)"
+_OTHERWISE = {"arguments": "(other arguments)", "invalid": "(invalid call)", "missing": NOT_DUE}

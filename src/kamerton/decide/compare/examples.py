@@ -135,7 +135,7 @@ def _with_calls(table: pa.Table, texts: list[Any], column: str) -> list[Any]:
 def shown_calls(calls: str | None, text: str | None = None) -> str:
     """Return a text and the calls of a cell of a scores table, one a line, as people read them."""
     lines = [
-        f"{call.name or '(no name)'}({call.invalid}) (not a valid call)"
+        f"{call.invalid or call.name} (not a valid call)"
         if call.arguments is None
         else f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})"
         for call in read_calls_text(calls)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import yaml
 
 from kamerton import words
+from kamerton.decide.compare.calls import calls_by_function, confused_text
 from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.report import verdict
 from kamerton.decide.report.run_files import RunFiles, read_run
@@ -23,6 +24,7 @@ from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
 from kamerton.run.record import State
+from kamerton.score.call_metrics import has_calls
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
@@ -96,6 +98,7 @@ def common_contents(
         "resamples": RESAMPLES,
         "classes": class_table(run),
         "examples": example_lists(run),
+        **call_table(run),
         **configuration(run),
         "many_labels": charts.MAX_COUNTS,
     }
@@ -196,6 +199,21 @@ def class_table(run: RunFiles) -> dict[str, Any]:
     return {"rows": per_class(run.tuned), "confused": confused}
 
 
+def call_table(run: RunFiles) -> dict[str, Any]:
+    """Return the calls by function, with the number that the base model got right; {} for data without functions."""
+    if run.tuned is None or not (rows := calls_by_function(run.tuned)):
+        return {}
+    base = {} if run.base is None else {row["function"]: row["right"] for row in calls_by_function(run.base)}
+    return {
+        "calls": [
+            row
+            | {"instead": confused_text(row["confused"])}
+            | ({"base_right": base.get(row["function"], 0)} if base else {})
+            for row in rows
+        ]
+    }
+
+
 def example_lists(run: RunFiles) -> dict[str, Any]:
     """Return the worst examples and the changes against the base model, or the reasons why they are absent."""
     if run.tuned is None:
@@ -204,7 +222,7 @@ def example_lists(run: RunFiles) -> dict[str, Any]:
         "wrong": int((~is_right(run.tuned)).sum()),
         "total": run.tuned.num_rows,
         "worst": worst(run.tuned),
-        "labelled": is_labelled(run.tuned),
+        "labelled": is_labelled(run.tuned) or has_calls(run.tuned),
     }
     if run.base is None:
         reason = sentence(run.absent["scores/base.parquet"])

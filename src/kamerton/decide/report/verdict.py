@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from kamerton.decide.compare.calls import unjudged
 from kamerton.decide.compare.significance import FEW_EXAMPLES
 from kamerton.decide.report.run_files import RunFiles
 from kamerton.errors import UserError
@@ -138,7 +139,7 @@ def _better_scoring(run: RunFiles) -> BetterScoring | None:
 
 def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     by_name = {row["name"]: row for row in rows if row["tuned"] is not None}
-    row = by_name.get("accuracy") or by_name.get("loss")
+    row = by_name.get("accuracy") or by_name.get("call_exact") or by_name.get("loss")
     if row is None:
         metrics = run.record.metrics
         for split, name in (("best", "validation loss of the best weights"), ("validation", "last validation loss")):
@@ -181,6 +182,8 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     from kamerton.decide.compare.predictions import validate_results  # scipy takes half a second
 
     texts, count = [], run.tuned.num_rows
+    if text := unjudged(run.tuned):
+        texts.append(text)
     by_name = {row["name"]: row for row in rows}
     accuracy, loss = by_name.get("accuracy", {}), by_name.get("loss", {})
     if count < FEW_EXAMPLES:
