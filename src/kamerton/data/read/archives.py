@@ -61,4 +61,4 @@ def consistent_splits(files: list[DataFile], *, keep: bool) -> tuple[list[DataFi
     message = f"{named[0]} has the name of a split, but all files are split together"
     fix = "to keep the splits, name all files by data.train, data.validation and data.test"
     notice = Fault("split-names", message, fix, named[0], severity="warning")
-    return [replace(file, split=None) for file in files], [notice] if len(splits) > 1 else []
+    return [replace(file, split=None) for file in files], [notice] if splits != {"train"} else []
