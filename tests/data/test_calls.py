@@ -12,7 +12,6 @@ from kamerton.data.options import Columns
 from kamerton.data.read.fields import to_fields
 from kamerton.data.read.layout import Layout
 from kamerton.data.read.schema import find_layout
-from kamerton.data.read.tools import read_tools
 from kamerton.errors import Fault
 
 Turn = dict[str, Any]
@@ -201,72 +200,6 @@ def test_without_definitions_any_function_may_be_called() -> None:
     assert read([USER, calls(call(name="f"))])[1] == []
 
 
-@pytest.mark.parametrize(
-    ("tools", "code", "words"),
-    [
-        ("[{", "bad-tools", "Expecting"),
-        (["get_weather"], "bad-tools", "Expecting value"),
-        ([{"type": "function", "function": {"description": "Weather."}}], "bad-tools", "no name"),
-        ([{"type": "web_search_preview"}], "bad-tools", "'web_search_preview' has no definition"),
-        ([WEATHER, WEATHER], "bad-tools", "get_weather is defined twice"),
-        ([{"name": "f", "parameters": {"type": "dict"}}], "tools-schema", "f are not a JSON schema"),
-        ([{"name": "f", "parameters": {"$ref": "https://example.com/schema.json"}}], "tools-schema", "f are not"),
-        ([{"name": "f", "parameters": {"$ref": "file:///etc/hostname"}}], "tools-schema", "f are not"),
-    ],
-)
-def test_definitions_that_cannot_be_used(tools: Any, code: str, words: str) -> None:
-    fields, (fault,) = read([USER, ANSWER], tools)
-    assert fields is None
-    assert (fault.code, fault.column) == (code, "tools")
-    assert words in fault.message
-
-
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
-FORMS = {
-    "openai": [{"type": "function", "function": {"name": "f", "description": "F.", "parameters": PARAMETERS}}],
-    "text": json.dumps(
-        [{"type": "function", "function": {"name": "f", "description": "F.", "parameters": PARAMETERS}}]
-    ),
-    "texts": [json.dumps({"name": "f", "description": "F.", "parameters": PARAMETERS})],
-    "responses": [{"type": "function", "name": "f", "description": "F.", "parameters": PARAMETERS}],
-    "anthropic": [{"name": "f", "description": "F.", "input_schema": PARAMETERS}],
-    "one": {"name": "f", "description": "F.", "parameters": PARAMETERS},
-    "bedrock": {"tools": [{"toolSpec": {"name": "f", "description": "F.", "inputSchema": {"json": PARAMETERS}}}]},
-    "gemini": [
-        {
-            "functionDeclarations": [
-                {
-                    "name": "f",
-                    "description": "F.",
-                    "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}},
-                }
-            ]
-        }
-    ],
-    "columns": [{"name": "f", "description": "F.", "parameters": PARAMETERS | {"required": None}}],
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_definitions_in_any_form_are_kept_in_openais(form: str) -> None:
-    assert json.loads(read_tools(FORMS[form], "tools").text) == FORMS["openai"]
-
-
-def test_a_column_of_other_tools_may_be_metadata() -> None:
-    record = {"prompt": "p", "completion": "c", "tools": "hammer, saw"}
-    layout = find_layout(record, Columns())
-    assert isinstance(layout, Layout)
-    _, (fault,) = to_fields(record, layout, lambda code: "error")
-    assert "'data.columns.metadata=[tools]'" in fault.fix
-    layout = find_layout(record, Columns(metadata=["tools"]))
-    assert isinstance(layout, Layout)
-    assert to_fields(record, layout, lambda code: "error")[1] == []
-
-
-def test_one_text_of_definitions_is_compiled_once() -> None:
-    assert read_tools(json.dumps([WEATHER]), "tools") is read_tools(json.dumps([WEATHER]), "tools")
-
-
 def test_null_arguments_that_a_table_added_are_removed_by_the_fix() -> None:
     turns = [USER, calls(call({"city": "Oslo", "days": None, "year": None}))]
     fields, (fault,) = read(turns, [WEATHER])
@@ -281,24 +214,6 @@ def test_a_parameter_may_allow_null() -> None:
     schema = {"type": "object", "properties": {"city": {"type": ["string", "null"]}, "days": {}}}
     tools = [{"name": "get_weather", "parameters": schema}]
     assert read([USER, calls(call({"city": None, "days": None}))], tools)[1] == []
-
-
-def test_parameters_with_pythons_types_become_a_schema() -> None:
-    parameters = {
-        "cities": {"type": "List[str]", "description": "Names."},
-        "days": {"type": "int, optional", "default": 3},
-        "type": {"type": "Union[str, int]"},
-    }
-    (tool,) = json.loads(read_tools([{"name": "f", "parameters": parameters}], "tools").text)
-    assert tool["function"]["parameters"] == {
-        "type": "object",
-        "properties": {
-            "cities": {"type": "array", "items": {"type": "string"}, "description": "Names."},
-            "days": {"type": "integer", "default": 3},
-            "type": {},
-        },
-        "required": ["cities", "type"],
-    }
 
 
 def test_definitions_in_the_system_turn_are_not_added_again() -> None:
