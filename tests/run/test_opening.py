@@ -75,6 +75,20 @@ def test_an_older_run_keeps_its_id_and_resumes_without_the_scoring_of_validation
     assert open_run({**now, "resume": "auto"}).path == run.path
 
 
+def test_an_older_run_keeps_its_id_and_resumes_without_later_keys_of_data(values: dict[str, Any]) -> None:
+    before = {"format": "jsonl", "encoding": "utf-8", "overlong": "error", "control_tokens": "text"}
+    later = {"train_on": "all", "train_on_reasoning": True, "earlier_reasoning": "template", "encoding": "auto"}
+    older, now = {**values, "data": before}, {**values, "data": {**before, **later}}
+    assert config_id(older) == config_id(now)
+    other = {**now, "data": {**now["data"], "train_on": "calls"}}
+    assert config_id(other) != config_id(now)
+    run = finish(open_run(older), "paused")
+    assert open_run({**now, "resume": "auto"}).path == run.path
+    finish(run, "paused")
+    with pytest.raises(UserError, match="train_on"):
+        open_run({**other, "run_id": run.run_id})
+
+
 def test_an_older_run_resumes_with_its_control_token_setting(values: dict[str, Any]) -> None:
     older, now = (
         {**values, "data": {"format": "jsonl"}},

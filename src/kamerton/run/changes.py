@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kamerton.config.schema import mapping_at
+from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -33,6 +35,14 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Cha
     return [(key, old.get(key), new.get(key)) for key in keys if not is_free(key)]
 
 
+_FIRST_KEYS = frozenset(  # of data, in runs of every version
+    """
+    name format path train validation test sources columns labels encoding policy near_duplicates balance max_length
+    overlong
+    """.split()  # noqa: SIM905
+)
+
+
 def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a resumed run, with the defaults of the version that started it.
 
@@ -43,9 +53,24 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     trainer, data = mapping_at(values, "trainer"), mapping_at(values, "data")
     if (mapping_at(before, "trainer").get("max_epochs"), trainer.get("max_epochs")) == (1, -1):
         result["trainer"] = {**trainer, "max_epochs": 1}
-    if "control_tokens" in data and "control_tokens" not in mapping_at(before, "data"):
-        result["data"] = {key: value for key, value in data.items() if key != "control_tokens"}
+    written = mapping_at(before, "data")
+    absent = {key for key in later_defaults(data) if key not in written}
+    absent |= {"control_tokens"} - written.keys()
+    if data:
+        result["data"] = {key: value for key, value in data.items() if key not in absent}
+    if (written.get("encoding"), data.get("encoding")) == ("utf-8", "auto"):  # the default of older runs
+        result["data"]["encoding"] = "utf-8"
     return result
+
+
+def later_defaults(data: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a data section that older runs do not have, and whose values are the defaults."""
+    fields = {field.name: field for field in dataclasses.fields(DataOptions) if field.name not in _FIRST_KEYS}
+    return {key for key, value in data.items() if key in fields and value == _default(fields[key])}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:

@@ -17,7 +17,7 @@ from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import acquire, lock_owner
-from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults
+from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults, later_defaults
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
@@ -59,8 +59,10 @@ def config_id(values: Mapping[str, Any]) -> str:
     }
     if (trainer := mapping_at(relevant, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
         relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
-    if (data := mapping_at(relevant, "data")).get("control_tokens") == "text":  # older runs have no such key
-        relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "control_tokens"}}
+    if data := mapping_at(relevant, "data"):  # older runs have no such keys, and another default encoding
+        data = {key: value for key, value in data.items() if key not in later_defaults(data)}
+        encoding = {"encoding": "utf-8"} if data.get("encoding") == "auto" else {}
+        relevant = {**relevant, "data": {**data, **encoding}}
     if validation := mapping_at(relevant, "eval"):  # older runs have no such keys
         unset = [key for key in ("score", "sample") if validation.get(key) is None]
         relevant = {**relevant, "eval": {key: value for key, value in validation.items() if key not in unset}}
