@@ -302,3 +302,31 @@ def test_a_run_does_not_vouch_for_code_of_its_own(labelled: Path, folder: Path, 
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["evaluate", f"run={copy}", f"paths.outputs={folder}"]) == 2
     assert "os.getcwd" in capsys.readouterr().err
+
+
+def test_calls_of_every_turn_are_generated_and_judged_by_default(folder: Path, own_cache: Path, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    rows = []
+    for number in range(40):
+        function = {"name": "weather", "arguments": json.dumps({"city": number})}
+        call = {"id": "a", "type": "function", "function": function}
+        turns = [
+            {"role": "user", "content": f"Weather in {number}?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "rain"},
+            {"role": "assistant", "content": f"It rains in {number}."},
+        ]
+        rows.append({"messages": turns, "tools": tools})
+    data = write(folder / "calls.jsonl", rows)
+    run = _run(
+        "calls",
+        folder,
+        [f"data.path={data}", "score.max_new_tokens=3", "data.near_duplicates=null", "split.ratios=[0.6,0.2,0.2]"],
+    )
+    table = read_scores(run / "scores" / "test.parquet").to_pylist()
+    assert {(row["target_calls"] == "[]", row["target"] == "") for row in table} == {(True, False), (False, True)}
+    assert len(table) % 2 == 0
+    assert {row["predicted_calls"] for row in table} == {"[]"}
+    result = evaluate(tmp_path, f"run={run}")
+    assert result["metrics"]["test"]["call_missing"] == 1
+    assert numbers(result["metrics"]["test"]) == json.loads((run / "run.json").read_text())["metrics"]["test"]
