@@ -428,10 +428,10 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fix"),
     [
-        ("e2e.csv", "mr,ref\n", "data.columns.prompt=mr data.columns.completion=ref "),
+        ("e2e.csv", "mr,ref\n", "'data.columns={prompt:mr,completion:ref}' "),
         ("half.csv", "prompt,ref\n", "data.columns.completion=ref "),
         ("headerless.csv", "what is it?,a thing\n", "data.header=[text,label]"),
-        ("e2e.jsonl", "", "data.columns.prompt=mr data.columns.completion=ref"),
+        ("e2e.jsonl", "", "'data.columns={prompt:mr,completion:ref}'"),
     ],
 )
 def test_a_field_that_no_row_has_is_reported_once(tmp_path: Path, name: str, content: str, fix: str) -> None:

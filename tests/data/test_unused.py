@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def test_a_field_used_by_the_split_causes_no_warning(tmp_path: Path) -> None:
 PREFERENCES: dict[str, tuple[Row, str]] = {
     "pair": (
         {"prompt": "q", "chosen": "a", "rejected": "b"},
-        "data.columns.prompt=prompt data.columns.completion=chosen",
+        "'data.columns={prompt:prompt,completion:chosen}'",
     ),
     "texts": ({"chosen": "q a", "rejected": "q b"}, "data.columns.text=chosen"),
     "chats": (
@@ -179,11 +180,11 @@ PREFERENCES: dict[str, tuple[Row, str]] = {
             "preferred_output": [{"role": "assistant", "content": "a"}],
             "non_preferred_output": [{"role": "assistant", "content": "b"}],
         },
-        "data.columns.prompt=input data.columns.completion=preferred_output",
+        "'data.columns={prompt:input,completion:preferred_output}'",
     ),
     "rft": (
         {"messages": [{"role": "user", "content": "q"}], "reference_answer": "a"},
-        "data.columns.prompt=messages data.columns.completion=reference_answer",
+        "'data.columns={prompt:messages,completion:reference_answer}'",
     ),
 }
 
@@ -197,8 +198,7 @@ def test_preferences_are_one_fault_whose_setting_trains_on_the_better_answers(
     assert fault.code == "unused-field"
     assert "(30 rows)" in fault.message
     assert fault.fix.endswith(setting)
-    columns = Columns(**{part.split("=")[0].rpartition(".")[2]: part.split("=")[1] for part in setting.split()})
-    prepared: Prepared = gate([row], SplitOptions(ratios=[1, 0, 0]), columns=columns)
+    prepared: Prepared = gate([row], SplitOptions(ratios=[1, 0, 0]), **data_options(shlex.split(setting)))
     (example,) = prepared.splits["train"]
     assert example.completion in ("a", "q a", "1 mills")
     assert not [w for w in prepared.report["warnings"] if w["code"] == "unused-field"]

@@ -33,7 +33,7 @@ def data_options(settings: list[str]) -> dict[str, Any]:
         key = override.key_or_group.removeprefix("data.").split(".")
         value = override.value()
         if key[0] == "columns":
-            columns[key[1]] = value
+            columns |= {key[1]: value} if len(key) > 1 else value
         elif key[0] == "policy":
             options.setdefault("policy", {})[key[1]] = value
         else:

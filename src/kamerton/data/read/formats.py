@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.options import DataFile
-from kamerton.data.read.unused import is_empty, quote_column
+from kamerton.data.read.propose import pair_setting
+from kamerton.data.read.unused import is_empty
 from kamerton.errors import Fault
 
 CHOSEN = ("chosen", "chosen_response", "preferred_output")
@@ -50,7 +51,7 @@ def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
     elif prompt is None:
         setting = f"data.columns.text={chosen}"
     else:
-        setting = f"data.columns.prompt={quote_column(prompt)} data.columns.completion={chosen}"
+        setting = pair_setting(prompt, chosen)
     return Fault("unused-field", message, f"to train on the better answers alone, add {setting}", column=chosen)
 
 
@@ -65,9 +66,10 @@ def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
     message = f"there is no assistant's turn, and the column {answer} contains the answer"
     if answer == "reference_answer":
         message += " (OpenAI's format for reinforcement fine-tuning, an unsupported objective)"
-    fix = f"to train on it, add data.columns.prompt=messages data.columns.completion={answer}"
+    pair = pair_setting("messages", answer)
+    fix = f"to train on it, add {pair}"
     if not isinstance(record[answer], str):
-        fix = f"write {answer} as a text, then add data.columns.prompt=messages data.columns.completion={answer}"
+        fix = f"write {answer} as a text, then add {pair}"
     return Fault("unused-field", message, fix, column=answer)
 
 

@@ -56,7 +56,7 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     if prompt is not None:
         context = [name for name in free if snake_case(name) in INPUTS and _words(values[name]) > 0]
         if not context:
-            return f"{setting('data.columns.prompt', prompt)} {after}"
+            return after  # the prompt is found by its name
         template = "\\n\\n".join([*(f"{{{name}?}}" for name in context), f"{{{prompt}}}"])
         return f"{setting('data.prompt', template)} {after}"
     texts = [name for name in free if _words(values[name]) > 0]
@@ -65,8 +65,14 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     prompt = _choose_prompt(texts, values)
     shown = [name for name in texts if name == prompt or (_words(values[name]) >= TEXT and not _is_label(values[name]))]
     if len(shown) == 1:
-        return f"{setting('data.columns.prompt', prompt)} {after}"
+        is_text = after == setting("data.columns.completion", completion)
+        return pair_setting(prompt, completion) if is_text else f"{setting('data.columns.prompt', prompt)} {after}"
     return f"{setting('data.prompt', JOIN.join(f'{name}: {{{name}}}' for name in shown))} {after}"
+
+
+def pair_setting(prompt: str, completion: str) -> str:
+    """Return the setting that reads two columns of texts as prompt and completion."""
+    return setting("data.columns", {"prompt": prompt, "completion": completion})
 
 
 def completion_setting(name: str, values: Sequence[object]) -> str:

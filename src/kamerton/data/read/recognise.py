@@ -182,7 +182,7 @@ def _title(columns: Columns) -> Fault | None:
     if title is None or text is None or any(name in columns.names for name in others):
         return None
     ways = [
-        (template_settings(f"{{{text}}}", f"{{{title}}}"), "writes titles of texts"),
+        (setting("data.columns.completion", title), "writes titles of texts"),
         (setting("data.columns.text", text), "trains on the texts alone, as a corpus"),
     ]
     return unclear(f"the rows are texts with a {title}", ways, title)

@@ -223,8 +223,7 @@ def _answer_fix(fields: Mapping[str, Unused], text: str) -> str:
     plain = f"add {setting('data.columns.text', text)} (trains on the text alone)"
     name = likely_completion(list(fields))
     value: object = {"str": "", "list": [""], "dict": {}, "objects": {}}.get(fields[name].form, 0)
-    pair = f"{setting('data.columns.prompt', text)} {completion_setting(name, [value])}"
-    return f"add {pair} (trains on {name} as the answer); or {plain}"
+    return f"add {completion_setting(name, [value])} (trains on {name} as the answer); or {plain}"
 
 
 def keep_setting(names: Sequence[str]) -> str:
