@@ -21,7 +21,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == shown
-    assert "kamerton train data=jsonl data.path=my.jsonl" in shown
+    assert "kamerton train data.path=my.jsonl" in shown
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from kamerton.model.load import check_model
 class _Busy(BaseHTTPRequestHandler):
     """A hub that is down for maintenance."""
 
-    calls = 0
+    requests = 0
 
     def do_HEAD(self) -> None:
         type(self).requests += 1

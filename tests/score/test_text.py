@@ -34,6 +34,7 @@ def corpus(rows: list[tuple[str, str]]) -> dict[str, float]:
 @given(pairs)
 @example([("", "")])
 @example([("a b c", "")])
+@example([("the the mat.", "the"), ("-\n", "")])
 @settings(max_examples=150, deadline=None)
 def test_bleu_and_chrf_are_those_of_sacrebleu(rows: list[tuple[str, str]]) -> None:
     result = corpus(rows)

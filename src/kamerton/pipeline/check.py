@@ -13,7 +13,6 @@ from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions, mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
 from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.read.sources import local_data
 from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -226,7 +225,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     """
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
-    from kamerton.data.read.sources import find_files, has_formats
+    from kamerton.data.read.sources import find_files, has_formats, local_data
     from kamerton.run.model import model_faults, tokenizer_faults
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")

@@ -110,7 +110,11 @@ def _lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def tokens_13a(text: str) -> list[str]:
-    """Return the tokens of WMT's mteval-v13a script: punctuation is separated, except within numbers."""
+    """Return the tokens of WMT's mteval-v13a script: punctuation is separated, except within numbers.
+
+    As in sacrebleu, the text ends before its last spaces, so that a hyphen there joins no lines.
+    """
+    text = text.rstrip()
     for old, new in (("<skipped>", ""), ("-\n", ""), ("\n", " ")):
         text = text.replace(old, new)
     for old, new in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
