@@ -65,9 +65,9 @@ def _handler(server: LocalServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, text)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(b"" if self.command == "HEAD" else data)
 
-        do_GET = do_POST = _serve  # noqa: N815
+        do_GET = do_POST = do_HEAD = _serve  # noqa: N815
 
         def log_message(self, format: str, *arguments: Any) -> None:
             del format, arguments

@@ -23,6 +23,7 @@ class DataReport:
         valid: True if the data can be used.
         fingerprint: of which examples are in which split; empty before they are assigned.
         files: rows read by file.
+        versions: the version of each file that was fetched from an address: its ETag, or the commit.
         form: settings that write the prompts from the columns (`kamerton.data.form`); empty for chats and plain text.
         notes: how each file was read: the delimiter, the encoding and the like.
         schemas: rows by schema, by source.
@@ -53,6 +54,7 @@ class DataReport:
     fingerprint: str = ""
     files: dict[str, int] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     form: dict[str, Any] = field(default_factory=dict)
     schemas: dict[str, dict[str, int]] = field(default_factory=dict)
     unused: dict[str, int] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class DataReport:
     def to_json(self) -> dict[str, Any]:
         """Return the plain values of data_report.json; entries of stages that did not run are omitted."""
         optional = {
+            "versions": self.versions,
             "relabelled": self.relabelled,
             "near_duplicates": self.near_duplicates,
             "folds": self.folds,

@@ -25,7 +25,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile, DataOptions, SplitOptions
 from kamerton.data.read.ingest import report_unused
 from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_rows
-from kamerton.data.read.sources import find_files
+from kamerton.data.read.sources import find_files, versions_of
 from kamerton.data.splits.balance import label_weights
 from kamerton.data.stages import (
     assign_folds,
@@ -108,6 +108,7 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
         cache = keep_alive.path
     folder = cache / "prepared" / digest([asdict(options), asdict(split), [file.name for file in files]])
     report = DataReport(options.name, split, not needs_split(options, files), options.balance)
+    report.versions = versions_of(files)
     with log_files(folder) as part:
         log = FaultLog(options.policy, part, None if keep_alive else folder / LOGS[0])
         try:

@@ -63,7 +63,7 @@ class DataOptions:
         name: the name of the data in reports.
         format: `auto` (found by the content of each file), `jsonl` (JSON in any form), `csv`, `parquet`, `xlsx`, `text`
             (a document per file) or `trec`.
-        path: a file, a directory, a glob pattern or a list of them, to be split.
+        path: a file, a directory, a glob pattern, an address (`s3://…`, `https://…`) or a list of them, to be split.
         train, validation, test: the same, already split; not with `path`.
         sources: several data sets by name, each with its own path, format, columns and weight; not with `path`.
         columns: the names of the columns; those of None are detected.
@@ -299,6 +299,7 @@ class DataFile:
     """One file to read. `split` is None if its rows are to be split; files of the same `source` share a schema.
 
     `member` is the name of the file within the archive `path`; `companion` has the completions of a file of prompts.
+    `path` is the local copy of a file with an `address`, of this `version` there.
     """
 
     path: Path
@@ -313,11 +314,19 @@ class DataFile:
     form: Form = field(default_factory=Form)
     records: str | None = None
     companion: Path | None = None
+    address: str = ""
+    version: str = ""
+    companion_version: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The path or address in faults and reports."""
+        return self.address or str(self.path)
 
     @property
     def name(self) -> str:
         """The file's name in faults and reports."""
-        return f"{self.path}/{self.member}" if self.member else str(self.path)
+        return f"{self.shown}/{self.member}" if self.member else self.shown
 
 
 def form_of(options: DataOptions | Source) -> Form:

@@ -73,6 +73,7 @@ def manifest(prepared: Prepared) -> dict[str, Any]:
         "warnings": prepared.facts.warnings,
         "encoded": prepared.facts.encoded,
     }
+    more |= {"versions": report["versions"]} if "versions" in report else {}
     return {key: report[key] for key in keys} | more
 
 

@@ -20,13 +20,13 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     members, junk = archive_members(file.path)
     if any(member.name == "[Content_Types].xml" for member in members):
         message = "this is a document of Word or another program of Office"
-        return [file], [Fault("unreadable-file", message, "save its text as .txt", str(file.path))]
+        return [file], [Fault("unreadable-file", message, "save its text as .txt", file.shown)]
     candidates = [member.name for member in members if member.size and not is_documentation(member.name)]
     names = sorted(name for name in candidates if data_format(name)) or sorted(candidates)
     if file.format != "auto":
         names = [name for name in names if data_format(name) == file.format] or names
     if not names:
-        return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", str(file.path))]
+        return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", file.shown)]
     files = []
     for name in names:
         member = replace(file, member=name, split=file.split or split_of(name))
@@ -39,7 +39,7 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         return files, []
     listed = ", ".join(ignored[:5]) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
     fix = "nothing, if that is intended; else unpack the archive and name the files"
-    return files, [Fault("not-read", f"not read in this archive: {listed}", fix, str(file.path), severity="warning")]
+    return files, [Fault("not-read", f"not read in this archive: {listed}", fix, file.shown, severity="warning")]
 
 
 def split_of(name: str) -> str | None:

@@ -133,7 +133,7 @@ def unreadable_file_faults(faults: list[Fault], first: str, file: DataFile, *, a
         fault = next(fault for fault in faults if fault.code == code)
         rows = f"{'all' if all_read else 'the first'} {count:,} rows" if len(counts) == 1 else f"{count:,} rows"
         fix = _guess_fix(first, file) or fault.fix
-        summaries.append(Fault(code, f"{rows}: {fault.message}", fix, str(file.path)))
+        summaries.append(Fault(code, f"{rows}: {fault.message}", fix, file.shown))
     return summaries
 
 

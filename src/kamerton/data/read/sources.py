@@ -13,19 +13,14 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, form_of
-from kamerton.data.read.archives import consistent_splits, open_archive, split_of
+from kamerton.data.read.archives import consistent_splits, open_archive
 from kamerton.data.read.containers import DAMAGE, archive_kind, open_path
-from kamerton.data.read.datasets import DESCRIPTIONS, Part, dataset_files
-from kamerton.data.read.detect import (
-    ENDINGS,
-    data_format,
-    is_archive_name,
-    is_documentation,
-    with_format,
-    with_named_format,
-)
+from kamerton.data.read.datasets import Part
+from kamerton.data.read.detect import data_format, with_format, with_named_format
+from kamerton.data.read.elsewhere import is_elsewhere
+from kamerton.data.read.folders import has_ending, list_folder
+from kamerton.data.read.listed import Located, locate
 from kamerton.errors import Fault
-from kamerton.shell import setting
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,10 +35,10 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     for key, split, source, name in _path_settings(options):
         opened: list[DataFile] = []
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
-            paths, missing = _expand(pattern, key, source.format)
+            places, missing = _expand(pattern, key, source.format)
             faults += missing
-            for path, part in paths:
-                file = _data_file(path, split or part, name, source)
+            for place in places:
+                file = _data_file(place, split or place.split, name, source)
                 found, unreadable = _open(file)
                 opened += found
                 faults += unreadable
@@ -55,13 +50,19 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
         parallel, unreadable = _parallel_file(options)
         files += parallel
         faults += unreadable
-    seen: dict[tuple[Path, str], DataFile] = {}
+    seen: dict[tuple[Path | str, str], DataFile] = {}
     for file in files:
-        first = seen.setdefault((file.path.resolve(), file.member), file)
+        first = seen.setdefault((file.address or file.path.resolve(), file.member), file)
         if first is not file:
             message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
             faults.append(Fault("bad-value", message, "name each file once", file.name))
     return files, faults
+
+
+def versions_of(files: list[DataFile]) -> dict[str, str]:
+    """Return the version of each file that was fetched, by its address."""
+    fetched = {file.shown: ", ".join(filter(None, [file.version, file.companion_version])) for file in files}
+    return {address: version for address, version in fetched.items() if version}
 
 
 def has_formats(options: DataOptions) -> bool:
@@ -82,28 +83,37 @@ def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Sour
             yield f"data.{key}", None if key == "path" else key, source, options.name
 
 
-def _data_file(path: Path, split: str | None, name: str, source: Source) -> DataFile:
+def _data_file(place: Located, split: str | None, name: str, source: Source) -> DataFile:
     read = (source.format, source.encoding, source.columns, source.delimiter, source.header)
-    return DataFile(path, split, name, *read, form=form_of(source), records=source.records)
+    file = DataFile(place.path, split, name, *read, form=form_of(source), records=source.records)
+    return replace(file, address=place.address, version=place.version)
 
 
 def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
-    paths: list[Path] = []
+    places: list[Located] = []
     faults: list[Fault] = []
     for key in PARALLEL:
         expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text")
         several = Fault("bad-value", f"data.{key} is more than one file", "give one file", column=f"data.{key}")
-        faults += missing or [fault for path, _ in expanded if (fault := _path_fault(path))]
+        faults += missing or [fault for place in expanded if (fault := _path_fault(place.path, place.shown))]
         faults += [several] if len(expanded) > 1 else []
-        paths += [path for path, _ in expanded[:1]]
-    if faults:
+        places += expanded[:1]
+    if any(fault.severity == "error" for fault in faults):
         return [], faults
-    source = Source(str(paths[0]), "parallel", options.columns, options.encoding)
-    return [replace(_data_file(paths[0], None, options.name, source), companion=paths[1])], []
+    source = Source(str(places[0].path), "parallel", options.columns, options.encoding)
+    file = _data_file(places[0], None, options.name, source)
+    return [replace(file, companion=places[1].path, companion_version=places[1].version)], faults
 
 
-def _expand(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault]]:
-    """Return the files of a path, directory or pattern, those of a directory with the splits that they name."""
+def _expand(pattern: str, key: str, format: str) -> tuple[list[Located], list[Fault]]:
+    """Return the files of an address, a path, a directory or a pattern, those of a directory with their splits."""
+    if is_elsewhere(pattern):
+        return locate(pattern, key, format)
+    parts, faults = _expand_path(pattern.removeprefix("file://"), key, format)
+    return [Located(path, split) for path, split in parts], faults
+
+
+def _expand_path(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault]]:
     try:
         path = Path(pattern).expanduser()
         is_dir = path.is_dir()
@@ -112,7 +122,7 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault
         fault = Fault("missing-file", f"this path is invalid: {reason}", f"correct {key}", pattern[:200], column=key)
         return [], [fault]
     if is_dir:
-        return _list_directory(path, key, format)
+        return list_folder(path, key, format)
     if path.exists():
         return [(path, None)], []
     if glob.has_magic(pattern):
@@ -127,61 +137,9 @@ def _expand(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault
     return [], [Fault("missing-file", "there is no such file", fix, str(path), column=key)]
 
 
-def _list_directory(path: Path, key: str, format: str) -> tuple[list[Part], list[Fault]]:
-    """Return the directory's files of this format without hidden ones, and a warning about everything else in it.
-
-    With the format `auto` those are the files of any format, by their names; if there are none, all files.
-    """
-    dataset = dataset_files(path, key, format)
-    if dataset is not None:
-        return dataset
-    entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    files = _data_files([p for p in entries if p.is_file() and p.name not in DESCRIPTIONS], format)
-    parts = [(p, split_of(p.name)) for p in files]
-    if not files:
-        endings = f"{format} file ({', '.join(ENDINGS[format])})" if format in ENDINGS else "data file"
-        message = f"the directory contains no {endings}"
-        return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
-    rest = [p for p in entries if p not in files and p.name not in DESCRIPTIONS and not is_documentation(p.name)]
-    others = [p.name + "/" * p.is_dir() for p in rest if format == "auto" or p.is_dir() or data_format(p.name)]
-    if not others:
-        return parts, []
-    names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    fix = f"nothing, if that is intended; else add them to {key}, or make them data.sources"
-    return parts, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
-
-
-def _data_files(files: list[Path], format: str) -> list[Path]:
-    """Return the files of this format by their names."""
-    if format != "auto":
-        return [p for p in files if _has_ending(p, format)]
-    candidates = [p for p in files if not is_documentation(p.name)]
-    return [p for p in candidates if data_format(p.name) or is_archive_name(p.name)] or candidates
-
-
-def _wrong_directory(path: Path, key: str, message: str) -> tuple[str, str]:
-    """Return message and fix for a directory without files of the format, by the files that it contains."""
-    if any(path.glob("state.json")) or any(path.glob("*/state.json")):
-        fix = f"data=auto {setting(key, str(path))}"
-        return f"{message}; it was written by datasets' save_to_disk, with Arrow files", fix
-    for folder in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
-        formats = {data_format(p.name) for p in folder.iterdir() if p.is_file()} - {None}
-        if formats:
-            return (
-                message,
-                f"for the {' and '.join(sorted(map(str, formats)))} files: data=auto {setting(key, str(folder))}",
-            )
-    return message, f"point {key} at the files"
-
-
-def _has_ending(path: Path, format: str) -> bool:
-    name = data_format(path.name)
-    return name == format or (format == "trec" and path.suffix.lower() == ".txt")
-
-
 def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     """Return the file with its format, or the files of an archive; and its faults."""
-    fault = _path_fault(file.path)
+    fault = _path_fault(file.path, file.shown)
     if fault is not None:
         return [file], [fault]
     kind = None
@@ -194,25 +152,25 @@ def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     except DAMAGE as error:
         if kind is not None:
             message = f"this is a {kind} archive that cannot be opened: {error}"
-            return [file], [Fault("unreadable-file", message, "write or download it again", str(file.path))]
+            return [file], [Fault("unreadable-file", message, "write or download it again", file.shown)]
         opened = with_named_format(file)  # reading reports the damage
     other = data_format(file.path.name)
-    if file.format != "auto" and not _has_ending(file.path, file.format) and other is not None:
+    if file.format != "auto" and not has_ending(file.path, file.format) and other is not None:
         named = f"{'an' if other == 'arrow' else 'a'} {other} file"
         message = f"the name of the file is that of {named}, and data.format is {file.format}"
         fix = "data=auto finds the format of each file by its content"
-        return [file], [Fault("wrong-extension", message, fix, str(file.path))]
+        return [file], [Fault("wrong-extension", message, fix, file.shown)]
     return [opened], []
 
 
-def _path_fault(path: Path) -> Fault | None:
+def _path_fault(path: Path, shown: str) -> Fault | None:
     if not path.is_file():
-        return Fault("unreadable-file", "this is not a regular file", "point to a file", str(path))
+        return Fault("unreadable-file", "this is not a regular file", "point to a file", shown)
     if not os.access(path, os.R_OK):
         fix = f"allow it: chmod u+r {shlex.quote(str(path))}"
-        return Fault("no-permission", "the file cannot be read", fix, str(path))
+        return Fault("no-permission", "the file cannot be read", fix, shown)
     if path.stat().st_size == 0:
-        return Fault("empty-file", "the file is empty", "point to a file with rows", str(path))
+        return Fault("empty-file", "the file is empty", "point to a file with rows", shown)
     return None
 
 
