@@ -43,7 +43,7 @@ def engine_side(models: Endless, name: str, tokens: int, streams: int) -> float:
     begun = time.perf_counter()
     for i in range(streams):
         own = {"temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": [], "max_tokens": tokens, "text": None}
-        engine.add({"id": str(i), "source": name, "turns": [["user", PROMPT.format(i)]], **own})
+        engine.add({"id": str(i), "source": name, "turns": [["user", PROMPT.format(i), 1.0]], **own})
     while not engine.idle:
         engine.step()
     seconds = time.perf_counter() - begun

@@ -162,7 +162,7 @@ def until(holds: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 9}, "n"),
         ({"temperature": 2.5}, "temperature"),
         ({"temperature": "1"}, "temperature"),
         ({"top_p": 0}, "top_p"),
@@ -171,11 +171,11 @@ def until(holds: Any) -> None:
         ({"seed": 2**63}, "seed"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ""}, "stop.0"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"response_format": {"type": "json_object"}}, "response_format.type"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"extra_body": {"best_guess": 1}}, "best_guess"),
         ({"messages": []}, "messages"),

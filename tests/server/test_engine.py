@@ -29,7 +29,7 @@ class Conversation:
 
     def ask(self, key: str, prompt: str, source: object = "tiny", **more: Any) -> None:
         own = {"temperature": 0.0, "top_p": 1.0, "seed": 7, "stop": [], "max_tokens": 20, "text": None}
-        self.engine.add({"id": key, "source": str(source), "turns": [["user", prompt]], **own, **more})
+        self.engine.add({"id": key, "source": str(source), "turns": [["user", prompt, 1.0]], **own, **more})
 
     def finish(self) -> None:
         while not self.engine.idle:

@@ -21,6 +21,12 @@ from kamerton.data.read.call_text import BARE, ENDS, MISTRAL, MISTRAL_NAMED, PYT
 from kamerton.data.read.calls import parse_json, read_call, write_json
 from kamerton.data.read.reasoning import CLOSE, OPEN, split_reasoning
 
+MARKED_TOKENS = frozenset(  # tokens in which answers write calls and reasoning; many tokenizers make them special
+    [
+        *("<tool_call>", "</tool_call>", MISTRAL, "[CALL_ID]", "[ARGS]", PYTHON, OPEN, CLOSE, "[THINK]", "[/THINK]"),
+        *("<|channel|>", "<|message|>", "<|constrain|>", "<|start|>", "<|end|>", "<|call|>", "<|return|>"),
+    ]
+)
 MARKS = ("<tool_call>", MISTRAL, PYTHON, "<|channel|>", OPEN, CLOSE, "[THINK]")
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)

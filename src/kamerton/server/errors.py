@@ -25,6 +25,7 @@ _FAULTS = {
     "missing": ("missing_required_parameter", "is required"),
     "extra_forbidden": ("unknown_parameter", "is not known here"),
     "json_invalid": ("invalid_json", "is not JSON"),
+    "unsupported_value": ("unsupported_value", ""),
 }
 
 
@@ -121,7 +122,7 @@ def _describe(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:
     param = ".".join(f"{part[:_MAX_NAME]}…" if len(part) > _MAX_NAME else part for part in parts) or None
     if kind == "json_invalid":
         return f"the body is not JSON: {fault['ctx']['error']}", None, "invalid_json"
-    code, words = _FAULTS.get(kind, ("invalid_type" if kind.endswith("_type") else "invalid_value", None))
+    code, words = _FAULTS.get(kind, ("invalid_type" if kind.endswith("_type") else "invalid_value", ""))
     name = param or f"the {place}"
     message = fault["msg"]
     return f"{name} {words}" if words else f"{name}: {message[:1].lower()}{message[1:]}", param, code

@@ -61,12 +61,7 @@ def _parse(text: str, column: str) -> Tools:
     if not text.strip() or text.strip() in ("null", "None"):
         return NO_TOOLS
     try:
-        items = _items(parse_json(text))
-        definitions = [_definition(item) for item in items]
-        names = [str(definition["function"]["name"]) for definition in definitions]
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated is not None:
-            raise ValueError(f"{repeated} is defined twice")
+        definitions = openai_definitions(parse_json(text))
         kept = write_json(definitions) if definitions else ""
     except (ValueError, RecursionError) as error:
         return _refused(str(error), column)
@@ -83,6 +78,16 @@ def _parse(text: str, column: str) -> Tools:
             faults.append(Fault("tools-schema", message, fix, column=column))
     schemas = {definition["function"]["name"]: definition["function"].get("parameters") for definition in definitions}
     return Tools(kept, validators, schemas, tuple(faults))
+
+
+def openai_definitions(value: Any) -> list[dict[str, Any]]:
+    """Return the definitions of functions in a value of JSON, in OpenAI's form. Raises ValueError."""
+    definitions = [_definition(item) for item in _items(value)]
+    names = [str(definition["function"]["name"]) for definition in definitions]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated} is defined twice")
+    return definitions
 
 
 def _refused(problem: str, column: str) -> Tools:

@@ -15,14 +15,14 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from kamerton.server.errors import ApiError
-from kamerton.server.generation.chat_limits import CHARACTERS, CONTEXT
+from kamerton.server.generation.chat_limits import CHARACTERS, CONTEXT, prompt_characters
 
 ANSWERS = 8  # generated at once
 MODELS = 4  # kept in memory
@@ -38,25 +38,31 @@ log = logging.getLogger(__name__)
 class GenerationRequest:
     """A prompt, its model and its sampling options. `source` is a run directory, or an option of the group `model`.
 
-    The prompt is either `turns` of (role, content), or a `text` to continue. `max_tokens` None allows the rest of the
-    context. At `temperature` 0 decoding is greedy; otherwise sampling is seeded by `seed`.
+    The prompt is either `turns` (`Message.to_list`), with the JSON of the functions in `tools`, or a `text` to
+    continue. `max_tokens` None allows the rest of the context. At `temperature` 0 decoding is greedy; otherwise
+    sampling is seeded by `seed`. With `call_names` the answer begins as a call of one of these functions. `logprobs` is
+    the number of most likely tokens that are reported with each token; None reports no log-probabilities.
     """
 
     source: Path | str
-    turns: tuple[tuple[str, str], ...] | None = None
+    turns: tuple[Sequence[Any], ...] | None = None
     text: str | None = None
+    tools: str = ""
+    call_names: tuple[str, ...] = ()
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of an answer: new text, the number of tokens so far, and in the last piece `finish_reason`.
 
-    `finish_reason` is "stop" or "length". The first piece of an answer has no text; it confirms the prompt.
+    `finish_reason` is "stop" or "length". The first piece of an answer has no text; it confirms the prompt. `thinking`:
+    the prompt ends with an open `<think>`. `logprobs` has those of the tokens since the last piece.
     """
 
     text: str
@@ -64,6 +70,8 @@ class Piece:
     finish_reason: str | None
     prompt_tokens: int
     fingerprint: str
+    thinking: bool = False
+    logprobs: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -123,8 +131,8 @@ class Generator:
         the server.
         """
         # A prompt that no model could read is refused before the worker tokenizes it, which would delay other answers.
-        texts = [request.text or ""] if request.turns is None else [content for _, content in request.turns]
-        length, limit = sum(map(len, texts)), CHARACTERS * self._options["context"]
+        length = prompt_characters(request.turns, request.text, request.tools)
+        limit = CHARACTERS * self._options["context"]
         if length > limit:
             param = "prompt" if request.turns is None else "messages"
             message = f"The prompt has {length:,} characters, and models here read at most {limit:,}."
@@ -151,8 +159,7 @@ class Generator:
                     error = ApiError(**answer["error"])
                     raise _retry_after(error, 1) if error.status_code == 503 else error
                 first = first or answer
-                prompt, fingerprint = first["prompt_tokens"], first["fingerprint"]
-                yield Piece(answer.get("text", ""), answer.get("tokens", 0), answer.get("finish"), prompt, fingerprint)
+                yield piece_of(first, answer)
             self._deaths.clear()
         finally:
             self._under_way[tenant] -= 1
@@ -212,6 +219,19 @@ class Generator:
         message = "The process that generates has ended. Send the request again."
         for waiting in inbox.values():
             waiting.put_nowait({"error": {"status": 503, "message": message, "param": None, "code": "engine_ended"}})
+
+
+def piece_of(first: dict[str, Any], message: dict[str, Any]) -> Piece:
+    """Return the piece of a message of the child; `first` is the answer's first message."""
+    return Piece(
+        message.get("text", ""),
+        message.get("tokens", 0),
+        message.get("finish"),
+        first["prompt_tokens"],
+        first["fingerprint"],
+        first["thinking"],
+        tuple(message.get("logprobs", ())),
+    )
 
 
 def _write(child: _Child, value: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Generation engine: each step reads a chunk of one prompt and generates one token for every answer.
 
 So a long prompt or answer delays others by at most one step. The engine runs in one thread and emits plain values:
-`{"id", "prompt_tokens", "fingerprint"}` when a prompt is accepted, `{"id", "text", "tokens", "finish"}` for new text
-(`tokens` is the number so far, `finish` is None until the end), or `{"id", "error"}`.
+`{"id", "prompt_tokens", "fingerprint", "thinking"}` when a prompt is accepted, `{"id", "text", "tokens", "finish"}` for
+new text (`tokens` is the number so far, `finish` is None until the end) with `logprobs` if they are requested, or
+`{"id", "error"}`.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from kamerton.data.encode.render import RenderError
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.generate.sampling import Decoding
-from kamerton.server.generation.chat_limits import CHARACTERS
 from kamerton.server.generation.decode import Batch, Prefill, Row, can_join, join, keep, pick, read, step, to_batch
+from kamerton.server.generation.log_probabilities import log_probabilities
 from kamerton.server.generation.model_cache import Models, Served
+from kamerton.server.generation.prompts import Refused, call_opening, prompt_tokens, token_limit
 from kamerton.server.generation.text_stream import TextStream
 
-Job = Mapping[str, Any]  # id, tenant, source, turns or text, max_tokens, temperature, top_p, seed, stop
+Job = Mapping[str, Any]  # `GenerationRequest` with id and tenant
 Emit = Callable[[dict[str, Any]], None]
 _CHUNK, _CHUNK_ALONE = 128, 512  # prompt tokens per step, with and without other answers in progress
 
@@ -31,22 +32,19 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Refused(Exception):  # noqa: N818 (it names what happened)
-    """Raised for a request that cannot be answered; `error` holds the fields of an API error."""
-
-    def __init__(self, status: int, message: str, param: str | None, code: str) -> None:
-        self.error = {"status": status, "message": message, "param": param, "code": code}
-        super().__init__(message)
-
-
 @dataclass(slots=True)
 class _Answer:
-    """The state of one answer; `max_tokens` is its limit."""
+    """The state of one answer; `max_tokens` is its limit.
+
+    `top` is the number of most likely tokens to report, None without log-probabilities; `logprobs` are not yet emitted.
+    """
 
     tenant: str
     served: Served
     text: TextStream
     max_tokens: int
+    top: int | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Engine:
@@ -111,8 +109,9 @@ class Engine:
         key = job["id"]
         try:
             served = self._models.get(job["source"], {answer.served.key for answer in self._answers.values()})
-            prompt = _prompt(served, job)
-            max_tokens = _token_limit(served, job, len(prompt))
+            prompt = prompt_tokens(served, job)
+            opening = call_opening(served, job, served.is_thinking(prompt)) if job.get("call_names") else []
+            max_tokens = token_limit(served, job, len(prompt), len(opening))
         except Refused as refused:
             self._emit({"id": key, "error": refused.error})
         except (UserError, RunFailed) as error:
@@ -123,12 +122,21 @@ class Engine:
             log.exception("request %s failed before its first token", key)
             self._emit_error(key, "The model cannot be loaded.", "model_not_loaded")
         else:
-            cleans = bool(getattr(served.tokenizer, "clean_up_tokenization_spaces", False))
-            text = TextStream(served.decode, job["stop"], cleans=cleans)
-            self._answers[key] = _Answer(job.get("tenant", ""), served, text, max_tokens)
-            decoding = Decoding(max_tokens, job["temperature"], job["top_p"], job["seed"])
-            self._prefills.append(Prefill(Row(key, prompt, decoding)))
-            self._emit({"id": key, "prompt_tokens": len(prompt), "fingerprint": served.fingerprint})
+            self._start(job, served, prompt, opening, max_tokens)
+
+    def _start(self, job: Job, served: Served, prompt: list[int], opening: list[int], max_tokens: int) -> None:
+        """Add an answer, which begins with the tokens `opening`."""
+        key, is_chat = job["id"], job["turns"] is not None
+        cleans = bool(getattr(served.tokenizer, "clean_up_tokenization_spaces", False))
+        text = TextStream(served.decode_marked if is_chat else served.decode, job["stop"], cleans=cleans)
+        self._answers[key] = _Answer(job.get("tenant", ""), served, text, max_tokens, job.get("logprobs"))
+        decoding = Decoding(max_tokens, job["temperature"], job["top_p"], job["seed"])
+        self._prefills.append(Prefill(Row(key, [*prompt, *opening], decoding, len(opening))))
+        thinking = is_chat and served.is_thinking(prompt)
+        accepted = {"prompt_tokens": len(prompt), "fingerprint": served.fingerprint, "thinking": thinking}
+        self._emit({"id": key, **accepted})
+        if piece := "".join(map(text.add, opening)):
+            self._emit({"id": key, "text": piece, "tokens": len(opening), "finish": None})
 
     def _guarded(self, rows: Sequence[Row], work: Callable[[T], None], argument: T) -> None:
         """Call `work(argument)`; an exception only fails the answers of `rows`."""
@@ -169,12 +177,15 @@ class Engine:
     def _take(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
         """Choose each row's next token, emit new text, and remove finished answers."""
         tokens = pick(logits, rows)
-        for row, token in zip(rows, tokens, strict=True):
+        for row, token, row_logits in zip(rows, tokens, logits, strict=True):
             answer = self._answers[row.key]
-            piece = "" if token in answer.served.ends else answer.text.add(token)
+            ended = token in answer.served.ends
+            if answer.top is not None and not ended:
+                answer.logprobs.append(log_probabilities(answer.served, row_logits, token, answer.top))
+            piece = "" if ended else answer.text.add(token)
             row.made = len(answer.text.tokens)
             finish = None
-            if token in answer.served.ends or answer.text.stopped:
+            if ended or answer.text.stopped:
                 finish = "stop"
             elif len(answer.text.tokens) >= answer.max_tokens:
                 finish = "length"
@@ -183,7 +194,9 @@ class Engine:
                 finish = "stop" if answer.text.stopped else finish
                 del self._answers[row.key]
             if piece or finish:
-                self._emit({"id": row.key, "text": piece, "tokens": row.made, "finish": finish})
+                logprobs = {"logprobs": answer.logprobs} if answer.logprobs else {}
+                answer.logprobs = []
+                self._emit({"id": row.key, "text": piece, "tokens": row.made, "finish": finish, **logprobs})
         return tokens
 
     def _drop_finished(self) -> None:
@@ -195,40 +208,3 @@ class Engine:
             if kept:
                 batches.append(batch if len(kept) == len(batch.rows) else keep(batch, kept))
         self._batches = batches
-
-
-def _prompt(served: Served, job: Job) -> list[int]:
-    """Return the tokens of a request's prompt. Raises `Refused` if it is empty, too long, or not renderable."""
-    texts = [job["text"]] if job["turns"] is None else [content for _, content in job["turns"]]
-    if sum(map(len, texts)) > CHARACTERS * served.context:
-        raise _too_long(served, job, "far more tokens")
-    if job["turns"] is None:
-        tokens = served.text_tokens(job["text"])
-    else:
-        try:
-            tokens = served.chat_tokens([(role, content) for role, content in job["turns"]])
-        except RenderError as error:
-            message = f"The model's chat template refuses these messages: {error}"
-            raise Refused(400, message, "messages", "invalid_messages") from error
-    if not tokens:
-        raise Refused(400, "The prompt is empty.", _param(job), "invalid_value")
-    return tokens
-
-
-def _token_limit(served: Served, job: Job, size: int) -> int:
-    """Return the limit of an answer to a prompt of `size` tokens: `max_tokens`, or the rest of the context."""
-    remaining, requested = served.context - size, job["max_tokens"]
-    if remaining < 1:
-        raise _too_long(served, job, f"{size} tokens")
-    if requested is not None and requested > remaining:
-        raise _too_long(served, job, f"{size} tokens, and {requested} are asked for")
-    return remaining if requested is None else int(requested)
-
-
-def _too_long(served: Served, job: Job, has: str) -> Refused:
-    message = f"This model reads and writes at most {served.context} tokens, and the prompt has {has}."
-    return Refused(400, message, _param(job), "context_length_exceeded")
-
-
-def _param(job: Job) -> str:
-    return "prompt" if job["turns"] is None else "messages"

@@ -23,9 +23,12 @@ from torch import nn
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
+from kamerton.data.encode.forms import is_rich
+from kamerton.data.encode.render import RenderError
 from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import Prompt, StretchTokenizer, answer_ending
-from kamerton.data.example import Message
+from kamerton.data.example import DataExample, Message
+from kamerton.data.read.reasoning import OPEN
 from kamerton.model.ends import end_tokens
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
@@ -33,11 +36,13 @@ from kamerton.model.load import load_tokenizer
 from kamerton.pipeline.shared_cache import base_key, sharing_weights
 from kamerton.run.model import load_base
 from kamerton.run.record import Batch
+from kamerton.score.calls import MARKED_TOKENS
 from kamerton.score.load import load_named, load_run
 from kamerton.score.target import run_config
 
 _PADDED = Batch(cut="padded", max_tokens=256)  # a batch layout that needs no capability check
 _ANSWER = "answer"  # placeholder completion
+_PROMPT_END = 8  # tokens, in which a template opens the reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class Served:
 
     `stretches` tokenizes texts as in training, with the run's `data.control_tokens`; `ends` are the tokens that end a
     turn; `context` is the limit of prompt and answer in tokens. `fingerprint` identifies the weights and the versions
-    of the libraries. `base` keeps shared weights alive.
+    of the libraries. `base` keeps shared weights alive. `unmarked` are the special tokens that mark no part of an
+    answer.
     """
 
     key: str
@@ -58,15 +64,23 @@ class Served:
     device: torch.device
     fingerprint: str
     base: nn.Module | None
+    unmarked: frozenset[int] = frozenset()
 
-    def chat_tokens(self, turns: Sequence[tuple[str, str]]) -> list[int]:
-        """Return the prompt tokens of (role, content) turns, as in training.
+    def chat_tokens(self, turns: Sequence[Message], tools: str = "") -> list[int]:
+        """Return the prompt tokens of turns, as in training.
 
         Without a chat template a single user turn is plain text. Raises `RenderError` if the template refuses them.
         """
-        prompt: Prompt = tuple(Message(role, content) for role, content in turns)
-        if self.tokenizer.chat_template is None and [role for role, _ in turns] == ["user"]:
-            prompt = turns[0][1]
+        if is_rich(DataExample(tuple(turns), "", tools=tools)):
+            if self.tokenizer.chat_template is None:
+                raise RenderError("it has none, which tools, calls and reasoning need")
+            try:
+                return self.stretches.prompt(turns, tools)
+            except Exception as error:  # a template is a program: it may raise anything for what it does not take
+                raise RenderError(str(error)) from error
+        prompt: Prompt = tuple(turns)
+        if self.tokenizer.chat_template is None and [turn.role for turn in turns] == ["user"]:
+            prompt = turns[0].content
         ((tokens, _),) = self.stretches.completions(prompt, [_ANSWER])
         return tokens
 
@@ -77,6 +91,16 @@ class Served:
     def decode(self, tokens: list[int]) -> str:
         """Return the text of an answer, as in a score table."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def decode_marked(self, tokens: Sequence[int]) -> str:
+        """Return the text of an answer with the special tokens that mark calls and reasoning."""
+        kept = [token for token in tokens if token not in self.unmarked]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False))
+
+    def is_thinking(self, prompt: Sequence[int]) -> bool:
+        """Return whether a prompt ends with the beginning of the reasoning."""
+        end = self.tokenizer.decode(list(prompt[-_PROMPT_END:]), skip_special_tokens=False)
+        return str(end).rstrip().endswith(OPEN)
 
 
 class Models:
@@ -123,7 +147,8 @@ class Models:
         context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
         parts = [key, *(version(package) for package in ("kamerton", "torch", "transformers"))]
         fingerprint = f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"
-        return Served(key, loaded.model, tokenizer, stretches, ends, context, loaded.device, fingerprint, base)
+        model, device, unmarked = loaded.model, loaded.device, _unmarked(tokenizer)
+        return Served(key, model, tokenizer, stretches, ends, context, device, fingerprint, base, unmarked)
 
     def _base(self, config: Config) -> tuple[nn.Module | None, Callable[[Config], Any]]:
         """Return the shared base weights (None if the model needs its own), and a function that builds its model."""
@@ -135,3 +160,10 @@ class Models:
         if base is None:
             base = self._bases[name] = load_base(config)
         return base, lambda _: sharing_weights(base)
+
+
+def _unmarked(tokenizer: Any) -> frozenset[int]:
+    """Return the special tokens that mark neither calls nor reasoning."""
+    special = {index for index, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    return frozenset(special - {index for name, index in tokenizer.get_vocab().items() if name in MARKED_TOKENS})

@@ -7,45 +7,22 @@ Every parameter of OpenAI's API is either honoured or refused; values that descr
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kamerton.server.errors import ApiError
 from kamerton.server.generation.client import GenerationRequest
+from kamerton.server.routes.answer_parts import Reading
+from kamerton.server.routes.chat_turns import ToolChoice, Tools, Turn, read_turns, tools_text
+from kamerton.server.routes.request_types import Name, Strict, Text, Unsupported
 
 _MAX_TURNS = 512  # of a chat
+_MAX_CHOICES = 8  # answers to one request
+_JSON_FORMATS = ("json_object", "json_schema")
 _COMPLETION_TOKENS = 16  # default `max_tokens` of /v1/completions, as in OpenAI's API
-
-
-def _unicode(text: str) -> str:
-    """Refuse a lone surrogate, which JSON can escape but UTF-8 cannot encode."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("invalid_text", "holds half of a surrogate pair, which is no character") from None
-    return text
-
-
-def _refuse_unless_none(value: Any, _: Any) -> None:
-    if value is not None:
-        raise PydanticCustomError("unsupported", "is not supported here: leave it out")
-
-
-def _join_parts(content: Any) -> Any:
-    """Join a turn's list of text parts, as in training data."""
-    if not isinstance(content, list):
-        return content
-    if not content:
-        raise PydanticCustomError("empty_content", "holds no part")
-    for i, part in enumerate(content):
-        if not (isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)):
-            message = "part {number} is not of type text: models here read text alone"
-            raise PydanticCustomError("unsupported_content", message, {"number": i})
-    return "".join(part["text"] for part in content)
 
 
 def _unwrap(prompt: Any) -> Any:
@@ -53,49 +30,41 @@ def _unwrap(prompt: Any) -> Any:
     return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
-Unsupported = Annotated[None, WrapValidator(_refuse_unless_none)]
+def _without_schema(value: Any) -> Any:
+    """Return a format of answers without its schema: the fault is its type."""
+    return {"type": value["type"]} if isinstance(value, dict) and value.get("type") in _JSON_FORMATS else value
+
+
+def _only_text(kind: Any) -> Any:
+    """Refuse formats of answers that OpenAI's API has, and that cannot be guaranteed here."""
+    if kind in _JSON_FORMATS:
+        message = "{kind} is not supported here: describe the format in a message, and check the answer"
+        raise PydanticCustomError("unsupported_value", message, {"kind": kind})
+    return kind
+
+
 Stops = Annotated[
     list[Annotated[Text, Field(min_length=1, max_length=256)]],
     Field(max_length=4),
     BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop),
 ]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-Name = Annotated[str, Field(max_length=512)]  # bounded, since error messages repeat it
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class Turn(_Strict):
-    """One message of a chat. Fields that the API's answers have besides the text may be sent back as null."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[Text, BeforeValidator(_join_parts)]
-    name: Unsupported = None
-    refusal: Unsupported = None
-    annotations: Unsupported = None
-    audio: Unsupported = None
-    function_call: Unsupported = None
-    tool_calls: Unsupported = None
-    tool_call_id: Unsupported = None
-
-
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     """With `include_usage` a last chunk holds the number of tokens."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
-class TextFormat(_Strict):
+class TextFormat(Strict):
     """The only supported format of answers."""
 
-    type: Literal["text"]
+    type: Annotated[Literal["text"], BeforeValidator(_only_text)]
 
 
-class _Common(_Strict):
+class _Common(Strict):
     model: Annotated[Text, Field(max_length=512)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -104,7 +73,6 @@ class _Common(_Strict):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     logit_bias: Unsupported = None
@@ -133,9 +101,13 @@ class ChatRequest(_Common):
 
     messages: Annotated[list[Turn], Field(min_length=1, max_length=_MAX_TURNS, fail_fast=True)]
     max_completion_tokens: Count | None = None
-    response_format: TextFormat | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    response_format: Annotated[TextFormat, BeforeValidator(_without_schema)] | None = None
+    n: Annotated[int, Field(ge=1, le=_MAX_CHOICES)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Tools | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
@@ -146,13 +118,10 @@ class ChatRequest(_Common):
     functions: Unsupported = None
     metadata: Unsupported = None
     moderation: Unsupported = None
-    parallel_tool_calls: Unsupported = None
     prediction: Unsupported = None
     prompt_cache_options: Unsupported = None
     prompt_cache_retention: Unsupported = None
     reasoning_effort: Unsupported = None
-    tool_choice: Unsupported = None
-    tools: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
 
@@ -161,15 +130,46 @@ class ChatRequest(_Common):
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             message = "max_tokens and max_completion_tokens are the same: give one of them"
             raise ApiError(400, message, "max_tokens", "invalid_value")
-        turns = tuple((turn.role, turn.content) for turn in self.messages)
+        if self.top_logprobs is not None and not self.logprobs:
+            message = "top_logprobs is only allowed when logprobs is true"
+            raise ApiError(400, message, "top_logprobs", "invalid_value")
         max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return GenerationRequest(source, turns=turns, max_tokens=max_tokens, **self.sampling())
+        return GenerationRequest(
+            source,
+            turns=read_turns(self.messages),
+            tools=self.reading().tools,
+            call_names=self._call_names(),
+            max_tokens=max_tokens,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            **self.sampling(),
+        )
+
+    def reading(self) -> Reading:
+        """Return how answers are read. With `tool_choice` "none" the model reads no functions."""
+        tools = tools_text(self.tools or ()) if self.tool_choice != "none" else ""
+        return Reading(tools, bool(tools), self.parallel_tool_calls is not False)
+
+    def _call_names(self) -> tuple[str, ...]:
+        """Return the functions of which the answer has to call one. Raises `ApiError` if they are not in `tools`."""
+        if self.tool_choice in (None, "none", "auto"):
+            return ()
+        names = tuple(tool["function"]["name"] for tool in cast("list[dict[str, Any]]", self.tools or ()))
+        if self.tool_choice == "required":
+            if not names:
+                raise ApiError(400, "tool_choice 'required' needs tools", "tool_choice", "invalid_value")
+            return names
+        name = cast("ToolChoice", self.tool_choice).function.name
+        if name not in names:
+            message = f"tool_choice names {name!r}, which is not among tools"
+            raise ApiError(400, message, "tool_choice", "invalid_value")
+        return (name,)
 
 
 class CompletionRequest(_Common):
     """The body of `/v1/completions`."""
 
     prompt: Annotated[Text, BeforeValidator(_unwrap)]
+    n: Literal[1] | None = None
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     logprobs: Unsupported = None
@@ -179,3 +179,6 @@ class CompletionRequest(_Common):
         """Return the generation request for the model at `source`."""
         max_tokens = self.max_tokens or _COMPLETION_TOKENS
         return GenerationRequest(source, text=self.prompt, max_tokens=max_tokens, **self.sampling())
+
+    def reading(self) -> None:
+        """Return None: answers are text alone."""
