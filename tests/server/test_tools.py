@@ -136,7 +136,7 @@ def test_an_agent_calls_two_functions_in_three_turns(server: Agent, streamed: bo
     assert made == [("get_weather", oslo), ("get_time", oslo), ("get_weather", bergen)]
     assert messages[1].reasoning_content == "I have to look."
     assert messages[1].content == "Looking."
-    assert messages[3].content is None
+    assert not messages[3].content
     assert messages[-1].content == "It is 4 degrees at noon. <b>Bye</b>"
     first, second, third = server.generator.prompts
     assert "<tools>" in first
