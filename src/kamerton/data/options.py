@@ -55,6 +55,14 @@ class Source:
     records: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The configuration of a data set of the hub (None: the only or default one) and its splits (empty: all)."""
+
+    config: str | None = None
+    splits: tuple[str, ...] = ()
+
+
 @dataclass
 class DataOptions:
     """One data set: files to split (`path`), files already split (`train`, ...), or several `sources` to mix and split.
@@ -65,6 +73,8 @@ class DataOptions:
             (a document per file) or `trec`.
         path: a file, a directory, a glob pattern, an address (`s3://…`, `https://…`) or a list of them, to be split.
         train, validation, test: the same, already split; not with `path`.
+        config: the configuration of a data set of the hub (`hf://…`); None: the only or default one.
+        split: the split of that data set to read, or one for each purpose: `[train_sft, test_sft]`; None: all.
         sources: several data sets by name, each with its own path, format, columns and weight; not with `path`.
         columns: the names of the columns; those of None are detected.
         labels: `auto`, a list of labels, or None for free text.
@@ -102,6 +112,8 @@ class DataOptions:
     train: str | list[str] | None = None  # files that are split already
     validation: str | list[str] | None = None  # files that are split already
     test: str | list[str] | None = None  # files that are split already
+    config: str | None = None  # configuration of a data set of the hub (hf://…); null: the only or default one
+    split: str | list[str] | None = None  # its split, or one for each purpose: [train_sft, test_sft]; null: all
     sources: dict[str, Source] = field(default_factory=dict)
     columns: Columns = field(default_factory=Columns)
     labels: str | list[str] | None = "auto"  # "auto", the labels themselves, or None for free text
@@ -204,7 +216,26 @@ def check_data_options(options: DataOptions) -> list[Fault]:
             faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0"))
         if not source.path:
             faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
-    return faults + check_policy(options.policy) + _check_paths(options)
+    return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options)
+
+
+def subset_of(options: DataOptions) -> Subset:
+    """Return the configuration and the splits that `options` choose."""
+    splits = [options.split] if isinstance(options.split, str) else options.split or []
+    return Subset(options.config, tuple(splits))
+
+
+def _check_subset(options: DataOptions) -> list[Fault]:
+    """Check that `config` and `split` are given with a data set of the hub alone."""
+    given = [key for key in ("config", "split") if getattr(options, key)]
+    values = [options.path, options.train, options.validation, options.test]
+    values += [source.path for source in options.sources.values()]
+    paths = [path for value in values if value for path in ([value] if isinstance(value, str) else value)]
+    if not given or any(path.lower().startswith("hf://") for path in paths):
+        return []
+    message = f"data.{given[0]} chooses from a data set of the hub, and data.path names none"
+    fix = f"leave out data.{given[0]}, or give data=hub data.name=ORGANIZATION/NAME"
+    return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
 
 
 def _check_format(format: str, encoding: str, key: str) -> list[Fault]:

@@ -28,7 +28,7 @@ def list_dataset(address: str, key: str) -> Listing:
 
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        fix = "write hf://datasets/ORGANIZATION/NAME, or hf://datasets/ORGANIZATION/NAME@REVISION/FOLDER"
+        fix = "give data=hub data.name=ORGANIZATION/NAME, or data.path=hf://datasets/ORGANIZATION/NAME@REVISION/FOLDER"
         raise UserError([Fault("bad-value", "this is no address of a data set", fix, address, column=key)])
     if is_offline_mode():
         fix = f"unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE, or read a local snapshot: {key}=FOLDER"

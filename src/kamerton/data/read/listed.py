@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from kamerton.data.options import Subset
+from kamerton.data.read.configurations import choose_subset
 from kamerton.data.read.datasets import DESCRIPTIONS, Part
 from kamerton.data.read.download import MOST_FILES, list_address
 from kamerton.data.read.elsewhere import Listing, Remote, check_address, protocol_of, translated
@@ -33,14 +35,14 @@ class Located:
         return self.address or str(self.path)
 
 
-def locate(address: str, key: str, format: str) -> tuple[list[Located], list[Fault]]:
+def locate(address: str, key: str, format: str, subset: Subset) -> tuple[list[Located], list[Fault]]:
     """Return the files at an address, fetched, and its faults."""
     faults = check_address(address, key)
     if any(fault.severity == "error" for fault in faults):
         return [], faults
     try:
         with translated(address, key):
-            chosen, more = _choose(_listing(address, key), mask_text(address), key, format)
+            chosen, more = _choose(_listing(address, key), mask_text(address), key, format, subset)
             return [_fetched(remote, split) for remote, split in chosen], faults + more
     except UserError as error:
         return [], [*faults, *error.faults]
@@ -58,7 +60,9 @@ def _fetched(remote: Remote, split: str | None) -> Located:
         return Located(path, split, remote.address, f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
 
 
-def _choose(listing: Listing, shown: str, key: str, format: str) -> tuple[list[tuple[Remote, str | None]], list[Fault]]:
+def _choose(
+    listing: Listing, shown: str, key: str, format: str, subset: Subset
+) -> tuple[list[tuple[Remote, str | None]], list[Fault]]:
     """Return the files to read, with the splits that a folder's names give, and the faults of the folder."""
     if not listing.files:
         what = "the folder is empty" if listing.is_folder else "no file matches this pattern"
@@ -68,7 +72,13 @@ def _choose(listing: Listing, shown: str, key: str, format: str) -> tuple[list[t
         return [], [Fault("bad-value", message, f"name fewer in {key}, by a pattern", shown, column=key)]
     if not listing.is_folder:
         return [(remote, None) for remote in listing.files], []
-    return in_folder(listing.files, shown, lambda folder: list_folder(folder, key, format))
+
+    def by_names(files: list[Remote]) -> tuple[list[tuple[Remote, str | None]], list[Fault]]:
+        return in_folder(files, shown, lambda folder: list_folder(folder, key, format))
+
+    if protocol_of(shown) == "hf":
+        return choose_subset(listing.files, shown, key, subset, by_names)
+    return by_names(listing.files)
 
 
 def in_folder(

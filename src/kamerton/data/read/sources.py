@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.assets import fetch, is_address
-from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, form_of
+from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, Subset, form_of, subset_of
 from kamerton.data.read.archives import consistent_splits, open_archive
 from kamerton.data.read.containers import DAMAGE, archive_kind, open_path
 from kamerton.data.read.datasets import Part
@@ -35,7 +35,7 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     for key, split, source, name in _path_settings(options):
         opened: list[DataFile] = []
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
-            places, missing = _expand(pattern, key, source.format)
+            places, missing = _expand(pattern, key, source.format, subset_of(options))
             faults += missing
             for place in places:
                 file = _data_file(place, split or place.split, name, source)
@@ -93,7 +93,7 @@ def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     places: list[Located] = []
     faults: list[Fault] = []
     for key in PARALLEL:
-        expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text")
+        expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text", Subset())
         several = Fault("bad-value", f"data.{key} is more than one file", "give one file", column=f"data.{key}")
         faults += missing or [fault for place in expanded if (fault := _path_fault(place.path, place.shown))]
         faults += [several] if len(expanded) > 1 else []
@@ -105,10 +105,10 @@ def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     return [replace(file, companion=places[1].path, companion_version=places[1].version)], faults
 
 
-def _expand(pattern: str, key: str, format: str) -> tuple[list[Located], list[Fault]]:
+def _expand(pattern: str, key: str, format: str, subset: Subset) -> tuple[list[Located], list[Fault]]:
     """Return the files of an address, a path, a directory or a pattern, those of a directory with their splits."""
     if is_elsewhere(pattern):
-        return locate(pattern, key, format)
+        return locate(pattern, key, format, subset)
     parts, faults = _expand_path(pattern.removeprefix("file://"), key, format)
     return [Located(path, split) for path, split in parts], faults
 
