@@ -49,3 +49,10 @@ def test_a_choice_on_the_command_line_or_of_an_experiment_stays(tmp_path: Path) 
 
 def test_another_command_is_left_alone() -> None:
     assert with_data_choice(["data.test=a.json"], config_loader(), "evaluate") == ["data.test=a.json"]
+
+
+def test_a_data_set_of_the_hub_is_named_alone() -> None:
+    values = compose_values(["data=hub", "data.name=org/set", "data.split=[train_sft,test_sft]"])
+    assert values["data"]["path"] == "hf://datasets/org/set"
+    assert values["data"]["split"] == ["train_sft", "test_sft"]
+    assert values["name"] == "hub"  # a folder: data.name has a slash
