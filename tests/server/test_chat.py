@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -136,6 +137,38 @@ def test_text_parts_and_what_an_answer_holds_beside_its_text_may_come_back(serve
     more = ask(served, "", messages=[*turns, {"role": "user", "content": "and the cat"}])
     assert more.usage.prompt_tokens > 60
     assert ask(served, "", messages=turns).choices[0].finish_reason in ("stop", "length")
+
+
+def test_each_choice_has_a_seed_of_its_own(served: Served) -> None:
+    own: dict[str, Any] = {"model": "tiny", "temperature": 1.5, "max_tokens": 12}
+    alone = [ask(served, "the owl", **own, seed=seed).choices[0].message.content for seed in (5, 6, 7)]
+    together = ask(served, "the owl", **own, seed=5, n=3)
+    assert [choice.message.content for choice in together.choices] == alone
+    assert len(set(alone)) == 3
+    assert together.usage.prompt_tokens == ask(served, "the owl", max_tokens=1).usage.prompt_tokens
+    texts = ["", "", ""]
+    for chunk in ask(served, "the owl", **own, seed=5, n=3, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == alone
+
+
+def test_log_probabilities_are_those_of_the_tokens(served: Served) -> None:
+    own: dict[str, Any] = {"max_tokens": 8, "logprobs": True, "top_logprobs": 3}
+    answer = ask(served, "the owl", **own)
+    tokens = answer.choices[0].logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens
+    for token in tokens:
+        assert token.top_logprobs[0].logprob == token.logprob  # the answer is greedy
+        assert len(token.top_logprobs) == 3
+        assert token.bytes == (None if "\ufffd" in token.token else list(token.token.encode()))
+    assert sum(math.exp(token.logprob) for token in tokens[0].top_logprobs) <= 1 + 1e-9
+    chunks = ask(served, "the owl", **own, stream=True)
+    shown = [choice.logprobs for chunk in chunks for choice in chunk.choices if choice.logprobs]
+    streamed = [token for logprobs in shown for token in logprobs.content]
+    assert [token.token for token in streamed] == [token.token for token in tokens]
+    assert ask(served, "the owl", max_tokens=1, logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
+    assert ask(served, "the owl", max_tokens=1).choices[0].logprobs is None
 
 
 def test_a_disconnected_client_cancels_its_request(served: Served) -> None:
