@@ -28,7 +28,7 @@ from kamerton.errors import Fault
 
 Names = tuple[str, ...]
 MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
-HEAD = 64  # rows by whose values columns of unclear meaning are told apart
+HEAD = 64  # first rows; their values show the roles of columns with unclear names
 FEW = 2  # up to this many unreadable rows are reported one by one
 
 

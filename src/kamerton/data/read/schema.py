@@ -35,7 +35,7 @@ def find_layout(
 ) -> Layout | Fault:
     """Return the layout of rows with these columns, or a fault for a missing column.
 
-    `head` are the first rows of the file, by whose values columns of unclear meaning are told apart.
+    `head` are the first rows of the file; their values show the roles of columns with unclear names.
     """
     present = list(names)
     for key in ("prompt", "completion", "label", "messages", "text"):
