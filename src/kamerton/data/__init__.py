@@ -2,7 +2,8 @@
 
 The rooms, in the order a row passes them:
 
-- `read/`: files to stored rows (`sources` → `records` → `schema`, `text`, `chat`, all driven by `ingest`).
+- `read/`: files to stored rows (`sources` → `records` → `ingest` → `rows`), by the rooms `locations` (which files),
+  `files`, `json`, `tables` (their raw rows), `exports`, `columns`, `conversations` (from a raw row to an example).
 - `check/`: rows against rows: `duplicates`, `near` duplicates, `labels`, `outliers`.
 - `splits/`: which rows train, validate and test (`assign`), `folds`, and `balance` of the training rows.
 - `encode/`: rows to tokens (`render` → `tokenize` → `arrays`).

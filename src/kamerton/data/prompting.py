@@ -12,9 +12,9 @@ from typing import Any
 from kamerton.data.codes import action
 from kamerton.data.form import TEMPLATES, Form, check_form
 from kamerton.data.options import Columns, DataOptions
-from kamerton.data.read.fields import prompt_turns
-from kamerton.data.read.fill import fill
-from kamerton.data.read.layout import Layout
+from kamerton.data.read.columns.fields import prompt_turns
+from kamerton.data.read.columns.fill import fill
+from kamerton.data.read.columns.layout import Layout
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import find_files, local_data
 from kamerton.data.template import Template, bind, optional_columns

@@ -12,8 +12,8 @@ from typing import Any
 
 from kamerton.data.data_report import DataReport
 from kamerton.data.gate import DataError, Prepared
+from kamerton.data.read.columns.unused import list_counts
 from kamerton.data.read.rows import LOGS
-from kamerton.data.read.unused import list_counts
 from kamerton.data.summary import describe_files, describe_split, fault_location
 from kamerton.errors import Fault
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kamerton.data.read.unused import list_counts
+from kamerton.data.read.columns.unused import list_counts
 from kamerton.errors import Fault
 from kamerton.output import printable
 

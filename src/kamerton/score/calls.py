@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.example import ToolCall
-from kamerton.data.read.call_text import BARE, ENDS, MISTRAL, MISTRAL_NAMED, PYTHON
-from kamerton.data.read.calls import parse_json, read_call, write_json
-from kamerton.data.read.reasoning import CLOSE, OPEN, split_reasoning
+from kamerton.data.read.conversations.call_text import BARE, ENDS, MISTRAL, MISTRAL_NAMED, PYTHON
+from kamerton.data.read.conversations.calls import parse_json, read_call, write_json
+from kamerton.data.read.conversations.reasoning import CLOSE, OPEN, split_reasoning
 
 MARKED_TOKENS = frozenset(  # tokens in which answers write calls and reasoning; many tokenizers make them special
     [

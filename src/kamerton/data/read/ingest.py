@@ -10,19 +10,19 @@ from typing import Any, cast
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
-from kamerton.data.read import unused
-from kamerton.data.read.cells import parse_cell
-from kamerton.data.read.containers import DAMAGE, layers, open_data
-from kamerton.data.read.exports import Exports
-from kamerton.data.read.fields import to_fields
-from kamerton.data.read.formats import detect_format
-from kamerton.data.read.header import header_setting, propose_names
-from kamerton.data.read.layout import Layout, list_columns, unknown_column_fault
+from kamerton.data.read.columns import unused
+from kamerton.data.read.columns.fields import to_fields
+from kamerton.data.read.columns.formats import detect_format
+from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
+from kamerton.data.read.columns.schema import find_layout, missing_everywhere
+from kamerton.data.read.columns.unused import Unused
+from kamerton.data.read.exports.rows import Exports
+from kamerton.data.read.files.containers import DAMAGE, layers, open_data
+from kamerton.data.read.files.sniff import unreadable_file_faults
 from kamerton.data.read.records import read_rows
-from kamerton.data.read.schema import find_layout, missing_everywhere
-from kamerton.data.read.sniff import unreadable_file_faults
 from kamerton.data.read.sources import SPLITS
-from kamerton.data.read.unused import Unused
+from kamerton.data.read.tables.cells import parse_cell
+from kamerton.data.read.tables.header import header_setting, propose_names
 from kamerton.data.store import completion_key, prompt_key, row_id
 from kamerton.errors import Fault
 

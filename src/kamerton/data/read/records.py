@@ -12,19 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from kamerton.data.options import DataFile
-from kamerton.data.read.arrow import arrow_rows
-from kamerton.data.read.cells import parsed_cells
-from kamerton.data.read.containers import DAMAGE, open_data, seekable
-from kamerton.data.read.detect import BINARY
-from kamerton.data.read.encodings import encoding_advice, national_encoding, wide_encoding
-from kamerton.data.read.json_file import json_rows
-from kamerton.data.read.lines import SAMPLE, UTF8, decoded_lines
-from kamerton.data.read.parquet import parquet_rows
-from kamerton.data.read.sniff import HEAD, wrong_kind_fault
-from kamerton.data.read.tables import table_rows
-from kamerton.data.read.text_files import LINES, document_row, line_rows, parallel_rows
-from kamerton.data.read.trec import trec_rows
-from kamerton.data.read.workbooks import sheet_rows
+from kamerton.data.read.files.arrow import arrow_rows
+from kamerton.data.read.files.containers import DAMAGE, open_data, seekable
+from kamerton.data.read.files.detect import BINARY
+from kamerton.data.read.files.encodings import encoding_advice, national_encoding, wide_encoding
+from kamerton.data.read.files.lines import SAMPLE, UTF8, decoded_lines
+from kamerton.data.read.files.parquet import parquet_rows
+from kamerton.data.read.files.sniff import HEAD, wrong_kind_fault
+from kamerton.data.read.files.text_files import LINES, document_row, line_rows, parallel_rows
+from kamerton.data.read.files.trec import trec_rows
+from kamerton.data.read.json.document import json_rows
+from kamerton.data.read.tables.cells import parsed_cells
+from kamerton.data.read.tables.rows import table_rows
+from kamerton.data.read.tables.workbooks import sheet_rows
 from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]

@@ -15,8 +15,8 @@ from typing import Any
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataFile
+from kamerton.data.read.columns.unused import Unused
 from kamerton.data.read.ingest import Reading, ingest
-from kamerton.data.read.unused import Unused
 from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.errors import Fault, UserError
 

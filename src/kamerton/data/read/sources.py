@@ -13,13 +13,13 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, Subset, form_of, subset_of
-from kamerton.data.read.archives import consistent_splits, open_archive
-from kamerton.data.read.containers import DAMAGE, archive_kind, open_path
-from kamerton.data.read.datasets import Part
-from kamerton.data.read.detect import data_format, with_format, with_named_format
-from kamerton.data.read.elsewhere import is_elsewhere
-from kamerton.data.read.folders import has_ending, list_folder
-from kamerton.data.read.listed import Located, locate
+from kamerton.data.read.files.containers import DAMAGE, archive_kind, open_path
+from kamerton.data.read.files.detect import data_format, with_format, with_named_format
+from kamerton.data.read.locations.addresses import is_elsewhere
+from kamerton.data.read.locations.archives import consistent_splits, open_archive
+from kamerton.data.read.locations.datasets import Part
+from kamerton.data.read.locations.folders import has_ending, list_folder
+from kamerton.data.read.locations.listed import Located, locate
 from kamerton.errors import Fault
 
 SPLITS = ("train", "validation", "test")

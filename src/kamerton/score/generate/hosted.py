@@ -15,7 +15,7 @@ from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 from kamerton.data.example import DataExample, chat_messages
-from kamerton.data.read.reasoning import reasoning_field, reasoning_text
+from kamerton.data.read.conversations.reasoning import reasoning_field, reasoning_text
 from kamerton.endpoint import Endpoint, connect, endpoint_faults, passes, said
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.mask import mask_text

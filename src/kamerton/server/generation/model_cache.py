@@ -28,7 +28,7 @@ from kamerton.data.encode.render import RenderError
 from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import Prompt, StretchTokenizer, answer_ending
 from kamerton.data.example import DataExample, Message
-from kamerton.data.read.reasoning import OPEN
+from kamerton.data.read.conversations.reasoning import OPEN
 from kamerton.model.ends import end_tokens
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from kamerton.data.read.call_text import MISTRAL, PYTHON
-from kamerton.data.read.calls import write_json
+from kamerton.data.read.conversations.call_text import MISTRAL, PYTHON
+from kamerton.data.read.conversations.calls import write_json
 from kamerton.score.calls import MARKED_TOKENS, parse_answer
 
 _CALL_TAGS = ("<tool_call>", MISTRAL, PYTHON)

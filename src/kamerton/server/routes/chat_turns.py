@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from kamerton.data.example import Message, ToolCall
-from kamerton.data.read.calls import read_arguments, write_json
+from kamerton.data.read.conversations.calls import read_arguments, write_json
+from kamerton.data.read.conversations.tools import openai_definitions
 from kamerton.data.read.text import SURROGATES
-from kamerton.data.read.tools import openai_definitions
 from kamerton.server.errors import ApiError
 from kamerton.server.routes.request_types import Name, Strict, Text, Unsupported
 

@@ -1,0 +1,77 @@
+"""Detecting formats by the contents of their columns: preferences, and answers in a column beside the turns.
+
+Their answer to train on is not in the usual column; a single fault per file names the format and the setting to read
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kamerton.data.options import DataFile
+from kamerton.data.read.columns.propose import pair_setting
+from kamerton.data.read.columns.unused import is_empty
+from kamerton.errors import Fault
+
+CHOSEN = ("chosen", "chosen_response", "preferred_output")
+REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+ANSWERS = ("reference_answer", "response", "answer", "completion", "output", "target")
+PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages")
+
+
+def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return a fault for a row in such a format, if the configuration names no columns; None for other rows."""
+    columns = file.columns
+    named = (columns.prompt, columns.completion, columns.label, columns.messages, columns.text)
+    if any((*named, file.form.prompt, file.form.completion)):
+        return None
+    if "input_ids" in record and not any(isinstance(value, str) for value in record.values()):
+        message = "the rows are token ids (input_ids) of some tokenizer, not texts"
+        fix = "give the texts that they were made from: another tokenizer reads the ids as other texts"
+        return Fault("missing-field", message, fix, column="input_ids")
+    return _preference_fault(record) or _separate_answer_fault(record)
+
+
+def _first_filled(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if not is_empty(record.get(name))), None)
+
+
+def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of a preference pair, with the setting that reads the column of better answers."""
+    chosen = _first_filled(record, CHOSEN)
+    if chosen is None or _first_filled(record, REJECTED) is None:
+        return None
+    message = "the rows are preferences (a better and a worse answer), an unsupported objective"
+    if chosen == "preferred_output":
+        message = "the rows are preferences in OpenAI's format, an unsupported objective"
+    value, prompt = record[chosen], _first_filled(record, PROMPTS)
+    if isinstance(value, list) and any(_role(turn) == "user" for turn in value):
+        setting = f"data.columns.messages={chosen}"
+    elif prompt is None:
+        setting = f"data.columns.text={chosen}"
+    else:
+        setting = pair_setting(prompt, chosen)
+    return Fault("unused-field", message, f"to train on the better answers alone, add {setting}", column=chosen)
+
+
+def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of turns whose answer is in another column."""
+    turns = record.get("messages")
+    if not isinstance(turns, list) or not turns or any(_role(turn) == "assistant" for turn in turns):
+        return None
+    answer = _first_filled(record, ANSWERS)
+    if answer is None:
+        return None
+    message = f"there is no assistant's turn, and the column {answer} contains the answer"
+    if answer == "reference_answer":
+        message += " (OpenAI's format for reinforcement fine-tuning, an unsupported objective)"
+    pair = pair_setting("messages", answer)
+    fix = f"to train on it, add {pair}"
+    if not isinstance(record[answer], str):
+        fix = f"write {answer} as a text, then add {pair}"
+    return Fault("unused-field", message, fix, column=answer)
+
+
+def _role(turn: object) -> object:
+    return turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None

@@ -1,0 +1,94 @@
+"""Recognising multiple choice: the columns of the question, the choices and the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kamerton.data.read.columns.choices import answer_kinds, options_of
+from kamerton.data.read.columns.fill import is_blank
+from kamerton.data.read.columns.named import CONTEXTS, QUESTIONS, Columns, Recognised
+from kamerton.data.read.columns.propose import template_settings, unclear
+from kamerton.data.template import ANSWERS
+from kamerton.errors import Fault
+
+STEMS = (*QUESTIONS, "question_stem", "goal", "sentence", "ctx", "problem", "stem", "startphrase")
+CHOICES = ("choices", "options", "endings", "alternatives", "candidates")
+KEYS = (
+    *("answer", "answerkey", "answer_key", "label", "answer_idx", "answer_index", "correct", "correct_answer"),
+    *("correct_option", "cop", "target", "gold", "correct_index", "answer_letter"),
+)
+_NUMBERED = re.compile(r"(.*?)_?([a-j]|\d)", re.IGNORECASE)
+
+
+def multiple_choice(columns: Columns) -> Recognised | Fault | None:
+    """Return the templates of multiple choice; a fault if the answer does not name one choice for certain."""
+    nested = _nested(columns)
+    if nested is not None:
+        return nested
+    stem, choices = columns.find(STEMS), _choice_columns(columns)
+    if stem is None or not choices:
+        return None
+    choices = [name for name in choices if name != stem]
+    context = [name for name in columns.filled((*CONTEXTS, "premise")) if name not in (stem, *choices)]
+    listed = f"{{{','.join(choices)}:letters}}"
+    prompt = "\\n\\n".join([*(f"{{{name}?}}" for name in context[:1]), f"{{{stem}}}", listed])
+    keys = [name for name in columns.filled(KEYS) if name not in (stem, *choices)]
+    for key in keys:
+        kinds = answer_kinds(_answered(columns, choices, key))
+        if len(kinds) == 1:
+            return Recognised(prompt, f"{{{key}:{kinds[0]}}}")
+        if kinds:
+            ways = [(template_settings(prompt, f"{{{key}:{kind}}}"), f"{key} is {ANSWERS[kind]}") for kind in kinds]
+            return unclear(f"the rows are multiple choice, and {key} may be {_either(kinds)} of the choice", ways, key)
+    if not keys:
+        return None
+    message = f"the rows are multiple choice, and {keys[0]} names none of the choices in {', '.join(choices)}"
+    way = (template_settings(prompt, f"{{{keys[0]}}}"), f"{keys[0]} is the answer as it stands")
+    return unclear(message, [way], keys[0])
+
+
+def _nested(columns: Columns) -> Recognised | None:
+    """Recognise a question that is an object of its stem and choices, as in the files of ARC."""
+    question, key = columns.names.get("question"), columns.find(KEYS)
+    value = columns.sample(question) if question else None
+    if key is None or not isinstance(value, Mapping) or not {"stem", "choices"} <= set(value):
+        return None
+    prompt = f"{{{question}.stem}}\\n\\n{{{question}.choices:letters}}"
+    return Recognised(prompt, f"{{{key}:letter}}") if isinstance(value["choices"], list) else None
+
+
+def _either(kinds: Sequence[str]) -> str:
+    return " or ".join(ANSWERS[kind] for kind in kinds)
+
+
+def _answered(columns: Columns, choices: Sequence[str], key: str) -> list[tuple[object, Any]]:
+    """Return answer and choices of the first rows that have both."""
+    rows = []
+    for record in columns.head:
+        options = options_of([record.get(name) for name in choices], choices)
+        if len(options) >= 2 and not is_blank(record.get(key)):
+            rows.append((record[key], options))
+    return rows
+
+
+def _choice_columns(columns: Columns) -> list[str]:
+    """Return the column of a list of choices, or the columns of one choice each (`A`, `B`, ...)."""
+    for name in columns.filled(CHOICES):
+        if len(options_of([columns.sample(name)], [name])) >= 2:
+            return [name]
+    groups: dict[str, dict[str, str]] = {}
+    for key, name in columns.names.items():
+        if match := _NUMBERED.fullmatch(key):
+            groups.setdefault(match[1], {})[match[2]] = name
+    for beginning, group in groups.items():
+        ends = sorted(group)
+        first = ends[0] if ends else ""
+        consecutive = [end for i, end in enumerate(ends) if ord(end) == ord(first) + i]
+        known = beginning in ("", "option", "op", "choice", "ending", "answer", "sol", "opt")
+        if known and first in ("a", "0", "1") and len(consecutive) >= 2:
+            names = [group[end] for end in consecutive]
+            if all(isinstance(columns.sample(name), str | int | float | None) for name in names):
+                return names
+    return []

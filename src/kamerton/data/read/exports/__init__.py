@@ -1,0 +1,1 @@
+"""Exports and logs of other programs as rows with the usual columns."""

@@ -1,0 +1,68 @@
+"""Rows of plain text: a document per file or per line, and two files with a prompt and its completion per line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import zip_longest
+from typing import IO, Any
+
+from kamerton.data.options import DataFile
+from kamerton.data.read.files.containers import open_path
+from kamerton.data.read.files.lines import MAX_LINE, UTF8, Line, decoded_lines
+from kamerton.errors import Fault
+
+Row = tuple[int, dict[str, Any] | Fault]
+Note = Callable[[str], None]
+LINES = "lines"  # data.records for a document per line
+
+
+def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
+    """Yield the text of a whole file as one row, with line feeds at the ends of lines and no empty lines around it."""
+    note("text, one document (data.records=lines: one for each line)")
+    content = stream.read(MAX_LINE + 1)
+    if len(content) > MAX_LINE:
+        message = f"the document is larger than {MAX_LINE >> 20} MiB"
+        yield 1, Fault("row-too-large", message, "divide the file, or set data.records=lines", file.name)
+        return
+    codec = "utf-8-sig" if file.encoding.lower() in UTF8 else file.encoding
+    try:
+        text = content.decode(codec)
+    except UnicodeDecodeError as error:
+        message = f"byte 0x{error.object[error.start]:02x} at offset {error.start:,} of the file is not {file.encoding}"
+        yield 1, Fault("undecodable-byte", message, advise(), file.name)
+        return
+    text = text.replace("\r\n", "\n").strip("\n")
+    if text.strip():
+        yield 1, {"text": text}
+
+
+def line_rows(lines: Iterator[Line], note: Note) -> Iterator[Row]:
+    """Yield each line that is not blank as a row."""
+    note("text, a document for each line")
+    for number, (line, fault) in enumerate(lines, 1):
+        if fault or line.strip():
+            yield number, fault or {"text": line.rstrip("\r\n")}
+
+
+def parallel_rows(prompts: Iterator[Line], file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
+    """Yield a row for each line of `file` and the line of the same number of its companion.
+
+    Lines that are blank in both files are skipped.
+    """
+    assert file.companion is not None
+    note(f"text, a prompt for each line; completions in {file.companion.name}")
+    counts = [0, 0]
+    with open_path(file.companion) as stream:
+        completions = decoded_lines(stream, str(file.companion), file.encoding, advise)
+        for number, pair in enumerate(zip_longest(prompts, completions), 1):
+            counts = [count + (line is not None) for count, line in zip(counts, pair, strict=True)]
+            prompt, completion = (line or ("", None) for line in pair)
+            fault = prompt[1] or completion[1]
+            if None in pair or not (fault or prompt[0].strip() or completion[0].strip()):
+                continue
+            texts = {"prompt": prompt[0].rstrip("\r\n"), "completion": completion[0].rstrip("\r\n")}
+            yield number, replace(fault, file=file.name) if fault else texts
+    if counts[0] != counts[1]:
+        message = f"data.prompt_file has {counts[0]:,} lines and data.completion_file {counts[1]:,}"
+        yield 0, Fault("unreadable-file", message, "give files whose lines belong together", str(file.companion))

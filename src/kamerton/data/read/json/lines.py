@@ -1,0 +1,104 @@
+"""Rows of JSON Lines files: one object on each line, without repeated keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from kamerton.data.read.files.lines import Line
+from kamerton.data.read.json.shape import is_turns
+from kamerton.errors import Fault
+
+Row = tuple[int, dict[str, Any] | Fault]
+KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
+TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+def line_rows(lines: Iterator[Line], file: str, names: list[str] | None = None) -> Iterator[Row]:
+    """Yield `(line number, object or fault)` for each nonblank line; `names` are the fields of lists."""
+    for number, (line, fault) in enumerate(lines, 1):
+        if fault or (line and not line.isspace()):
+            yield number, fault or parse_object(line, file, names)
+
+
+def parse_object(line: str, file: str, names: list[str] | None = None) -> dict[str, Any] | Fault:
+    """Parse a line as a JSON object with distinct keys; Python's `NaN` for a missing value is read as null."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        value = None
+        if "NaN" in line:
+            with suppress(ValueError, KeyError, RecursionError):  # raised if it is not JSON either way
+                value = json.loads(line, parse_constant={"NaN": None}.__getitem__)
+        if value is None:
+            message = f"not JSON: {error.msg} (character {error.colno})"
+            return Fault("bad-json", message, "write one JSON object per line", file)
+    if value.__class__ is dict:
+        return (_repeated_key_fault(line, file) if _may_repeat_key(line, value) else None) or value
+    return repeated_key_fault(line, value, file) or as_record(value, file, names)
+
+
+def as_record(value: Any, file: str, names: list[str] | None = None) -> dict[str, Any] | Fault:
+    """Return a value as the fields of a record: an object, the turns of a conversation, or a list of fields `names`."""
+    if isinstance(value, dict):
+        return value
+    if is_turns(value):
+        return {"messages": value}
+    if names and isinstance(value, list):
+        if len(value) == len(names):
+            return dict(zip(names, value, strict=True))
+        message = f"the record has {len(value)} fields, and data.header {len(names)}"
+        return Fault("wrong-field-count", message, "correct the record, or data.header", file)
+    message = f"the record is {TYPES.get(type(value), 'a number')}, not an object with named fields"
+    return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} for each record', file)
+
+
+def repeated_key_fault(text: str, value: Any, file: str) -> Fault | None:
+    """Return a fault if an object in `value`, which was read from `text`, has the same key twice."""
+    if not isinstance(value, dict | list):
+        return None
+    return _repeated_key_fault(text, file) if _may_repeat_key(text, value) else None
+
+
+def _may_repeat_key(line: str, value: Any) -> bool:
+    """Return whether the line may contain more keys than `value`, at any depth; False is certain.
+
+    A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash makes this ambiguous.
+    """
+    if '\\\\"' in line:
+        return True
+    ends = line.count('":') - line.count('\\":')
+    if " :" in line or "\t:" in line or "\r:" in line:
+        ends = len(KEY_END.findall(line))
+    keys = 0
+    pending: list[Any] = [value]
+    while pending:  # __class__ is faster than isinstance, and this runs for every row
+        container = pending.pop()
+        if container.__class__ is dict:
+            keys += len(container)
+            container = container.values()
+        pending += [item for item in container if item.__class__ is dict or item.__class__ is list]
+    return ends != keys
+
+
+def _repeated_key_fault(line: str, file: str) -> Fault | None:
+    """Return a fault if an object has the same key twice: a parser would silently keep the last value."""
+    repeated: list[str] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        repeated.extend(name for name, count in counts.items() if count > 1)
+
+    try:
+        json.loads(line, object_pairs_hook=collect, parse_int=len, parse_float=len)  # numbers are not needed
+    except RecursionError:
+        return Fault("bad-json", "the line is nested too deeply to check for repeated keys", "nest less deeply", file)
+    if not repeated:
+        return None
+    return Fault("repeated-key", f"duplicate key {repeated[0]!r}", "keep one of them", file, column=repeated[0])
