@@ -110,7 +110,7 @@ def own_answers(model: Any, tokenizer: Any, prompts: list[list[int]]) -> list[li
     decoding = Decoding(SIZE)
     result: dict[int, Any] = {}
     for part in generate(
-        model, inputs, plan_batches(inputs, decoding, 1000), decoding, ends=ends, pad=tokenizer.pad_token_id
+        model, inputs, plan_batches(model, inputs, decoding, 1000), decoding, ends=ends, pad=tokenizer.pad_token_id
     ):
         result |= part
     return [list(result[i].tokens) for i in range(len(inputs))]

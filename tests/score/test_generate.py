@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.errors import UserError
+from kamerton.model.attention import ATTENTION
+from kamerton.model.capabilities import use_packing
 from kamerton.model.ends import end_tokens
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
+from kamerton.plan.packing import Packing
 from kamerton.score.generate.batched import Answer, Prompt, generate, plan_batches
 from kamerton.score.generate.sampling import Decoding, uniform
 from kamerton.score.partial import Partial
@@ -32,7 +35,7 @@ def prompts(rows: list[list[int]], choices: tuple[tuple[int, ...], ...] = ()) ->
 
 
 def answers(inputs: list[Prompt], decoding: Decoding, max_tokens: int, ends: frozenset[int] = ENDS) -> list[Answer]:
-    batches = plan_batches(inputs, decoding, max_tokens)
+    batches = plan_batches(MODEL, inputs, decoding, max_tokens)
     result: dict[int, Answer] = {}
     for part in generate(MODEL, inputs, batches, decoding, ends=ends, pad=0):
         result |= part
@@ -58,13 +61,28 @@ def test_greedy_answers_are_those_of_a_loop_over_single_prompts(rows: list[list[
     assert answers(prompts(rows), Decoding(8), max_tokens, ends) == [one_by_one(row, 8, ends) for row in rows]
 
 
+@pytest.mark.parametrize("packing", ["padded", "tree"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_answers_a_batch_as_it_answers_single_prompts(family: str) -> None:
+def test_every_family_answers_a_batch_as_it_answers_single_prompts(family: str, packing: Packing) -> None:
     model = build(family).eval()
-    rows = [[5], [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [20, 21, 22, 23, 24], [30, 31]]
+    start = [7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+    rows = [[5], [*start, 17, 18], [*start, 17, 19, 20, 21], [*start, 17, 18], [20, 21, 22, 23, 24], start]
+    expected = [one_by_one(row, 9, ENDS, model) for row in rows]
+    use_packing(model, packing)
     inputs = prompts(rows)
-    (result,) = generate(model, inputs, plan_batches(inputs, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
-    assert [result[i] for i in range(len(rows))] == [one_by_one(row, 9, ENDS, model) for row in rows]
+    (result,) = generate(model, inputs, plan_batches(model, inputs, Decoding(9), 1000), Decoding(9), ends=ENDS, pad=0)
+    assert [result[i] for i in range(len(rows))] == expected
+
+
+def test_a_shared_prefix_counts_once_and_batches_fit_the_budget() -> None:
+    inputs = prompts([[*range(3, 103), 3 + i] for i in range(40)])
+    model = tiny_model(3)
+    before = plan_batches(model, inputs, Decoding(4), 300)
+    use_packing(model, "tree")
+    shared = plan_batches(model, inputs, Decoding(4), 300)
+    assert [len(batch.examples) for batch in before] == [2] * 20
+    assert sorted(len(batch.examples) for batch in shared) == [20, 20]  # 8 x 300 cached tokens, 105 a row
+    assert sorted(i for batch in shared for i in batch.examples) == list(range(40))
 
 
 @given(prompts_of, st.integers(1, 300))
@@ -137,14 +155,10 @@ def test_end_tokens_are_the_models_the_tokenizers_and_the_templates() -> None:
 
 
 def test_the_tree_attention_of_training_is_put_back() -> None:
-    from kamerton.model.attention import ATTENTION, register_attention
-
-    register_attention()
     model: Any = tiny_model(3).train()
-    model.set_attn_implementation(ATTENTION)
+    use_packing(model, "tree")
     inputs = prompts([[5, 6, 7], [8]])
-    batches = plan_batches(inputs, Decoding(3), 100)
-    (result,) = generate(model, inputs, batches, Decoding(3), ends=ENDS, pad=0)
+    (result,) = generate(model, inputs, plan_batches(model, inputs, Decoding(3), 9), Decoding(3), ends=ENDS, pad=0)
     assert [result[0], result[1]] == [one_by_one([5, 6, 7], 3), one_by_one([8], 3)]
     assert model.config._attn_implementation == ATTENTION
     assert model.training

@@ -42,7 +42,7 @@ def answer_all(  # noqa: PLR0913 - by keyword
     """
     prompts, ends = make_prompts(model, tokenizer, data, labels)
     read = AnswerReader(tokenizer, data, prompts, ends)
-    batches = plan_batches(prompts, decoding, max_tokens)
+    batches = plan_batches(model, prompts, decoding, max_tokens)
     data_fingerprints = (data.fingerprint, data.examples.fingerprint)
     fingerprint = fingerprint_of(weights_digest(model), data_fingerprints, labels, decoding, sorted(ends))
     with Partial(partial, fingerprint) as done:

@@ -1,7 +1,8 @@
 """Batched generation with a key-value cache, greedy or sampled, of free text or one of given choices.
 
 An answer depends only on its prompt, the model and the options. Batching changes logits only by rounding: rows are
-padded on the left, padding is never attended to, and positions count from a row's first token.
+padded on the left, padding is never attended to, and positions count from a row's first token. If the model's attention
+is the tree's, a prefix shared by prompts of a batch runs once.
 
 Shapes: B rows, L padded length.
 """
@@ -23,6 +24,7 @@ from kamerton.model.attention import ATTENTION
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.plan.packing import MicroBatch, pack_examples
+from kamerton.score.generate.prompt_tree import read_tree, reads_trees
 from kamerton.score.generate.sampling import Decoding, choose, restrict
 
 _CACHED = 8  # cached tokens take at most the memory of one token in a training pass
@@ -72,15 +74,26 @@ class _Row:
         return sorted({self.choices[i][len(self.tokens)] for i in self.possible()})
 
 
-def plan_batches(prompts: Sequence[Prompt], decoding: Decoding, max_tokens: int) -> list[MicroBatch]:
-    """Batch prompts of similar length, at most `max_tokens` per batch; deterministic.
+def plan_batches(model: Any, prompts: Sequence[Prompt], decoding: Decoding, max_tokens: int) -> list[MicroBatch]:
+    """Batch prompts, at most `max_tokens` computed per batch; deterministic.
 
-    `max_tokens` is the budget of a training pass, of which a cached token takes a small part.
+    `max_tokens` is the budget of a training pass, of which a cached token takes a small part. Prompts with a common
+    prefix are neighbours if the model's attention is the tree's; otherwise those of similar length are.
     """
-    lengths = [len(prompt.tokens) for prompt in prompts]
-    cached = [-(-(length + decoding.max_new_tokens) // _CACHED) for length in lengths]
-    sizes = np.array([max(pair) for pair in zip(lengths, cached, strict=True)], dtype=np.int32)
-    return pack_examples(range(len(prompts)), sizes, max_tokens, "padded")
+    lengths = np.array([len(prompt.tokens) for prompt in prompts], dtype=np.int32)
+    cached = lengths + decoding.max_new_tokens
+    if not reads_trees(model):
+        sizes = np.maximum(lengths, -(-cached // _CACHED))
+        return pack_examples(range(len(prompts)), sizes, max_tokens, "padded")
+    batches = []
+    for batch in pack_examples(range(len(prompts)), lengths, max_tokens, "tree", lambda index: prompts[index].tokens):
+        members = list(batch.examples)
+        largest = max(1, _CACHED * max_tokens // int(cached[members].max()))
+        batches += [
+            MicroBatch(tuple(map(int, part)), batch.tokens)
+            for part in np.array_split(members, -(-len(members) // largest))
+        ]
+    return batches
 
 
 def generate(
@@ -98,7 +111,7 @@ def generate(
     Raises `UserError` for prompts that leave no position for an answer.
     """
     limits = _token_limits(model, prompts, decoding.max_new_tokens)
-    with _generation_mode(model):
+    with _evaluation_mode(model):
         for batch in batches:
             rows = [_Row(i, prompts[i].key, limits[i], prompts[i].choices) for i in batch.examples]
             tokens = [prompts[i].tokens for i in batch.examples]
@@ -128,22 +141,30 @@ def _token_limits(model: Any, prompts: Sequence[Prompt], max_new_tokens: int) ->
 
 
 @contextmanager
-def _generation_mode(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, and attention with a cache in place of the tree's; restore both at the end."""
-    training, inner = model.training, base_of(model)
-    before = inner.config._attn_implementation
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    training = model.training
     model.eval()
-    if before == ATTENTION:
-        try:
-            inner.set_attn_implementation("sdpa")
-        except ValueError:  # not supported by the model
-            inner.set_attn_implementation("eager")
     try:
         yield
     finally:
-        if before == ATTENTION:
-            inner.set_attn_implementation(before)
         model.train(training)
+
+
+@contextmanager
+def _cached_attention(model: nn.Module) -> Iterator[None]:
+    """Set attention with a cache in place of the tree's, and restore it at the end."""
+    inner = base_of(model)
+    if not reads_trees(model):
+        yield
+        return
+    try:
+        inner.set_attn_implementation("sdpa")
+    except ValueError:  # not supported by the model
+        inner.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(ATTENTION)
 
 
 def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -173,28 +194,38 @@ def _run(
     unfinished = [row_tokens for row, row_tokens in zip(rows, tokens, strict=True) if not row.ended]
     if not alive:
         return
-    ids, mask = (part.to(device) for part in _left_padded(unfinished, pad))
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = None
-    while True:
-        last, cache = forward(model, ids, mask, positions, cache)
-        logits = restrict(last, [row.allowed() if row.choices else None for row in alive])
-        chosen = choose(logits, decoding, [(row.key, len(row.tokens)) for row in alive])
-        for row, token in zip(alive, chosen, strict=True):
-            row.ended = token in ends and not row.choices
-            if not row.ended:
-                row.tokens.append(token)
-        remaining = [i for i, row in enumerate(alive) if not _is_done(row)]
-        if not remaining:
-            return
-        if len(remaining) < len(alive):
-            indices = torch.tensor(remaining, device=device)
-            cache.batch_select_indices(indices)
-            mask, positions = mask[indices], positions[indices]
-            alive, chosen = [alive[i] for i in remaining], [chosen[i] for i in remaining]
-        ids = torch.tensor(chosen, device=device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(remaining), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+    last, cache, mask = _read(model, unfinished, pad, device)
+    positions = mask.sum(dim=1, keepdim=True) - 1
+    with _cached_attention(model):
+        while True:
+            logits = restrict(last, [row.allowed() if row.choices else None for row in alive])
+            chosen = choose(logits, decoding, [(row.key, len(row.tokens)) for row in alive])
+            for row, token in zip(alive, chosen, strict=True):
+                row.ended = token in ends and not row.choices
+                if not row.ended:
+                    row.tokens.append(token)
+            remaining = [i for i, row in enumerate(alive) if not _is_done(row)]
+            if not remaining:
+                return
+            if len(remaining) < len(alive):
+                indices = torch.tensor(remaining, device=device)
+                cache.batch_select_indices(indices)
+                mask, positions = mask[indices], positions[indices]
+                alive, chosen = [alive[i] for i in remaining], [chosen[i] for i in remaining]
+            ids = torch.tensor(chosen, device=device)[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(remaining), 1)], dim=1)
+            positions = positions + 1
+            last, cache = forward(model, ids, mask, positions, cache)
+
+
+def _read(
+    model: Any, prompts: Sequence[npt.NDArray[np.int32]], pad: int, device: torch.device
+) -> tuple[Tensor, Any, Tensor]:
+    """Return the logits (B, V) after each prompt, their cache, and the mask (B, L) of a batch padded on the left."""
+    if reads_trees(model):
+        return read_tree(model, prompts, device)
+    ids, mask = (part.to(device) for part in _left_padded(prompts, pad))
+    return *forward(model, ids, mask, (mask.cumsum(dim=1) - 1).clamp(min=0), None), mask
 
 
 def _is_done(row: _Row) -> bool:
