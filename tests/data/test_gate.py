@@ -122,7 +122,8 @@ def test_every_fault_of_every_row_at_once(tmp_path: Path) -> None:
 
 
 def test_thousands_of_faults_are_grouped_and_all_of_them_written(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(10), *([{"prompt": "a"}] * 3000)])
+    lacking = [{"prompt": "a", f"other{i}": "b"} for i in range(3000)]
+    path = write_jsonl(tmp_path / "rows.jsonl", [*pairs(10), *lacking])
     with pytest.raises(UserError) as caught:
         prepare(DataOptions(path=str(path)), SplitOptions(), cache=tmp_path / "cache")
     faults = caught.value.faults
@@ -132,6 +133,18 @@ def test_thousands_of_faults_are_grouped_and_all_of_them_written(tmp_path: Path)
     (log,) = (tmp_path / "cache").glob("prepared/*/faults.jsonl")
     assert len(log.read_text().splitlines()) == 3000
     assert str(log) in faults[-1].fix
+
+
+def test_faults_that_differ_in_their_rows_alone_are_one_line(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "c"}]
+    chats = [{"conversations": [*turns[:2] * (1 + i % 2), turns[2]]} for i in range(1200)]
+    path = write_jsonl(tmp_path / "rows.jsonl", chats)
+    with pytest.raises(UserError) as caught:
+        prepare(DataOptions(path=str(path)), SplitOptions(), cache=None)
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.row) == ("trailing-turns", 1)
+    assert "(1,200 times; the first in the rows 1, 2, 3, 4, 5)" in fault.message
+    assert "data.policy.trailing-turns=fix" in fault.fix
 
 
 def test_dropped_rows_are_counted(gate: Gate) -> None:

@@ -14,7 +14,7 @@ from kamerton.data.options import Columns
 def settings_of(fix: str) -> list[list[str]]:
     """The settings `data.KEY=VALUE` of each way that a fix offers, as a shell would pass them."""
     ways = []
-    for way in re.split(r"; or |, or | or, ", fix):
+    for way in re.split(r"; or |, or | or, |; if it is", fix):
         try:
             words = shlex.split(way)
         except ValueError:  # an apostrophe in the words around the settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,40 @@ from kamerton.errors import Fault, UserError
 KEPT = 1000  # faults of one code kept in memory and in the report
 FLUSHED = 1000  # lines written to a file at once
 SHOWN = 20  # faults of one code in the error a person reads
+FEW = 5  # faults that differ in their rows alone are listed one by one
+NAMED = 5  # rows that are named in a fault for many
+_INDEX = re.compile(r"\[\d+\]")
 _SEVERITY = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
+
+
+def _alike(faults: Sequence[Fault]) -> list[tuple[Fault, list[int]]]:
+    """Return the first of all faults that differ in their rows alone, with their number and then their rows."""
+    groups: dict[object, tuple[Fault, list[int]]] = {}
+    keys: list[tuple[object, Fault]] = []
+    for number, fault in enumerate(faults):
+        places = [_INDEX.sub("[]", text or "") for text in (fault.message, fault.fix, fault.column)]
+        key: object = (fault.file, *places) if fault.row is not None else number
+        keys.append((key, fault))
+        rows = groups.setdefault(key, (fault, [0]))[1]
+        rows[0] += 1
+        rows += [fault.row] if fault.row is not None and fault.row not in rows[1:] else []
+    result = []
+    for key, fault in keys:
+        first, rows = groups[key]
+        if rows[0] <= FEW:
+            result.append((fault, [1]))
+        elif fault is first:
+            result.append((fault, rows))
+    return result
+
+
+def _merged(fault: Fault, rows: Sequence[int], listed: str) -> Fault:
+    """Return the fault that stands for `rows` (their number, then the rows)."""
+    if rows[0] == 1:
+        return fault
+    first = ", ".join(map(str, rows[1 : 1 + NAMED]))
+    message = f"{fault.message} ({rows[0]:,} times; the first in the rows {first})"
+    return replace(fault, message=message, fix=fault.fix + listed)
 
 
 class FaultLog:
@@ -122,26 +156,35 @@ class FaultLog:
         return sum(count for (severity, _), count in self.counts.items() if severity == "error")
 
     def grouped(self, errors: int = SHOWN, warnings: int = 5) -> list[Fault]:
-        """Return the first faults of each code, errors before warnings, then one that counts the rest of that code."""
+        """Return the first faults of each code, errors before warnings, then one that counts the rest of that code.
+
+        Many faults that differ in their rows alone are one, with their number and the first rows.
+        """
         result = []
         for (severity, code), count in sorted(self.counts.items()):
             shown = errors if severity == "error" else warnings
             same_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
             same_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
-            result += same_code[:shown]
-            if count > shown:
-                message = f"{count - shown:,} more faults of this kind ({count:,} in all)"
-                fault = same_code[0]
-                fix = f"{fault.fix}; all are listed in {self.listing}" if self.listing else fault.fix
-                result.append(Fault(code, message, fix, file=fault.file, severity=fault.severity))
+            listed = f"; all are listed in {self.listing}" if self.listing else ""
+            alike = _alike(same_code)
+            if len(alike) == 1 and count > len(same_code):  # the others are in the listing alone
+                alike = [(same_code[0], [count, *alike[0][1][1:]])]
+            lines = [_merged(fault, rows, listed) for fault, rows in alike]
+            result += lines[:shown]
+            if len(lines) > shown or (len(alike) > 1 and count > len(same_code)):
+                rest = count - sum(rows[0] for _, rows in alike[:shown])
+                message = f"{rest:,} more faults of this kind ({count:,} in all)"
+                first = same_code[0]
+                result.append(Fault(code, message, first.fix + listed, file=first.file, severity=first.severity))
         return result
 
     def summary(self) -> list[dict[str, Any]]:
         """Return one warning for each code, with its count and first occurrence."""
         result = []
-        for fault in self.grouped(1, 1):
-            count = self.counts[fault.severity, fault.code]
-            if fault.severity == "warning" and not fault.message.endswith(" in all)"):
+        for (severity, code), count in sorted(self.counts.items()):
+            if severity == "warning":
+                same_code = [fault for fault in self.kept if (fault.severity, fault.code) == (severity, code)]
+                fault = min(same_code, key=lambda fault: (fault.file or "", fault.row or 0))
                 more = f" (and {count - 1:,} more)" if count > 1 else ""
                 result.append(replace(fault, message=fault.message + more).as_dict() | {"count": count})
         return result

@@ -1,7 +1,8 @@
 """Calls, reasoning and content of a generated answer, in the forms that families of models write.
 
-Calls: `<tool_call>` with JSON (Hermes, Qwen) or with `<function=…>` (Qwen Coder), `[TOOL_CALLS]` (Mistral), bare JSON
-or `<|python_tag|>` (Llama 3), and the channels of gpt-oss. Reasoning: `<think>`, `[THINK]`, and the channel `analysis`.
+Calls: `<tool_call>` with JSON (Hermes, Qwen), `<function=…>` (Qwen Coder) or `<arg_key>` (GLM), `[TOOL_CALLS]`
+(Mistral), bare JSON or `<|python_tag|>` (Llama 3), and the channels of gpt-oss. Reasoning: `<think>`, `[THINK]`, and
+the channel `analysis`.
 Text that is meant as a call but is none (broken JSON, no name, arguments that are not an object) is an invalid call.
 
 In a scores table, calls are a JSON list of `{"name": …, "arguments": {…}}`; an invalid call is `{"name": …, "invalid":
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.example import ToolCall
+from kamerton.data.read.conversations.call_forms import tagged_calls
 from kamerton.data.read.conversations.call_text import BARE, ENDS, MISTRAL, MISTRAL_NAMED, PYTHON
 from kamerton.data.read.conversations.calls import parse_json, read_call, write_json
 from kamerton.data.read.conversations.reasoning import CLOSE, OPEN, split_reasoning
@@ -29,8 +31,6 @@ MARKED_TOKENS = frozenset(  # tokens in which answers write calls and reasoning;
 )
 MARKS = ("<tool_call>", MISTRAL, PYTHON, "<|channel|>", OPEN, CLOSE, "[THINK]")
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 _CHANNEL = re.compile(
     r"([^<>]*)<\|channel\|>([^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)"
     r"(?=<\|(?:end|call|return|start)\|>|\Z)",
@@ -119,37 +119,9 @@ def _split_calls(text: str, tools: str) -> tuple[str, list[Call]]:
 
 
 def _from_block(text: str, tools: str) -> list[Call]:
-    """Return the calls of the text between the tags: an object, a list of them, or `<function=name>`."""
-    functions = _FUNCTION.findall(text)
-    if not functions:
-        return _from_objects(text)
-    made = []
-    for name, body in functions:
-        types = _types(tools, name)
-        arguments = {key: _typed(value, types.get(key)) for key, value in _PARAMETER.findall(body)}
-        made.append(Call(name, arguments))
-    return made
-
-
-def _typed(value: str, kinds: Sequence[str] | None) -> Any:
-    """Return the value of a parameter that is written as text: the text itself if the schema allows one."""
-    if kinds and "string" in kinds:
-        return value
-    try:
-        return parse_json(value)
-    except ValueError:
-        return value
-
-
-def _types(tools: str, name: str) -> dict[str, Sequence[str]]:
-    """Return the types of each parameter of a function that the schema names."""
-    for tool in json.loads(tools) if tools else []:
-        function = tool.get("function") or tool
-        if function.get("name") == name:
-            properties = (function.get("parameters") or {}).get("properties") or {}
-            kinds = {key: value.get("type") for key, value in properties.items() if isinstance(value, Mapping)}
-            return {key: [kind] if isinstance(kind, str) else kind for key, kind in kinds.items() if kind}
-    return {}
+    """Return the calls of the text between the tags: an object, a list of them, or tags (Qwen Coder, GLM)."""
+    tagged = tagged_calls(text, tools)
+    return [Call(item["name"], item["arguments"]) for item in tagged] if tagged else _from_objects(text)
 
 
 def _from_mistral(rest: str) -> list[Call]:

@@ -84,7 +84,7 @@ class _FileReader:
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
         rows = iter(read_rows(self.file, self.reading.notes.setdefault(self.name, []).append))
         first = list(islice(rows, HEAD))
-        self.head = [record for _, record in first if not isinstance(record, Fault)]
+        self.head = [self.exports.plain(record) for _, record in first if not isinstance(record, Fault)]
         for row, record in chain(first, rows):
             if row == 0:
                 has_file_fault |= cast(Fault, record).severity == "error"
@@ -109,7 +109,7 @@ class _FileReader:
         if self.undecodable:
             fault, several = self.undecodable[0], f" ({self.undecodable_rows:,} of {count:,} rows)"
             self.log.add(replace(fault, message=fault.message + several * (self.undecodable_rows > 1)))
-        self.reading.rows[self.name] = count
+        self.reading.rows[self.name] = self.reading.rows.get(self.name, 0) + count
         self.reading.notes[self.name] += self._container()
         if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))

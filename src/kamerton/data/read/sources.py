@@ -15,8 +15,9 @@ from kamerton.assets import fetch, is_address
 from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, Subset, form_of, subset_of
 from kamerton.data.read.files.containers import DAMAGE, archive_kind, open_path
 from kamerton.data.read.files.detect import data_format, with_format, with_named_format
+from kamerton.data.read.json.splits import split_lists
 from kamerton.data.read.locations.addresses import is_elsewhere
-from kamerton.data.read.locations.archives import consistent_splits, open_archive
+from kamerton.data.read.locations.archives import consistent_splits, open_archive, split_of
 from kamerton.data.read.locations.datasets import Part
 from kamerton.data.read.locations.folders import has_ending, list_folder
 from kamerton.data.read.locations.listed import Located, locate
@@ -50,9 +51,10 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
         parallel, unreadable = _parallel_file(options)
         files += parallel
         faults += unreadable
-    seen: dict[tuple[Path | str, str], DataFile] = {}
+    seen: dict[tuple[Path | str, str, str | None], DataFile] = {}
     for file in files:
-        first = seen.setdefault((file.address or file.path.resolve(), file.member), file)
+        part = file.records if file.split else None  # a list of one object
+        first = seen.setdefault((file.address or file.path.resolve(), file.member, part), file)
         if first is not file:
             message = f"the file is given twice ({first.split or first.source} and {file.split or file.source})"
             faults.append(Fault("bad-value", message, "name each file once", file.name))
@@ -160,6 +162,9 @@ def _open(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         message = f"the name of the file is that of {named}, and data.format is {file.format}"
         fix = "data=auto finds the format of each file by its content"
         return [file], [Fault("wrong-extension", message, fix, file.shown)]
+    if opened.format == "jsonl" and not file.split and not file.records and not file.companion:
+        splits = split_lists(opened, split_of)
+        return [replace(opened, split=split, records=key) for key, split in splits.items()] or [opened], []
     return [opened], []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -114,3 +114,14 @@ CHECKS = (
         "strip it, or set data.policy.outer-whitespace=fix",
     ),
 )
+
+
+def is_blank(value: object) -> bool:
+    """Return whether a value is missing: null, NaN, blank, or a list or object of such values."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, Mapping):
+        return all(map(is_blank, value.values()))
+    if isinstance(value, Sequence):
+        return all(map(is_blank, value))
+    return value is None or value != value  # noqa: PLR0124 - NaN

@@ -49,7 +49,7 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "audio": lambda i: pair(i, audio={"path": "a.wav", "bytes": None}),
     "tools": lambda i: {"text": question(i), "tools": [TOOL]},
     "reasoning": lambda i: {"text": question(i), "reasoning": "because"},
-    "weight": lambda i: pair(i, weight=0.5),
+    "weight": lambda i: pair(i, weight=3),
     "messages[].images": lambda i: chat(i, {"images": ["0.jpg"]}),
     "messages[].content.image_url": lambda i: chat(
         i, {"content": [{"type": "image_url"}, {"type": "text", "text": "a"}]}

@@ -90,7 +90,6 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
     "arrow stream": ("rows.arrow", "parquet", arrow(), "is that of an arrow file"),
     "arrow file": ("rows.feather", "jsonl", arrow(stream=False), "is that of an arrow file"),
     "lines in text": ("rows.txt", "csv", LINES.encode(), "the name of the file is that of a text file"),
-    "carriage returns": ("rows.jsonl", "jsonl", LINES.replace("\n", "\r").encode(), "bare carriage return"),
 }
 
 

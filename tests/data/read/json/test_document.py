@@ -189,8 +189,8 @@ def test_lists_need_names_which_the_fault_proposes(text: str, tmp_path: Path) ->
 
 
 def test_lists_below_keys_need_a_key_and_names(tmp_path: Path) -> None:
-    fault = only_fault(tmp_path / "a.json", json.dumps({"train": LISTS, "test": LISTS[:4]}))
-    assert fault.fix.startswith("add data.records=train 'data.header=")
+    fault = only_fault(tmp_path / "a.json", json.dumps({"first": LISTS, "test": LISTS[:4]}))
+    assert fault.fix.startswith("add data.records=first 'data.header=")
     (file,), _ = find_files(DataOptions(path=str(tmp_path / "a.json"), records="test", header=["text", "label"]))
     rows = [row for number, row in read_rows(file) if number]
     assert rows == [{"text": text, "label": label} for text, label in LISTS[:4]]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kamerton.data.read.columns.fill import fill, is_blank
+from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped
 from kamerton.data.read.conversations.further import answer_fields, read_further
 from kamerton.data.read.conversations.parts import read_content
-from kamerton.data.read.text import Action, check_text
+from kamerton.data.read.text import Action, check_text, is_blank
 from kamerton.data.template import Template
 from kamerton.errors import Fault
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kamerton.data.read.columns.choices import Answer, letter_of, lettered, options_of
-from kamerton.data.read.text import Action, check_text
+from kamerton.data.read.text import Action, check_text, is_blank
 from kamerton.data.template import ANSWERS, JOINS, BoundField, Template, path_text
 from kamerton.errors import Fault
 
@@ -122,14 +122,3 @@ def _joined(value: object, separator: str) -> object:
         return scalar_text(value)
     texts = [_joined(item, " ") if isinstance(item, list) else scalar_text(item) for item in value]
     return separator.join(map(str, texts)) if all(isinstance(text, str) for text in texts) and texts else value or None
-
-
-def is_blank(value: object) -> bool:
-    """Return whether a value is missing: null, NaN, blank, or a list or object of such values."""
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, Mapping):
-        return all(map(is_blank, value.values()))
-    if isinstance(value, Sequence):
-        return all(map(is_blank, value))
-    return value is None or value != value  # noqa: PLR0124 - NaN

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.options import DataFile
-from kamerton.data.read.columns.propose import pair_setting
+from kamerton.data.read.columns.propose import pair_setting, template_settings
 from kamerton.data.read.columns.unused import is_empty
 from kamerton.errors import Fault
 
-CHOSEN = ("chosen", "chosen_response", "preferred_output")
-REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+CHOSEN = ("chosen", "chosen_response", "preferred_output", "chosen_messages", "chosen_answer")
+REJECTED = ("rejected", "rejected_response", "non_preferred_output", "rejected_messages", "rejected_answer")
 ANSWERS = ("reference_answer", "response", "answer", "completion", "output", "target")
-PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages")
+PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations", "conversation")
 
 
 def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
@@ -30,7 +30,13 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         message = "the rows are token ids (input_ids) of some tokenizer, not texts"
         fix = "give the texts that they were made from: another tokenizer reads the ids as other texts"
         return Fault("missing-field", message, fix, column="input_ids")
-    return _preference_fault(record) or _separate_answer_fault(record)
+    return (
+        _preference_fault(record)
+        or _better_alone_fault(record)
+        or _similarity_fault(record)
+        or _steps_fault(record)
+        or _separate_answer_fault(record)
+    )
 
 
 def _first_filled(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -50,9 +56,46 @@ def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
         setting = f"data.columns.messages={chosen}"
     elif prompt is None:
         setting = f"data.columns.text={chosen}"
+    elif prompt == "instruction" and record.get("input"):
+        setting = template_settings("{instruction}\\n\\n{input?}", f"{{{chosen}}}")
     else:
         setting = pair_setting(prompt, chosen)
     return Fault("unused-field", message, f"to train on the better answers alone, add {setting}", column=chosen)
+
+
+def _better_alone_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of better answers without worse ones."""
+    chosen, prompt = _first_filled(record, CHOSEN), _first_filled(record, PROMPTS)
+    if chosen is None or prompt is None or _first_filled(record, ANSWERS):
+        return None
+    message = f"the column {chosen} has better answers, without worse ones"
+    return Fault("unused-field", message, f"to train on them, add {pair_setting(prompt, chosen)}", column=chosen)
+
+
+def _similarity_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of texts with alike and different ones, which embeddings are trained on."""
+    first = _first_filled(record, ("anchor", "query", "question"))
+    positive = _first_filled(record, ("positive", "pos", "positives", "relevant_passages", "positive_passages"))
+    negative = _first_filled(record, ("negative", "neg", "negatives", "hard_negatives", "negative_passages"))
+    if first is None or positive is None or negative is None:
+        return None
+    message = "the rows are texts with alike and different ones (for embeddings), an unsupported objective"
+    fix = f"to train on {positive} as the answer, add {pair_setting(first, positive)}"
+    if isinstance(record[positive], list):
+        settings = template_settings(f"{{{first}}}", f"{{{positive}[0]}}")
+        fix = f"to train on the first of {positive} as the answer, add {settings}"
+    return Fault("unused-field", message, fix, column=positive)
+
+
+def _steps_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of answers in steps with a judgement of each."""
+    steps, labels = record.get("completions"), record.get("labels")
+    prompt = _first_filled(record, PROMPTS)
+    if prompt is None or not isinstance(steps, list) or not isinstance(labels, list):
+        return None
+    message = "the rows are answers in steps with a judgement of each, an unsupported objective"
+    settings = template_settings(f"{{{prompt}}}", "{completions:lines}")
+    return Fault("unused-field", message, f"to train on all steps, add {settings}", column="labels")
 
 
 def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:

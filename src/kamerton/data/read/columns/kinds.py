@@ -19,7 +19,10 @@ class Kind:
 
 KINDS = {
     "preference": Kind(
-        ("chosen", "rejected", "chosen_response", "rejected_response", "preferred_output", "non_preferred_output"),
+        (
+            *("chosen", "rejected", "chosen_response", "rejected_response", "preferred_output", "non_preferred_output"),
+            *("chosen_messages", "rejected_messages", "chosen_answer", "rejected_answer"),
+        ),
         "a pair of a better and a worse answer (preferences), an unsupported objective",
         "name the answer to train on: data.columns.completion=NAME",
     ),
@@ -73,7 +76,8 @@ BOOKKEEPING = frozenset(
     """
     id ids idx index uuid guid hash digest key url uri link source src origin file filename path date time
     timestamp created updated at lang language split fold meta metadata license author user name version score
-    scores quality length len tokens count num n title domain dataset dump page subset section row unnamed level
+    scores quality length len size tokens count num n stars forks repo title
+    domain dataset dump page subset section row unnamed level
     warc perplexity attributes tags publisher published
     """.split()  # noqa: SIM905
 )
@@ -102,7 +106,8 @@ def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
         kind = kind if is_boolean and text in _FALSE else ""
     if kind == "weight" and text in ("true", "1", "1.0"):
         kind = ""
-    if not kind and alone and not set(key.split("_")) & BOOKKEEPING and isinstance(value, str | int | float | list):
+    is_value = isinstance(value, str | int | float | list) or (isinstance(value, dict) and key in ("label", "labels"))
+    if not kind and alone and not set(key.split("_")) & BOOKKEEPING and is_value:
         return "answer"  # a label or answer beside the text
     return kind
 

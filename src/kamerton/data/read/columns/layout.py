@@ -79,6 +79,7 @@ class Layout:
         """The columns that are read as turns before the prompt, in words."""
         system = self.system.columns if self.system else ()
         notes = [f"{', '.join(system)} as the system turn"] if system else []
+        notes += [f"{self.weight} as the weight of the row"] if self.weight else []
         return notes + ([f"{self.history} as earlier turns"] if self.history else [])
 
     def _source(self, role: str) -> str:

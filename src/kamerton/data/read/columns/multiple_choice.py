@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.read.columns.choices import answer_kinds, options_of
-from kamerton.data.read.columns.fill import is_blank
 from kamerton.data.read.columns.named import CONTEXTS, QUESTIONS, Columns, Recognised
 from kamerton.data.read.columns.propose import template_settings, unclear
+from kamerton.data.read.text import is_blank
 from kamerton.data.template import ANSWERS
 from kamerton.errors import Fault
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kamerton.data.read.columns.fill import is_blank
 from kamerton.data.read.columns.kinds import snake_case
+from kamerton.data.read.text import is_blank
 
 Record = Mapping[str, Any]
-QUESTIONS = ("question", "query", "prompt", "question_text")
+QUESTIONS = ("question", "query", "prompt", "question_text", "user_input")
 CONTEXTS = (
     *("context", "contexts", "passage", "passages", "paragraph", "paragraphs", "article", "document", "documents"),
-    *("story", "background", "evidence", "support", "knowledge"),
+    *("story", "background", "evidence", "support", "knowledge", "retrieved_contexts", "reference_contexts"),
 )
 ANSWER_NAMES = ("answer", "answers", "response", "output", "completion", "target", "answer_text")
 LABELS = ("label_text", "label", "gold_label", "label_name")

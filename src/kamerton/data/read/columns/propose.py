@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kamerton.data.read.columns.fill import is_blank
 from kamerton.data.read.columns.kinds import BOOKKEEPING, INPUTS, KIND_OF, snake_case
+from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -17,6 +17,7 @@ PROMPTS = (
 )
 COMPLETIONS = (
     *("completion", "response", "answer", "output", "target", "label", "category", "class", "intent", "labels"),
+    *("expected", "ideal", "targets", "generation"),
     *("sentiment", "emotion", "summary", "solution", "code", "assistant", "reply", "topic", "rating", "stars"),
 )
 TEXT = 3  # words of a text, on average
@@ -54,10 +55,11 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     free = [name for name in free if name != completion]
     after = completion_setting(completion, values[completion])
     if prompt is not None:
-        context = [name for name in free if snake_case(name) in INPUTS and _words(values[name]) > 0]
+        context = [name for name in free if snake_case(name) in INPUTS and _words(_joined(values[name])) > 0]
         if not context:
             return after  # the prompt is found by its name
-        template = "\\n\\n".join([*(f"{{{name}?}}" for name in context), f"{{{prompt}}}"])
+        fields = [f"{{{name}{':lines' * isinstance(values[name][0], list)}?}}" for name in context]
+        template = "\\n\\n".join([*fields, f"{{{prompt}}}"])
         return f"{setting('data.prompt', template)} {after}"
     texts = [name for name in free if _words(values[name]) > 0]
     if not texts:
@@ -68,6 +70,20 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
         is_text = after == setting("data.columns.completion", completion)
         return pair_setting(prompt, completion) if is_text else f"{setting('data.columns.prompt', prompt)} {after}"
     return f"{setting('data.prompt', JOIN.join(f'{name}: {{{name}}}' for name in shown))} {after}"
+
+
+def answer_field(name: str, value: object) -> str:
+    """Return the field of an answer: of a list of answers the first, of an object its text."""
+    if isinstance(value, Mapping):
+        key = next((key for key in ("text", "value", "answer", "spans", "input_text") if key in value), None)
+        if key is not None:
+            return f"{{{name}.{key}[0]}}" if isinstance(value[key], list) else f"{{{name}.{key}}}"
+    if isinstance(value, list) and value:
+        if isinstance(value[0], Mapping):
+            key = next((key for key in ("text", "value", "answer") if key in value[0]), None)
+            return f"{{{name}.{key}[0]}}" if key else f"{{{name}}}"
+        return f"{{{name}[0]}}"
+    return f"{{{name}}}"
 
 
 def pair_setting(prompt: str, completion: str) -> str:
@@ -83,7 +99,8 @@ def completion_setting(name: str, values: Sequence[object]) -> str:
     if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
         return setting("data.completion", f"{{{name}:json}}")
     if isinstance(value, Mapping):
-        return setting("data.completion", f"{{{name}:json}}")
+        field = answer_field(name, value)
+        return setting("data.completion", field if field != f"{{{name}}}" else f"{{{name}:json}}")
     return setting("data.completion", f"{{{name}:list}}" if isinstance(value, list) else f"{{{name}}}")
 
 
@@ -92,7 +109,7 @@ def _may_be_read(name: str, values: Sequence[object]) -> bool:
     words = set(key.split("_"))
     if not values or key in KIND_OF:
         return False
-    return not words & BOOKKEEPING or key in PROMPTS or bool(words & set(COMPLETIONS))
+    return not words & BOOKKEEPING or key in PROMPTS or key.split("_")[-1] in COMPLETIONS
 
 
 def likely_completion(names: Sequence[str]) -> str:
@@ -135,6 +152,12 @@ def _is_label(values: Sequence[object]) -> bool:
     if len(values) < 6 or not all(isinstance(value, str | int | float) for value in values):
         return False
     return 2 <= len(set(values)) <= min(FEW, len(values) // 2)
+
+
+def _joined(values: Sequence[object]) -> Sequence[object]:
+    """Return lists of texts as texts; other values unchanged."""
+    are_lists = all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in values)
+    return [" ".join(value) for value in values if isinstance(value, list)] if are_lists else values
 
 
 def _words(values: Sequence[object]) -> float:

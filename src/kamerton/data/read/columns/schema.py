@@ -17,13 +17,16 @@ from kamerton.data.read.columns.kinds import snake_case
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
 from kamerton.data.read.columns.propose import propose
 from kamerton.data.read.columns.recognise import plain_pair, recognise
+from kamerton.data.read.columns.unclear import BETTER, SUMMARIES
 from kamerton.data.read.conversations.further import find_further
+from kamerton.data.read.conversations.listed import is_conversation
 from kamerton.data.template import Template, bind
 from kamerton.errors import Fault
 
 PROMPT_NAMES = ("prompt", "question", "query", "instruction", "input", "text", "sentence")
 COMPLETION_NAMES = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")
 CHAT_NAMES = ("messages", "conversations", "conversation")
+LISTED_NAMES = ("dialog", "dialogue", "dialogues", "turns", "chat", "data")  # chats if they hold a conversation
 SYSTEM_NAMES = ("system", "system_prompt", "system_message")
 HISTORY_NAMES = ("history",)
 NO_FORM = Form()
@@ -47,7 +50,7 @@ def find_layout(
         layout = _add_turns(layout, present, columns, form, head)
     if isinstance(layout, Fault):
         return layout
-    tools, reasoning, weight = find_further(layout.kind, present, layout.shown, columns)
+    tools, reasoning, weight = find_further(layout.kind, present, layout.shown, columns, head)
     layout = replace(layout, tools=tools, reasoning=reasoning, weight=weight)
     rest = [name for name in present if name not in (*layout.shown, layout.weight)]
     metadata = columns.metadata if columns.metadata is not None else rest
@@ -90,9 +93,11 @@ def _by_usual_names(
     The columns `unseen` are not read.
     """
     chat = _first(CHAT_NAMES, present)
+    if chat is None:
+        chat = _listed_chat([name for name in present if name not in unseen], head)
     if chat:
         return Layout("chat", chat)
-    if "instruction" in present and "output" in present:
+    if "instruction" in present and "output" in present and not _first(BETTER, present):
         return Layout("alpaca", "instruction", "output", "input" if "input" in present else "")
     recognised = recognise([name for name in _all_columns(present, head) if name not in unseen], head)
     if isinstance(recognised, Fault):
@@ -103,6 +108,14 @@ def _by_usual_names(
             return layout
     pair = plain_pair(present)
     return Layout("pair", *pair) if pair else None
+
+
+def _listed_chat(names: list[str], head: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the column of another name that holds conversations, if no other columns hold prompt and completion."""
+    name = _first(LISTED_NAMES, names)
+    value = next((record[name] for record in head if record.get(name)), None) if name else None
+    is_pair = _first(PROMPT_NAMES, names) and _first(COMPLETION_NAMES, names)
+    return name if is_conversation(value) and not is_pair and not _first(SUMMARIES, names) else None
 
 
 def _by_templates(

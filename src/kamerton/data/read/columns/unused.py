@@ -16,8 +16,10 @@ from kamerton.data.options import Columns
 from kamerton.data.read.columns.kinds import INPUTS, KIND_OF, KINDS, PARTS, kind_of, snake_case
 from kamerton.data.read.columns.layout import Layout
 from kamerton.data.read.columns.propose import completion_setting, likely_completion
+from kamerton.data.read.conversations.listed import turn_items
 from kamerton.data.read.conversations.parts import CONTENT, unread_part
-from kamerton.data.read.conversations.roles import TURN_KEYS, unwrap_turn
+from kamerton.data.read.conversations.roles import TURN_KEYS, is_turn, unwrap_turn
+from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -72,12 +74,12 @@ def unused_values(record: Mapping[str, Any], layout: Layout, columns: Columns, *
         turns = record.get(name)
         if isinstance(turns, str):
             continue
-        if isinstance(turns, Mapping):
+        if isinstance(turns, Mapping) and not is_turn(turns):
             for key, value in _other_items(turns, "messages"):
                 yield UnusedValue(f"{name}.{key}", value, kind_of(key, value, columns, False), False)
             turns = turns.get("messages")
-        if isinstance(turns, list):
-            yield from _turn_values(turns, name, columns)
+        if isinstance(turns, list | Mapping):
+            yield from _turn_values(turns if isinstance(turns, list) else [turns], name, columns)
 
 
 def _other_items(value: Mapping[str, Any], *names: str) -> Iterator[tuple[str, Any]]:
@@ -87,7 +89,7 @@ def _other_items(value: Mapping[str, Any], *names: str) -> Iterator[tuple[str, A
 def _turn_values(turns: list[Any], column: str, columns: Columns) -> Iterator[UnusedValue]:
     """Yield the fields of turns that are not read, each once."""
     yielded = set()
-    for turn in turns:
+    for _, turn in turn_items(turns, column):
         if type(turn) is dict and TURN_KEYS.issuperset(turn) and type(turn.get("content", turn.get("value"))) is str:
             continue  # nearly all turns
         if not isinstance(turn, Mapping):
@@ -109,14 +111,8 @@ def _turn_values(turns: list[Any], column: str, columns: Columns) -> Iterator[Un
 
 
 def is_empty(value: object) -> bool:
-    """Return whether a value is null, NaN, blank, or contains only such values."""
-    if isinstance(value, str):
-        return value.strip().lower() in ("", "[]", "{}", "null", "none")
-    if isinstance(value, Mapping):
-        return all(is_empty(inner) for inner in value.values())
-    if isinstance(value, list | tuple):
-        return all(is_empty(inner) for inner in value)
-    return value is None or value != value  # noqa: PLR0124 - NaN
+    """Return whether a value is missing, or the text of an empty list or object."""
+    return is_blank(value) or (isinstance(value, str) and value.strip().lower() in ("[]", "{}", "null", "none"))
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -210,8 +206,8 @@ def _ignore_fix(fields: Mapping[str, Unused], columns: Sequence[str]) -> str:
 def _prompt_fix(fields: Mapping[str, Unused], prompt: str) -> str:
     """Return the setting that writes columns before the prompt, if their names are those of a part of it."""
     names = [name for name, stats in fields.items() if snake_case(name) in INPUTS and stats.form in ("str", "list")]
-    if "persona" in names and len(names) == 1:
-        return f"add {setting('data.system', '{persona}')}"
+    if len(names) == 1 and (names[0] == "persona" or (not prompt and fields[names[0]].form == "str")):
+        return f"add {setting('data.system', f'{{{names[0]}}}')}"
     if not names or not prompt:
         return f"write {'it' if len(fields) == 1 else 'them'} into the prompt"
     before = [f"{{{name}{':lines' * (fields[name].form == 'list')}?}}" for name in names]

@@ -1,4 +1,4 @@
-"""Calls and results written into texts, as models write them: Hermes and Qwen, Llama 3, Mistral.
+"""Calls and results written into texts, as models write them: Hermes and Qwen, Llama 3, Mistral; others: `call_forms`.
 
 Hermes and Qwen: `<tool_call>{"name": ..., "arguments": ...}</tool_call>` and `<tool_response>…</tool_response>`.
 Llama 3: `<|python_tag|>` or nothing before the JSON of a call with `parameters`. Mistral: `[TOOL_CALLS] [{...}]` or
@@ -11,6 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 
+from kamerton.data.read.conversations.call_forms import (
+    DEEPSEEK,
+    deepseek_calls,
+    python_calls,
+    python_value,
+    tagged_calls,
+)
 from kamerton.data.read.conversations.calls import Call, parse_json, read_arguments, read_calls
 from kamerton.errors import Fault
 
@@ -23,20 +30,28 @@ ENDS = re.compile(r"(?:</s>|<\|eom_id\|>|<\|eot_id\|>)\s*$")  # a rendered turn'
 BARE = ({"name", "parameters"}, {"name", "arguments"})  # the keys of a call that is the whole content
 
 
-def split_calls(text: str, place: str, *, has_tools: bool) -> tuple[str, list[Call], list[Fault]]:
+def split_calls(text: str, place: str, tools: str) -> tuple[str, list[Call], list[Fault]]:
     """Return the content of an assistant's turn before the calls in it, the calls, and the faults.
 
-    JSON without a tag is a call only if the row defines tools.
+    `tools` defines the functions of the row (JSON as in `DataExample`). Without any, JSON without a tag is no call, and
+    a Python call without arguments neither.
     """
     if "<tool_call>" in text:
-        return _hermes(text, place)
+        return _hermes(text, place, tools)
+    if DEEPSEEK in text:
+        before, items, rest = deepseek_calls(text)
+        calls, faults = read_calls(items, f"{place}.{DEEPSEEK}")
+        return before, calls, faults or ([late_text_fault(place, rest)] if rest else [])
     if MISTRAL in text:
         before, _, rest = text.partition(MISTRAL)
         return before.strip(), *_mistral(ENDS.sub("", rest), place)
     if text.lstrip().startswith(PYTHON):
         return "", *_objects(ENDS.sub("", text.lstrip().removeprefix(PYTHON)), place)
-    if has_tools and _is_bare_call(text):
+    if tools and _is_bare_call(text):
         return "", *read_calls(text, place)
+    written = python_calls(text) if text.rstrip().endswith(")]") else []
+    if written and (tools or all(item["arguments"] for item in written)):
+        return "", *read_calls(written, place)
     return text, [], []
 
 
@@ -50,11 +65,14 @@ def split_results(text: str) -> list[tuple[str, str | None]]:
     return []
 
 
-def _hermes(text: str, place: str) -> tuple[str, list[Call], list[Fault]]:
+def _hermes(text: str, place: str, tools: str) -> tuple[str, list[Call], list[Fault]]:
     start = text.index("<tool_call>")
     calls, faults = [], []
     for i, block in enumerate(HERMES.findall(text)):
-        block_calls, block_faults = read_calls(block.strip(), f"{place}.<tool_call>[{i}]")
+        value: object = tagged_calls(block, tools) or block.strip()
+        if isinstance(value, str) and value.startswith("{'"):  # as Python prints it, in Hermes' own data
+            value = python_value(value) or value
+        block_calls, block_faults = read_calls(value, f"{place}.<tool_call>[{i}]")
         calls += block_calls
         faults += block_faults
     rest = ENDS.sub("", HERMES.sub("", text[start:])).strip()
@@ -67,6 +85,8 @@ def late_text_fault(place: str, text: str) -> Fault:
     """Return the fault of text behind a call in one turn, an order that templates do not write."""
     if text.startswith("<tool_call>"):
         return Fault("bad-messages", "<tool_call> is not closed", "write </tool_call> behind the call", column=place)
+    if text.startswith(DEEPSEEK):
+        return Fault("bad-messages", f"{text[:60]!r} is not a whole call", "write its end behind it", column=place)
     message = f"text follows a call ({text[:40]!r}); in a turn, calls come last"
     return Fault("bad-messages", message, "write the text before the call, or as a turn of its own", column=place)
 

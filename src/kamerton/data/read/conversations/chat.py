@@ -9,6 +9,7 @@ from typing import Any
 from kamerton.data.codes import CODES
 from kamerton.data.example import Message
 from kamerton.data.read.conversations.call_checks import check_calls
+from kamerton.data.read.conversations.listed import is_spoken, turn_items
 from kamerton.data.read.conversations.tools import NO_TOOLS, Tools
 from kamerton.data.read.conversations.turns import Draft, read_turn
 from kamerton.data.read.text import Action
@@ -42,7 +43,7 @@ def chat_fields(
     value: object, column: str, action: Action, further: Further = NOTHING
 ) -> tuple[Chat | None, list[Fault]]:
     """Return the conversation in a column (None if it has a fault that drops the row), and the faults."""
-    drafts, faults = _read_turns(value, column, action, has_tools=bool(further.tools.text))
+    drafts, faults = _read_turns(value, column, action, further.tools.text)
     if not is_dropped(faults, action):
         if further.tools.text or any(draft.calls or draft.role == "tool" for draft in drafts):
             faults += check_calls(drafts, further.tools, action)
@@ -73,14 +74,14 @@ def is_dropped(faults: Sequence[Fault], action: Action) -> bool:
     )
 
 
-def _read_turns(value: object, column: str, action: Action, *, has_tools: bool) -> tuple[list[Draft], list[Fault]]:
-    if not isinstance(value, list) or not value:
+def _read_turns(value: object, column: str, action: Action, tools: str) -> tuple[list[Draft], list[Fault]]:
+    if not (isinstance(value, list) and value) and not is_spoken(value):
         fix = 'write [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
         return [], [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
     drafts: list[Draft] = []
     faults: list[Fault] = []
-    for i, item in enumerate(value):
-        turn_drafts, turn_faults = read_turn(item, f"{column}[{i}]", action, has_tools=has_tools)
+    for place, item in turn_items(value, column):  # type: ignore[arg-type]
+        turn_drafts, turn_faults = read_turn(item, place, action, tools=tools)
         faults += turn_faults
         for draft in turn_drafts:
             faults += _append(drafts, draft)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kamerton.data.options import Columns
@@ -12,17 +12,21 @@ from kamerton.data.read.conversations.reasoning import REASONING, reasoning_text
 from kamerton.data.read.conversations.tools import NO_TOOLS, TOOLS, read_tools
 from kamerton.data.read.conversations.turns import has_marks, read_answer
 from kamerton.data.read.conversations.weights import row_weight
-from kamerton.data.read.text import Action, check_text
+from kamerton.data.read.text import Action, check_text, is_blank
 from kamerton.data.store import stored_extras
 from kamerton.errors import Fault
 
-ROW_WEIGHTS = ("loss_weight", "sample_weight", "train")  # and `weight` beside a conversation
+ROW_WEIGHTS = ("loss_weight", "sample_weight", "train")  # and `weight`, beside texts if it is from 0 to 1
 
 
-def find_further(kind: str, present: Iterable[str], shown: Iterable[str], columns: Columns) -> Iterator[str]:
+def find_further(
+    kind: str, present: Iterable[str], shown: Iterable[str], columns: Columns, head: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[str]:
     """Yield the columns of a layout with functions, reasoning and a weight ("": none); not those of the metadata."""
+    shares = [record["weight"] for record in head if not is_blank(record.get("weight"))]
+    is_share = bool(shares) and all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
     free = [name for name in present if name not in shown and name not in (columns.metadata or ())]
-    weights = (*ROW_WEIGHTS, "weight") if kind == "chat" else ROW_WEIGHTS
+    weights = (*ROW_WEIGHTS, "weight") if kind == "chat" or is_share else ROW_WEIGHTS
     for candidates in ((), (), weights) if kind == "text" else (TOOLS, REASONING, weights):
         yield next((name for name in candidates if name in free), "")
 
@@ -57,7 +61,7 @@ def answer_fields(
     if further is NOTHING and isinstance(value, str) and not has_marks(value):  # nearly all answers
         text, faults = check_text(value, column, action)
         return (None if text is None else (text, None)), faults
-    draft, faults = read_answer(value, column, action, has_tools=bool(further.tools.text))
+    draft, faults = read_answer(value, column, action, tools=further.tools.text)
     if draft.reasoning and further.reasoning and draft.reasoning != further.reasoning:
         message = "the reasoning in it differs from that in the column of reasoning"
         faults.append(Fault("bad-messages", message, "keep one of them", column=column))

@@ -13,12 +13,13 @@ CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # ShareGPT: an assist
 ROLE_NAMES = {
     **{role: role for role in ROLES},
     **dict.fromkeys(("human", "prompter"), "user"),
-    **dict.fromkeys(("gpt", "chatgpt", "bot", "model", "ai", "aimessagechunk", *CALL_ROLES), "assistant"),
+    **dict.fromkeys(("gpt", "chatgpt", "chatbot", "bot", "model", "ai", "aimessagechunk", *CALL_ROLES), "assistant"),
     **dict.fromkeys(
         ("function", "observation", "tool_response", "function_response", "tool_result", "ipython"), "tool"
     ),
 }
 LANGCHAIN = ("human", "ai", "system", "tool", "function", "AIMessageChunk")  # types of turns without a role
+SPEAKERS = ("author", "speaker", "sender", "user")  # keys of a role beside neither role nor from
 CALL_FIELDS = ("tool_calls", "function_call")
 TURN_IDS = ("tool_call_id", "tool_use_id", "call_id")  # of the call whose result a turn is
 LANGCHAIN_KEYS = ("response_metadata", "usage_metadata", "additional_kwargs", "lc", "example")
@@ -32,7 +33,7 @@ PLAIN_ROLES = ("system", "developer", "user", "assistant")
 
 
 def unwrap_turn(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a turn of LangChain, of OpenAI's responses or of harmony's channels with the usual keys."""
+    """Return a turn of another program with the usual keys; one that has them, and other values, unchanged."""
     if isinstance(item.get("kwargs"), Mapping) and isinstance(item.get("id"), list) and item["id"]:
         name = str(item["id"][-1]).removesuffix("Chunk").removesuffix("Message").lower()
         return {**item["kwargs"], "role": item["kwargs"].get("role", name)}
@@ -40,9 +41,17 @@ def unwrap_turn(item: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(item.get("data"), Mapping) and isinstance(kind, str):
         return {**item["data"], "role": item["data"].get("role", kind)}
     if "role" in item or "from" in item:
+        if isinstance(item.get("text"), str) and not any(key in item for key in ("content", "value", "parts")):
+            return {("content" if key == "text" else key): value for key, value in item.items()}
         return _unwrap_channel(item) if item.get("channel") == "commentary" else item
     if kind in LANGCHAIN:
         return {**item, "role": kind}
+    return _unwrap_entry(item) or _with_role(item)
+
+
+def _unwrap_entry(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return an entry of OpenAI's responses that is no message as a turn."""
+    kind = item.get("type")
     if kind == "function_call":
         return {"role": "function_call", "content": {key: item.get(key) for key in ("name", "arguments", "call_id")}}
     if kind == "function_call_output":
@@ -50,6 +59,16 @@ def unwrap_turn(item: Mapping[str, Any]) -> Mapping[str, Any]:
     if kind == "reasoning":
         texts = [item.get(key) for key in ("content", "summary") if item.get(key)]
         return {"role": "assistant", "channel": "analysis", "content": texts[0] if texts else ""}
+    return None
+
+
+def _with_role(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a turn whose role has another key (`author`), or whose keys begin with `message.` (Phoenix)."""
+    name = next((key for key in SPEAKERS if str(item.get(key)).lower() in ROLE_NAMES), None)
+    if name is not None:
+        return unwrap_turn({("role" if key == name else key): value for key, value in item.items()})
+    if "message.role" in item:
+        return unwrap_turn({str(key).removeprefix("message."): value for key, value in item.items()})
     return item
 
 

@@ -29,7 +29,7 @@ from kamerton.data.read.conversations.weights import turn_weight
 from kamerton.data.read.text import SURROGATES, Action, check_text
 from kamerton.errors import Fault
 
-MARKS = re.compile(r"</?think>|<tool_|\[TOOL_|<\|python_tag\|>|\A\s*[\[{]")
+MARKS = re.compile(r"</?think>|<tool_|<｜tool|\[TOOL_|<\|python_tag\|>|\A\s*[\[{]")
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Draft:
     joins: str = ""
 
 
-def read_turn(item: object, place: str, action: Action, *, has_tools: bool) -> tuple[list[Draft], list[Fault]]:
+def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[list[Draft], list[Fault]]:
     """Return the drafts of a turn, incomplete if it has a fault that drops the row, and the faults."""
     if type(item) is dict and len(item) == 2 and (draft := _plain_turn(item, place)) is not None:  # nearly all turns
         checked, faults = check_text(draft.content, f"{place}.content", action)
@@ -69,7 +69,7 @@ def read_turn(item: object, place: str, action: Action, *, has_tools: bool) -> t
     faults += _read_names(item, draft)
     content = read_content(item)
     if role == "assistant":
-        text, more = _read_assistant(item, content, draft, has_tools=has_tools)
+        text, more = _read_assistant(item, content, draft, tools=tools)
         faults += more
         return [draft], faults + _check_texts(draft, text, action, may_be_empty=bool(faults))
     faults += _misplaced(item, content, place)
@@ -97,13 +97,13 @@ def has_marks(text: str) -> bool:
     return ("<" in text or "[" in text or "{" in text) and MARKS.search(text) is not None
 
 
-def read_answer(value: object, column: str, action: Action, *, has_tools: bool) -> tuple[Draft, list[Fault]]:
+def read_answer(value: object, column: str, action: Action, *, tools: str) -> tuple[Draft, list[Fault]]:
     """Return an answer that is one text as the draft of an assistant's turn, and the faults."""
     draft = Draft("assistant", column)
     faults: list[Fault] = []
     if isinstance(value, str) and has_marks(value):
         draft.reasoning, value, faults = split_reasoning(value, column)
-        value, draft.calls, more = split_calls(value, column, has_tools=has_tools)
+        value, draft.calls, more = split_calls(value, column, tools)
         faults += more
     return draft, faults + _check_texts(draft, value, action, column, may_be_empty=bool(faults))
 
@@ -124,7 +124,7 @@ def _read_names(item: Mapping[str, Any], draft: Draft) -> list[Fault]:
 
 
 def _read_assistant(
-    item: Mapping[str, Any], content: Content, draft: Draft, *, has_tools: bool
+    item: Mapping[str, Any], content: Content, draft: Draft, *, tools: str
 ) -> tuple[object, list[Fault]]:
     """Read the reasoning and calls of an assistant's turn into its draft; return its text and the faults."""
     place, text, faults = draft.place, content.text, []
@@ -149,7 +149,7 @@ def _read_assistant(
         if not isinstance(text, str) or "<tool_call>" not in text:
             draft.calls, more = read_calls(text, where)
             return None, faults + more
-    return _read_turn_calls(item, content, text, draft, has_tools=has_tools, faults=faults), faults
+    return _read_turn_calls(item, content, text, draft, tools=tools, faults=faults), faults
 
 
 def _read_reasoning(item: Mapping[str, Any], content: Content, place: str) -> tuple[str, list[Fault]]:
@@ -167,7 +167,7 @@ def _read_reasoning(item: Mapping[str, Any], content: Content, place: str) -> tu
 
 
 def _read_turn_calls(
-    item: Mapping[str, Any], content: Content, text: object, draft: Draft, *, has_tools: bool, faults: list[Fault]
+    item: Mapping[str, Any], content: Content, text: object, draft: Draft, *, tools: str, faults: list[Fault]
 ) -> object:
     """Read the calls in a turn's fields, parts and text into its draft, faults to `faults`; return the text."""
     place = draft.place
@@ -184,7 +184,7 @@ def _read_turn_calls(
         faults.append(late_text_fault(f"{place}.content", content.late))
     if not isinstance(text, str):
         return text
-    text, calls, more = split_calls(text, f"{place}.content", has_tools=has_tools and not draft.calls)
+    text, calls, more = split_calls(text, f"{place}.content", "" if draft.calls else tools)
     faults += more
     if calls and draft.calls and [call for call, _ in calls] != [call for call, _ in draft.calls]:
         message = "the calls in the content differ from those in the turn's field"

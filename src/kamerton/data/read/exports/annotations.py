@@ -97,6 +97,54 @@ def read_flat_argilla(record: Record) -> Record | Fault:
     return _joined(fields, answers, {}, f"{names[0]}.responses")
 
 
+def read_old_argilla(record: Record) -> Record | Fault:
+    """Return the columns of a record of Argilla 1, whose answer is its `annotation`."""
+    annotation = record["annotation"]
+    if isinstance(annotation, list) and any(isinstance(item, Mapping | list) for item in annotation):
+        message, fix = "the annotations mark parts of the text, and are no answer to it", "export a classification"
+        return Fault("bad-export", message, fix, column="annotation")
+    names = ("text", "inputs", "annotation", "prediction", "explanation")
+    inputs = record.get("inputs")
+    fields = {"text": record["text"]} if record.get("text") else dict(inputs) if isinstance(inputs, Mapping) else {}
+    rest = {name: value for name, value in record.items() if name not in names}
+    answers = [{"label": annotation}] if annotation not in (None, "", []) else []
+    return _joined(fields, answers, rest, "annotation")
+
+
+def read_label_studio_min(record: Record) -> Record | Fault:
+    """Return a row of Label Studio's JSON-MIN or CSV without what it says about the annotation."""
+    given = {name: value for name, value in record.items() if name not in _ABOUT}
+    answers = [name for name in given if name not in PROMPTS and not isinstance(given[name], list | Mapping)]
+    if len(given) != 2 or len(answers) != 1:
+        return record
+    about = {name: value for name, value in record.items() if name in ("id", "annotation_id")}
+    (answer,) = answers
+    data = {name: value for name, value in given.items() if name != answer}
+    return _joined(data, [{answer: given[answer]}], about, answer)
+
+
+_ABOUT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+
+
+def read_prodigy(record: Record) -> Record | Fault:
+    """Return the columns of a task of Prodigy with the options that were accepted, or its label if it was."""
+    if record["answer"] != "accept":
+        fix = f"export the accepted tasks alone; or, {DROP}"
+        return Fault("bad-export", f"the answer to the task is {record['answer']!r}", fix, column="answer")
+    options, accepted = record.get("options"), record.get("accept")
+    rest = {name: record[name] for name in ("meta", "_input_hash", "_task_hash") if name in record}
+    data = {name: record[name] for name in ("text", "html", "image") if name in record}
+    if isinstance(options, list) and isinstance(accepted, list):
+        names = {item.get("id"): item.get("text", item.get("id")) for item in options if isinstance(item, Mapping)}
+        chosen = [names.get(key, key) for key in accepted]
+        answers = [{"label": chosen[0] if len(chosen) == 1 else chosen}] if chosen else []
+        return _joined(data, answers, rest, "accept")
+    if isinstance(record.get("label"), str) and not record.get("spans"):
+        return _joined(data, [{"label": record["label"]}], rest, "label")
+    message = "the task marks parts of the text, and has no answer to it"
+    return Fault("bad-export", message, "export a task with options or a label", column="spans")
+
+
 def _joined(data: Record, answers: list[Answers], rest: Record, column: str) -> Record | Fault:
     """Return the columns of a task and its answers, which must agree; a single text and answer get the usual names."""
     agreed: Answers = {}

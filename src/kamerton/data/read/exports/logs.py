@@ -20,6 +20,8 @@ PAIRS = (
     ("input", "expectedOutput"),
     ("inputs", "outputs"),
     ("messages", "response"),
+    ("attributes.llm.input_messages", "attributes.llm.output_messages"),  # Phoenix
+    ("attributes.input.value", "attributes.output.value"),
 )
 SYSTEM = ("instructions", "system", "systemInstruction", "system_instruction")
 TOOLS = ("tools", "functions", "toolConfig")
@@ -41,7 +43,9 @@ def read_log(record: Record, pair: tuple[str, str]) -> Record | Fault:
     """Return a row of a log with its conversation as `messages`, unchanged if both columns are texts."""
     request, response = _body(record[pair[0]]), _body(record[pair[1]])
     is_text = not isinstance(request, Mapping | list) and not isinstance(response, Mapping | list)
-    if (is_text and "xpected" not in pair[1]) or (pair[0] == "messages" and not isinstance(response, Mapping | list)):
+    if (is_text and not pair[1].endswith(("xpected_output", "xpectedOutput", ".value"))) or (
+        pair[0] == "messages" and not isinstance(response, Mapping | list)
+    ):
         return record
     before, tools = request_turns(request)
     after = response_turns(response)

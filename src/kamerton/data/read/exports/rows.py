@@ -15,9 +15,16 @@ from typing import Any
 from kamerton.data.faults import FaultLog
 from kamerton.data.form import Form
 from kamerton.data.options import Columns
-from kamerton.data.read.conversations.calls import parse_json
-from kamerton.data.read.exports.annotations import read_argilla, read_flat_argilla, read_label_studio
-from kamerton.data.read.exports.logs import FIX, find_pair, read_log, request_turns
+from kamerton.data.read.exports.annotations import (
+    read_argilla,
+    read_flat_argilla,
+    read_label_studio,
+    read_label_studio_min,
+    read_old_argilla,
+    read_prodigy,
+)
+from kamerton.data.read.exports.data_sets import read_glaive, read_ideal, read_tests, read_tree, read_xlam
+from kamerton.data.read.exports.logs import find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
@@ -53,6 +60,12 @@ class Exports:
         self.refused.setdefault(unpacked, array("q")).append(row)
         return None
 
+    def plain(self, record: Record) -> Record:
+        """Return a row with the usual columns if it can be read, without counting it."""
+        reader = self.readers[tuple(record)] if self.is_export(tuple(record)) else None
+        unpacked = reader(record) if reader is not None else record
+        return record if isinstance(unpacked, Fault) else unpacked
+
     def report(self, file: str, log: FaultLog) -> None:
         """Report the refused rows, one fault for each reason."""
         for fault, rows in self.refused.items():
@@ -64,6 +77,8 @@ class Exports:
 
 def find_reader(names: Sequence[str]) -> Reader | None:
     """Return the function that reads rows with these columns; None if they are not those of an export."""
+    if list(names) == ["item"]:  # OpenAI's evals
+        return partial(_read_inner, name="item")
     for needed, reader in READERS:
         if set(names).issuperset(needed):
             return reader
@@ -81,20 +96,6 @@ def _read_gemini(record: Record) -> Record | Fault:
     read = ("contents", "systemInstruction", "system_instruction", "tools")
     rest = {name: value for name, value in record.items() if name not in read}
     return {**rest, "messages": turns} | ({"tools": tools} if tools else {})
-
-
-def _read_xlam(record: Record) -> Record:
-    """Return a row of xLAM's data, whose answers are the JSON of calls, as a conversation; other rows unchanged."""
-    answers = record["answers"]
-    try:
-        calls = parse_json(answers) if isinstance(answers, str) else answers
-    except ValueError:
-        return record
-    if not isinstance(calls, list) or not calls or not all(isinstance(c, Mapping) and "arguments" in c for c in calls):
-        return record
-    answer = {"role": "assistant", "tool_calls": calls}
-    rest = {name: value for name, value in record.items() if name not in ("query", "answers")}
-    return {**rest, "messages": [{"role": "user", "content": record["query"]}, answer]}
 
 
 def _read_bedrock(record: Record) -> Record:
@@ -130,21 +131,47 @@ def _read_claude(record: Record) -> Record | Fault:
 def _incomplete(names: Sequence[str]) -> Reader | None:
     """Return the fault of exports that have half of a conversation in a row; None for other rows."""
     has = set(names).issuperset
-    if has(("custom_id", "body")) or has(("custom_id", "response")):
-        half, column = ("requests", "body") if "body" in names else ("responses", "response")
-        message = f"the file has the {half} of a batch alone"
-        command = (
-            "jq -c --slurpfile out output.jsonl '. as $r | $out[] | select(.custom_id == $r.custom_id)"
-            " | {tools: $r.body.tools, messages: ($r.body.messages + [.response.body.choices[0].message])}'"
-            " input.jsonl > rows.jsonl"
-        )
-        fault = Fault("bad-export", message, f"join both files: {command}", column=column)
+    if has(("custom_id", "response")):
+        fault = _half_batch("responses", "response")
         return lambda record: fault
-    if has(("message_id", "parent_id", "role", "text")) or has(("message_tree_id", "prompt")):
-        message = "the rows are messages of trees (as of Open Assistant), not conversations"
-        fault = Fault("bad-export", message, f"choose a path from each root and {FIX}", column="message_id")
+    if has(("message_id", "parent_id", "role", "text")):
+        message = "the rows are single messages of trees (Open Assistant)"
+        path = "[recurse(if .parent_id then $all[.parent_id] else empty end)]"
+        command = (
+            'jq -sc \'(map({(.message_id): .})|add) as $all | .[] | select(.role == "assistant" and (.rank // 0) == 0)'
+            f" | {{messages: ({path} | reverse | map({{role, content: .text}}))}}' FILE > rows.jsonl"
+        )
+        fix = f"write a conversation for each best answer: {command}"
+        fault = Fault("bad-export", message, fix, column="message_id")
         return lambda record: fault
     return None
+
+
+def _read_batch(record: Record) -> Record | Fault:
+    """Return a request of a batch whose messages end with an answer; half of a conversation is a fault."""
+    body = record["body"]
+    turns = body.get("messages") if isinstance(body, Mapping) else None
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    if not isinstance(last, Mapping) or last.get("role") != "assistant":
+        return _half_batch("requests", "body")
+    tools = {"tools": body["tools"]} if body.get("tools") else {}
+    return {"custom_id": record["custom_id"], "messages": turns, **tools}
+
+
+def _half_batch(half: str, column: str) -> Fault:
+    command = (
+        "jq -c --slurpfile out output.jsonl '. as $r | $out[] | select(.custom_id == $r.custom_id)"
+        " | {tools: $r.body.tools, messages: ($r.body.messages + [.response.body.choices[0].message])}'"
+        " input.jsonl > rows.jsonl"
+    )
+    message = f"the file has the {half} of a batch alone"
+    return Fault("bad-export", message, f"join both files: {command}", column=column)
+
+
+def _read_inner(record: Record, name: str) -> Record:
+    """Return the object that a row wraps; other rows unchanged."""
+    inner = record[name]
+    return inner if isinstance(inner, Mapping) else record
 
 
 READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
@@ -152,7 +179,16 @@ READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     (("fields", "responses"), read_argilla),
     (("contents",), _read_gemini),
     (("messages", "toolConfig"), _read_bedrock),
-    (("query", "answers", "tools"), _read_xlam),
+    (("query", "answers", "tools"), read_xlam),
     (("mapping", "current_node"), _read_chatgpt),
     (("chat_messages",), _read_claude),
+    (("custom_id", "body"), _read_batch),
+    (("input", "ideal"), read_ideal),
+    (("row_idx", "row"), partial(_read_inner, name="row")),
+    (("vars", "assert"), read_tests),
+    (("message_tree_id", "prompt"), read_tree),
+    (("annotation", "prediction", "status"), read_old_argilla),
+    (("annotator", "annotation_id", "lead_time"), read_label_studio_min),
+    (("answer", "_task_hash"), read_prodigy),
+    (("system", "chat"), read_glaive),
 )

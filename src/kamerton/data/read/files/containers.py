@@ -32,6 +32,7 @@ _COMPRESSIONS = (
     (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), "bz2"),
     (re.compile(rb"\xfd7zXZ\0"), "xz"),
 )
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")  # bytes that no text has
 DAMAGE = (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\.(?!\.?/)|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 
@@ -57,7 +58,36 @@ def open_data(file: DataFile) -> io.BufferedReader:
 def open_path(path: Path, member: str = "") -> io.BufferedReader:
     """Open a file, or a member of the archive at `path`, and decompress it, by content."""
     stream = _decompressed(open(path, "rb"))  # noqa: SIM115 - closed with what is returned
-    return _decompressed(_open_member(path, stream, member)) if member else stream
+    stream = _decompressed(_open_member(path, stream, member)) if member else stream
+    try:
+        head = stream.peek()
+    except DAMAGE:  # reported when it is read
+        return stream
+    return io.BufferedReader(_LineFeeds(stream)) if ends_in_returns(head) else stream
+
+
+def ends_in_returns(head: bytes) -> bool:
+    """Return whether a text that begins with these bytes has carriage returns alone at its ends of lines."""
+    return head.count(b"\r") > 1 and b"\n" not in head and not _CONTROL.search(head)
+
+
+class _LineFeeds(io.RawIOBase):
+    """A stream whose carriage returns are line feeds."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read1(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 @contextmanager

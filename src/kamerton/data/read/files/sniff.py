@@ -100,7 +100,7 @@ def _detect_container(head: bytes, file: DataFile) -> tuple[str, str] | None:
 
 
 def _detect_text(head: bytes, file: DataFile) -> tuple[str, str] | None:
-    """Detect text in an encoding of two or four bytes, binary files, and lines that end in carriage returns."""
+    """Detect text in an encoding of two or four bytes and binary files."""
     if file.encoding != "auto" and "\n".encode(file.encoding) != b"\n":
         return None  # configured as UTF-16 or similar
     encoding = wide_encoding(head)
@@ -108,10 +108,6 @@ def _detect_text(head: bytes, file: DataFile) -> tuple[str, str] | None:
         return f"text in {encoding}", f"data.encoding={encoding}"
     if sum(head.count(bytes([code])) for code in _BINARY) > len(head) / 50:
         return "a binary file, not text", _CONVERT
-    if head.count(b"\r") > 1 and b"\n" not in head:
-        to = commands.new_name(file.path, file.path.suffix)
-        fix = f"tr '\\r' '\\n' < {shlex.quote(str(file.path))} > {to}, then {commands.path_setting(to, file.split)}"
-        return "text whose lines end in a bare carriage return (classic Mac line endings)", fix
     return None
 
 

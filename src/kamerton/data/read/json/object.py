@@ -24,6 +24,8 @@ from kamerton.shell import setting
 LARGE = 2**30  # characters of a value
 MAX_KEPT = 1000  # values of an object that are kept to find its form
 MAX_PATHS = 8  # in a message
+VALIDATION = {"validation", "valid", "val", "dev", "eval"}  # names of lists
+TABLE = {"columns", "index", "data", "ncols", "nrows", "_type", "column_types", "name"}  # of pandas and W&B
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Outline:
 
 def find_form(reader: JsonStream, file: DataFile) -> Form:
     """Return the form of the object that begins at `reader`."""
-    outline = _outline(reader)
+    outline = outline_of(reader)
     if reader.peek() == "{":
         return Form("objects", "JSON objects one after another")
     if reader.peek():
@@ -69,7 +71,8 @@ def find_form(reader: JsonStream, file: DataFile) -> Form:
     return _detected(outline, file)
 
 
-def _outline(reader: JsonStream) -> Outline:
+def outline_of(reader: JsonStream) -> Outline:
+    """Return the outline of the object that begins at `reader`."""
     outline = Outline()
     keys: set[int] = set()
     for key in reader.members():
@@ -143,7 +146,7 @@ def _of_objects(outline: Outline, file: DataFile) -> Form:
 def _of_lists(outline: Outline, file: DataFile) -> Form:
     """Return the form of an object without a list of objects."""
     sizes = outline.sizes
-    if set(outline.sample) in ({"columns", "data"}, {"columns", "index", "data"}) and set(sizes) == set(outline.sample):
+    if {"columns", "data"} <= set(sizes) <= {"columns", "index", "data"} and set(outline.sample) <= TABLE:
         return Form("table", "JSON object, columns and data")
     if known_names(outline.sample, file.columns) or not sizes:
         return Form("objects", "JSON object, one record")
@@ -154,7 +157,10 @@ def _of_lists(outline: Outline, file: DataFile) -> Form:
         if not firsts or not all(isinstance(item, list) and len(item) == len(firsts[0]) > 1 for item in firsts):
             return _refused(message, 'write {"prompt": ..., "completion": ...} for each record', file)
         header = header_setting(propose_names([[str(cell) for cell in record] for record in firsts]))
-        ways = (f"{setting('data.records', name)} {header}" for name in sizes)
+        ways = [f"{setting('data.records', name)} {header}" for name in sizes]
+        others = set(sizes) - {"train", "test"}
+        if "train" in sizes and len(sizes) > 1 and len(others) < 2 and others <= VALIDATION:
+            ways = [header]  # the lists are splits, which are kept
         return _refused(message, f"add {' or '.join(ways)}", file)
     if len(set(sizes.values())) > 1:
         lengths = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
@@ -180,6 +186,8 @@ def _at_records(records: str, outline: Outline, file: DataFile) -> Form:
         return _refused(message, f"set {setting('data.records', paths[0])}" if paths else "leave it out", file)
     carried = {name: value for name, value in outline.sample.items() if name != key and is_scalar(value)}
     left = [name for name in outline.sample if name != key and name not in carried and outline.sample[name]]
+    if file.split:  # the other lists are read as other splits
+        left = [name for name in left if name not in outline.sizes]
     faults: tuple[Fault, ...] = ()
     if left:
         message = f"not read, beside the records below {key!r}: {', '.join(left[:MAX_PATHS])}"

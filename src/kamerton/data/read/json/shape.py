@@ -123,7 +123,7 @@ def table_rows(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table that is held by columns; single values are the same in all rows."""
     if is_numbered(value):
         value = {name: list(column.values()) for name, column in value.items()}
-    elif set(value) in ({"columns", "data"}, {"columns", "index", "data"}):
+    elif isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         yield from (dict(zip(value["columns"], row, strict=True)) for row in value["data"])
         return
     single = {name: item for name, item in value.items() if not isinstance(item, list)}

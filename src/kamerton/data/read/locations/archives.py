@@ -12,7 +12,7 @@ from kamerton.data.read.files.detect import data_format, is_documentation, with_
 from kamerton.errors import Fault
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
-_SPLIT_NAMES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+_SPLIT_NAMES |= {"val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
 
 
 def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
+from kamerton.data.read.conversations.call_forms import python_value
 from kamerton.data.read.conversations.calls import parse_json
 from kamerton.errors import Fault
 
 Rows = Iterator[tuple[int, dict[str, Any] | Fault]]
 TURNS = (*CHAT_NAMES, "chosen", "rejected")  # columns that always hold turns
 VALUES = ("choices", "options")  # columns that may also hold text
-MAX_LITERAL, MAX_DEPTH = 2**20, 30  # characters and nested brackets of a Python list
 
 
 def parsed_cells(rows: Rows, columns: Columns, file: str) -> Rows:
@@ -49,24 +48,10 @@ def parse_cell(text: str) -> list[Any] | dict[str, Any] | None:
     try:
         value = parse_json(text)
     except json.JSONDecodeError:
-        value = _python_value(text)
+        value = python_value(text)
     except ValueError:  # JSON with a key twice or NaN
         return None
     return value if isinstance(value, list | dict) else None
-
-
-def _python_value(text: str) -> Any:
-    """Return the value of a Python literal; nothing is executed, and large or deeply nested texts are refused."""
-    depth = deepest = 0
-    for sign in text if len(text) <= MAX_LITERAL else "":
-        depth += (sign in "[{(") - (sign in ")}]")
-        deepest = max(deepest, depth)
-    if not 0 < deepest <= MAX_DEPTH:
-        return None
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
 
 
 def _turns_of_lists(value: dict[str, Any]) -> Any:

@@ -87,6 +87,8 @@ def propose_names(records: Sequence[Record]) -> list[str]:
     texts = [place for place in free if contents[place].is_text]
     varied = [place for place in free if len(contents[place].values) > 1 or len(records) == 1]
     names |= _text_names(texts or varied or free, contents, with_label="label" in names.values())
+    if width == 2 and "text" in names.values() and len(names) == 1:
+        names[1 - next(iter(names))] = "label"  # or another answer
     return [names.get(place, f"column{place + 1}") for place in range(width)]
 
 

@@ -1,0 +1,143 @@
+"""Rows that may mean several things by the names of their columns: a fault with the settings for each meaning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns
+from kamerton.data.read.columns.propose import COMPLETIONS, answer_field, template_settings, unclear
+from kamerton.data.read.text import is_blank
+from kamerton.errors import Fault
+from kamerton.shell import setting
+
+INSTRUCTIONS = ("instruction", "instructions")
+THOUGHTS = ("complex_cot", "complex_co_t", "cot", "co_t", "chain_of_thought", "rationale")
+BETTER = ("corrected", "revised", "revision", "corrected_answer", "ground_truth", "reference", "reference_answer")
+SUMMARIES = ("summary", "highlights", "tldr")
+
+
+def context_field(name: str, value: object) -> tuple[str, bool]:
+    """Return the field of a context, and whether its value has one meaning."""
+    if isinstance(value, list):
+        return f"{{{name}:lines?}}", all(isinstance(item, str) for item in value)
+    if isinstance(value, Mapping):
+        key = max(value, key=lambda key: len(str(value[key])) if isinstance(value[key], str | list) else 0)
+        return f"{{{name}.{key}:lines?}}", False
+    return f"{{{name}?}}", True
+
+
+def judged_answer(columns: Columns) -> Fault | None:
+    """Return the fault of answers with a judgement of each, which is what may be learnt."""
+    question, answer = columns.find(QUESTIONS), columns.find(("answer", "response"))
+    label = columns.find(("target", "label", "is_correct", "relevance")) if question and answer else None
+    values = {str(record[label]) for record in columns.head if not is_blank(record.get(label))} if label else set()
+    if not question or not answer or not values or values - {"0", "1", "0.0", "1.0", "True", "False"}:
+        return None
+    if isinstance(columns.sample(str(label)), bool):
+        return None  # KTO, reported with its other forms
+    prompt = f"{question}: {{{question}}}\\n{answer}: {{{answer}}}"
+    ways = [(template_settings(prompt, f"{{{label}}}"), f"learns to judge: {label}")]
+    ways += [(f"'data.columns.metadata=[{label}]'", f"trains on every {answer}, whatever {label} is")]
+    return unclear(f"the rows are questions with an answer, and {label} may be the judgement of it", ways, str(label))
+
+
+def corrected(columns: Columns) -> Fault | None:
+    """Return the fault of answers beside a better text, which may be meant to be trained on instead."""
+    question, answer = columns.find((*QUESTIONS, *INSTRUCTIONS)), columns.find(ANSWER_NAMES)
+    better = columns.filled(BETTER)
+    if question is None or answer is None or answer in better or not better:
+        return None
+    if any(not isinstance(columns.sample(name), str) for name in (question, answer, better[0])):
+        return None
+    context = [columns.names[name] for name in (*CONTEXTS, "input") if name in columns.names][:1]
+    prompt = "\\n\\n".join([f"{{{question}}}", *(context_field(name, columns.sample(name))[0] for name in context)])
+    ways = [(template_settings(prompt, f"{{{name}}}"), f"trains on {name}") for name in (better[0], answer)]
+    return unclear(f"the rows have {answer} and {better[0]}, and either may be what is trained on", ways, better[0])
+
+
+def dialogue_questions(columns: Columns) -> Fault | None:
+    """Return the fault of a text with several questions and answers in each row (CoQA)."""
+    questions, answers = columns.find(("questions",)), columns.find(("answers",))
+    context = columns.find(CONTEXTS)
+    if context is None or not isinstance(columns.sample(questions or ""), list) or not columns.sample(answers or ""):
+        return None
+    answer = answer_field(str(answers), columns.sample(str(answers)))
+    settings = template_settings(f"{{{context}}}\\n\\n{{{questions}[0]}}", answer)
+    return unclear(
+        "the rows have several questions and answers each", [(settings, "the first of each")], str(questions)
+    )
+
+
+def tagged_words(columns: Columns) -> Fault | None:
+    """Return the fault of words with a tag each."""
+    words = columns.find(("tokens", "words"))
+    tags = [name for key, name in columns.names.items() if key in ("tags", "labels") or key.endswith("_tags")]
+    tags.sort(key=lambda name: "ner" not in name)
+    if words is None or not tags or not isinstance(columns.sample(words), list):
+        return None
+    settings = template_settings(f"{{{words}:words}}", f"{{{tags[0]}:list}}")
+    return unclear("the rows are words with a tag each", [(settings, f"writes {tags[0]} with commas")], words)
+
+
+def reasoned(columns: Columns) -> Fault | None:
+    """Return the fault of answers beside the chain of thought that leads to them, which may be trained on as well."""
+    question, answer = columns.find(QUESTIONS), columns.find(ANSWER_NAMES)
+    thought = columns.find(THOUGHTS)
+    if question is None or answer is None or not isinstance(columns.sample(thought or ""), str):
+        return None
+    ways = [
+        (template_settings(f"{{{question}}}", f"<think>{{{thought}}}</think>{{{answer}}}"), f"{thought} is reasoning"),
+        (template_settings(f"{{{question}}}", f"{{{answer}}}"), f"without {thought}"),
+    ]
+    return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, str(thought))
+
+
+def instances(columns: Columns) -> Fault | None:
+    """Return the fault of an instruction with instances, as of Self-Instruct, of which each row may have several."""
+    instruction, name = columns.find(INSTRUCTIONS), columns.find(("instances",))
+    value = columns.sample(name) if name else None
+    if instruction is None or not isinstance(value, list) or not isinstance(value[0], Mapping):
+        return None
+    settings = template_settings(f"{{{instruction}}}\\n\\n{{{name}[0].input?}}", f"{{{name}[0].output}}")
+    return unclear("the rows are instructions with instances", [(settings, "the first instance of each")], str(name))
+
+
+def solution_and_answer(columns: Columns) -> Fault | None:
+    """Return the fault of questions with a worked solution and its result, either of which may be the completion."""
+    question, both = columns.find((*QUESTIONS, "problem")), columns.filled(("solution", "answer"))
+    if question is None or len(both) < 2 or any(not isinstance(columns.sample(name), str) for name in both):
+        return None
+    ways = [(template_settings(f"{{{question}}}", f"{{{name}}}"), f"trains on {name}") for name in both]
+    return unclear("the rows have a solution and an answer, and either may be what is trained on", ways, both[0])
+
+
+def title(columns: Columns) -> Fault | None:
+    """Return the fault of titled texts that are neither a corpus with addresses nor pairs."""
+    title, text = columns.find(("title", "headline")), columns.find(("text",))
+    others = ("url", "link", *QUESTIONS, *ANSWER_NAMES, *LABELS, *SUMMARIES, *INSTRUCTIONS, "messages", *COMPLETIONS)
+    if title is None or text is None or any(name in columns.names for name in others):
+        return None
+    ways = [
+        (setting("data.columns.completion", title), "writes titles of texts"),
+        (setting("data.columns.text", text), "trains on the texts alone, as a corpus"),
+    ]
+    return unclear(f"the rows are texts with a {title}", ways, title)
+
+
+def translation(columns: Columns) -> Fault | None:
+    """Return the fault of texts in two languages, whose direction is not stated."""
+    name = columns.find(("translation", "translations"))
+    value = columns.sample(name) if name else None
+    if isinstance(value, Mapping) and len(value) >= 2:
+        fields = [f"{{{name}.{language}}}" for language in list(value)[:2]]
+        languages = list(value)[:2]
+    else:
+        languages = [name for name in columns.names.values() if re.fullmatch(r"[a-z]{2}(_[A-Z]{2})?", name)]
+        languages = [name for name in languages if isinstance(columns.sample(name), str) and name != "id"]
+        if len(languages) != 2 or any(n in columns.names for n in (*QUESTIONS, *ANSWER_NAMES, *LABELS, "text")):
+            return None
+        fields = [f"{{{language}}}" for language in languages]
+    (first, second), (a, b) = languages, fields
+    ways = [(template_settings(a, b), f"{first} to {second}"), (template_settings(b, a), f"{second} to {first}")]
+    return unclear(f"the rows are texts in {first} and {second}, and the direction is not stated", ways, name or first)

@@ -1,0 +1,112 @@
+"""Published data sets: read by the plain command, or refused with the settings for each meaning, which work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.data.options import DataOptions
+from kamerton.data.validation import read_examples, validate
+from support.rows import question, write_jsonl
+from support.settings import data_options, settings_of
+
+TEXT = "Record {} counts the mills of the parish, and the ovens."
+
+
+def text(i: int) -> str:
+    return TEXT.format(i)
+
+
+READ: dict[str, Any] = {
+    "flan": (lambda i: {"inputs": question(i), "targets": text(i)}, question(0), text(0)),
+    "p3": (
+        lambda i: {
+            "inputs_pretokenized": question(i),
+            "targets_pretokenized": text(i),
+            "inputs": [1, i],
+            "targets": [2, i],
+        },
+        *(question(0), text(0)),
+    ),
+    "natural instructions": (
+        lambda i: {"definition": "Answer.", "inputs": question(i), "targets": [text(i)]},
+        *(f"Answer.\n\n{question(0)}", text(0)),
+    ),
+    "spider": (lambda i: {"db_id": "t", "question": question(i), "query": f"SELECT {i}"}, question(0), "SELECT 0"),
+    "gretel": (
+        lambda i: {"sql_prompt": question(i), "sql_context": "CREATE TABLE t", "sql": f"SELECT {i}"},
+        *(f"CREATE TABLE t\n\n{question(0)}", "SELECT 0"),
+    ),
+    "truthful": (
+        lambda i: {"question": question(i), "best_answer": text(i), "category": "Law"},
+        *(question(0), text(0)),
+    ),
+    "doccano": (lambda i: {"id": i, "text": question(i), "label": ["mill"]}, question(0), "mill"),
+    "braintrust": (lambda i: {"input": question(i), "expected": text(i)}, question(0), text(0)),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_data_sets_with_one_meaning_are_read(tmp_path: Path, name: str) -> None:
+    row, prompt, completion = READ[name]
+    path = write_jsonl(tmp_path / "rows.jsonl", map(row, range(8)))
+    example = next(iter(read_examples(DataOptions(path=str(path)))))
+    assert (example.prompt, example.completion) == (prompt, completion)
+
+
+def two(i: int, **more: Any) -> dict[str, Any]:
+    return {"question": question(i), "answer": text(i), **more}
+
+
+UNCLEAR: dict[str, Any] = {
+    "judged answers": (lambda i: two(i, target=i % 2), "0"),
+    "reflection": (
+        lambda i: {"instruction": question(i), "input": "", "output": "?", "reflection": "bad", "corrected": text(i)},
+        text(0),
+    ),
+    "ragas": (lambda i: two(i, ground_truth=f"{i} mills"), "0 mills"),
+    "coqa": (
+        lambda i: {"story": text(i), "questions": [question(i), "Why?"], "answers": {"input_text": ["mill", "oven"]}},
+        "mill",
+    ),
+    "tags": (lambda i: {"tokens": [f"Town{i}", "mills"], "ner_tags": ["LOC", "O"]}, "LOC, O"),
+    "labels": (lambda i: {"text": question(i), "labels": ["mill", "oven"]}, "mill, oven"),
+    "mistral": (lambda i: {"text": question(i), "labels": {"mood": "good"}}, "good"),
+    "spans": (lambda i: {"text": question(i), "label": [[0, 4, "WORD"]]}, '[[0, 4, "WORD"]]'),
+    "triplets": (lambda i: {"anchor": question(i), "positive": text(i), "negative": "no"}, text(0)),
+    "retrieval": (lambda i: {"query": question(i), "relevant_passages": [text(i)], "hard_negatives": ["a"]}, text(0)),
+    "steps": (lambda i: {"prompt": question(i), "completions": ["a", "b"], "labels": [True, False]}, "a\nb"),
+    "better alone": (lambda i: {"prompt": question(i), "chosen": text(i)}, text(0)),
+    "dpo turns": (
+        lambda i: {
+            "conversations": [{"from": "human", "value": question(i)}],
+            "chosen": {"from": "gpt", "value": text(i)},
+            "rejected": {"from": "gpt", "value": "no"},
+        },
+        text(0),
+    ),
+    "code": (lambda i: {"content": f"print({i})  # a line of code", "size": i, "max_stars_repo_path": "a.py"}, None),
+    "drop": (lambda i: {"passage": text(i), "question": question(i), "answers_spans": {"spans": [f"{i}"]}}, "0"),
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_others_are_one_fault_whose_first_settings_read_them(tmp_path: Path, name: str) -> None:
+    row, completion = UNCLEAR[name]
+    path = str(write_jsonl(tmp_path / "rows.jsonl", map(row, range(8))))
+    (fault,) = validate(DataOptions(path=path)).errors
+    settings = settings_of(fault.fix)[0]
+    example = next(iter(read_examples(DataOptions(path=path, **data_options(settings)))))
+    assert example.completion == (completion or row(0)["content"])
+
+
+def test_a_weight_from_0_to_1_beside_texts_is_the_weight_of_the_row(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", [two(0, weight=1), two(1, weight=0.5)]))
+    assert [example.weight for example in read_examples(DataOptions(path=path))] == [1, 0.5]
+
+
+def test_another_weight_may_be_one_of_goods(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", [two(i, weight=350) for i in range(8)]))
+    assert [fault.code for fault in validate(DataOptions(path=path)).errors] == ["unused-field"]
