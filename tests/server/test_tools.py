@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import asdict, dataclass
-from itertools import count
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import openai
 import pytest
-import uvicorn
 
-from kamerton.server.app import create_app
-from kamerton.server.errors import ApiError
 from kamerton.server.generation import engine as engine_module
-from kamerton.server.generation.client import GenerationRequest, Generator, Piece, piece_of
-from kamerton.server.generation.engine import Engine
-from kamerton.server.generation.model_cache import Models
-from kamerton.server.settings import Settings
+from support.in_process import InProcess, client_of
 from support.serving import Served, until, upload
 
 CITY = {
@@ -40,16 +31,14 @@ def call(name: str, city: str) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': {'city': city}})}\n</tool_call>"
 
 
-class Scripted(Generator):
-    """Answers by the engine itself, whose tokens are those of the next script instead of a model's choice."""
+class Scripted(InProcess):
+    """The tokens are those of the next script instead of a model's choice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scripts: list[str] = []
         self.prompts: list[str] = []
-        self.models = Models(most=1, context=2048)
         self.running: dict[str, list[int]] = {}
-        self.keys = map(str, count())
 
     def pick(self, logits: Any, rows: Any) -> list[int]:
         tokenizer = self.models.get("tiny", ()).tokenizer
@@ -58,20 +47,6 @@ class Scripted(Generator):
                 self.prompts.append(tokenizer.decode(row.prompt))
                 self.running[row.key] = tokenizer.encode(self.scripts.pop(0) + "<|im_end|>")
         return [self.running[row.key][row.made] for row in rows]
-
-    async def stream(self, request: GenerationRequest, tenant: str = "") -> AsyncGenerator[Piece, None]:
-        emitted: list[dict[str, Any]] = []
-        engine, key = Engine(self.models, emitted.append, 8), next(self.keys)
-        engine.add({"id": key, "tenant": tenant, **asdict(request), "source": str(request.source)})
-        first: dict[str, Any] = {}
-        while not engine.idle:
-            engine.step()
-            for message in emitted:
-                if "error" in message:
-                    raise ApiError(**message["error"])
-                first = first or message
-                yield piece_of(first, message)
-            emitted.clear()
 
 
 @dataclass
@@ -94,17 +69,9 @@ class Agent:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     generator = Scripted()
-    app = create_app(Settings(tmp_path_factory.mktemp("agent"), models=("tiny",)), generator)
-    with socket.socket() as listening, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, client_of(generator, tmp_path_factory.mktemp("agent")) as client:
         patch.setattr(engine_module, "pick", generator.pick)
-        listening.bind(("127.0.0.1", 0))
-        running = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=running.run, args=([listening],))
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        yield Agent(openai.OpenAI(base_url=url, api_key="none", max_retries=0), generator)
-        running.should_exit = True
-        thread.join()
+        yield Agent(client, generator)
 
 
 def run_agent(agent: Agent, streamed: bool) -> tuple[list[Any], list[tuple[str, str]]]:
@@ -225,19 +192,12 @@ RESULT: dict[str, Any] = {"role": "tool", "tool_call_id": "c1", "content": "noon
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"n": 9}, "n"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-            "response_format.type",
-        ),
     ],
 )
 def test_wrong_tools_and_turns_are_refused_by_name(server: Agent, more: dict[str, Any], param: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         server.ask("never", **more)
     assert caught.value.param == param
-    if "response_format" in more:
-        assert caught.value.code == "unsupported_value"
 
 
 def test_several_choices_are_streamed_apart(server: Agent) -> None:

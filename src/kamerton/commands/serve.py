@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 def to_settings(options: argparse.Namespace) -> Settings:
     """Return the checked settings of a command line. Raises `UserError` with every fault."""
     if missing := [
-        name for name in ("fastapi", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None
+        name
+        for name in ("fastapi", "llguidance", "uvicorn", "python_multipart")
+        if importlib.util.find_spec(name) is None
     ]:
         message = f"kamerton serve needs {', '.join(missing)}, not installed here"
         raise UserError([Fault("serve.package", message, "pip install 'kamerton[serve]'")])

@@ -41,7 +41,8 @@ class GenerationRequest:
     The prompt is either `turns` (`Message.to_list`), with the JSON of the functions in `tools`, or a `text` to
     continue. `max_tokens` None allows the rest of the context. At `temperature` 0 decoding is greedy; otherwise
     sampling is seeded by `seed`. With `call_names` the answer begins as a call of one of these functions. `logprobs` is
-    the number of most likely tokens that are reported with each token; None reports no log-probabilities.
+    the number of most likely tokens that are reported with each token; None reports no log-probabilities. The content
+    of the answer is JSON that fits `schema`; None leaves it free.
     """
 
     source: Path | str
@@ -55,6 +56,7 @@ class GenerationRequest:
     seed: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,21 @@ from transformers.cache_utils import DynamicLayer
 
 from kamerton.score.generate.batched import forward
 from kamerton.score.generate.sampling import Decoding, choose
+from kamerton.server.generation.constraint import Constraint
 
 
 @dataclass(slots=True)
 class Row:
-    """An answer being generated: prompt tokens, decoding options (with the token limit), and tokens `made` so far."""
+    """An answer being generated: prompt tokens, decoding options (with the token limit), and tokens `made` so far.
+
+    Its next token is one that `constraint` allows; None allows all.
+    """
 
     key: str
     prompt: Sequence[int]
     decoding: Decoding
     made: int = 0
+    constraint: Constraint | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +97,17 @@ def pick(logits: Tensor, rows: Sequence[Row]) -> list[int]:
         token if row.decoding.temperature == 0 else choose(row_logits[None], row.decoding, [("", row.made)])[0]
         for token, row_logits, row in zip(greedy, logits, rows, strict=True)
     ]
+
+
+def masked(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Return logits (B, V) with -inf for the tokens that the constraint of a row does not allow."""
+    constrained = [(i, row.constraint) for i, row in enumerate(rows) if row.constraint is not None]
+    if not constrained:
+        return logits
+    logits = logits.clone()
+    for i, constraint in constrained:
+        logits[i, ~constraint.allowed(logits.shape[1], logits.device)] = -torch.inf
+    return logits
 
 
 def can_join(batch: Batch) -> bool:

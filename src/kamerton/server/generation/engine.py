@@ -11,14 +11,29 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.generate.sampling import Decoding
-from kamerton.server.generation.decode import Batch, Prefill, Row, can_join, join, keep, pick, read, step, to_batch
+from kamerton.server.generation.constrain import build_constraint, is_constrained
+from kamerton.server.generation.constraint import Constraint
+from kamerton.server.generation.decode import (
+    Batch,
+    Prefill,
+    Row,
+    can_join,
+    join,
+    keep,
+    masked,
+    pick,
+    read,
+    step,
+    to_batch,
+)
 from kamerton.server.generation.log_probabilities import log_probabilities
 from kamerton.server.generation.model_cache import Models, Served
 from kamerton.server.generation.prompts import Refused, call_opening, prompt_tokens, token_limit
@@ -27,6 +42,7 @@ from kamerton.server.generation.text_stream import TextStream
 Job = Mapping[str, Any]  # `GenerationRequest` with id and tenant
 Emit = Callable[[dict[str, Any]], None]
 _CHUNK, _CHUNK_ALONE = 128, 512  # prompt tokens per step, with and without other answers in progress
+_PAUSE_S = 0.02  # wait for a constraint if there is nothing else to do
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -47,6 +63,16 @@ class _Answer:
     logprobs: list[dict[str, Any]] = field(default_factory=list)
 
 
+class _Admitted(NamedTuple):
+    """A request whose answer may start: it begins with the tokens `opening`, and has at most `max_tokens`."""
+
+    job: Job
+    served: Served
+    prompt: list[int]
+    opening: list[int]
+    max_tokens: int
+
+
 class Engine:
     """Generates at most `most` answers at once and passes results to `emit`.
 
@@ -61,13 +87,15 @@ class Engine:
         self._most = most
         self._waiting: dict[str, deque[Job]] = {}  # by tenant; the tenant admitted last comes last
         self._answers: dict[str, _Answer] = {}
+        self._building: dict[str, tuple[_Admitted, Future[Constraint]]] = {}
+        self._builder = ThreadPoolExecutor(1)
         self._prefills: deque[Prefill] = deque()
         self._batches: list[Batch] = []
 
     @property
     def idle(self) -> bool:
         """Whether there are no requests."""
-        return not (self._waiting or self._answers)
+        return not (self._waiting or self._building or self._answers)
 
     def add(self, job: Job) -> None:
         """Queue a request."""
@@ -78,12 +106,15 @@ class Engine:
         remaining = {tenant: deque(job for job in jobs if job["id"] != key) for tenant, jobs in self._waiting.items()}
         self._waiting = {tenant: jobs for tenant, jobs in remaining.items() if jobs}
         self._answers.pop(key, None)
+        self._building.pop(key, None)
         self._drop_finished()
 
     def step(self) -> None:
         """Admit one request, read a chunk of one prompt, and generate one token for each answer."""
         if (job := self._next()) is not None:
             self._admit(job)
+        if self._building:
+            self._start_built()
         if self._prefills:
             prefill = self._prefills.popleft()
             self._guarded([prefill.row], self._read_prompt, prefill)
@@ -96,8 +127,9 @@ class Engine:
         if not self._waiting:
             return None
         answers = Counter(answer.tenant for answer in self._answers.values())
+        answers.update(admitted.job.get("tenant", "") for admitted, _ in self._building.values())
         tenant = min(self._waiting, key=answers.__getitem__)
-        if len(self._answers) >= (2 * self._most if answers[tenant] == 0 else self._most):
+        if answers.total() >= (2 * self._most if answers[tenant] == 0 else self._most):
             return None
         jobs = self._waiting.pop(tenant)
         job = jobs.popleft()
@@ -108,7 +140,9 @@ class Engine:
     def _admit(self, job: Job) -> None:
         key = job["id"]
         try:
-            served = self._models.get(job["source"], {answer.served.key for answer in self._answers.values()})
+            used = {answer.served.key for answer in self._answers.values()}
+            used |= {admitted.served.key for admitted, _ in self._building.values()}
+            served = self._models.get(job["source"], used)
             prompt = prompt_tokens(served, job)
             opening = call_opening(served, job, served.is_thinking(prompt)) if job.get("call_names") else []
             max_tokens = token_limit(served, job, len(prompt), len(opening))
@@ -122,16 +156,38 @@ class Engine:
             log.exception("request %s failed before its first token", key)
             self._emit_error(key, "The model cannot be loaded.", "model_not_loaded")
         else:
-            self._start(job, served, prompt, opening, max_tokens)
+            admitted = _Admitted(job, served, prompt, opening, max_tokens)
+            if is_constrained(job):
+                future = self._builder.submit(build_constraint, served, job, thinking=served.is_thinking(prompt))
+                self._building[key] = (admitted, future)
+            else:
+                self._start(admitted, None)
 
-    def _start(self, job: Job, served: Served, prompt: list[int], opening: list[int], max_tokens: int) -> None:
-        """Add an answer, which begins with the tokens `opening`."""
+    def _start_built(self) -> None:
+        """Start the answers whose constraints have been built."""
+        if not (self._prefills or self._batches):
+            wait([future for _, future in self._building.values()], _PAUSE_S, FIRST_COMPLETED)
+        for key, (admitted, future) in list(self._building.items()):
+            if not future.done():
+                continue
+            del self._building[key]
+            try:
+                self._start(admitted, future.result())
+            except Refused as refused:
+                self._emit({"id": key, "error": refused.error})
+            except Exception:
+                log.exception("request %s failed before its first token", key)
+                self._emit_error(key, "The constraint of the answer cannot be built.", "model_failed")
+
+    def _start(self, admitted: _Admitted, constraint: Constraint | None) -> None:
+        """Add an answer."""
+        job, served, prompt, opening, max_tokens = admitted
         key, is_chat = job["id"], job["turns"] is not None
         cleans = bool(getattr(served.tokenizer, "clean_up_tokenization_spaces", False))
         text = TextStream(served.decode_marked if is_chat else served.decode, job["stop"], cleans=cleans)
         self._answers[key] = _Answer(job.get("tenant", ""), served, text, max_tokens, job.get("logprobs"))
         decoding = Decoding(max_tokens, job["temperature"], job["top_p"], job["seed"])
-        self._prefills.append(Prefill(Row(key, [*prompt, *opening], decoding, len(opening))))
+        self._prefills.append(Prefill(Row(key, [*prompt, *opening], decoding, len(opening), constraint)))
         thinking = is_chat and served.is_thinking(prompt)
         accepted = {"prompt_tokens": len(prompt), "fingerprint": served.fingerprint, "thinking": thinking}
         self._emit({"id": key, **accepted})
@@ -176,8 +232,13 @@ class Engine:
 
     def _take(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
         """Choose each row's next token, emit new text, and remove finished answers."""
-        tokens = pick(logits, rows)
+        tokens = pick(masked(logits, rows), rows)
         for row, token, row_logits in zip(rows, tokens, logits, strict=True):
+            if row.constraint is not None and (problem := row.constraint.add(token)):
+                del self._answers[row.key]
+                message = f"The answer cannot be constrained to its schema: {problem}"
+                self._emit_error(row.key, message, "constraint_failed")
+                continue
             answer = self._answers[row.key]
             ended = token in answer.served.ends
             if answer.top is not None and not ended:
@@ -185,7 +246,7 @@ class Engine:
             piece = "" if ended else answer.text.add(token)
             row.made = len(answer.text.tokens)
             finish = None
-            if ended or answer.text.stopped:
+            if ended or answer.text.stopped or (row.constraint is not None and row.constraint.complete):
                 finish = "stop"
             elif len(answer.text.tokens) >= answer.max_tokens:
                 finish = "length"

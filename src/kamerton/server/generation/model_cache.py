@@ -12,12 +12,14 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
+from llguidance import LLTokenizer
 from torch import nn
 
 from kamerton.config.check import to_config
@@ -39,13 +41,14 @@ from kamerton.run.record import Batch
 from kamerton.score.calls import MARKED_TOKENS
 from kamerton.score.load import load_named, load_run
 from kamerton.score.target import run_config
+from kamerton.server.generation.constraint import grammar_tokenizer
 
 _PADDED = Batch(cut="padded", max_tokens=256)  # a batch layout that needs no capability check
 _ANSWER = "answer"  # placeholder completion
 _PROMPT_END = 8  # tokens, in which a template opens the reasoning
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
     """A loaded model with its tokenizer.
 
@@ -83,6 +86,11 @@ class Served:
             prompt = turns[0].content
         ((tokens, _),) = self.stretches.completions(prompt, [_ANSWER])
         return tokens
+
+    @cached_property
+    def grammar_tokenizer(self) -> LLTokenizer:
+        """The tokenizer for constraints of answers. Raises `ConstraintError` if it cannot be used."""
+        return grammar_tokenizer(self.tokenizer, self.ends)
 
     def text_tokens(self, text: str) -> list[int]:
         """Return the tokens of a text to continue, without a template."""

@@ -11,36 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from kamerton.server.errors import ApiError
 from kamerton.server.generation.client import GenerationRequest
 from kamerton.server.routes.answer_parts import Reading
 from kamerton.server.routes.chat_turns import ToolChoice, Tools, Turn, read_turns, tools_text
 from kamerton.server.routes.request_types import Name, Strict, Text, Unsupported
+from kamerton.server.routes.response_format import ResponseFormat
 
 _MAX_TURNS = 512  # of a chat
 _MAX_CHOICES = 8  # answers to one request
-_JSON_FORMATS = ("json_object", "json_schema")
 _COMPLETION_TOKENS = 16  # default `max_tokens` of /v1/completions, as in OpenAI's API
 
 
 def _unwrap(prompt: Any) -> Any:
     """Return the only prompt of a list, or the prompt itself."""
     return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
-
-
-def _without_schema(value: Any) -> Any:
-    """Return a format of answers without its schema: the fault is its type."""
-    return {"type": value["type"]} if isinstance(value, dict) and value.get("type") in _JSON_FORMATS else value
-
-
-def _only_text(kind: Any) -> Any:
-    """Refuse formats of answers that OpenAI's API has, and that cannot be guaranteed here."""
-    if kind in _JSON_FORMATS:
-        message = "{kind} is not supported here: describe the format in a message, and check the answer"
-        raise PydanticCustomError("unsupported_value", message, {"kind": kind})
-    return kind
 
 
 Stops = Annotated[
@@ -56,12 +42,6 @@ class StreamOptions(Strict):
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
-
-
-class TextFormat(Strict):
-    """The only supported format of answers."""
-
-    type: Annotated[Literal["text"], BeforeValidator(_only_text)]
 
 
 class _Common(Strict):
@@ -101,7 +81,7 @@ class ChatRequest(_Common):
 
     messages: Annotated[list[Turn], Field(min_length=1, max_length=_MAX_TURNS, fail_fast=True)]
     max_completion_tokens: Count | None = None
-    response_format: Annotated[TextFormat, BeforeValidator(_without_schema)] | None = None
+    response_format: ResponseFormat | None = None
     n: Annotated[int, Field(ge=1, le=_MAX_CHOICES)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -141,6 +121,7 @@ class ChatRequest(_Common):
             call_names=self._call_names(),
             max_tokens=max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            schema=None if self.response_format is None else self.response_format.schema_of_content(),
             **self.sampling(),
         )
 
