@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from support import rows
-from support.warm import Starter, starter
+from support.warm import Starter, Warm, starter
 
 # Started in the background, a shell has Ctrl-C ignored, also by what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +47,16 @@ def warm() -> Iterator[Starter]:
     """Starts `kamerton` in separate processes, without waiting for its imports."""
     with starter() as start:
         yield start
+
+
+@pytest.fixture
+def warm_jobs(warm: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that this process starts do not wait for the imports of their processes."""
+
+    def start(command: list[str], *, stdout: IO[Any], pass_fds: list[int], env: dict[str, str], **_: Any) -> Warm:
+        return warm.python(*command[1:], output=stdout, kept=pass_fds, env=env)
+
+    monkeypatch.setattr("kamerton.jobs.worker.subprocess", SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture

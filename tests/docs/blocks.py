@@ -6,7 +6,7 @@ those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of
 - `check`: every key and value of a command is checked as it stands, in this process; scripts are there, with the flags.
 - `run`: the command runs, on the tiny model and small data (commands.py has the words that are added).
 - `output`: the command runs, and prints what the page shows, numbers aside.
-- `slow`: the same, as it stands, on the real model.
+- `slow`: the same, as it stands, on the real model; in `make stress`.
 - `python`: the block is executed. `file NAME`: the other blocks find it under that name.
 - `server`, `client`: run in two processes, the client's as it stands but for the server's address.
 - `shown by FILE`: part of an output that this test or script holds.

@@ -20,7 +20,9 @@ def examples() -> list[object]:
 
 
 @pytest.mark.parametrize("name", examples())
-def test_the_example_of_a_public_name_runs(name: str, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_public_name_runs(
+    name: str, workshop: Path, monkeypatch: pytest.MonkeyPatch, warm_jobs: None
+) -> None:
     monkeypatch.chdir(workshop)
     tests = [test for test in FINDER.find(getattr(kamerton, name), name, globs={}) if test.examples]
     assert tests, f"{name} has no example"

@@ -16,8 +16,9 @@ from blocks import Block, blocks
 from peft import AutoPeftModelForCausalLM
 
 from commands import run
-from support.runs import record
+from support.runs import record, use_cache
 from support.server_process import served
+from support.warm import Starter
 
 BLOCKS = blocks()
 ADDRESS = "http://127.0.0.1:8000"
@@ -97,16 +98,16 @@ def in_python() -> Any:
 
 
 @in_python()
-def test_python_blocks_run(block: Block, here: Path) -> None:
+def test_python_blocks_run(block: Block, here: Path, warm_jobs: None) -> None:
     exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
 
 
 @pytest.fixture(scope="module")
-def server(workshop: Path) -> Iterator[str]:
+def server(workshop: Path, warm: Starter) -> Iterator[str]:
     """The server of the page, with the tiny model, on a port that is free."""
     (block,) = (item for item in BLOCKS if item.kind == "server")
     (command,) = Block(block.page, block.line, tiny(block.text), "server").commands("server")
-    with served(workshop, *command.words[2:], "--root", str(workshop / "served")) as address:
+    with served(warm, workshop, *command.words[2:], "--root", str(workshop / "served")) as address:
         yield address
 
 
@@ -127,13 +128,13 @@ def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypat
                 assert run(command, monkeypatch, as_it_stands=True) == 0, command.text
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_demo_prints_what_the_pages_show_and_leaves_a_model_better_than_its_base(
     tmp_path: Path, user_cache: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("KAMERTON_CACHE") if user_cache is None else monkeypatch.setenv("KAMERTON_CACHE", user_cache)
+    use_cache(user_cache, monkeypatch)
     for block in (item for item in BLOCKS if item.kind == "slow"):
         first, _, shown = block.text.partition("\n")
         words = "kamerton train" if first == "$ make demo" else first.removeprefix("$ ")

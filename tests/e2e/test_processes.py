@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from kamerton.cli import main
 from support.ports import free_port
 from support.rows import animals
 from support.runs import TINY, record, weights
+from support.warm import Starter, Warm
 
 STOP = """
 import os, signal
@@ -55,7 +58,7 @@ class OnCpu(ZeroStrategy):
         return torch.device("cpu", self.local_rank)
 """
 DEEPSPEED = ("trainer=deepspeed", "trainer.accelerator=cpu", "trainer.strategy._target_=zero_cpu.OnCpu")
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Warm]
 Run = Callable[..., Path]
 pytestmark = pytest.mark.slow
 
@@ -81,27 +84,26 @@ def options(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path, options: list[str]) -> Iterator[Start]:
-    """Start the command after `prefix` (such as torchrun); no process is left behind."""
+def environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    started: list[subprocess.Popen[str]] = []
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
-    def run(*extra: str, prefix: tuple[str, ...] = (sys.executable,), **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*prefix, "-m", "kamerton", "train", *options, *extra],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-        )
-        started.append(process)
-        return process
 
-    yield run
-    for process in started:
-        if process.poll() is None:
+@pytest.fixture(scope="module")
+def start(folder: Path, options: list[str], environment: dict[str, str], warm: Starter) -> Iterator[Start]:
+    """Start the command after `prefix` (such as torchrun); no process is left behind."""
+    with contextlib.ExitStack() as stack:
+        started: list[Warm] = []
+
+        def run(*extra: str, prefix: tuple[str, ...] = (), **own: str) -> Warm:
+            output = stack.enter_context(tempfile.TemporaryFile("a+"))
+            words = [*prefix, "-m", "kamerton", "train", *options, *extra]
+            started.append(warm.python(*words, output=output, env={**environment, **own}))
+            return started[-1]
+
+        yield run
+        for process in started:
             process.kill()
-            process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +129,17 @@ def others(folder: Path, known: set[str]) -> list[Path]:
     return [path for path in (folder / "jsonl").iterdir() if path.name not in known]
 
 
-def finished(process: subprocess.Popen[str], code: int = 0) -> str:
-    output, faults = process.communicate(timeout=600)
-    assert process.returncode == code, faults[-3000:]
-    return output + faults
+def finished(process: Warm, code: int = 0) -> str:
+    """What it printed."""
+    process.wait(600)
+    process.output.seek(0)
+    output = str(process.output.read())
+    assert process.returncode == code, output[-3000:]
+    return output
 
 
 def torchrun(*options: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "torch.distributed.run", *options)
+    return ("-m", "torch.distributed.run", *options)
 
 
 def steps(run: Path) -> list[tuple[float, float]]:
@@ -157,8 +162,15 @@ def assert_same(run: Path, reference: Path) -> None:
         torch.testing.assert_close(weights(run)[name], weight, rtol=1e-4, atol=1e-6)
 
 
-def test_torchrun_on_one_machine_trains_like_one_process(run: Run, one: dict[str, Path]) -> None:
-    assert_same(run("two", prefix=torchrun("--nproc-per-node=2", f"--master-port={free_port()}")), one["lora"])
+def test_torchrun_on_one_machine_trains_like_one_process(
+    folder: Path, options: list[str], environment: dict[str, str], one: dict[str, Path]
+) -> None:
+    """From a shell, with every import; the other tests start their processes warm."""
+    launcher = [sys.executable, *torchrun("--nproc-per-node=2", f"--master-port={free_port()}")]
+    command = [*launcher, "-m", "kamerton", "train", *options, "run_id=two"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(folder / "jsonl" / "two", one["lora"])
 
 
 def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, one: dict[str, Path]) -> None:
@@ -214,13 +226,8 @@ def test_a_slurm_timeout_warning_requeues_and_resumes_the_job(
         port = {"MASTER_PORT": str(free_port())}
         ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (1, 0)]
         started = [start(*options, **variables, **port, **rank, **more) for rank in ranks]
-        try:
-            for process in reversed(started):  # rank 0 first: it knows why
-                finished(process, code)
-        except subprocess.TimeoutExpired:
-            for process in started:
-                process.kill()
-            raise AssertionError([(one.returncode, one.communicate()) for one in started]) from None
+        for process in reversed(started):  # rank 0 first: it knows why
+            finished(process, code)
 
     warn = f"{{_target_: stopping.StopAfter, step: 4, rank: RANK, number: {int(signal.SIGUSR1)}}}"
     tasks(130, *(f"+callbacks.warn{rank}={warn.replace('RANK', str(rank))}" for rank in (0, 1)))

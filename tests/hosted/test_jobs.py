@@ -129,7 +129,7 @@ def test_a_hosted_run_is_evaluated_and_compared_like_any_other(
 
 @pytest.mark.slow
 def test_the_advanced_example_runs_as_it_is_and_its_job_takes_no_place_in_the_queue(
-    endpoint: Imitation, tmp_path: Path, animals: Path, capsys: pytest.CaptureFixture[str]
+    endpoint: Imitation, tmp_path: Path, animals: Path, capsys: pytest.CaptureFixture[str], warm_jobs: None
 ) -> None:
     file = Path(__file__).resolve().parents[2] / "scripts" / "examples" / "advanced.py"
     spec = importlib.util.spec_from_file_location("advanced_hosted", file)

@@ -15,6 +15,7 @@ from openai import OpenAI
 
 from support.proxy import Proxy, Trouble
 from support.server_process import served
+from support.warm import Starter
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "scripts" / "examples"
 TOKEN = "sk-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -30,11 +31,12 @@ def example(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, warm: Starter) -> Iterator[str]:
     """The address of a server of the tiny model, for one tenant."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "tokens.txt").write_text(f"me {TOKEN}\n")
-    with served(folder, "--models", "tiny", "--tokens", "tokens.txt", "--root", str(folder / "runs")) as address:
+    words = ("--models", "tiny", "--tokens", "tokens.txt", "--root", str(folder / "runs"))
+    with served(warm, folder, *words) as address:
         yield f"{address}/v1"
 
 
@@ -56,12 +58,12 @@ TROUBLES: dict[tuple[str, str], Trouble] = {
 
 @pytest.mark.slow
 def test_the_basic_example_goes_from_rows_to_a_ranking_over_a_bad_line(
-    server: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    server: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, warm_jobs: None
 ) -> None:
     basic = example("basic")
     with Proxy(server.removesuffix("/v1"), TROUBLES) as proxy:
         monkeypatch.setenv("OPENAI_BASE_URL", proxy.url)
-        asyncio.run(basic.main(basic.ROWS[:60], "openai/tiny", str(root)))
+        asyncio.run(basic.main(basic.ROWS[:40], "openai/tiny", str(root)))
         assert all(proxy.counts[kind] > 1 for kind in TROUBLES if kind[1] != "/fine_tuning/jobs")
         assert proxy.counts["POST", "/fine_tuning/jobs"] == 1  # the job was found, not made again
     client = OpenAI(base_url=server, api_key=TOKEN)
@@ -88,7 +90,7 @@ def test_the_basic_example_goes_from_rows_to_a_ranking_over_a_bad_line(
 
 @pytest.mark.slow
 def test_the_advanced_example_watches_a_hosted_job(
-    root: Path, animals: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, animals: Path, capsys: pytest.CaptureFixture[str], warm_jobs: None
 ) -> None:
     asyncio.run(example("advanced").main(str(animals), "openai/tiny", 1e-3, 3, str(root)))
     output = capsys.readouterr().out

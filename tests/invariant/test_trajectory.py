@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ import torch
 import kamerton.model.loss as lean
 from support import trajectory
 from support.trajectory import STEPS, Trajectory, Way, train
+from support.warm import Starter
 
 REFERENCE = Way("padded")
 WAYS = [
@@ -91,14 +90,11 @@ def test_an_interruption_changes_no_bit(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: Path) -> None:
+def test_two_ranks_give_the_trajectory_of_one(reference: Trajectory, tmp_path: Path, warm: Starter) -> None:
     """Real processes over gloo, with steps whose examples do not divide evenly."""
     target = tmp_path / "found.json"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, str(Path(trajectory.__file__)), str(target)]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     path = os.pathsep.join([str(Path(trajectory.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+    warm.finish(*launcher, str(Path(trajectory.__file__)), str(target), env={**os.environ, "PYTHONPATH": path})
     for result in json.loads(target.read_text()).values():
         assert_same(result["loss"], result["norm"], reference)

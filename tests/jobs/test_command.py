@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import command
 from kamerton.run.record import Job
 from support.runs import record
+from support.warm import Starter
 
 TRAIN = ["model=tiny", "data=jsonl", "base=false", "baselines=false", "model.export=null", "logger=csv", "threads=1"]
 
@@ -128,19 +128,19 @@ def test_a_fold_or_trial_is_not_stopped_alone(
 
 @pytest.mark.slow
 def test_a_run_paused_in_a_shell_resumes_as_a_job(
-    tmp_path: Path, animals: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, animals: Path, capfd: pytest.CaptureFixture[str], warm: Starter, warm_jobs: None
 ) -> None:
     """`kamerton train` in one terminal, `kamerton runs` in another."""
     outputs = f"--outputs={tmp_path / 'outputs'}"
     typed = [*TRAIN, f"data.path={animals}", f"paths.outputs={tmp_path / 'outputs'}", "run_id=shell", "batch.size=2"]
     typed += ["trainer.max_epochs=20", "trainer.max_steps=400", "eval.every=20"]
     run = tmp_path / "outputs" / "jsonl" / "shell"
-    with subprocess.Popen([sys.executable, "-m", "kamerton", "train", *typed], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not ((run / "run.json").exists() and (read_status(run).step or 0) > 3):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        assert main(["runs", "pause", "shell", outputs]) == 0
-        assert process.wait() == 130
+    with open(os.devnull, "w") as output:
+        process = warm("train", *typed, output=output)
+    while process.wait(0.1) is None and not ((run / "run.json").exists() and (read_status(run).step or 0) > 3):
+        pass
+    assert main(["runs", "pause", "shell", outputs]) == 0
+    assert process.wait() == 130
     assert record(run)["state"] == "paused"
     assert main(["runs", "resume", "shell", outputs]) == 0
     assert main(["runs", "watch", "shell", outputs]) == 0

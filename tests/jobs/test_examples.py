@@ -25,7 +25,7 @@ def example(name: str) -> Any:
 
 
 def test_the_basic_example_goes_from_rows_to_a_ranking(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager, warm_jobs: None
 ) -> None:
     basic = example("basic")
     asyncio.run(basic.main(basic.ROWS, "tiny", str(manager.root)))
@@ -62,7 +62,7 @@ def path_metrics(job: Any) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_the_advanced_example_stops_a_run_that_goes_wrong(
-    animals: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager
+    animals: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager, warm_jobs: None
 ) -> None:
     asyncio.run(example("advanced").main(str(animals), "tiny", 3.0, 40, str(manager.root)))
     output = capsys.readouterr().out

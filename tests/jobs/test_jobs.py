@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,8 +17,10 @@ from kamerton.errors import UserError
 from kamerton.locks import last_owner
 from kamerton.run.opening import LOCK
 from support.jobs import SMALL, at_step
+from support.nursery import children
 from support.ports import free_port
 from support.runs import record, weights
+from support.warm import Starter
 
 START = """
 import asyncio, sys
@@ -43,24 +43,14 @@ ENDLESS = (*STAYS, "trainer.max_steps=-1", "eval.every=500")
 
 @pytest.mark.slow
 async def test_a_job_survives_its_caller_and_its_own_crashes(
-    manager: FineTuningManager, animals: Path, tmp_path: Path
+    manager: FineTuningManager, animals: Path, tmp_path: Path, warm: Starter, warm_jobs: None
 ) -> None:
     """Its starter exits; others pause, resume and kill it; its weights equal those of an uninterrupted run.
 
     No machine is too fast for it: it has no last step before the shell gives it one.
     """
-    caller = [
-        sys.executable,
-        "-c",
-        START,
-        str(manager.root),
-        str(animals),
-        *ENDLESS,
-        "scheduler=constant",
-        "scheduler.warmup_steps=10",
-    ]
-    done = subprocess.run(caller, capture_output=True, text=True, check=True, timeout=600)
-    path = Path(done.stdout.strip())
+    caller = ["-c", START, str(manager.root), str(animals), *ENDLESS]
+    path = Path(warm.finish(*caller, "scheduler=constant", "scheduler.warmup_steps=10").splitlines()[-1])
     job, other = await manager.get_job(path.name), await FineTuningManager(manager.root).get_job(str(path))
     await asyncio.gather(at_step(job, 10), at_step(other, 10))  # two watch it
     with pytest.raises(UserError, match="is running"):
@@ -103,7 +93,7 @@ async def test_a_job_survives_its_caller_and_its_own_crashes(
 
 @pytest.mark.slow
 async def test_stop_saves_a_checkpoint_and_an_unresponsive_run_is_killed(
-    start: Callable[..., Awaitable[TrainingJob]],
+    start: Callable[..., Awaitable[TrainingJob]], warm_jobs: None
 ) -> None:
     """Two jobs may run at once; a third one waits, and can be stopped while waiting."""
     stopped, deaf, third = [await start(*ENDLESS, f"seed={seed}") for seed in (1, 2, 3)]
@@ -123,7 +113,7 @@ async def test_stop_saves_a_checkpoint_and_an_unresponsive_run_is_killed(
 
 @pytest.mark.slow
 async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
-    start: Callable[..., Awaitable[TrainingJob]], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Awaitable[TrainingJob]], monkeypatch: pytest.MonkeyPatch, warm_jobs: None
 ) -> None:
     monkeypatch.setenv("MASTER_PORT", str(free_port()))
     job = await start(*ENDLESS, "trainer=ddp", "trainer.devices=2")
@@ -133,7 +123,7 @@ async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
     await job.resume()
     await at_step(job, paused_at + 3)
     first = last_owner(job.path / LOCK).pid
-    (second,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    (second,) = children(first or 0)
     os.kill(first or 0, signal.SIGKILL)
     assert (await job.wait(600)).state == "failed"
     async with asyncio.timeout(600):
@@ -141,7 +131,7 @@ async def test_a_job_over_two_processes_is_paused_resumed_and_killed_as_one(
             await asyncio.sleep(0.02)
 
 
-def is_alive(pid: str) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process is more than a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -152,6 +142,7 @@ def is_alive(pid: str) -> bool:
 async def test_an_error_before_training_is_the_recorded_reason(
     start: Callable[..., Awaitable[TrainingJob]], animals: Path
 ) -> None:
+    """Its processes start as a shell would start them; those of the other tests are warm."""
     job = await start(*SMALL)
     animals.unlink()  # before its process looks at it
     status = await job.wait(600)

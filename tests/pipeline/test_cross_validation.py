@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torchmetrics.text import CharErrorRate
 from kamerton.cli import main
 from kamerton.score.metrics import compute
 from support.runs import LEAN, record
+from support.warm import Starter
 
 Train = Callable[..., Path]
 FOLDED = (*LEAN, "cv.folds=3")
@@ -158,13 +157,9 @@ def test_changed_data_are_refused_on_resume(
 
 
 @pytest.mark.slow
-def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path, tmp_path: Path) -> None:
+def test_folds_train_over_two_processes_as_over_one(train: Train, animals: Path, tmp_path: Path, warm: Starter) -> None:
     item = train(*SHORT, "cv.folds=2", "run_id=one")
     options = [*FOLDED, *SHORT, "cv.folds=2", "run_id=two", "trainer=ddp", "trainer.accelerator=cpu"]
-    command = [sys.executable, "-m", "kamerton", "train", *options, f"data.path={animals}"]
-    done = subprocess.run(
-        [*command, f"paths.outputs={tmp_path}/outputs"], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    warm.finish("-m", "kamerton", "train", *options, f"data.path={animals}", f"paths.outputs={tmp_path}/outputs")
     both = [record(run)["metrics"]["out_of_fold"]["loss"] for run in (item, item.with_name("two"))]
     assert both[1] == pytest.approx(both[0], rel=1e-4)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +23,7 @@ from kamerton.pipeline.validation import scored_examples
 from kamerton.train.callbacks.scoring import ScoreValidation
 from support.rows import write_jsonl
 from support.runs import LEAN, Train, metric_rows, record, saved, trainer, weights
+from support.warm import Starter
 
 STEPS = ("trainer.max_steps=4", "eval.strategy=steps", "eval.every=2", "optimizer.lr=0.01", "adapter.dropout=0.2")
 METRICS = """
@@ -243,16 +242,14 @@ def test_the_plan_states_the_cost_of_scoring(
 
 
 @pytest.mark.slow
-def test_two_processes_log_what_one_logs(train: Train, animals: Path, outputs: Path) -> None:
+def test_two_processes_log_what_one_logs(train: Train, animals: Path, outputs: Path, warm: Starter) -> None:
     """Real DDP over gloo: rank 0 scores, and both ranks keep the checkpoint of the best accuracy."""
     options = ["eval.score=labels", "eval.sample=9", "callbacks.checkpoint_best.monitor=val/accuracy"]
     options.append("adapter.dropout=0")  # which depends on the rank
     alone = train("run_id=alone", *options)
     words = ["train", *LEAN, *STEPS, *options, f"data.path={animals}", f"paths.outputs={outputs}", "run_id=two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "kamerton", *words, "trainer=ddp", "trainer.accelerator=cpu"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    warm.finish("-m", "kamerton", *words, "trainer=ddp", "trainer.accelerator=cpu", env=environment)
     two = alone.with_name("two")
     assert record(two)["best"]["step"] == record(alone)["best"]["step"]
     for ours, theirs in zip(validations(alone), validations(two), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+
+from support.warm import Starter
+from support.workers import Worker, sweeping
 
 APP = Path(__file__).parent / "app.py"
 
@@ -28,6 +32,12 @@ def _load() -> Any:
 def outside_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start outside of Hydra's jobs, even after an interrupted command of another test."""
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+
+
+@pytest.fixture(scope="session")
+def worker(warm: Starter) -> Worker:
+    """Starts the small application in a process of its own."""
+    return functools.partial(sweeping, warm)
 
 
 @pytest.fixture(scope="session")

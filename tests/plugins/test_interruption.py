@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from support.workers import QUICK, await_that, ended, notes, worker
+from support.warm import Warm
+from support.workers import QUICK, Worker, await_that, ended, notes
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def reported(folder: Path) -> bool:
     return begun(folder, 0) and len(trials(folder)[0].intermediate_values) == 2
 
 
-def pause(process: subprocess.Popen[str], folder: Path) -> None:
+def pause(process: Warm, folder: Path) -> None:
     """Stop a worker at a moment when it has no lock of the database: with one, no other could ever write."""
     with closing(sqlite3.connect(folder / "sweep/study.db", timeout=600, isolation_level=None)) as database:
         database.execute("BEGIN EXCLUSIVE")
@@ -41,7 +41,7 @@ def pause(process: subprocess.Popen[str], folder: Path) -> None:
         database.execute("ROLLBACK")
 
 
-def test_a_killed_trial_is_detected_and_rerun_in_its_directory(tmp_path: Path) -> None:
+def test_a_killed_trial_is_detected_and_rerun_in_its_directory(tmp_path: Path, worker: Worker) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED, *QUICK) as first:
         await_that(lambda: reported(tmp_path))
@@ -64,12 +64,12 @@ def test_a_killed_trial_is_detected_and_rerun_in_its_directory(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_trial_is_resumed_first(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_trial_is_resumed_first(tmp_path: Path, worker: Worker, number: signal.Signals) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED) as first:
         await_that(lambda: reported(tmp_path))
         first.send_signal(number)
-        first.communicate(timeout=600)
+        first.wait(600)
         assert first.returncode not in (0, -signal.SIGKILL)
     (stopped,) = trials(tmp_path)
     assert (stopped.state, stopped.user_attrs["outcome"]) == (TrialState.FAIL, "interrupted")
@@ -82,7 +82,7 @@ def test_an_interrupted_trial_is_resumed_first(tmp_path: Path, number: signal.Si
     assert [note.get("ends") for note in notes(tmp_path / "sweep/trials/0")] == [None, None, 1]
 
 
-def test_a_worker_declared_dead_gives_up_its_trial(tmp_path: Path) -> None:
+def test_a_worker_declared_dead_gives_up_its_trial(tmp_path: Path, worker: Worker) -> None:
     (tmp_path / "gate").touch()
     with worker(tmp_path, *ASKED, *QUICK) as paused, worker(tmp_path, *ASKED, *QUICK) as other:
         await_that(lambda: begun(tmp_path, 0) and begun(tmp_path, 1))
@@ -98,7 +98,7 @@ def test_a_worker_declared_dead_gives_up_its_trial(tmp_path: Path) -> None:
     assert [trial.number for trial in trials(tmp_path) if trial.state != TrialState.COMPLETE] == [number]
 
 
-def test_workers_on_one_sqlite_file_run_each_trial_once(tmp_path: Path) -> None:
+def test_workers_on_one_sqlite_file_run_each_trial_once(tmp_path: Path, worker: Worker) -> None:
     options = ("x=interval(-2,2)", "hydra.sweeper.n_trials=12", "hydra.sweeper.study_name=kept")
     with worker(tmp_path, *options) as first, worker(tmp_path, *options) as two, worker(tmp_path, *options) as three:
         for process in (first, two, three):

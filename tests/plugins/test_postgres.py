@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from support import postgres
-from support.workers import QUICK, await_that, ended, notes, worker
+from support.workers import QUICK, Worker, await_that, ended, notes
 
 TOTAL = 12
 
@@ -26,7 +26,7 @@ def url() -> Iterator[str]:
         yield address
 
 
-def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path: Path) -> None:
+def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path: Path, worker: Worker) -> None:
     """Three have the URL from the environment, one has it typed."""
     gate = tmp_path / "gate"
     gate.touch()
@@ -76,11 +76,10 @@ def test_four_workers_two_of_them_killed_run_each_trial_once(url: str, tmp_path:
     assert all(postgres.PASSWORD not in output and "many: 12 trials (12 complete)" in output for output in outputs)
 
 
-def test_a_refused_connection_is_reported_without_the_password(url: str, tmp_path: Path) -> None:
+def test_a_refused_connection_is_reported_without_the_password(url: str, tmp_path: Path, worker: Worker) -> None:
     wrong = url.replace(postgres.PASSWORD, "not-the-password")
     with worker(tmp_path, "x=1,2", "hydra.sweeper.storage=${oc.env:STUDY}", STUDY=wrong) as process:
-        output, _ = process.communicate(timeout=600)
-    assert process.returncode == 1
+        output = ended(process, 1)
     assert "cannot be opened" in output
     assert "authentication failed" in output
     assert "not-the-password" not in output

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from support.workers import await_that, ended, notes, worker
+from support.workers import Worker, await_that, ended, notes
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def trials(folder: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="kept", storage=f"sqlite:///{folder}/sweep/study.db").trials
 
 
-def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_path: Path, worker: Worker) -> None:
     """With trials that complete, are pruned, fail and diverge."""
     options = ["x=interval(-2,2)", "fails_at=-1.5", "nan_at=-1", "prunes=true", "steps=2", "hydra.sweeper.n_trials=4"]
     options += ["hydra.sweeper.enqueue=[{x:1.5},{x:-0.9},{x:-1.2},{x:-1.9}]", "hydra.sweeper.study_name=kept"]
@@ -43,7 +43,7 @@ def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_pa
     assert "hunter2" not in "".join(str(trial.user_attrs) for trial in trials(other))
 
 
-def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path) -> None:
+def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path, worker: Worker) -> None:
     """As the system kills what has taken all memory."""
     options = ("x=interval(-2,2)", "killed_at=1.3", "hydra.sweeper.enqueue=[{x:1.5},{x:1.2},{x:1.4}]", PROCESS)
     with worker(tmp_path, *options, "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept") as process:
@@ -54,7 +54,7 @@ def test_a_killed_trial_does_not_affect_other_trials(tmp_path: Path) -> None:
     assert "more and more memory" in killed.user_attrs["error"]
 
 
-def test_submitit_finds_the_trial_as_well(tmp_path: Path) -> None:
+def test_submitit_finds_the_trial_as_well(tmp_path: Path, worker: Worker) -> None:
     """SLURM's launcher with its local executor: pickled jobs in processes that know the study from Hydra alone."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     options = ["x=interval(-2,2)", "prunes=true", "steps=1", "hydra.sweeper.enqueue=[{x:1.5},{x:-1.9}]"]
@@ -65,13 +65,13 @@ def test_submitit_finds_the_trial_as_well(tmp_path: Path) -> None:
     assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [[0], [0]]
 
 
-def test_ctrl_c_interrupts_all_running_trials_and_the_same_command_resumes(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_all_running_trials_and_the_same_command_resumes(tmp_path: Path, worker: Worker) -> None:
     options = ("x=interval(-2,2)", "gate=gate", "hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=kept", PROCESS)
     (tmp_path / "gate").touch()
     with worker(tmp_path, *options, "hydra.sweeper.n_jobs=2") as first:
         await_that(lambda: all(notes(tmp_path / f"sweep/trials/{number}") for number in (0, 1)))
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=600)
+        first.wait(600)
         assert first.returncode not in (0, -signal.SIGKILL)
     ran = [trial for trial in trials(tmp_path) if trial.state != TrialState.WAITING]
     assert [trial.user_attrs["outcome"] for trial in ran] == ["interrupted"] * 2

@@ -19,6 +19,7 @@ import pytest
 
 from kamerton.jobs.store import CANCEL, WORKER, active_process
 from kamerton.locks import lock_owner
+from support.nursery import children
 from support.server_process import Server, wait_for
 from support.serving import chats, until, upload
 from support.warm import Starter
@@ -174,7 +175,7 @@ def training_of(path: Path) -> list[int]:
     worker = lock_owner(path / WORKER)
     if worker is None or worker.pid is None:
         return []
-    return [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
+    return children(worker.pid)
 
 
 def cancel_unheard(server: Server, job_id: str) -> None:

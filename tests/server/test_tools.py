@@ -211,7 +211,7 @@ def test_several_choices_are_streamed_apart(server: Agent) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_trains_on_calls(served: Served) -> None:
+def test_a_job_trains_on_calls(served: Served, warm_jobs: None) -> None:
     answer = {"role": "assistant", "content": "Noon."}
     questions = [{**QUESTION, "content": f"Time {i}?"} for i in range(12)]
     rows = [{"messages": [question, ASSISTANT, RESULT, answer], "tools": TOOLS} for question in questions]

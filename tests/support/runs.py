@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from kamerton.cli import main
@@ -27,6 +28,11 @@ def trainer(data: Path, outputs: Path, *options: str) -> Train:
         return runs[-1].parent if runs else outputs
 
     return train
+
+
+def use_cache(user_cache: str | None, patch: pytest.MonkeyPatch) -> None:
+    """Take the real model from the user's cache, the fixture `user_cache`."""
+    patch.delenv("KAMERTON_CACHE") if user_cache is None else patch.setenv("KAMERTON_CACHE", user_cache)
 
 
 def record(run: Path) -> dict[str, Any]:

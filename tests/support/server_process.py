@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,16 +74,15 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *words: str) -> Iterator[str]:
+def served(warm: Starter, folder: Path, *words: str) -> Iterator[str]:
     """The address of `kamerton serve` with these words, which runs in `folder` until the end of the block."""
     port, log = free_port(), folder / "server.log"
-    command = [sys.executable, "-m", "kamerton", "serve", *words, "--port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=environment)
+        process = warm("serve", *words, "--port", str(port), output=output, cwd=folder, env=environment)
     try:
         await_server(process, port, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(600)

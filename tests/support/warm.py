@@ -1,14 +1,15 @@
-"""A starter with everything imported: runs `kamerton` in a separate process without seconds of imports.
+"""A starter with everything imported: runs Python in a separate process without seconds of imports.
 
 `python warm.py SOCKET` is the starter: one thread, frozen heap, a fork for each request. What it forks has a pid, a
-session, an environment and signals like any command. Not for torchrun and Lightning's own ranks, which start Python
-themselves, nor for tests of what is imported.
+session, an environment and signals like any command; the Python processes that it starts in turn, such as ranks, jobs
+and trials, are forked as well (nursery.py). Not for tests of what is imported.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -19,27 +20,37 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-LIMIT = 1 << 17  # bytes of a request: arguments and environment
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script
+
+from support import nursery
 
 
 class Warm:
     """A forked command, to be used as a `subprocess.Popen`."""
 
     def __init__(
-        self, address: Path, arguments: Sequence[str], output: IO[Any], cwd: Path | None, env: Mapping[str, str] | None
+        self,
+        address: Path,
+        words: Sequence[str],
+        output: IO[Any],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        kept: Sequence[int] = (),
     ) -> None:
-        self.args, self.returncode = ["kamerton", *arguments], None
+        self.args, self.output, self.returncode = [sys.executable, *words], output, None
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(str(address))
-        request = {"arguments": list(arguments), "cwd": str(cwd or Path.cwd()), "env": dict(env or os.environ)}
+        request = nursery.request(words, cwd, env, kept)
         with open(os.devnull) as nothing:
-            files = [nothing.fileno(), output.fileno(), output.fileno()]
-            socket.send_fds(self._connection, [json.dumps(request).encode()], files)
+            files = [nothing.fileno(), output.fileno(), output.fileno(), *kept]
+            socket.send_fds(self._connection, [request], files)
         self.pid = int(self._connection.recv(64))
 
     returncode: int | None
@@ -77,7 +88,22 @@ class Starter:
         self, *arguments: str, output: IO[Any], cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> Warm:
         """Begin `kamerton` with these arguments; what it prints goes to `output`."""
-        return Warm(self._address, arguments, output, cwd, env)
+        return self.python("-m", "kamerton", *arguments, output=output, cwd=cwd, env=env)
+
+    def python(self, *words: str, output: IO[Any], **options: Any) -> Warm:
+        """Begin Python with these arguments. Options: `cwd`, `env`, and `kept`, the files that it inherits."""
+        return Warm(self._address, words, output, **options)
+
+    def finish(self, *words: str, code: int = 0, **options: Any) -> str:
+        """Run Python to its end and return what it printed; fail if its exit code is another."""
+        with tempfile.TemporaryFile("a+") as output:
+            process = self.python(*words, output=output, **options)
+            if process.wait(900) is None:
+                process.kill()
+            output.seek(0)
+            text = output.read()
+        assert process.returncode == code, text
+        return text
 
 
 @contextlib.contextmanager
@@ -95,12 +121,15 @@ def starter() -> Iterator[Starter]:
 
 def serve(address: str) -> None:
     """Fork for every connection until the standard input ends."""
+    import optuna  # noqa: F401
     import peft  # noqa: F401
     import pytorch_lightning  # noqa: F401
     import sklearn.feature_extraction.text  # noqa: F401
     import transformers
 
     import kamerton.pipeline.run
+    import kamerton.server.app
+    import kamerton.server.generation.worker
     import kamerton.sweep.report  # noqa: F401
 
     transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported lazily, on access)
@@ -143,43 +172,83 @@ def _reap(children: dict[int, socket.socket]) -> None:
 
 
 def _forked(connection: socket.socket) -> int:
-    text, files, _, _ = socket.recv_fds(connection, LIMIT, 3)
+    text, files, _, _ = socket.recv_fds(connection, nursery.LIMIT, nursery.FILES)
     pid = os.fork()
     if not pid:
-        code = 1
-        try:
-            code = _run(json.loads(text), files)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(BaseException):
-                atexit._run_exitfuncs()
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+        asked = json.loads(text)
+        nursery.regroup(asked)
+        _start(asked, files)
     for file in files:
         os.close(file)
     return pid
 
 
+def _start(request: dict[str, Any], files: list[int]) -> None:
+    """Become the process that Python would be, and exit."""
+    code = 1
+    try:
+        code = _run(request, files)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
 def _run(request: dict[str, Any], files: list[int]) -> int:
-    """`python -m kamerton`, as the shell would start it."""
-    os.setsid()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, file in enumerate(files):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    sources = [fcntl.fcntl(file, fcntl.F_DUPFD, 2048) for file in files]  # away from the numbers that are to be
+    os.closerange(3, 2048)
+    for number, file in zip(request["files"], sources, strict=True):
         os.dup2(file, number)
-    os.closerange(3, 256)
+    os.closerange(2048, 4096)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    sys.path[0] = request["cwd"]
-    sys.argv = ["kamerton", *request["arguments"]]
+    nursery.attach(_start)
+    _set_rank()
     try:
-        runpy.run_module("kamerton", run_name="__main__", alter_sys=True)
+        _python(request["words"])
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _set_rank() -> None:
+    """As Lightning does when it is imported."""
+    from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
+    rank_zero_only.rank = _get_rank() or 0
+
+
+def _python(words: list[str]) -> None:
+    """`python WORDS`."""
+    flags = [word for word in words[:2] if word in ("-P", "-u")]
+    kind, *rest = words[len(flags) :]
+    extra = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    first = [] if "-P" in flags else [str(Path(kind).absolute().parent) if kind[0] != "-" else ""]
+    sys.path[:2] = [*first, *extra]
+    sys.orig_argv[1:] = words
+    if kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(rest[0], {"__name__": "__main__"})
+    else:
+        sys.argv = [kind, *rest]
+        runpy.run_path(kind, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -483,11 +481,11 @@ def test_a_function_can_define_a_conditional_space(sweep: Sweep, module: Module)
 
 
 @pytest.mark.slow
-def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: Path) -> None:
+def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: Path, warm: Starter) -> None:
     pruner = ["hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner", "+hydra.sweeper.pruner.upper=0.0"]
     pruner += ["hydra/sweeper/pruner=none", "+hydra.sweeper.pruner.n_warmup_steps=2", "hydra.sweeper.n_trials=1"]
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "threads=1"]
-    subprocess.run([sys.executable, "-m", "kamerton", *words, LR, *pruner, *devices], check=True, timeout=600)
+    warm.finish("-m", "kamerton", *words, LR, *pruner, *devices)
     result = tmp_path / "o" / "jsonl" / "s"
     (row,) = trials(result)
     assert row["outcome"] == "pruned"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 
 from kamerton.cli import main
 from support.runs import LEAN
+from support.warm import Starter
 
 SMALL = (*LEAN, "logger=null", "trainer.max_steps=2", "trainer.accelerator=cpu")
 
@@ -24,20 +23,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def run(animals: Path, tmp_path: Path) -> Run:
+def run(animals: Path, tmp_path: Path, warm: Starter) -> Run:
     """Runs the command; returns the records of all runs that it made."""
 
     def records(name: str, *arguments: str) -> list[dict[str, Any]]:
         asked = ["train", *arguments, *SMALL, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
-        done = subprocess.run(
-            [sys.executable, "-m", "kamerton", *asked],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        warm.finish("-m", "kamerton", *asked, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return [json.loads(path.read_text()) for path in (tmp_path / name).rglob("run.json")]
 
     return records
