@@ -7,6 +7,7 @@ pid, an exit code and signals. Each process that starts this way has a nursery a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -29,8 +30,12 @@ Start = Callable[[dict[str, Any], list[int]], None]
 
 def children(pid: int) -> list[int]:
     """The child processes of a process, without its nursery."""
-    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in pids if Path(f"/proc/{child}/comm").read_text().strip() != _NAME]
+    result = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            if Path(f"/proc/{child}/comm").read_text().strip() != _NAME:
+                result.append(int(child))
+    return result
 
 
 def attach(start: Start) -> None:
@@ -63,7 +68,8 @@ def request(
     words: Sequence[str], cwd: Any, env: Any, kept: Sequence[int], *, new_session: bool = True, group: int = -1
 ) -> bytes:
     """Python's arguments and what a process inherits; its files are sent along."""
-    values = {"words": list(words), "cwd": os.fspath(cwd or Path.cwd()), "env": dict(env or os.environ)}
+    inherited = dict(os.environ if env is None else env)
+    values = {"words": list(words), "cwd": os.fspath(cwd or Path.cwd()), "env": inherited}
     return json.dumps(values | {"files": [0, 1, 2, *kept], "new_session": new_session, "group": group}).encode()
 
 
