@@ -115,6 +115,8 @@ def server(workshop: Path, warm: Starter) -> Iterator[str]:
 @pytest.mark.parametrize("page", sorted({item.page for item in BLOCKS if item.kind == "client"}))
 def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if page == "docs/how-to/hosted.md":
+        monkeypatch.chdir(_shortened(here))
     names: dict[str, object] = {"__name__": "__main__"}
     for block in (item for item in BLOCKS if item.kind == "client" and item.page == page):
         text = tiny(block.text).replace(ADDRESS, server)
@@ -126,6 +128,14 @@ def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypat
                 monkeypatch.setenv(*command.words[1].split("=", 1))
             else:
                 assert run(command, monkeypatch, as_it_stands=True) == 0, command.text
+
+
+def _shortened(folder: Path) -> Path:
+    """A folder with the first rows of its files: an untrained model answers each with as many tokens as it may."""
+    (folder / "short").mkdir()
+    for path in folder.glob("*.jsonl"):
+        (folder / "short" / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:20]))
+    return folder / "short"
 
 
 @pytest.mark.stress
