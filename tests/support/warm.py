@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import fcntl
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -29,6 +30,8 @@ from typing import IO, Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script
 
 from support import nursery
+
+GENERATION = "kamerton.server.generation.worker"  # on a loaded machine, what yields to everything would starve
 
 
 class Warm:
@@ -129,11 +132,10 @@ def serve(address: str) -> None:
 
     import kamerton.pipeline.run
     import kamerton.server.app
-    import kamerton.server.generation.engine
+    import kamerton.server.generation.worker
     import kamerton.sweep.report  # noqa: F401
 
     transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported lazily, on access)
-    os.nice = lambda _: 0  # on a loaded machine what yields to others would starve
     gc.collect()
     gc.freeze()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -243,6 +245,10 @@ def _python(words: list[str]) -> None:
     sys.orig_argv[1:] = words
     if kind == "-m":
         sys.argv = rest
+        if rest[0] == GENERATION:
+            worker = importlib.import_module(GENERATION)
+            worker.lower_priority = lambda: None  # type: ignore[attr-defined]
+            sys.exit(worker.main())
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.argv = ["-c", *rest[1:]]
