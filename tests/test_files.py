@@ -33,7 +33,9 @@ REPEATED = "a0: &a0 x\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10
 MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in TEN)
 
 
-@pytest.mark.parametrize("text", [REPEATED, MERGED, "a: &a [*a]", "[" * 10_000], ids=["lists", "merged", "own", "deep"])
+@pytest.mark.parametrize(
+    "text", [REPEATED, MERGED, "a: &a [*a]", "[" * 100_000], ids=["lists", "merged", "own", "deep"]
+)
 def test_oversized_yaml_is_an_error_before_it_is_built(text: str) -> None:
     with pytest.raises(yaml.YAMLError, match=r"aliases stand for more than|nested too deeply"):
         load_yaml(text)
@@ -44,3 +46,10 @@ def test_ordinary_yaml_is_read_as_ever() -> None:
         "a: [1, {b: null}]\nc: [1, {b: null}]\nd: {e: 1.5}"
     )
     assert load_yaml("") is None
+    for path in (Path(__file__).parents[1] / "conf").rglob("*.yaml"):
+        assert load_yaml(path.read_text()) == yaml.safe_load(path.read_text())
+
+
+def test_the_line_of_wrong_yaml_is_shown() -> None:
+    with pytest.raises(yaml.YAMLError, match=r"line 2, column 3:\s+b: 2"):
+        load_yaml("a: 1\n b: 2\n")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kamerton.config.check import check_values, to_config, validate
-from kamerton.config.compose import compose_values, conf_dir, force
+from kamerton.config.compose import compose_config, compose_values, conf_dir, force, searching
 from kamerton.config.faults import check_overrides
 from kamerton.config.targets import check_targets
 from kamerton.score.options import EvaluateOptions, check_evaluate
@@ -34,6 +37,43 @@ def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: 
     assert check_values(values) == []
     assert check_targets(values) == []
     assert to_config(values).name
+
+
+VALUES = ("batch.size=8", "+optimizer.momentum=0.5", "~callbacks.lr_monitor", "model={name: x}")
+TYPED = [
+    [],
+    ["model=tiny", "hydra/launcher=process", "hydra.launcher.gpus=2", "sweep=lr_batch", *VALUES],
+    ["sweep=lora", "hydra.sweeper.n_trials=3", "data.path='a b'", "callbacks.early_stopping=null"],
+    ["hydra.job.name=other", "~data"],
+]
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=str)
+def test_values_in_what_was_composed_before_are_as_hydra_composes_them(typed: list[str]) -> None:
+    def described(node: Any) -> list[Any]:
+        content = node._content if isinstance(node, DictConfig | ListConfig) else None
+        children = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
+        return [dict(node._metadata.flags or {}), node._metadata.ref_type, *map(described, children)]
+
+    overrides = force(typed)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        expected = compose("train", overrides=overrides, return_hydra_config=True)
+    for _ in range(2):
+        result = compose_config(overrides, with_hydra=True)
+        assert OmegaConf.to_container(result) == OmegaConf.to_container(expected)
+        assert described(result) == described(expected)
+        result.batch.size, result.hydra.sweeper = 0, {}  # of this copy alone
+
+
+def test_files_of_the_user_are_read_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    for seed in (3, 4):
+        file.write_text(f"# @package _global_\nseed: {seed}\n")
+        assert compose_config(searching(str(tmp_path), ["experiment=mine"])).seed == seed
+        assert check_overrides(["experiment=mine"], str(tmp_path)) == []
+    file.write_text("# @package _global_\nseed: x\n")
+    assert [fault.column for fault in check_overrides(["experiment=mine"], str(tmp_path))] == ["seed"]
 
 
 def test_a_misspelt_key_of_one_of_several_sources() -> None:

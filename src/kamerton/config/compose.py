@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.kamerton._overrides import override  # importing it makes Hydra accept choice(null,1)
@@ -21,6 +23,8 @@ from kamerton.config.hydra_internals import (
     VERSION_BASE,
     ConfigLoaderImpl,
     create_config_search_path,
+    set_values,
+    spare_copies,
     written_value,
 )
 from kamerton.config.origin import key_of
@@ -58,10 +62,87 @@ def resolved(config: Any) -> Any:
     return {str(key): value for key, value in values.items()}
 
 
-def compose_config(overrides: Sequence[str], root: str = ROOT, *, with_hydra: bool = False) -> DictConfig:
-    """Compose `conf/ROOT.yaml` with overrides that `force` returned; `with_hydra` keeps Hydra's section."""
+def compose_config(
+    overrides: Sequence[str], root: str = ROOT, loader: ConfigLoaderImpl | None = None, *, with_hydra: bool = False
+) -> DictConfig:
+    """Compose `conf/ROOT.yaml` with overrides that `force` returned; `with_hydra` keeps Hydra's section.
+
+    With its `loader` a command composes files of the user once, whatever values are set.
+    """
+    texts = list(overrides)
+    config = _with_values(texts, root, loader)
+    if config is None:
+        config = _composed(texts, root)
+    if not with_hydra:
+        with open_dict(config):
+            del config["hydra"]
+    return config
+
+
+def _composed(overrides: Sequence[str], root: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
+        return compose(root, overrides=list(overrides), return_hydra_config=True)
+
+
+def _with_values(texts: list[str], root: str, loader: ConfigLoaderImpl | None) -> DictConfig | None:
+    """Set the typed values in a copy of what the chosen options compose; None if only Hydra can compose it.
+
+    Hydra sets values last as well, so the result is the same.
+    """
+    known = loader or config_loader()
+    try:
+        parsed = OverridesParser.create().parse_overrides(texts)
+        choices = chosen(parsed, known)
+        values = [override for override in parsed if override.input_line not in choices]
+        is_foreign_read = reads_foreign(choices, known)
+        if not all(map(_is_set_last, values)) or (is_foreign_read and loader is None):
+            return None
+        config: DictConfig = pickle.loads(_chosen(choices, root, known if is_foreign_read else None, str(conf_dir())))
+        set_values(config, values, parsed)
+        return config
+    except Exception:  # whatever is wrong, Hydra reports it
+        return None
+
+
+@lru_cache(maxsize=64)
+def _chosen(choices: tuple[str, ...], root: str, loader: ConfigLoaderImpl | None, conf: str) -> bytes:
+    """Return what the chosen options compose, pickled: a deep copy takes longer.
+
+    `loader` is that of a command which reads foreign files, None if all files are shipped.
+    """
+    config = _composed(choices, root)
+    OmegaConf.clear_cache(config)  # of the current time
+    return pickle.dumps(config)
+
+
+def chosen(overrides: Sequence[Override], loader: ConfigLoaderImpl) -> tuple[str, ...]:
+    """Return the overrides that decide which files are composed: options of groups, and places of files."""
+    return tuple(
+        str(override.input_line)
+        for override in overrides
+        if override.key_or_group == SEARCHPATH
+        or (loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict))
+    )
+
+
+def reads_foreign(choices: Sequence[str], loader: ConfigLoaderImpl) -> bool:
+    """Whether a composition may read files that are not shipped."""
+    if any(key_of(text) == SEARCHPATH for text in choices):
+        return True
+    return any(is_foreign(source.provider, source.full_path()) for source in loader.get_sources())
+
+
+def is_foreign(provider: str, path: str) -> bool:
+    """Whether a source of files is neither `conf/` nor an installed package that Hydra knows as a plugin."""
+    searched = provider.startswith(SEARCHPATH)
+    return provider != "main" and (searched or not path.startswith(("structured://", "pkg://")))
+
+
+def _is_set_last(override: Override) -> bool:
+    """Whether an override sets a value that has no part in how the rest is composed."""
+    key = override.key_or_group
+    is_free = key.partition(".")[0] != "hydra" or key.startswith(("hydra.sweeper.", "hydra.launcher."))
+    return is_free and not override.is_sweep_override()
 
 
 def compose_values(overrides: Sequence[str] = (), root: str = ROOT) -> dict[str, Any]:
@@ -88,6 +169,7 @@ def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) 
     """Return the loader of groups and files: from `conf/`, then from the user's folders."""
     setup_globals()
     search = create_config_search_path(str(conf_dir()))
+    spare_copies()
     schema = search.get_path().pop()  # Hydra wants it last
     for place in places(config_dir, ()):
         search.append("command-line", place)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from kamerton.config.compose import options_of
+from kamerton.config.compose import chosen, is_foreign, options_of, reads_foreign
 from kamerton.config.hydra_internals import ConfigLoaderImpl, searched_repository, split_key
 
 Path = tuple[str, ...]
@@ -34,18 +36,23 @@ class Setting:
 
 def foreign_settings(overrides: Sequence[str], loader: ConfigLoaderImpl, root: str) -> list[Setting]:
     """Return every value that foreign files of a composition set, under whatever package."""
-    repository = searched_repository(loader, root, list(overrides))
-    if not any(_is_foreign(source.provider, source.full_path()) for source in repository.get_sources()):
-        return []
-    settings = []
-    for default in loader.compute_defaults_list(root, list(overrides), RunMode.RUN).defaults:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    choices = chosen(parsed, loader)
+    return list(_foreign(choices, loader, root)) if reads_foreign(choices, loader) else []
+
+
+@lru_cache(maxsize=64)
+def _foreign(choices: tuple[str, ...], loader: ConfigLoaderImpl, root: str) -> tuple[Setting, ...]:
+    repository = searched_repository(loader, root, list(choices))
+    settings: list[Setting] = []
+    for default in loader.compute_defaults_list(root, list(choices), RunMode.RUN).defaults:
         result = repository.load_config(default.config_path) if default.config_path else None
-        if result is not None and _is_foreign(result.provider, result.path):
+        if result is not None and is_foreign(result.provider, result.path):
             package = _parts(default.package) if default.package else ()
             content = OmegaConf.to_container(result.config)
             file = f"{default.config_path}.yaml"
             settings += [Setting(path, value, file) for path, value in leaves(content, package)]
-    return settings
+    return tuple(settings)
 
 
 def _parts(key: str) -> Path:
@@ -55,12 +62,6 @@ def _parts(key: str) -> Path:
     """
     parts = tuple(part for part in split_key(key) if part != "_global_")
     return parts if all(map(_PART.fullmatch, parts)) else ("hydra", key)
-
-
-def _is_foreign(provider: str, path: str) -> bool:
-    """Whether a source of files is neither `conf/` nor an installed package that Hydra knows as a plugin."""
-    searched = provider.startswith("hydra.searchpath")
-    return provider != "main" and (searched or not path.startswith(("structured://", "pkg://")))
 
 
 def typed_paths(overrides: Iterable[Override], loader: ConfigLoaderImpl) -> set[Path]:

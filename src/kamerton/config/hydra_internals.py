@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime, configure_log, run_job
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf._utils import split_key
@@ -28,6 +35,8 @@ __all__ = [
     "run_hydra",
     "run_single",
     "searched_repository",
+    "set_values",
+    "spare_copies",
     "split_key",
     "written_value",
 ]
@@ -73,6 +82,42 @@ def searched_repository(loader: ConfigLoaderImpl, root: str, overrides: list[str
     """The repository of configuration files that a composition reads, with the places its overrides name."""
     _, repository = loader._parse_overrides_and_create_caching_repo(root, overrides)
     return repository
+
+
+def set_values(config: DictConfig, values: Sequence[Override], overrides: Sequence[Override]) -> None:
+    """Set values in a composed configuration, and note all `overrides` in its section `hydra` as Hydra does."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+    job, noted = config.hydra.job, config.hydra.overrides
+    own = [override for override in overrides if not override.is_hydra_override()]
+    noted.task = [override.input_line for override in own]
+    noted.hydra = [override.input_line for override in overrides if override.is_hydra_override()]
+    names = job.config.override_dirname
+    job.override_dirname = get_overrides_dirname(own, names.exclude_keys, names.item_sep, names.kv_sep)
+    config.hydra.runtime.cwd = os.getcwd()
+
+
+class _Files(FileConfigSource):
+    """Hydra's source of files, which parses a text once a process: Hydra parses each several times a composition."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        try:
+            text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return super().load_config(config_path)  # raises
+        key = (self.provider, self.path, config_path, text)
+        if key not in _parsed:
+            _parsed[key] = pickle.dumps(super().load_config(config_path))
+        result: ConfigResult = pickle.loads(_parsed[key])  # Hydra changes it
+        return result
+
+
+_parsed: dict[tuple[str, ...], bytes] = {}
+
+
+def spare_copies() -> None:
+    """Make Hydra read files by `_Files`, and not copy its store of dataclasses; its plugins must be registered."""
+    SourcesRegistry.instance().types["file"] = _Files
+    setattr(ConfigStore, "__deepcopy__", lambda self, memo: self)  # noqa: B010 (what is loaded from it is copied)
 
 
 def written_value(section: Any, key: Any) -> Any:
