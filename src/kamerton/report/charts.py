@@ -74,8 +74,9 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
         return None
     mode = "lines" if rates.size > 2 else "lines+markers"
     figure = go.Figure(go.Scatter(x=steps, y=rates, mode=mode, line={"color": BLUE, "width": 2.5}))
-    figure.update_yaxes(exponentformat="e", rangemode="tozero")
-    return _over_steps(styled(figure, "Learning rate", "optimizer step", "", height=240))
+    styled(figure, "Learning rate", "optimizer step", "", height=240)
+    figure.layout.yaxis.exponentformat, figure.layout.yaxis.rangemode = "e", "tozero"
+    return _over_steps(figure)
 
 
 def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure:
@@ -158,7 +159,9 @@ def series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.f
 def _over_steps(figure: go.Figure) -> go.Figure:
     """Label only whole steps on the axis, also for very short runs."""
     last = max(np.max(trace.x) for trace in figure.data)
-    return figure.update_xaxes(dtick=1) if last <= 10 else figure
+    if last <= 10:
+        figure.layout.xaxis.dtick = 1
+    return figure
 
 
 def shortened(text: str, longest: int = MAX_TICK) -> str:
@@ -169,9 +172,9 @@ def shortened(text: str, longest: int = MAX_TICK) -> str:
 def styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> go.Figure:
     """Apply the common layout: transparent, sized by the page, text colours from the page's style sheet."""
     axis: dict[str, Any] = {"zeroline": False, "automargin": True, "gridcolor": "rgba(128,128,128,0.25)"}
-    figure.update_layout(
-        template="none",
-        title={
+    figure.layout = {  # several times faster than update_layout
+        "template": "none",
+        "title": {
             "text": title,
             "x": 0,
             "xref": "container",
@@ -180,14 +183,14 @@ def styled(figure: go.Figure, title: str, x: str, y: str, height: int = 360) -> 
             "pad": {"t": 4},
             "font": {"size": 16},
         },
-        height=height,
-        margin={"l": 10, "r": 10, "t": 64 if len(figure.data) > 1 else 40, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
-        hovermode="closest",
-    )
-    figure.update_xaxes(title=x, **axis)
-    figure.update_yaxes(title={"text": y, "standoff": 12}, **axis)
+        "height": height,
+        "margin": {"l": 10, "r": 10, "t": 64 if len(figure.data) > 1 else 40, "b": 10},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": x}, **axis},
+        "yaxis": {"title": {"text": y, "standoff": 12}, **axis},
+    }
     return figure
