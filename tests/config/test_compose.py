@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kamerton.config.check import check_values, to_config, validate
-from kamerton.config.compose import compose_config, compose_values, conf_dir, force, searching
+from kamerton.config.compose import compose_config, compose_values, conf_dir, config_loader, force, searching
 from kamerton.config.faults import check_overrides
 from kamerton.config.targets import check_targets
 from kamerton.score.options import EvaluateOptions, check_evaluate
@@ -63,6 +65,18 @@ def test_values_in_what_was_composed_before_are_as_hydra_composes_them(typed: li
         assert OmegaConf.to_container(result) == OmegaConf.to_container(expected)
         assert described(result) == described(expected)
         result.batch.size, result.hydra.sweeper = 0, {}  # of this copy alone
+
+
+def test_shipped_files_are_parsed_as_hydra_parses_them() -> None:
+    config_loader()  # has Hydra read files as Kamerton does
+    ours = SourcesRegistry.instance().resolve("file")("main", str(conf_dir()))
+    for group, options in OPTIONS.items():
+        for option in options:
+            result, expected = (
+                source.load_config(f"{group}/{option}") for source in (ours, FileConfigSource("main", str(conf_dir())))
+            )
+            assert result == expected
+            assert str(result.config) == str(expected.config)
 
 
 def test_files_of_the_user_are_read_each_time(tmp_path: Path) -> None:

@@ -126,15 +126,22 @@ def serve(address: str) -> None:
     """Fork for every connection until the standard input ends."""
     import optuna  # noqa: F401
     import peft  # noqa: F401
+    import plotly.graph_objects  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
     import pytorch_lightning  # noqa: F401
     import sklearn.feature_extraction.text  # noqa: F401
     import transformers
 
+    import kamerton.commands.train
     import kamerton.pipeline.run
     import kamerton.server.app
     import kamerton.server.generation.worker
     import kamerton.sweep.report  # noqa: F401
+    from kamerton.config.compose import compose_values
 
+    with contextlib.suppress(ImportError):
+        import s3fs  # noqa: F401 (Lightning does, for a checkpoint)
+    compose_values(["model=tiny", "data=jsonl", "logger=csv"])  # kept for what is forked
     transformers.LlamaForCausalLM, transformers.get_scheduler  # noqa: B018 (imported lazily, on access)
     gc.collect()
     gc.freeze()

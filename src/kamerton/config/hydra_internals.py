@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -24,8 +25,11 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime, configure_log, run_job
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
-from omegaconf._utils import split_key
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader, split_key
+from yaml.constructor import SafeConstructor
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
+from yaml.resolver import Resolver
 
 __all__ = [
     "VERSION_BASE",
@@ -96,8 +100,20 @@ def set_values(config: DictConfig, values: Sequence[Override], overrides: Sequen
     config.hydra.runtime.cwd = os.getcwd()
 
 
+class _Loader(CParser, get_yaml_loader()):  # type: ignore[misc]
+    """OmegaConf's loader of YAML, parsing in C."""
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+
+
 class _Files(FileConfigSource):
-    """Hydra's source of files, which parses a text once a process: Hydra parses each several times a composition."""
+    """Hydra's source of files, which parses a text once a process: Hydra parses each several times a composition.
+
+    Shipped files are parsed in C, whose messages are less clear.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         try:
@@ -106,7 +122,12 @@ class _Files(FileConfigSource):
             return super().load_config(config_path)  # raises
         key = (self.provider, self.path, config_path, text)
         if key not in _parsed:
-            _parsed[key] = pickle.dumps(super().load_config(config_path))
+            if self.provider == "main":
+                config, path = OmegaConf.create(yaml.load(text, _Loader) or {}), f"{self.scheme()}://{self.path}"
+                parsed = ConfigResult(self.provider, path, config, self._get_header_dict(text[:512]))
+            else:
+                parsed = super().load_config(config_path)
+            _parsed[key] = pickle.dumps(parsed)
         result: ConfigResult = pickle.loads(_parsed[key])  # Hydra changes it
         return result
 
