@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
+from kamerton.config.hydra_internals import spare_copies
 from support.warm import Starter
 from support.workers import Worker, sweeping
 
@@ -42,7 +43,8 @@ def worker(warm: Starter) -> Worker:
 
 @pytest.fixture(scope="session")
 def app() -> Any:
-    """The module of the small application."""
+    """The module of the small application, whose configuration Hydra reads as that of a command of Kamerton."""
+    spare_copies()
     return _load()
 
 

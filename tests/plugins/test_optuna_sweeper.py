@@ -30,6 +30,8 @@ from kamerton.mask import MASK
 
 Run = Callable[..., Any]
 SAMPLERS = ["tpe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "nsga2"))]
+# So that few trials are enough for the sampler to learn from them.
+EARLY = {"tpe": ["hydra.sweeper.sampler.n_startup_trials=3"]}
 Module = Callable[[str, str], None]
 
 
@@ -96,10 +98,10 @@ def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, sampler: str) -> None:
-    options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}")
-    whole = trials(sweep(*options, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=whole"))
-    sweep(*options, "hydra.sweeper.n_trials=5", "hydra.sweep.dir=parts")
-    parts = trials(sweep(*options, "hydra.sweeper.n_trials=14", "hydra.sweep.dir=parts"))
+    options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", *EARLY.get(sampler, ()))
+    whole = trials(sweep(*options, "hydra.sweeper.n_trials=8", "hydra.sweep.dir=whole"))
+    sweep(*options, "hydra.sweeper.n_trials=4", "hydra.sweep.dir=parts")
+    parts = trials(sweep(*options, "hydra.sweeper.n_trials=8", "hydra.sweep.dir=parts"))
     assert [trial.params for trial in parts] == [trial.params for trial in whole]
 
 
@@ -107,9 +109,10 @@ def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, 
 def test_rerunning_a_trial_does_not_change_later_trials(
     sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
+    options = ["x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", *EARLY.get(sampler, ())]
+    options += ["hydra.sweeper.n_trials=8"]
     whole = trials(sweep(*options, "hydra.sweep.dir=whole"))
-    stops = [3, 12]
+    stops = [2, 6]
 
     def job(cfg: Any) -> Any:
         trial = current_trial()

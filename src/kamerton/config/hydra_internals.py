@@ -10,6 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
@@ -109,36 +110,44 @@ class _Loader(CParser, get_yaml_loader()):  # type: ignore[misc]
         Resolver.__init__(self)
 
 
-class _Files(FileConfigSource):
-    """Hydra's source of files, which parses a text once a process: Hydra parses each several times a composition.
-
-    Shipped files are parsed in C, whose messages are less clear.
-    """
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        try:
-            text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return super().load_config(config_path)  # raises
-        key = (self.provider, self.path, config_path, text)
-        if key not in _parsed:
-            if self.provider == "main":
-                config, path = OmegaConf.create(yaml.load(text, _Loader) or {}), f"{self.scheme()}://{self.path}"
-                parsed = ConfigResult(self.provider, path, config, self._get_header_dict(text[:512]))
-            else:
-                parsed = super().load_config(config_path)
-            _parsed[key] = pickle.dumps(parsed)
-        result: ConfigResult = pickle.loads(_parsed[key])  # Hydra changes it
-        return result
-
-
+_load_file, _load_packaged = FileConfigSource.load_config, ImportlibResourcesConfigSource.load_config
 _parsed: dict[tuple[str, ...], bytes] = {}
 
 
 def spare_copies() -> None:
-    """Make Hydra read files by `_Files`, and not copy its store of dataclasses; its plugins must be registered."""
-    SourcesRegistry.instance().types["file"] = _Files
+    """Make Hydra parse a text once a process, instead of several times a composition, and not copy its store."""
+    setattr(FileConfigSource, "load_config", _file)  # noqa: B010 (mypy refuses to assign a method)
+    setattr(ImportlibResourcesConfigSource, "load_config", _packaged)  # noqa: B010
     setattr(ConfigStore, "__deepcopy__", lambda self, memo: self)  # noqa: B010 (what is loaded from it is copied)
+
+
+def _file(source: FileConfigSource, config_path: str) -> ConfigResult:
+    """A file as Hydra reads it; shipped ones are parsed in C, whose messages are less clear."""
+    try:
+        text = Path(source.path, source._normalize_file_name(config_path)).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return _load_file(source, config_path)  # raises
+
+    def load() -> ConfigResult:
+        if source.provider != "main":
+            return _load_file(source, config_path)
+        config, path = OmegaConf.create(yaml.load(text, _Loader) or {}), f"{source.scheme()}://{source.path}"
+        return ConfigResult(source.provider, path, config, source._get_header_dict(text[:512]))
+
+    return _once((source.provider, source.path, config_path, text), load)
+
+
+def _packaged(source: ImportlibResourcesConfigSource, config_path: str) -> ConfigResult:
+    """A file in a package; Hydra's own are parsed once."""
+    load = partial(_load_packaged, source, config_path)
+    return _once((source.provider, source.path, config_path), load) if source.path.startswith("hydra.") else load()
+
+
+def _once(key: tuple[str, ...], load: Callable[[], ConfigResult]) -> ConfigResult:
+    if key not in _parsed:
+        _parsed[key] = pickle.dumps(load())
+    result: ConfigResult = pickle.loads(_parsed[key])  # a copy, since Hydra changes it
+    return result
 
 
 def written_value(section: Any, key: Any) -> Any:
