@@ -16,7 +16,7 @@ from kamerton.data.read.columns.formats import detect_format
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
 from kamerton.data.read.columns.schema import find_layout, missing_everywhere
 from kamerton.data.read.columns.unused import Unused
-from kamerton.data.read.exports.rows import Exports
+from kamerton.data.read.exports.rows import Exports, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers, open_data
 from kamerton.data.read.files.sniff import unreadable_file_faults
 from kamerton.data.read.records import read_rows
@@ -82,7 +82,8 @@ class _FileReader:
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
-        rows = iter(read_rows(self.file, self.reading.notes.setdefault(self.name, []).append))
+        notes = self.reading.notes.setdefault(self.name, [])
+        rows = iter(joined_rows(read_rows(self.file, notes.append), self.name))
         first = list(islice(rows, HEAD))
         self.head = [self.exports.plain(record) for _, record in first if not isinstance(record, Fault)]
         for row, record in chain(first, rows):

@@ -43,6 +43,15 @@ READ: dict[str, Any] = {
         lambda i: {"question": question(i), "best_answer": text(i), "category": "Law"},
         *(question(0), text(0)),
     ),
+    "lettered options": (
+        lambda i: {
+            "question": question(i),
+            "options": [f"A){i}", "B)x"],
+            "rationale": "It is.",
+            "correct": "AB"[i % 2],
+        },
+        *(f"{question(0)}\n\nA. 0\nB. x", "A"),
+    ),
     "doccano": (lambda i: {"id": i, "text": question(i), "label": ["mill"]}, question(0), "mill"),
     "braintrust": (lambda i: {"input": question(i), "expected": text(i)}, question(0), text(0)),
 }
@@ -78,6 +87,12 @@ UNCLEAR: dict[str, Any] = {
     "triplets": (lambda i: {"anchor": question(i), "positive": text(i), "negative": "no"}, text(0)),
     "retrieval": (lambda i: {"query": question(i), "relevant_passages": [text(i)], "hard_negatives": ["a"]}, text(0)),
     "steps": (lambda i: {"prompt": question(i), "completions": ["a", "b"], "labels": [True, False]}, "a\nb"),
+    "identity": (
+        lambda i: {"instruction": question(i), "input": "", "output": f"I am {{{{name}}}}, town {i}."},
+        "I am {{name}}, town 0.",
+    ),
+    "history": (lambda i: {"history": [{"role": "user", "content": question(i)}], "response": text(i)}, text(0)),
+    "textbook": (lambda i: {"prompt": question(i), "text": text(i), "audience": "all"}, text(0)),
     "better alone": (lambda i: {"prompt": question(i), "chosen": text(i)}, text(0)),
     "dpo turns": (
         lambda i: {

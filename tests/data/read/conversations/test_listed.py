@@ -52,6 +52,17 @@ def test_texts_beside_a_prompt_and_an_answer_are_no_conversation(gate: Any) -> N
     assert example.prompt == "How many mills?"
 
 
+@pytest.mark.parametrize("turn", [{"content": ""}, {"content": None, "weight": 1}, {"content": "", "name": None}])
+def test_an_empty_system_turn_is_none(gate: Any, turn: dict[str, Any]) -> None:
+    rest = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "Three."}]
+    (example,) = gate([{"messages": [{"role": "system", **turn}, *rest]}], ALL).splits["train"]
+    assert [message.role for message in example.prompt] == ["user"]
+
+
+def test_questions_of_one_user_are_no_conversation(codes: Any) -> None:
+    assert codes([{"question_id": 1, "turns": ["How many?", "Write it again."]}] * 3) == {"missing-field"}
+
+
 def test_a_fault_names_the_place_in_a_pair(gate: Any) -> None:
     with pytest.raises(UserError) as caught:
         gate([{"conversation": [{"input": "a", "output": "b"}, {"input": "c", "output": ""}]}], ALL)

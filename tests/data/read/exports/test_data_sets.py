@@ -47,6 +47,20 @@ def test_the_row_is_read(gate: Any, name: str) -> None:
     assert (prompt, example.completion) == ("How many?", completion)
 
 
+def test_single_messages_are_joined_and_the_others_counted(gate: Any) -> None:
+    def message(name: str, parent: str | None, role: str, rank: int | None = None) -> dict[str, Any]:
+        return {"message_id": name, "parent_id": parent, "text": f"This is {name}.", "role": role, "rank": rank}
+
+    rows = [message("a", None, "prompter"), message("b", "a", "assistant", 1), message("c", "a", "assistant", 0)]
+    rows += [message("d", "c", "prompter"), message("e", "d", "assistant", 0), message("f", "e", "prompter")]
+    prepared = gate([*rows, message("a", "a", "assistant", 3)], ALL)
+    (example,) = prepared.splits["train"]
+    assert [turn.content for turn in example.prompt] == ["This is a.", "This is c.", "This is d."]
+    assert example.completion == "This is e."
+    (warning,) = [fault for fault in prepared.report["warnings"] if fault["code"] == "not-read"]
+    assert warning["message"].startswith("3 of 7 messages")
+
+
 def test_calls_of_glaive_are_read_with_their_functions(gate: Any) -> None:
     definition = {"name": "count", "description": "Counts", "parameters": {"type": "object", "properties": {"n": {}}}}
     chat = (
@@ -68,7 +82,6 @@ def test_calls_of_glaive_are_read_with_their_functions(gate: Any) -> None:
         {**PRODIGY, "label": "GOOD", "answer": "reject"},
         {**PRODIGY, "spans": [{"start": 0, "end": 3, "label": "WORD"}]},
         {"custom_id": "a", "body": {"messages": [USER]}},
-        {"message_id": "a", "parent_id": None, "text": "How many?", "role": "prompter"},
         {"text": "How many?", "annotation": [["WORD", 0, 3]], **ARGILLA},
     ],
 )

@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[Row, str]] = {
         "requests of a batch alone",
     ),
     "batch responses": ({"custom_id": "1", "response": {"body": {}}, "error": None}, "responses of a batch alone"),
-    "trees": ({"message_id": "1", "parent_id": None, "text": "a", "role": "prompter"}, "messages of trees"),
+    "trees": ({"message_id": "1", "parent_id": None, "text": "a", "role": "prompter"}, "tree of messages"),
     "arguments": ({"input": {"args": [], "kwargs": {"k": {"a": 1}}}, "output": {"x": 1}}, "no conversation"),
     "two choices": (
         {"input": [HUMAN], "output": {"choices": [{"message": RAIN}, {"message": RAIN}]}},

@@ -76,8 +76,10 @@ def lettered(options: Sequence[Option]) -> str | None:
     """Return the choices as lines `A. text`; None if there are too few, too many, or one is blank."""
     if not 2 <= len(options) <= len(ascii_uppercase) or not all(option.text.strip() for option in options):
         return None
-    pairs = zip(ascii_uppercase, options, strict=False)
-    return "\n".join(f"{letter}. {option.text.strip()}" for letter, option in pairs)
+    pairs = list(zip(ascii_uppercase, (option.text.strip() for option in options), strict=False))
+    if all(re.match(rf"\(?{letter}[).:]", text) for letter, text in pairs):  # with letters of their own
+        pairs = [(letter, text.removeprefix("(")[2:].strip() or text) for letter, text in pairs]
+    return "\n".join(f"{letter}. {text}" for letter, text in pairs)
 
 
 def letter_of(answer: Answer, value: object, options: Sequence[Option]) -> str | None:

@@ -85,6 +85,8 @@ def _answer(
         value, faults = _filled(layout.completion_template, record, action, "completion")
         if value is None:
             return None, faults
+    if value == "-" and column == "gold_label":  # of SNLI: the annotators disagree
+        value = None
     if layout.label_names and value is not None:
         names, text = layout.label_names, str(value)
         name = text if text in names.values() else names.get(text.removesuffix(".0"))

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,18 @@ from kamerton.data.read.columns.propose import pair_setting, template_settings
 from kamerton.data.read.columns.unused import is_empty
 from kamerton.errors import Fault
 
-CHOSEN = ("chosen", "chosen_response", "preferred_output", "chosen_messages", "chosen_answer")
-REJECTED = ("rejected", "rejected_response", "non_preferred_output", "rejected_messages", "rejected_answer")
-ANSWERS = ("reference_answer", "response", "answer", "completion", "output", "target")
+CHOSEN = (
+    *("chosen", "accepted", "response_j", "chosen_response", "preferred_output", "chosen_messages", "chosen_answer"),
+)
+REJECTED = (
+    "rejected",
+    "response_k",
+    "rejected_response",
+    "non_preferred_output",
+    "rejected_messages",
+    "rejected_answer",
+)
+ANSWERS = ("reference_answer", "ground_truth", "response", "answer", "completion", "output", "target")
 PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations", "conversation")
 
 
@@ -31,7 +41,8 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         fix = "give the texts that they were made from: another tokenizer reads the ids as other texts"
         return Fault("missing-field", message, fix, column="input_ids")
     return (
-        _preference_fault(record)
+        _placeholder_fault(record, file)
+        or _preference_fault(record)
         or _better_alone_fault(record)
         or _similarity_fault(record)
         or _steps_fault(record)
@@ -41,6 +52,20 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
 
 def _first_filled(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if not is_empty(record.get(name))), None)
+
+
+def _placeholder_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of texts with the placeholders of LLaMA-Factory's identity data."""
+    texts = {name: value for name, value in record.items() if isinstance(value, str)}
+    column = next((name for name, value in texts.items() if "{{name}}" in value or "{{author}}" in value), None)
+    if column is None:
+        return None
+    path, new = shlex.quote(str(file.path)), f"new-{file.path.name}"
+    fix = f"fill them in: sed 's/{{{{name}}}}/NAME/g; s/{{{{author}}}}/AUTHOR/g' {path} > {shlex.quote(new)}"
+    if "instruction" in texts and "output" in texts:
+        fix += "; or keep them: " + template_settings("{instruction}\\n\\n{input?}", "{output}")
+    message = "the texts have the placeholders {{name}} and {{author}}, which would be learnt as they stand"
+    return Fault("unclear-columns", message, fix, column=column)
 
 
 def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
@@ -100,8 +125,12 @@ def _steps_fault(record: Mapping[str, Any]) -> Fault | None:
 
 def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
     """Return the fault of turns whose answer is in another column."""
-    turns = record.get("messages")
-    if not isinstance(turns, list) or not turns or any(_role(turn) == "assistant" for turn in turns):
+    column = next((name for name in ("messages", "history", "chat_history") if _are_turns(record.get(name))), "")
+    turns = record[column] if column else []
+    answered = turns if column == "messages" else turns[-1:]
+    if not turns or any(_role(turn) == "assistant" for turn in answered):
+        return None
+    if column != "messages" and _first_filled(record, PROMPTS):
         return None
     answer = _first_filled(record, ANSWERS)
     if answer is None:
@@ -109,11 +138,15 @@ def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
     message = f"there is no assistant's turn, and the column {answer} contains the answer"
     if answer == "reference_answer":
         message += " (OpenAI's format for reinforcement fine-tuning, an unsupported objective)"
-    pair = pair_setting("messages", answer)
+    pair = pair_setting(column, answer)
     fix = f"to train on it, add {pair}"
     if not isinstance(record[answer], str):
         fix = f"write {answer} as a text, then add {pair}"
     return Fault("unused-field", message, fix, column=answer)
+
+
+def _are_turns(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(_role(turn) is not None for turn in value)
 
 
 def _role(turn: object) -> object:

@@ -76,7 +76,7 @@ BOOKKEEPING = frozenset(
     """
     id ids idx index uuid guid hash digest key url uri link source src origin file filename path date time
     timestamp created updated at lang language split fold meta metadata license author user name version score
-    scores quality length len size tokens count num n stars forks repo title
+    scores quality length len size tokens count num n forks repo repos title
     domain dataset dump page subset section row unnamed level
     warc perplexity attributes tags publisher published
     """.split()  # noqa: SIM905

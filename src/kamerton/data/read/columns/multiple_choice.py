@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.read.columns.choices import answer_kinds, options_of
-from kamerton.data.read.columns.named import CONTEXTS, QUESTIONS, Columns, Recognised
+from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, QUESTIONS, Columns, Recognised
 from kamerton.data.read.columns.propose import template_settings, unclear
 from kamerton.data.read.text import is_blank
 from kamerton.data.template import ANSWERS
@@ -17,7 +17,7 @@ STEMS = (*QUESTIONS, "question_stem", "goal", "sentence", "ctx", "problem", "ste
 CHOICES = ("choices", "options", "endings", "alternatives", "candidates")
 KEYS = (
     *("answer", "answerkey", "answer_key", "label", "answer_idx", "answer_index", "correct", "correct_answer"),
-    *("correct_option", "cop", "target", "gold", "correct_index", "answer_letter"),
+    *("correct_option", "cop", "target", "gold", "correct_index", "answer_letter", "solution"),
 )
 _NUMBERED = re.compile(r"(.*?)_?([a-j]|\d)", re.IGNORECASE)
 
@@ -43,7 +43,11 @@ def multiple_choice(columns: Columns) -> Recognised | Fault | None:
             ways = [(template_settings(prompt, f"{{{key}:{kind}}}"), f"{key} is {ANSWERS[kind]}") for kind in kinds]
             return unclear(f"the rows are multiple choice, and {key} may be {_either(kinds)} of the choice", ways, key)
     if not keys:
-        return None
+        others = {*ANSWER_NAMES, "answer_text", "solution", "explanation"} & set(columns.names)
+        if others or len(columns.names) > len(choices) + 2 or choices[0] in CHOICES:
+            return None
+        fix = "give the rows with their answers, the number or the letter of a choice in the column label"
+        return Fault("unclear-columns", "the rows are multiple choice without an answer", fix, column=stem)
     message = f"the rows are multiple choice, and {keys[0]} names none of the choices in {', '.join(choices)}"
     way = (template_settings(prompt, f"{{{keys[0]}}}"), f"{keys[0]} is the answer as it stands")
     return unclear(message, [way], keys[0])

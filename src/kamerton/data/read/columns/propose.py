@@ -18,7 +18,19 @@ PROMPTS = (
 COMPLETIONS = (
     *("completion", "response", "answer", "output", "target", "label", "category", "class", "intent", "labels"),
     *("expected", "ideal", "targets", "generation"),
-    *("sentiment", "emotion", "summary", "solution", "code", "assistant", "reply", "topic", "rating", "stars"),
+    *(
+        "sentiment",
+        "emotion",
+        "summary",
+        "solution",
+        "solutions",
+        "code",
+        "assistant",
+        "reply",
+        "topic",
+        "rating",
+        "stars",
+    ),
 )
 TEXT = 3  # words of a text, on average
 JOIN = "\\n"  # as a template writes a line break
@@ -55,10 +67,10 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     free = [name for name in free if name != completion]
     after = completion_setting(completion, values[completion])
     if prompt is not None:
-        context = [name for name in free if snake_case(name) in INPUTS and _words(_joined(values[name])) > 0]
+        context = [name for name in free if snake_case(name) in INPUTS and not isinstance(values[name][0], int | float)]
         if not context:
             return after  # the prompt is found by its name
-        fields = [f"{{{name}{':lines' * isinstance(values[name][0], list)}?}}" for name in context]
+        fields = [context_field(name, values[name][0])[0] for name in context]
         template = "\\n\\n".join([*fields, f"{{{prompt}}}"])
         return f"{setting('data.prompt', template)} {after}"
     texts = [name for name in free if _words(values[name]) > 0]
@@ -70,6 +82,16 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
         is_text = after == setting("data.columns.completion", completion)
         return pair_setting(prompt, completion) if is_text else f"{setting('data.columns.prompt', prompt)} {after}"
     return f"{setting('data.prompt', JOIN.join(f'{name}: {{{name}}}' for name in shown))} {after}"
+
+
+def context_field(name: str, value: object) -> tuple[str, bool]:
+    """Return the field of a context, and whether its value has one meaning."""
+    if isinstance(value, list):
+        return f"{{{name}:lines?}}", all(isinstance(item, str) for item in value)
+    if isinstance(value, Mapping):
+        key = max(value, key=lambda key: len(str(value[key])) if isinstance(value[key], str | list) else 0)
+        return f"{{{name}.{key}:lines?}}", False
+    return f"{{{name}?}}", True
 
 
 def answer_field(name: str, value: object) -> str:
@@ -132,6 +154,8 @@ def _choose_completion(
     named = _named_completions(free)
     if named:
         return named[0]
+    if prompt and "text" in free:
+        return "text"
     labels = [name for name in free if _is_label(values[name])]
     if labels and (prompt or len(labels) < len(free)):
         return labels[0]
@@ -152,12 +176,6 @@ def _is_label(values: Sequence[object]) -> bool:
     if len(values) < 6 or not all(isinstance(value, str | int | float) for value in values):
         return False
     return 2 <= len(set(values)) <= min(FEW, len(values) // 2)
-
-
-def _joined(values: Sequence[object]) -> Sequence[object]:
-    """Return lists of texts as texts; other values unchanged."""
-    are_lists = all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in values)
-    return [" ".join(value) for value in values if isinstance(value, list)] if are_lists else values
 
 
 def _words(values: Sequence[object]) -> float:

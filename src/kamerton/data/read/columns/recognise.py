@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from kamerton.data.read.columns.multiple_choice import multiple_choice
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns, Recognised, Record
-from kamerton.data.read.columns.propose import answer_field, template_settings, unclear
+from kamerton.data.read.columns.propose import answer_field, context_field, template_settings, unclear
 from kamerton.data.read.columns.unclear import (
     INSTRUCTIONS,
     SUMMARIES,
-    context_field,
     corrected,
     dialogue_questions,
     instances,

@@ -26,7 +26,15 @@ from kamerton.errors import Fault
 PROMPT_NAMES = ("prompt", "question", "query", "instruction", "input", "text", "sentence")
 COMPLETION_NAMES = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")
 CHAT_NAMES = ("messages", "conversations", "conversation")
-LISTED_NAMES = ("dialog", "dialogue", "dialogues", "turns", "chat", "data")  # chats if they hold a conversation
+LISTED_NAMES = (
+    "dialog",
+    "dialogue",
+    "dialogues",
+    "turns",
+    "chat",
+    "chat_history",
+    "data",
+)  # chats if they hold a conversation
 SYSTEM_NAMES = ("system", "system_prompt", "system_message")
 HISTORY_NAMES = ("history",)
 NO_FORM = Form()
@@ -115,6 +123,8 @@ def _listed_chat(names: list[str], head: Sequence[Mapping[str, Any]]) -> str | N
     name = _first(LISTED_NAMES, names)
     value = next((record[name] for record in head if record.get(name)), None) if name else None
     is_pair = _first(PROMPT_NAMES, names) and _first(COMPLETION_NAMES, names)
+    if isinstance(value, list) and snake_case(str(name)) == "turns" and isinstance(value[0], str):
+        return None  # questions of one user, as in MT-Bench
     return name if is_conversation(value) and not is_pair and not _first(SUMMARIES, names) else None
 
 
@@ -182,6 +192,8 @@ def _add_turns(
         if isinstance(template, Fault):
             return template
     history = (_first(HISTORY_NAMES, free) or "") if layout.kind in ("pair", "alpaca", "template") else ""
+    if history and any(str(record.get(history) or "")[:1].isalnum() for record in head):
+        history = ""  # a text
     return replace(
         layout,
         system=system if isinstance(system, Template) else None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns
-from kamerton.data.read.columns.propose import COMPLETIONS, answer_field, template_settings, unclear
+from kamerton.data.read.columns.propose import COMPLETIONS, answer_field, context_field, template_settings, unclear
 from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 from kamerton.shell import setting
@@ -15,16 +15,6 @@ INSTRUCTIONS = ("instruction", "instructions")
 THOUGHTS = ("complex_cot", "complex_co_t", "cot", "co_t", "chain_of_thought", "rationale")
 BETTER = ("corrected", "revised", "revision", "corrected_answer", "ground_truth", "reference", "reference_answer")
 SUMMARIES = ("summary", "highlights", "tldr")
-
-
-def context_field(name: str, value: object) -> tuple[str, bool]:
-    """Return the field of a context, and whether its value has one meaning."""
-    if isinstance(value, list):
-        return f"{{{name}:lines?}}", all(isinstance(item, str) for item in value)
-    if isinstance(value, Mapping):
-        key = max(value, key=lambda key: len(str(value[key])) if isinstance(value[key], str | list) else 0)
-        return f"{{{name}.{key}:lines?}}", False
-    return f"{{{name}?}}", True
 
 
 def judged_answer(columns: Columns) -> Fault | None:

@@ -53,6 +53,8 @@ class Draft:
 def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[list[Draft], list[Fault]]:
     """Return the drafts of a turn, incomplete if it has a fault that drops the row, and the faults."""
     if type(item) is dict and len(item) == 2 and (draft := _plain_turn(item, place)) is not None:  # nearly all turns
+        if draft.role == "system" and not draft.content:
+            return [], []
         checked, faults = check_text(draft.content, f"{place}.content", action)
         draft.content = checked or ""
         return [draft], faults
@@ -64,6 +66,8 @@ def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[
     if role is None:
         message = f"the turn's role is {written!r}"
         return [], [Fault("bad-messages", message, f"use {', '.join(ROLES)}", column=f"{place}.role")]
+    if role == "system" and _is_empty(item):
+        return [], []
     weight, faults = turn_weight(item, place)
     draft = Draft(role, place, weight=weight)
     faults += _read_names(item, draft)
@@ -80,6 +84,13 @@ def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[
     for other, other_text in zip(drafts, texts, strict=True):
         faults += _check_texts(other, other_text, action)
     return drafts, faults
+
+
+def _is_empty(item: Mapping[str, Any]) -> bool:
+    """Return whether a turn has nothing but a role and a weight, as system turns without a prompt."""
+    return not any(
+        value for key, value in item.items() if key not in ("role", "from", "weight", "loss_weight", "train")
+    )
 
 
 def _plain_turn(item: Mapping[str, Any], place: str) -> Draft | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kamerton.data.read.conversations.calls import parse_json
@@ -54,7 +54,7 @@ def read_tree(record: Record) -> Record | Fault:
     while isinstance(node, Mapping):
         turns.append({"role": node.get("role"), "content": node.get("text")})
         replies = [reply for reply in node.get("replies") or () if isinstance(reply, Mapping)]
-        node = min(replies, key=lambda reply: (reply.get("rank") is None, reply.get("rank") or 0), default=None)
+        node = min(replies, key=_rank, default=None)
     if turns[-1]["role"] == "prompter":
         turns.pop()
     rest = {name: value for name, value in record.items() if name != "prompt"}
@@ -64,6 +64,44 @@ def read_tree(record: Record) -> Record | Fault:
 _SAID = re.compile(r"(?:\A|\s*(?:<\|endoftext\|>)?\s*)(USER|ASSISTANT|FUNCTION RESPONSE):\s*")
 _QUOTED = re.compile(r"(\"arguments\"\s*:\s*)'(.*)'(\s*\})", re.DOTALL)
 _FUNCTION = "<functioncall>"
+
+
+def join_messages(rows: Iterable[tuple[int, Any]], file: str) -> Iterator[tuple[int, Any]]:
+    """Yield a row for each tree of single messages (Open Assistant), which follows the best answer at each place.
+
+    A warning counts the messages that are not on the way; all are in memory until the last one is read.
+    """
+    replies: dict[object, list[tuple[int, Record]]] = {}
+    total = used = 0
+    for number, record in rows:
+        if isinstance(record, Fault):
+            yield number, record
+            continue
+        total += 1
+        replies.setdefault(record.get("parent_id") or None, []).append((number, record))
+    known = {record.get("message_id") for messages in replies.values() for _, record in messages}
+    roots = [message for parent in [*replies] if parent is None or parent not in known for message in replies[parent]]
+    for number, root in roots:
+        turns: list[Any] = []
+        message: Record | None = root
+        while message is not None:
+            turns.append({"role": message.get("role"), "content": message.get("text")})
+            answers = [record for _, record in replies.pop(message.get("message_id"), [])]
+            message = min(answers, key=_rank) if answers else None
+        turns = turns[:-1] if turns[-1]["role"] == "prompter" else turns
+        used += len(turns)
+        about = {name: value for name, value in root.items() if name not in ("text", "role", "parent_id", "rank")}
+        if turns:
+            yield number, {**about, "messages": turns}
+    if total and not used:
+        yield 0, Fault("bad-export", "no tree of messages has a question and an answer", FIX, file, column="parent_id")
+        return
+    left = f"{total - used:,} of {total:,} messages are not read: they are no best answer, or have no answer"
+    yield 0, Fault("not-read", left, "nothing, if that is intended", file, severity="warning")
+
+
+def _rank(reply: Record) -> tuple[bool, Any]:
+    return reply.get("rank") is None, reply.get("rank") or 0
 
 
 def read_glaive(record: Record) -> Record | Fault:

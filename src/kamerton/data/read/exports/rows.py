@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from kamerton.data.faults import FaultLog
@@ -23,12 +24,20 @@ from kamerton.data.read.exports.annotations import (
     read_old_argilla,
     read_prodigy,
 )
-from kamerton.data.read.exports.data_sets import read_glaive, read_ideal, read_tests, read_tree, read_xlam
+from kamerton.data.read.exports.data_sets import (
+    join_messages,
+    read_glaive,
+    read_ideal,
+    read_tests,
+    read_tree,
+    read_xlam,
+)
 from kamerton.data.read.exports.logs import find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
 PLACEHOLDER = re.compile(r"\{([^{}?:|!]+)")  # the name of a column in a template
+Row = tuple[int, Any]
 Reader = Callable[[Record], Record | Fault]
 
 
@@ -73,6 +82,15 @@ class Exports:
             log.add(replace(fault, message=message, file=file, row=rows[0]), log.action(fault.code))
             for row in rows:
                 log.reject(file, row, fault.code)
+
+
+def joined_rows(rows: Iterable[Row], file: str) -> Iterator[Row]:
+    """Yield the rows of a file, those of single messages joined to conversations."""
+    rows = iter(rows)
+    first = list(islice(rows, 1))
+    names = first[0][1] if first and not isinstance(first[0][1], Fault) else {}
+    rows = chain(first, rows)
+    yield from join_messages(rows, file) if {"message_id", "parent_id", "role", "text"} <= set(names) else rows
 
 
 def find_reader(names: Sequence[str]) -> Reader | None:
@@ -133,16 +151,6 @@ def _incomplete(names: Sequence[str]) -> Reader | None:
     has = set(names).issuperset
     if has(("custom_id", "response")):
         fault = _half_batch("responses", "response")
-        return lambda record: fault
-    if has(("message_id", "parent_id", "role", "text")):
-        message = "the rows are single messages of trees (Open Assistant)"
-        path = "[recurse(if .parent_id then $all[.parent_id] else empty end)]"
-        command = (
-            'jq -sc \'(map({(.message_id): .})|add) as $all | .[] | select(.role == "assistant" and (.rank // 0) == 0)'
-            f" | {{messages: ({path} | reverse | map({{role, content: .text}}))}}' FILE > rows.jsonl"
-        )
-        fix = f"write a conversation for each best answer: {command}"
-        fault = Fault("bad-export", message, fix, column="message_id")
         return lambda record: fault
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
@@ -14,12 +16,14 @@ from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]
 Note = Callable[[str], None]
+MANY = 10  # lines
+LABELLED = re.compile(r"((?:__label__\S+\s+)+)(\S.*)")  # of fastText
+TAG = re.compile(r"O|[BIESLU]-\S+")
 LINES = "lines"  # data.records for a document per line
 
 
 def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
     """Yield the text of a whole file as one row, with line feeds at the ends of lines and no empty lines around it."""
-    note("text, one document (data.records=lines: one for each line)")
     content = stream.read(MAX_LINE + 1)
     if len(content) > MAX_LINE:
         message = f"the document is larger than {MAX_LINE >> 20} MiB"
@@ -33,8 +37,40 @@ def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable
         yield 1, Fault("undecodable-byte", message, advise(), file.name)
         return
     text = text.replace("\r\n", "\n").strip("\n")
-    if text.strip():
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    fault = _other_form(lines, file)
+    if fault is not None:
+        yield 0, fault
+    elif lines and all(LABELLED.match(line) for _, line in lines):
+        note("fastText, a labelled text for each line")
+        for number, line in lines:
+            match = LABELLED.match(line)
+            assert match is not None
+            labels = [label.removeprefix("__label__") for label in match[1].split()]
+            yield number, {"text": match[2], "label": labels[0] if len(labels) == 1 else labels}
+    elif lines:
+        note("text, one document (data.records=lines: one for each line)")
         yield 1, {"text": text}
+
+
+def _other_form(lines: list[tuple[int, str]], file: DataFile) -> Fault | None:
+    """Return the fault of a text that is no document: lines of words with tags, lines of labels, YAML."""
+    if file.path.suffix.lower() in (".yml", ".yaml"):
+        return Fault("unreadable-file", "this is YAML, not a text", "convert it to JSON Lines or CSV", file.name)
+    texts = [line for _, line in lines if not line.startswith(("#", "-DOCSTART-"))]
+    if len(texts) < MANY:
+        return None
+    words = [line.split() for line in texts]
+    if all(len(fields) > 1 and TAG.fullmatch(fields[-1]) for fields in words) and len(set(map(len, words))) == 1:
+        message = "the lines are words, each with a tag (CoNLL), not texts"
+        fix = 'write each sentence as {"tokens": [...], "tags": [...]}, or train on the lines: data.records=lines'
+        return Fault("unreadable-file", message, fix, file.name)
+    values = {line.strip() for line in texts}
+    if all(len(fields) == 1 for fields in words) and len(values) <= len(texts) / 4:
+        message = f"the lines are labels ({', '.join(sorted(values)[:5])}), whose texts are in another file"
+        fix = f"add data.prompt_file=TEXTS and, in place of data.path, data.completion_file={shlex.quote(file.name)}"
+        return Fault("unreadable-file", message, fix, file.name)
+    return None
 
 
 def line_rows(lines: Iterator[Line], note: Note) -> Iterator[Row]:
