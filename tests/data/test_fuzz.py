@@ -22,7 +22,8 @@ from kamerton.data.codes import CODES
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, SplitOptions
-from kamerton.data.read.ingest import Reading, ingest, report_unused
+from kamerton.data.read.ingest import ingest
+from kamerton.data.read.reading import Reading, report_unused
 from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault, UserError
 from support.conversations import CHAT, chats, names, values

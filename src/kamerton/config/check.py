@@ -18,7 +18,8 @@ from kamerton.config.origin import PRESETS
 from kamerton.config.places import check_places
 from kamerton.config.schema import Config, mapping_at
 from kamerton.config.training import check_training
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.option_checks import check_data_options, check_split_options
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 

@@ -20,10 +20,11 @@ from kamerton.data.check.labels import (
     report_respelt,
 )
 from kamerton.data.check.outliers import drop_outliers
+from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataFile, DataOptions, SplitOptions
-from kamerton.data.read.ingest import report_unused
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.reading import report_unused
 from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.read.sources import find_files, versions_of
 from kamerton.data.splits.balance import label_weights

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from kamerton.data.check.duplicates import cached_clusters, drop_leaks, drop_near, first_of_each, report_rows
+from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataFile, DataOptions, SplitOptions
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.rows import StoredRows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.splits.assign import FOLD_SALT, Assignment, assign, assign_by_time, assign_fold

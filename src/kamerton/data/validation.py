@@ -10,8 +10,10 @@ from typing import Any
 from kamerton.data.example import DataExample
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import DataError, prepare
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
-from kamerton.data.read.ingest import Reading, ingest, report_unused
+from kamerton.data.option_checks import check_data_options, check_split_options
+from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.ingest import ingest
+from kamerton.data.read.reading import Reading, report_unused
 from kamerton.data.read.sources import find_files
 from kamerton.data.store import to_example
 from kamerton.errors import Fault

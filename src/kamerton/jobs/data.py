@@ -17,7 +17,8 @@ from typing import Any
 from kamerton.assets import cache_dir
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.option_checks import check_data_options, check_split_options
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.files.arrow import without_nan
 from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples

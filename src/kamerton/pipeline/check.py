@@ -12,7 +12,8 @@ from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
 from kamerton.config.schema import AdapterOptions, ModelOptions, mapping_at
 from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options, check_split_options
+from kamerton.data.option_checks import check_data_options, check_split_options
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kamerton.config.check import check_values, to_config
 from kamerton.config.schema import Config
-from kamerton.data.options import check_data_options
+from kamerton.data.option_checks import check_data_options
 from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError
 from kamerton.run.model import model_faults

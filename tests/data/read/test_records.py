@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kamerton.data.data_file import DataFile
 from kamerton.data.gate import prepare
-from kamerton.data.options import Columns, DataFile, DataOptions, SplitOptions
+from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.read.records import read_rows
 from kamerton.errors import Fault, UserError
 from support.rows import pairs, question

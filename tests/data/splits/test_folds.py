@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamerton.data.gate import Prepared, prepare
-from kamerton.data.options import DataOptions, SplitOptions, check_split_options
+from kamerton.data.option_checks import check_split_options
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.splits.folds import connected_groups, even_folds
 from kamerton.errors import UserError
 from support.rows import pairs, question, write_jsonl

@@ -14,14 +14,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from kamerton.data.encode.fallback import CALLS, REASONING, RESULTS, TOOLS
 from kamerton.data.encode.forms import ChatForm, Tools, chat_form, common_length, is_rich, render_chat
+from kamerton.data.encode.omissions import Omissions, place_of
 from kamerton.data.encode.skeleton import Skeletons
 from kamerton.data.encode.targets import LAST, Part, Stretch, Targets, cut, without_span
 from kamerton.data.encode.turns import DROPPED, FIRST, TurnNote
-from kamerton.data.example import DataExample, Message, ToolCall
+from kamerton.data.example import DataExample, Message
 
 Ids = Callable[[list[str], bool], list[int]]  # the token ids of pieces of a text; the flag: it begins the sequence
 Span = tuple[int, int]
@@ -37,7 +37,7 @@ class Conversations:
     ) -> None:
         self._skeletons, self._tokenizer = skeletons, skeletons.tokenizer
         self._targets, self._special, self._ids = targets, special, ids
-        self._omitted: dict[Any, list[TurnNote]] = {}
+        self._omissions = Omissions(self._tokenizer)
         self._tags: tuple[str, str] | None = None
 
     def parts(self, example: DataExample) -> tuple[list[Part], list[TurnNote], list[str]]:
@@ -56,9 +56,9 @@ class Conversations:
             (None if is_rich(example) else self._filled(turns, k)) or self._turn(turns, k, tools, form) for k in trained
         ]
         if is_rich(example):
-            notes += self._omissions(turns, tools, form)
+            notes += self._omissions.notes(turns, tools, form)
             notes += [
-                TurnNote(DROPPED, f"{_place(turns, k)}.reasoning", "reasoning")
+                TurnNote(DROPPED, f"{place_of(turns, k)}.reasoning", "reasoning")
                 for k, (_, target) in zip(trained, rendered, strict=True)
                 if turns[k].reasoning.strip() not in target
             ]
@@ -219,51 +219,6 @@ class Conversations:
         if self._special is None:
             return stretches
         return [(piece, target) for text, target in stretches for piece in self._special.split(text) if piece]
-
-    def _omissions(self, turns: Sequence[Message], tools: Tools, form: ChatForm) -> list[TurnNote]:
-        """Return a note for each text, call and tool of a conversation of this form that the template omits."""
-        key = (bool(tools), *((turn.role, bool(turn.content.strip()), len(turn.tool_calls)) for turn in turns))
-        if key not in self._omitted:
-            if len(self._omitted) >= 1024:
-                self._omitted.clear()
-            marked = [_marked(turn, i) for i, turn in enumerate(turns)]
-            text = render_chat(self._tokenizer, form, marked, tools, prompt=False).casefold()
-            notes = []
-            for i, turn in enumerate(marked):
-                if turn.role == "assistant" and i < len(marked) - 1:  # later turns may omit it, as at inference
-                    own = render_chat(self._tokenizer, form, marked[: i + 1], tools, prompt=False).casefold()
-                else:
-                    own = text
-                notes += [
-                    TurnNote(DROPPED, place, what)
-                    for place, what, marks in _marks(turn, _place(turns, i))
-                    if not all(mark in own for mark in marks)
-                ]
-            if tools and (name := (tools[0].get("function") or tools[0]).get("name")) and name.casefold() not in text:
-                notes.append(TurnNote(DROPPED, "tools", "tools"))
-            self._omitted[key] = notes
-        return self._omitted[key]
-
-
-def _marked(turn: Message, i: int) -> Message:
-    """Return a turn of the same form whose texts can be recognised in a rendering."""
-    calls = tuple(
-        ToolCall(f"kamerton_{i}_{j}_call", json.dumps({f"kamerton_{i}_{j}_argument": "x"}), call.id)
-        for j, call in enumerate(turn.tool_calls)
-    )
-    content = f"kamerton-{i}-turn" if turn.content.strip() else turn.content
-    return replace(turn, content=content, tool_calls=calls)
-
-
-def _marks(turn: Message, place: str) -> list[tuple[str, str, list[str]]]:
-    """Return what must be in the rendering of a marked turn: its place, what it is, and the marks."""
-    marks = [(place, turn.role, [turn.content])] if turn.content.strip() else []
-    names = [part for call in turn.tool_calls for part in (call.name, *json.loads(call.arguments))]
-    return [*marks, *([(f"{place}.tool_calls", "tool_calls", names)] if names else [])]
-
-
-def _place(turns: Sequence[Message], k: int) -> str:
-    return "completion" if k == len(turns) - 1 else f"turns[{k}]"
 
 
 def _turn_number(turns: Sequence[Message], k: int) -> int:

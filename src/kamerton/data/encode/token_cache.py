@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kamerton.data.encode.chunks import TokenChunk
 from kamerton.data.encode.control import LiteralToken
 from kamerton.data.encode.targets import LAST
-from kamerton.data.encode.tokenize import StretchTokenizer, TokenChunk
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.encode.turns import TurnNote
 from kamerton.data.example import DataExample
 from kamerton.data.read.rows import build_once

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, cast
 
+from kamerton.data.data_file import DataFile
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataFile
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
 from kamerton.data.read.columns.schema import find_layout, missing_everywhere
-from kamerton.data.read.columns.unused import Unused
 from kamerton.data.read.exports.rows import Exports, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers, open_data
 from kamerton.data.read.files.sniff import unreadable_file_faults
+from kamerton.data.read.reading import Reading, misleading_action
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.tables.cells import parse_cell
@@ -30,28 +30,6 @@ Names = tuple[str, ...]
 MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
 HEAD = 64  # first rows; their values show the roles of columns with unclear names
 FEW = 2  # up to this many unreadable rows are reported one by one
-
-
-@dataclass
-class Reading:
-    """Results of a pass over the files: rows per file, and the schemas as (source, schema) in order of appearance.
-
-    `unused` has the statistics of each field that the model is not shown; `text` is the column of plain text; `notes`
-    describe how each file was read, as far as its name does not determine it; `forms` has for each schema the settings
-    that write its prompts.
-    """
-
-    rows: dict[str, int] = field(default_factory=dict)
-    schemas: list[tuple[str, str]] = field(default_factory=list)
-    unused: dict[str, Unused] = field(default_factory=dict)
-    text: str = ""
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def schema_number(self, source: str, schema: str) -> int:
-        if (source, schema) not in self.schemas:
-            self.schemas.append((source, schema))
-        return self.schemas.index((source, schema))
 
 
 def ingest(
@@ -264,17 +242,3 @@ class _FileReader:
         message = fault.message + (f"; the other rows are {layouts[0].schema}" if layouts else "")
         for row in rows:
             self.log.add_row([replace(fault, message=message, file=self.name, row=row)])
-
-
-def report_unused(reading: Reading, used: Sequence[str | None], log: FaultLog) -> None:
-    """Report the fields that the model is not shown; `used` are metadata fields that the configuration names."""
-    total = sum(reading.rows.values())
-    prompt = next((form["prompt"] for form in reading.forms.values() if form), "")
-    for fault, is_misleading in unused.unused_faults(reading.unused, used, reading.text, prompt, total):
-        action = log.action(fault.code).replace("drop", "warn")
-        log.add(fault, misleading_action(log.policy) if is_misleading else action)
-
-
-def misleading_action(policy: Mapping[str, str | None]) -> str:
-    """Return the action for rows whose meaning changes without their unused fields."""
-    return policy.get(unused.CODE) or "error"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.arrow import arrow_rows
 from kamerton.data.read.files.containers import DAMAGE, open_data, seekable
 from kamerton.data.read.files.detect import BINARY

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kamerton.data.data_file import DataFile
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataFile
 from kamerton.data.read.columns.unused import Unused
-from kamerton.data.read.ingest import Reading, ingest
+from kamerton.data.read.ingest import ingest
+from kamerton.data.read.reading import Reading
 from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.errors import Fault, UserError
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.assets import fetch, is_address
-from kamerton.data.options import FORMATS, PARALLEL, DataFile, DataOptions, Source, Subset, form_of, subset_of
+from kamerton.data.data_file import DataFile, Subset, form_of, subset_of
+from kamerton.data.options import FORMATS, PARALLEL, DataOptions, Source
 from kamerton.data.read.files.containers import DAMAGE, archive_kind, open_path
 from kamerton.data.read.files.detect import data_format, with_format, with_named_format
 from kamerton.data.read.json.splits import split_lists

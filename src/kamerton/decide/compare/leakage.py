@@ -40,7 +40,8 @@ def training_of(run: ScoredRun) -> Training:
     from kamerton.assets import cache_dir
     from kamerton.config.check import section
     from kamerton.data.gate import prepare
-    from kamerton.data.options import DataOptions, SplitOptions, check_data_options
+    from kamerton.data.option_checks import check_data_options
+    from kamerton.data.options import DataOptions, SplitOptions
     from kamerton.data.read.sources import local_data
 
     fingerprint = run.fingerprint

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.options import Columns, DataFile
+from kamerton.data.data_file import DataFile
+from kamerton.data.options import Columns
 from kamerton.data.read.files.encodings import national_encoding
 from kamerton.data.read.records import read_rows
 from kamerton.errors import Fault

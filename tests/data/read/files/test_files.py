@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kamerton.data.gate import prepare
-from kamerton.data.options import DataOptions, SplitOptions, check_data_options
+from kamerton.data.option_checks import check_data_options
+from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.files import containers
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import find_files

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kamerton.data.data_file import DataFile
 from kamerton.data.gate import prepare
-from kamerton.data.options import Columns, DataFile, DataOptions
+from kamerton.data.options import Columns, DataOptions
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault

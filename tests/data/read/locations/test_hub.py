@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from kamerton.data.options import DataOptions, check_data_options
+from kamerton.data.option_checks import check_data_options
+from kamerton.data.options import DataOptions
 from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault
 from support.ports import free_port

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kamerton.data.options import Columns, DataFile
+from kamerton.data.data_file import DataFile
+from kamerton.data.options import Columns
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.tables.cells import parse_cell
 from kamerton.errors import Fault

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kamerton.data.options import Columns, DataFile, DataOptions, check_data_options
+from kamerton.data.data_file import DataFile
+from kamerton.data.option_checks import check_data_options
+from kamerton.data.options import Columns, DataOptions
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.tables.header import propose_names
 from kamerton.errors import Fault

@@ -10,9 +10,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.columns.propose import pair_setting, template_settings
 from kamerton.data.read.columns.unused import is_empty
+from kamerton.data.read.conversations.roles import role_of
 from kamerton.errors import Fault
 
 CHOSEN = (
@@ -149,5 +150,5 @@ def _are_turns(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(_role(turn) is not None for turn in value)
 
 
-def _role(turn: object) -> object:
-    return turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+def _role(turn: object) -> str | None:
+    return role_of(turn)[0] if isinstance(turn, Mapping) else None

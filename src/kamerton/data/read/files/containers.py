@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 
 MAX_LAYERS = 3  # of compression
 MAX_UNPACKED = 64 * 2**30  # bytes of a packed file that is read in any order

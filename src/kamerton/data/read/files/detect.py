@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import PurePath
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.arrow import is_arrow
 from kamerton.data.read.files.containers import ZIP, open_data
 from kamerton.data.read.files.encodings import wide_encoding

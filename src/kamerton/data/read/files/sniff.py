@@ -14,7 +14,7 @@ from kamerton.data.read.files.encodings import wide_encoding
 from kamerton.errors import Fault
 
 if TYPE_CHECKING:
-    from kamerton.data.options import DataFile
+    from kamerton.data.data_file import DataFile
 
 HEAD = 8192  # bytes that are inspected
 _BINARY = (*range(9), *range(14, 27), *range(28, 32))  # control characters that do not occur in texts

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import IO, Any
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import open_path
 from kamerton.data.read.files.lines import MAX_LINE, UTF8, Line, decoded_lines
 from kamerton.errors import Fault

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import open_data
 from kamerton.data.read.files.lines import decoded_lines
 from kamerton.data.read.json.lines import Row, as_record, line_rows, parse_object, repeated_key_fault

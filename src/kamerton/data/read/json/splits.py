@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import DAMAGE, open_data
 from kamerton.data.read.json.object import outline_of
 from kamerton.data.read.json.stream import JsonStream, JsonSyntaxError

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import PurePath
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import DAMAGE, archive_members
 from kamerton.data.read.files.detect import data_format, is_documentation, with_format, with_named_format
 from kamerton.errors import Fault

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kamerton.data.options import Subset
+from kamerton.data.data_file import Subset
 from kamerton.data.read.locations.addresses import Remote
 from kamerton.data.read.locations.archives import split_of
 from kamerton.data.read.locations.datasets import SPLITS, raw_name

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from kamerton.data.options import Subset
+from kamerton.data.data_file import Subset
 from kamerton.data.read.locations.addresses import Listing, Remote, check_address, protocol_of, translated
 from kamerton.data.read.locations.configurations import choose_subset
 from kamerton.data.read.locations.datasets import DESCRIPTIONS, Part

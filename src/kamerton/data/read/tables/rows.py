@@ -8,7 +8,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from kamerton.data.options import DELIMITERS, DataFile
+from kamerton.data.data_file import DataFile
+from kamerton.data.options import DELIMITERS
 from kamerton.data.read.files.commands import comma_separated, new_name, path_setting
 from kamerton.data.read.files.containers import open_data
 from kamerton.data.read.files.detect import JSON

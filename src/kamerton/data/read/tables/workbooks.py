@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from kamerton.data.options import DataFile
+from kamerton.data.data_file import DataFile
 from kamerton.errors import Fault
 from kamerton.shell import setting
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from kamerton.data.options import DataOptions, Source, SplitOptions, check_data_options, check_split_options
+from kamerton.data.option_checks import check_data_options, check_split_options
+from kamerton.data.options import DataOptions, Source, SplitOptions
 
 
 def keys(faults: list) -> list[str]:

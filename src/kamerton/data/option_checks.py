@@ -1,0 +1,171 @@
+"""Checks of the options of data and of splits: every invalid value, with its key."""
+
+from __future__ import annotations
+
+import codecs
+import math
+
+from kamerton.data.codes import check_policy
+from kamerton.data.data_file import form_of
+from kamerton.data.form import check_form
+from kamerton.data.options import (
+    BALANCE,
+    CONTROL_TOKENS,
+    DELIMITERS,
+    EARLIER_REASONING,
+    FORMATS,
+    OVERLONG,
+    PARALLEL,
+    TRAIN_ON,
+    DataOptions,
+    SplitOptions,
+)
+from kamerton.errors import Fault
+
+
+def check_data_options(options: DataOptions) -> list[Fault]:
+    """Return a fault for each invalid value of `data.*`, without opening any file."""
+    labels = options.labels
+    is_label_list = isinstance(labels, list) and len(labels) >= 2 and len(set(labels)) == len(labels)
+    checks = [
+        (options.overlong in OVERLONG, "overlong", f"must be one of {', '.join(OVERLONG)}"),
+        (
+            options.control_tokens in CONTROL_TOKENS,
+            "control_tokens",
+            f"must be one of {', '.join(CONTROL_TOKENS)}",
+        ),
+        (options.train_on in TRAIN_ON, "train_on", f"must be one of {', '.join(TRAIN_ON)}"),
+        (
+            options.earlier_reasoning in EARLIER_REASONING,
+            "earlier_reasoning",
+            f"must be one of {', '.join(EARLIER_REASONING)}",
+        ),
+        (options.balance in BALANCE, "balance", f"must be one of {', '.join(BALANCE)}"),
+        (options.max_length >= 2, "max_length", "must be at least 2 tokens"),
+        (
+            options.near_duplicates is None or 0.5 <= options.near_duplicates <= 1,
+            "near_duplicates",
+            "must be a similarity from 0.5 to 1, or null",
+        ),
+        (
+            labels is None or labels == "auto" or is_label_list,
+            "labels",
+            "must be auto, a list of at least two different labels, or null for free text",
+        ),
+    ]
+    faults = [
+        _bad_value(f"data.{key}", getattr(options, key), requirement) for valid, key, requirement in checks if not valid
+    ]
+    faults += _check_format(options.format, options.encoding, "data")
+    faults += _check_table(options.delimiter, options.header, "data")
+    faults += check_form(form_of(options), options.columns, "data")
+    for name, source in options.sources.items():
+        key = f"data.sources.{name}"
+        faults += check_form(form_of(source), source.columns, key)
+        faults += _check_format(source.format, source.encoding, key)
+        faults += _check_table(source.delimiter, source.header, key)
+        if not (math.isfinite(source.weight) and source.weight > 0):
+            faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0"))
+        if not source.path:
+            faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
+    return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options)
+
+
+def _check_subset(options: DataOptions) -> list[Fault]:
+    """Check that `config` and `split` are given with a data set of the hub alone."""
+    given = [key for key in ("config", "split") if getattr(options, key)]
+    values = [options.path, options.train, options.validation, options.test]
+    values += [source.path for source in options.sources.values()]
+    paths = [path for value in values if value for path in ([value] if isinstance(value, str) else value)]
+    if not given or any(path.lower().startswith("hf://") for path in paths):
+        return []
+    message = f"data.{given[0]} chooses from a data set of the hub, and data.path names none"
+    fix = f"leave out data.{given[0]}, or give data=hub data.name=ORGANIZATION/NAME"
+    return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
+
+
+def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
+    checks = [
+        (format in FORMATS, "format", format, f"must be one of {', '.join(FORMATS)}"),
+        (
+            encoding == "auto" or _is_codec(encoding),
+            "encoding",
+            encoding,
+            "must be auto or a text encoding that Python knows, such as utf-8",
+        ),
+    ]
+    return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
+
+
+def _check_table(delimiter: str | None, header: str | list[str] | None, key: str) -> list[Fault]:
+    names = header if isinstance(header, list) else []
+    is_header = header in (None, "first") or (len(set(names)) == len(names) > 0 and all(map(str.strip, names)))
+    checks = [
+        (
+            delimiter is None or delimiter in DELIMITERS or (len(delimiter) == 1 and delimiter not in '"\r\n'),
+            "delimiter",
+            delimiter,
+            f"must be one character, or {', '.join(DELIMITERS)}",
+        ),
+        (is_header, "header", header, "must be a list of different column names, or first"),
+    ]
+    return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
+
+
+def _check_paths(options: DataOptions) -> list[Fault]:
+    """Check that exactly one of path, sources, and train (with validation and test) is set."""
+    given = [key for key in ("path", "sources", *PARALLEL, "train", "validation", "test") if getattr(options, key)]
+    if not given:
+        fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
+        return [Fault("bad-value", "no data file is given", fix, column="data.path")]
+    if given[0] in PARALLEL:
+        if given == list(PARALLEL):
+            return []
+        other = PARALLEL[1 - PARALLEL.index(given[0])]
+        key = other if len(given) == 1 else given[-1]
+        fix = f"add data.{other}=FILE" if len(given) == 1 else "give data.prompt_file and data.completion_file alone"
+        state = "is not given" if len(given) == 1 else "is given as well"
+        return [Fault("bad-value", f"data.{given[0]} is given, and data.{key} {state}", fix, column=f"data.{key}")]
+    if given[0] in ("path", "sources") and len(given) > 1:
+        message = f"data.{given[0]} and data.{given[1]} are both given"
+        fix = "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
+        return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
+    if given[0] in ("validation", "test"):
+        return [Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")]
+    return []
+
+
+def check_split_options(options: SplitOptions) -> list[Fault]:
+    """Return a fault for each invalid value of `split.*`."""
+    ratios = options.ratios
+    are_shares = len(ratios) == 3 and all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios)
+    shares = "must be three shares (train, validation, test), none negative, that sum to 1"
+    checks = [
+        (are_shares and math.isclose(sum(ratios), 1, rel_tol=0, abs_tol=1e-9), "ratios", shares),
+        (not are_shares or ratios[0] > 0, "ratios", "must leave rows to train on"),
+        (options.seed >= 0, "seed", "must not be negative"),
+        (options.folds is None or 2 <= options.folds <= 100, "folds", "must be from 2 to 100"),
+        (0 <= options.fold < (options.folds or 1), "fold", f"must be from 0 to {(options.folds or 1) - 1}"),
+        (options.held_out in ("validation", "test"), "held_out", "must be validation or test"),
+        (
+            not (options.time and (options.stratify or options.folds)),
+            "time",
+            "cannot be combined with split.stratify or split.folds",
+        ),
+    ]
+    return [
+        _bad_value(f"split.{key}", getattr(options, key), requirement)
+        for valid, key, requirement in checks
+        if not valid
+    ]
+
+
+def _bad_value(key: str, value: object, requirement: str) -> Fault:
+    return Fault("bad-value", f"{key} is {value!r} but {requirement}", f"set {key} to such a value", column=key)
+
+
+def _is_codec(name: str) -> bool:
+    try:
+        return bool(getattr(codecs.lookup(name), "_is_text_encoding", True))
+    except (LookupError, ValueError, TypeError):
+        return False
