@@ -93,6 +93,11 @@ UNCLEAR: dict[str, Any] = {
     ),
     "history": (lambda i: {"history": [{"role": "user", "content": question(i)}], "response": text(i)}, text(0)),
     "textbook": (lambda i: {"prompt": question(i), "text": text(i), "audience": "all"}, text(0)),
+    "segments": (
+        lambda i: {"segments": [{"label": False, "text": question(i)}, {"label": True, "text": text(i)}]},
+        text(0),
+    ),
+    "prompts": (lambda i: {"prompt": question(i)}, question(0)),
     "better alone": (lambda i: {"prompt": question(i), "chosen": text(i)}, text(0)),
     "dpo turns": (
         lambda i: {

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kamerton.data.options import SplitOptions
 from kamerton.data.read.conversations.call_forms import python_calls
 from kamerton.data.read.conversations.call_text import split_calls
 
@@ -50,7 +51,7 @@ def hermes(calls: list[tuple[str, dict[str, Any]]]) -> str:
 @given(CALLS)
 @pytest.mark.parametrize("write", [deepseek, deepseek31, python, hermes])
 def test_calls_read_back_as_they_were_written(write: Any, calls: list[tuple[str, dict[str, Any]]]) -> None:
-    content, read, faults = split_calls(write(calls), "messages[1]", "")
+    content, read, faults = split_calls(write(calls), "messages[1]", "[]")
     assert (content, faults) == ("", [])
     assert [(call.name, json.loads(call.arguments)) for call, _ in read] == calls
 
@@ -96,6 +97,32 @@ def test_names_with_spaces_and_constants_of_json_are_read() -> None:
 )
 def test_other_texts_are_no_calls(text: str) -> None:
     assert python_calls(text) == []
+
+
+LISTED = 'Use the functions [{"name": "count", "parameters": {"type": "dict"}}].'
+CALL = {"role": "assistant", "content": '[count(town="Oslo")]'}
+USER = {"role": "user", "content": "How many?"}
+
+
+@pytest.mark.parametrize(
+    ("row", "calls"),
+    [
+        ({"messages": [USER, CALL]}, 0),
+        ({"messages": [{"role": "system", "content": LISTED}, USER, CALL]}, 1),
+        ({"system": LISTED, "messages": [USER, CALL]}, 1),
+        ({"system": "Write Python.", "messages": [USER, CALL]}, 0),
+    ],
+)
+def test_python_is_a_call_if_the_row_lists_functions(gate: Any, row: dict[str, Any], calls: int) -> None:
+    (example,) = gate([row], SplitOptions(ratios=[1, 0, 0])).splits["train"]
+    assert len(example.tool_calls) == calls
+    assert bool(example.completion) is not bool(calls)
+
+
+def test_python_before_a_result_is_a_call(gate: Any) -> None:
+    turns = [USER, CALL, {"role": "tool", "content": "3"}, {"role": "assistant", "content": "Three."}]
+    (example,) = gate([{"messages": turns}], SplitOptions(ratios=[1, 0, 0])).splits["train"]
+    assert [call.arguments for call in example.prompt[1].tool_calls] == ['{"town": "Oslo"}']
 
 
 def test_a_call_without_arguments_needs_functions() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Fields, Layout
-from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped
+from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped, lists_functions
 from kamerton.data.read.conversations.further import answer_fields, read_further
 from kamerton.data.read.conversations.parts import read_content
 from kamerton.data.read.text import Action, check_text, is_blank
@@ -22,6 +22,8 @@ Record = Mapping[str, Any]
 def to_fields(record: Record, layout: Layout, action: Action) -> tuple[Fields | None, list[Fault]]:
     """Return the row's fields (None if they cannot be used), and its faults."""
     further, faults = read_further(record, layout.tools, layout.reasoning, layout.weight, action)
+    if layout.system and any(lists_functions(record.get(name)) for name in layout.system.columns):
+        further = replace(further, listed=True)
     fields, more = _read_fields(record, layout, further, action)
     faults += more
     if layout.system or layout.history:

@@ -43,6 +43,7 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         return Fault("missing-field", message, fix, column="input_ids")
     return (
         _placeholder_fault(record, file)
+        or _segments_fault(record)
         or _preference_fault(record)
         or _better_alone_fault(record)
         or _similarity_fault(record)
@@ -67,6 +68,21 @@ def _placeholder_fault(record: Mapping[str, Any], file: DataFile) -> Fault | Non
         fix += "; or keep them: " + template_settings("{instruction}\\n\\n{input?}", "{output}")
     message = "the texts have the placeholders {{name}} and {{author}}, which would be learnt as they stand"
     return Fault("unclear-columns", message, fix, column=column)
+
+
+def _segments_fault(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of Axolotl's segments of a text, of which some are trained on."""
+    segments = record.get("segments")
+    if not isinstance(segments, list) or not segments or not all(isinstance(part, Mapping) for part in segments):
+        return None
+    if any("label" not in part or "text" not in part for part in segments):
+        return None
+    message = "the rows are segments of rendered texts (Axolotl's input_output), which are not read as they stand"
+    fix = "give their turns as messages"
+    if [part["label"] for part in segments] == [False, True]:
+        settings = template_settings("{segments[0].text}", "{segments[1].text}")
+        fix += f"; or, for rows of a question and an answer without the strings of a template, add {settings}"
+    return Fault("unclear-columns", message, fix, column="segments")
 
 
 def _preference_fault(record: Mapping[str, Any]) -> Fault | None:

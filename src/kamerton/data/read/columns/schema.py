@@ -231,6 +231,8 @@ def missing_everywhere(fault: Fault, head: Sequence[Mapping[str, Any]], columns:
     settings = propose(head, prompt, completion)
     if settings is not None:
         fix = f"name the columns: {settings}"
+    elif prompt and len(names) == 1 and all(isinstance(record.get(prompt), str) for record in head):
+        fix = f"give rows with answers; or, to train on the prompts as texts, add data.columns.text={prompt}"
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 

@@ -33,8 +33,8 @@ BARE = ({"name", "parameters"}, {"name", "arguments"})  # the keys of a call tha
 def split_calls(text: str, place: str, tools: str) -> tuple[str, list[Call], list[Fault]]:
     """Return the content of an assistant's turn before the calls in it, the calls, and the faults.
 
-    `tools` defines the functions of the row (JSON as in `DataExample`). Without any, JSON without a tag is no call, and
-    a Python call without arguments neither.
+    `tools` defines the functions of the row (JSON as in `DataExample`; an empty list if they are known to be in its
+    texts alone). Without any, JSON and Python without a tag are no calls.
     """
     if "<tool_call>" in text:
         return _hermes(text, place, tools)
@@ -50,7 +50,7 @@ def split_calls(text: str, place: str, tools: str) -> tuple[str, list[Call], lis
     if tools and _is_bare_call(text):
         return "", *read_calls(text, place)
     written = python_calls(text) if text.rstrip().endswith(")]") else []
-    if written and (tools or all(item["arguments"] for item in written)):
+    if written and tools:
         return "", *read_calls(written, place)
     return text, [], []
 

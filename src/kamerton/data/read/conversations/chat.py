@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from kamerton.data.codes import CODES
 from kamerton.data.example import Message
 from kamerton.data.read.conversations.call_checks import check_calls
 from kamerton.data.read.conversations.listed import is_spoken, turn_items
+from kamerton.data.read.conversations.roles import role_of
 from kamerton.data.read.conversations.tools import NO_TOOLS, Tools
 from kamerton.data.read.conversations.turns import Draft, read_turn
 from kamerton.data.read.text import Action
@@ -19,14 +20,19 @@ from kamerton.errors import Fault
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """What columns beside the texts add to a row: the functions, the reasoning before the answer, the row's weight."""
+    """What columns beside the texts add to a row: the functions, the reasoning before the answer, the row's weight.
+
+    `listed`: the system prompt beside the turns lists functions.
+    """
 
     tools: Tools = NO_TOOLS
     reasoning: str = ""
     weight: float = 1.0
+    listed: bool = False
 
 
 NOTHING = Further()
+IN_TEXTS = "[]"  # functions that are not in a column
 DEFINITIONS = "<tools>"  # in a system turn that lists the functions itself, as in Hermes' data
 
 
@@ -43,7 +49,7 @@ def chat_fields(
     value: object, column: str, action: Action, further: Further = NOTHING
 ) -> tuple[Chat | None, list[Fault]]:
     """Return the conversation in a column (None if it has a fault that drops the row), and the faults."""
-    drafts, faults = _read_turns(value, column, action, further.tools.text)
+    drafts, faults = _read_turns(value, column, action, further.tools.text or (IN_TEXTS if further.listed else ""))
     if not is_dropped(faults, action):
         if further.tools.text or any(draft.calls or draft.role == "tool" for draft in drafts):
             faults += check_calls(drafts, further.tools, action)
@@ -80,6 +86,7 @@ def _read_turns(value: object, column: str, action: Action, tools: str) -> tuple
         return [], [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
     drafts: list[Draft] = []
     faults: list[Fault] = []
+    tools = tools or (IN_TEXTS if isinstance(value, list) and any(map(_has_functions, value)) else "")
     for place, item in turn_items(value, column):  # type: ignore[arg-type]
         turn_drafts, turn_faults = read_turn(item, place, action, tools=tools)
         faults += turn_faults
@@ -89,6 +96,19 @@ def _read_turns(value: object, column: str, action: Action, tools: str) -> tuple
         message, fix = "reasoning without an answer behind it", "add the answer as the next turn"
         faults.append(Fault("bad-messages", message, fix, column=drafts[-1].place))
     return drafts, faults
+
+
+def lists_functions(text: object) -> bool:
+    """Return whether a system prompt lists functions with their parameters."""
+    return isinstance(text, str) and '"parameters"' in text
+
+
+def _has_functions(turn: object) -> bool:
+    """Return whether a turn is the result of a call, or a system turn that lists functions."""
+    if not isinstance(turn, Mapping):
+        return False
+    role = role_of(turn)[0]
+    return role == "tool" or (role == "system" and lists_functions(turn.get("content", turn.get("value"))))
 
 
 def _append(drafts: list[Draft], draft: Draft) -> list[Fault]:
