@@ -94,7 +94,8 @@ def join_messages(rows: Iterable[tuple[int, Any]], file: str) -> Iterator[tuple[
         if turns:
             yield number, {**about, "messages": turns}
     if total and not used:
-        yield 0, Fault("bad-export", "no tree of messages has a question and an answer", FIX, file, column="parent_id")
+        problem = f"no tree of messages has a question and an answer ({total:,} rows)"
+        yield 0, Fault("bad-export", problem, FIX, file, column="parent_id")
         return
     left = f"{total - used:,} of {total:,} messages are not read: they are no best answer, or have no answer"
     yield 0, Fault("not-read", left, "nothing, if that is intended", file, severity="warning")
