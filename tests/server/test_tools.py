@@ -141,11 +141,29 @@ def test_a_choice_of_functions_begins_the_answer(server: Agent) -> None:
         answer = server.ask(script, tool_choice=choice)
         assert answer.choices[0].message.tool_calls[0].function.name == "get_time"
         assert server.generator.prompts[0].endswith(f"<|im_start|>assistant\n<tool_call>\n{opening}")
-        assert answer.usage.completion_tokens == len(script)
+        ended = script.removesuffix("\n</tool_call>") if choice is one else script  # one call ends with its JSON
+        assert answer.usage.completion_tokens == len(ended)
         assert server.ask(script, tool_choice=choice, streamed=True).usage is None
     with pytest.raises(openai.BadRequestError) as caught:
         server.ask(script, tool_choice=one, max_tokens=5)
     assert caught.value.param == "max_tokens"
+
+
+def test_an_answer_ends_with_its_first_call_unless_calls_may_be_parallel(server: Agent) -> None:
+    first = f"Both.\n{call('get_weather', 'Oslo')}"
+    for strict in (False, True):
+        tools = [{**tool, "function": {**tool["function"], "strict": strict}} for tool in TOOLS]
+        for streamed in (False, True):
+            script = f"{first}\n{call('get_time', 'Oslo')}"
+            choice = server.ask(script, tools=tools, parallel_tool_calls=False, streamed=streamed).choices[0]
+            assert [each.function.name for each in choice.message.tool_calls] == ["get_weather"]
+            assert (choice.message.content, choice.finish_reason) == ("Both.", "tool_calls")
+        usage = server.ask(script, tools=tools, parallel_tool_calls=False).usage
+        assert usage.completion_tokens == len(first.removesuffix("\n</tool_call>"))
+    coder = "<tool_call>\n<function=get_time>\n<parameter=city>\nOslo\n</parameter>\n</function>\n</tool_call>"
+    tools = [{**tool, "function": {**tool["function"], "strict": False}} for tool in TOOLS]
+    made = server.ask(f"{coder}\n{coder}", tools=tools, parallel_tool_calls=False).choices[0].message.tool_calls
+    assert [each.function.arguments for each in made] == ['{"city": "Oslo"}']
 
 
 def test_without_a_choice_of_functions_calls_are_text(server: Agent) -> None:

@@ -40,9 +40,9 @@ class GenerationRequest:
 
     The prompt is either `turns` (`Message.to_list`), with the JSON of the functions in `tools`, or a `text` to
     continue. `max_tokens` None allows the rest of the context. At `temperature` 0 decoding is greedy; otherwise
-    sampling is seeded by `seed`. With `call_names` the answer begins as a call of one of these functions. `logprobs` is
-    the number of most likely tokens that are reported with each token; None reports no log-probabilities. The content
-    of the answer is JSON that fits `schema`; None leaves it free.
+    sampling is seeded by `seed`. With `call_names` the answer is calls of these functions; with `single_call` it ends
+    with its first call. The content of the answer is JSON that fits `schema`; None leaves it free. `logprobs` is the
+    number of most likely tokens that are reported with each token; None reports no log-probabilities.
     """
 
     source: Path | str
@@ -50,6 +50,7 @@ class GenerationRequest:
     text: str | None = None
     tools: str = ""
     call_names: tuple[str, ...] = ()
+    single_call: bool = False
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0

@@ -106,7 +106,9 @@ def masked(logits: Tensor, rows: Sequence[Row]) -> Tensor:
         return logits
     logits = logits.clone()
     for i, constraint in constrained:
-        logits[i, ~constraint.allowed(logits.shape[1], logits.device)] = -torch.inf
+        allowed = constraint.allowed(logits.shape[1], logits.device)
+        if allowed is not None:
+            logits[i, ~allowed] = -torch.inf
     return logits
 
 

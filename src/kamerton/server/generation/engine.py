@@ -12,14 +12,14 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.generate.sampling import Decoding
-from kamerton.server.generation.constrain import build_constraint, is_constrained
+from kamerton.server.generation.answer import Answer
+from kamerton.server.generation.constrain import FirstCall, constraint_work
 from kamerton.server.generation.constraint import Constraint
 from kamerton.server.generation.decode import (
     Batch,
@@ -48,21 +48,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """The state of one answer; `max_tokens` is its limit.
-
-    `top` is the number of most likely tokens to report, None without log-probabilities; `logprobs` are not yet emitted.
-    """
-
-    tenant: str
-    served: Served
-    text: TextStream
-    max_tokens: int
-    top: int | None = None
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
-
-
 class _Admitted(NamedTuple):
     """A request whose answer may start: it begins with the tokens `opening`, and has at most `max_tokens`."""
 
@@ -71,6 +56,7 @@ class _Admitted(NamedTuple):
     prompt: list[int]
     opening: list[int]
     max_tokens: int
+    thinking: bool
 
 
 class Engine:
@@ -86,7 +72,7 @@ class Engine:
         self._emit = emit
         self._most = most
         self._waiting: dict[str, deque[Job]] = {}  # by tenant; the tenant admitted last comes last
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
         self._building: dict[str, tuple[_Admitted, Future[Constraint]]] = {}
         self._builder = ThreadPoolExecutor(1)
         self._prefills: deque[Prefill] = deque()
@@ -144,8 +130,10 @@ class Engine:
             used |= {admitted.served.key for admitted, _ in self._building.values()}
             served = self._models.get(job["source"], used)
             prompt = prompt_tokens(served, job)
-            opening = call_opening(served, job, served.is_thinking(prompt)) if job.get("call_names") else []
+            thinking = job["turns"] is not None and served.is_thinking(prompt)
+            opening = call_opening(served, job, thinking) if job.get("call_names") else []
             max_tokens = token_limit(served, job, len(prompt), len(opening))
+            work = constraint_work(served, job, opening, thinking=thinking)
         except Refused as refused:
             self._emit({"id": key, "error": refused.error})
         except (UserError, RunFailed) as error:
@@ -156,10 +144,9 @@ class Engine:
             log.exception("request %s failed before its first token", key)
             self._emit_error(key, "The model cannot be loaded.", "model_not_loaded")
         else:
-            admitted = _Admitted(job, served, prompt, opening, max_tokens)
-            if is_constrained(job):
-                future = self._builder.submit(build_constraint, served, job, thinking=served.is_thinking(prompt))
-                self._building[key] = (admitted, future)
+            admitted = _Admitted(job, served, prompt, opening, max_tokens, thinking)
+            if work is not None:
+                self._building[key] = (admitted, self._builder.submit(work))
             else:
                 self._start(admitted, None)
 
@@ -181,17 +168,20 @@ class Engine:
 
     def _start(self, admitted: _Admitted, constraint: Constraint | None) -> None:
         """Add an answer."""
-        job, served, prompt, opening, max_tokens = admitted
+        job, served, prompt, opening, max_tokens, thinking = admitted
         key, is_chat = job["id"], job["turns"] is not None
         cleans = bool(getattr(served.tokenizer, "clean_up_tokenization_spaces", False))
         text = TextStream(served.decode_marked if is_chat else served.decode, job["stop"], cleans=cleans)
-        self._answers[key] = _Answer(job.get("tenant", ""), served, text, max_tokens, job.get("logprobs"))
+        first_call = FirstCall(job["tools"], thinking=thinking) if job.get("single_call") else None
+        tenant, top = job.get("tenant", ""), job.get("logprobs")
+        self._answers[key] = Answer(tenant, served, text, max_tokens, top, constraint, first_call)
         decoding = Decoding(max_tokens, job["temperature"], job["top_p"], job["seed"])
         self._prefills.append(Prefill(Row(key, [*prompt, *opening], decoding, len(opening), constraint)))
-        thinking = is_chat and served.is_thinking(prompt)
         accepted = {"prompt_tokens": len(prompt), "fingerprint": served.fingerprint, "thinking": thinking}
         self._emit({"id": key, **accepted})
         if piece := "".join(map(text.add, opening)):
+            if first_call is not None:
+                first_call.complete(piece)
             self._emit({"id": key, "text": piece, "tokens": len(opening), "finish": None})
 
     def _guarded(self, rows: Sequence[Row], work: Callable[[T], None], argument: T) -> None:
@@ -240,16 +230,10 @@ class Engine:
                 self._emit_error(row.key, message, "constraint_failed")
                 continue
             answer = self._answers[row.key]
-            ended = token in answer.served.ends
-            if answer.top is not None and not ended:
+            if answer.top is not None and token not in answer.served.ends:
                 answer.logprobs.append(log_probabilities(answer.served, row_logits, token, answer.top))
-            piece = "" if ended else answer.text.add(token)
+            piece, finish = answer.add(token)
             row.made = len(answer.text.tokens)
-            finish = None
-            if ended or answer.text.stopped or (row.constraint is not None and row.constraint.complete):
-                finish = "stop"
-            elif len(answer.text.tokens) >= answer.max_tokens:
-                finish = "length"
             if finish is not None:
                 piece += answer.text.finish()
                 finish = "stop" if answer.text.stopped else finish

@@ -114,11 +114,13 @@ class ChatRequest(_Common):
             message = "top_logprobs is only allowed when logprobs is true"
             raise ApiError(400, message, "top_logprobs", "invalid_value")
         max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        reading = self.reading()
         return GenerationRequest(
             source,
             turns=read_turns(self.messages),
-            tools=self.reading().tools,
+            tools=reading.tools,
             call_names=self._call_names(),
+            single_call=isinstance(self.tool_choice, ToolChoice) or (reading.calls and not reading.parallel),
             max_tokens=max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             schema=None if self.response_format is None else self.response_format.schema_of_content(),

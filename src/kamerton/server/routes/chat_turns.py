@@ -82,7 +82,7 @@ class Turn(Strict):
 
 
 class FunctionDefinition(Strict):
-    """A function that may be called. `strict` is accepted and has no effect."""
+    """A function that may be called. With `strict` the arguments of its calls fit `parameters`."""
 
     name: FunctionName
     description: Text | None = None
