@@ -46,7 +46,6 @@ CUSTOM = ("+metrics.mine._target_=mine.metric", "allow_targets=[mine.]")
         ),
         ([f"{MONITOR}=val/f1", "eval.score=labels", "callbacks.checkpoint_best.mode=min"], None, "more of val/f1", ""),
         (["eval.sample=5"], "eval.sample", "not scored", "set eval.score=auto, or leave it out"),
-        (["eval.score=labels", "trainer=fsdp"], "eval.score", "shards", "choose trainer=ddp, or leave eval.score out"),
     ],
 )
 def test_a_metric_that_no_validation_logs_names_the_option(
@@ -68,6 +67,7 @@ def test_a_metric_that_no_validation_logs_names_the_option(
         [f"{MONITOR}=val/mine", "callbacks.checkpoint_best.mode=max", "eval.score=auto", *CUSTOM],
         ["eval.score=labels", "score.mode=generate", "score.normalization=token"],
         ["eval.score=auto", "trainer=ddp"],
+        ["eval.score=generate", "trainer=fsdp"],
     ],
 )
 def test_scored_metrics_may_be_monitored(overrides: list[str]) -> None:

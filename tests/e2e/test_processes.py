@@ -19,7 +19,7 @@ import torch
 from kamerton.cli import main
 from support.ports import free_port
 from support.rows import animals
-from support.runs import TINY, record, weights
+from support.runs import TINY, evaluated, record, validation_rows, weights
 from support.warm import Starter, Warm
 
 STOP = """
@@ -184,12 +184,19 @@ def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, one
     assert "jsonl/" not in other  # the second machine prints nothing
 
 
-def test_sharded_training_gives_what_one_process_gives(run: Run, one: dict[str, Path]) -> None:
+def test_sharded_training_gives_what_one_process_gives(run: Run, folder: Path, one: dict[str, Path]) -> None:
     """FSDP2 over gloo; with the small `max_tokens` the two ranks have unequal numbers of passes."""
-    sharded = run("sharded", "adapter=full", "trainer=fsdp", "batch.max_tokens=128")
+    scored = ["batch.max_tokens=128", "score.max_new_tokens=4"]
+    sharded = run("sharded", "adapter=full", "trainer=fsdp", "eval.score=generate", "save.every=3", *scored)
     assert_same(sharded, one["full"])
     assert weights(sharded).keys() == weights(one["full"]).keys()
     assert (sharded / "model").exists()
+    rows = validation_rows(folder / "animals.jsonl", folder / "validation.jsonl")
+    again = evaluated(sharded, folder, "last", f"data.test={rows}", "score.mode=generate", *scored)
+    validation = record(sharded)["metrics"]["validation"]
+    assert {"accuracy", "f1"} < validation.keys()
+    for name in validation.keys() & again.keys() - {"loss", "perplexity", "token_accuracy"}:
+        assert validation[name] == again[name], name
 
 
 def test_a_run_resumes_with_another_number_of_processes(run: Run, one: dict[str, Path]) -> None:

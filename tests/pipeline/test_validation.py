@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from kamerton.cli import main
-from kamerton.config.check import to_config
-from kamerton.config.compose import compose_values
-from kamerton.data.inputs import load_inputs
-from kamerton.errors import Interrupted
+from kamerton.config.validation import LOSS_METRICS
 from kamerton.pipeline import validation
-from kamerton.pipeline.validation import scored_examples
-from kamerton.train.callbacks.scoring import ScoreValidation
 from support.rows import write_jsonl
-from support.runs import LEAN, Train, metric_rows, record, saved, trainer, weights
+from support.runs import LEAN, Train, evaluated, metric_rows, record, saved, trainer, validation_rows, weights
 from support.warm import Starter
 
 STEPS = ("trainer.max_steps=4", "eval.strategy=steps", "eval.every=2", "optimizer.lr=0.01", "adapter.dropout=0.2")
+NO_NEAR = "data.near_duplicates=null"
 METRICS = """
 def first_letter(table):
     return [float((row["prediction"] or "x")[0] == row["target"][0]) for row in table.to_pylist()]
@@ -67,33 +59,16 @@ def validations(run: Path) -> list[dict[str, float]]:
     return [{key[4:]: float(value) for key, value in row.items() if key.startswith("val/") and value} for row in rows]
 
 
-def validation_rows(data: Path, file: Path, most: int | None = None) -> Path:
-    """Write the rows that validations of `data` score to a file."""
-    values = ["model=tiny", "data=jsonl", f"data.path={data}", "data.near_duplicates=null"]
-    if most is not None:
-        values += ["eval.score=auto", f"eval.sample={most}"]
-    config = to_config(compose_values(values))
-    scored = scored_examples(config, load_inputs(config.data, config.split, config.model))
-    return write_jsonl(file, [{"prompt": row.prompt, "completion": row.completion} for row in scored.examples])
-
-
-def evaluated(run: Path, outputs: Path, checkpoint: str, *options: str) -> dict[str, float]:
-    """The metrics of `kamerton evaluate` for a checkpoint of the run."""
-    words = [f"checkpoint={run}/checkpoints/{checkpoint}.ckpt", f"paths.outputs={outputs}", "name=again", *options]
-    assert main(["evaluate", *words]) == 0
-    return dict(json.loads((outputs / "evaluations" / "again" / "evaluation.json").read_text())["metrics"]["test"])
-
-
 @pytest.mark.parametrize("sample", [None, 9])
 @pytest.mark.parametrize("average", ["ema_decay=null", "ema_decay=0.5"])
 def test_label_metrics_of_a_validation_equal_those_of_an_evaluation(
     train: Train, animals: Path, outputs: Path, tmp_path: Path, sample: int | None, average: str
 ) -> None:
-    options = ["data.near_duplicates=null", average, "eval.score=labels"]
+    options = [NO_NEAR, average, "eval.score=labels"]
     run = train(*options, *([] if sample is None else [f"eval.sample={sample}"]))
-    again = evaluated(
-        run, outputs, "last", "data=jsonl", f"data.test={validation_rows(animals, tmp_path / 'v.jsonl', sample)}"
-    )
+    sampled = [] if sample is None else ["eval.score=auto", f"eval.sample={sample}"]
+    rows = validation_rows(animals, tmp_path / "v.jsonl", NO_NEAR, *sampled)
+    again = evaluated(run, outputs, "last", f"data.test={rows}")
     logged = record(run)["metrics"]["validation"]
     names = {"accuracy", "f1", "precision", "recall", "f1_micro", "f1_weighted", "ece"}
     assert names < logged.keys()
@@ -107,14 +82,13 @@ def test_metrics_of_generated_answers_and_custom_ones_equal_those_of_an_evaluati
     free_text: Path, outputs: Path, tmp_path: Path, module: Any
 ) -> None:
     module("own_metrics", METRICS)
-    options = ["data.near_duplicates=null", "eval.score=generate", "score.max_new_tokens=5", "score.temperature=1.0"]
+    options = [NO_NEAR, "eval.score=generate", "score.max_new_tokens=5", "score.temperature=1.0"]
     run = trainer(free_text, outputs, *LEAN, *STEPS)(*options, *CUSTOM)
-    file = validation_rows(free_text, tmp_path / "v.jsonl")
+    file = validation_rows(free_text, tmp_path / "v.jsonl", NO_NEAR)
     again = evaluated(
         run,
         outputs,
         "last",
-        "data=jsonl",
         f"data.test={file}",
         "score.mode=generate",
         "score.max_new_tokens=5",
@@ -242,10 +216,12 @@ def test_the_plan_states_the_cost_of_scoring(
 
 
 @pytest.mark.slow
-def test_two_processes_log_what_one_logs(train: Train, animals: Path, outputs: Path, warm: Starter) -> None:
-    """Real DDP over gloo: rank 0 scores, and both ranks keep the checkpoint of the best accuracy."""
-    options = ["eval.score=labels", "eval.sample=9", "callbacks.checkpoint_best.monitor=val/accuracy"]
-    options.append("adapter.dropout=0")  # which depends on the rank
+def test_two_processes_divide_the_rows_and_log_what_an_evaluation_gives(
+    train: Train, animals: Path, outputs: Path, tmp_path: Path, warm: Starter
+) -> None:
+    """Real DDP over gloo, with many small batches; both ranks keep the checkpoint of the best accuracy."""
+    options = [NO_NEAR, "eval.score=labels", "batch.max_tokens=64"]
+    options += ["callbacks.checkpoint_best.monitor=val/accuracy", "adapter.dropout=0"]  # dropout depends on the rank
     alone = train("run_id=alone", *options)
     words = ["train", *LEAN, *STEPS, *options, f"data.path={animals}", f"paths.outputs={outputs}", "run_id=two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -254,39 +230,9 @@ def test_two_processes_log_what_one_logs(train: Train, animals: Path, outputs: P
     assert record(two)["best"]["step"] == record(alone)["best"]["step"]
     for ours, theirs in zip(validations(alone), validations(two), strict=True):
         assert {name: theirs[name] for name in ours} == pytest.approx(ours, rel=1e-4)
-
-
-class Strategy:
-    """A strategy of two processes whose broadcasts are in `messages`, in order."""
-
-    def __init__(self, messages: list[Any]) -> None:
-        self.messages, self.receives = messages, bool(messages)
-
-    def broadcast(self, value: Any) -> Any:
-        if self.receives:
-            return self.messages.pop(0)
-        self.messages.append(value)
-        return value
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_other_ranks_wait_for_rank_0_and_end_if_it_fails(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
-    def score(model: Any, progress: Any) -> dict[str, float]:
-        progress(3)
-        progress(1)
-        if fails:
-            raise RuntimeError("a metric failed")
-        return {"f1": 0.1}
-
-    logged: list[tuple[str, float]] = []
-    module: Any = SimpleNamespace(model=None, device="cpu", log=lambda name, value: logged.append((name, value.item())))
-    strategy = Strategy([])
-    here: Any = SimpleNamespace(sanity_checking=False, world_size=2, strategy=strategy, is_global_zero=True)
-    callback = ScoreValidation(score, lambda _: pytest.fail("ranks agree on a stop elsewhere"))
-    with pytest.raises(RuntimeError) if fails else nullcontext():
-        callback.on_validation_epoch_end(here, module)
-    there: Any = SimpleNamespace(sanity_checking=False, strategy=Strategy(strategy.messages), is_global_zero=False)
-    with pytest.raises(Interrupted) if fails else nullcontext():
-        callback.on_validation_epoch_end(there, module)
-    assert not there.strategy.messages  # nothing is left that a rank would wait for
-    assert logged == ([] if fails else [("val/f1", 0.1)] * 2)
+    rows = validation_rows(animals, tmp_path / "v.jsonl", NO_NEAR)
+    again = evaluated(two, outputs, "last", f"data.test={rows}", "batch.max_tokens=64")
+    logged = validations(two)[-1]
+    names = logged.keys() & again.keys() - {*LOSS_METRICS}
+    assert names >= {"accuracy", "f1", "ece"}
+    assert {name: logged[name] for name in names} == {name: again[name] for name in names}

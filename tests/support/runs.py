@@ -12,6 +12,11 @@ import pytest
 import torch
 
 from kamerton.cli import main
+from kamerton.config.check import to_config
+from kamerton.config.compose import compose_values
+from kamerton.data.inputs import load_inputs
+from kamerton.pipeline.validation import scored_examples
+from support.rows import write_jsonl
 
 Train = Callable[..., Path]
 TINY = ("model=tiny", "data=jsonl", "batch.size=8", "logger=csv", "callbacks.progress_bar=null")
@@ -59,3 +64,17 @@ def saved(run: Path, name: str = "last") -> dict[str, Any]:
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     """The weights of a checkpoint as they were trained, not averaged."""
     return dict(saved(run, name)["state_dict"])
+
+
+def validation_rows(data: Path, file: Path, *options: str) -> Path:
+    """Write the rows that validations of `data` score to a file."""
+    config = to_config(compose_values(["model=tiny", "data=jsonl", f"data.path={data}", *options]))
+    scored = scored_examples(config, load_inputs(config.data, config.split, config.model))
+    return write_jsonl(file, [{"prompt": row.prompt, "completion": row.completion} for row in scored.examples])
+
+
+def evaluated(run: Path, outputs: Path, checkpoint: str, *options: str) -> dict[str, float]:
+    """The metrics of `kamerton evaluate` for a checkpoint of the run."""
+    words = [f"checkpoint={run}/checkpoints/{checkpoint}.ckpt", f"paths.outputs={outputs}", "name=again", "data=jsonl"]
+    assert main(["evaluate", *words, *options]) == 0
+    return dict(json.loads((outputs / "evaluations" / "again" / "evaluation.json").read_text())["metrics"]["test"])

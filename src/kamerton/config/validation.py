@@ -20,26 +20,15 @@ Values = Mapping[str, Any]
 LOSS_METRICS = ("loss", "perplexity", "token_accuracy")
 GENERATED = (*TEXT_METRICS, *CALL_METRICS, *CALL_ERRORS)  # metrics of generated answers
 NOT_VALIDATED = ("seconds", "parameters")  # objectives that are no metrics of a validation
-_SHARDED = ("fsdp", "shard", "zero", "deepspeed", "modelparallel")
 
 
 def check_validation(values: Values) -> Iterator[Fault]:
     """Yield faults of the scoring of validations, as far as they are known before the data are read."""
     options = mapping_at(values, "eval")
-    if options.get("score") is None:
-        if options.get("sample") is not None:
-            message = "eval.sample is set, but validations are not scored (eval.score=null)"
-            yield Fault("config.value", message, "set eval.score=auto, or leave it out", column="eval.sample")
-    elif is_sharded(values):
-        message = f"eval.score={options['score']} needs the whole weights in one process, and the trainer shards them"
-        yield Fault("config.value", message, "choose trainer=ddp, or leave eval.score out", column="eval.score")
+    if options.get("score") is None and options.get("sample") is not None:
+        message = "eval.sample is set, but validations are not scored (eval.score=null)"
+        yield Fault("config.value", message, "set eval.score=auto, or leave it out", column="eval.sample")
     yield from unlogged(values)
-
-
-def is_sharded(values: Values) -> bool:
-    """Return whether the trainer's strategy divides the weights or the optimizer among the processes."""
-    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
-    return any(name in strategy for name in _SHARDED)
 
 
 def scoring_mode(values: Values, labelled: bool | None = None, *, functions: bool = False) -> str | None:

@@ -6,6 +6,8 @@ A layer's weights are gathered when it runs and released afterwards. Sharded ten
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +30,28 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
 def is_sharded(model: nn.Module) -> bool:
     """Return whether a weight of `model` is sharded by FSDP or DeepSpeed, so that a rank cannot use it alone."""
     return any(isinstance(weight, DTensor) or hasattr(weight, "_hp_mapping") for weight in model.parameters())
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[None]:
+    """Gather all weights of a sharded model on every rank for a block, whose passes need no other rank.
+
+    All ranks must enter the block. The model must have run once, because its first pass decides which module is its
+    root.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.set_reshard_after_forward(False)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.unshard()
+    try:
+        yield
+    finally:
+        reshard(model)
+        model.set_reshard_after_forward(True)
+        model.set_reshard_after_forward(False, recurse=False)  # FSDP's default for the outermost module
 
 
 def reshard(model: nn.Module) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from rich.console import Console
 
 from kamerton.config.schema import Config, ScoreOptions
@@ -21,6 +22,7 @@ from kamerton.data.inputs import Inputs
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
 from kamerton.score.custom import with_custom_metrics
+from kamerton.score.divide import divided, group_ranks
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
 from kamerton.train.build import count_validations
@@ -64,23 +66,29 @@ def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device:
     data, partial = scored_examples(config, inputs), run.path / "scores" / ".validation.partial"
 
     def score(model: Any, progress: Callable[[int], None]) -> dict[str, float]:
+        ranks = group_ranks()
         table = score_split(
             model,
             inputs.tokenizer,
             data,
             labels=inputs.prepared.labels,
             options=options,
-            partial=partial,
+            partial=partial if ranks.size == 1 else None,
             max_tokens=int(config.batch.max_tokens),
             packing=config.batch.cut,
             device=device,
             progress=progress,
+            ranks=ranks,
         )
-        metrics = compute(with_custom_metrics(table, config.metrics, config.allow_targets, intervals=False))
-        partial.unlink(missing_ok=True)
+        # One table, so rank 0 computes: a custom metric may cost time or money.
+        ((_, metrics),) = divided([table], computed, ranks)
         return {name: math.nan if (value := metrics.get(name)) is None else value for name in names}
 
-    return score
+    def computed(table: pa.Table) -> dict[str, float | None]:
+        partial.unlink(missing_ok=True)
+        return compute(with_custom_metrics(table, config.metrics, config.allow_targets, intervals=False))
+
+    return Scorer(len(data) * passes(choose_mode(options, inputs.prepared.labels, data.examples)), score)
 
 
 def print_scoring(console: Console, config: Config, inputs: Inputs, steps_per_epoch: int, total_steps: int) -> None:

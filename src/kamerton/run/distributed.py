@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Value = TypeVar("Value")
 
 RUN_DIR = "KAMERTON_RUN_DIR"  # set by rank 0 for the processes that Lightning starts
 
@@ -54,6 +56,17 @@ def broadcast(text: str) -> None:
 def receive() -> str:
     """Return the next text that rank 0 broadcasts; wait at most 30 minutes (torch's default)."""
     return bytes(_store().get(f"kamerton/{next(_runs)}")).decode()
+
+
+def exchange(value: Value) -> list[Value]:
+    """Return the values of all ranks of torch's process group, in order; all ranks must call this."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def leave_group() -> None:

@@ -19,6 +19,7 @@ from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.plan.packing import Packing
+from kamerton.score.divide import ALONE, Ranks
 from kamerton.score.generate.answers import answer_all, with_answers
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.labels.scores import Mode, Question, label_row, reference_row, score
@@ -40,12 +41,13 @@ def evaluate(  # noqa: PLR0913 - by keyword
     content_free: str | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> pa.Table:
     """Score every example: all `labels` if given, otherwise only the reference completion.
 
     The predicted label has the highest log-probability, normalised by its number of tokens or bytes (`normalization`),
     minus its log-probability after the prompt `content_free`, if given. `label_logprobs` are not normalised; there are
-    none with `mode="argmax"`, which only finds the predicted label.
+    none with `mode="argmax"`, which only finds the predicted label. Each of the `ranks` returns the whole table.
     """
     examples = list(data.examples)
     tokens = None if labels is None else LabelTokens(tokenizer, labels, normalization, data.control_tokens)
@@ -53,7 +55,15 @@ def evaluate(  # noqa: PLR0913 - by keyword
         Question(data.tokens(index), data.targets(index), None if tokens is None else tokens(example.prompt))
         for index, example in enumerate(examples)
     ]
-    ask = partial(score, model, max_tokens=max_tokens, packing=packing, pad=tokenizer.pad_token_id, device=device)
+    ask = partial(
+        score,
+        model,
+        max_tokens=max_tokens,
+        packing=packing,
+        pad=tokenizer.pad_token_id,
+        device=device,
+        ranks=ranks,
+    )
     if tokens is not None and content_free is not None:
         neutral = [tokens.without_content(example.prompt, content_free) for example in examples]
         questions = calibrated(questions, neutral, ask)
@@ -88,17 +98,19 @@ def score_split(  # noqa: PLR0913 - by keyword
     options: ScoreOptions,
     max_tokens: int,
     packing: Packing,
-    partial: Path,
+    partial: Path | None,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> pa.Table:
     """Return the scores table; `progress` is called for every example once per pass (`passes`).
 
-    Generated answers are kept in the file `partial`, which the caller deletes after storing the table.
+    Generated answers are kept in the file `partial`, which the caller deletes after storing the table; None if there
+    are several `ranks`, each of which returns the whole table.
     """
     mode = choose_mode(options, labels, data.examples)
     data = data.without_parts() if labels else data  # an earlier turn of a conversation is no label
-    shared: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress}
+    shared: dict[str, Any] = {"max_tokens": max_tokens, "device": device, "progress": progress, "ranks": ranks}
     table = evaluate(
         model,
         tokenizer,

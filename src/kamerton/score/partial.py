@@ -11,29 +11,35 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 Row = dict[str, Any]
 
 
 class Partial:
-    """Finished rows by position of their example; a context manager that closes the file on exit."""
+    """Finished rows by position of their example; a context manager that closes the file on exit.
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path = path
+    Without a path, the rows are only kept in memory.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
         self.rows: dict[int, Row] = {}
+        self._file: BinaryIO | None = None
+        if path is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
-        end = self._read(fingerprint)
+        end = self._read(self._file, fingerprint)
         self._file.truncate(end)  # drops an incomplete line, or a file with another fingerprint
         if end == 0:
-            self._write(json.dumps({"fingerprint": fingerprint}) + "\n")
+            _write(self._file, json.dumps({"fingerprint": fingerprint}) + "\n")
 
     def add(self, rows: Mapping[int, Row]) -> None:
         """Add finished rows to `rows` and to the file."""
         self.rows.update(rows)
-        lines = [json.dumps({"row": position, **row}, ensure_ascii=False) + "\n" for position, row in rows.items()]
-        self._write("".join(lines))
+        if self._file is not None:
+            lines = [json.dumps({"row": position, **row}, ensure_ascii=False) + "\n" for position, row in rows.items()]
+            _write(self._file, "".join(lines))
 
     def __enter__(self) -> Partial:
         return self
@@ -41,13 +47,14 @@ class Partial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _read(self, fingerprint: str) -> int:
+    def _read(self, file: BinaryIO, fingerprint: str) -> int:
         """Read the complete lines and return the offset of their end; 0 if the fingerprint differs."""
-        self._file.seek(0)
+        file.seek(0)
         end = 0
-        for line in self._file:
+        for line in file:
             try:
                 content = json.loads(line) if line.endswith(b"\n") else None
             except ValueError:
@@ -59,7 +66,8 @@ class Partial:
             end += len(line)
         return end
 
-    def _write(self, text: str) -> None:
-        self._file.write(text.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+
+def _write(file: BinaryIO, text: str) -> None:
+    file.write(text.encode())
+    file.flush()
+    os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from rich.progress import Progress
 
 from kamerton.train.callbacks import ModelSummary, ProgressBar
 
@@ -19,6 +20,22 @@ def test_epochs_are_counted_from_one(epochs: int, epoch: int, shown: str) -> Non
     bar: Any = ProgressBar()
     bar._trainer = SimpleNamespace(max_epochs=epochs)
     assert bar._get_train_description(epoch).strip() == shown
+
+
+def test_scoring_has_a_bar_that_is_hidden_when_it_ends() -> None:
+    bar = ProgressBar()
+    with bar.scoring(40) as advance:  # there is no display yet
+        advance(40)
+    progress: Any = Progress(disable=True)
+    bar.progress = progress
+    with bar.scoring(40) as advance:
+        advance(25)
+        (task,) = progress.tasks
+        assert (task.description.strip(), task.completed, task.total, task.visible) == ("Scoring", 25, 40, True)
+    assert not task.visible
+    bar.disable()
+    with bar.scoring(40):
+        assert len(progress.tasks) == 1
 
 
 def test_summary_counts_parameters_and_no_flops(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
 from kamerton.model.ends import end_tokens
+from kamerton.score.divide import ALONE, Ranks
 from kamerton.score.generate.batched import Prompt, generate, plan_batches
 from kamerton.score.generate.read import AnswerReader, last_turn
 from kamerton.score.generate.sampling import Decoding
@@ -31,25 +32,27 @@ def answer_all(  # noqa: PLR0913 - by keyword
     labels: Sequence[str] | None,
     decoding: Decoding,
     max_tokens: int,
-    partial: Path,
+    partial: Path | None,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> list[GeneratedRow]:
     """Return the answer to each example's prompt, in order; with `labels` always one of them.
 
-    Finished batches are stored in the file `partial` and not run again, so a repeated call returns the same answers as
-    an uninterrupted one, bit for bit.
+    Finished batches are stored in the file `partial`, if given, and not run again, so a repeated call returns the same
+    answers as an uninterrupted one, bit for bit. The batches are divided over `ranks`; several have no such file.
     """
     prompts, ends = make_prompts(model, tokenizer, data, labels)
     read = AnswerReader(tokenizer, data, prompts, ends)
     batches = plan_batches(model, prompts, decoding, max_tokens)
     data_fingerprints = (data.fingerprint, data.examples.fingerprint)
-    fingerprint = fingerprint_of(weights_digest(model), data_fingerprints, labels, decoding, sorted(ends))
+    digest = None if partial is None else weights_digest(model)
+    fingerprint = fingerprint_of(digest, data_fingerprints, labels, decoding, sorted(ends))
     with Partial(partial, fingerprint) as done:
         pending = [batch for batch in batches if not all(position in done.rows for position in batch.examples)]
         progress(len(prompts) - sum(len(batch.examples) for batch in pending))
         pad = tokenizer.pad_token_id
-        for answers in generate(model, prompts, pending, decoding, ends=ends, pad=pad, device=device):
+        for answers in generate(model, prompts, pending, decoding, ends=ends, pad=pad, device=device, ranks=ranks):
             rows = {}
             for position, answer in answers.items():
                 if labels is not None and answer.choice is not None:

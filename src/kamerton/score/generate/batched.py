@@ -24,6 +24,7 @@ from kamerton.model.attention import ATTENTION
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.plan.packing import MicroBatch, pack_examples
+from kamerton.score.divide import ALONE, Ranks, divided
 from kamerton.score.generate.prompt_tree import read_tree, reads_trees
 from kamerton.score.generate.sampling import Decoding, choose, restrict
 
@@ -105,25 +106,31 @@ def generate(
     ends: frozenset[int],
     pad: int,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> Iterator[dict[int, Answer]]:
     """Yield the answers of each batch by index of their prompt. `ends` are the tokens that end a turn.
 
-    Raises `UserError` for prompts that leave no position for an answer.
+    The batches are divided over `ranks`, which all yield all answers. Raises `UserError` for prompts that leave
+    no position for an answer.
     """
     limits = _token_limits(model, prompts, decoding.max_new_tokens)
+
+    def answer(batch: MicroBatch) -> dict[int, Answer]:
+        rows = [_Row(i, prompts[i].key, limits[i], prompts[i].choices) for i in batch.examples]
+        tokens = [prompts[i].tokens for i in batch.examples]
+        with torch.inference_mode():
+            _run(model, rows, tokens, decoding, ends, pad, torch.device(device))
+        answers = {}
+        for row in rows:
+            possible = row.possible()
+            if row.choices and len(possible) == 1:
+                answers[row.prompt] = Answer(row.choices[possible[0]], "stop", possible[0])
+            else:
+                answers[row.prompt] = Answer(tuple(row.tokens), "stop" if row.ended else "length")
+        return answers
+
     with _evaluation_mode(model):
-        for batch in batches:
-            rows = [_Row(i, prompts[i].key, limits[i], prompts[i].choices) for i in batch.examples]
-            tokens = [prompts[i].tokens for i in batch.examples]
-            with torch.inference_mode():
-                _run(model, rows, tokens, decoding, ends, pad, torch.device(device))
-            answers = {}
-            for row in rows:
-                possible = row.possible()
-                if row.choices and len(possible) == 1:
-                    answers[row.prompt] = Answer(row.choices[possible[0]], "stop", possible[0])
-                else:
-                    answers[row.prompt] = Answer(tuple(row.tokens), "stop" if row.ended else "length")
+        for _, answers in divided(batches, answer, ranks):
             yield answers
 
 

@@ -10,7 +10,7 @@ answer, `head` log-probabilities of single tokens, `tokens` the tokens of label 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch import nn
 
 from kamerton.model.head import find_head
 from kamerton.plan.packing import Packing
+from kamerton.score.divide import ALONE, Ranks, divided
 from kamerton.score.labels.exact import exact, exact_batches
 from kamerton.score.labels.question import Answer, Question
 from kamerton.score.labels.search import search, search_batches
@@ -27,7 +28,7 @@ Mode = Literal["exact", "argmax"]
 __all__ = ["Answer", "Mode", "Question", "label_row", "reference_row", "score"]
 
 
-def score(
+def score(  # noqa: PLR0913 - by keyword
     model: nn.Module,
     questions: Sequence[Question],
     *,
@@ -37,47 +38,42 @@ def score(
     mode: Mode = "exact",
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> list[Answer]:
     """Return an answer for each question, in order; the answers do not depend on batching.
 
     `argmax` only finds the predicted label, the same as `exact` does (the first one of a tie). Models that only support
-    padded rows are scored exactly for it. `progress` is called with the number of questions that a batch finished.
+    padded rows are scored exactly for it. `progress` is called with the number of questions that a batch finished. The
+    batches are divided over `ranks`, which all return all answers.
     """
     answers: list[Answer | None] = [None] * len(questions)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for members, batch in _answer_batches(model, questions, max_tokens, packing, pad, mode, device):
-                for member, answer in zip(members, batch, strict=True):
-                    answers[member] = answer
+            head = find_head(model) if mode == "argmax" and packing != "padded" else None
+            searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
+            rest = sorted(set(range(len(questions))) - set(searched))
+            batches = [(True, members) for members in search_batches(questions, searched, max_tokens)]
+            batches += [(False, members) for members in exact_batches(questions, rest, max_tokens, packing)]
+
+            def answer(batch: tuple[bool, list[int]]) -> list[Answer]:
+                by_search, members = batch
+                chosen = [questions[member] for member in members]
+                if by_search:
+                    assert head is not None
+                    return list(search(head, chosen, max_tokens, device))
+                exactly = exact(model, chosen, packing, pad, device)
+                # Without log-probabilities, as from the search.
+                return [replace(each, logprobs=None) if mode == "argmax" else each for each in exactly]
+
+            for (_, members), batch_answers in divided(batches, answer, ranks):
+                for member, member_answer in zip(members, batch_answers, strict=True):
+                    answers[member] = member_answer
                 progress(len(members))
     finally:
         model.train(training)
     return [answer for answer in answers if answer is not None]
-
-
-def _answer_batches(
-    model: nn.Module,
-    questions: Sequence[Question],
-    max_tokens: int,
-    packing: Packing,
-    pad: int,
-    mode: Mode,
-    device: torch.device | str,
-) -> Iterator[tuple[list[int], list[Answer]]]:
-    """Yield batches of questions (their indices) with their answers."""
-    head = find_head(model) if mode == "argmax" and packing != "padded" else None
-    searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
-    if head is not None and searched:
-        for members in search_batches(questions, searched, max_tokens):
-            yield members, list(search(head, [questions[member] for member in members], max_tokens, device))
-    rest = sorted(set(range(len(questions))) - set(searched))
-    for members in exact_batches(questions, rest, max_tokens, packing):
-        answers = list(exact(model, [questions[member] for member in members], packing, pad, device))
-        if mode == "argmax":  # the same answers as from the search
-            answers = [replace(answer, logprobs=None) for answer in answers]
-        yield members, answers
 
 
 def label_row(answer: Answer, target: str, labels: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from kamerton.monitor.series import Setting, read_rows
 from kamerton.monitor.weights import NOTHING_LEARNT, Marks, marks, nothing_learnt
 from kamerton.output import echo
 from kamerton.run.directory import RunDirectory
+from kamerton.run.distributed import exchange
 from kamerton.train.batches import StepBatch
 
 _GROUPS = ("train/", "perf/", "lr")
@@ -95,8 +96,9 @@ class Monitor(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name, counts in (("answer", self._first["predicted"]), ("reference", self._first["token"])):
-            if counts:
-                pl_module.log(f"val/{name}_entropy", torch.tensor(entropy(counts)))
+            total = sum(exchange(counts), Counter[int]())
+            if total:
+                pl_module.log(f"val/{name}_entropy", torch.tensor(entropy(total)))
             counts.clear()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +26,19 @@ class ProgressBar(RichProgressBar):
         text = "Training" if epochs == 1 else f"Epoch {current_epoch + 1}"
         text += f"/{epochs}" if epochs is not None and epochs > 1 else ""
         return text.ljust(len(self.validation_description))  # equal widths: the bars would flicker otherwise
+
+    @contextmanager
+    def scoring(self, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar while a validation scores `total` examples, advanced by calling what it yields; none if disabled."""
+        progress = self.progress
+        if progress is None or self.is_disabled:
+            yield lambda done: None
+            return
+        task = self._add_task(total, "Scoring".ljust(len(self.validation_description)))
+        try:
+            yield lambda done: progress.advance(task, done)
+        finally:
+            progress.update(task, visible=False)
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
