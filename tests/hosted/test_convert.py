@@ -12,7 +12,7 @@ from kamerton.config.hosted import hosted_name
 from kamerton.data.example import DataExample, Message
 from kamerton.data.read.conversations.chat import chat_fields
 from kamerton.data.store import to_example
-from kamerton.hosted.convert import chat_file, chat_line, check_chat
+from kamerton.hosted.convert import chat_file, chat_line, check_chat, left_out
 from kamerton.hosted.progress import Rows, latest, merge, metric_row, write_rows
 from kamerton.monitor.series import read_rows
 
@@ -48,6 +48,25 @@ def test_a_file_is_named_by_its_content() -> None:
     first, same, second = chat_file([CHAT]), chat_file([CHAT]), chat_file([CHAT, CHAT])
     assert first == same
     assert first.name != second.name
+
+
+def test_reasoning_and_weights_that_cannot_be_sent_are_counted() -> None:
+    thought = DataExample(
+        (Message("user", "Hi"), Message("assistant", "Hi.", 0.5, "Greet."), Message("user", "Why?")),
+        "Because.",
+        reasoning="Hm.",
+        weight=2.0,
+    )
+    assert chat_line(thought) == {
+        "messages": [{"role": turn.role, "content": turn.content} for turn in thought.messages]
+    }
+    reasoning, weights = left_out("train", [CHAT, thought, thought])
+    assert "4 turns of 2 train examples" in reasoning.message
+    assert "4 turns of 2 train examples" in weights.message
+    assert {fault.severity for fault in (reasoning, weights)} == {"warning"}
+    (reasoning,) = left_out("test", [CHAT, thought])  # whose answers are not sent
+    assert "1 turns of 1 test examples" in reasoning.message
+    assert not list(left_out("train", [CHAT]))
 
 
 def test_all_refused_settings_are_reported_together() -> None:

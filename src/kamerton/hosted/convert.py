@@ -27,9 +27,9 @@ class ChatFile:
 
 
 def chat_line(example: DataExample) -> dict[str, Any]:
-    """Return `{"messages": […]}`, with `tools` if there are any; metadata and reasoning are not sent.
+    """Return `{"messages": […]}`, with `tools` if there are any; metadata and what `left_out` reports are not sent.
 
-    An earlier answer that is not a target has weight 0.
+    An answer that is not a target has weight 0.
     """
     messages = chat_messages(example.messages)
     for turn, message in zip(example.messages, messages, strict=True):
@@ -44,6 +44,32 @@ def chat_file(examples: Iterable[DataExample]) -> ChatFile:
     content = b"".join(line + b"\n" for line in lines)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ChatFile(f"kamerton-{digest}.jsonl", content, len(lines))
+
+
+def left_out(split: str, examples: Iterable[DataExample]) -> Iterator[Fault]:
+    """Yield a warning with counts for what chat JSONL has no field for: reasoning, and weights other than 0 and 1.
+
+    Of the test split only the prompts are sent.
+    """
+    sent = [example.messages[:-1] if split == "test" else example.messages for example in examples]
+    reasoning = [turns for turns in sent if any(turn.reasoning for turn in turns)]
+    if reasoning:
+        turn_count = sum(bool(turn.reasoning) for turns in reasoning for turn in turns)
+        message = (
+            f"reasoning is not sent: {turn_count:,} turns of {len(reasoning):,} {split} examples have some, for which"
+            " the chat format of fine-tuning APIs has no field"
+        )
+        fix = "train a local model (model=hub) to keep it"
+        yield Fault("hosted.reasoning", message, fix, column="data", severity="warning")
+    weighted = [turns for turns in sent if any(turn.weight not in (0, 1) for turn in turns)]
+    if weighted and split != "test":
+        turn_count = sum(turn.weight not in (0, 1) for turns in weighted for turn in turns)
+        message = (
+            f"weights are sent as 1: {turn_count:,} turns of {len(weighted):,} {split} examples have one that is not 0"
+            " or 1, the only ones of the chat format of fine-tuning APIs"
+        )
+        fix = "give weights of 0 and 1, or train a local model (model=hub)"
+        yield Fault("hosted.weight", message, fix, column="data", severity="warning")
 
 
 def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> Iterator[Fault]:

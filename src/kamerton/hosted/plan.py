@@ -14,7 +14,7 @@ from kamerton.data.gate import Prepared, prepare
 from kamerton.data.read.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
-from kamerton.hosted.convert import ChatFile, chat_file, check_chat
+from kamerton.hosted.convert import ChatFile, chat_file, check_chat, left_out
 from kamerton.hosted.cost import (
     Estimate,
     Price,
@@ -73,6 +73,7 @@ def make_plan(config: Config) -> Plan:
     )
     faults += _closing(endpoint)
     faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
+    faults += [fault for name, examples in splits.items() for fault in left_out(name, examples)]
     limits = (too_long(splits["train"], model.name, encode), over_limit(cost, model.max_cost))
     faults += [fault for fault in limits if fault]
     if any(fault.severity == "error" for fault in faults):
@@ -145,7 +146,7 @@ def ignored_words(ignored: Sequence[str]) -> str:
     return f"a hosted model cannot use {', '.join(ignored)}{advice}"
 
 
-def say_plan(console: Console, plan: Plan, ignored: Sequence[str]) -> None:
+def print_plan(console: Console, plan: Plan, ignored: Sequence[str]) -> None:
     """Print the plan and its warnings."""
     console.print(f"[bold]{plan.request['model']}[/bold] at {plan.endpoint.shown}", highlight=False)
     for line in plan_words(plan, ignored):
