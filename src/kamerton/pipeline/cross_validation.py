@@ -33,7 +33,7 @@ from kamerton.pipeline.session import Invocation, RunResult, Session, open_sessi
 from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.start import record_start
 from kamerton.pipeline.terminal import print_cross_validation, print_fold, print_folds
-from kamerton.pipeline.wandb import begin_wandb, log_result, wandb_run
+from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
 from kamerton.run.record import Record
@@ -70,7 +70,6 @@ def cross_validate(config: Config, invocation: Invocation | None = None) -> RunR
             raise RunFailed(_folds_fault(run, failed))
         if run.writes:
             with wandb_run(config):
-                begin_wandb(config, run)
                 spread = _combine_folds(config, run, prepared)
                 log_result(config, run)
             write_cross_report(run.path, state="succeeded")

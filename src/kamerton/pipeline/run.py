@@ -17,7 +17,7 @@ from kamerton.pipeline.prepare import Ready, device, prepare, read_data
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.terminal import print_early_stop, print_result
 from kamerton.pipeline.validation import validation_scorer
-from kamerton.pipeline.wandb import begin_wandb, wandb_run
+from kamerton.pipeline.wandb import wandb_run
 from kamerton.run.model import to_train
 from kamerton.train.callbacks.pruning import Pruning
 from kamerton.train.fit import fit_model
@@ -33,25 +33,22 @@ def train(
 ) -> RunResult:
     """Fine-tune as configured, write the run directory and print the result.
 
-    `home`, `facts` and `reopens` as for `open_session`; a reopened run logs its scores to W&B even if an earlier
-    process trained it. Raises `UserError` for faults that the user must correct (nothing is trained then) and
-    `Interrupted` after a stop request (progress is saved, and the same run can be resumed).
+    `home`, `facts` and `reopens` as for `open_session`. Raises `UserError` for faults that the user must correct
+    (nothing is trained then) and `Interrupted` after a stop request (progress is saved, and the run can be resumed).
     """
     with open_session(config, invocation or Invocation(), home, facts, reopens=reopens) as session:
-        run_all(session, starts_wandb=reopens)
+        run_all(session)
     if session.run.writes:
         print_result(session.console, session.run)
     return result_of(session.run)
 
 
-def run_all(session: Session, *, starts_wandb: bool = False) -> None:
-    """Run every step of an open run. `starts_wandb`: start the W&B run even if no training in this process did."""
+def run_all(session: Session) -> None:
+    """Run every step of an open run."""
     ready = prepare(read_data(session), session)
     score_base(ready, session)
     with wandb_run(ready.config):
         tuned = fit(ready, session)
-        if starts_wandb and session.run.writes:
-            begin_wandb(ready.config, session.run)
         finish(ready, tuned, session)
 
 

@@ -73,13 +73,6 @@ def _difference(row: Mapping[str, Any]) -> float | None:
     return None if change is None else float(change["difference"])
 
 
-def begin_wandb(config: Config, run: RunDirectory) -> None:
-    """Start the W&B run of a directory whose training did not start it; nothing without that logger."""
-    if (node := config.logger.get("wandb")) is not None:
-        with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):
-            start_wandb(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
-
-
 @contextmanager
 def wandb_run(config: Config) -> Iterator[None]:
     """Finish a W&B run started inside the block, so that the next run of a sweep gets its own."""
@@ -96,12 +89,19 @@ def wandb_run(config: Config) -> Iterator[None]:
 
 
 def log_result(config: Config, run: RunDirectory) -> None:
-    """Log the metrics of every split (`test/accuracy`) and the tables of the report to the W&B run, if there is one."""
-    if config.logger.get("wandb") is None:
+    """Log the metrics of every split (`test/accuracy`) and the tables of the report to the run's W&B run.
+
+    It is started if an earlier process trained the run. Does nothing without that logger, and on all ranks but 0.
+    """
+    node = config.logger.get("wandb")
+    if node is None or not run.writes:
         return
     import wandb
 
-    if wandb.run is not None:
-        metrics = run.record.metrics
-        wandb.run.summary.update({f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]})
-        log_report(run.path)
+    if wandb.run is None:
+        with as_arguments([mask_text(argument) for argument in sys.argv[1:]]):
+            start_wandb(instantiate(node, config.allow_targets, **wandb_arguments(config, run)))
+    metrics, logged = run.record.metrics, wandb.run
+    assert logged is not None
+    logged.summary.update({f"{split}/{key}": metrics[split][key] for split in metrics for key in metrics[split]})
+    log_report(run.path)
