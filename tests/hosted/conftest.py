@@ -14,7 +14,7 @@ import pytest
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.hosted.openai import train_hosted
-from kamerton.pipeline.session import RunResult
+from kamerton.pipeline.session import Invocation, RunResult
 from support.imitation import Imitation
 
 KEY = "sk-abcdefghijklmnop"
@@ -41,7 +41,9 @@ def hosted(overrides: list[str]) -> Callable[..., RunResult]:
     """Runs it in this process, without waiting."""
 
     def run(*more: str, typed: tuple[str, ...] = ()) -> RunResult:
-        return train_hosted(to_config(compose_values([*overrides, *more])), typed, sleep=lambda seconds: None)
+        return train_hosted(
+            to_config(compose_values([*overrides, *more])), Invocation(typed), sleep=lambda seconds: None
+        )
 
     return run
 

@@ -68,15 +68,15 @@ def _train(request: JobRequest[Config], shared: dict[str, SharedCache]) -> JobRe
     from kamerton.run.distributed import leave_group
     from kamerton.sweep.job import trial_job
 
-    overrides = _masked_words(request)
     cache = shared.setdefault("cache", SharedCache()) if in_grid else None
-    trial = trial_job(config, overrides, request.unresolved, cache)
+    invocation = Invocation(_masked_words(request), unresolved=request.unresolved, shared_cache=cache)
+    trial = trial_job(config, invocation)
     with _ranks_rerun(request.search, request.overrides):
         if trial is not None:
             return trial()
         fit = train if config.cv.folds is None else cross_validate
         try:
-            result = fit(config, Invocation(overrides, unresolved=request.unresolved, shared_cache=cache))
+            result = fit(config, invocation)
         except Interrupted as stopped:
             raise Interrupted(_resume_command(request, str(stopped))) from stopped
         finally:
@@ -103,13 +103,14 @@ def _result(metrics: Mapping[str, Any], path: Path) -> JobResult:
 def _train_hosted(request: JobRequest[Config]) -> JobResult | None:
     """Train a model at an endpoint."""
     from kamerton.hosted.openai import dry_run, train_hosted
+    from kamerton.pipeline.session import Invocation
 
-    config, overrides = request.options, _masked_words(request)
+    config, invocation = request.options, Invocation(_masked_words(request), unresolved=request.unresolved)
     if config.model.dry_run:
-        dry_run(config, overrides)
+        dry_run(config, invocation)
         return None
     try:
-        result = train_hosted(config, overrides, unresolved=request.unresolved)
+        result = train_hosted(config, invocation)
     except Interrupted as stopped:
         raise Interrupted(_resume_command(request, str(stopped))) from stopped
     except Cancelled as cancelled:

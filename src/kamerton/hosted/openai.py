@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -27,10 +26,10 @@ from kamerton.errors import Cancelled, Fault, Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.hosted.answer import score_hosted
 from kamerton.hosted.follow import Follower, follow
-from kamerton.hosted.plan import Plan, ignored_words, make_plan, say_plan
+from kamerton.hosted.plan import Plan, ignored_words, make_plan, print_plan
 from kamerton.hosted.remote import Sleep, create_job, upload
 from kamerton.pipeline.lifecycle import recorded
-from kamerton.pipeline.session import RunResult, result_of
+from kamerton.pipeline.session import Invocation, RunResult, result_of
 from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import print_result
 from kamerton.run.directory import RunDirectory
@@ -46,26 +45,23 @@ if TYPE_CHECKING:
 _SLICE_S = 0.2  # after which a pause checks for a requested stop
 
 
-def train_hosted(
-    config: Config,
-    overrides: Sequence[str] = (),
-    console: Console | None = None,
-    unresolved: Mapping[str, Any] | None = None,
-    sleep: Sleep = time.sleep,
-) -> RunResult:
-    """Fine-tune a hosted model as `config` says and write the run directory. Arguments as for `Invocation`.
+def train_hosted(config: Config, invocation: Invocation | None = None, *, sleep: Sleep = time.sleep) -> RunResult:
+    """Fine-tune a hosted model as `config` says and write the run directory.
 
     Raises `UserError` for what the user must correct, `RunFailed` if the endpoint or its job fails, and `Interrupted`
     when stopped: the job continues at the endpoint, and the same run follows it again.
     """
-    console = console or plain_console()
-    values = redacted(dataclasses.asdict(config), unresolved or {})
+    invocation = invocation or Invocation()
+    console, overrides = invocation.console or plain_console(), invocation.overrides
+    values = redacted(dataclasses.asdict(config), invocation.unresolved or {})
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
         plan = make_plan(config)
         _begin(run, config, plan)
-        say_plan(console, plan, ignored := unused(split_search(overrides)[1]))
+        print_plan(console, plan, ignored := unused(split_search(overrides)[1]))
         if ignored and not run.resuming:
             run.event("warn", "hosted.unused", ignored_words(ignored), evidence=ignored)
+        for fault in () if run.resuming else plan.warnings:
+            run.event("warn", fault.code, fault.message, advice=fault.fix)
         try:
             with translated(plan.endpoint):
                 client = connect(plan.endpoint)
@@ -88,10 +84,10 @@ def train_hosted(
     return result_of(run)
 
 
-def dry_run(config: Config, overrides: Sequence[str] = (), console: Console | None = None) -> Plan:
+def dry_run(config: Config, invocation: Invocation) -> Plan:
     """Check and estimate as `train_hosted` does; nothing is sent and no run directory is created."""
-    console, plan = console or plain_console(), make_plan(config)
-    say_plan(console, plan, unused(split_search(overrides)[1]))
+    console, plan = invocation.console or plain_console(), make_plan(config)
+    print_plan(console, plan, unused(split_search(invocation.overrides)[1]))
     console.print("model.dry_run=true: nothing was sent", highlight=False)
     return plan
 

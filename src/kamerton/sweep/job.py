@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -13,23 +13,18 @@ from kamerton.config.jobs import JobResult
 from kamerton.config.schema import Config
 from kamerton.config.sweep import is_study
 from kamerton.errors import Interrupted
-from kamerton.pipeline.shared_cache import SharedCache
+from kamerton.pipeline.session import Invocation
 from kamerton.run.directory import record_at
 from kamerton.run.distributed import RUN_DIR, rank_info
 from kamerton.sweep.trial import join_trial, run_trial
 
 
-def trial_job(
-    config: Config, overrides: Sequence[str], named: Mapping[str, Any], shared_cache: SharedCache | None = None
-) -> Callable[[], JobResult] | None:
-    """Return what this job runs as a trial of a sweep, or as another rank of one; None for an ordinary run.
-
-    Trials in one process share `shared_cache`.
-    """
+def trial_job(config: Config, invocation: Invocation) -> Callable[[], JobResult] | None:
+    """Return what this job runs as a trial of a sweep, or as another rank of one; None for an ordinary run."""
     if not HydraConfig.initialized() or not is_study(HydraConfig.get()):
         return None
     if rank_info().rank > 0 and rank_info().launcher is None:
-        return _rank_job(config, Path(os.environ[RUN_DIR]), overrides, named)
+        return _rank_job(config, Path(os.environ[RUN_DIR]), invocation)
     from hydra_plugins.kamerton.trial import current_trial
 
     trial = current_trial()
@@ -39,7 +34,7 @@ def trial_job(
 
     def job() -> JobResult:
         try:
-            values = run_trial(config, trial, folder, overrides, named, shared_cache)
+            values = run_trial(config, trial, folder, invocation)
         except Interrupted as stopped:
             raise Interrupted("interrupted; the same command goes on with this sweep, this trial first") from stopped
         return JobResult(values if len(values) > 1 else values[0], {}, folder)
@@ -47,15 +42,13 @@ def trial_job(
     return job
 
 
-def _rank_job(
-    config: Config, folder: Path, overrides: Sequence[str], named: Mapping[str, Any]
-) -> Callable[[], JobResult] | None:
+def _rank_job(config: Config, folder: Path, invocation: Invocation) -> Callable[[], JobResult] | None:
     record = record_at(folder)
     if record.trial is None or record.final:
         return None
 
     def job() -> JobResult:
-        join_trial(config, folder, overrides, named)
+        join_trial(config, folder, dataclasses.replace(invocation, shared_cache=None))
         return JobResult(None, {}, folder)
 
     return job

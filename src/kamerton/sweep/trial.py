@@ -5,6 +5,7 @@ A trial that was killed or interrupted resumes in the folder of its first number
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,13 +42,11 @@ def run_trial(
     config: Config,
     trial: Trial,
     sweep: Path,
-    overrides: Sequence[str] = (),
-    unresolved: Mapping[str, Any] | None = None,
-    shared_cache: SharedCache | None = None,
+    invocation: Invocation | None = None,
 ) -> list[float]:
     """Train what is not done of a trial of the sweep in the folder `sweep`; return the values of its objective.
 
-    Its runs, and the trials before and after it in this process, share `shared_cache`.
+    Its runs print nothing; they share a cache, as the trials before and after it do in one process.
     Raises `optuna.TrialPruned` if the study's pruner stopped it, `UserError` if the data are not those of the
     trials before, and whatever `train` raises.
     """
@@ -59,7 +58,9 @@ def run_trial(
     number = original_number(trial)
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
     runs = trial_runs(for_a_trial(config), sweep / TRIALS, number)
-    invocation = Invocation(overrides, plain_console(quiet=True), unresolved, shared_cache or SharedCache())
+    invocation = invocation or Invocation()
+    cache = invocation.shared_cache or SharedCache()
+    invocation = dataclasses.replace(invocation, console=plain_console(quiet=True), shared_cache=cache)
     try:
         records = _train_runs(runs, trial, config, facts, invocation)
     except Cancelled as error:
@@ -91,7 +92,7 @@ def _directions(config: Config, trial: Trial) -> dict[str, str]:
     return directions
 
 
-def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolved: Mapping[str, Any] | None) -> None:
+def join_trial(config: Config, folder: Path, invocation: Invocation) -> None:
     """Train as another rank of the run in `folder`, in a process that Lightning started for it."""
     trial = record_at(folder).trial
     assert trial is not None  # rank 0 wrote it before it started this process
@@ -99,7 +100,7 @@ def join_trial(config: Config, folder: Path, overrides: Sequence[str], unresolve
     runs = trial_runs(for_a_trial(config), folder.parents[1 if several else 0], trial.number)
     own = next(run for run in runs if run.folder == folder)
     try:
-        train_trial_run(own, Invocation(overrides, None, unresolved), pruning=None if several else _pruning(config))
+        train_trial_run(own, invocation, pruning=None if several else _pruning(config))
     except Cancelled:
         return  # rank 0 reports it
 
