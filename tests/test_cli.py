@@ -101,10 +101,10 @@ def test_shell_completion_installs(shell: str, capsys: pytest.CaptureFixture[str
 
 def test_shell_completion_answers_for_the_command_that_is_typed() -> None:
     line = "kamerton train optimizer.l"
-    asked = [sys.executable, "-m", "kamerton.cli", "-sc", "query=bash"]
+    command = [sys.executable, "-m", "kamerton.cli", "-sc", "query=bash"]
     variables = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
-    said = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True).stdout
-    assert "optimizer.lr=" in said.split()
+    completions = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+    assert "optimizer.lr=" in completions.split()
 
 
 HOSTILE = "open('harm', 'w').close()\n"
@@ -121,9 +121,9 @@ def test_no_process_that_is_started_imports_from_the_current_folder(
         (tmp_path / f"{name}.py").write_text(HOSTILE)
     assert main(["train", "no-such-override"]) == 2
     subprocess.run([*_jobs.command[:-1], "version"], check=True)
-    asked = "import os, sys; sys.path.remove(''); from kamerton.cli import main; main()"
-    asked = f"{asked}; print(os.environ['PYTHONSAFEPATH'])"
-    subprocess.run([sys.executable, "-c", asked, "version"], check=True)
+    code = "import os, sys; sys.path.remove(''); from kamerton.cli import main; main()"
+    code = f"{code}; print(os.environ['PYTHONSAFEPATH'])"
+    subprocess.run([sys.executable, "-c", code, "version"], check=True)
     assert capfd.readouterr().out.endswith("\n1\n")
     with pytest.raises(UserError):
         fetch(f"pypi://not-there==1/x#sha256={'0' * 64}")

@@ -100,8 +100,8 @@ def is_loopback(url: str) -> bool:
 
 def is_documented(url: object) -> bool:
     """Whether an address is the one that is taken where none is given (None): of the environment, or OpenAI's."""
-    known = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
-    return url is None or str(url).strip().rstrip("/") in known
+    trusted = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
+    return url is None or str(url).strip().rstrip("/") in trusted
 
 
 def untrusted(url: str | None) -> Fault | None:
@@ -161,14 +161,14 @@ def translated(endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        message = f"{endpoint.shown}: {said(error, endpoint)}"
+        message = f"{endpoint.shown}: {error_text(error, endpoint)}"
         if passes(error):
             fix = "repeat the command when it answers again: what was sent is not sent twice"
             raise RunFailed(Fault("hosted.unreachable", message, fix, column="model.base_url")) from None
         raise UserError([_refusal(error, message, endpoint)]) from None
 
 
-def said(error: Any, endpoint: Endpoint) -> str:
+def error_text(error: Any, endpoint: Endpoint) -> str:
     """The endpoint's words, without the key."""
     status = getattr(error, "status_code", None)
     body = error.body if isinstance(error.body, dict) else {}

@@ -100,11 +100,11 @@ def _loaded(loader: Any) -> Any:
         loader.dispose()
 
 
-def _values(node: Any, known: dict[int, float]) -> float:
+def _values(node: Any, counts: dict[int, float]) -> float:
     """Count the values of a node with every alias expanded; infinite if it contains itself."""
-    if id(node) not in known:
-        known[id(node)] = math.inf
+    if id(node) not in counts:
+        counts[id(node)] = math.inf
         inner = node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else []
-        parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
-        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
-    return known[id(node)]
+        parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        counts[id(node)] = 1 + sum(_values(part, counts) for part in parts)
+    return counts[id(node)]

@@ -104,10 +104,10 @@ def test_the_majority_baseline_uses_the_training_labels() -> None:
     for baselines, whose in (({"majority": majority}, "training"), ({}, "this test split")):
         run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines=baselines)
         rows, _ = verdict.metric_table(run)
-        said = verdict.comparison(run, rows) or ""
-        assert f"the most frequent label of {whose}" in said
+        text = verdict.comparison(run, rows) or ""
+        assert f"the most frequent label of {whose}" in text
         assert (
-            f"always answering “LOC”, the most frequent label of {whose}, would reach accuracy {accuracy:.3f}" in said
+            f"always answering “LOC”, the most frequent label of {whose}, would reach accuracy {accuracy:.3f}" in text
         ) == bool(baselines)
     run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines={"majority": majority})
     assert f"accuracy {verdict.baseline_table(run)[0]['metrics']['accuracy']:.3f}." in str(

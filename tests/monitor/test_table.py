@@ -37,9 +37,9 @@ def text_of(lines: list[tuple[object, ...]]) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def same(one: list[Row], other: list[Row]) -> bool:
+def same(rows: list[Row], other: list[Row]) -> bool:
     """Equal rows; NaN equals NaN, and -0.0 is not 0.0."""
-    return repr(one) == repr(other)
+    return repr(rows) == repr(other)
 
 
 @given(LINES)
@@ -60,8 +60,8 @@ def test_columns_hold_the_rows_that_python_reads(lines: list[tuple[object, ...]]
     listed = [{"step": float(step), **row} for step, row in expected]
     assert charts.logged(rows) == charts.logged(listed)
     for name in METRICS:
-        for result, known in zip(charts.series(rows, name), charts.series(listed, name), strict=True):
-            assert repr(result.tolist()) == repr(known.tolist())
+        for result, expected in zip(charts.series(rows, name), charts.series(listed, name), strict=True):
+            assert repr(result.tolist()) == repr(expected.tolist())
 
 
 @pytest.mark.parametrize("body", ["1,x\n", "one,0.5\n", "1.5,2\n", "1,2,3\n", ",0.5\n"])

@@ -43,13 +43,13 @@ def test_resuming_off_the_gpu_reports_the_changed_loss_kernel(tmp_path: Path) ->
     assert "rounding will differ" in event["message"]
 
 
-@pytest.mark.parametrize(("overrides", "asked"), [([], True), (["model.fused=false"], False)])
+@pytest.mark.parametrize(("overrides", "reported"), [([], True), (["model.fused=false"], False)])
 def test_a_kernel_that_fails_is_named(
-    overrides: list[str], asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], reported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         layout, "choose_loss", lambda *_, **__: LossChoice(liger=False, reason="its losses differ by 3")
     )
     batch, events = settled(tmp_path, None, *overrides)
     assert batch["liger"] is False
-    assert [event["code"] for event in events] == (["liger"] if asked else [])
+    assert [event["code"] for event in events] == (["liger"] if reported else [])

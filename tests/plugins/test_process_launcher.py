@@ -101,9 +101,9 @@ def launch(start: Callable[..., subprocess.Popen[str]]) -> App:
 
     def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         process = start(*arguments, "hydra/launcher=process", "hydra.sweep.dir=out", **environment)
-        said, faults = process.communicate(timeout=600)
-        assert process.returncode == code, said + faults
-        return subprocess.CompletedProcess([], code, said, faults)
+        output, faults = process.communicate(timeout=600)
+        assert process.returncode == code, output + faults
+        return subprocess.CompletedProcess([], code, output, faults)
 
     return run
 
@@ -112,9 +112,9 @@ def seen(folder: Path, number: int, name: str = "seen") -> dict[str, Any]:
     return json.loads((folder / str(number) / f"{name}.json").read_text())
 
 
-def finished(said: str) -> list[list[Any]]:
+def finished(output: str) -> list[list[Any]]:
     """Number, exit code, value and error of each job."""
-    return json.loads(said.rpartition("finished ")[2])
+    return json.loads(output.rpartition("finished ")[2])
 
 
 def test_jobs_see_what_they_see_in_one_process(launch: App, start: Callable[..., Any], folder: Path) -> None:
@@ -163,8 +163,8 @@ def test_the_trial_is_passed_through_the_environment(launch: App, folder: Path) 
     secret = "postgresql://me:hush@host/db"
     study = ["+hydra.sweeper.study_name=s", f"+hydra.sweeper.storage={secret}"]
     launch("-m", "x=1,2", *study, "hydra.sweeper._target_=hydra_plugins.named.Named", PYTHONPATH=_sweeper(folder))
-    told = json.loads(seen(folder / "out", 1)["trial"])
-    assert told == {"study_name": "s", "storage": secret, "number": 1}
+    trial = json.loads(seen(folder / "out", 1)["trial"])
+    assert trial == {"study_name": "s", "storage": secret, "number": 1}
     assert "hush" not in " ".join(seen(folder / "out", 1, "process")["typed"])
 
 
@@ -189,13 +189,13 @@ def test_a_signal_reaches_the_job_once_and_is_waited_for(
     process = start("-m", "x=1,2", "end=wait", "hydra/launcher=process", "hydra.sweep.dir=out")
     job = _waiting(folder / "out" / "0")
     process.send_signal(number)
-    said, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     _until(lambda: not _alive(job))
     assert (folder / "out" / "0" / "heeded").read_text() == f"{number.name}\n"
     assert not (folder / "out" / "1").exists()
     if number == signal.SIGINT:
-        assert said.endswith("finished []\n")
+        assert output.endswith("finished []\n")
 
 
 def test_a_job_does_not_outlive_its_launcher(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_pa
     other = tmp_path / "other"
     other.mkdir()
     with worker(other, *options, PROCESS) as process:
-        said = ended(process)
+        output = ended(process)
     outcomes = [[trial.user_attrs["outcome"] for trial in trials(folder)] for folder in (tmp_path, other)]
     assert outcomes[0] == outcomes[1]
     assert outcomes[0] == ["complete", "pruned", "diverged", "failed"]
@@ -39,7 +39,7 @@ def test_a_study_is_the_same_as_in_one_process(sweep: Callable[..., Any], tmp_pa
         assert (here.state, here.params, here.values) == (there.state, there.params, there.values)
         assert here.intermediate_values == there.intermediate_values
         assert notes(other / f"sweep/trials/{there.number}")[0]["pid"] != process.pid
-    assert "RuntimeError: x is" in said
+    assert "RuntimeError: x is" in output
     assert "hunter2" not in "".join(str(trial.user_attrs) for trial in trials(other))
 
 

@@ -78,10 +78,10 @@ turns = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["go", "go", "go",
 
 
 @settings(max_examples=200, deadline=None)
-@given(total=st.integers(1, 5), asked=st.integers(0, 2), turns=turns)
-def test_each_trial_ends_once_whatever_the_order(total: int, asked: int, turns: list[tuple[int, str]]) -> None:
+@given(total=st.integers(1, 5), started=st.integers(0, 2), turns=turns)
+def test_each_trial_ends_once_whatever_the_order(total: int, started: int, turns: list[tuple[int, str]]) -> None:
     world = World()
-    for number in range(asked):
+    for number in range(started):
         for _ in range(2):  # two workers begin together
             world.add(ticket({"x": number}))
     crew = [Worker(world, total) for _ in range(4)]

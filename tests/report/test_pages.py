@@ -53,9 +53,9 @@ def test_examples_are_found_by_text_answer_and_kind(browser: Chrome, shown_run: 
     everything = browser.run("document.querySelectorAll('.browser li').length")
     assert everything == 200
 
-    def shown(**asked: str) -> int:
+    def shown(**query: str) -> int:
         browser.run("document.querySelector('.browser').open = true; document.querySelector('.filters').reset()")
-        for name, value in asked.items():
+        for name, value in query.items():
             browser.run(f"document.querySelector('.filters [name={name}]').value = {value!r}")
         browser.run("document.querySelector('.filters').dispatchEvent(new Event('input'))")
         count = browser.run("[...document.querySelectorAll('.browser li')].filter(row => row.offsetHeight > 0).length")

@@ -185,12 +185,12 @@ def test_resume_force_must_name_its_run(values: dict[str, Any]) -> None:
 
 def test_an_unfinished_run_under_another_name_is_not_started_again(values: dict[str, Any]) -> None:
     run = open_run({**values, "name": "mine", "run_id": "first"})
-    asked = {**values, "run_id": "first"}
-    (fault,) = elsewhere_faults(asked)
+    request = {**values, "run_id": "first"}
+    (fault,) = elsewhere_faults(request)
     assert (fault.column, str(run.path.parent) in fault.message) == ("run_id", True)
-    assert elsewhere_faults({**asked, "name": "mine"}) == elsewhere_faults({**asked, "run_id": "second"}) == []
+    assert elsewhere_faults({**request, "name": "mine"}) == elsewhere_faults({**request, "run_id": "second"}) == []
     finish(run)
-    assert elsewhere_faults(asked) == []
+    assert elsewhere_faults(request) == []
 
 
 def test_events_append_and_the_record_merges(values: dict[str, Any]) -> None:

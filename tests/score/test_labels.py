@@ -58,10 +58,10 @@ def questions(rows: Sequence[Sequence[int]], chosen: Candidates, tail: Sequence[
 
 
 def ask(
-    model: Any, asked: list[Question], packing: str = "tree", max_tokens: int = 2048, mode: str = "exact"
+    model: Any, batch: list[Question], packing: str = "tree", max_tokens: int = 2048, mode: str = "exact"
 ) -> list[Answer]:
     model.set_attn_implementation("sdpa" if packing == "padded" else ATTENTION)
-    return score(model, asked, max_tokens=max_tokens, packing=packing, pad=0, mode=mode)  # type: ignore[arg-type]
+    return score(model, batch, max_tokens=max_tokens, packing=packing, pad=0, mode=mode)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
@@ -82,8 +82,8 @@ def alone(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> tuple
 def test_every_label_has_the_log_probability_that_it_has_alone(
     rows: list[list[int]], labels: list[list[int]], model: Any, packing: str, max_tokens: int
 ) -> None:
-    asked = questions(rows, candidates(labels))
-    for row, question, answer in zip(rows, asked, ask(model, asked, packing, max_tokens), strict=True):
+    batch = questions(rows, candidates(labels))
+    for row, question, answer in zip(rows, batch, ask(model, batch, packing, max_tokens), strict=True):
         expected = [alone(model, row, tokens)[0] for tokens in labels]
         assert answer.logprobs == pytest.approx(expected, abs=2e-4)
         assert answer.predicted == int(np.argmax(answer.logprobs))
@@ -100,8 +100,8 @@ def test_the_search_finds_what_scoring_every_label_finds(
     lengths = data.draw(st.lists(st.sampled_from([1.0, 2.0, 5.0]), min_size=len(labels), max_size=len(labels)))
     priors = data.draw(st.lists(st.floats(-9, 0), min_size=len(labels), max_size=len(labels)))
     chosen = candidates(labels, lengths, np.array(priors))
-    asked = questions(rows, chosen)
-    exact, result = ask(model, asked), ask(model, asked, max_tokens=max_tokens, mode="argmax")
+    batch = questions(rows, chosen)
+    exact, result = ask(model, batch), ask(model, batch, max_tokens=max_tokens, mode="argmax")
     for first, second in zip(exact, result, strict=True):
         assert first.logprobs is not None
         assert second.predicted is not None
@@ -133,8 +133,8 @@ def test_one_label_is_always_predicted(mode: str, packing: str) -> None:
 def test_a_thousand_labels() -> None:
     draw = np.random.default_rng(0)
     labels = [[*draw.integers(3, 30, draw.integers(1, 5)).tolist(), 2] for _ in range(1000)]
-    asked = questions([[7, 8, 9], [8, 10], [11]], candidates(labels))
-    exact, result = ask(MODELS[1], asked), ask(MODELS[1], asked, mode="argmax")
+    batch = questions([[7, 8, 9], [8, 10], [11]], candidates(labels))
+    exact, result = ask(MODELS[1], batch), ask(MODELS[1], batch, mode="argmax")
     for row, first, second in zip([[7, 8, 9], [8, 10], [11]], exact, result, strict=True):
         assert first.logprobs is not None
         for number in (0, 500, 999, int(first.logprobs.argmax())):
@@ -146,8 +146,8 @@ def test_the_search_runs_few_tokens_where_the_model_is_sure() -> None:
     """A model that has learned one label runs little more than prompts and references."""
     model, draw = tiny_model(0), np.random.default_rng(0)
     labels = [[*draw.integers(3, 200, 4).tolist(), 2] for _ in range(50)]
-    asked = questions([[7, 8, 9]], candidates(labels)) * 4
-    row = torch.tensor([asked[0].tokens.tolist()])
+    batch = questions([[7, 8, 9]], candidates(labels)) * 4
+    row = torch.tensor([batch[0].tokens.tolist()])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(30):
         optimizer.zero_grad()
@@ -155,7 +155,7 @@ def test_the_search_runs_few_tokens_where_the_model_is_sure() -> None:
         optimizer.step()
     ran: list[int] = []
     model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: ran.append(inputs[0].numel()))
-    answers = ask(model, asked, mode="argmax")
+    answers = ask(model, batch, mode="argmax")
     assert {answer.predicted for answer in answers} == {0}
     assert sum(ran) < 30
 

@@ -142,15 +142,15 @@ def test_calibration_error_is_the_mean_gap_over_fifteen_bins(rows: list[dict[str
 @settings(max_examples=30, deadline=None)
 def test_row_order_and_label_order_change_no_metric(rows: list[dict[str, Any]], random: Any) -> None:
     assume(off_the_edges(rows))
-    before = known(table(rows))
+    before = defined(table(rows))
     order = random.sample(range(4), 4)
     shuffled = [row | {"label_logprobs": [row["label_logprobs"][i] for i in order]} for row in rows]
     random.shuffle(shuffled)
-    after = known(table(shuffled, [LABELS[i] for i in order]))
+    after = defined(table(shuffled, [LABELS[i] for i in order]))
     assert after == pytest.approx(before, rel=1e-9)
 
 
-def known(scores: Any) -> dict[str, float]:
+def defined(scores: Any) -> dict[str, float]:
     """The metrics that are defined: pytest compares no None approximately."""
     return {name: value for name, value in compute(scores).items() if value is not None}
 

@@ -86,11 +86,11 @@ def test_eight_streams_at_once_are_each_what_they_are_alone(served: Served) -> N
     async def all_at_once() -> list[str]:
         async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0) as client:
 
-            async def one(parameters: dict[str, Any]) -> str:
+            async def answer(parameters: dict[str, Any]) -> str:
                 stream = await client.chat.completions.create(**parameters, stream=True)
                 return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-            return await asyncio.gather(*map(one, calls))
+            return await asyncio.gather(*map(answer, calls))
 
     together = asyncio.run(all_at_once())
     alone = [served.client.chat.completions.create(**parameters).choices[0].message.content for parameters in calls]

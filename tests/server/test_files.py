@@ -67,13 +67,13 @@ def test_listing_files_tolerates_a_concurrent_deletion(served: Served, monkeypat
 
 def test_another_tenants_file_is_unknown(served: Served) -> None:
     file_id = upload(served.client("ben"), chats(1))
-    said = []
+    messages = []
     for name in (file_id, "file-" + "0" * 24):
         for call in (served.client().files.retrieve, served.client().files.content, served.client().files.delete):
             with pytest.raises(openai.NotFoundError) as refused:
                 call(name)
-            said.append(str(refused.value).replace(name, "ID"))
-    assert len(set(said)) == 1
+            messages.append(str(refused.value).replace(name, "ID"))
+    assert len(set(messages)) == 1
     assert file_id not in [file.id for file in served.client().files.list()]
 
 

@@ -96,13 +96,13 @@ def test_from_a_file_to_an_answer_over_a_restart(server: Server, tuned: Any) -> 
     }
     for name in (tuned.fine_tuned_model, checkpoint.fine_tuned_model_checkpoint):
         assert client.models.retrieve(name).id == name
-    said = [
+    answers = [
         client.chat.completions.create(model=name, **ASKED).choices[0].message.content
         for name in ("tiny", tuned.fine_tuned_model, checkpoint.fine_tuned_model_checkpoint)
     ]
     chunks = list(client.chat.completions.create(model=tuned.fine_tuned_model, **ASKED, stream=True))
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert said[0] != said[1] == said[2] == streamed
+    assert answers[0] != answers[1] == answers[2] == streamed
 
     for call, refusal in (
         (client.fine_tuning.jobs.cancel, openai.BadRequestError),
@@ -215,8 +215,8 @@ def test_a_broken_file_fails_the_job_and_names_the_line(server: Server, tuned: A
     failed = until(client, job.id, "failed", "succeeded")
     assert failed.error.param == "training_file"
     assert failed.error.code == "invalid_training_file"
-    for said in ("broken.jsonl:7: not JSON", "broken.jsonl:8: byte 0xe9", "broken.jsonl:9:messages: messages is not"):
-        assert said in failed.error.message
+    for part in ("broken.jsonl:7: not JSON", "broken.jsonl:8: byte 0xe9", "broken.jsonl:9:messages: messages is not"):
+        assert part in failed.error.message
     assert failed.fine_tuned_model is None
     events = list(client.fine_tuning.jobs.list_events(job.id))
     assert "error" in [event.level for event in events]

@@ -12,7 +12,7 @@ from kamerton.commands.serve import _parser, to_settings
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "add --no-auth"),
         (["--no-auth", "--host", "0.0.0.0"], "would admit everyone"),
@@ -32,11 +32,11 @@ from kamerton.commands.serve import _parser, to_settings
     ],
 )
 def test_all_unservable_settings_are_reported_together(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KAMERTON_TOKENS", raising=False)
     assert main(["serve", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_tokens_come_from_a_file_or_the_environment_and_leave_it(

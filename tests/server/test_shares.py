@@ -126,13 +126,13 @@ def test_reads_of_a_tenant_take_a_few_threads(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(jobs, "records_of", slow)
     with serving(tmp_path) as served, ThreadPoolExecutor(50) as pool, served.http() as client:
-        asked = [pool.submit(client.get, "/v1/fine_tuning/jobs") for _ in range(50)]
+        responses = [pool.submit(client.get, "/v1/fine_tuning/jobs") for _ in range(50)]
         while at_work[0] < guard.READS:
             pass
         with served.http("ben") as second:
             assert second.get("/v1/files").status_code == 200
         go.set()
-        assert {first.result().status_code for first in asked} == {200}
+        assert {first.result().status_code for first in responses} == {200}
     assert most[0] == guard.READS
 
 

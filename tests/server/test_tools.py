@@ -135,8 +135,8 @@ def test_an_answer_that_is_cut_within_a_call_has_none(server: Agent) -> None:
 
 def test_a_choice_of_functions_begins_the_answer(server: Agent) -> None:
     script = call("get_time", "Oslo")
-    one = {"type": "function", "function": {"name": "get_time"}}
-    for choice, opening in ((one, '{"name": "get_time", "arguments": {'), ("required", '{"name": "get_')):
+    function = {"type": "function", "function": {"name": "get_time"}}
+    for choice, opening in ((function, '{"name": "get_time", "arguments": {'), ("required", '{"name": "get_')):
         server.generator.prompts.clear()
         answer = server.ask(script, tool_choice=choice)
         assert answer.choices[0].message.tool_calls[0].function.name == "get_time"
@@ -145,7 +145,7 @@ def test_a_choice_of_functions_begins_the_answer(server: Agent) -> None:
         assert answer.usage.completion_tokens == len(ended)
         assert server.ask(script, tool_choice=choice, streamed=True).usage is None
     with pytest.raises(openai.BadRequestError) as caught:
-        server.ask(script, tool_choice=one, max_tokens=5)
+        server.ask(script, tool_choice=function, max_tokens=5)
     assert caught.value.param == "max_tokens"
 
 

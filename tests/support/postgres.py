@@ -68,8 +68,8 @@ def _programs() -> Path | None:
 
 
 def _user() -> str | None:
-    known = {item.pw_name for item in pwd.getpwall()}
-    return next((name for name in _USERS if name in known), None)
+    names = {item.pw_name for item in pwd.getpwall()}
+    return next((name for name in _USERS if name in names), None)
 
 
 def _group(user: str) -> int:

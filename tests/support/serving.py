@@ -61,9 +61,9 @@ def serving(root: Path, **settings: Any) -> Iterator[Served]:
 
 def chats(count: int = 30, word: str = "the") -> bytes:
     """A file of chats, two for each number."""
-    said = (("cat", "yes"), ("dog", "no"))
-    rows = [(f"{word} {animal} number {number}", answer) for number in range(count) for animal, answer in said]
-    turns = [[{"role": "user", "content": asked}, {"role": "assistant", "content": answer}] for asked, answer in rows]
+    answers = (("cat", "yes"), ("dog", "no"))
+    rows = [(f"{word} {animal} number {number}", answer) for number in range(count) for animal, answer in answers]
+    turns = [[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in rows]
     return "".join(json.dumps({"messages": each}) + "\n" for each in turns).encode()
 
 

@@ -108,9 +108,9 @@ def _part(way: Way, stop: int) -> tuple[pl.Trainer, FineTuneModule, Record]:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    found = {}
+    steps = {}
     for packing, tokens in (("tree", 90), ("padded", 10**6)):
-        one = train(replace(Way(ranks=2), packing=packing, max_tokens=tokens), target.parent)  # type: ignore[arg-type]
-        found[packing] = {"loss": one.loss, "norm": one.norm}
+        result = train(replace(Way(ranks=2), packing=packing, max_tokens=tokens), target.parent)  # type: ignore[arg-type]
+        steps[packing] = {"loss": result.loss, "norm": result.norm}
     if torch.distributed.get_rank() == 0:
-        target.write_text(json.dumps(found))
+        target.write_text(json.dumps(steps))

@@ -15,7 +15,7 @@ _SAID = {"cat": "miau 🐈 żółć", "dog": "hau! 犬", "owl": "hú-hú ☃"}
 
 def train_tuned(root: Path) -> Path:
     """Train a run `root/local/JOB` as a job of the server would; its test split is scored by generating."""
-    rows = [{"prompt": f"the {word} {n}", "completion": said} for n in range(30) for word, said in _SAID.items()]
+    rows = [{"prompt": f"the {word} {n}", "completion": answer} for n in range(30) for word, answer in _SAID.items()]
     data = root / "texts.jsonl"
     data.parent.mkdir(parents=True, exist_ok=True)
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))

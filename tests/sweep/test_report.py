@@ -66,17 +66,17 @@ def made(tmp_path: Path) -> Made:
 def test_it_names_the_best_trial_what_mattered_and_what_pruning_saved(made: Made) -> None:
     study, end = made()
     page = write_sweep_report(study, end, ["kamerton train a=1 hydra.mode=RUN"])
-    said = json.loads((page.parent / "report.json").read_text())
-    assert f"Trial {study.best_trial.number} is the best" in said["headline"]
-    assert max(said["importance"], key=said["importance"].get) == "optimizer.lr"
+    summary = json.loads((page.parent / "report.json").read_text())
+    assert f"Trial {study.best_trial.number} is the best" in summary["headline"]
+    assert max(summary["importance"], key=summary["importance"].get) == "optimizer.lr"
     steps = [trial.user_attrs["steps"] for trial in study.trials if "steps" in trial.user_attrs]
     pruned = [
         t.user_attrs["steps"] for t in study.trials if t.state == optuna.trial.TrialState.PRUNED and t.number != 4
     ]
     assert len(pruned) > 3
-    assert said["saved"]["done"] == sum(done for done, _ in steps)
-    assert said["saved"]["spared"] == sum(whole - done for done, whole in pruned)
-    assert [row["outcome"] for row in said["trials"]][3:5] == ["failed", "diverged"]
+    assert summary["saved"]["done"] == sum(done for done, _ in steps)
+    assert summary["saved"]["spared"] == sum(whole - done for done, whole in pruned)
+    assert [row["outcome"] for row in summary["trials"]][3:5] == ["failed", "diverged"]
     for text in ((page.parent / "report.md").read_text(), page.read_text()):
         assert "kamerton train a=1 hydra.mode=RUN" in text
         assert "hf_0123456789abcdef" not in text
@@ -86,8 +86,8 @@ def test_it_names_the_best_trial_what_mattered_and_what_pruning_saved(made: Made
 def test_several_objectives_have_a_front(made: Made) -> None:
     study, end = made(("minimize", "minimize"))
     page = write_sweep_report(study, end)
-    said = json.loads((page.parent / "report.json").read_text())
-    assert [row["number"] for row in said["trials"] if row["best"]] == [item.number for item in end.best]
+    summary = json.loads((page.parent / "report.json").read_text())
+    assert [row["number"] for row in summary["trials"] if row["best"]] == [item.number for item in end.best]
     assert "figure-pareto" in page.read_text()
     assert "figure-pareto" not in write_sweep_report(*made()).read_text()
 

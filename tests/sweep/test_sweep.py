@@ -164,9 +164,9 @@ def test_a_diverged_trial_does_not_fail_the_sweep(sweep: Sweep) -> None:
 def test_another_space_is_refused(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(whole.path / "trials")
     assert whole.run("optimizer.lr=interval(0.1, 0.2)") == 2
-    said = capsys.readouterr().err
-    assert "optimizer.lr was tag(log, interval(0.0001,0.01)), is interval(0.1,0.2)" in said
-    assert "study_name" in said
+    errors = capsys.readouterr().err
+    assert "optimizer.lr was tag(log, interval(0.0001,0.01)), is interval(0.1,0.2)" in errors
+    assert "study_name" in errors
     assert files(whole.path / "trials") == before
 
 
@@ -208,12 +208,12 @@ def test_the_best_trial_of_a_resumed_sweep_is_scored_at_its_end(sweep: Sweep, mo
         "        raise ValueError('nowhere')\n"
         "    trial.suggest_float('optimizer.lr', 1e-4, 1e-2)\n",
     )
-    asked = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
-    result = sweep(*asked, "hydra.sweeper.max_failures=1", code=1)
+    options = ["hydra.sweeper.custom_search_space=failing_once.space", "hydra.sweeper.n_trials=3"]
+    result = sweep(*options, "hydra.sweeper.max_failures=1", code=1)
     assert [row["outcome"] for row in trials(result)] == ["complete", "failed"]
     assert [item["number"] for item in json.loads((result / "report.json").read_text())["best"]] == [0]
     assert scored(result) == []
-    sweep(*asked, "hydra.sweeper.max_failures=1")
+    sweep(*options, "hydra.sweeper.max_failures=1")
     assert [row["outcome"] for row in trials(result)] == ["complete", "failed", "complete"]
     assert scored(result) == [str(best(result)["number"])]
 
@@ -335,8 +335,8 @@ def test_compare_takes_a_sweep_for_its_best_trial(whole: Whole, tmp_path: Path) 
     outputs = f"paths.outputs={tmp_path}/c"
     for entry in (str(result), f"{result.parent}/*"):
         assert main(["compare", f"runs=[{entry}]", "name=x", outputs]) == 0
-        said = json.loads((tmp_path / "c" / "comparisons" / "x" / "comparison.json").read_text())
-        runs = [run for side in said["sides"] for run in side["runs"]]
+        comparison = json.loads((tmp_path / "c" / "comparisons" / "x" / "comparison.json").read_text())
+        runs = [run for side in comparison["sides"] for run in side["runs"]]
         assert str(result / "trials" / str(best(result)["number"])) in runs
 
 
@@ -376,12 +376,12 @@ def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(
     with (tmp_path / "one").open("w") as first, (tmp_path / "two").open("w") as two:
         workers = [warm(*words, LR, "hydra.sweeper.n_trials=4", "threads=1", output=output) for output in (first, two)]
         codes = [worker.wait(600) for worker in workers]
-    said = [(tmp_path / name).read_text() for name in ("one", "two")]
-    assert codes == [0, 0], said
+    outputs = [(tmp_path / name).read_text() for name in ("one", "two")]
+    assert codes == [0, 0], outputs
     result = tmp_path / "o" / "jsonl" / "s"
     assert [row["outcome"] for row in trials(result)] == ["complete"] * 4
     assert scored(result) == [str(best(result)["number"])]
-    assert sum("Test split" in text for text in said) == 1, said
+    assert sum("Test split" in text for text in outputs) == 1, outputs
 
 
 def test_workers_that_end_together_write_the_report_one_after_the_other(

@@ -39,10 +39,10 @@ def test_wandb_offline_holds_the_metrics_and_the_configuration(
     assert main(["train", *options]) == 0
     (folder,) = (tmp_path / "jsonl" / "w" / "wandb").glob("offline-run-*")
     leet = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(folder)]
-    said = json.loads(subprocess.run(leet, capture_output=True, text=True, check=True).stdout)
-    text = json.dumps(said)
+    inspected = json.loads(subprocess.run(leet, capture_output=True, text=True, check=True).stdout)
+    text = json.dumps(inspected)
     record = json.loads((tmp_path / "jsonl" / "w" / "run.json").read_text())
-    summary, config = _find(said, "summary"), _find(said, "config")
+    summary, config = _find(inspected, "summary"), _find(inspected, "config")
     assert _number(summary["train/loss"]) == pytest.approx(record["metrics"]["train"]["loss"])
     assert _number(summary["val/loss"]) == pytest.approx(record["metrics"]["validation"]["loss"])
     assert _number(summary["test/accuracy"]) == pytest.approx(record["metrics"]["test"]["accuracy"])
@@ -117,12 +117,12 @@ def test_no_secret_reaches_a_file(animals: Path, tmp_path: Path, monkeypatch: py
         assert [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
-def _find(said: object, key: str) -> dict[str, object]:
+def _find(node: object, key: str) -> dict[str, object]:
     """The dictionary behind `key`, wherever this version of the tool puts it."""
-    if isinstance(said, dict):
-        if isinstance(said.get(key), dict):
-            return said[key]
-        for inner in said.values():
+    if isinstance(node, dict):
+        if isinstance(node.get(key), dict):
+            return node[key]
+        for inner in node.values():
             result = _find(inner, key)
             if result:
                 return result

@@ -27,8 +27,8 @@ def run(animals: Path, tmp_path: Path, warm: Starter) -> Run:
     """Runs the command; returns the records of all runs that it made."""
 
     def records(name: str, *arguments: str) -> list[dict[str, Any]]:
-        asked = ["train", *arguments, *SMALL, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
-        warm.finish("-m", "kamerton", *asked, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        words = ["train", *arguments, *SMALL, f"data.path={animals}", f"paths.outputs={tmp_path / name}"]
+        warm.finish("-m", "kamerton", *words, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return [json.loads(path.read_text()) for path in (tmp_path / name).rglob("run.json")]
 
     return records
@@ -57,8 +57,8 @@ def test_each_point_starts_its_own_processes(run: Run, here: Here) -> None:
 
 @pytest.mark.parametrize(("launcher", "count"), [("warm", 2), ("process", 1)])
 def test_a_trial_trains_over_two_processes(run: Run, here: Here, launcher: str, count: int) -> None:
-    asked = ["sweep=default", "optimizer.lr=tag(log,interval(1e-3,1e-2))", f"hydra.sweeper.n_trials={count}"]
-    trials = run("study", *asked, "trainer=ddp", f"launcher={launcher}", "sweep.final=null")
+    options = ["sweep=default", "optimizer.lr=tag(log,interval(1e-3,1e-2))", f"hydra.sweeper.n_trials={count}"]
+    trials = run("study", *options, "trainer=ddp", f"launcher={launcher}", "sweep.final=null")
     assert [record["state"] for record in trials] == ["succeeded"] * count
     assert sorted(record["trial"]["number"] for record in trials) == [*range(count)]
     alone = here(f"optimizer.lr={trials[0]['trial']['params']['optimizer.lr']}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from kamerton.endpoint import passes, said
+from kamerton.endpoint import error_text, passes
 from kamerton.hosted.plan import Plan
 from kamerton.hosted.progress import Rows, latest, merge, metric_row, step_of, write_rows
 from kamerton.hosted.remote import Sleep
@@ -68,7 +68,7 @@ def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -
                 if outages >= OUTAGES or not passes(error):
                     raise
                 if outages == 1:
-                    text = f"no answer, asked again: {said(error, follower.plan.endpoint)}"
+                    text = f"no answer, asked again: {error_text(error, follower.plan.endpoint)}"
                     follower.run.event("warn", "hosted.outage", text)
                 pause = min(LONGEST_S, pause * 2)
             else:

@@ -86,7 +86,7 @@ def stopping(values: list[float], **options: Any) -> EarlyStopping:
 
 
 @pytest.mark.parametrize(
-    ("callback", "loss", "said"),
+    ("callback", "loss", "text"),
     [
         (stopping([2.0, 3.0], patience=1), 3.0, "val/loss did not improve in 1 validation (3; the best was 2)"),
         (stopping([float("nan")]), float("nan"), "val/loss is nan"),
@@ -94,9 +94,9 @@ def stopping(values: list[float], **options: Any) -> EarlyStopping:
         (stopping([9.0], divergence_threshold=8.0), 9.0, "val/loss is 9 and passed divergence_threshold=8.0"),
     ],
 )
-def test_every_reason_of_early_stopping_is_named_with_its_values(callback: Any, loss: float, said: str) -> None:
+def test_every_reason_of_early_stopping_is_named_with_its_values(callback: Any, loss: float, text: str) -> None:
     reason, detail, values = end_reason(fitted(Timer("00:00:00:09"), callback, val_loss=loss))
-    assert (reason, detail) == ("early_stopping", f"early stopping: {said}")
+    assert (reason, detail) == ("early_stopping", f"early stopping: {text}")
     assert values["val/loss"] == pytest.approx(loss, nan_ok=True)
 
 

@@ -85,8 +85,8 @@ def test_pruning_of_a_resumed_run_uses_all_its_steps(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(FineTuneModule, "training_step", interrupting)
         run(tmp_path, *more, code=130)
-    said = {item["code"] for item in run(tmp_path, *more)["events"]}
-    assert not said & (
+    codes = {item["code"] for item in run(tmp_path, *more)["events"]}
+    assert not codes & (
         set(CODES) - {"data-starvation", "throughput-drop"}
     )  # what else the machine does decides on those
 

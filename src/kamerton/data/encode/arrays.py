@@ -144,48 +144,49 @@ def _view(
     keep_alive: object,
 ) -> Encoded:
     """Return the examples' rows of the arrays, within the limits."""
-    found = find_sequences(examples, arrays)
-    undivided, sequences = len(examples), len(found.position)
+    pieces = find_sequences(examples, arrays)
+    undivided, sequences = len(examples), len(pieces.position)
     if limits.tokens is not None and arrays.largest >= limits.tokens:
-        _note_unknown_tokens(found, arrays, limits)
+        _note_unknown_tokens(pieces, arrays, limits)
     if limits.overlong == "chunk":
-        found = found.in_windows(limits.most)
-    is_first = found.first_of_part
-    begins, lengths, counts = found.begins, found.lengths, found.counts
+        pieces = pieces.in_windows(limits.most)
+    is_first = pieces.first_of_part
+    begins, lengths, counts = pieces.begins, pieces.lengths, pieces.counts
     fits = np.ones(len(lengths), bool)
-    long = limits.long_rows(found, is_first)
+    long = limits.long_rows(pieces, is_first)
     if limits.overlong == "truncate":
         begins, lengths, counts = begins.copy(), lengths.copy(), counts.copy()
         for i in long.tolist():
             begins[i], lengths[i], counts[i] = _truncate(arrays, int(begins[i]), int(lengths[i]), limits.most)
     elif limits.overlong == "drop":
         fits[long] = False
-    keep = fits & _usable(found, arrays, counts, is_first, limits, stretches.targets)
-    kept, total = int(counts[keep].sum(dtype=np.int64)), int(found.counts.sum(dtype=np.int64))
+    keep = fits & _usable(pieces, arrays, counts, is_first, limits, stretches.targets)
+    kept, total = int(counts[keep].sum(dtype=np.int64)), int(pieces.counts.sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
-        "examples": (kept_examples := len(np.unique(found.source[keep]))),
+        "examples": (kept_examples := len(np.unique(pieces.source[keep]))),
         "sequences": int(keep.sum()),
         "tokens": int(lengths[keep].sum(dtype=np.int64)),
         "target_tokens": kept,
         "dropped": undivided - kept_examples,
-        "truncated": int(np.count_nonzero(found.lengths != lengths)),
+        "truncated": int(np.count_nonzero(pieces.lengths != lengths)),
         "lost_target_percent": 100 * (1 - kept / total) if total else 0.0,
         "longest": int(lengths[keep].max(initial=0)),
         "generation_prompt_differs": note,
         "further_turns": sequences - undivided,
-        "further_windows": len(found.position) - sequences,
+        "further_windows": len(pieces.position) - sequences,
         "fallback": arrays.fallbacks,
     }
     if limits.overlong == "truncate":
-        _report_lost_targets(found.examples, (found.counts - counts) * is_first, report["lost_target_percent"], limits)
+        lost = (pieces.counts - counts) * is_first
+        _report_lost_targets(pieces.examples, lost, report["lost_target_percent"], limits)
     if len(keep) and not keep.any():
         message, fix = f"no row of the {name} split is left to use", f"raise data.max_length (now {limits.configured})"
         limits.log.add(Fault("too-few-rows", message, fix, column="data.max_length"))
-    examples = _select(found.examples, np.flatnonzero(keep))
+    examples = _select(pieces.examples, np.flatnonzero(keep))
     view = f"{stretches.fingerprint} {limits.most} {limits.overlong} {examples.fingerprint}"
     fingerprint = hashlib.blake2b(view.encode(), digest_size=8).hexdigest()
-    weights = None if found.weights is None or (found.weights[keep] == 1).all() else found.weights[keep]
+    weights = None if pieces.weights is None or (pieces.weights[keep] == 1).all() else pieces.weights[keep]
     shown = fingerprint, stretches.control_tokens, stretches.targets, report, weights
     return Encoded(
         examples, lengths[keep], counts[keep], *shown, arrays.tokens, arrays.targets, begins[keep], keep_alive
@@ -196,14 +197,14 @@ def _select(examples: Examples, positions: Index) -> Examples:
     return examples.select(examples.rows[positions], None if examples.parts is None else examples.parts[positions])
 
 
-def _note_unknown_tokens(found: Sequences, arrays: TokenArrays, limits: Limits) -> None:
+def _note_unknown_tokens(pieces: Sequences, arrays: TokenArrays, limits: Limits) -> None:
     """Note in `limits` the rows with tokens that have no embedding in the model."""
     reported: set[int] = set()
-    for i, (begin, length) in enumerate(zip(found.begins.tolist(), found.lengths.tolist(), strict=True)):
+    for i, (begin, length) in enumerate(zip(pieces.begins.tolist(), pieces.lengths.tolist(), strict=True)):
         largest = int(arrays.tokens[begin : begin + length].max(initial=-1))
-        if largest >= (limits.tokens or 0) and found.position[i] not in reported:
-            reported.add(int(found.position[i]))
-            limits.unknown_tokens(*found.examples.store.location(int(found.examples.rows[i])), largest)
+        if largest >= (limits.tokens or 0) and pieces.position[i] not in reported:
+            reported.add(int(pieces.position[i]))
+            limits.unknown_tokens(*pieces.examples.store.location(int(pieces.examples.rows[i])), largest)
 
 
 def _truncate(arrays: TokenArrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
@@ -226,10 +227,10 @@ def _report_lost_targets(examples: Examples, lost: Lengths, percent: float, limi
 
 
 def _usable(
-    found: Sequences, arrays: TokenArrays, counts: Lengths, is_first: Mask, limits: Limits, targets: Targets
+    pieces: Sequences, arrays: TokenArrays, counts: Lengths, is_first: Mask, limits: Limits, targets: Targets
 ) -> Mask:
     """Return the mask of rows that the template renders completely, that have targets, and that the policy permits."""
-    log, examples, position, is_first_of_row = limits.log, found.examples, found.position, found.first_of_row
+    log, examples, position, is_first_of_row = limits.log, pieces.examples, pieces.position, pieces.first_of_row
     keep = counts > 0
     rejected: set[int] = set()
     for i in np.flatnonzero(np.isin(position, [*arrays.literals, *arrays.turns])).tolist():

@@ -114,11 +114,11 @@ class StretchTokenizer:
         sequence: list[int] = []  # numbers of the pieces of all sequences, end to end
         marks: list[bool] = []
         counts: list[int] = []  # pieces of each sequence
-        found = Findings()
+        findings = Findings()
         for i, (example, rendering) in enumerate(zip(examples, rendered, strict=True)):
-            parts = found.add(i, rendering)
-            literal = i in found.literals
-            framed = i not in found.failed and (plain or example.prompt == ())
+            parts = findings.add(i, rendering)
+            literal = i in findings.literals
+            framed = i not in findings.failed and (plain or example.prompt == ())
             for part in parts:
                 start = len(sequence)
                 if framed:
@@ -132,9 +132,10 @@ class StretchTokenizer:
                     marks.append(not part or part[-1][1])
                 counts.append(len(sequence) - start)
         arrays = concatenate(self._token_ids(list(pieces)), sequence, marks, counts)
-        sizes, ends = np.array(found.sizes, np.int32), np.array(found.ends, np.int32)
-        weights = np.array(found.weights, np.float64)
-        return TokenChunk(*arrays, found.failed, found.literals, found.turns, sizes, ends, weights, found.fallbacks)
+        sizes, ends = np.array(findings.sizes, np.int32), np.array(findings.ends, np.int32)
+        weights = np.array(findings.weights, np.float64)
+        failed, literals, turns = findings.failed, findings.literals, findings.turns
+        return TokenChunk(*arrays, failed, literals, turns, sizes, ends, weights, findings.fallbacks)
 
     def text(self, text: str, *, first: bool = True) -> list[int]:
         """Return the token ids of a text without a template; if it is `first`, after the tokenizer's initial tokens."""
@@ -246,8 +247,8 @@ def render(tokenizer: Any, prompt: Prompt, completion: str) -> tuple[list[int], 
 def answer_ending(tokenizer: Any) -> list[int]:
     """Return the tokens of the template's text after an answer; empty if the template refuses a single question."""
     try:
-        one, other = (render(tokenizer, "question", answer)[1][::-1] for answer in ("answer", "Other words!"))
+        first, other = (render(tokenizer, "question", answer)[1][::-1] for answer in ("answer", "Other words!"))
     except RenderError:
         return []
-    size = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:size][::-1]
+    size = next((i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), min(len(first), len(other)))
+    return first[:size][::-1]

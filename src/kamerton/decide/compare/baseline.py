@@ -46,9 +46,9 @@ def choose_baseline(
             raise UserError([Fault("baseline.several", message, "name one of them", column="baseline")])
         same = next((each for each in groups if _paths(each) == _paths(group)), group)  # keep the name it has there
         return same, [each for each in groups if not _paths(each) <= _paths(group)], [*notices, *repeated]
-    known = ", ".join([BASE, *NAMES, *(group.name for group in groups)])
+    choices = ", ".join([BASE, *NAMES, *(group.name for group in groups)])
     message = f"unknown baseline {baseline!r}"
-    raise UserError([Fault("baseline.unknown", message, f"give a path, or one of: {known}", column="baseline")])
+    raise UserError([Fault("baseline.unknown", message, f"give a path, or one of: {choices}", column="baseline")])
 
 
 def _paths(group: Group) -> set[Path]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton.data.example import DataExample, chat_messages
 from kamerton.data.read.conversations.reasoning import reasoning_field, reasoning_text
-from kamerton.endpoint import Endpoint, connect, endpoint_faults, passes, said
+from kamerton.endpoint import Endpoint, connect, endpoint_faults, error_text, passes
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.mask import mask_text
 from kamerton.score.calls import calls_text, named_call
@@ -138,7 +138,7 @@ def _post(client: OpenAI, body: dict[str, Any], limit: str, endpoint: Endpoint) 
 
 def _failure(error: APIError, endpoint: Endpoint) -> UserError | RunFailed:
     """Convert what the client raised after its last try to a fault with a fix."""
-    reason, status = said(error, endpoint), getattr(error, "status_code", None)
+    reason, status = error_text(error, endpoint), getattr(error, "status_code", None)
     if passes(error):
         message = f"{endpoint.shown} keeps failing: {reason}"
         fix = "repeat the command when it answers again: what was answered is kept"

@@ -95,12 +95,12 @@ MENDABLE: dict[str, tuple[str, str, bytes, str]] = {
 
 @pytest.mark.parametrize("kind", MENDABLE)
 def test_the_fix_of_a_whole_file_can_be_pasted_and_works(kind: str, tmp_path: Path) -> None:
-    name, format, content, said = MENDABLE[kind]
+    name, format, content, message = MENDABLE[kind]
     path = tmp_path / "here" / name
     path.parent.mkdir()
     path.write_bytes(content)
     fault = refused(path, format=format)
-    assert said in fault.message
+    assert message in fault.message
     rows = followed(fault, tmp_path, path, format).splits["train"]
     result = {(example.prompt, example.completion) for example in rows}
     assert result == {(row["prompt"], row["completion"]) for row in ROWS}
@@ -128,13 +128,13 @@ FOREIGN = {
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet", "rows.csv.gz", "rows.bin"])
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_file_of_another_kind_is_one_fault_that_names_it(kind: str, name: str, tmp_path: Path) -> None:
-    content, said, fix = FOREIGN[kind]
+    content, message, fix = FOREIGN[kind]
     path = tmp_path / name
     path.write_bytes(content)
     if name.endswith(".parquet") and kind == "binary":
-        said, fix = "", ""
+        message, fix = "", ""
     fault = refused(path, format="csv" if "csv" in name else "parquet" if "parquet" in name else "jsonl")
-    assert said in fault.message
+    assert message in fault.message
     assert fix in fault.fix
 
 

@@ -44,15 +44,15 @@ def test_a_data_set_keeps_its_splits_at_one_commit(serve: Callable[[str], None])
     files = {"data/train-00000-of-00001.jsonl": ROWS, "data/test-00000-of-00001.jsonl": ROWS, "README.md": b"# A set"}
     with Hub({"org/set": {**files, "set.py": b"raise SystemExit('run')"}}) as hub:
         serve(hub.endpoint)
-        found, faults = find_files(DataOptions(path=SET))
+        files, faults = find_files(DataOptions(path=SET))
         again, _ = find_files(DataOptions(path=SET))
     assert faults == []
-    assert {(file.split, file.name, file.version) for file in found} == {
+    assert {(file.split, file.name, file.version) for file in files} == {
         ("train", f"{SET}/data/train-00000-of-00001.jsonl", hub.commit),
         ("test", f"{SET}/data/test-00000-of-00001.jsonl", hub.commit),
     }
-    assert found[0].path.read_bytes() == ROWS
-    assert again == found
+    assert files[0].path.read_bytes() == ROWS
+    assert again == files
     assert hub.fetched == ["README.md", "data/test-00000-of-00001.jsonl"]  # the other file has the same content
 
 

@@ -30,10 +30,10 @@ def read(path: Path, content: str | bytes, columns: Columns | None = None, **opt
     """The rows of a table, its faults, and the notes of how it was read."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     notes: list[str] = []
-    found = list(read_rows(DataFile(path, None, "data", "csv", "auto", columns or Columns(), **options), notes.append))
-    rows = [row for _, row in found if not isinstance(row, Fault)]
+    pairs = list(read_rows(DataFile(path, None, "data", "csv", "auto", columns or Columns(), **options), notes.append))
+    rows = [row for _, row in pairs if not isinstance(row, Fault)]
     assert notes[0] == "table"
-    return rows, [row for _, row in found if isinstance(row, Fault)], notes[1:]
+    return rows, [row for _, row in pairs if isinstance(row, Fault)], notes[1:]
 
 
 def table(delimiter: str, rows: list[dict[str, str]] = ROWS, header: bool = True, **how: Any) -> str:
@@ -65,8 +65,8 @@ def test_excels_delimiter_line_is_followed_and_lines_keep_their_numbers(tmp_path
     rows, faults, notes = read(tmp_path / "rows.csv", content)
     assert (rows, notes) == (ROWS, ["delimiter semicolon"])
     assert faults[0].message == "the row has 1 fields and the header 2"
-    found = list(read_rows(DataFile(tmp_path / "rows.csv", None, "data", "csv", "auto", Columns())))
-    assert [row for row, _ in found] == list(range(3, 44))
+    pairs = list(read_rows(DataFile(tmp_path / "rows.csv", None, "data", "csv", "auto", Columns())))
+    assert [row for row, _ in pairs] == list(range(3, 44))
 
 
 def test_a_delimiter_can_be_forced_by_sign_or_name(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_stray_quotes_swallow_no_line(delimiter: str, tmp_path: Path) -> None:
     rows[7]["text"] += '"'
     rows[20]["text"] = f'"{rows[20]["text"]}"'
     content = delimiter.join(rows[0]) + "\n" + "".join(delimiter.join(row.values()) + "\n" for row in rows)
-    found, faults, notes = read(tmp_path / "rows.tsv", content)
-    assert (found, faults) == (rows, [])
+    rows_read, faults, notes = read(tmp_path / "rows.tsv", content)
+    assert (rows_read, faults) == (rows, [])
     assert "quotes are ordinary characters" in notes
 
 
@@ -108,8 +108,8 @@ def test_a_late_stray_quote_gives_a_fault_for_each_of_its_lines(tmp_path: Path) 
     lines = table(",", rows).splitlines(keepends=True)
     lines[40] = '"a stray quote,oven\n'
     lines[43] = 'and another",mill\n'
-    found, faults, _ = read(tmp_path / "rows.csv", "".join(lines))
-    assert len(found) == 56
+    rows_read, faults, _ = read(tmp_path / "rows.csv", "".join(lines))
+    assert len(rows_read) == 56
     assert [fault.code for fault in faults] == ["bad-csv"] * 4
     assert "spans the lines 41 to 44" in faults[0].message
 
@@ -126,8 +126,8 @@ def test_what_a_csv_writer_quotes_is_read_back_or_refused(
         cells = [(text.replace("\t", " "), label) for text, label in cells]
     rows = [{"prompt": f"row {i} {text}", "completion": label} for i, (text, label) in enumerate(cells)]
     path = tmp_path_factory.mktemp("tables") / ("rows.tsv" if delimiter == "\t" else "rows.csv")
-    found, faults, _ = read(path, table(delimiter, rows, quoting=how))
-    assert found == rows or faults
+    rows_read, faults, _ = read(path, table(delimiter, rows, quoting=how))
+    assert rows_read == rows or faults
 
 
 @given(st.lists(st.tuples(st.text('ab "', max_size=12), st.sampled_from(["yes", "no"])), min_size=1, max_size=20))
