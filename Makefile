@@ -48,6 +48,7 @@ stress: setup
 	$(PYTEST) -m stress
 	$(BIN)/python scripts/chaos.py --kills 200
 	$(BIN)/python scripts/bench/server.py fuzz --raw 5000
+	$(BIN)/python scripts/fuzz/data_fuzz.py --inputs 10000
 
 coverage: setup
 	$(PYTEST) -m "$(FAST)" --cov --cov-report=term:skip-covered

@@ -1,10 +1,14 @@
-"""For any file, the gate returns a valid result or a list of faults, and accounts for every row."""
+"""For any file, the gate returns a valid result or a list of faults, and accounts for every row.
+
+`scripts/fuzz/data_fuzz.py` sends it thousands of malformed files of every format, archives and sources; here are a few.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +32,11 @@ from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault, UserError
 from support.conversations import CHAT, chats, names, values
 from support.rows import pairs
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "fuzz"))
+
+from data_fuzz import DROP, check
+from malformed_files import KINDS, draw
 
 EVERY_DROP = {code: "drop" for code, rule in CODES.items() if "drop" in rule.actions}
 FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -204,6 +213,16 @@ def test_any_input_ends_in_faults_or_a_result(kind: str) -> None:
 @pytest.mark.stress
 def test_five_thousand_malformed_inputs() -> None:
     assert sum(fuzz(kind, times=11, whole=WHOLE) for kind in INPUTS) >= 5000
+
+
+@pytest.mark.parametrize("number", range(len(KINDS)), ids=list(KINDS))
+def test_a_sample_of_the_ten_thousand_malformed_inputs(number: int, tmp_path: Path) -> None:
+    """`scripts/fuzz/data_fuzz.py` tries all of them; here are six of each kind."""
+    for seed in range(number, 6 * len(KINDS), len(KINDS)):
+        _, drawn = draw(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        check(drawn, folder, DROP if seed % 2 else {})
 
 
 CORPUS = {

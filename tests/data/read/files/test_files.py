@@ -90,6 +90,12 @@ def test_the_content_decides_how_a_file_is_unpacked_and_read(kind: str, content:
         assert notes[-1] in ("Parquet", "JSON Lines", "JSON array", "table")
 
 
+@pytest.mark.parametrize("kind", PACK)
+def test_utf_16_is_decoded_in_any_container(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(PACK[kind](LINES.decode().encode("utf-16")))
+    assert read(tmp_path / "rows")[0] == ROWS
+
+
 def test_a_name_that_promises_compression_does_not_matter(tmp_path: Path) -> None:
     for name in ("rows.jsonl.gz", "rows.zip", "rows.parquet.zst"):
         (tmp_path / name).write_bytes(LINES)

@@ -163,6 +163,8 @@ def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
             raise OSError(str(error)) from error
     tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with its stream
+    forward: Any = tar.fileobj
+    forward.seekable = lambda: False  # missing in Python's tarfile, and needed to decode UTF-16
     for entry in tar:
         if entry.name == member and entry.isfile():
             content = tar.extractfile(entry)
