@@ -141,7 +141,7 @@ def test_a_choice_of_functions_begins_the_answer(server: Agent) -> None:
         answer = server.ask(script, tool_choice=choice)
         assert answer.choices[0].message.tool_calls[0].function.name == "get_time"
         assert server.generator.prompts[0].endswith(f"<|im_start|>assistant\n<tool_call>\n{opening}")
-        ended = script.removesuffix("\n</tool_call>") if choice is one else script  # one call ends with its JSON
+        ended = script.removesuffix("\n</tool_call>") if choice is function else script  # one call ends with its JSON
         assert answer.usage.completion_tokens == len(ended)
         assert server.ask(script, tool_choice=choice, streamed=True).usage is None
     with pytest.raises(openai.BadRequestError) as caught:
