@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kamerton.mask import mask_text
 
@@ -38,7 +39,7 @@ def train_line(search: Sequence[str], overrides: Sequence[str], outputs: str | P
     return command_line("train", *search, *kept, folder, *more)
 
 
-def setting(key: str, value: str | int | float | bool | Mapping[str, str]) -> str:
+def setting(key: str, value: str | int | float | bool | Mapping[Any, str] | Sequence[str]) -> str:
     """Return `key=value` for a shell, quoted if necessary: Hydra reads the value back with its type."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -38,6 +39,13 @@ def test_the_advice_fits_what_was_meant(typed: str, fix: str) -> None:
     assert (fault.code, fault.fix) == ("config.syntax", fix)
     assert "See https" not in fault.message
     assert "a sign in it" in fault.message or fault.message != f"cannot read {typed!r}: {typed}"
+
+
+def test_a_file_alone_is_meant_as_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    (fault,) = check_overrides(["my.jsonl"])
+    assert fault.fix == "write data.path=my.jsonl"
 
 
 def test_letters_beyond_ascii_are_said_to_need_quotes() -> None:

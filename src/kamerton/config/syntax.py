@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from hydra.errors import HydraException
@@ -42,7 +43,9 @@ def syntax_fault(text: str, error: HydraException) -> Fault:
 def _fix(text: str) -> str:
     key, is_pair, value = text.partition("=")
     if not is_pair or not _KEY.fullmatch(key):
-        return "write key=value, in quotes of the shell where the value has spaces: 'key=a b'"
+        # os.path.isfile raises no error for names that are too long
+        usual = "key=value, in quotes of the shell where the value has spaces: 'key=a b'"
+        return f"write {setting('data.path', text) if os.path.isfile(text) else usual}"
     if call := _CALL.match(value):
         return f"write {_USES[call[1]]}" if call[1] in _USES else did_you_mean(call[1], _USES)
     if value.startswith("["):

@@ -132,7 +132,7 @@ CODES: dict[str, Code] = {
         ("error", "fix", "warn"),
         "a label spelt two ways: other case, spaces or Unicode form (fix: the more frequent spelling)",
     ),
-    "numeric-labels": Code(("warn", "error"), "labels that are numbers from 0, without names (data.label_names)"),
+    "numeric-labels": Code(("warn", "error"), "labels that are numbers from 0 or 1, without names (data.label_names)"),
     "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
     "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
     "label-missing": Code(("warn", "error"), "a label without rows in a split"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kamerton.data.template import check_template
 from kamerton.errors import Fault
+from kamerton.shell import setting
 
 TEMPLATES = ("prompt", "completion", "system", "instruction")
 COLUMNS = {"prompt": ("prompt", "messages", "text"), "completion": ("completion", "label", "messages", "text")}
@@ -54,3 +56,9 @@ def _are_label_names(names: Any) -> bool:
     are_numbers = all(re.fullmatch(r"-?\d+", str(key)) for key in keys) and len({type(key) for key in keys}) < 2
     are_texts = all(isinstance(value, str) and value.strip() for value in values)
     return are_numbers and are_texts and len(set(values)) == len(values) >= 2
+
+
+def label_names_setting(numbers: range, names: Sequence[str] = ()) -> str:
+    """Return the setting that names labels that are `numbers`, by NAME0, NAME1, ... if their names are unknown."""
+    pairs = dict(zip(numbers, names or [f"NAME{number}" for number in numbers], strict=True))
+    return setting("data.label_names", pairs if numbers[0] else list(pairs.values()))

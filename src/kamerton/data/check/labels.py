@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kamerton.data.faults import FaultLog
+from kamerton.data.form import label_names_setting
 from kamerton.data.store import CALLS, Examples, Index, Store, hash64
 from kamerton.errors import Fault
 
@@ -118,10 +119,12 @@ def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, lo
 def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: FaultLog) -> None:
     """Warn of labels that are rare, missing from a split, or far more frequent than others; `file` is for messages."""
     train = Counter(splits["train"])
-    if len(labels) > 1 and sorted(labels) == sorted(map(str, range(len(labels)))):
-        names = ",".join(f"NAME{number}" for number in range(len(labels)))
-        message = f"the labels are the numbers 0 to {len(labels) - 1}, which the model learns as they stand"
-        log.add(Fault("numeric-labels", message, f"name them: 'data.label_names=[{names}]'", file, column="label"))
+    for first in (0, 1):
+        numbers = range(first, first + len(labels))
+        if len(labels) > 1 and sorted(labels) == sorted(map(str, numbers)):
+            message = f"the labels are the numbers {first} to {numbers[-1]}, which the model learns as they stand"
+            fix = f"name them: {label_names_setting(numbers)}"
+            log.add(Fault("numeric-labels", message, fix, file, column="label"))
     for name, counts in splits.items():
         missing = [label for label in labels if label not in counts]
         if missing:

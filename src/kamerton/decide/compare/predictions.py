@@ -79,7 +79,7 @@ def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultC
     yield from _fault(table, "results.empty", empty, "are empty", "look at the chat template and the stop tokens")
     if "finish_reason" in table.column_names:
         truncated = [reason == "length" for reason in table["finish_reason"].to_pylist()]
-        fix = "allow longer answers, or find out why the model does not stop"
+        fix = "allow longer answers (score.max_new_tokens), or find out why the model does not stop"
         yield from _fault(table, "results.truncated", truncated, "were cut off at the maximum length", fix)
     fix = "train longer or with a lower learning rate; check that the end of turn is trained on"
     yield from _fault(table, "results.repeated", list(map(is_loop, texts)), "repeat themselves without end", fix)
@@ -89,7 +89,7 @@ def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultC
         fix = "score the labels instead of generating text, or constrain the text to them"
         yield from _fault(table, "results.not-a-label", unlabelled, "are none of the labels", fix)
     malformed = [_has_invalid_call(cell) for cell in _cells(table, "predicted_calls")]
-    fix = "train on more examples of calls, or allow longer answers"
+    fix = "train on more examples of calls, or allow longer answers (score.max_new_tokens)"
     yield from _fault(table, "results.calls", malformed, "have calls that are not valid JSON", fix)
     references = table["target"].to_pylist()
     if references and all(map(is_json, references)):

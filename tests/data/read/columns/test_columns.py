@@ -247,8 +247,25 @@ def test_names_of_labels(tmp_path: Path) -> None:
     (warning,) = [fault for fault in checked(tmp_path, texts).warnings if fault.code == "numeric-labels"]
     (way,) = settings_of(warning.fix)
     assert checked(tmp_path, texts, **data_options(way)).report["labels"] == ["NAME0", "NAME1"]
-    (fault, *_) = checked(tmp_path, [*rows, {"text": "a b", "label": 2}], label_names=["no", "yes"]).errors
+    (fault, *_) = checked(tmp_path, [*rows, {"text": "a b", "label": 3}], label_names=["no", "yes"]).errors
     assert (fault.code, fault.row) == ("unknown-label", 31)
+
+
+def test_names_of_labels_from_1(tmp_path: Path) -> None:
+    rows = [{"text": question(i), "label": i % 3 + 1} for i in range(30)]
+    texts = [row | {"label": f"{row['label']}"} for row in rows]
+    (warning,) = [fault for fault in checked(tmp_path, texts).warnings if fault.code == "numeric-labels"]
+    for fix in (warning.fix, checked(tmp_path, rows).errors[0].fix):
+        (way, *_) = settings_of(fix)
+        assert checked(tmp_path, rows, **data_options(way)).report["labels"] == ["NAME1", "NAME2", "NAME3"]
+    fault = checked(tmp_path, rows, label_names=["no", "yes", "both"]).errors[0]
+    (way, *_) = settings_of(fault.fix)
+    assert checked(tmp_path, rows, **data_options(way)).report["labels"] == ["both", "no", "yes"]
+
+
+def test_numbers_that_do_not_repeat_are_no_labels(tmp_path: Path) -> None:
+    fault = checked(tmp_path, [{"text": question(i), "answer": i} for i in range(30)]).errors[0]
+    assert (fault.code, "label_names" in fault.fix) == ("not-a-string", False)
 
 
 UNCLEAR: dict[str, Row] = {

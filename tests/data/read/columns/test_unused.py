@@ -60,6 +60,9 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
     "messages[].content.thinking": lambda i: chat(
         i, {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}
     ),
+    "messages[].train_detail": lambda i: chat(
+        i, {"train_detail": [{"begin_offset": 0, "end_offset": 1, "train": False}]}
+    ),
     "system": lambda i: {"text": question(i), "system": "Answer in Latin."},
     "history": lambda i: {"text": question(i), "history": [["And?", "So."]]},
     "sentiment": lambda i: {"text": question(i), "sentiment": "good"},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from kamerton.data.form import label_names_setting
 from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped, lists_functions
@@ -95,7 +96,10 @@ def _answer(
         if name is None:
             numbers = ", ".join(list(layout.label_names)[:8])
             message = f"{column} is {str(value)[:40]!r}, which data.label_names does not name (it has {numbers})"
-            return None, [*faults, Fault("unknown-label", message, "add its name, or remove the row", column=column)]
+            fix = "add its name, or remove the row"
+            if list(names) == [str(number) for number in range(len(names))] and text == str(len(names)):
+                fix = f"if the labels begin at 1: {label_names_setting(range(1, len(names) + 1), list(names.values()))}"
+            return None, [*faults, Fault("unknown-label", message, fix, column=column)]
         value = name
     answer, more = answer_fields(value, column, layout.kind, action, further)
     if not more:

@@ -51,6 +51,11 @@ KINDS = {
         "a weight other than 1 that is not read: the row would be trained on with weight 1",
         "for a weight in the loss, name the column loss_weight",
     ),
+    "ranges": Kind(
+        ("train_detail", "training_detail"),
+        "ranges of characters to train on, which are not read: the whole turn would be trained on",
+        "give turns a weight, such as train: false",
+    ),
     "turns": Kind(
         ("system", "system_prompt", "system_message", "history"),
         "turns before the prompt: without them another conversation would be trained on",

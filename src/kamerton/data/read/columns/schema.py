@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import NoneType
 from typing import Any
 
-from kamerton.data.form import Form
+from kamerton.data.form import Form, label_names_setting
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.kinds import snake_case
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
@@ -39,6 +39,7 @@ SYSTEM_NAMES = ("system", "system_prompt", "system_message")
 HISTORY_NAMES = ("history",)
 NO_FORM = Form()
 MAX_NUMBER = 200  # of a label
+MANY = 10  # rows from which on numbers that hardly repeat are no labels
 
 
 def find_layout(
@@ -205,12 +206,14 @@ def _add_turns(
 
 
 def _names_setting(values: Sequence[object]) -> str:
-    """Return the setting that names labels, if these are numbers from 0; else ""."""
+    """Return the setting that names labels, if these are numbers that repeat, from 0 or 1; else ""."""
     numbers = {value for value in values if type(value) is int}
     are_numbers = all(type(value) in (int, NoneType) for value in values)
     if not numbers or not are_numbers or min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         return ""
-    return f"'data.label_names=[{','.join(f'NAME{number}' for number in range(max(numbers) + 1))}]'"
+    if len(values) > MANY and 2 * len(numbers) > len(values):
+        return ""  # counts or amounts
+    return label_names_setting(range(min(1, *numbers), max(numbers) + 1))
 
 
 def named_labels(names: Sequence[str] | Mapping[Any, str] | None) -> dict[str, str]:
