@@ -86,9 +86,12 @@ def _read_turns(value: object, column: str, action: Action, tools: str) -> tuple
         return [], [Fault("bad-messages", f"{column} is not a list of chat turns", fix, column=column)]
     drafts: list[Draft] = []
     faults: list[Fault] = []
-    tools = tools or (IN_TEXTS if isinstance(value, list) and any(map(_has_functions, value)) else "")
     for place, item in turn_items(value, column):  # type: ignore[arg-type]
         turn_drafts, turn_faults = read_turn(item, place, action, tools=tools)
+        is_marked = not tools and turn_drafts and turn_drafts[0].content.lstrip()[:1] in ("[", "{")
+        if is_marked and isinstance(value, list) and any(map(_has_functions, value)):
+            tools = IN_TEXTS  # the turn may be a call
+            turn_drafts, turn_faults = read_turn(item, place, action, tools=tools)
         faults += turn_faults
         for draft in turn_drafts:
             faults += _append(drafts, draft)
