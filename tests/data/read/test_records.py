@@ -90,6 +90,25 @@ def test_broken_lines_stand_between_good_ones(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ('\ufeff{"a": 1}', "byte-order mark"),
+        ('{"a": "\\ud800"}', "leave its half out"),
+        ('{"a": 1e999}', "null"),
+        ('{"a": -Infinity}', "null"),
+        ('{"a": 1},', "no comma"),
+        ('{"a": ' + "[" * 2000 + "]" * 2000 + "}", "nest less deeply"),
+    ],
+)
+def test_the_fix_of_a_broken_line_is_that_of_its_fault(line: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f'{{"a": 1}}\n{line}\n', "utf-8")
+    (file,), _ = find_files(DataOptions(path=str(tmp_path / "rows.jsonl")))
+    fault = [*read_rows(file)][1][1]
+    assert isinstance(fault, Fault)
+    assert fix in fault.fix
+
+
 def test_a_json_array_over_many_lines_is_read(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1))
     assert read(tmp_path / "rows.json", "jsonl") == list(enumerate(ROWS, 1))

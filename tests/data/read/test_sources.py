@@ -78,5 +78,8 @@ def test_links_that_lead_nowhere_or_to_themselves(folder: Path) -> None:
     (folder / "nowhere.jsonl").symlink_to(folder / "gone.jsonl")
     (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
     assert result(path=[str(folder / "nowhere.jsonl"), str(folder / "self.jsonl")])[1] == ["missing-file"] * 2
+    _, (fault,) = find_files(DataOptions(path=str(folder / "nowhere.jsonl")))
+    assert str(folder / "gone.jsonl") in fault.message
+    assert "did you mean" not in fault.fix
     (folder / "link.jsonl").symlink_to(folder / "a.jsonl")
     assert result(path=[str(folder / "a.jsonl"), str(folder / "link.jsonl")])[1] == ["bad-value"]

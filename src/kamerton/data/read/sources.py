@@ -128,6 +128,9 @@ def _expand_path(pattern: str, key: str, format: str) -> tuple[list[Part], list[
         return list_folder(path, key, format)
     if path.exists():
         return [(path, None)], []
+    if path.is_symlink():
+        message = f"this link leads to {os.readlink(path)}, which does not exist"
+        return [], [Fault("missing-file", message, f"correct {key}, or the link", str(path), column=key)]
     if glob.has_magic(pattern):
         matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]

@@ -70,6 +70,7 @@ RECOGNISED: dict[str, tuple[Row, str, str]] = {
         f"How many?\n\n{SENTENCE}",
         "11",
     ),
+    "a column without a name": ({"question": "How many?", "answer": "11", "": SENTENCE}, "How many?", "11"),
     "capitals": ({"Question": "How many?", "Answer": "11"}, "How many?", "11"),
     "MMLU": (MMLU | {"answer": 0}, "How many?\n\nA. 9\nB. 11", "A"),
     "MMLU by letter": (MMLU | {"answer": "B"}, "How many?\n\nA. 9\nB. 11", "B"),

@@ -157,6 +157,31 @@ def test_a_damaged_archive_and_a_bomb_are_faults(tmp_path: Path, monkeypatch: py
     assert "its content is larger than" in read(tmp_path / "a.parquet.gz")[2][0].message
 
 
+@pytest.mark.parametrize("damage", ["at a header", "in a header", "a damaged header"])
+def test_a_damaged_tar_archive_does_not_end_at_the_damage(damage: str, tmp_path: Path) -> None:
+    whole = tarred({"a.jsonl": LINES, "b.jsonl": LINES})
+    second = whole.index(b"b.jsonl")
+    kept = {"at a header": 0, "in a header": 100}.get(damage)
+    content = whole.replace(b"b.jsonl", b"c.jsonl") if kept is None else whole[: second + kept]  # its checksum is b's
+    for name, packed in (("a.tar", content), ("a.tar.gz", gzip.compress(content))):
+        (tmp_path / name).write_bytes(packed)
+        _, _, (fault,) = read(tmp_path / name)
+        assert "a tar archive that cannot be opened: the archive is cut off or damaged behind" in fault.message
+
+
+def test_an_encrypted_or_ambiguous_zip_archive_is_one_fault(tmp_path: Path) -> None:
+    content = bytearray(zipped({"rows.jsonl": LINES}))
+    content[6] |= 1
+    content[content.find(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    _, _, (fault,) = read(tmp_path / "a.zip")
+    assert fault.message.startswith("rows.jsonl is encrypted")
+    assert "unpack" in fault.fix
+    (tmp_path / "b.zip").write_bytes(zipped({"a.jsonl": LINES, "b.jsonl": LINES}).replace(b"b.jsonl", b"a.jsonl"))
+    _, _, (fault,) = read(tmp_path / "b.zip")
+    assert fault.message == "the archive has two files that are named a.jsonl"
+
+
 def workbook(sheets: dict[str, list[list[Any]]]) -> bytes:
     book, sink = openpyxl.Workbook(), io.BytesIO()
     book.remove(book.active)

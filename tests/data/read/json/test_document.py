@@ -102,6 +102,12 @@ def test_streamed_arrays_equal_parsed_ones(
 def test_records_by_id_carry_it(tmp_path: Path) -> None:
     text = json.dumps({"a1": ROWS[0], "a2": ROWS[1]})
     assert rows_of(tmp_path / "a.json", text) == [{"id": "a1", **ROWS[0]}, {"id": "a2", **ROWS[1]}]
+    for path, records in (("a.json", None), ("b.json", "data")):
+        content: Any = {"a1": {**ROWS[0], "id": "own"}, "7": {**ROWS[1], "id": 7}}
+        text = json.dumps({"data": content} if records else content)
+        first, second = rows_of(tmp_path / path, text, records)
+        assert (first["id"], first["outer.id"]) == ("own", "a1")
+        assert second == content["7"]
 
 
 def test_a_single_object_is_one_record(tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ def test_lists_below_keys_need_a_key_and_names(tmp_path: Path) -> None:
 
 
 def test_a_fault_names_its_record_and_the_others_are_read(tmp_path: Path) -> None:
-    text = '[{"a": 1},\n{"a": 1, "a": 2}, {"b": {"c": 1, "c": 2}},\n{"n": NaN}, {"n": -Infinity},\n"x", {"z": 1}]'
+    text = '[{"a": 1},\n{"a": 1, "a": 2}, {"b": {"c": 1, "c": 2}},\n{"n": NaN}, {"n": -Infinity},\n"x", null, {"z": 1}]'
     (tmp_path / "a.json").write_text(text)
     assert read(tmp_path / "a.json")[0] == [
         (1, {"a": 1}),
@@ -206,7 +212,8 @@ def test_a_fault_names_its_record_and_the_others_are_read(tmp_path: Path) -> Non
         (4, {"n": None}),
         (5, "bad-json: not JSON: Infinity is not a value of JSON"),
         (6, "not-an-object: the record is a string, not an object with named fields"),
-        (7, {"z": 1}),
+        (7, "not-an-object: the record is null, not an object with named fields"),
+        (8, {"z": 1}),
     ]
 
 

@@ -74,13 +74,13 @@ def reasoned(columns: Columns) -> Fault | None:
     """Return the fault of answers beside the chain of thought that leads to them, which may be trained on as well."""
     question, answer = columns.find(QUESTIONS), columns.find(ANSWER_NAMES)
     thought = columns.find(THOUGHTS)
-    if question is None or answer is None or not isinstance(columns.sample(thought or ""), str):
+    if question is None or answer is None or thought is None or not isinstance(columns.sample(thought), str):
         return None
     ways = [
         (template_settings(f"{{{question}}}", f"<think>{{{thought}}}</think>{{{answer}}}"), f"{thought} is reasoning"),
         (template_settings(f"{{{question}}}", f"{{{answer}}}"), f"without {thought}"),
     ]
-    return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, str(thought))
+    return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, thought)
 
 
 def instances(columns: Columns) -> Fault | None:

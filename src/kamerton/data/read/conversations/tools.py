@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -84,7 +85,7 @@ def openai_definitions(value: Any) -> list[dict[str, Any]]:
     """Return the definitions of functions in a value of JSON, in OpenAI's form. Raises ValueError."""
     definitions = [_definition(item) for item in _items(value)]
     names = [str(definition["function"]["name"]) for definition in definitions]
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise ValueError(f"{repeated} is defined twice")
     return definitions

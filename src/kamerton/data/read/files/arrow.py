@@ -6,6 +6,7 @@ The names of class labels are taken from the metadata that the `datasets` librar
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -46,7 +47,7 @@ def batch_rows(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, name: str, labels: Mapping[str, list[str]]
 ) -> Rows:
     """Yield the rows of record batches; numbers of columns in `labels` are replaced by their names, -1 by None."""
-    repeated = next((column for column in schema.names if schema.names.count(column) > 1), None)
+    repeated = next((name for name, count in Counter(schema.names).items() if count > 1), None)
     if repeated is not None:
         yield 0, Fault("duplicate-column", f"two columns are named {repeated!r}", "rename one", name, column=repeated)
         return

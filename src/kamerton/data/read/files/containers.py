@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from kamerton.data.data_file import DataFile
 MAX_LAYERS = 3  # of compression
 MAX_UNPACKED = 64 * 2**30  # bytes of a packed file that is read in any order
 BLOCK = 4 * 2**20  # bytes that are copied at once
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _COMPRESSIONS = (
     (re.compile(rb"\x1f\x8b\x08"), "gzip"),
@@ -39,10 +40,11 @@ _JUNK = re.compile(r"(^|/)(__MACOSX/|\.(?!\.?/)|Thumbs\.db$|desktop\.ini$)", re.
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive, and its size in bytes."""
+    """A file in an archive, and its size in bytes; `is_closed` if it is encrypted, or compressed in an unknown way."""
 
     name: str
     size: int
+    is_closed: bool = False
 
 
 def compression(head: bytes) -> str | None:
@@ -128,7 +130,11 @@ def archive_members(path: Path) -> tuple[list[Member], list[str]]:
     with _decompressed(open(path, "rb")) as stream:
         if archive_kind(stream.peek(512)) == "zip":
             with zipfile.ZipFile(path) as archive:
-                members = [Member(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+                members = [
+                    Member(info.filename, info.file_size, bool(info.flag_bits & 1) or info.compress_type not in METHODS)
+                    for info in archive.infolist()
+                    if not info.is_dir()
+                ]
         else:
             with _tar(stream) as tar:
                 members = [Member(entry.name, entry.size) for entry in tar if entry.isfile()]
@@ -162,7 +168,7 @@ def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
             return zipfile.ZipFile(path).open(member)
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
             raise OSError(str(error)) from error
-    tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with its stream
+    tar = _tar(stream)
     forward: Any = tar.fileobj
     forward.seekable = lambda: False  # missing in Python's tarfile, and needed to decode UTF-16
     for entry in tar:
@@ -173,7 +179,18 @@ def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
     raise OSError(f"the archive has no file {member}")
 
 
-@contextmanager
-def _tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        yield archive
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar archive. Behind the first one, `tarfile` takes a damaged header for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end marker
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"the archive is cut off or damaged behind {archive.offset:,} bytes") from error
+
+
+def _tar(stream: IO[bytes]) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry)

@@ -17,12 +17,14 @@ from kamerton.data.read.files.lines import decoded_lines
 from kamerton.data.read.json.lines import Row, as_record, line_rows, parse_object, repeated_key_fault
 from kamerton.data.read.json.object import LARGE, Form, find_form
 from kamerton.data.read.json.shape import (
+    MISSING,
     has_usual_name,
     is_scalar,
     nested_records,
     path_steps,
     record_paths,
     table_rows,
+    with_id,
 )
 from kamerton.data.read.json.stream import JsonStream, JsonSyntaxError
 from kamerton.data.read.tables.header import header_setting, propose_names
@@ -181,7 +183,7 @@ def _object_records(reader: JsonStream, form: Form, file: DataFile, read: Read) 
     elif form.kind == "ids":
         for key in reader.members():
             record = read(reader)
-            yield {"id": key, **record} if isinstance(record, dict) else record
+            yield with_id(key, record) if isinstance(record, dict) else record
     else:
         for key in reader.members():
             if key != form.key:
@@ -199,7 +201,7 @@ def _at_path(value: Any, path: str | None, carried: dict[str, Any], file: DataFi
         yield value
         return
     for record in nested_records(value, path_steps(path or ""), carried):
-        if record is None:
+        if record is MISSING:
             message = f"nothing is at {path!r} in this record"
             yield Fault("missing-field", message, "correct data.records, or leave it out", file.name)
         else:

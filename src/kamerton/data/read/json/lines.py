@@ -17,6 +17,14 @@ from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]
 KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
+FIXES = {  # by a part of orjson's message
+    "surrogate": "write the whole character, such as \\ud83d\\ude00, or leave its half out",
+    "infinity": "write null for a missing value, a larger number as a text",
+    "no digit after sign": "write null for a missing value",  # -Infinity
+    "depth limit": "nest less deeply",
+    "unexpected content": "write one JSON object per line, and no comma behind it",
+    "byte order mark": "remove the byte-order mark in front of the line, as joined files have it",
+}
 TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
@@ -38,7 +46,8 @@ def parse_object(line: str, file: str, names: list[str] | None = None) -> dict[s
                 value = json.loads(line, parse_constant={"NaN": None}.__getitem__)
         if value is None:
             message = f"not JSON: {error.msg} (character {error.colno})"
-            return Fault("bad-json", message, "write one JSON object per line", file)
+            fix = next((fix for reason, fix in FIXES.items() if reason in error.msg), "write one JSON object per line")
+            return Fault("bad-json", message, fix, file)
     if value.__class__ is dict:
         return (_repeated_key_fault(line, file) if _may_repeat_key(line, value) else None) or value
     return repeated_key_fault(line, value, file) or as_record(value, file, names)

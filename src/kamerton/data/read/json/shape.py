@@ -11,6 +11,7 @@ from kamerton.data.read.columns.schema import CHAT_NAMES, COMPLETION_NAMES, PROM
 
 MAX_DEPTH = 6
 TURN_KEYS = {"role", "from"}
+MISSING = object()  # in place of the records of an object that has none at their path
 
 
 def is_turns(value: object) -> bool:
@@ -67,7 +68,7 @@ def path_steps(path: str) -> list[str]:
 
 
 def nested_records(value: Any, steps: list[str], carried: dict[str, Any]) -> Iterator[Any]:
-    """Yield the records at the keys `steps`, through all lists on the way; None for an object without the key.
+    """Yield the records at the keys `steps`, through all lists on the way; `MISSING` for an object without the key.
 
     Texts and numbers of the objects on the way become fields of the records, as `outer.NAME` if a record has the name
     itself.
@@ -80,7 +81,7 @@ def nested_records(value: Any, steps: list[str], carried: dict[str, Any]) -> Ite
     for item in value if isinstance(value, list) else [value]:
         inner = item.get(steps[0]) if isinstance(item, dict) else None
         if inner is None:
-            yield None
+            yield MISSING
             continue
         around = {name: other for name, other in item.items() if name != steps[0] and is_scalar(other)}
         for record in inner if isinstance(inner, list) else _records_of(inner) if len(steps) == 1 else [inner]:
@@ -94,9 +95,14 @@ def _records_of(value: Any) -> Iterator[Any]:
     elif is_numbered(value) or are_columns(value):
         yield from table_rows(value)
     elif value and all(isinstance(item, dict) for item in value.values()):
-        yield from ({"id": key, **item} for key, item in value.items())
+        yield from (with_id(key, item) for key, item in value.items())
     else:
         yield value
+
+
+def with_id(key: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its key as the field `id`, or `outer.id` if it has another id itself."""
+    return {"id" if str(record.get("id", key)) == key else "outer.id": key, **record}
 
 
 def is_numbered(value: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import PurePath
 
 from kamerton.data.data_file import DataFile
@@ -27,6 +28,14 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         names = [name for name in names if data_format(name) == file.format] or names
     if not names:
         return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", file.shown)]
+    closed = next((member.name for member in members if member.is_closed and member.name in names), None)
+    if closed is not None:
+        message = f"{closed} is encrypted, or compressed in a way that is not supported"
+        return [file], [Fault("unreadable-file", message, "unpack the archive and name the files", file.shown)]
+    twice = next((name for name, following in pairwise(names) if name == following), None)
+    if twice is not None:
+        message = f"the archive has two files that are named {twice}"
+        return [file], [Fault("unreadable-file", message, "pack each file once", file.shown)]
     files = []
     for name in names:
         member = replace(file, member=name, split=file.split or split_of(name))

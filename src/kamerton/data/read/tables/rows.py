@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -135,7 +136,7 @@ def _header(first: list[Record], file: DataFile, note: Note) -> list[str] | Faul
         fix = f"{header_setting(names)}{reading(names, header)}; if it is a header: data.header=first"
         return Fault("missing-header", message, fix, name)
     names, notes = column_names(header, rows)
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         return Fault("duplicate-column", f"two columns are named {repeated!r}", "rename one", name, column=repeated)
     for text in notes:

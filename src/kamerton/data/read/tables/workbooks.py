@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -71,7 +72,7 @@ def _records(rows: list[tuple[int, list[Any]]], file: DataFile) -> Iterator[Row]
     cells = [None if cell is None else str(cell).strip() for cell in rows[0][1]]
     used = [column for column in range(len(cells)) if any(values[column] is not None for _, values in rows)]
     names = {column: cells[column] or f"column {column + 1}" for column in used}
-    repeated = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
+    repeated = next((name for name, count in Counter(names.values()).items() if count > 1), None)
     if repeated is not None:
         yield (
             0,
