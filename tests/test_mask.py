@@ -37,6 +37,8 @@ def test_terms_of_the_field_are_not_secrets(key: str) -> None:
         ("storage=postgresql://ann:hunter2@db.example/optuna", "hunter2"),
         ("storage=postgresql://ann:hun/ter2@db.example/optuna", "ter2"),
         ("git clone https://ann:hunter2@example.org/a.git", "hunter2"),
+        ("data.path=https://abc123def@example.org/a.jsonl", "abc123def"),
+        ("data.path=https://example.org/a.jsonl?alt=media&key=abc123def", "abc123def"),
         ("data.path=https://b.s3.example.org/a.jsonl?X-Amz-Date=1&X-Amz-Signature=abc123def", "abc123def"),
         ("data.path=https://b.blob.example.org/a.jsonl?sv=2024&sig=abc%2F123def", "abc%2F123def"),
         ("headers={Authorization: Bearer abcdefgh12345}", "abcdefgh12345"),

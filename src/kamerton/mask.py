@@ -22,9 +22,10 @@ _TEXT_TOKENS = {
 # Up to a URL's password. A web address has no slash in it, a database's may: SQLAlchemy reads on to the "@".
 URL_HEAD = r"\b(?:https?://[^\s/:@]*:(?=[^\s/]*@)|(?!https?:)[a-z][\w+.-]*://[^\s/:@]*:)"
 _URL_PASSWORD = re.compile(rf"(?P<head>{URL_HEAD})[^\s@]+(?=@)", re.IGNORECASE)
+_URL_USER = re.compile(r"(?P<head>\bhttps?://)[^\s/:@?#]+(?=@)", re.IGNORECASE)  # a token in place of user and password
 _SIGNATURE = re.compile(  # of an address that is signed in place of a password
     r"(?P<head>[?&](?:x-(?:amz|goog|oss)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|"
-    r"googleaccessid|key-pair-id|policy|(?:access_?|auth_?|private_)?token|api_?key|password)=)[^&\s#\"']+",
+    r"googleaccessid|key-pair-id|policy|(?:access_?|auth_?|private_)?token|api_?key|key|auth|password)=)[^&\s#\"']+",
     re.IGNORECASE,
 )
 _KEY = re.compile(r"(?P<key>[\w.\-/@+~]+)[\"']?\s*[=:]\s*")
@@ -75,6 +76,7 @@ def mask_text(text: str) -> str:
 def _mask_forms(text: str) -> str:
     """Secrets that are known by their form alone."""
     text = _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
+    text = _URL_USER.sub(rf"\g<head>{MASK}", text)
     text = _SIGNATURE.sub(rf"\g<head>{MASK}", text)
     text = _BEARER.sub(rf"\g<head>{MASK}", text)
     return _KNOWN_FORMS.sub(MASK, text)

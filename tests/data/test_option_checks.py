@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from kamerton.data.option_checks import check_data_options, check_split_options
-from kamerton.data.options import DataOptions, Source, SplitOptions
+from kamerton.data.options import Columns, DataOptions, Source, SplitOptions
+from kamerton.data.read.sources import has_formats
 
 
 def keys(faults: list) -> list[str]:
@@ -42,6 +43,26 @@ def test_all_faults_are_reported_together() -> None:
     assert "data.sources.a.weight" in result
     assert "data.sources.a.path" in result
     assert "data.path" in result  # path and sources exclude each other
+
+
+@pytest.mark.parametrize("encoding", ["hex", "idna", "undefined", "punycode", "a\0b", "utf-99"])
+def test_encodings_that_read_no_text_are_faults(encoding: str) -> None:
+    for options in (
+        DataOptions(path="a", encoding=encoding),
+        DataOptions(sources={"a": Source("a", encoding=encoding)}),
+    ):
+        (key,) = keys(check_data_options(options))
+        assert key.endswith(".encoding")
+        assert not has_formats(options)  # so no file is opened
+
+
+@pytest.mark.parametrize(
+    "names", [{"text": "a", "prompt": "b"}, {"messages": "a", "prompt": "b"}, {"messages": "a", "text": "b"}]
+)
+def test_columns_that_exclude_each_other_are_a_fault(names: dict[str, str]) -> None:
+    (fault,) = check_data_options(DataOptions(path="a", columns=Columns(**names)))
+    assert "are both given" in fault.message
+    assert check_data_options(DataOptions(path="a", columns=Columns(text="a", label="b"))) == []
 
 
 def test_a_policy_of_null_is_the_default() -> None:

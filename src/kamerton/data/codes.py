@@ -54,6 +54,7 @@ CODES: dict[str, Code] = {
     "split-names": Code(
         ("warn", "error"), "files whose names are those of splits, among files that are split together"
     ),
+    "unused-setting": Code(("warn", "error"), "a setting of another format than those of the files"),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
     "bad-json": Code(_UNUSABLE, "a line that is not JSON"),

@@ -41,6 +41,10 @@ def check_form(form: Form, columns: Any, key: str) -> list[Fault]:
             if getattr(columns, name) is not None:
                 message = f"{key}.{role} and {key}.columns.{name} are both given"
                 faults.append(Fault("bad-value", message, "give one of them", column=f"{key}.{role}"))
+    named = [name for name in ("messages", "prompt", "text") if getattr(columns, name)]
+    if len(named) > 1:
+        message = f"{key}.columns.{named[0]} and {key}.columns.{named[1]} are both given, and a row is read in one way"
+        faults.append(Fault("bad-value", message, "give one of them", column=f"{key}.columns.{named[1]}"))
     if form.label_names is not None and not _are_label_names(form.label_names):
         message = (
             f"{key}.label_names is {form.label_names!r} but must be two or more different names by number: [no,yes] or"

@@ -88,7 +88,7 @@ def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
     checks = [
         (format in FORMATS, "format", format, f"must be one of {', '.join(FORMATS)}"),
         (
-            encoding == "auto" or _is_codec(encoding),
+            encoding == "auto" or is_text_encoding(encoding),
             "encoding",
             encoding,
             "must be auto or a text encoding that Python knows, such as utf-8",
@@ -164,8 +164,12 @@ def _bad_value(key: str, value: object, requirement: str) -> Fault:
     return Fault("bad-value", f"{key} is {value!r} but {requirement}", f"set {key} to such a value", column=key)
 
 
-def _is_codec(name: str) -> bool:
+def is_text_encoding(name: str) -> bool:
+    """Return whether files can be read in an encoding: `hex` is none of text, and `idna` does not tell its faults."""
     try:
-        return bool(getattr(codecs.lookup(name), "_is_text_encoding", True))
+        if not getattr(codecs.lookup(name), "_is_text_encoding", True):
+            return False
+        codecs.getincrementaldecoder(name)("surrogateescape").decode(b"", final=True)
+        return True
     except (LookupError, ValueError, TypeError):
         return False

@@ -174,6 +174,10 @@ def optional_columns(source: str, present: Collection[str]) -> list[str]:
 
 def _unknown_fault(name: str, field: Field, present: Collection[str], key: str) -> Fault:
     columns = list(present)
+    if name in present:
+        message = f"{{{field.source}}} in {key} begins with the column {name!r}, and what follows is no key or position"
+        fix = f"write a key as {{{name}.key}}, a position, from 0, as {{{name}[0]}}"
+        return Fault("unknown-column", message, fix, column=name)
     near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.5)
     fix = f"name one of them as {{name}} in {key}; write braces of the text as {{{{ and }}}}"
     if near:

@@ -18,6 +18,7 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.gate import prepare
 from kamerton.data.options import Columns, DataOptions, SplitOptions
 from kamerton.data.read.records import read_rows
+from kamerton.data.read.sources import find_files
 from kamerton.errors import Fault, UserError
 from support.rows import pairs, question
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.data.options import DataOptions
+from kamerton.data.options import DataOptions, Source
+from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import find_files
+from kamerton.errors import Fault
 
 
 def result(**options: object) -> tuple[list[str], list[str]]:
@@ -72,6 +74,23 @@ def test_a_directory_skips_hidden_files_and_reports_other_skipped_files(folder: 
 def test_paths_that_cannot_be(path: str) -> None:
     _, (fault,) = find_files(DataOptions(path=path))
     assert fault.code == "missing-file"
+
+
+def test_settings_that_no_file_follows_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,completion\n" + "".join(f"q{i},a{i}\n" for i in range(9)))
+    (tmp_path / "a.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    table, lines = str(tmp_path / "a.csv"), str(tmp_path / "a.jsonl")
+    _, (fault,) = find_files(DataOptions(path=table, records="lines"))
+    assert (fault.code, fault.column, fault.severity) == ("unused-setting", "data.records", "warning")
+    assert result(path=lines, delimiter="semicolon")[1] == ["unused-setting"]
+    assert result(path=[table, lines], delimiter="comma", records="data") == (["a.csv", "a.jsonl"], [])
+    _, (fault,) = find_files(DataOptions(sources={"a": Source(table), "b": Source(lines, delimiter="tab")}))
+    assert fault.column == "data.sources.b.delimiter"
+    (file,), _ = find_files(DataOptions(path=lines, header=["a", "b"]))
+    fault, row = (row for _, row in read_rows(file))
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.column) == ("unused-setting", "data.header")
+    assert row == {"prompt": "q", "completion": "a"}
 
 
 def test_links_that_lead_nowhere_or_to_themselves(folder: Path) -> None:

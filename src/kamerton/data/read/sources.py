@@ -13,6 +13,7 @@ from typing import Any
 
 from kamerton.assets import fetch, is_address
 from kamerton.data.data_file import DataFile, Subset, form_of, subset_of
+from kamerton.data.option_checks import is_text_encoding
 from kamerton.data.options import FORMATS, PARALLEL, DataOptions, Source
 from kamerton.data.read.files.containers import DAMAGE, archive_kind, open_path
 from kamerton.data.read.files.detect import data_format, with_format, with_named_format
@@ -25,6 +26,11 @@ from kamerton.data.read.locations.listed import Located, locate
 from kamerton.errors import Fault
 
 SPLITS = ("train", "validation", "test")
+READERS = {  # settings of certain formats: the formats that follow them, in words as well
+    "delimiter": ({"csv"}, "a table"),
+    "header": ({"csv", "jsonl"}, "a table or JSON"),
+    "records": ({"jsonl", "xlsx", "text"}, "JSON, a workbook or a text"),
+}
 
 
 def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
@@ -52,6 +58,10 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
         parallel, unreadable = _parallel_file(options)
         files += parallel
         faults += unreadable
+    faults += _unused_settings(options, "data", {file.format for file in files})
+    for name, source in options.sources.items():
+        formats = {file.format for file in files if file.source == name}
+        faults += _unused_settings(source, f"data.sources.{name}", formats)
     seen: dict[tuple[Path | str, str, str | None], DataFile] = {}
     for file in files:
         part = file.records if file.split else None  # a list of one object
@@ -62,6 +72,17 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     return files, faults
 
 
+def _unused_settings(given: DataOptions | Source, key: str, formats: set[str]) -> list[Fault]:
+    """Return a warning for each setting that no file of these formats follows."""
+    faults = []
+    for name, (readers, what) in READERS.items():
+        if formats and getattr(given, name) and not formats & readers:
+            message = f"{key}.{name} has no effect: no file is {what}"
+            fault = Fault("unused-setting", message, f"leave it out: {key}.{name}=null", column=f"{key}.{name}")
+            faults.append(replace(fault, severity="warning"))
+    return faults
+
+
 def versions_of(files: list[DataFile]) -> dict[str, str]:
     """Return the version of each file that was fetched, by its address."""
     fetched = {file.shown: ", ".join(filter(None, [file.version, file.companion_version])) for file in files}
@@ -69,9 +90,10 @@ def versions_of(files: list[DataFile]) -> dict[str, str]:
 
 
 def has_formats(options: DataOptions) -> bool:
-    """Return whether all configured formats are supported, so that `find_files` can be called."""
-    formats = (options.format, *(source.format for source in options.sources.values()))
-    return all(format in FORMATS for format in formats)
+    """Return whether all configured formats and encodings are known, so that `find_files` can be called."""
+    given: list[DataOptions | Source] = [options, *options.sources.values()]
+    encodings = [item.encoding for item in given if item.encoding != "auto"]
+    return all(item.format in FORMATS for item in given) and all(map(is_text_encoding, encodings))
 
 
 def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:

@@ -36,6 +36,14 @@ def filled(source: str, **more: object) -> str | list[str]:
     return [fault.code for fault in faults] if text is None else text
 
 
+@pytest.mark.parametrize("source", ["{choices[-1]}", "{pair[en]}", "{pair.}"])
+def test_a_wrong_path_below_a_column_is_told_from_an_unknown_column(source: str) -> None:
+    fault = bind(source, RECORD, "data.prompt")
+    assert isinstance(fault, Fault)
+    assert fault.message.startswith(f"{source} in data.prompt begins with the column")
+    assert "[0]" in fault.fix
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 from kamerton.data.example import ToolCall
 from kamerton.data.read.conversations.calls import write_json
+from kamerton.data.read.conversations.schema_cost import is_costly
 from kamerton.data.read.conversations.tools import Tools
 from kamerton.data.read.conversations.turns import Draft
 from kamerton.data.read.text import Action
@@ -67,8 +68,11 @@ def _check_call(call: ToolCall, place: str, tools: Tools) -> list[Fault]:
         message = f"{call.name} is not among the functions that the row defines ({shown})"
         fix = f"did you mean {near[0]}? " if near else ""
         return [_fault("unknown-function", message, f"{fix}Correct the name, or define it in tools", place)]
-    validator = tools.validators[call.name]
-    problem = "" if validator is None else _problem(validator, json.loads(call.arguments))
+    validator, arguments = tools.validators[call.name], json.loads(call.arguments)
+    if call.name in tools.referring and is_costly(tools.schemas[call.name], arguments):
+        message = f"the references in the schema of {call.name} are too many to check its arguments"
+        return [_fault("arguments-schema", message, "simplify the schema", f"{place}.arguments")]
+    problem = "" if validator is None else _problem(validator, arguments)
     if not problem:
         return []
     message = f"the arguments of {call.name} do not fit its parameters: {problem}"

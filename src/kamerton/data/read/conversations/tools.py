@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from kamerton.data.read.conversations.calls import parse_json, write_json
+from kamerton.data.read.conversations.schema_cost import has_references
 from kamerton.data.read.text import SURROGATES
 from kamerton.errors import Fault
 
@@ -33,12 +34,13 @@ class Tools:
     """The functions of a row: `text` is the JSON of their definitions in OpenAI's form, "" without any.
 
     `validators` has for each function a validator of its arguments (jsonschema_rs), None if any are allowed; `schemas`
-    has their schemas.
+    has their schemas, and `referring` the functions whose schemas have references.
     """
 
     text: str = ""
     validators: Mapping[str, Any] = field(default_factory=dict)
     schemas: Mapping[str, Any] = field(default_factory=dict)
+    referring: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
 
 
@@ -78,7 +80,8 @@ def _parse(text: str, column: str) -> Tools:
             fix = "correct the schema; or, to keep it and not check arguments, data.policy.tools-schema=warn"
             faults.append(Fault("tools-schema", message, fix, column=column))
     schemas = {definition["function"]["name"]: definition["function"].get("parameters") for definition in definitions}
-    return Tools(kept, validators, schemas, tuple(faults))
+    referring = frozenset(name for name, schema in schemas.items() if has_references(schema))
+    return Tools(kept, validators, schemas, referring, tuple(faults))
 
 
 def openai_definitions(value: Any) -> list[dict[str, Any]]:

@@ -43,6 +43,9 @@ def json_rows(file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator
     if fault is not None:
         yield 0, fault
         return
+    unused = _unused_header(file, is_whole)
+    if unused is not None:
+        yield 0, unused
     if is_whole:
         yield from document_rows(file, note, advise)
         return
@@ -79,6 +82,21 @@ def _list_fault(file: DataFile, is_whole: bool) -> Fault | None:
         return None
     setting = header_setting(propose_names([[str(item) for item in record] for record in records]))
     return Fault("unreadable-file", "the records are lists, not objects with named fields", f"add {setting}", file.name)
+
+
+def _unused_header(file: DataFile, is_whole: bool) -> Fault | None:
+    """Return a warning if `data.header` is given, and the first record is an object, whose keys are the names."""
+    if file.header is None or file.records:
+        return None
+    with open_data(file) as stream, suppress(JsonSyntaxError, OverflowError, RecursionError):
+        reader = JsonStream(stream, file.encoding)
+        if is_whole and (reader.peek() != "[" or next(reader.items(), None) is None):
+            return None
+        if reader.peek() == "{":
+            message = "data.header has no effect: the records are objects, whose keys are the names"
+            fix = "leave it out: data.header=null"
+            return Fault("unused-setting", message, fix, file.name, column="data.header", severity="warning")
+    return None
 
 
 def is_document(file: DataFile) -> bool:
