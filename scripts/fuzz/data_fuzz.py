@@ -105,8 +105,10 @@ def check(drawn: Input, folder: Path, policy: dict[str, str | None]) -> str:
         check_refusal(error)
         return "refused"
     report = prepared.report
-    kept, rejected = sum(map(len, prepared.splits.values())), sum(report["rejected"].values())
-    assert report["counts"]["rows read"] == kept + rejected, f"{report['counts']} and {report['rejected']}"
+    counts, rejected = report["counts"], sum(report["rejected"].values())
+    kept = sum(map(len, prepared.splits.values()))
+    kept += counts.get("train rows sampled out", 0) - counts.get("train rows repeated", 0)  # weights of sources
+    assert counts["rows read"] == kept + rejected, f"{counts} and {report['rejected']}"
     file = prepared.folder / "rejects.jsonl"
     listed = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     dropped = sum(row["action"] == "dropped" for row in listed)

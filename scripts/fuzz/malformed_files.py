@@ -101,6 +101,7 @@ def table(random: Random) -> Input:
             line[random.randrange(len(line))] = str(
                 random.choice([*ODD, '"', 'a "quoted" b', f"a{delimiter}b", "a\nb"])
             )
+    lines = [line if line != [""] else ["-"] for line in lines]  # which the writer cannot write without quotes
     text = io.StringIO()
     quoting = random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE])
     end = random.choice(["\n", "\r\n", "\r"])

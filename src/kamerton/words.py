@@ -75,7 +75,8 @@ def number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     decimals = 3 if abs(value) < 10 else max(0, 3 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace("-", "−")
+    rounded = round(value, decimals) + 0.0  # -0.0 is 0
+    return f"{rounded:,.{decimals}f}".replace("-", "−")
 
 
 def probability(value: float) -> str:
@@ -86,8 +87,9 @@ def probability(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference with its sign."""
-    return f"+{number(value)}" if value > 0 else number(value)
+    """A difference with its sign; without one if it rounds to zero."""
+    text = number(value)
+    return f"+{text}" if value > 0 and text != number(0.0) else text
 
 
 def bounds_text(bounds: Any) -> str:

@@ -374,6 +374,12 @@ def test_a_label_with_two_spellings_is_reported_with_its_first_row(tmp_path: Pat
     assert (fault.code, fault.row) == ("label-spelling", 61)
 
 
+def test_weights_of_sources_that_leave_no_training_row_are_refused(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", pairs(30)))
+    with pytest.raises(UserError, match="the weights of the sources leave no training row"):
+        prepare(DataOptions(sources={"a": Source(path=path, weight=0)}))
+
+
 def test_sources_are_mixed_by_weight_each_with_its_schema(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"q": question(i), "a": question(i + 99)} for i in range(100)])
     write_jsonl(tmp_path / "b.jsonl", [{"instruction": question(i + 500), "output": question(i)} for i in range(100)])

@@ -165,6 +165,10 @@ def _run_stages(
     log.raise_errors()
     report.label_distribution = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))
+    if len(splits["train"]) and not len(train):
+        message, fix = "the weights of the sources leave no training row", "raise data.sources.NAME.weight"
+        log.add(Fault("too-few-rows", message, fix, column="data.sources"))
+        log.raise_errors()
     sampled_out, distinct = len(np.setdiff1d(splits["train"], train)), len(np.unique(train))
     resampling = {"train rows sampled out": sampled_out, "train rows repeated": len(train) - distinct}
     report.counts |= {name: count for name, count in resampling.items() if count}

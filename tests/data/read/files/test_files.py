@@ -90,6 +90,16 @@ def test_the_content_decides_how_a_file_is_unpacked_and_read(kind: str, content:
         assert notes[-1] in ("Parquet", "JSON Lines", "JSON array", "table")
 
 
+@pytest.mark.parametrize("at", [0, -1])  # in the entry of the file, or in the archive's table of contents
+def test_a_damaged_name_in_an_archive_is_a_fault(at: int, tmp_path: Path) -> None:
+    parts = zipped({"rowsż.jsonl": LINES}).split("ż".encode())
+    joined = (b"\xff\xff" + "ż".encode()) if at == 0 else ("ż".encode() + b"\xff\xff")
+    content = parts[0] + joined[:2] + parts[1] + joined[2:] + parts[2]
+    (tmp_path / "rows.zip").write_bytes(content)
+    _, _, (fault, *_) = read(tmp_path / "rows.zip")
+    assert fault.code == "unreadable-file"
+
+
 @pytest.mark.parametrize("kind", PACK)
 def test_utf_16_is_decoded_in_any_container(kind: str, tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(PACK[kind](LINES.decode().encode("utf-16")))

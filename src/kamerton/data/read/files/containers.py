@@ -125,11 +125,19 @@ def archive_kind(head: bytes) -> str | None:
     return "tar" if head[257:262] == b"ustar" else None
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive; raises `BadZipFile` also for damaged names, which Python's zipfile does not catch."""
+    try:
+        return zipfile.ZipFile(path)
+    except UnicodeError as error:
+        raise zipfile.BadZipFile(f"a name in the archive is damaged: {error}") from error
+
+
 def archive_members(path: Path) -> tuple[list[Member], list[str]]:
     """Return the files in an archive without junk such as `__MACOSX`, and the names of the junk."""
     with _decompressed(open(path, "rb")) as stream:
         if archive_kind(stream.peek(512)) == "zip":
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 members = [
                     Member(info.filename, info.file_size, bool(info.flag_bits & 1) or info.compress_type not in METHODS)
                     for info in archive.infolist()
@@ -165,8 +173,8 @@ def _decompressed(stream: IO[bytes], names: list[str] | None = None) -> io.Buffe
 def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
     if archive_kind(stream.peek(512)) == "zip":  # type: ignore[attr-defined]
         try:
-            return zipfile.ZipFile(path).open(member)
-        except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method of compression
+            return open_zip(path).open(member)
+        except (RuntimeError, UnicodeError) as error:  # encrypted, an unknown compression, or a damaged name
             raise OSError(str(error)) from error
     tar = _tar(stream)
     forward: Any = tar.fileobj

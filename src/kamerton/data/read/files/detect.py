@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-import zipfile
 from dataclasses import replace
 from pathlib import PurePath
 
 from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.arrow import is_arrow
-from kamerton.data.read.files.containers import ZIP, open_data
+from kamerton.data.read.files.containers import ZIP, open_data, open_zip
 from kamerton.data.read.files.encodings import wide_encoding
 from kamerton.data.read.files.trec import is_trec
 
@@ -84,7 +83,7 @@ def _is_workbook(head: bytes, file: DataFile) -> bool:
         return False
     if file.member or is_named:
         return is_named
-    with zipfile.ZipFile(file.path) as archive:
+    with open_zip(file.path) as archive:
         names = archive.namelist()
     return any(name.startswith("xl/workbook.") for name in names) or SPREADSHEET in head
 
