@@ -72,3 +72,10 @@ def test_a_choice_may_be_null(space: str) -> None:
     assert check_overrides([f"clip_norm={space}"]) == []
     (fault,) = check_overrides(["sweep=default", f"clip_norm={space.replace('0.5', '-1')}"])
     assert "clip_norm is -1" in fault.message
+
+
+def test_a_secret_in_what_cannot_be_read_is_masked() -> None:
+    text = "data.path=https://ann:hunter2@example.org/a.jsonl?a={b"
+    (fault,) = check_overrides([text])
+    assert fault.code == "config.syntax"
+    assert "hunter2" not in str(fault)

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 
 from kamerton.config.origin import COMMAND_LINE
 from kamerton.errors import Fault
+from kamerton.mask import mask_text
 from kamerton.shell import setting
 from kamerton.words import did_you_mean
 
@@ -37,7 +38,8 @@ def syntax_fault(text: str, error: HydraException) -> Fault:
     if reason == text:
         signs = "".join(dict.fromkeys(sign for sign in text if not sign.isascii()))
         message = f"{signs!r} must be quoted" if signs else "a sign in it has a meaning of its own"
-    return Fault("config.syntax", f"cannot read {text!r}: {message}", _fix(text), COMMAND_LINE)
+    shown = mask_text(f"cannot read {text!r}: {message}")
+    return Fault("config.syntax", shown, mask_text(_fix(text)), COMMAND_LINE)
 
 
 def _fix(text: str) -> str:
