@@ -121,7 +121,7 @@ def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypat
     for block in (item for item in BLOCKS if item.kind == "client" and item.page == page):
         text = tiny(block.text).replace(ADDRESS, server)
         if "import " in text or "client." in text:
-            exec(compile(text, block.where, "exec"), names)
+            exec(compile(text, block.where, "exec", dont_inherit=True), names)  # without this file's __future__
             continue
         for command in Block(block.page, block.line, text, "client").commands("client"):
             if command.words[0] == "export":
