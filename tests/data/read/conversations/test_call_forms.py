@@ -136,3 +136,8 @@ def test_a_call_without_arguments_needs_functions() -> None:
 )
 def test_half_a_call_and_text_behind_one_are_faults(text: str) -> None:
     assert [fault.code for fault in split_calls(text, "messages[1]", "")[2]] == ["bad-messages"]
+
+
+def test_many_calls_without_an_end_are_one_fault() -> None:  # searching for each end reads the text once for each
+    content, calls, (fault,) = split_calls("<tool_call>" * 100_000, "p", "[]")
+    assert (content, calls, fault.code) == ("", [], "bad-messages")

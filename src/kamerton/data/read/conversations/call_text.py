@@ -21,7 +21,7 @@ from kamerton.data.read.conversations.call_forms import (
 from kamerton.data.read.conversations.calls import Call, parse_json, read_arguments, read_calls
 from kamerton.errors import Fault
 
-HERMES = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+HERMES, HERMES_END = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL), "</tool_call>"
 RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 MISTRAL, PYTHON = "[TOOL_CALLS]", "<|python_tag|>"
 MISTRAL_RESULT = re.compile(r"\[TOOL_RESULTS\](.*?)\[/TOOL_RESULTS\]", re.DOTALL)
@@ -58,9 +58,11 @@ def split_calls(text: str, place: str, tools: str) -> tuple[str, list[Call], lis
 def split_results(text: str) -> list[tuple[str, str | None]]:
     """Return the results, each with the id of its call, of a text that consists of results; [] for other texts."""
     stripped = text.strip()
-    if stripped.startswith("<tool_response>") and not RESPONSE.sub("", stripped).strip():
+    is_response = stripped.startswith("<tool_response>") and stripped.endswith("</tool_response>")
+    if is_response and not RESPONSE.sub("", stripped).strip():
         return [(result.strip(), None) for result in RESPONSE.findall(stripped)]
-    if stripped.startswith("[TOOL_RESULTS]") and not MISTRAL_RESULT.sub("", stripped).strip():
+    is_result = stripped.startswith("[TOOL_RESULTS]") and stripped.endswith("[/TOOL_RESULTS]")
+    if is_result and not MISTRAL_RESULT.sub("", stripped).strip():
         return [pair for result in MISTRAL_RESULT.findall(stripped) for pair in _mistral_results(result.strip())]
     return []
 
@@ -68,14 +70,15 @@ def split_results(text: str) -> list[tuple[str, str | None]]:
 def _hermes(text: str, place: str, tools: str) -> tuple[str, list[Call], list[Fault]]:
     start = text.index("<tool_call>")
     calls, faults = [], []
-    for i, block in enumerate(HERMES.findall(text)):
+    closed = text[: text.rfind(HERMES_END) + len(HERMES_END)] if HERMES_END in text else ""
+    for i, block in enumerate(HERMES.findall(closed)):  # behind it, each search for an end would read the whole rest
         value: object = tagged_calls(block, tools) or block.strip()
         if isinstance(value, str) and value.startswith("{'"):  # as Python prints it, in Hermes' own data
             value = python_value(value) or value
         block_calls, block_faults = read_calls(value, f"{place}.<tool_call>[{i}]")
         calls += block_calls
         faults += block_faults
-    rest = ENDS.sub("", HERMES.sub("", text[start:])).strip()
+    rest = ENDS.sub("", HERMES.sub("", closed[start:]) + text[max(start, len(closed)) :]).strip()
     if not faults and rest:
         faults.append(late_text_fault(place, rest))
     return text[:start].strip(), calls, faults
