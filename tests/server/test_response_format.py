@@ -123,6 +123,7 @@ def test_log_probabilities_are_those_of_the_model_without_the_schema(client: ope
         ({"properties": {"a": {"not": {}}}}, "schema at properties.a: unsupported keyword not"),
         ({"type": "colour"}, "schema at type: invalid JSON schema"),
         ({"enum": ["\ud83d"]}, "half of a surrogate pair"),
+        ({"$ref": "#"}, "no text fits it"),
     ],
 )
 def test_schemas_that_cannot_be_used_are_refused(client: openai.OpenAI, schema: Any, message: str) -> None:

@@ -86,7 +86,7 @@ def _content(
             return Constraint(tokenizer, grammar, after=CLOSE)
         return Constraint(tokenizer, grammar, opening=begins, closing=CLOSE)
     except ConstraintError as error:
-        raise Refused(400, f"{_SCHEMA} is too complex: {error}", _SCHEMA, _INVALID) from error
+        raise Refused(400, f"{_SCHEMA} cannot be used: {error}", _SCHEMA, _INVALID) from error
 
 
 def _forced(
@@ -97,7 +97,7 @@ def _forced(
     try:
         return Constraint(tokenizer, calls_grammar(form.rules(schemas, single=single)), begun=opening)
     except ConstraintError as error:
-        raise Refused(400, f"The functions are too complex: {error}", "tools", _INVALID) from error
+        raise Refused(400, f"The functions cannot be used: {error}", "tools", _INVALID) from error
 
 
 def _begun(
@@ -109,7 +109,7 @@ def _begun(
         grammar = calls_grammar(form.rules(schemas, single=single, tag=tag))
         return Constraint(tokenizer, grammar, after=tag, repeats=True)
     except ConstraintError as error:
-        raise Refused(400, f"The functions are too complex: {error}", "tools", _INVALID) from error
+        raise Refused(400, f"The functions cannot be used: {error}", "tools", _INVALID) from error
 
 
 def _check(schemas: Schemas, places: Mapping[str, int]) -> None:

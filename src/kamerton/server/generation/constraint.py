@@ -65,6 +65,10 @@ class Constraint:
         self._matcher.consume_tokens(list(begun))
         if problem := self._problem():
             raise ConstraintError(problem)
+        if not self._matcher.is_stopped():
+            self._matcher.compute_bitmask()
+            if self._matcher.is_error():  # such as {"$ref": "#"}
+                raise ConstraintError("no text fits it")
         self._after, self._repeats = after.encode(), repeats
         self._waits = self._after  # the text that has to come before the grammar begins
         self._text = b""  # since the beginning or the last grammar, as long as it waits
