@@ -29,12 +29,8 @@ NOTES = ("buy oat milk", "call the dentist", "return the library books", "water 
 EVENTS = ("standup", "lunch with Ada", "piano lesson", "design review", "dentist", "parents' evening")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MODES = ("walking", "cycling", "driving", "transit")
-SMALL_TALK = (
-    ("Thanks, that was helpful!", "You are welcome."),
-    ("Who are you?", "I am an assistant that can look things up for you."),
-    ("What is two plus two?", "Two plus two is four."),
-    ("Tell me something nice.", "You are doing well today."),
-)
+NAMES = ("Ada", "Jonas", "Mina", "Oskar", "Lena", "Tomek", "Ines", "Pavel", "Ruth", "Emil")
+THANKS = ("Thanks, that was helpful!", "Great, thank you.", "That is all, thanks.")
 
 
 def function(name: str, description: str, **parameters: dict[str, Any]) -> dict[str, Any]:
@@ -132,10 +128,25 @@ REQUESTS: tuple[Callable[[random.Random], Request], ...] = (
 )
 
 
+def small_talk(rng: random.Random) -> tuple[str, str]:
+    """Return a request that needs no function, and its answer."""
+    a, b = rng.randrange(2, 90), rng.randrange(2, 90)
+    name, city = rng.choice(NAMES), rng.choice(CITIES)
+    return rng.choice(
+        (
+            (f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}."),
+            (f"Which is larger, {a} or {b}?", f"{max(a, b)} is larger."),
+            (f"Hello, I am {name}.", f"Hello {name}, what can I do for you?"),
+            (f"How many letters has {city}?", f"{city} has {len(city)} letters."),
+            (f"{rng.choice(THANKS)} Bye from {name}.", f"You are welcome, {name}."),
+        )
+    )
+
+
 def conversation(rng: random.Random) -> dict[str, Any]:
     """Return a row: the tools, a request, and the call or the answer in words."""
     if rng.random() < 1 / 8:
-        request, answer = rng.choice(SMALL_TALK)
+        request, answer = small_talk(rng)
         reply: dict[str, Any] = {"role": "assistant", "content": answer}
     else:
         request, name, arguments = rng.choice(REQUESTS)(rng)

@@ -41,7 +41,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tuned_run: Path) -> Iterator[Served]:
     generator = Generator(yields=False)  # other tests are at work beside it
-    app = create_app(Settings(tuned_run.parents[1], models=("tiny",)), generator)
+    settings = Settings(tuned_run.parents[1], models=("tiny",), runs=((tuned_run.name, tuned_run),))
+    app = create_app(settings, generator)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -75,6 +76,16 @@ def test_whole_and_streamed_answers_are_those_of_the_evaluation(served: Served) 
         )
         assert {chunk.system_fingerprint for chunk in chunks} == {complete_answer.system_fingerprint}
         assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_run_of_the_command_line_is_a_model_that_cannot_be_deleted(served: Served) -> None:
+    ((prompt, (expected, _)), *_) = answers_of(served.run).items()
+    assert ask(served, prompt, model=served.run.name).choices[0].message.content == expected
+    assert served.run.name in [model.id for model in served.client.models.list()]
+    assert served.client.models.retrieve(served.run.name).id == served.run.name
+    with pytest.raises(openai.PermissionDeniedError, match="cannot be deleted"):
+        served.client.models.delete(served.run.name)
+    assert (served.run / "model").is_dir()
 
 
 def test_eight_streams_at_once_are_each_what_they_are_alone(served: Served) -> None:

@@ -25,6 +25,7 @@ from kamerton.commands.serve import _parser, to_settings
         (["--no-auth", "--alias", "smollm2=smollm2"], "'smollm2' cannot be an alias of a model"),
         (["--no-auth", "--alias", "smollm2"], "'' is not in --models"),
         (["--no-auth", "--alias", "ft:a:b=smollm2"], "'ft:a:b' cannot be an alias of a model"),
+        (["--no-auth", "--run", "nowhere/r1"], "nowhere/r1 is not a run with a model"),
         (["--no-auth", "--max-running", "0"], "--max-running is 0"),
         (["--no-auth", "--max-upload-mb", "-1", "--port", "70000"], "--port is 70000"),
         (["--no-auth", "--root", __file__], "is not a folder"),

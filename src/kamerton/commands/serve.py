@@ -56,7 +56,8 @@ def _serve(settings: Settings, host: str, port: int) -> int:
     from kamerton.server.routes.files import remove_remains
 
     tenants = ", ".join(sorted({tenant for tenant, _ in settings.tokens})) or "no token is needed"
-    echo(f"runs in {settings.root}; models: {', '.join(settings.names)}; tenants: {tenants}")
+    models = [*settings.names, *dict(settings.runs)]
+    echo(f"runs in {settings.root}; models: {', '.join(models)}; tenants: {tenants}")
     remove_remains(settings)
     temporary = settings.root / ".files" / ".incoming"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=MODEL",
         help="an alias of a base model, such as gpt-3.5-turbo=smollm2, for programs that request that name",
     )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a finished run of kamerton train, such as outputs/trec/ID, to query as the model ID; may be repeated",
+    )
     parser.add_argument("--max-upload-mb", type=int, default=512, metavar="N", help="the largest file, in MiB (512)")
     parser.add_argument("--max-running", type=int, metavar="N", help="jobs that train at once (one per GPU, or one)")
     parser.error = partial(reject_flag, command="serve")  # type: ignore[method-assign]
@@ -113,9 +122,11 @@ def to_settings(options: argparse.Namespace) -> Settings:
     models = tuple(dict.fromkeys(name for name in options.models.split(",") if name))
     root = options.root.expanduser().absolute()
     aliases = tuple({name: model for name, _, model in (text.partition("=") for text in options.alias)}.items())
+    runs = tuple((path.name, path) for path in (run.expanduser().absolute() for run in options.run))
     faults = [
         *_model_faults(models),
         *_alias_faults(aliases, models),
+        *_run_faults(runs),
         *_number_faults(options),
         *_root_faults(root),
     ]
@@ -126,7 +137,7 @@ def to_settings(options: argparse.Namespace) -> Settings:
         faults += error.faults
     if faults:
         raise UserError(faults)
-    return Settings(root, tokens, models, aliases, options.max_upload_mb * MIB, options.max_running)
+    return Settings(root, tokens, models, aliases, runs, options.max_upload_mb * MIB, options.max_running)
 
 
 def _tokens(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
@@ -180,6 +191,19 @@ def _alias_faults(aliases: Sequence[tuple[str, str]], models: Sequence[str]) -> 
             yield fault(f"{name!r} cannot be an alias of a model", fix)
         if model not in models:
             yield fault(f"--alias {name}={model}: {model!r} is not in --models", did_you_mean(model, models))
+
+
+def _run_faults(runs: Sequence[tuple[str, Path]]) -> Iterator[Fault]:
+    from kamerton.server.ids import job_record
+
+    for name, path in runs:
+        state = job_record(path).state
+        if state != "succeeded" or not (path / "model").is_dir():
+            reason = f"is {state}" if state not in (None, "succeeded") else "is not a run with a model"
+            fix = "give the folder of a finished run; kamerton runs lists them"
+            yield Fault("serve.run", f"{path} {reason}", fix, COMMAND_LINE, column="--run")
+        if [other for other, _ in runs].count(name) > 1:
+            yield Fault("serve.run", f"two runs are called {name}", "serve one of them", COMMAND_LINE, column="--run")
 
 
 def _number_faults(options: argparse.Namespace) -> Iterator[Fault]:

@@ -14,14 +14,16 @@ class Settings:
 
     `root` is the absolute folder of the run directories. `tokens` are pairs of tenant and token, possibly several per
     tenant; without any, no token is required and every client is the tenant `local`. `models` are the options of the
-    group `model` that may be fine-tuned and queried, `aliases` pairs of (alias, model). `max_upload` is the largest
-    file in bytes; `max_running` the number of jobs that train at once (None: one per GPU, or one without GPUs).
+    group `model` that may be fine-tuned and queried, `aliases` pairs of (alias, model). `runs` are finished runs of
+    `kamerton train` that every tenant may query, by run id. `max_upload` is the largest file in bytes; `max_running`
+    the number of jobs that train at once (None: one per GPU, or one without GPUs).
     """
 
     root: Path
     tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     models: tuple[str, ...] = ("smollm2",)
     aliases: tuple[tuple[str, str], ...] = ()
+    runs: tuple[tuple[str, Path], ...] = ()
     max_upload: int = 512 * MIB
     max_running: int | None = None
 

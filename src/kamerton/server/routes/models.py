@@ -1,4 +1,4 @@
-"""`/v1/models`: the allowed base models, and the models that a tenant's jobs have fine-tuned."""
+"""`/v1/models`: the allowed base models, runs served by name, and the models that a tenant's jobs have fine-tuned."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def tuned_name(base: str, tenant: str, suffix: str | None, job_id: str) -> str:
 
 
 def resolve(settings: Settings, tenant: str, model_id: str) -> Path | str:
-    """Return the run directory of a model that the tenant fine-tuned, or the name of an allowed base model.
+    """Return the run directory of a model that the tenant may query, or the name of an allowed base model.
 
     Raises `ApiError` 404 for any other model: another tenant's, unfinished, deleted, or unknown.
     """
     if (base := settings.base(model_id)) is not None:
         return base
+    if (run := dict(settings.runs).get(model_id)) is not None:
+        return run
     match = _TUNED.fullmatch(model_id)
     try:
         path = job_path(settings, tenant, match["job"] if match else "")
@@ -64,7 +66,8 @@ def models_router(settings: Settings) -> APIRouter:
 
     @router.get("")
     def list_models(tenant: Tenant) -> dict[str, Any]:
-        tuned = [(path, name) for path in job_paths(settings, tenant) if (name := name_of(path))]
+        tuned = [(path, name) for name, path in settings.runs]
+        tuned += [(path, name) for path in job_paths(settings, tenant) if (name := name_of(path))]
         models = [_show_base(name) for name in settings.names] + [_show_tuned(path, name) for path, name in tuned]
         return {"object": "list", "data": models}
 
@@ -78,6 +81,8 @@ def models_router(settings: Settings) -> APIRouter:
         source = resolve(settings, tenant, model)
         if isinstance(source, str):
             raise ApiError(403, f"The base model `{model}` cannot be deleted.", "model", "base_model")
+        if model in dict(settings.runs):
+            raise ApiError(403, f"The run `{model}` was not made by this API and cannot be deleted.", "model", "run")
         # The model and its checkpoints are deleted; metrics and reports stay.
         deleted = source / ".deleted"
         shutil.rmtree(deleted, ignore_errors=True)
