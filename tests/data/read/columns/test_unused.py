@@ -11,6 +11,7 @@ import pytest
 
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.options import Columns, DataOptions, SplitOptions
+from kamerton.data.read.columns.unused import list_counts
 from kamerton.data.summary import describe_schema
 from kamerton.data.validation import ValidationResult, read_examples, validate
 from kamerton.errors import Fault, UserError
@@ -227,3 +228,10 @@ def test_reading_examples_one_by_one_reports_the_same(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         list(read_examples(DataOptions(path=str(path))))
     assert [fault.code for fault in caught.value.faults] == ["unused-field"]
+
+
+def test_a_message_names_twenty_fields_and_counts_the_others() -> None:
+    text = list_counts({f"c{i}": i for i in range(1, 26)})
+    assert text.startswith("c1 (1 row), c2 (2 rows)")
+    assert text.endswith("c20 (20 rows), and 5 more")
+    assert list_counts({"": 1, "a": 2000}) == "'' (1 row), a (2,000 rows)"

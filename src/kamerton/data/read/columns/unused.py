@@ -26,6 +26,7 @@ from kamerton.shell import setting
 CODE = "unused-field"
 JOIN = "\\n\\n"  # as a template writes a blank line
 MAX_ROWS = 3  # named in a fault
+MAX_NAMES = 20  # in one message; `run.json` has all
 
 
 @dataclass
@@ -234,7 +235,9 @@ def quote_column(name: str) -> str:
 
 
 def list_counts(counts: Mapping[str, int]) -> str:
-    """Return `context (59 rows), tools (3 rows)`."""
-    return ", ".join(
-        f"{name or repr(name)} ({count:,} row{'s' if count > 1 else ''})" for name, count in counts.items()
-    )
+    """Return `context (59 rows), tools (3 rows)`, at most `MAX_NAMES` of them and the number of further ones."""
+    first = [f"{name or repr(name)} ({count:,} row{'s' if count > 1 else ''})" for name, count in counts.items()][
+        :MAX_NAMES
+    ]
+    more = len(counts) - len(first)
+    return ", ".join(first) + (f", and {more:,} more" if more else "")
