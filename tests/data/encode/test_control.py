@@ -122,6 +122,12 @@ def control_ids(tokenizer: Any, ids: Any) -> list[int]:
     return [i for i in ids if i in tokenizer.all_special_ids and i != tokenizer.unk_token_id]
 
 
+def row_of(tokenizer: Any, prompt: Any, completion: str) -> DataExample:
+    """A row with this prompt, of which a tokenizer without a chat template takes the text of the first turn alone."""
+    is_taken = isinstance(prompt, str) or tokenizer.chat_template
+    return DataExample(prompt if is_taken else prompt[0].content, completion)
+
+
 def neutral(example: DataExample) -> DataExample:
     """A chat of the same shape without any such string."""
     turns = example.prompt
@@ -135,9 +141,7 @@ def test_a_row_has_the_control_tokens_of_its_template_and_no_others(
     made: dict[str, Any], name: str, prompt: Any, completion: str
 ) -> None:
     tokenizer, stretches, _ = made[name]
-    example = DataExample(
-        prompt if isinstance(prompt, str) or tokenizer.chat_template else prompt[0].content, completion
-    )
+    example = row_of(tokenizer, prompt, completion)
     chunk = stretches.encode([example, neutral(example)])
     assert not chunk.failed
     ids, other = np.split(chunk.tokens, [chunk.lengths[0]])
@@ -151,9 +155,7 @@ def test_rows_without_control_tokens_have_the_tokens_they_always_had(
     made: dict[str, Any], name: str, prompt: Any, completion: str
 ) -> None:
     tokenizer, as_text, parsed = made[name]
-    example = DataExample(
-        prompt if isinstance(prompt, str) or tokenizer.chat_template else prompt[0].content, completion
-    )
+    example = row_of(tokenizer, prompt, completion)
     result, other = as_text.encode([example]), parsed.encode([example])
     if not result.literals:
         assert result.tokens.tolist() == other.tokens.tolist()
@@ -172,9 +174,7 @@ def test_rows_without_control_tokens_have_the_tokens_they_always_had(
 @given(chats.map(tuple) | contents, contents)
 def test_decoding_gives_the_rendering_back(made: dict[str, Any], name: str, prompt: Any, completion: str) -> None:
     tokenizer, stretches, _ = made[name]
-    example = DataExample(
-        prompt if isinstance(prompt, str) or tokenizer.chat_template else prompt[0].content, completion
-    )
+    example = row_of(tokenizer, prompt, completion)
     text = f"{example.prompt}{completion}<|im_end|>"
     if tokenizer.chat_template is not None:
         turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
