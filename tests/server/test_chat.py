@@ -6,8 +6,6 @@ import asyncio
 import math
 import os
 import signal
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +14,12 @@ from typing import Any
 
 import openai
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from kamerton.server.app import create_app
 from kamerton.server.generation.client import Generator
 from kamerton.server.settings import Settings
+from support.in_process import listening
 from support.tuned import JOB, answers_of
 
 TUNED = f"ft:tiny:local::{JOB}"
@@ -43,15 +41,8 @@ def served(tuned_run: Path) -> Iterator[Served]:
     generator = Generator(yields=False)  # other tests are at work beside it
     settings = Settings(tuned_run.parents[1], models=("tiny",), runs=((tuned_run.name, tuned_run),))
     app = create_app(settings, generator)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    with listening(app) as url:
         yield Served(app, tuned_run, openai.OpenAI(base_url=url, api_key="none", max_retries=0), url)
-        server.should_exit = True
-        thread.join()
     assert app.state.generator.pid is None  # nothing is left behind
 
 

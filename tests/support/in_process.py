@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 import uvicorn
+from fastapi import FastAPI
 
 from kamerton.server.app import create_app
 from kamerton.server.errors import ApiError
@@ -47,15 +48,20 @@ class InProcess(Generator):
 
 
 @contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address of a server of this app, which runs in a thread until the end of the block."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([taken],))
+        thread.start()
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
 def client_of(generator: Generator, root: Path) -> Iterator[openai.OpenAI]:
     """A client of a server with this generator, which runs until the end of the block."""
-    app = create_app(Settings(root, models=("tiny",)), generator)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        running = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=running.run, args=([listening],))
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    with listening(create_app(Settings(root, models=("tiny",)), generator)) as url:
         yield openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-        running.should_exit = True
-        thread.join()
