@@ -50,7 +50,7 @@ def _fallback(report: DataReport) -> str:
     names = dict.fromkeys(name for part in report.encoded for name in part.get("fallback") or ())
     if not names:
         return ""
-    return f"{', '.join(names)}: not written by the model's chat template; saved with the model in a form of text"
+    return f"{', '.join(names)}: not supported by the model's chat template; written in another form, which is saved with the model"
 
 
 def fault_location(fault: Mapping[str, Any]) -> str:

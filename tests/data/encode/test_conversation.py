@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,24 @@ def test_the_exported_template_needs_no_fallback_and_writes_plain_chats_alike(
             saved.apply_chat_template(plain, tokenize=False)
         return
     assert saved.apply_chat_template(plain, tokenize=False) == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_developer_turn_is_a_system_turn_unless_the_template_knows_the_role(made: Any, name: str) -> None:
+    model, stretches = made[name]
+
+    def prompt(role: str) -> str:
+        turns = (Message(role, "Be brief."), Message("user", "Why?"))
+        return str(model.decode(stretches.prompt(turns, "")))
+
+    if name in ("channels", "gemma"):  # `channels` knows the role, `gemma` takes no system turn
+        with pytest.raises(Exception, match="alternate") if name == "gemma" else nullcontext():
+            assert "developer<|message|>Be brief." in prompt("developer")
+        return
+    assert prompt("developer") == prompt("system")
+    turns = (Message("developer", "Be brief."), Message("user", "Why?", 1.0))
+    chunk = stretches.encode([DataExample(turns, "So.")])
+    assert list(chunk.fallbacks) == ["developer turns (as system turns)"]
+    saved = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = with_fallback(model).apply_chat_template(saved, tokenize=False, add_generation_prompt=True)
+    assert model.encode(text, add_special_tokens=False) == stretches.prompt(turns, "")

@@ -215,7 +215,7 @@ def test_the_fallback_form_is_reported(gate: Gate, tmp_path: Path) -> None:
     ]
     prepared = gate(rows, ALL_TRAIN)
     options = DataOptions(path="")
-    for template, expected in (("chatml", "tools: not written"), ("qwen25", "")):
+    for template, expected in (("chatml", "tools: not supported"), ("qwen25", "")):
         model = tokenizer(template, merging=False)
         prepared_, encoded_ = encode_splits(prepared, model, options, ModelOptions(name="tiny"), tmp_path)
         text = dict(data_losses(prepared_.facts)).get("fallback", "")

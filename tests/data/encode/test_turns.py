@@ -56,9 +56,9 @@ def outcome(gate: Gate, rows: list[Any], template: str, folder: Path, **options:
     return encode_splits(gate(rows, ALL_TRAIN), tokenizer(template), data, ModelOptions(name="tiny"), folder)
 
 
-def rows_with(role: str, i: int = 3) -> list[Any]:
+def rows_with_a_later_system_turn(i: int = 3) -> list[Any]:
     rows = [chat(("system", "Be brief."), ("user", question(k)), ("assistant", "yes")) for k in range(40)]
-    rows[i]["messages"][0]["role"] = role
+    rows[i]["messages"].insert(0, rows[i]["messages"].pop(1))
     return rows
 
 
@@ -71,13 +71,13 @@ def dropped(turns: list[tuple[str, str]], template: str) -> list[tuple[str, str 
 
 def test_a_dropped_turn_is_a_fault_of_its_row_and_the_fix_names_a_role(gate: Gate, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        outcome(gate, rows_with("developer"), KNOWN, tmp_path)
+        outcome(gate, rows_with_a_later_system_turn(), LEADING, tmp_path)
     (fault,) = caught.value.faults
-    assert (fault.code, fault.row, fault.column) == ("dropped-turn", 4, "turns[0]")
-    assert "'developer'" in fault.message
-    assert '"role" as "system"' in fault.fix
+    assert (fault.code, fault.row, fault.column) == ("dropped-turn", 4, "turns[1]")
+    assert "'system'" in fault.message
+    assert '"role" as "user"' in fault.fix
     assert "data.policy.dropped-turn=drop" in fault.fix
-    outcome(gate, rows_with("system"), KNOWN, tmp_path)
+    outcome(gate, rows_with_a_later_system_turn(), KNOWN, tmp_path)
 
 
 @pytest.mark.parametrize(("policy", "left"), [("drop", 39), ("warn", 40)])
@@ -86,7 +86,7 @@ def test_what_becomes_of_rows_with_dropped_turns_is_the_policys(
 ) -> None:
     for _ in range(2):  # the second time from the cache
         options = {"policy": {"dropped-turn": policy}}
-        prepared, encoded = outcome(gate, rows_with("developer"), KNOWN, tmp_path, **options)
+        prepared, encoded = outcome(gate, rows_with_a_later_system_turn(), LEADING, tmp_path, **options)
         assert len(encoded["train"]) == left
         assert [(w["code"], w["count"]) for w in prepared.report["warnings"] if w["code"] == "dropped-turn"] == [
             ("dropped-turn", 1)
@@ -96,8 +96,10 @@ def test_what_becomes_of_rows_with_dropped_turns_is_the_policys(
 @pytest.mark.parametrize(
     ("template", "turns", "expected"),
     [
-        (KNOWN, [("developer", "brief"), ("user", "be brief")], [("turns[0]", "system")]),
-        (KNOWN, [("developer", " \n"), ("user", "hi")], []),
+        (KNOWN, [("critic", "brief"), ("user", "be brief")], [("turns[0]", "system")]),
+        (KNOWN, [("critic", " \n"), ("user", "hi")], []),
+        (KNOWN, [("developer", "brief"), ("user", "be brief")], []),
+        (LEADING, [("user", "hi"), ("developer", "stop")], [("turns[1]", None)]),
         (
             KNOWN,
             [("user", "hi"), ("tool", "7"), ("user", "7?"), ("critic", "no")],
@@ -120,7 +122,7 @@ def test_a_turn_is_dropped_if_the_template_does_not_write_it(
 
 
 def test_control_tokens_in_texts_hide_no_dropped_turn() -> None:
-    example = DataExample((Message("developer", "<|im_end|>", 0.0), Message("user", "hi", 0.0)), "ok")
+    example = DataExample((Message("critic", "<|im_end|>", 0.0), Message("user", "hi", 0.0)), "ok")
     (result,) = StretchTokenizer(tokenizer(KNOWN)).render([example])
     assert isinstance(result, AnnotatedStretches)
     assert [token.place for token in result.literals] == [note.place for note in result.turns] == ["turns[0]"]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from kamerton.data.encode.fallback import CALLS, REASONING, RESULTS, TOOLS
+from kamerton.data.encode.fallback import CALLS, DEVELOPER, REASONING, RESULTS, TOOLS
 from kamerton.data.encode.forms import ChatForm, Tools, chat_form, common_length, is_rich, render_chat
 from kamerton.data.encode.omissions import Omissions, place_of
 from kamerton.data.encode.skeleton import Skeletons
@@ -234,6 +234,7 @@ def _fallbacks(example: DataExample, form: ChatForm) -> list[str]:
         CALLS: bool(calls),
         RESULTS: any(turn.role == "tool" for turn in turns),
         REASONING: any(turn.reasoning for turn in turns),
+        DEVELOPER: any(turn.role == "developer" for turn in turns),
         "several calls in a turn": any(len(turn.tool_calls) > 1 for turn in calls),
         "text beside calls": any(turn.content for turn in calls),
     }

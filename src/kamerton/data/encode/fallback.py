@@ -2,7 +2,8 @@
 
 It turns tools, calls, results and reasoning into texts of ordinary turns, in the form of Hermes and Qwen: `<tools>` in
 the system turn, `<tool_call>` and `<think>` in the assistant's, `<tool_response>` in a user's. The model's template
-then writes those turns. Chats without any of these are written as by the model's template alone.
+then writes those turns. A developer turn becomes a system turn if the template does not know the role. Chats without
+any of these are written as by the model's template alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection
 
 TOOLS, CALLS, PARALLEL, BESIDE = "tools", "calls", "several calls in a turn", "text beside calls"
 RESULTS, REASONING = "results", "reasoning"
+DEVELOPER = "developer turns (as system turns)"
 NO_SYSTEM = "system"  # the template takes no system turn: the tools are written in the first user's
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")  # names under which templates read it
 
@@ -21,6 +23,14 @@ _INTRODUCTION = (
     "Several calls are written one after another. Results follow between <tool_response> tags.",
 )
 
+_DEVELOPER = """\
+{%- set kamerton_turns = namespace(all=[]) %}
+{%- for turn in messages %}
+{%- set turn = dict(turn, role='system') if turn.role == 'developer' else turn %}
+{%- set kamerton_turns.all = kamerton_turns.all + [turn] %}
+{%- endfor %}
+{%- set messages = kamerton_turns.all %}
+"""
 _TOOLS = f"""\
 {{%- if tools %}}
 {{%- set kamerton.tools = '{_INTRODUCTION[0]}' %}}
@@ -80,6 +90,10 @@ _RESULT = """\
 
 def fallback_template(template: str, missing: Collection[str]) -> str:
     """Return a template that rewrites what is in `missing`, and gives the rest to `template`."""
+    if DEVELOPER in missing:
+        template = _DEVELOPER + template
+    if not set(missing) - {DEVELOPER}:
+        return template
     in_text = _condition(missing)
     rewritten = f"turn.tool_calls and ({in_text})" if in_text else "false"
     parts = [

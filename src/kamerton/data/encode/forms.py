@@ -13,6 +13,7 @@ from typing import Any
 from kamerton.data.encode.fallback import (
     BESIDE,
     CALLS,
+    DEVELOPER,
     NO_SYSTEM,
     PARALLEL,
     REASONING,
@@ -63,12 +64,12 @@ class ChatForm:
 
 
 def is_rich(example: DataExample) -> bool:
-    """Return whether an example has anything beside the roles and texts of its turns."""
+    """Return whether a chat template may have to be helped: tools, calls, results, reasoning, names, developer turns."""
     if example.reasoning or example.tool_calls or example.tools:
         return True
     if isinstance(example.prompt, str):
         return False
-    return any(turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name for turn in example.prompt)
+    return any(turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name or turn.role == "developer" for turn in example.prompt)
 
 
 def template_turn(turn: Message, form: ChatForm) -> dict[str, Any]:
@@ -180,6 +181,7 @@ def _calling(count: int = 1, content: str = "", thought: str = "") -> Message:
 
 def _missing(tokenizer: Any, form: ChatForm) -> tuple[str, ...]:
     """Return what the template cannot write."""
+    takes_system = _writes(tokenizer, form, [Message("system", _ANSWER), _user()], (_ANSWER,), tools=None)
     answered = [_user(), _calling(), Message("tool", _RESULT, tool_call_id="kamerton-call-0", name=_NAME)]
     writes = {
         TOOLS: _writes(tokenizer, form, [_user()], (_NAME, _QUESTION)),
@@ -189,13 +191,19 @@ def _missing(tokenizer: Any, form: ChatForm) -> tuple[str, ...]:
         and not _breaks(tokenizer, form, [_user(), _calling(content=_ANSWER), answered[-1]]),
         RESULTS: _writes(tokenizer, form, answered, (_RESULT, *CALLED)),
         REASONING: bool(form.reasoning),
+        DEVELOPER: _knows_developer(tokenizer, form) or not takes_system,
     }
     missing = [name for name, is_written in writes.items() if not is_written]
     if TOOLS in missing or CALLS in missing:  # one form for all three, so that the introduction fits
-        missing = list(dict.fromkeys([TOOLS, CALLS, RESULTS, *(name for name in missing if name == REASONING)]))
-        system = [Message("system", _ANSWER), _user()]
-        missing += [] if _writes(tokenizer, form, system, (_ANSWER,), tools=None) else [NO_SYSTEM]
+        missing = list(dict.fromkeys([TOOLS, CALLS, RESULTS, *(name for name in missing if name in (REASONING, DEVELOPER))]))
+        missing += [] if takes_system else [NO_SYSTEM]
     return tuple(missing)
+
+
+def _knows_developer(tokenizer: Any, form: ChatForm) -> bool:
+    """Return whether the template names the role and writes such a turn; one that writes any role does not know it."""
+    own = tokenizer.get_chat_template(tools=_TOOLS)
+    return "developer" in own and _writes(tokenizer, form, [Message("developer", _ANSWER), _user()], (_ANSWER,))
 
 
 def _writes(

@@ -28,7 +28,7 @@ from kamerton.data.example import DataExample
 from kamerton.data.read.rows import build_once
 from kamerton.data.store import Index, Store, to_example
 
-VERSION = "7"  # of the arrays; change it when the same rows and tokenizer give other tokens
+VERSION = "8"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together
 
 

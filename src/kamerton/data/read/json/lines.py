@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ FIXES = {  # by a part of orjson's message
     "unexpected content": "write one JSON object per line, and no comma behind it",
     "byte order mark": "remove the byte-order mark in front of the line, as joined files have it",
 }
+_WALKED = {dict, list, float}
 TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
@@ -48,9 +50,18 @@ def parse_object(line: str, file: str, names: list[str] | None = None) -> dict[s
             message = f"not JSON: {error.msg} (character {error.colno})"
             fix = next((fix for reason, fix in FIXES.items() if reason in error.msg), "write one JSON object per line")
             return Fault("bad-json", message, fix, file)
-    if value.__class__ is dict:
-        return (_repeated_key_fault(line, file) if _may_repeat_key(line, value) else None) or value
-    return repeated_key_fault(line, value, file) or as_record(value, file, names)
+    if value.__class__ is not dict and value.__class__ is not list:
+        return as_record(value, file, names)
+    keys, has_large = _keys(value)
+    if _may_repeat_key(line, keys) and (fault := _repeated_key_fault(line, file)):
+        return fault
+    if has_large:
+        try:
+            value = json.loads(line, parse_constant={"NaN": None}.__getitem__)
+        except ValueError:
+            message = f"an integer has more than {sys.get_int_max_str_digits():,} digits"
+            return Fault("bad-json", message, "write it as a text, in quotes", file)
+    return value if value.__class__ is dict else as_record(value, file, names)
 
 
 def as_record(value: Any, file: str, names: list[str] | None = None) -> dict[str, Any] | Fault:
@@ -72,11 +83,11 @@ def repeated_key_fault(text: str, value: Any, file: str) -> Fault | None:
     """Return a fault if an object in `value`, which was read from `text`, has the same key twice."""
     if not isinstance(value, dict | list):
         return None
-    return _repeated_key_fault(text, file) if _may_repeat_key(text, value) else None
+    return _repeated_key_fault(text, file) if _may_repeat_key(text, _keys(value)[0]) else None
 
 
-def _may_repeat_key(line: str, value: Any) -> bool:
-    """Return whether the line may contain more keys than `value`, at any depth; False is certain.
+def _may_repeat_key(line: str, keys: int) -> bool:
+    """Return whether the line may contain more than `keys` keys, at any depth; False is certain.
 
     A quote before a colon ends a key, unless it is escaped or begins a text; an escaped backslash makes this ambiguous.
     """
@@ -85,15 +96,26 @@ def _may_repeat_key(line: str, value: Any) -> bool:
     ends = line.count('":') - line.count('\\":')
     if " :" in line or "\t:" in line or "\r:" in line:
         ends = len(KEY_END.findall(line))
-    keys = 0
+    return ends != keys
+
+
+def _keys(value: Any) -> tuple[int, bool]:
+    """Return the number of keys in a list or object, at any depth, and whether any number is a float of 2^63 or more.
+
+    orjson reads an integer of more than 64 bits as such a float.
+    """
+    keys, has_large = 0, False
     pending: list[Any] = [value]
     while pending:  # __class__ is faster than isinstance, and this runs for every row
-        container = pending.pop()
-        if container.__class__ is dict:
-            keys += len(container)
-            container = container.values()
-        pending += [item for item in container if item.__class__ is dict or item.__class__ is list]
-    return ends != keys
+        item = pending.pop()
+        if item.__class__ is float:
+            has_large |= abs(item) >= 2**63
+            continue
+        if item.__class__ is dict:
+            keys += len(item)
+            item = item.values()
+        pending += [inner for inner in item if inner.__class__ in _WALKED]
+    return keys, has_large
 
 
 def _repeated_key_fault(line: str, file: str) -> Fault | None:
