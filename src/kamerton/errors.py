@@ -31,8 +31,9 @@ class Fault:
 
     @property
     def where(self) -> str:
-        """`file:row:column`, without the parts that are None."""
-        return ":".join(str(part) for part in (self.file, self.row, self.column) if part is not None)
+        """`file:row:column` in one line, without the parts that are None."""
+        where = ":".join(str(part) for part in (self.file, self.row, self.column) if part is not None)
+        return where.replace("\n", "␊")
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

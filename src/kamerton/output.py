@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(_picture, text)
 
 
+def printable_name(name: str) -> str:
+    """Return a name in one line: as `printable`, with symbols for tabs and line feeds as well."""
+    return re.sub("[\t\n]", _picture, printable(name))
+
+
 def _picture(control: re.Match[str]) -> str:
     code = ord(control[0])
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"

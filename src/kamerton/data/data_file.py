@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kamerton.data.form import Form
 from kamerton.data.options import Columns, DataOptions, Source
+from kamerton.output import printable_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class DataFile:
 
     @property
     def name(self) -> str:
-        """The file's name in faults and reports."""
-        return f"{self.shown}/{self.member}" if self.member else self.shown
+        """The file's name in faults and reports; an archive may name its files in several lines."""
+        return f"{self.shown}/{printable_name(self.member)}" if self.member else self.shown
 
 
 def subset_of(options: DataOptions) -> Subset:

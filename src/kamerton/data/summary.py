@@ -50,7 +50,8 @@ def _fallback(report: DataReport) -> str:
     names = dict.fromkeys(name for part in report.encoded for name in part.get("fallback") or ())
     if not names:
         return ""
-    return f"{', '.join(names)}: not supported by the model's chat template; written in another form, which is saved with the model"
+    why = "not supported by the model's chat template; written in another form, which is saved with the model"
+    return f"{', '.join(names)}: {why}"
 
 
 def fault_location(fault: Mapping[str, Any]) -> str:

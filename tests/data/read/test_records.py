@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 from datetime import datetime
 from pathlib import Path
 
@@ -158,6 +159,31 @@ def test_parquet_values_that_python_cannot_express_come_as_text(tmp_path: Path) 
     assert row["ns"] == "2009-02-13 23:31:30.123456789"
     assert type(row["whole"]) is datetime  # whether pandas is installed or not
     assert isinstance(row["far"], str)
+
+
+@pytest.mark.parametrize("line", ['{"id": %s, "x": 0.5}', '{"a\\\\": [{"b": [1, %s]}]}', '{"id": %s, "y": NaN}'])
+def test_integers_of_any_size_keep_their_digits(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    for number in ("123456789012345678901234567890", "-9223372036854775809", "18446744073709551616"):
+        path.write_text(line % number + "\n")
+        ((_, row),) = read(path, "jsonl")
+        assert number in json.dumps(row)
+    path.write_text('{"id": %s, "a": 1}\n{"id": 1e30}\n' % ("9" * 5000))
+    assert read(path, "jsonl") == [(1, "bad-json"), (2, {"id": 1e30})]
+
+
+@pytest.mark.parametrize("offsets", [(0, 10**6, 20, 30), (0, -5, 20, 30), (0, 25, 5, 30)])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_offsets_outside_an_arrow_file_are_a_fault(tmp_path: Path, offsets: tuple[int, ...], is_stream: bool) -> None:
+    table = pa.table({"prompt": ["a" * 10, "b" * 10, "c" * 10], "completion": ["x", "y", "z"]})
+    sink = pa.BufferOutputStream()
+    with (pa.ipc.new_stream if is_stream else pa.ipc.new_file)(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue().to_pybytes()
+    damaged = content.replace(struct.pack("<4i", 0, 10, 20, 30), struct.pack("<4i", *offsets))
+    assert damaged != content
+    (tmp_path / "rows.arrow").write_bytes(damaged)
+    assert read(tmp_path / "rows.arrow", "arrow") == [(0, "unreadable-file")]
 
 
 def test_a_csv_row_is_the_line_at_which_it_begins(tmp_path: Path) -> None:

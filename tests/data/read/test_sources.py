@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,25 @@ def test_a_directory_a_glob_a_list_and_a_file(folder: Path) -> None:
     assert result(path=str(folder / "?.jsonl")) == (["a.jsonl", "b.jsonl"], [])
     assert result(path=[str(folder / "b.jsonl"), str(folder / "a.jsonl")]) == (["b.jsonl", "a.jsonl"], [])
     assert result(format="csv", path=str(folder)) == (["c.csv"], ["not-read"])
+
+
+def test_two_stars_read_each_directory_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "in" / "deep").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for name in ("in/e.jsonl", "in/deep/f.jsonl", ".hidden/g.jsonl"):
+        (folder / name).write_text("x")
+    for name in ("in/loop", "in/deep/up", "other"):
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    assert result(path=str(folder / "**" / "*.jsonl")) == (["a.jsonl", "b.jsonl", "f.jsonl", "e.jsonl"], [])
+    assert len(listed) <= 6  # three directories, once for themselves and once for their files
+    assert result(path=str(folder / "*" / "**" / "f.jsonl")) == (["f.jsonl"], [])
+    names = ["f.jsonl", "e.jsonl", "a.jsonl", "b.jsonl", "c.csv", "d.jsonl.gz"]  # the last four by in/loop
+    assert result(path=f"{folder}/i*/**") == (names, [])
+    monkeypatch.chdir(folder)
+    assert result(path="**/*.csv") == (["c.csv"], [])
 
 
 def test_given_splits_are_kept(folder: Path) -> None:

@@ -64,12 +64,15 @@ class ChatForm:
 
 
 def is_rich(example: DataExample) -> bool:
-    """Return whether a chat template may have to be helped: tools, calls, results, reasoning, names, developer turns."""
+    """Return whether an example has what a template may not write: tools, calls, reasoning, names, developer turns."""
     if example.reasoning or example.tool_calls or example.tools:
         return True
     if isinstance(example.prompt, str):
         return False
-    return any(turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name or turn.role == "developer" for turn in example.prompt)
+    return any(
+        turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name or turn.role == "developer"
+        for turn in example.prompt
+    )
 
 
 def template_turn(turn: Message, form: ChatForm) -> dict[str, Any]:
@@ -195,7 +198,9 @@ def _missing(tokenizer: Any, form: ChatForm) -> tuple[str, ...]:
     }
     missing = [name for name, is_written in writes.items() if not is_written]
     if TOOLS in missing or CALLS in missing:  # one form for all three, so that the introduction fits
-        missing = list(dict.fromkeys([TOOLS, CALLS, RESULTS, *(name for name in missing if name in (REASONING, DEVELOPER))]))
+        missing = list(
+            dict.fromkeys([TOOLS, CALLS, RESULTS, *(name for name in missing if name in (REASONING, DEVELOPER))])
+        )
         missing += [] if takes_system else [NO_SYSTEM]
     return tuple(missing)
 

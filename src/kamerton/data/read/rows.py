@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kamerton.data.read.reading import Reading
 from kamerton.data.store import Store, StoreWriter, hash64
 from kamerton.errors import Fault, UserError
 
-VERSION = "14"  # of the stored rows; change it when the same files give other rows or faults
+VERSION = "15"  # of the stored rows; change it when the same files give other rows or faults
 MAX_READINGS = 3  # of files that change while they are read
 Contents = list[list[Any]]  # for each file its digest and the options that determine its rows
 LOGS = ("faults.jsonl", "rejects.jsonl")
@@ -92,7 +92,8 @@ def _load_or_read(
         finally:
             writer.close()
             file_log.flush()
-            (part / "manifest.json").write_text(json.dumps({"reading": asdict(reading), "log": file_log.state()}))
+            manifest = {"reading": reading, "log": file_log.state()}
+            (part / "manifest.json").write_text(json.dumps(manifest, default=_fields))
 
     build_once(folder, build)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -106,6 +107,11 @@ def _load_or_read(
     schemas = [(source, schema) for source, schema in values["schemas"]]
     reading = Reading(values["rows"], schemas, unused, values["text"], values["notes"], values["forms"])
     return StoredRows(Store(folder / "rows.arrow", keep_alive), folder, reading, contents)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, without copying them as `asdict` does: a table may have 100,000 columns."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from kamerton.data.read.locations.archives import consistent_splits, open_archiv
 from kamerton.data.read.locations.datasets import Part
 from kamerton.data.read.locations.folders import has_ending, list_folder
 from kamerton.data.read.locations.listed import Located, locate
+from kamerton.data.read.locations.patterns import matching_files
 from kamerton.errors import Fault
 
 SPLITS = ("train", "validation", "test")
@@ -154,7 +155,7 @@ def _expand_path(pattern: str, key: str, format: str) -> tuple[list[Part], list[
         message = f"this link leads to {os.readlink(path)}, which does not exist"
         return [], [Fault("missing-file", message, f"correct {key}, or the link", str(path), column=key)]
     if glob.has_magic(pattern):
-        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+        matches = matching_files(str(path))
         missing = [Fault("missing-file", "no file matches this pattern", f"correct {key}", pattern, column=key)]
         return [(match, None) for match in matches], [] if matches else missing
     parent = path.parent

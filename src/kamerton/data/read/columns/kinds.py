@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kamerton.data.options import Columns
 
@@ -125,6 +126,7 @@ def may_hold(what: str, name: str, value: object) -> bool:
     return isinstance(value, str | int | float)
 
 
+@lru_cache(maxsize=2**17)  # the names of a wide table are converted several times
 def snake_case(name: str) -> str:
     """Convert a name to snake case, such as `KTO-tag` or `ktoTag` to `kto_tag`."""
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).lower().strip("_")

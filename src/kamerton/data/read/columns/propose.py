@@ -60,7 +60,8 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     if completion is None:
         if prompt is None and len(free) == 1 and _words(values[free[0]]) >= TEXT and not _named_completions(free):
             return setting("data.columns.text", free[0])
-        others = [name for name in names if name not in (prompt, *free) and _is_label(values[name])]
+        readable = {prompt, *free}
+        others = [name for name in names if name not in readable and _is_label(values[name])]
         completion = _choose_completion(free, others, values, prompt)
         if completion is None:
             return None

@@ -46,13 +46,17 @@ def arrow_rows(source: Path | IO[bytes], name: str) -> Rows:
 def batch_rows(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, name: str, labels: Mapping[str, list[str]]
 ) -> Rows:
-    """Yield the rows of record batches; numbers of columns in `labels` are replaced by their names, -1 by None."""
+    """Yield the rows of record batches; numbers of columns in `labels` are replaced by their names, -1 by None.
+
+    Raises `pyarrow.ArrowInvalid` for a damaged batch.
+    """
     repeated = next((name for name, count in Counter(schema.names).items() if count > 1), None)
     if repeated is not None:
         yield 0, Fault("duplicate-column", f"two columns are named {repeated!r}", "rename one", name, column=repeated)
         return
     number = 0
     for batch in batches:
+        batch.validate(full=True)  # offsets and indices of a damaged file lead outside its buffers
         columns = [to_python(column) for column in batch.columns]
         for column, label in enumerate(schema.names):
             if label in labels:

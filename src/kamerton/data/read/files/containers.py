@@ -184,7 +184,7 @@ def _open_member(path: Path, stream: IO[bytes], member: str) -> IO[bytes]:
             content = tar.extractfile(entry)
             if content is not None:
                 return content
-    raise OSError(f"the archive has no file {member}")
+    raise OSError(f"the archive has no file {member!r}")
 
 
 class _Entry(tarfile.TarInfo):

@@ -11,6 +11,7 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import DAMAGE, archive_members
 from kamerton.data.read.files.detect import data_format, is_documentation, with_format, with_named_format
 from kamerton.errors import Fault
+from kamerton.output import printable_name
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
 _SPLIT_NAMES |= {"val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
@@ -30,11 +31,11 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", file.shown)]
     closed = next((member.name for member in members if member.is_closed and member.name in names), None)
     if closed is not None:
-        message = f"{closed} is encrypted, or compressed in a way that is not supported"
+        message = f"{printable_name(closed)} is encrypted, or compressed in a way that is not supported"
         return [file], [Fault("unreadable-file", message, "unpack the archive and name the files", file.shown)]
     twice = next((name for name, following in pairwise(names) if name == following), None)
     if twice is not None:
-        message = f"the archive has two files that are named {twice}"
+        message = f"the archive has two files that are named {printable_name(twice)}"
         return [file], [Fault("unreadable-file", message, "pack each file once", file.shown)]
     files = []
     for name in names:
@@ -46,7 +47,7 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     ignored = [*junk, *(member.name for member in members if member.name not in names)]
     if not ignored:
         return files, []
-    listed = ", ".join(ignored[:5]) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
+    listed = ", ".join(map(printable_name, ignored[:5])) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
     fix = "nothing, if that is intended; else unpack the archive and name the files"
     return files, [Fault("not-read", f"not read in this archive: {listed}", fix, file.shown, severity="warning")]
 
