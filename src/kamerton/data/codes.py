@@ -145,7 +145,7 @@ CODES: dict[str, Code] = {
     ),
     "dropped-turn": Code(
         ("error", "drop", "warn"),
-        "a turn, or its calls or reasoning, that the tokenizer's chat template omits, as some do with a second system turn",
+        "a turn, or its calls or reasoning, that the tokenizer's template omits, as some do with a second system turn",
     ),
     "untrained-turns": Code(
         ("warn", "error"), "assistant turns with a weight that are not targets, because no turn precedes them"
