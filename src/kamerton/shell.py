@@ -64,3 +64,14 @@ def place(path: str) -> str:
     from hydra_plugins.kamerton._overrides import override_value
 
     return path if re.fullmatch(r"(\w+://)?/?[A-Za-z_/][\w./-]*", path, re.ASCII) else override_value(path)
+
+
+def path_setting(path: Path | str, split: str | None) -> str:
+    """Return the setting that reads a file: `data.path`, or that of its split."""
+    return setting(f"data.{split or 'path'}", str(path))
+
+
+def new_name(path: Path, ending: str) -> str:
+    """Return the name of a new file in the current folder, different from the old name."""
+    stem = re.sub(r"[^\w.-]", "_", path.name.split(".")[0]) or "rows"
+    return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"

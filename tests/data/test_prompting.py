@@ -26,6 +26,10 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"a": "x", "b": "y", "c": 1},
         {"prompt": r"{a}\n{b}", "completion": "{c}", "system": "On {b}.", "instruction": "Read:"},
     ),
+    "turns": (
+        {"messages": [{"role": "user", "content": "Why?"}], "grade": {"mark": 3}},
+        {"prompt": "{messages}", "completion": "{grade.mark}", "system": "Be brief."},
+    ),
     "names of labels": ({"text": "good", "label": 1}, {"label_names": ["no", "yes"]}),
 }
 

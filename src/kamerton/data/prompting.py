@@ -12,7 +12,7 @@ from typing import Any
 from kamerton.data.codes import action
 from kamerton.data.form import TEMPLATES, Form, check_form
 from kamerton.data.options import Columns, DataOptions
-from kamerton.data.read.columns.fields import prompt_turns
+from kamerton.data.read.columns.fields import prompt_turns, written_turns
 from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Layout
 from kamerton.data.read.records import read_rows
@@ -115,7 +115,10 @@ def _reads(form: Form, record: Mapping[str, Any]) -> bool:
         if source is None:
             return False
         bound = bind(source, [*record, *optional_columns(source, list(record))], "", choices)
-        if isinstance(bound, Fault) or fill(bound, record, lambda code: "warn")[0] is None:
+        if isinstance(bound, Fault):
+            return False
+        has_turns = source == form.prompt and written_turns(record, Layout("template", prompt_template=bound))
+        if not has_turns and fill(bound, record, lambda code: "warn")[0] is None:
             return False
         choices = next((field for field in bound.fields if field.filter == "letters"), None)
     return True

@@ -69,6 +69,10 @@ def two(i: int, **more: Any) -> dict[str, Any]:
     return {"question": question(i), "answer": text(i), **more}
 
 
+def turns(i: int, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question(i)}], **more}
+
+
 UNCLEAR: dict[str, Any] = {
     "judged answers": (lambda i: two(i, target=i % 2), "0"),
     "reflection": (
@@ -96,6 +100,28 @@ UNCLEAR: dict[str, Any] = {
     "segments": (
         lambda i: {"segments": [{"label": False, "text": question(i)}, {"label": True, "text": text(i)}]},
         text(0),
+    ),
+    "more segments": (
+        lambda i: {"segments": [{"label": k % 2 == 1, "text": f"{text(i)} {k}"} for k in range(4)]},
+        f"{text(0)} 3",
+    ),
+    "hc3": (lambda i: {"question": question(i), "human_answers": [text(i)], "chatgpt_answers": ["No."]}, text(0)),
+    "s1k": (
+        lambda i: {
+            "question": question(i),
+            "solution": "3",
+            "thinking_trajectories": ["I count."],
+            "attempt": text(i),
+        },
+        text(0),
+    ),
+    "commits": (lambda i: {"old_contents": f"x = {i}", "new_contents": f"y = {i}", "message": "Rename x"}, "y = 0"),
+    "reinforcement": (lambda i: turns(i, reference_answer={"count": i}), "0"),
+    "graded turns": (lambda i: turns(i, compliant="yes", why=text(i)), "yes"),
+    "labelled turns": (lambda i: turns(i, labels={"mood": "good"}), "good"),
+    "verl": (
+        lambda i: {"prompt": turns(i)["messages"], "data_source": "x", "reward_model": {"ground_truth": str(i)}},
+        "0",
     ),
     "prompts": (lambda i: {"prompt": question(i)}, question(0)),
     "better alone": (lambda i: {"prompt": question(i), "chosen": text(i)}, text(0)),

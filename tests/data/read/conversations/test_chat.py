@@ -224,6 +224,12 @@ def test_weights_of_turns_and_rows_multiply() -> None:
     assert read({"prompt": "p", "completion": "c", "train": True}).weight == 1
 
 
+def test_a_turn_with_training_false_is_only_read() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "training": False}]
+    turns += [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d", "training": True}]
+    assert [turn.weight for turn in read({"messages": turns}).messages] == [1, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("row", "code"),
     [

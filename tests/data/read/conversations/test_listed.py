@@ -47,6 +47,14 @@ def test_a_text_of_human_and_assistant_is_read_as_turns_if_it_is_named(gate: Any
     assert [turn.content for turn in example.prompt] == ["How many mills?", "Three.", "Sure?"]
 
 
+def test_segments_that_are_named_as_turns_are_joined(gate: Any) -> None:
+    marks = [(False, "How "), (False, "many?"), (True, "Three."), (False, "Sure?"), (True, "Ye"), (True, "s.")]
+    row = {"segments": [{"label": label, "text": text} for label, text in marks]}
+    (example,) = gate([row], ALL, columns=Columns(messages="segments")).splits["train"]
+    assert [turn.content for turn in example.prompt] == ["How many?", "Three.", "Sure?"]
+    assert example.completion == "Yes."
+
+
 def test_texts_beside_a_prompt_and_an_answer_are_no_conversation(gate: Any) -> None:
     (example,) = gate([{"question": "How many mills?", "answer": "Three.", "data": ["a", "b"]}], ALL).splits["train"]
     assert example.prompt == "How many mills?"
@@ -60,7 +68,7 @@ def test_an_empty_system_turn_is_none(gate: Any, turn: dict[str, Any]) -> None:
 
 
 def test_questions_of_one_user_are_no_conversation(codes: Any) -> None:
-    assert codes([{"question_id": 1, "turns": ["How many?", "Write it again."]}] * 3) == {"missing-field"}
+    assert codes([{"question_id": 1, "turns": ["How many?", "Write it again."]}] * 3) == {"unclear-columns"}
 
 
 def test_a_fault_names_the_place_in_a_pair(gate: Any) -> None:

@@ -32,7 +32,7 @@ def read(tools: Any) -> tuple[Any, list[Fault]]:
         ([{"type": "function", "function": {"description": "Weather."}}], "bad-tools", "no name"),
         ([{"type": "web_search_preview"}], "bad-tools", "'web_search_preview' has no definition"),
         ([WEATHER, WEATHER], "bad-tools", "get_weather is defined twice"),
-        ([{"name": "f", "parameters": {"type": "dict"}}], "tools-schema", "f are not a JSON schema"),
+        ([{"name": "f", "parameters": {"type": "thing"}}], "tools-schema", "f are not a JSON schema"),
         ([{"name": "f", "parameters": {"$ref": "https://example.com/schema.json"}}], "tools-schema", "f are not"),
         ([{"name": "f", "parameters": {"$ref": "file:///etc/hostname"}}], "tools-schema", "f are not"),
     ],

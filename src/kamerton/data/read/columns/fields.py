@@ -13,6 +13,7 @@ from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped, lists_functions
 from kamerton.data.read.conversations.further import answer_fields, read_further
 from kamerton.data.read.conversations.parts import read_content
+from kamerton.data.read.conversations.roles import is_turn
 from kamerton.data.read.text import Action, check_text, is_blank
 from kamerton.data.template import Template
 from kamerton.errors import Fault
@@ -35,8 +36,14 @@ def to_fields(record: Record, layout: Layout, action: Action) -> tuple[Fields | 
 
 def prompt_turns(record: Record, layout: Layout, action: Action) -> tuple[list[Any] | None, list[Fault]]:
     """Return the turns before the completion (`Message.to_list`) of a row without it, and the faults."""
-    text, faults = _prompt_text(record, layout, action)
-    fields, more = _with_turns(Fields(text, False, "", None), record, layout, action)
+    text: str | None = ""
+    if (turns := written_turns(record, layout)) is not None:
+        chat, faults = chat_fields([*turns, {"role": "assistant", "content": "."}], layout.prompt_column, action)
+        fields = None if chat is None else Fields(chat.prompt, True, "", None)
+    else:
+        text, faults = _prompt_text(record, layout, action)
+        fields = Fields(text, False, "", None)
+    fields, more = _with_turns(fields, record, layout, action)
     faults += more
     if text is None or fields is None or fields.prompt is None:
         return None, faults
@@ -51,6 +58,14 @@ def _read_fields(record: Record, layout: Layout, further: Further, action: Actio
             message = f"{layout.prompt} has chat turns, and data.instruction stands before a prompt of text"
             return None, [Fault("bad-messages", message, "write it as data.system", column=layout.prompt)]
         chat, faults = chat_fields(turns, layout.prompt, action, further)
+        return (None if chat is None else Fields(chat.prompt, True, chat.completion, metadata, chat.extras)), faults
+    if (turns := written_turns(record, layout)) is not None:
+        value, column, faults = _answer_value(record, layout, action)
+        if value is None and faults:
+            return None, faults
+        turns, column = [*turns, {"role": "assistant", "content": value}], layout.prompt_column
+        chat, more = chat_fields(turns, column, action, further)
+        faults += more
         return (None if chat is None else Fields(chat.prompt, True, chat.completion, metadata, chat.extras)), faults
     text, faults = (None, []) if layout.kind == "text" else _prompt_text(record, layout, action)
     answer, answer_faults = _answer(record, layout, further, action)
@@ -77,17 +92,22 @@ def _prompt_text(record: Record, layout: Layout, action: Action) -> tuple[str | 
     return text, faults
 
 
-def _answer(
-    record: Record, layout: Layout, further: Further, action: Action
-) -> tuple[tuple[str, str | None] | None, list[Fault]]:
-    """Return the completion of a row and its extras (None if it cannot be used), and the faults."""
+def written_turns(record: Record, layout: Layout) -> list[Any] | None:
+    """Return the turns of a prompt that is one column of chat turns; None for other prompts."""
+    value = record.get(layout.prompt_column) if layout.prompt_column and not layout.instruction else None
+    return value if isinstance(value, list) and _are_turns(value) and all(map(is_turn, value)) else None
+
+
+def _answer_value(record: Record, layout: Layout, action: Action) -> tuple[Any, str, list[Fault]]:
+    """Return the completion of a row as it is written, with the name of its label, its column, and the faults.
+
+    With a fault of its template or label it is None.
+    """
     value, column = record.get(layout.completion), layout.completion
     faults: list[Fault] = []
     if layout.completion_template:
         column = ",".join(layout.completion_template.columns) or "completion"
         value, faults = _filled(layout.completion_template, record, action, "completion")
-        if value is None:
-            return None, faults
     if value == "-" and column == "gold_label":  # of SNLI: the annotators disagree
         value = None
     if layout.label_names and value is not None:
@@ -99,8 +119,18 @@ def _answer(
             fix = "add its name, or remove the row"
             if list(names) == [str(number) for number in range(len(names))] and text == str(len(names)):
                 fix = f"if the labels begin at 1: {label_names_setting(range(1, len(names) + 1), list(names.values()))}"
-            return None, [*faults, Fault("unknown-label", message, fix, column=column)]
+            faults.append(Fault("unknown-label", message, fix, column=column))
         value = name
+    return value, column, faults
+
+
+def _answer(
+    record: Record, layout: Layout, further: Further, action: Action
+) -> tuple[tuple[str, str | None] | None, list[Fault]]:
+    """Return the completion of a row and its extras (None if it cannot be used), and the faults."""
+    value, column, faults = _answer_value(record, layout, action)
+    if value is None and faults:
+        return None, faults
     answer, more = answer_fields(value, column, layout.kind, action, further)
     if not more:
         return answer, faults

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kamerton.data.data_file import DataFile
-from kamerton.data.read.columns.propose import pair_setting, template_settings
+from kamerton.data.read.columns.converted import converted_fault, converted_rows
+from kamerton.data.read.columns.kinds import BOOKKEEPING, KIND_OF, snake_case
+from kamerton.data.read.columns.propose import answer_field, pair_setting, template_settings
 from kamerton.data.read.columns.unused import is_empty
+from kamerton.data.read.conversations.listed import SEGMENTS, are_segments
 from kamerton.data.read.conversations.roles import role_of
 from kamerton.errors import Fault
+from kamerton.shell import setting
 
 CHOSEN = (
     *("chosen", "accepted", "response_j", "chosen_response", "preferred_output", "chosen_messages", "chosen_answer"),
@@ -28,6 +32,8 @@ REJECTED = (
     "rejected_answer",
 )
 ANSWERS = ("reference_answer", "ground_truth", "response", "answer", "completion", "output", "target")
+ONE_TEXT = "{text: (.segments | map(.text) | add)}"  # of segments, for jq
+MAX_WAYS = 3  # in a fix
 PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations", "conversation")
 
 
@@ -43,12 +49,13 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         return Fault("missing-field", message, fix, column="input_ids")
     return (
         _placeholder_fault(record, file)
-        or _segments_fault(record)
+        or _segments_fault(record, file)
         or _preference_fault(record)
         or _better_alone_fault(record)
         or _similarity_fault(record)
         or _steps_fault(record)
         or _separate_answer_fault(record)
+        or converted_fault(record, file)
     )
 
 
@@ -70,19 +77,23 @@ def _placeholder_fault(record: Mapping[str, Any], file: DataFile) -> Fault | Non
     return Fault("unclear-columns", message, fix, column=column)
 
 
-def _segments_fault(record: Mapping[str, Any]) -> Fault | None:
+def _segments_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     """Return the fault of Axolotl's segments of a text, of which some are trained on."""
-    segments = record.get("segments")
-    if not isinstance(segments, list) or not segments or not all(isinstance(part, Mapping) for part in segments):
-        return None
-    if any("label" not in part or "text" not in part for part in segments):
+    segments = record.get(SEGMENTS)
+    if not isinstance(segments, list) or not are_segments(segments):
         return None
     message = "the rows are segments of rendered texts (Axolotl's input_output), which are not read as they stand"
-    fix = "give their turns as messages"
-    if [part["label"] for part in segments] == [False, True]:
+    fix, labels = "give their turns as messages", [part["label"] for part in segments]
+    if labels == [False, True]:
         settings = template_settings("{segments[0].text}", "{segments[1].text}")
         fix += f"; or, for rows of a question and an answer without the strings of a template, add {settings}"
-    return Fault("unclear-columns", message, fix, column="segments")
+    elif all(labels):
+        fix = f"all of them are trained on; write each row as one text: {converted_rows(ONE_TEXT, file)}"
+    else:
+        meaning = "parts that are not trained on are the user's turns, the others the assistant's"
+        settings = setting("data.columns.messages", SEGMENTS)
+        fix += f"; or, for texts without the strings of a template, add {settings} ({meaning})"
+    return Fault("unclear-columns", message, fix, column=SEGMENTS)
 
 
 def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
@@ -145,21 +156,50 @@ def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
     column = next((name for name in ("messages", "history", "chat_history") if _are_turns(record.get(name))), "")
     turns = record[column] if column else []
     answered = turns if column == "messages" else turns[-1:]
-    if not turns or any(_role(turn) == "assistant" for turn in answered):
+    if _are_turns(record.get("prompt")) and isinstance(record.get("reward_model"), Mapping):  # verl
+        column, answer = "prompt", "reward_model"
+    elif (
+        not turns
+        or any(_role(turn) == "assistant" for turn in answered)
+        or (column != "messages" and _first_filled(record, PROMPTS))
+    ):
         return None
-    if column != "messages" and _first_filled(record, PROMPTS):
+    else:
+        answer = _first_filled(record, ANSWERS) or ""
+    if not answer and column != "messages":
         return None
-    answer = _first_filled(record, ANSWERS)
-    if answer is None:
+    names = [answer] if answer else [name for name in record if name != column and _may_be_answer(name, record[name])]
+    if not names:
         return None
     message = f"there is no assistant's turn, and the column {answer} contains the answer"
-    if answer == "reference_answer":
-        message += " (OpenAI's format for reinforcement fine-tuning, an unsupported objective)"
-    pair = pair_setting(column, answer)
-    fix = f"to train on it, add {pair}"
-    if not isinstance(record[answer], str):
-        fix = f"write {answer} as a text, then add {pair}"
-    return Fault("unused-field", message, fix, column=answer)
+    if not answer:
+        message = "there is no assistant's turn, and another column may contain the answer"
+    if answer in ("reference_answer", "reward_model"):
+        message += " (the form of reinforcement fine-tuning, an unsupported objective)"
+    ways = [f"add {_answer_settings(column, name, record[name])}" for name in names[:MAX_WAYS]]
+    fix = f"to train on {'it' if answer else names[0]}, {ways[0]}"
+    fix += "".join(f"; or, to train on {name}, {way}" for name, way in zip(names[1:], ways[1:], strict=False))
+    return Fault("unused-field", message, fix, column=names[0])
+
+
+def _may_be_answer(name: str, value: object) -> bool:
+    """Return whether a column of an unknown name beside a question may be its answer."""
+    words = set(snake_case(name).split("_"))
+    return not is_empty(value) and not words & BOOKKEEPING and snake_case(name) not in KIND_OF and not _are_turns(value)
+
+
+def _answer_settings(turns: str, name: str, value: object) -> str:
+    """Return the settings that read turns as the prompt and another column as the completion."""
+    if isinstance(value, str):
+        return pair_setting(turns, name)
+    field = answer_field(name, value)
+    if isinstance(value, Mapping) and field == f"{{{name}}}":
+        known = [key for key in ANSWERS if key in value] or (list(value) if len(value) == 1 else [])
+        inner = value[known[0]] if known else {}
+        field = f"{{{name}:json}}" if isinstance(inner, Mapping | list) else f"{{{name}.{known[0]}}}"
+    elif isinstance(value, list):
+        field = f"{{{name}:json}}" if any(isinstance(item, Mapping | list) for item in value) else f"{{{name}:list}}"
+    return template_settings(f"{{{turns}}}", field)
 
 
 def _are_turns(value: object) -> bool:

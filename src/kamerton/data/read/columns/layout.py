@@ -52,6 +52,16 @@ class Layout:
         """The columns that may contain chat turns."""
         return tuple(name for name in (self.prompt, self.completion) if name)
 
+    @cached_property
+    def prompt_column(self) -> str:
+        """The column that is the whole prompt by its template, and may contain chat turns; "" for other templates."""
+        paragraphs = self.prompt_template.paragraphs if self.prompt_template else ()
+        if len(paragraphs) != 1 or len(paragraphs[0]) != 1 or isinstance(paragraphs[0][0], str):
+            return ""
+        field = paragraphs[0][0]
+        is_whole = len(field.paths) == 1 and len(field.paths[0]) == 1 and not field.filter
+        return str(field.paths[0][0]) if is_whole else ""
+
     @property
     def schema(self) -> str:
         """A name of the schema; two rows have the same schema if and only if their names are equal."""

@@ -13,6 +13,8 @@ from kamerton.data.read.columns.propose import answer_field, context_field, temp
 from kamerton.data.read.columns.unclear import (
     INSTRUCTIONS,
     SUMMARIES,
+    answers_of_two,
+    commits,
     corrected,
     dialogue_questions,
     instances,
@@ -21,6 +23,7 @@ from kamerton.data.read.columns.unclear import (
     solution_and_answer,
     tagged_words,
     title,
+    trajectories,
     translation,
 )
 from kamerton.data.read.text import is_blank
@@ -49,7 +52,18 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
     if columns.names.keys() >= {"definition", "inputs", "targets"}:  # Natural Instructions
         definition, given, target = (columns.names[name] for name in ("definition", "inputs", "targets"))
         return Recognised(f"{{{definition}}}\\n\\n{{{given}}}", answer_field(target, columns.sample(target)))
-    rules = (reasoned, solution_and_answer, translation, title, multiple_choice, _two_texts, judged_answer)
+    rules = (
+        trajectories,
+        answers_of_two,
+        commits,
+        reasoned,
+        solution_and_answer,
+        translation,
+        title,
+        multiple_choice,
+        _two_texts,
+        judged_answer,
+    )
     more = (_parallel_texts, _sql, corrected, dialogue_questions, _question_and_context, instances, _instruction)
     for rule in (*rules, *more, _summary, _listed_label, tagged_words, _answers):
         result = rule(columns)

@@ -32,8 +32,7 @@ LISTED_NAMES = (
     "dialogues",
     "turns",
     "chat",
-    "chat_history",
-    "data",
+    *("chat_history", "data"),
 )  # chats if they hold a conversation
 SYSTEM_NAMES = ("system", "system_prompt", "system_message")
 HISTORY_NAMES = ("history",)
@@ -234,6 +233,10 @@ def missing_everywhere(fault: Fault, head: Sequence[Mapping[str, Any]], columns:
     settings = propose(head, prompt, completion)
     if settings is not None:
         fix = f"name the columns: {settings}"
+    elif len(names) == 1 and prompt and all(is_conversation(record.get(prompt)) for record in head):
+        message = f"the rows are prompts alone ({prompt} has turns without an answer)"
+        fix = "give an answer to each: a column completion, or the assistant's turn at the end of messages"
+        return replace(fault, message=message, fix=fix)
     elif prompt and len(names) == 1 and all(isinstance(record.get(prompt), str) for record in head):
         fix = f"give rows with answers; or, to train on the prompts as texts, add data.columns.text={prompt}"
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)

@@ -83,6 +83,56 @@ def reasoned(columns: Columns) -> Fault | None:
     return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, thought)
 
 
+def answers_of_two(columns: Columns) -> Fault | None:
+    """Return the fault of answers by people beside those by a model (HC3), lists of texts or texts."""
+    question, people = columns.find(QUESTIONS), columns.find(("human_answers", "human_answer"))
+    model = next(
+        (name for key, name in columns.names.items() if re.fullmatch(r"(chatgpt|ai|model)_answers?", key)), None
+    )
+    if question is None or people is None or model is None:
+        return None
+    both = [(name, columns.sample(name)) for name in (people, model)]
+    ways = [
+        (template_settings(f"{{{question}}}", answer_field(name, value)), f"trains on {name}, of several the first")
+        for name, value in both
+    ]
+    return unclear(f"the rows have answers of people ({people}) and of a model ({model})", ways, people)
+
+
+def trajectories(columns: Columns) -> Fault | None:
+    """Return the fault of a solution beside the reasoning and the answer of a model (s1K)."""
+    question = columns.find(QUESTIONS)
+    pairs = []
+    for key, name in columns.names.items():
+        answer = columns.names.get(re.sub("thinking_trajector(y|ies)$", "attempt", key))
+        if answer not in (None, name):
+            pairs.append((name, answer))
+    if question is None or not pairs:
+        return None
+    ways = []
+    for thought, answer in pairs:
+        field = answer_field(thought, columns.sample(thought))
+        template = template_settings(f"{{{question}}}", f"<think>{field}</think>{{{answer}}}")
+        ways.append((template, f"trains on {answer} with the reasoning of {thought}"))
+    solution = columns.find(("solution", "answer"))
+    if solution is not None:
+        ways.append((template_settings(f"{{{question}}}", f"{{{solution}}}"), f"trains on {solution} alone"))
+    return unclear("the rows have a solution, and the reasoning and answer of a model", ways, pairs[0][0])
+
+
+def commits(columns: Columns) -> Fault | None:
+    """Return the fault of files before and after a change with its message (CommitPack)."""
+    before, after = columns.find(("old_contents", "old_content")), columns.find(("new_contents", "new_content"))
+    message = columns.find(("subject", "message", "commit_message"))
+    if before is None or after is None or message is None:
+        return None
+    ways = [
+        (template_settings(f"{{{message}}}\\n\\n{{{before}?}}", f"{{{after}}}"), "learns to change files"),
+        (template_settings(f"{{{before}?}}\\n\\n{{{after}}}", f"{{{message}}}"), "learns to describe changes"),
+    ]
+    return unclear("the rows are changes of files with their messages", ways, message)
+
+
 def instances(columns: Columns) -> Fault | None:
     """Return the fault of an instruction with instances, as of Self-Instruct, of which each row may have several."""
     instruction, name = columns.find(INSTRUCTIONS), columns.find(("instances",))

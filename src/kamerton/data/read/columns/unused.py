@@ -71,7 +71,7 @@ def unused_values(record: Mapping[str, Any], layout: Layout, columns: Columns, *
             if kind in ("", "turns") and _is_shown(value, texts):
                 continue
             yield UnusedValue(name, value, kind)
-    for name in layout.turns:
+    for name in (*layout.turns, *([layout.prompt_column] if layout.prompt_column else [])):
         turns = record.get(name)
         if isinstance(turns, str):
             continue

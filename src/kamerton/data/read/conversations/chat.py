@@ -146,8 +146,10 @@ def _weight(draft: Draft, row_weight: float) -> float:
 def _target_faults(drafts: Sequence[Draft], last: int | None, column: str) -> list[Fault]:
     """Return the faults of a conversation without a turn to train on, or with other turns around it than fit."""
     if last is None:
-        fix = "add an assistant's turn with a weight above 0"
-        return [Fault("bad-messages", "there is no turn to train on", fix, column=column)]
+        message, fix = "there is no turn to train on", "add an assistant's turn with a weight above 0"
+        if not any(draft.role == "assistant" for draft in drafts):
+            message, fix = "the turns are a prompt without an answer", "add the answer as the assistant's turn"
+        return [Fault("bad-messages", message, fix, column=column)]
     if last == 0:
         fix = "put the user's turn before it, or give plain text as `text`"
         return [Fault("bad-messages", "there is no turn before the assistant's", fix, column=column)]

@@ -1,4 +1,8 @@
-"""Conversations that are not lists of turns: texts in turn (LIMA, UltraChat), pairs (Capybara), one text (HH-RLHF)."""
+"""Conversations that are not lists of turns: texts in turn (LIMA, UltraChat), pairs (Capybara), one text (HH-RLHF).
+
+Axolotl's `segments` are parts of a text, of which those with `label: true` are trained on: if a setting names them as
+turns, these are the assistant's, and the others the user's.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ PAIRS = (
 )
 SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")  # before each turn in a text of Anthropic's data
 
+SEGMENTS = "segments"  # name of the column
+
 Item = tuple[str, Any]  # the place of a turn, and the turn
 
 
@@ -26,6 +32,8 @@ def turn_items(value: list[Any] | str, column: str) -> Iterable[Item]:
     if are_texts(value):
         roles = ("user", "assistant")
         return [(f"{column}[{i}]", {"role": roles[i % 2], "content": text}) for i, text in enumerate(value)]
+    if column == SEGMENTS and are_segments(value):
+        return _joined_segments(value, column)
     names = pair_names(value)
     if names is None:
         return [(f"{column}[{i}]", item) for i, item in enumerate(value)]
@@ -35,6 +43,28 @@ def turn_items(value: list[Any] | str, column: str) -> Iterable[Item]:
         given = [(role, name) for role, name in parts if role != "system" or pair.get(name)]
         items += [(f"{column}[{i}].{name}", {"role": role, "content": pair.get(name)}) for role, name in given]
     return items
+
+
+def _joined_segments(value: list[Any], column: str) -> list[Item]:
+    """Return the turns of segments; those with one label in a row are one turn."""
+    items: list[Item] = []
+    for i, segment in enumerate(value):
+        role = "assistant" if segment["label"] else "user"
+        if items and items[-1][1]["role"] == role:
+            items[-1][1]["content"] += segment["text"]
+        else:
+            items.append((f"{column}[{i}]", {"role": role, "content": segment["text"]}))
+    return items
+
+
+def are_segments(value: object) -> bool:
+    """Return whether a value is a list of texts, each with whether it is trained on."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, Mapping) and type(part.get("label")) is bool for part in value)
+        and all(isinstance(part.get("text"), str) for part in value)
+    )
 
 
 def is_conversation(value: object) -> bool:

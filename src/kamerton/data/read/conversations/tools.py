@@ -152,7 +152,7 @@ def _definition(item: Any) -> dict[str, Any]:
     if isinstance(schema, Mapping) and set(schema) == {"json"}:  # Bedrock
         schema = schema["json"]
     if schema is not None:
-        inner["parameters"] = schema_of_parameters(_without_nulls(schema))
+        inner["parameters"] = _with_json_types(schema_of_parameters(_without_nulls(schema)))
     return {"type": "function", "function": inner}
 
 
@@ -162,6 +162,22 @@ def _without_nulls(schema: Any) -> Any:
         kept = ("default", "const")
         return {key: _without_nulls(value) for key, value in schema.items() if value is not None or key in kept}
     return [_without_nulls(value) for value in schema] if isinstance(schema, list) else schema
+
+
+def _with_json_types(schema: Any) -> Any:
+    """Return a schema with the types of JSON schemas for those of Python, as `object` for `dict` (BFCL)."""
+    if isinstance(schema, list):
+        return [_with_json_types(value) for value in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    kept = ("default", "const", "enum", "examples")
+    result = {key: value if key in kept else _with_json_types(value) for key, value in schema.items()}
+    kind = result.get("type")
+    if kind == "any":
+        del result["type"]
+    elif isinstance(kind, str):
+        result["type"] = PYTHON_TYPES.get(kind, kind)
+    return result
 
 
 def _lower_types(schema: Any) -> Any:

@@ -25,7 +25,7 @@ from kamerton.data.read.conversations.roles import (
     role_of,
     unwrap_turn,
 )
-from kamerton.data.read.conversations.weights import turn_weight
+from kamerton.data.read.conversations.weights import WEIGHTS, turn_weight
 from kamerton.data.read.text import SURROGATES, Action, check_text
 from kamerton.errors import Fault
 
@@ -88,9 +88,7 @@ def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[
 
 def _is_empty(item: Mapping[str, Any]) -> bool:
     """Return whether a turn has nothing but a role and a weight, as system turns without a prompt."""
-    return not any(
-        value for key, value in item.items() if key not in ("role", "from", "weight", "loss_weight", "train")
-    )
+    return not any(value for key, value in item.items() if key not in ("role", "from", *WEIGHTS))
 
 
 def _plain_turn(item: Mapping[str, Any], place: str) -> Draft | None:

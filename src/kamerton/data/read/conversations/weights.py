@@ -1,4 +1,4 @@
-"""Weights in the loss, of turns and of rows: OpenAI's `weight`, LLaMA-Factory's `loss_weight`, Axolotl's `train`."""
+"""Weights in the loss, of turns and rows: OpenAI's `weight`, LLaMA-Factory's `loss_weight`, Axolotl's `training`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from kamerton.errors import Fault
 
-WEIGHTS = ("weight", "loss_weight", "sample_weight", "train")
+FLAGS = ("train", "training")  # true or false
+WEIGHTS = ("weight", "loss_weight", "sample_weight", *FLAGS)
 
 
 def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list[Fault]]:
@@ -18,7 +19,7 @@ def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list
     for name, value in given.items():
         weight = read_weight(name, value)
         if weight is None:
-            fix = "write true or false" if name == "train" else "write a number: 0 (only read), 1, 0.5, ..."
+            fix = "write true or false" if name in FLAGS else "write a number: 0 (only read), 1, 0.5, ..."
             faults.append(Fault("bad-messages", f"{name} is {value!r}", fix, column=f"{place}.{name}"))
         weights.add(weight)
     if not faults and len(weights) > 1:
@@ -28,12 +29,12 @@ def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list
 
 
 def read_weight(name: str, value: object) -> float | None:
-    """Return a finite weight >= 0, of `train` also true or false; None for anything else."""
+    """Return a finite weight >= 0, of a flag also true or false; None for anything else."""
     if isinstance(value, bool):
-        return float(value) if name == "train" else None
+        return float(value) if name in FLAGS else None
     if not isinstance(value, int | float) or value < 0 or not math.isfinite(value):
         return None
-    return float(value) if name != "train" or value in (0, 1) else None
+    return float(value) if name not in FLAGS or value in (0, 1) else None
 
 
 def row_weight(record: Mapping[str, Any], name: str) -> tuple[float, list[Fault]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 
-from kamerton.shell import setting
+from kamerton.shell import new_name
 
 
 def python(code: str) -> str:
@@ -36,14 +35,3 @@ def comma_separated(path: Path, delimiter: str, encoding: str, *, quotes: bool =
     write = f'open({json.dumps(new_name(path, ".csv"))}, "w", newline="", encoding="{into}")'
     code = f"csv.writer({write}).writerows(csv.reader({read}, {how}))"
     return python(f"import csv, io, itertools, pyarrow; {code}")
-
-
-def path_setting(path: Path | str, split: str | None) -> str:
-    """Return the setting that reads a file: `data.path`, or that of its split."""
-    return setting(f"data.{split or 'path'}", str(path))
-
-
-def new_name(path: Path, ending: str) -> str:
-    """Return the name of a new file in the current folder, different from the old name."""
-    stem = re.sub(r"[^\w.-]", "_", path.name.split(".")[0]) or "rows"
-    return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"

@@ -12,6 +12,7 @@ from kamerton.data.read.files.arrow import is_arrow
 from kamerton.data.read.files.detect import OLE, data_format
 from kamerton.data.read.files.encodings import wide_encoding
 from kamerton.errors import Fault
+from kamerton.shell import new_name, path_setting
 
 if TYPE_CHECKING:
     from kamerton.data.data_file import DataFile
@@ -138,7 +139,7 @@ def _guess_fix(first: str, file: DataFile) -> str | None:
     if file.format != "jsonl":
         return None
     if first.startswith(("{'", "{ '")):
-        new = commands.path_setting(commands.new_name(file.path, ".jsonl"), file.split)
+        new = path_setting(new_name(file.path, ".jsonl"), file.split)
         return f"these are Python dictionaries: {commands.python_objects(file.path)}, then {new}"
     if not first.startswith(("{", "[", '"')) and max(_count_fields(first, sign) for sign in ",;\t") > 1:
         return f"if this is a table: {AUTO}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from kamerton.data.data_file import DataFile
 from kamerton.data.options import DELIMITERS
-from kamerton.data.read.files.commands import comma_separated, new_name, path_setting
+from kamerton.data.read.files.commands import comma_separated
 from kamerton.data.read.files.containers import open_data
 from kamerton.data.read.files.detect import JSON
 from kamerton.data.read.files.lines import SAMPLE, UTF8, Line
@@ -20,6 +20,7 @@ from kamerton.data.read.tables.dialect import RECORDS, Dialect, delimiter_name, 
 from kamerton.data.read.tables.header import column_names, data_signs, header_setting, propose_names, reading
 from kamerton.data.read.tables.records import Record, csv_records
 from kamerton.errors import Fault
+from kamerton.shell import new_name, path_setting
 
 Note = Callable[[str], None]
 

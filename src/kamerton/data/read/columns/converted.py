@@ -1,0 +1,96 @@
+"""Rows whose form no setting reads: a fault with the command that converts them, or with what is missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from kamerton.data.data_file import DataFile
+from kamerton.data.read.conversations.roles import SPEAKERS, is_turn
+from kamerton.errors import Fault
+from kamerton.shell import new_name, path_setting
+
+# Programs of jq, for one row each.
+BETTER = "{prompt: .history, completion: (if .labels == 1 then .human_ref_A else .human_ref_B end)}"
+QUESTIONS = (
+    "select((.reference | length) == (.turns | length)) | {messages: [range(0; .turns | length) as $i"
+    ' | {role: "user", content: .turns[$i]}, {role: "assistant", content: .reference[$i]}]}'
+)
+SPOKEN = (
+    ".COLUMN[0].KEY as $first | {messages: [.COLUMN[]"
+    ' | {role: (if .KEY == $first then "user" else "assistant" end), content: .TEXT}]}'
+)
+FIRST_CALLS = (  # of the values of an argument that are right, the first; "" is an argument that is left out
+    "($answers | INDEX(.id)) as $by | inputs | select($by[.id]) | {tools: .function, messages: (.question[0] + [{"
+    'role: "assistant", tool_calls: [$by[.id].ground_truth[] | to_entries[] | {type: "function", function: '
+    '{name: .key, arguments: (.value | with_entries(select(.value[0] != "") | .value |= .[0]))}}]}])}'
+)
+
+
+def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of a row in such a form; None for other rows."""
+    if record.keys() >= {"history", "human_ref_A", "human_ref_B", "labels"}:
+        message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better), an unsupported objective"
+        fix = f"to train on the better answers, {converted_rows(BETTER, file)}"
+        return Fault("unclear-columns", message, fix, column="labels")
+    return _questions_fault(record, file) or _functions_fault(record, file) or _speakers_fault(record, file)
+
+
+def _questions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of several questions of one user (MT-Bench), with their reference answers or without."""
+    turns, answers = record.get("turns"), record.get("reference")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+        return None
+    if not {"question_id", "reference"} & record.keys() or is_turn(turns[0]):
+        return None
+    message = "turns are questions of one user, without answers between them (MT-Bench)"
+    fix = "give the answers as well: the turns of messages, or a column reference with an answer for each question"
+    if isinstance(answers, list) and len(answers) == len(turns):
+        fix = f"to train on the references, {converted_rows(QUESTIONS, file)}"
+    return Fault("unclear-columns", message, fix, column="turns")
+
+
+def _functions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of questions with functions whose calls are in another file (BFCL)."""
+    questions, functions = record.get("question"), record.get("function")
+    if not isinstance(questions, list) or not isinstance(functions, list) or "id" not in record:
+        return None
+    if not questions or not isinstance(questions[0], list) or not all(map(is_turn, questions[0])):
+        return None
+    message = "the rows are questions with functions (BFCL), and their calls are in another file"
+    new = new_name(file.path, ".jsonl")
+    answers = shlex.quote(str(file.path.parent / "possible_answer" / file.path.name))
+    command = f"jq -nc --slurpfile answers {answers} {shlex.quote(FIRST_CALLS)} {shlex.quote(str(file.path))} > {new}"
+    fix = f"join both files: {command}, then {path_setting(new, file.split)}"
+    if len(questions) > 1:
+        fix = "write each row as messages, with the calls and their results, and tools"
+    return Fault("unclear-columns", message, fix, column="question")
+
+
+def _speakers_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of turns whose speakers have names, so that the assistant is unknown."""
+    for column, turns in record.items():
+        if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, Mapping) for turn in turns):
+            continue
+        key = next((key for key in SPEAKERS if isinstance(turns[0].get(key), str)), None)
+        text = next((name for name in ("text", "utterance", "content", "message") if name in turns[0]), None)
+        if key is None or text is None or any(map(is_turn, turns)):
+            continue
+        names = list(dict.fromkeys(str(turn.get(key)) for turn in turns))
+        message = f"the turns of {column} are those of {', '.join(names[:4])}, and none of them is named the assistant"
+        program = SPOKEN.replace("COLUMN", column).replace("KEY", key).replace("TEXT", text)
+        first = "the first speaker is the user, the others the assistant"
+        return Fault("unclear-columns", message, f"if {first}: {converted_rows(program, file)}", column=column)
+    return None
+
+
+def converted_rows(program: str, file: DataFile) -> str:
+    """Return a command that writes the records of a JSON file, each changed by a program of jq, and the new setting."""
+    new = new_name(file.path, ".jsonl")
+    is_plain = file.format == "jsonl" and not file.member and file.path.suffix in (".json", ".jsonl", ".ndjson")
+    old = shlex.quote(str(file.path)) if is_plain else "ROWS.jsonl"
+    each = shlex.quote(f'if type == "array" then .[] else . end | {program}')
+    command = f"jq -c {each} {old} > {new}"
+    before = "" if is_plain else "write the rows as JSON Lines to ROWS.jsonl, then "
+    return f"{before}{command}, then {path_setting(new, file.split)}"

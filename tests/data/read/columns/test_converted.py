@@ -1,0 +1,74 @@
+"""Rows that no setting reads: one fault, whose command converts them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamerton.data.example import DataExample
+from kamerton.data.options import DataOptions
+from kamerton.data.validation import read_examples, validate
+from support.rows import write_jsonl
+
+ANN, BOB = {"speaker": "Ann", "text": "How many?"}, {"speaker": "Bob", "text": "Three."}
+ROWS: dict[str, dict[str, Any]] = {
+    "shp": {"history": "How many?", "human_ref_A": "No.", "human_ref_B": "Three.", "labels": 0},
+    "mt-bench": {"question_id": 1, "turns": ["Where?", "How many?"], "reference": ["Here.", "Three."]},
+    "speakers": {"dialog": [ANN, BOB]},
+}
+BFCL = {
+    "id": "a",
+    "question": [[{"role": "user", "content": "How many?"}]],
+    "function": [{"name": "count", "parameters": {"type": "dict", "properties": {"n": {"type": "float"}}}}],
+}
+
+
+def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
+    """The first row after the command of the file's only fault."""
+    monkeypatch.chdir(path.parent)
+    (fault,) = validate(DataOptions(path=str(path))).errors
+    match = re.search(r"(jq .*), then data.path=(\S+)", fault.fix)
+    assert match is not None, fault.fix
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    subprocess.run(match[1], shell=True, check=True)
+    return next(iter(read_examples(DataOptions(path=match[2]))))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_command_of_the_fault_converts_the_rows(tmp_path: Path, name: str, monkeypatch: Any) -> None:
+    example = converted(write_jsonl(tmp_path / "my rows.jsonl", [ROWS[name]] * 2), monkeypatch)
+    prompt = example.prompt if isinstance(example.prompt, str) else example.prompt[-1].content
+    assert (prompt, example.completion) == ("How many?", "Three.")
+
+
+def test_segments_that_are_all_trained_on_become_a_text(tmp_path: Path, monkeypatch: Any) -> None:
+    row = {"segments": [{"label": True, "text": "How "}, {"label": True, "text": "many?"}]}
+    assert converted(write_jsonl(tmp_path / "rows.jsonl", [row] * 2), monkeypatch).completion == "How many?"
+
+
+def test_questions_with_functions_are_joined_with_their_calls(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "possible_answer").mkdir()
+    calls = [{"count": {"n": [3, "three"], "unit": ["", "mills"]}}]
+    write_jsonl(tmp_path / "possible_answer" / "BFCL.jsonl", [{"id": "a", "ground_truth": calls}])
+    example = converted(write_jsonl(tmp_path / "BFCL.jsonl", [BFCL] * 2), monkeypatch)
+    assert [(call.name, call.arguments) for call in example.tool_calls] == [("count", '{"n": 3}')]
+    assert '"type": "object", "properties": {"n": {"type": "number"}}' in example.tools
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question_id": 1, "turns": ["Where?", "How many?"], "reference": []}, "without answers"),
+        ({"prompt": [{"role": "user", "content": "How many?"}]}, "prompts alone"),
+        ({"messages": [{"role": "user", "content": "How many?"}]}, "a prompt without an answer"),
+    ],
+)
+def test_questions_without_answers_are_one_fault(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    fault = validate(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", [row] * 3)))).errors[0]
+    assert message in fault.message
