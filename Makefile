@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-slow stress coverage lint unit bench bench-train lock clean
+.PHONY: help setup demo test test-slow stress coverage lint style types unit bench bench-train lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,16 +26,23 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/kamerton train
 
-test: lint unit
+# Types are checked beside the tests, so that neither leaves a core idle.
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types unit
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-# A worker for each core, up to four, with one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+types: setup
+	$(BIN)/mypy
+
+# A worker for each core, up to four, with one thread each. Bytecode is kept, whatever the environment says: hundreds
+# of processes import the same modules.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 FAST := not slow and not browser and not package and not stress
 
 unit: setup

@@ -45,6 +45,7 @@ def unread(arguments: list[str], *, errors: bool = False) -> subprocess.Complete
         os.close(writer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-u"]])
 def test_a_process_survives_a_closed_stdout(flags: list[str], tmp_path: Path) -> None:
     mark = tmp_path / "mark"

@@ -75,6 +75,7 @@ assert not loaded, loaded
     assert "optimizer:" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_imports_only_what_it_needs(tmp_path: Path) -> None:
     """Optuna is for sweeps, peft and bitsandbytes are for adapters: they cost a second and 90 MB."""
     code = """

@@ -205,6 +205,7 @@ def fuzz(kind: str, times: int = 1, whole: int = 1) -> int:
     return len(faulty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", INPUTS)
 def test_any_input_ends_in_faults_or_a_result(kind: str) -> None:
     fuzz(kind)

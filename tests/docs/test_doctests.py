@@ -10,20 +10,24 @@ import pytest
 import kamerton
 
 STARTS_A_JOB = "FineTuningManager"
+NAMES = [name for name in kamerton.__all__ if name != "EvaluationMetrics"]  # another name of EvaluationResult
 FINDER = doctest.DocTestFinder(recurse=True)
 
 
-def examples() -> list[object]:
-    """One parameter for each public name; the one that starts processes is in the slow tier."""
-    names = [name for name in kamerton.__all__ if name != "EvaluationMetrics"]  # another name of EvaluationResult
-    return [pytest.param(name, marks=pytest.mark.slow if name == STARTS_A_JOB else ()) for name in names]
-
-
-@pytest.mark.parametrize("name", examples())
-def test_the_example_of_a_public_name_runs(
-    name: str, workshop: Path, monkeypatch: pytest.MonkeyPatch, warm_jobs: None
-) -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if name != STARTS_A_JOB])
+def test_the_example_of_a_public_name_runs(name: str, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workshop)
+    run_example(name)
+
+
+@pytest.mark.slow
+def test_the_example_that_starts_a_job_runs(workshop: Path, monkeypatch: pytest.MonkeyPatch, warm_jobs: None) -> None:
+    monkeypatch.chdir(workshop)
+    run_example(STARTS_A_JOB)
+
+
+def run_example(name: str) -> None:
+    """Run the examples of a public name and of its methods."""
     tests = [test for test in FINDER.find(getattr(kamerton, name), name, globs={}) if test.examples]
     assert tests, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

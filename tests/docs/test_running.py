@@ -85,20 +85,24 @@ def _broken(folder: Path) -> Path:
     return folder / "broken"
 
 
-def in_python() -> Any:
-    """The Python blocks; those that start a job, a separate process, are in the slow tier."""
-    return pytest.mark.parametrize(
-        "block",
-        [
-            pytest.param(block, id=block.where, marks=pytest.mark.slow if "start_training" in block.text else ())
-            for block in BLOCKS
-            if block.kind == "python"
-        ],
-    )
+def python_blocks(*, start_a_job: bool) -> list[Any]:
+    """Those that start a job, or the others."""
+    chosen = [item for item in BLOCKS if item.kind == "python" and ("start_training" in item.text) == start_a_job]
+    return [pytest.param(item, id=item.where) for item in chosen]
 
 
-@in_python()
-def test_python_blocks_run(block: Block, here: Path, warm_jobs: None) -> None:
+@pytest.mark.parametrize("block", python_blocks(start_a_job=False))
+def test_python_blocks_run(block: Block, here: Path) -> None:
+    run_python(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", python_blocks(start_a_job=True))
+def test_python_blocks_that_start_a_job_run(block: Block, here: Path, warm_jobs: None) -> None:
+    run_python(block)
+
+
+def run_python(block: Block) -> None:
     exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
 
 

@@ -91,6 +91,7 @@ def test_an_old_paused_run_resumes_to_the_same_weights(old: Path, name: str, exp
     assert_same_weights(run / "model" / "adapter_model.safetensors", OLD / expected)
 
 
+@pytest.mark.slow
 def test_an_old_sweep_resumes_and_keeps_its_trials(old: Path) -> None:
     sweep = old / "outputs" / "search" / "lr"
     before = [record(sweep / "trials" / str(number)) for number in range(2)]

@@ -73,6 +73,7 @@ def test_a_run_is_a_run_directory_like_any_other(
     assert not [file for file in files if KEY.encode() in file.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "number"), [("upload", 1), ("upload", 2), ("create", 1), ("job", 3), ("events", 4), ("chat", 5)]
 )

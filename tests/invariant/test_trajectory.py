@@ -71,6 +71,7 @@ def test_the_loss_in_chunks_gives_the_trajectory_of_the_whole(
     assert_same(result.loss, result.norm, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [Way("packed", 90, dropout=0.2), Way("padded", 120, dropout=0.2)], ids=str)
 def test_dropout_replays_bit_for_bit_straight_or_interrupted(way: Way, folder: Path) -> None:
     straight = train(way, folder)

@@ -139,6 +139,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_an_error_before_training_is_the_recorded_reason(
     start: Callable[..., Awaitable[TrainingJob]], animals: Path
 ) -> None:

@@ -58,6 +58,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("mine", ()), (None, ("hydra.searchpath=[file://mine]",))])
 @pytest.mark.parametrize("folder", [".", "elsewhere"])
 def test_a_run_with_custom_files_resumes_from_every_folder(

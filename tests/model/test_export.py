@@ -128,6 +128,7 @@ def plain_answers(model: Any, folder: Path, prompts: list[list[int]]) -> list[li
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_plain_transformers_and_peft_give_the_runs_own_greedy_answers(family: str, tmp_path: Path) -> None:
     folder = base_model(tmp_path / "base", family, OF_FAMILY.get(family, "chatml"))

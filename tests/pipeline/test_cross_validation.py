@@ -87,6 +87,7 @@ def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
     assert record(run)["metrics"]["out_of_fold"]["cer"] == pytest.approx(float(whole))  # not the first fold's
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_resumes_to_the_same_scores(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +115,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_scores(
     assert main(again[1:]) == 2  # finished
 
 
+@pytest.mark.slow
 def test_a_fold_that_fails_is_named_and_the_others_are_trained(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def result(run: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, Any], lis
     return {**state["state_dict"], **state.get("averaged", {})}, metrics, rows
 
 
+@pytest.mark.slow
 def test_runs_with_a_shared_cache_are_bit_identical(configure: Configure) -> None:
     """Runs follow each other, so that leftover state would change the next one; the first is repeated."""
     shared_cache = SharedCache()

@@ -103,6 +103,7 @@ def test_metrics_of_generated_answers_and_custom_ones_equal_those_of_an_evaluati
     assert not (run / "scores" / ".validation.partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["labels", "generate"])
 def test_scoring_validations_changes_no_bit_of_the_training(train: Train, option: str) -> None:
     plain = train("run_id=plain")
@@ -117,6 +118,7 @@ def test_scoring_validations_changes_no_bit_of_the_training(train: Train, option
         assert torch.equal(weight, weights(scored)[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["labels", "generate"])
 def test_a_run_stopped_while_it_scores_resumes_to_the_same_result(
     train: Train, option: str, monkeypatch: pytest.MonkeyPatch

@@ -38,6 +38,7 @@ def holds(folder: Path) -> list[str]:
     return [str(path) for path in files if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "process"])
 def test_no_file_and_no_output_holds_a_value_from_the_environment(tmp_path: Path, launcher: str) -> None:
     words = [sys.executable, str(APP), "-m", "hydra/sweeper=optuna", f"hydra/launcher={launcher}", *TYPED]

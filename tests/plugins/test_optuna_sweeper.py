@@ -29,7 +29,7 @@ from hydra_plugins.kamerton.trial import current_trial
 from kamerton.mask import MASK
 
 Run = Callable[..., Any]
-SAMPLERS = ["tpe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "nsga2"))]
+SAMPLERS = ("tpe", "random", "nsga2")
 # So that few trials are enough for the sampler to learn from them.
 EARLY = {"tpe": ["hydra.sweeper.sampler.n_startup_trials=3"]}
 Module = Callable[[str, str], None]
@@ -86,6 +86,7 @@ def test_the_configuration_that_is_kept_has_no_secret(sweep: Run, tmp_path: Path
     assert f"+hub.token={MASK}" in kept["hydra"]["overrides"]["task"]
 
 
+@pytest.mark.slow
 def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: Path) -> None:
     command = ("x=interval(-2,2)", "hydra.sweeper.n_trials=3")
     first = [trial.params for trial in trials(sweep(*command))]
@@ -96,6 +97,7 @@ def test_the_same_command_runs_no_more_than_was_asked_for(sweep: Run, tmp_path: 
     assert all(len(notes(tmp_path / f"sweep/trials/{number}")) == 2 for number in range(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, sampler: str) -> None:
     options = ("x=interval(-2,2)", "y=range(0,5)", f"hydra/sweeper/sampler={sampler}", *EARLY.get(sampler, ()))
@@ -105,6 +107,7 @@ def test_a_sweep_in_two_parts_tries_what_one_in_a_single_part_tries(sweep: Run, 
     assert [trial.params for trial in parts] == [trial.params for trial in whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_rerunning_a_trial_does_not_change_later_trials(
     sweep: Run, app: Any, sampler: str, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +148,7 @@ def test_failed_diverged_and_pruned_trials_are_three_things_and_none_ends_the_sw
     assert failed.user_attrs["error"].startswith("RuntimeError: x is -3; see postgresql://me:•••@host/db")
 
 
+@pytest.mark.slow
 def test_max_failures_stops_the_sweep_and_it_can_be_resumed(sweep: Run) -> None:
     options = ("x=interval(-2,2)", "hydra.sweeper.n_trials=6", "hydra.sweeper.max_failures=2")
     with pytest.raises(SweepError, match=r"(?s)2 trials failed.*RuntimeError.*fix: correct"):
@@ -157,6 +161,7 @@ def test_max_failures_stops_the_sweep_and_it_can_be_resumed(sweep: Run) -> None:
         sweep(*options, "fails_at=9")
 
 
+@pytest.mark.slow
 def test_a_sweep_all_of_whose_trials_failed_has_failed(app: Any, tmp_path: Path) -> None:
     options = ["x=interval(-2,2)", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s", "fails_at=9"]
     for _ in range(2):  # the second time nothing is left to run
@@ -167,6 +172,7 @@ def test_a_sweep_all_of_whose_trials_failed_has_failed(app: Any, tmp_path: Path)
         assert json.loads((tmp_path / "sweep/sweep.json").read_text())["outcomes"] == {"failed": 2}
 
 
+@pytest.mark.slow
 def test_changed_trial_settings_are_reported(sweep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A configuration file has changed between two calls; what was typed has not."""
     folder = tmp_path / "mine"
@@ -192,6 +198,7 @@ def test_another_space_or_direction_is_refused_with_the_difference(sweep: Run) -
         sweep("x=interval(-2,2)", "hydra.sweeper.n_trials=1", named, "hydra.sweeper.direction=maximize")
 
 
+@pytest.mark.slow
 def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
     end = sweep(
         *("x=interval(-2,2)", "y=range(0,4)", "two=true", "hydra.sweeper.n_trials=12"),
@@ -204,6 +211,7 @@ def test_several_directions_give_a_front(sweep: Run, tmp_path: Path) -> None:
     assert len(kept) == len(front)
 
 
+@pytest.mark.slow
 def test_enqueued_parameters_run_first(sweep: Run) -> None:
     first = sweep("x=interval(-2,2)", "y=1,2", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=first")
     options = "hydra.sweeper.enqueue=[{x:0.5,y:2},{y:1},first]"
@@ -218,6 +226,7 @@ def test_enqueued_parameters_run_first(sweep: Run) -> None:
         sweep("x=interval(-2,2)", "y=1,2", "hydra.sweep.dir=third", "hydra.sweeper.enqueue=[{x:7}]")
 
 
+@pytest.mark.slow
 def test_choices_of_every_kind_reach_the_job(sweep: Run, tmp_path: Path) -> None:
     end = sweep("word=1,'1',true,null,'a,b',[c,'d e'],\"it's\"", "hydra/sweeper/sampler=grid")
     seen = [notes(folder)[0]["word"] for folder in (tmp_path / "sweep/trials").iterdir()]
@@ -231,6 +240,7 @@ def test_an_invalid_override_is_reported_before_any_job(sweep: Run, tmp_path: Pa
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_function_may_suggest_what_depends_on_another_choice(sweep: Run, module: Module, tmp_path: Path) -> None:
     module(
         "plugin_space",
@@ -277,6 +287,7 @@ def test_heartbeat_times_that_would_fail_running_trials_are_refused(sweep: Run, 
         sweep("y=1,2", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga3"])
 def test_every_sampler_can_be_chosen(sweep: Run, sampler: str) -> None:
     options = (f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=4", "x=interval(-2,2)", "y=interval(0,1)")
@@ -285,6 +296,7 @@ def test_every_sampler_can_be_chosen(sweep: Run, sampler: str) -> None:
     assert len({trial.params["x"] for trial in trials(end)}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["hyperband", "asha", "patient", "percentile", "wilcoxon", "none"])
 def test_every_pruner_can_be_chosen(sweep: Run, pruner: str) -> None:
     options = (f"hydra/sweeper/pruner={pruner}", "hydra.sweeper.n_trials=3", "steps=3", "prunes=true")
@@ -293,6 +305,7 @@ def test_every_pruner_can_be_chosen(sweep: Run, pruner: str) -> None:
     assert set(end.outcomes) <= ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
+@pytest.mark.slow
 def test_every_point_of_a_grid_runs_once(sweep: Run) -> None:
     options = ("x=range(0,0.3,0.1)", "y=1,2", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null")
     for _ in range(2):
@@ -328,6 +341,7 @@ def test_a_storage_with_a_password_is_known(url: str, secret: bool) -> None:
     assert not re.search("s3|cr3t|3t", masked(url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["journal://{folder}/log", "grpc://127.0.0.1:{port}"])
 def test_a_study_in_a_journal_file_or_behind_a_proxy(sweep: Run, tmp_path: Path, storage: str) -> None:
     backend = optuna.storages.InMemoryStorage()

@@ -117,6 +117,7 @@ def finished(output: str) -> list[list[Any]]:
     return json.loads(output.rpartition("finished ")[2])
 
 
+@pytest.mark.slow
 def test_jobs_see_what_they_see_in_one_process(launch: App, start: Callable[..., Any], folder: Path) -> None:
     typed = ["--config-dir=own", "-m", "x=1,2", "group=b,c", "+extra={a: [1,2]}"]
     typed += ["text='a, b = \\'c\\' ${x}'"]
@@ -133,6 +134,7 @@ def test_jobs_see_what_they_see_in_one_process(launch: App, start: Callable[...,
     assert "job 1 says" in (folder / "out" / "1" / "job-1.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_job_does_not_affect_other_jobs(launch: App, folder: Path) -> None:
     done = launch("-m", "x=1,2,3", "end=killed", code=1)
     assert [(code, value) for _, code, value, _ in finished(done.stdout)] == [(0, 1.5), (-9, None), (0, 3.5)]
@@ -181,6 +183,7 @@ class Named(BasicSweeper):
     return os.pathsep.join([str(folder / "more"), os.environ.get("PYTHONPATH", "")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_job_once_and_is_waited_for(
     start: Callable[..., subprocess.Popen[str]], folder: Path, number: signal.Signals
@@ -255,6 +258,7 @@ def test_each_job_gets_a_gpu_that_no_other_has(monkeypatch: pytest.MonkeyPatch, 
         assert none.environment == {}
 
 
+@pytest.mark.slow
 def test_a_job_sees_its_gpu(launch: App, folder: Path) -> None:
     own = {"CUDA_VISIBLE_DEVICES": "5,6", "TMPDIR": str(folder)}  # locks of no other sweep on this machine
     launch("-m", "x=1,2", **own)

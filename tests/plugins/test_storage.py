@@ -46,6 +46,7 @@ def jobs(app: Any, monkeypatch: pytest.MonkeyPatch, does: Callable[[Trial], None
     monkeypatch.setattr(app, "main", main)
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_reported_and_the_same_command_resumes(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_rejected_report_does_not_fail_the_trial(
     assert sweep(*ASKED).outcomes == {"complete": 3}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_same_command_resumes(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,7 @@ def test_half_a_character_is_no_text(served: Served) -> None:
     assert caught.value.param == "messages.0.content"
 
 
+@pytest.mark.slow
 def test_a_dead_process_fails_its_request_and_is_restarted(served: Served) -> None:
     generator = served.app.state.generator
     served.client.chat.completions.create(**BASE)

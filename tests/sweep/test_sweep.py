@@ -140,6 +140,7 @@ def test_trials_are_runs_and_the_best_one_alone_meets_the_test_split(
     }
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned_and_the_sweep_goes_on(sweep: Sweep) -> None:
     result = sweep(
         LR, FIRST_GOOD, "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=3", "sweep.final=null"
@@ -187,6 +188,7 @@ def test_runs_of_another_study_are_not_taken_over(
     assert files(result / "trials") == before
 
 
+@pytest.mark.slow
 def test_failing_trials_end_the_sweep_when_there_are_too_many(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     result = sweep(LR, "split.ratios=[0.9,0.0,0.1]", "hydra.sweeper.max_failures=1", code=1)
     output = capsys.readouterr().err
@@ -322,6 +324,7 @@ def test_several_objectives_and_constraints(sweep: Sweep) -> None:
     assert len(scored(result)) == 1
 
 
+@pytest.mark.slow
 def test_a_trial_beyond_its_bound_does_not_win(sweep: Sweep) -> None:
     tries = "hydra.sweeper.enqueue=[{adapter.r: 64, optimizer.lr: 0.01}, {adapter.r: 4, optimizer.lr: 0.0001}]"
     result = sweep("adapter.r=choice(4,64)", LR, tries, "sweep.constraints={parameters: 10000}")
@@ -384,6 +387,7 @@ def test_two_workers_share_a_sweep_and_one_of_them_scores_the_best_trial(
     assert sum("Test split" in text for text in outputs) == 1, outputs
 
 
+@pytest.mark.slow
 def test_workers_that_end_together_write_the_report_one_after_the_other(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +450,7 @@ def test_trials_are_not_trained_with_other_data_than_those_before(
     assert "progress" not in record(result / "trials" / "1")  # before its first step
 
 
+@pytest.mark.slow
 def test_a_running_trial_without_heartbeats_is_waited_for(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -464,6 +469,7 @@ def _curve(folder: Path) -> list[tuple[str, str, str]]:
         return [(row["step"], row["train/loss"], row["val/loss"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_function_can_define_a_conditional_space(sweep: Sweep, module: Module) -> None:
     module(
         "branching_space",
@@ -492,6 +498,7 @@ def test_all_ranks_of_a_trial_end_when_it_is_pruned(words: list[str], tmp_path: 
     assert record(result / "trials" / "0")["error"]["message"].startswith("pruned at validation 2")
 
 
+@pytest.mark.slow
 def test_a_sweep_none_of_whose_trials_completed_has_failed(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     result = sweep("optimizer.lr=1e30,2e30", "clip_norm=null", "optimizer.weight_decay=0", code=1)
     assert {row["outcome"] for row in trials(result)} == {"diverged"}

@@ -90,6 +90,7 @@ def test_an_interrupted_run_resumes_from_any_folder(
     assert {**after, "run_id": None, "paths": None} == {**before, "paths": None}
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_resumes_completely(
     typed: list[str],
     interrupted: Callable[[str], None],
@@ -124,6 +125,7 @@ def test_an_interrupted_grid_resumes_completely(
     assert capsys.readouterr().out.count("is finished already") == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_resumes_the_same_study(
     typed: list[str], interrupted: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def run(folder: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
     return {**json.loads((path / "run.json").read_text()), "events": events}
 
 
+@pytest.mark.slow
 def test_a_problem_is_an_event_and_is_printed_unless_its_detector_is_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_nan_loss_is_reported_before_the_run_fails(tmp_path: Path) -> None:
     assert {"non-finite-loss", "non-finite-gradient"} & {item["code"] for item in outcome["events"]}
 
 
+@pytest.mark.slow
 def test_pruning_of_a_resumed_run_uses_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kamerton.train.module import FineTuneModule
 
