@@ -1,7 +1,7 @@
 # make setup   install into .venv (does nothing the second time)
 # make demo    fine-tune SmolLM2-135M on the TREC questions and report
 # make test    lint, types and the fast tests of every module
-# make test-slow   the other tests: several processes, kills, browsers, wheels, PostgreSQL
+# make test-slow   the other tests: longer training, several processes, kills, browsers, wheels, PostgreSQL
 # make stress  the whole demo, and what repeats those tests by hundreds and thousands; not in CI
 # make coverage    the fast tests, and the share of lines that they run
 # make bench-train DATA=FOLDER   training next to TRL, LLaMA-Factory and LitGPT; writes docs/benchmarks.md

@@ -218,6 +218,7 @@ def test_any_launcher_may_be_chosen(choice: str) -> None:
     assert judge({}, f"hydra/launcher={choice}") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(8))
 def test_everything_that_comes_with_kamerton_and_hydra_may_be_chosen(index: int, tmp_path: Path) -> None:
     """Choose another option of every group each time, typed or by a foreign file."""
@@ -280,9 +281,11 @@ def test_files_of_a_folder_that_is_searched_are_foreign(tmp_path: Path) -> None:
 PACKAGES = ("hydra.job", "hydra[job]", "[hydra][job]", "[hydra].job", "_global_.hydra.job", "_global_.hydra[job]")
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("way", ["header", "defaults", "header of an option", "dictionary"])
-def test_a_package_is_read_as_hydra_reads_it(package: str, way: str, tmp_path: Path) -> None:
+WRITTEN = [*product(("header", "defaults", "header of an option"), PACKAGES), ("dictionary", "")]
+
+
+@pytest.mark.parametrize(("way", "package"), WRITTEN)
+def test_a_package_is_read_as_hydra_reads_it(way: str, package: str, tmp_path: Path) -> None:
     content = "env_set: {PATH: /evil}\n"
     (tmp_path / "experiment").mkdir()
     (tmp_path / "evil").mkdir()
@@ -299,19 +302,20 @@ def test_a_package_is_read_as_hydra_reads_it(package: str, way: str, tmp_path: P
     assert [fault.code for fault in faults if fault.severity == "error"] != []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "callbacks: {x: {_target_: pytorch_lightning.callbacks.ModelCheckpoint, dirpath: PLACE, filename: x}}",
-        "trainer: {profiler: {_target_: pytorch_lightning.profilers.SimpleProfiler, dirpath: PLACE, filename: x}}",
-        "logger: {tb: {_target_: pytorch_lightning.loggers.CSVLogger, save_dir: PLACE, name: x}}",
-    ],
-)
+FOLDERS = """# @package _global_
+callbacks: {x: {_target_: pytorch_lightning.callbacks.ModelCheckpoint, dirpath: PLACE, filename: x}}
+trainer: {profiler: {_target_: pytorch_lightning.profilers.SimpleProfiler, dirpath: PLACE, filename: x}}
+logger: {tb: {_target_: pytorch_lightning.loggers.CSVLogger, save_dir: PLACE, name: x}}
+"""
+
+
 @pytest.mark.parametrize(
     "place", ["/tmp/elsewhere", "~/elsewhere", "../elsewhere", "a/../../elsewhere", "s3://elsewhere"]
 )
-def test_a_file_can_only_write_below_the_run(text: str, place: str, tmp_path: Path) -> None:
+def test_a_file_can_only_write_below_the_run(place: str, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text.replace('PLACE', place)}\n")
-    (fault,) = [fault for fault in check_overrides(["experiment=mine"], str(tmp_path)) if fault.severity == "error"]
-    assert (fault.code, fault.file) == ("config.trust", "experiment/mine.yaml")
+    (tmp_path / "experiment" / "mine.yaml").write_text(FOLDERS.replace("PLACE", place))
+    faults = [fault for fault in check_overrides(["experiment=mine"], str(tmp_path)) if fault.severity == "error"]
+    keys = {"callbacks.x.dirpath", "trainer.profiler.dirpath", "logger.tb.save_dir"}
+    assert {fault.column for fault in faults} == keys
+    assert {(fault.code, fault.file) for fault in faults} == {("config.trust", "experiment/mine.yaml")}

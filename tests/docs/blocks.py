@@ -8,7 +8,7 @@ those that hold WORD. `<!-- test: every block KIND -->` at the top of a page: of
 - `output`: the command runs, and prints what the page shows, numbers aside.
 - `slow`: the same, as it stands, on the real model; in `make stress`.
 - `python`: the block is executed. `file NAME`: the other blocks find it under that name.
-- `server`, `client`: run in two processes, the client's as it stands but for the server's address.
+- `server`, `client`: run in two processes, the client's as it stands but for the server's address and short answers.
 - `shown by FILE`: part of an output that this test or script holds.
 - `none because …`: cannot run here.
 """

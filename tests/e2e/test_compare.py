@@ -16,6 +16,7 @@ from kamerton.cli import main
 from kamerton.decide.compare.comparison import Comparison, read
 from support.runs import LEAN
 
+pytestmark = pytest.mark.slow
 ROWS = 400
 LIMITS = ["gate.max_drop.accuracy=0.02", "gate.slices.animal.max_drop.accuracy=0.02"]
 

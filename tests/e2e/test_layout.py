@@ -49,6 +49,7 @@ def test_with_dropout_no_prefix_is_shared_and_the_run_says_so(
     assert "batch.cut=tree becomes packed" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_grouping_by_length_is_a_choice_that_changes_the_steps(animals: Path) -> None:
     _, _, plain = run(animals, "plain")
     _, _, grouped = run(animals, "grouped", "batch.group_by_length=true")

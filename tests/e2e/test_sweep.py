@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from kamerton.cli import main
+from support.warm import Starter
 
 SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "callbacks.progress_bar=null", "trainer.max_steps=2", "base=false"]
 
@@ -28,17 +28,15 @@ def test_a_sweep_ends_with_a_table_of_its_points(
 
 
 @pytest.mark.slow
-def test_points_in_processes_of_their_own_end_in_the_same_table(
-    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_points_in_processes_of_their_own_end_in_the_same_table(animals: Path, tmp_path: Path, warm: Starter) -> None:
     typed = [*SMALL, f"data.path={animals}", f"paths.outputs={tmp_path}/o", "logger=null", "eval.strategy=steps"]
-    assert main(["train", "-m", *typed, "launcher=process", "eval.every=1", "optimizer.lr=0.01,1e30"]) == 1
+    points = ["-m", "launcher=process", "eval.every=1", "optimizer.lr=0.01,1e30"]
+    output = warm.finish("-m", "kamerton", "train", *typed, *points, code=1)
     records = {path.parent: json.loads(path.read_text()) for path in tmp_path.glob("o/jsonl/*/run.json")}
     assert sorted(record["state"] for record in records.values()) == ["failed", "succeeded"]
-    assert os.getpid() not in {record["pid"] for record in records.values()}
-    output = capsys.readouterr()
+    assert len({record["pid"] for record in records.values()}) == 2
     (good,) = (path for path, record in records.items() if record["state"] == "succeeded")
-    table = output.out[output.out.index("2 runs, test split") :]
+    table = output[output.index("2 runs, test split") :]
     assert f"{records[good]['metrics']['test']['loss']:.4f}" in table
     assert "at step 1: the training diverged" in " ".join(table.replace("│", " ").split())
-    assert "lower optimizer.lr" in output.out  # the output of the process
+    assert "lower optimizer.lr" in output  # the output of the process

@@ -298,6 +298,7 @@ def test_a_full_disk_is_reported_and_the_run_resumes_after_space_is_freed(
     assert record(run)["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_resume_force_allows_another_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the step after the stop on, as if the run had had the new options all the time; warm-up is over by then."""
     options = ["run_id=x", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
@@ -315,6 +316,7 @@ def test_resume_force_allows_another_configuration(train: Train, monkeypatch: py
     assert groups == [(1e-5, 0.5, 0.8, 0.9), (4e-5, 0.5, 0.8, 0.9)]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when_it_stops(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +338,7 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
     assert best == record(run)["metrics"]["best"]["step"] == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_releases_the_checkpoint_file(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     from kamerton.train.module import FineTuneModule
 
@@ -476,6 +479,7 @@ def test_data_and_configuration_faults_are_reported_together_before_a_model_load
     assert not list(outputs.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_how_the_model_was_loaded_does_not_change_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     import kamerton.run.model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kamerton import endpoint as addresses
+from kamerton.endpoint import connect
 from kamerton.errors import Cancelled, Interrupted, RunFailed, UserError
 from kamerton.hosted import openai as page
 from kamerton.monitor.series import read_rows
@@ -221,11 +222,10 @@ def test_an_unavailable_base_model_only_omits_its_column(endpoint: Imitation, ho
     assert any(event["code"] == "hosted.base" for event in events(result.path))
 
 
-@pytest.mark.slow
 def test_following_a_job_survives_an_outage(
     endpoint: Imitation, hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "RETRIES", 0)  # the client's own take seconds
+    monkeypatch.setattr(page, "connect", functools.partial(connect, retries=0))  # the client's own take seconds
     endpoint.before = lambda kind, number: failing(429) if kind == "job" and 3 <= number <= 10 else None
     result = hosted("base=false", "baselines=false")
     assert result.state == "succeeded"

@@ -78,6 +78,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch
     assert arguments["quantize"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "steps_per_epoch", "epochs"),
     [(["debug=overfit"], 2, 20), (["trainer.limit_train_batches=0.5", "trainer.max_epochs=4"], 5, 4)],

@@ -139,6 +139,7 @@ def test_the_last_used_stay() -> None:
     assert shared_cache.keep("other", 1, lambda: "its own") == "its own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_a_finished_run_frees_its_model(configure: Configure, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Immediately: Python's cycle collector may run many points later."""

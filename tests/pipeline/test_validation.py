@@ -195,6 +195,7 @@ def test_what_the_data_cannot_give_is_reported_before_a_model_loads(
     assert fault in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "options", "line"),
     [

@@ -313,6 +313,7 @@ def test_every_point_of_a_grid_runs_once(sweep: Run) -> None:
         assert points == [(x, y) for x in (0.0, 0.1, 0.2) for y in (1, 2)]
 
 
+@pytest.mark.slow
 def test_a_truncated_grid_is_reported_before_it_starts(sweep: Run, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ("x=range(0,5)", "hydra/sweeper/sampler=grid")
     assert sweep(*grid, "hydra.sweeper.n_trials=2").outcomes == {"complete": 2}

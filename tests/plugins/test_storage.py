@@ -64,6 +64,7 @@ def test_a_locked_database_is_reported_and_the_same_command_resumes(
     assert end.outcomes == {"complete": 3}  # with the trial that was interrupted, which ran again
 
 
+@pytest.mark.slow
 def test_a_rejected_report_does_not_fail_the_trial(
     sweep: Run, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

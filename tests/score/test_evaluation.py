@@ -175,6 +175,7 @@ def test_constrained_answers_are_labels_and_count_as_predictions(labelled: Path,
     assert [row["label"] for row in result["per_class"]["test"]] == ["no", "yes"]
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_resumes_to_the_same_table(
     free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ def test_a_run_does_not_vouch_for_code_of_its_own(labelled: Path, folder: Path, 
     assert "os.getcwd" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_calls_of_every_turn_are_generated_and_judged_by_default(folder: Path, own_cache: Path, tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     rows = []

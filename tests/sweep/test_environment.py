@@ -13,6 +13,7 @@ SECRET = "s3cr3t-va1ue"
 SMALL = (*LEAN, "trainer.max_steps=2", "scheduler.warmup_steps=1")
 
 
+@pytest.mark.slow
 def test_no_file_of_a_sweep_holds_a_value_from_the_environment(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
