@@ -12,7 +12,6 @@ from kamerton.errors import Interrupted
 from support.runs import TINY, record, trainer
 
 
-@pytest.mark.slow
 def test_a_run_interrupted_while_it_is_scored_logs_its_scores_when_it_is_resumed(
     animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
