@@ -13,6 +13,7 @@ from support.warm import Starter
 SMALL = ["model=tiny", "data=jsonl", "batch.size=8", "callbacks.progress_bar=null", "trainer.max_steps=2", "base=false"]
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_a_table_of_its_points(
     animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

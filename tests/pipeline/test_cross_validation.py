@@ -71,6 +71,7 @@ def test_every_example_is_scored_once_by_a_fold_that_is_an_ordinary_run(
     assert base["example_id"].to_pylist() == table["example_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_mean_and_spread_are_those_of_the_folds(train: Train) -> None:
     run = train(*SHORT, "base=false", "metrics.cer._target_=torchmetrics.text.CharErrorRate")
     losses = [record(run / "folds" / str(number))["metrics"]["test"]["loss"] for number in range(3)]

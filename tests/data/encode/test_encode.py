@@ -332,6 +332,7 @@ prompts = contents | st.lists(
 ).map(tuple)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(prompts, contents), min_size=1, max_size=4))

@@ -48,6 +48,7 @@ def hermes(calls: list[tuple[str, dict[str, Any]]]) -> str:
     return "".join(f"<tool_call>\n{ {'arguments': given, 'name': name} }\n</tool_call>" for name, given in calls)
 
 
+@pytest.mark.slow
 @given(CALLS)
 @pytest.mark.parametrize("write", [deepseek, deepseek31, python, hermes])
 def test_calls_read_back_as_they_were_written(write: Any, calls: list[tuple[str, dict[str, Any]]]) -> None:

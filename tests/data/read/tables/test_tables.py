@@ -114,6 +114,7 @@ def test_a_late_stray_quote_gives_a_fault_for_each_of_its_lines(tmp_path: Path) 
     assert "spans the lines 41 to 44" in faults[0].message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @given(
