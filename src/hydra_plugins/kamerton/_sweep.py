@@ -22,6 +22,7 @@ from optuna import Study, Trial
 from optuna.trial import FrozenTrial
 
 from hydra_plugins.kamerton import _jobs
+from hydra_plugins.kamerton._compose import composing_once
 from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
@@ -50,6 +51,7 @@ class Sweep:
     """One worker of a sweep. Its constructor sets what jobs must know: the study's name and its storage."""
 
     def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+        context = composing_once(context)
         self.context, self.config = context, config
         self.space = parse_space(params(config), typed(config, "task"), context.config_loader)
         self.definition = self._definition()

@@ -35,9 +35,8 @@ class OptunaSweeper(Sweeper):
         """Read the space, settle the study's name and storage, and make the launcher."""
         from hydra_plugins.kamerton._sweep import Sweep
 
-        self.hydra_context, self.config = hydra_context, config
         self._run = Sweep(hydra_context, task_function, config)
-        self.launcher = self._run.launcher
+        self.hydra_context, self.config, self.launcher = self._run.context, config, self._run.launcher
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run until every trial that was asked for has run; what was found, a `_results.Finished`."""

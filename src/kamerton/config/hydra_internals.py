@@ -8,21 +8,21 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hydra._internal.hydra
 import yaml
 from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime, configure_log, run_job
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
@@ -31,6 +31,9 @@ from omegaconf._utils import get_yaml_loader, split_key
 from yaml.constructor import SafeConstructor
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from yaml.resolver import Resolver
+
+from hydra_plugins.kamerton._compose import SweepLoader
+from hydra_plugins.kamerton._internals import set_values
 
 __all__ = [
     "VERSION_BASE",
@@ -56,7 +59,7 @@ def run_hydra(flags: argparse.Namespace, task: Task, conf: str, root: str) -> No
     Raises what fails, instead of printing it.
     """
     version.setbase(VERSION_BASE)
-    with _raising():
+    with _raising(), _composing_once():
         _run_hydra(args=flags, args_parser=get_args_parser(), task_function=task, config_path=conf, config_name=root)
 
 
@@ -87,18 +90,6 @@ def searched_repository(loader: ConfigLoaderImpl, root: str, overrides: list[str
     """The repository of configuration files that a composition reads, with the places its overrides name."""
     _, repository = loader._parse_overrides_and_create_caching_repo(root, overrides)
     return repository
-
-
-def set_values(config: DictConfig, values: Sequence[Override], overrides: Sequence[Override]) -> None:
-    """Set values in a composed configuration, and note all `overrides` in its section `hydra` as Hydra does."""
-    ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
-    job, noted = config.hydra.job, config.hydra.overrides
-    own = [override for override in overrides if not override.is_hydra_override()]
-    noted.task = [override.input_line for override in own]
-    noted.hydra = [override.input_line for override in overrides if override.is_hydra_override()]
-    names = job.config.override_dirname
-    job.override_dirname = get_overrides_dirname(own, names.exclude_keys, names.item_sep, names.kv_sep)
-    config.hydra.runtime.cwd = os.getcwd()
 
 
 class _Loader(CParser, get_yaml_loader()):  # type: ignore[misc]
@@ -153,6 +144,16 @@ def _once(key: tuple[str, ...], load: Callable[[], ConfigResult]) -> ConfigResul
 def written_value(section: Any, key: Any) -> Any:
     """The value of an OmegaConf section as it is written, with its interpolations."""
     return section._get_node(key)._value()
+
+
+@contextmanager
+def _composing_once() -> Iterator[None]:
+    """Hydra makes its loader itself; inside, it makes one that composes the jobs of a sweep once."""
+    setattr(hydra._internal.hydra, "ConfigLoaderImpl", SweepLoader)  # noqa: B010 (mypy refuses to assign a class)
+    try:
+        yield
+    finally:
+        setattr(hydra._internal.hydra, "ConfigLoaderImpl", ConfigLoaderImpl)  # noqa: B010
 
 
 @contextmanager
