@@ -33,8 +33,27 @@ def test_prepare_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None
     for flag in ("--help", "-h"):
         assert main(["prepare", flag]) == 0
         assert capsys.readouterr().out.startswith("kamerton prepare: ")
-    assert main(["prepare", "--show", "x"]) == 2
-    assert "see kamerton prepare --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--show", "x"], ["--show"], ["--show=-1"], ["--show", "-1"]])
+def test_a_number_of_examples_is_shown_by_the_fix(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", *flags]) == 2
+    assert "give a number, such as --show 3; see kamerton prepare --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "setting"),
+    [
+        (["--data", "my.jsonl"], "data.path=FILE"),
+        (["--data=my.jsonl"], "data.path=my.jsonl"),
+        (["--model.name=a/b"], "model.name=a/b"),
+    ],
+)
+def test_a_setting_with_dashes_is_answered_with_the_setting(
+    flags: list[str], setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", *flags]) == 2
+    assert f"settings have no dashes: {setting}; " in capsys.readouterr().err
 
 
 def test_prepare_lists_every_fault_writes_the_report_and_exits_with_2(

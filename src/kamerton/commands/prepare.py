@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton.config.check import check_values
 from kamerton.config.command import run_command
-from kamerton.config.flags import reject_flag
+from kamerton.config.flags import non_negative, reject_flag
 from kamerton.config.hosted import is_hosted
 from kamerton.config.jobs import JobRequest
 from kamerton.console import plain_console
@@ -44,7 +44,7 @@ The keys are those of kamerton train (data, split and model matter): kamerton tr
 def prepare_command(arguments: Sequence[str]) -> int:
     """Run `kamerton prepare` with these arguments; return the exit code."""
     parser = argparse.ArgumentParser("kamerton prepare", add_help=False)
-    parser.add_argument("--show", type=int, default=0, metavar="N")
+    parser.add_argument("--show", type=non_negative, default=0, metavar="N")
     parser.add_argument("--parity", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     parser.error = partial(reject_flag, command="prepare")  # type: ignore[method-assign]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
 from kamerton.config.hydra_internals import get_args_parser
 from kamerton.errors import Fault, UserError
+
+_UNKNOWN = re.compile(r"unrecognized arguments: --([A-Za-z][\w.-]*)(?:=(\S+))?")
+_NUMBER = re.compile(r"argument --(show): (?:expected one argument|invalid)")
+_FILES = ("data", "dataset", "file", "path", "input")
 
 
 def parse_flags(arguments: Sequence[str], command: str) -> argparse.Namespace:
@@ -35,5 +40,19 @@ def only_shows(flags: argparse.Namespace) -> bool:
 
 
 def reject_flag(message: str, command: str = "train") -> NoReturn:
-    """Raise argparse's message about a flag as a `UserError`."""
-    raise UserError([Fault("config.flag", message, f"see kamerton {command} --help", file="command line")])
+    """Raise argparse's message about a flag as a `UserError`; a setting with dashes is answered with the setting."""
+    fix = f"see kamerton {command} --help"
+    if match := _UNKNOWN.search(message):
+        name = match[1].replace("-", "_")
+        key = "data.path" if name in _FILES else name
+        fix = f"settings have no dashes: {key}={match[2] or ('FILE' if name in _FILES else 'VALUE')}; {fix}"
+    elif match := _NUMBER.search(message):
+        fix = f"give a number, such as --{match[1]} 3; {fix}"
+    raise UserError([Fault("config.flag", message, fix, file="command line")])
+
+
+def non_negative(text: str) -> int:
+    """Return the value of a flag that is a number from 0; argparse reports the `ValueError` of any other."""
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)

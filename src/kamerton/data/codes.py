@@ -54,7 +54,9 @@ CODES: dict[str, Code] = {
     "split-names": Code(
         ("warn", "error"), "files whose names are those of splits, among files that are split together"
     ),
-    "unused-setting": Code(("warn", "error"), "a setting of another format than those of the files"),
+    "unused-setting": Code(
+        ("warn", "error"), "a setting of another format than those of the files, or without effect on their rows"
+    ),
     # rows that cannot be read
     "undecodable-byte": Code(_UNUSABLE, "a byte that is not in the file's encoding"),
     "bad-json": Code(_UNUSABLE, "a line that is not JSON"),
@@ -75,7 +77,7 @@ CODES: dict[str, Code] = {
     "bad-export": Code(
         _UNUSABLE, "a row of another program's export that holds no conversation, or no answer of its annotators"
     ),
-    "bad-weight": Code(_UNUSABLE, "a weight of the row in the loss that is not a number >= 0"),
+    "bad-weight": Code(_UNUSABLE, "a weight of the row in the loss that is not a number from 0 to 1,000,000"),
     # calls, reasoning and definitions of functions
     "bad-tools": Code(_UNUSABLE, "definitions of functions that cannot be read"),
     "tools-schema": Code(("error", "drop", "warn"), "parameters of a function that are not a valid JSON schema"),

@@ -64,8 +64,8 @@ def check_data_options(options: DataOptions) -> list[Fault]:
         faults += check_form(form_of(source), source.columns, key)
         faults += _check_format(source.format, source.encoding, key)
         faults += _check_table(source.delimiter, source.header, key)
-        if not (math.isfinite(source.weight) and source.weight > 0):
-            faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0"))
+        if not 0 < source.weight <= 1e6:
+            faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0, and at most 1e6"))
         if not source.path:
             faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
     return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options)

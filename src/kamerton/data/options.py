@@ -82,7 +82,7 @@ class DataOptions:
         prompt, completion: templates over the columns, such as `{context}\\n\\n{question}`.
         system: the system turn: a text, or a template over the columns.
         instruction: a text before the prompt, in the user's turn.
-        label_names: the names of labels that are numbers: a list from 0, or a mapping.
+        label_names: the names of labels that are numbers: a list, whose first name is that of label 0, or a mapping.
 
     Example:
         >>> from kamerton import DataOptions, validate

@@ -18,6 +18,7 @@ from kamerton.data.encode.parity import Parity, check_parity
 from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
 from kamerton.data.example import DataExample, Message, ToolCall
+from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits
 from kamerton.data.options import DataOptions, SplitOptions
@@ -173,6 +174,15 @@ def test_chats_that_are_too_long_stay_a_fault_with_windows(gate: Gate) -> None:
     with pytest.raises(UserError) as caught:
         encode(texts, tokenizer("chatml"), max_length=99, overlong="error", cache=None, name="train")
     assert "data.overlong=chunk" in caught.value.faults[0].fix
+
+
+def test_windows_without_plain_text_are_a_warning(gate: Gate) -> None:
+    train = gate([*pairs(30)], ALL_TRAIN, labels=None).splits["train"]
+    texts = gate([{"text": question(i)} for i in range(30)], ALL_TRAIN).splits["train"]
+    for examples, expected in ((train, ["unused-setting"]), (texts, [])):
+        log = FaultLog()
+        encode(examples, tokenizer("chatml"), max_length=512, overlong="chunk", cache=None, name="train", log=log)
+        assert [fault.code for fault in log.grouped() if fault.column == "data.overlong"] == expected
 
 
 @pytest.mark.parametrize("template", ["chatml", "qwen3", "channels", "opened", "bare"])

@@ -27,7 +27,7 @@ class Limits:
         self.most = min(max_length, model.positions or max_length)
         self._lengths: list[Lengths] = []  # of all rows so far
         self._first_long: tuple[str, int] | None = None
-        self._has_long_text = False
+        self._has_text = self._has_long_text = False
         self._first_unknown: tuple[str, int, int] | None = None
         self._unknown = 0
         self.untrained = UntrainedTurns()
@@ -37,7 +37,9 @@ class Limits:
         lengths, examples = sequences.lengths, sequences.examples
         self._lengths.append(lengths[is_first])
         long: Index = np.flatnonzero(lengths > self.most)
-        self._has_long_text |= bool((sequences.counts[long] == lengths[long] - 1).any())
+        is_text = sequences.counts == lengths - 1
+        self._has_text |= bool(is_text.any())
+        self._has_long_text |= bool(is_text[long].any())
         for i in long[is_first[long]].tolist():
             file, row = location = examples.store.location(int(examples.rows[i]))
             self._first_long = min(self._first_long or location, location)
@@ -59,6 +61,12 @@ class Limits:
         if self._first_long is not None and self.overlong != "truncate":
             fault = self._too_long(np.concatenate(self._lengths), *self._first_long)
             (self.log.warn if self.overlong == "drop" else self.log.add)(fault)
+        if self.overlong == "chunk" and self._lengths and not self._has_text:
+            message = (
+                "data.overlong=chunk has no effect: it cuts plain text, and every row has a prompt and a completion"
+            )
+            fix = "leave it out: data.overlong=error"
+            self.log.add(Fault("unused-setting", message, fix, column="data.overlong"))
         if self._first_unknown is not None:
             file, row, token = self._first_unknown
             name = tokenizer.convert_ids_to_tokens(token)

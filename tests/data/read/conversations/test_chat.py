@@ -235,6 +235,7 @@ def test_a_turn_with_training_false_is_only_read() -> None:
     [
         ({"loss_weight": -1}, "bad-weight"),
         ({"sample_weight": "high"}, "bad-weight"),
+        ({"loss_weight": 1e308}, "bad-weight"),
         ({"train": False}, "no-targets"),
         ({"loss_weight": 0}, "no-targets"),
     ],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from kamerton.errors import Fault
 
+MAX_WEIGHT = 1e6  # products of a turn's and a row's weight, summed over tokens, stay far from overflow
 FLAGS = ("train", "training")  # true or false
 WEIGHTS = ("weight", "loss_weight", "sample_weight", *FLAGS)
 
@@ -19,7 +19,8 @@ def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list
     for name, value in given.items():
         weight = read_weight(name, value)
         if weight is None:
-            fix = "write true or false" if name in FLAGS else "write a number: 0 (only read), 1, 0.5, ..."
+            number = f"write a number from 0 (only read) to {MAX_WEIGHT:,.0f}, such as 0.5"
+            fix = "write true or false" if name in FLAGS else number
             faults.append(Fault("bad-messages", f"{name} is {value!r}", fix, column=f"{place}.{name}"))
         weights.add(weight)
     if not faults and len(weights) > 1:
@@ -29,10 +30,10 @@ def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list
 
 
 def read_weight(name: str, value: object) -> float | None:
-    """Return a finite weight >= 0, of a flag also true or false; None for anything else."""
+    """Return a weight from 0 to `MAX_WEIGHT`, of a flag also true or false; None for anything else."""
     if isinstance(value, bool):
         return float(value) if name in FLAGS else None
-    if not isinstance(value, int | float) or value < 0 or not math.isfinite(value):
+    if not isinstance(value, int | float) or not 0 <= value <= MAX_WEIGHT:
         return None
     return float(value) if name not in FLAGS or value in (0, 1) else None
 
@@ -46,8 +47,8 @@ def row_weight(record: Mapping[str, Any], name: str) -> tuple[float, list[Fault]
         return 1.0, []
     weight = read_weight(name, value)
     if weight is None:
-        fix = f"write a number >= 0{', true or false' if name == 'train' else ''}, or, if it is no weight in the loss,"
-        fix += f" 'data.columns.metadata=[{name}]'"
+        number = f"a number above 0, up to {MAX_WEIGHT:,.0f}{', true or false' if name in FLAGS else ''}"
+        fix = f"write {number}, or, if it is no weight in the loss, 'data.columns.metadata=[{name}]'"
         return 1.0, [Fault("bad-weight", f"{name} is {value!r}", fix, column=name)]
     if weight == 0:
         fix = "remove the row, or set data.policy.no-targets=drop"
