@@ -61,7 +61,7 @@ class _FileReader:
         count, has_file_fault = 0, False
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
         notes = self.reading.notes.setdefault(self.name, [])
-        rows = iter(joined_rows(read_rows(self.file, notes.append), self.name))
+        rows = iter(joined_rows(read_rows(self.file, notes.append), self.name, self.exports.named))
         first = list(islice(rows, HEAD))
         self.head = [self.exports.plain(record) for _, record in first if not isinstance(record, Fault)]
         for row, record in chain(first, rows):
@@ -215,7 +215,8 @@ class _FileReader:
                     reported.add(fault.column)
                     sample = self.samples[names]
                     fault = missing_everywhere(fault, self.head or [sample], self.file.columns)
-                    fault = replace(fault, fix=fault.fix + self._without_header(sample))
+                    fix = fault.fix + (self._without_header(sample) if fault.code != "unclear-columns" else "")
+                    fault = replace(fault, fix=fix)
                     self.log.add(replace(fault, file=self.name))
             else:
                 self._report_missing(fault, names, rows, layouts)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kamerton.data.options import SplitOptions
+from kamerton.data.options import Columns, DataOptions, SplitOptions
+from kamerton.data.validation import read_examples, validate
 from kamerton.errors import UserError
+from support.rows import write_jsonl
 
 ALL = SplitOptions(ratios=[1, 0, 0])
 USER, ANSWER = {"role": "user", "content": "How many?"}, {"role": "assistant", "content": "Three."}
@@ -35,6 +41,28 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "prodigy label": ({**PRODIGY, "label": "GOOD"}, "GOOD"),
     "argilla 1": ({"text": "How many?", "annotation": "Good", **ARGILLA}, "Good"),
     "label studio": ({"text": "How many?", "sentiment": "Good", **MIN}, "Good"),
+    "moss": (
+        {
+            "meta_instruction": "Be brief.",
+            "chat": {
+                "turn_1": {
+                    "Human": "<|Human|>: How many?<eoh>\n",
+                    "Inner Thoughts": "<|Inner Thoughts|>: None<eot>\n",
+                    "Commands": "<|Commands|>: None<eoc>\n",
+                    "MOSS": "<|MOSS|>: Three.<eom>\n",
+                }
+            },
+        },
+        "Three.",
+    ),
+    "baize": (
+        {"topic": "mills", "input": "A chat.\n[|Human|] How many?\n[|AI|] Three.\n[|Human|] "},
+        "Three.",
+    ),
+    "persona": (
+        {"personality": ["I mill."], "history": ["Hi.", "Hello.", "How many?"], "candidates": ["No.", "Three."]},
+        "Three.",
+    ),
     "phoenix": ({"attributes.input.value": "How many?", "attributes.output.value": "Three."}, "Three."),
 }
 
@@ -80,7 +108,7 @@ def test_calls_of_glaive_are_read_with_their_functions(gate: Any) -> None:
     "row",
     [
         {**PRODIGY, "label": "GOOD", "answer": "reject"},
-        {**PRODIGY, "spans": [{"start": 0, "end": 3, "label": "WORD"}]},
+        {**PRODIGY, "spans": [{"points": [[0, 3]], "label": "WORD"}]},
         {"custom_id": "a", "body": {"messages": [USER]}},
         {"text": "How many?", "annotation": [["WORD", 0, 3]], **ARGILLA},
     ],
@@ -91,3 +119,60 @@ def test_a_row_without_an_answer_is_one_fault_of_its_file(gate: Any, row: dict[s
     (fault,) = caught.value.faults
     assert fault.code == "bad-export"
     assert "(8 rows)" in fault.message
+
+
+def test_earlier_answers_of_a_persona_are_those_of_other_rows(gate: Any) -> None:
+    (example,) = gate([ROWS["persona"][0]], ALL).splits["train"]
+    turns = [(turn.role, turn.content, turn.weight) for turn in example.prompt]
+    assert turns[:3] == [("system", "I mill.", 1), ("user", "Hi.", 1), ("assistant", "Hello.", 0)]
+
+
+def test_commands_of_moss_are_a_fault_of_their_rows(gate: Any) -> None:
+    row = ROWS["moss"][0]
+    turn = {**row["chat"]["turn_1"], "Commands": '<|Commands|>: Search("mills")<eoc>'}
+    prepared = gate([row, {**row, "chat": {"turn_1": turn}}], ALL, policy={"bad-export": "drop"})
+    assert [len(prepared.splits["train"]), prepared.report["rejected"]["bad-export"]] == [1, 1]
+
+
+def test_marked_parts_of_prodigy_are_the_answer_by_a_setting(gate: Any, codes: Any) -> None:
+    spans = [{"start": 4, "end": 8, "label": "SIZE"}]
+    rows = [{**PRODIGY, "spans": spans}, {**PRODIGY, "text": "What?", "spans": []}]
+    assert codes(rows) == {"unclear-columns"}
+    examples = gate(rows, ALL, completion="{entities:json}").splits["train"]
+    assert {example.completion for example in examples} == {'[{"text": "many", "label": "SIZE"}]', "[]"}
+
+
+def words(sentence: str, *tagged: str) -> list[dict[str, str]]:
+    pairs = [text.split("/") for text in tagged]
+    return [
+        {"Sentence #": sentence if place == 0 else "", "Word": word, "Tag": tag}
+        for place, (word, tag) in enumerate(pairs)
+    ]
+
+
+def test_a_table_of_words_is_read_by_sentences(gate: Any) -> None:
+    rows = [*words("1", "Ann/B-per", "mills/O"), *words("2", "In/O", "Oslo/B-geo"), *words("3", "Bye/O")]
+    prepared = gate(rows, ALL, prompt="{tokens:words}", completion="{tags:list}")
+    pairs = {(example.prompt, example.completion) for example in prepared.splits["train"]}
+    assert pairs == {("Ann mills", "B-per, O"), ("In Oslo", "O, B-geo"), ("Bye", "O")}
+
+
+def test_a_table_of_words_whose_columns_are_named_is_read_by_rows(gate: Any) -> None:
+    rows = [*words("1", "Ann/B-per", "mills/O"), *words("2", "In/O", "Oslo/B-geo")]
+    prepared = gate(rows, ALL, columns=Columns(prompt="Word", completion="Tag"))
+    assert len(prepared.splits["train"]) == 4
+
+
+def test_half_of_a_batch_names_the_command_with_its_own_file(tmp_path: Path) -> None:
+    request = {"custom_id": "a", "method": "POST", "url": "/v1", "body": {"messages": [USER]}}
+    path = write_jsonl(tmp_path / "my requests.jsonl", [request] * 2)
+    fault = validate(DataOptions(path=str(path))).errors[0]
+    match = re.search(r"(jq .*), then data.path=rows.jsonl", fault.fix)
+    assert match is not None, fault.fix
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    answer = {"custom_id": "a", "response": {"body": {"choices": [{"message": ANSWER}]}}}
+    write_jsonl(tmp_path / "OUTPUT.jsonl", [answer])
+    subprocess.run(match[1], shell=True, check=True, cwd=tmp_path)
+    rows = read_examples(DataOptions(path=str(tmp_path / "rows.jsonl")))
+    assert [example.completion for example in rows] == ["Three.", "Three."]

@@ -1,4 +1,4 @@
-"""Texts by their form: fastText's lines are rows; tags, labels and YAML are no documents."""
+"""Texts by their form: lines of fastText, tagged words and Rasa's examples are rows; labels are no documents."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from kamerton.data.options import DataOptions
+from kamerton.data.read.records import read_rows
+from kamerton.data.read.sources import find_files
 from kamerton.data.validation import read_examples, validate
 
 OTHERS = {
-    "tags.txt": ("".join(f"Ann B-PER\nlives O\nin O\nTown{i} B-LOC\n\n" for i in range(4)), "CoNLL"),
     "labels.txt": ("0\n1\n" * 20, "the lines are labels (0, 1)"),
-    "nlu.yml": ("nlu:\n- intent: greet\n  examples: |\n    - hello\n", "YAML"),
+    "nlu.yml": ("nlu:\n- synonym: hello\n  examples: |\n    - hi\n", "YAML"),
 }
 
 
@@ -38,3 +39,45 @@ def test_short_lines_of_a_document_are_a_document(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_text("\n".join(lines))
     (example,) = read_examples(DataOptions(path=str(tmp_path / name)))
     assert example.completion == "\n".join(lines)
+
+
+def test_words_with_tags_are_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "tags.txt"
+    path.write_text("-DOCSTART- -X- O\n\n" + "".join(f"In IN O\nTown{i} NNP B-LOC\n\n" for i in range(6)))
+    options = DataOptions(path=str(path), prompt="{tokens:words}", completion="{tags:list}")
+    examples = list(read_examples(options))
+    assert [example.prompt for example in examples] == [f"In Town{i}" for i in range(6)]
+    assert {example.completion for example in examples} == {"O, B-LOC"}
+    assert examples[0].metadata["column2"] == ["IN", "NNP"]
+
+
+RASA = """version: "3.1"
+nlu:
+- intent: greet
+  examples: |
+    - hello
+    - I am [Ann](name) of [Oslo]{"entity": "city", "role": "home"}
+- lookup: city
+  examples: |
+    - Oslo
+- intent: faq/mills
+  examples:
+  - text: How many mills?
+"""
+
+
+def test_examples_of_rasa_are_texts_with_their_intents_and_lines(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(RASA)
+    (file,), _ = find_files(DataOptions(path=str(path)))
+    *rows, (_, warning) = read_rows(file)
+    assert [(line, row["text"], row["intent"]) for line, row in rows] == [
+        (5, "hello", "greet"),
+        (6, "I am Ann of Oslo", "greet"),
+        (12, "How many mills?", "faq/mills"),
+    ]
+    assert rows[1][1]["entities"] == [{"text": "Ann", "label": "name"}, {"text": "Oslo", "label": "city"}]
+    assert (warning.code, warning.severity) == ("not-read", "warning")
+    assert "nlu lookup" in warning.message
+    examples = [(example.prompt, example.completion) for example in read_examples(DataOptions(path=str(path)))]
+    assert examples[0] == ("hello", "greet")

@@ -264,3 +264,21 @@ def test_the_memory_of_a_long_array_is_that_of_its_longest_record(
             reader.value()
             longest = max(longest, len(reader._text))
     assert longest < 3000
+
+
+def test_texts_in_parts_by_intent_are_rows(tmp_path: Path) -> None:
+    parts = [{"text": "Add "}, {"text": "Rain", "entity": "song"}, {"text": " please"}]
+    rows = rows_of(
+        tmp_path / "rows.json", json.dumps({"Add": [{"data": parts}], "Play": [{"data": [{"text": "Play"}]}]})
+    )
+    assert rows == [
+        {"text": "Add Rain please", "intent": "Add", "entities": [{"text": "Rain", "label": "song"}]},
+        {"text": "Play", "intent": "Play", "entities": []},
+    ]
+
+
+def test_questions_with_relevant_texts_are_a_fault_with_a_command(tmp_path: Path) -> None:
+    value = {"queries": {"q": "How many?"}, "corpus": {"c": "Three."}, "relevant_docs": {"q": ["c"]}}
+    fault = only_fault(tmp_path / "rows.json", json.dumps(value))
+    assert "for embeddings" in fault.message
+    assert "jq -c" in fault.fix

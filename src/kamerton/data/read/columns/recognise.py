@@ -19,6 +19,7 @@ from kamerton.data.read.columns.unclear import (
     dialogue_questions,
     instances,
     judged_answer,
+    marked_parts,
     reasoned,
     solution_and_answer,
     tagged_words,
@@ -65,7 +66,7 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
         judged_answer,
     )
     more = (_parallel_texts, _sql, corrected, dialogue_questions, _question_and_context, instances, _instruction)
-    for rule in (*rules, *more, _summary, _listed_label, tagged_words, _answers):
+    for rule in (*rules, *more, _summary, _listed_label, marked_parts, tagged_words, _answers):
         result = rule(columns)
         if result is not None:
             return result

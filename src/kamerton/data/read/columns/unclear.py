@@ -70,6 +70,18 @@ def tagged_words(columns: Columns) -> Fault | None:
     return unclear("the rows are words with a tag each", [(settings, f"writes {tags[0]} with commas")], words)
 
 
+def marked_parts(columns: Columns) -> Fault | None:
+    """Return the fault of texts whose parts are marked with labels, as exports have them."""
+    text, parts = columns.find(("text",)), columns.find(("entities",))
+    value = columns.sample(parts) if parts else None
+    if text is None or not isinstance(value, list) or columns.find((*LABELS, *ANSWER_NAMES, "intent", "class")):
+        return None
+    if not all(isinstance(part, Mapping) and set(part) == {"text", "label"} for part in value):
+        return None
+    settings = template_settings(None, f"{{{parts}:json}}")
+    return unclear("the texts have parts that are marked with labels", [(settings, "writes the parts as JSON")], text)
+
+
 def reasoned(columns: Columns) -> Fault | None:
     """Return the fault of answers beside the chain of thought that leads to them, which may be trained on as well."""
     question, answer = columns.find(QUESTIONS), columns.find(ANSWER_NAMES)

@@ -9,6 +9,7 @@ from kamerton.errors import Fault
 
 PROMPTS = ("prompt", "question", "query", "instruction", "input", "text", "sentence", "messages")
 ANSWERS = ("completion", "response", "answer", "output", "target", "label", "category", "class", "intent")
+ENTITIES = "entities"  # column of the marked parts of a text, with their labels
 DROP = "to leave such rows out, data.policy.bad-export=drop"
 
 Record = Mapping[str, Any]
@@ -141,8 +142,16 @@ def read_prodigy(record: Record) -> Record | Fault:
         return _joined(data, answers, rest, "accept")
     if isinstance(record.get("label"), str) and not record.get("spans"):
         return _joined(data, [{"label": record["label"]}], rest, "label")
+    text, spans = record.get("text"), record.get("spans")
+    if isinstance(text, str) and isinstance(spans, list) and all(map(_is_span, spans)):
+        marked = [{"text": text[span["start"] : span["end"]], "label": span["label"]} for span in spans]
+        return {**data, ENTITIES: marked} | rest
     message = "the task marks parts of the text, and has no answer to it"
     return Fault("bad-export", message, "export a task with options or a label", column="spans")
+
+
+def _is_span(span: Any) -> bool:
+    return isinstance(span, Mapping) and "label" in span and all(type(span.get(key)) is int for key in ("start", "end"))
 
 
 def _joined(data: Record, answers: list[Answers], rest: Record, column: str) -> Record | Fault:

@@ -6,6 +6,7 @@ A row that holds no conversation or answer becomes one fault of its file, which 
 from __future__ import annotations
 
 import re
+import shlex
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,12 +33,15 @@ from kamerton.data.read.exports.data_sets import (
     read_tree,
     read_xlam,
 )
+from kamerton.data.read.exports.dialogues import join_words, read_baize, read_moss, read_persona, tag_columns
 from kamerton.data.read.exports.logs import find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
 PLACEHOLDER = re.compile(r"\{([^{}?:|!]+)")  # the name of a column in a template
 Row = tuple[int, Any]
+THIS_FILE = "THIS_FILE"  # in the fix of a fault, until its file is known
+SEVERAL = 20  # first rows whose values show what a file is
 Reader = Callable[[Record], Record | Fault]
 
 
@@ -79,15 +83,23 @@ class Exports:
         """Report the refused rows, one fault for each reason."""
         for fault, rows in self.refused.items():
             message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
-            log.add(replace(fault, message=message, file=file, row=rows[0]), log.action(fault.code))
+            fix = fault.fix.replace(THIS_FILE, shlex.quote(file))
+            log.add(replace(fault, message=message, fix=fix, file=file, row=rows[0]), log.action(fault.code))
             for row in rows:
                 log.reject(file, row, fault.code)
 
 
-def joined_rows(rows: Iterable[Row], file: str) -> Iterator[Row]:
-    """Yield the rows of a file, those of single messages joined to conversations."""
+def joined_rows(rows: Iterable[Row], file: str, named: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a file, those of single messages joined to conversations, and words with tags to sentences.
+
+    Words are not joined if the configuration names their columns (`named`).
+    """
     rows = iter(rows)
-    first = list(islice(rows, 1))
+    first = list(islice(rows, SEVERAL))
+    columns = tag_columns(first)
+    if columns is not None and not set(columns) & set(named):
+        yield from join_words(chain(first, rows), columns)
+        return
     names = first[0][1] if first and not isinstance(first[0][1], Fault) else {}
     rows = chain(first, rows)
     yield from join_messages(rows, file) if {"message_id", "parent_id", "role", "text"} <= set(names) else rows
@@ -97,6 +109,8 @@ def find_reader(names: Sequence[str]) -> Reader | None:
     """Return the function that reads rows with these columns; None if they are not those of an export."""
     if list(names) == ["item"]:  # OpenAI's evals
         return partial(_read_inner, name="item")
+    if set(names) == {"topic", "input"}:
+        return read_baize
     for needed, reader in READERS:
         if set(names).issuperset(needed):
             return reader
@@ -167,13 +181,14 @@ def _read_batch(record: Record) -> Record | Fault:
 
 
 def _half_batch(half: str, column: str) -> Fault:
-    command = (
-        "jq -c --slurpfile out output.jsonl '. as $r | $out[] | select(.custom_id == $r.custom_id)"
-        " | {tools: $r.body.tools, messages: ($r.body.messages + [.response.body.choices[0].message])}'"
-        " input.jsonl > rows.jsonl"
+    files = (THIS_FILE, "OUTPUT.jsonl") if half == "requests" else ("INPUT.jsonl", THIS_FILE)
+    program = (
+        "($out | INDEX(.custom_id)) as $by | inputs | ($by[.custom_id].response.body.choices[0].message) as $answer"
+        " | select($answer) | {tools: .body.tools, messages: (.body.messages + [$answer])}"
     )
+    command = f"jq -nc --slurpfile out {files[1]} '{program}' {files[0]} > rows.jsonl"
     message = f"the file has the {half} of a batch alone"
-    return Fault("bad-export", message, f"join both files: {command}", column=column)
+    return Fault("bad-export", message, f"join both files: {command}, then data.path=rows.jsonl", column=column)
 
 
 def _read_inner(record: Record, name: str) -> Record:
@@ -199,4 +214,6 @@ READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     (("annotator", "annotation_id", "lead_time"), read_label_studio_min),
     (("answer", "_task_hash"), read_prodigy),
     (("system", "chat"), read_glaive),
+    (("meta_instruction", "chat"), read_moss),
+    (("personality", "history", "candidates"), read_persona),
 )

@@ -12,12 +12,14 @@ from typing import IO, Any
 from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import open_path
 from kamerton.data.read.files.lines import MAX_LINE, UTF8, Line, decoded_lines
+from kamerton.data.read.files.rasa import rasa_rows
 from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]
 Note = Callable[[str], None]
 MANY = 10  # lines
 LABELLED = re.compile(r"((?:__label__\S+\s+)+)(\S.*)")  # of fastText
+NO_WORDS = ("# ", "-DOCSTART-")  # beginnings of lines between sentences
 TAG = re.compile(r"O|[BIESLU]-\S+")
 LINES = "lines"  # data.records for a document per line
 
@@ -38,9 +40,17 @@ def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable
         return
     text = text.replace("\r\n", "\n").strip("\n")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    fault = _other_form(lines, file)
+    is_yaml = file.path.suffix.lower() in (".yml", ".yaml")
+    examples = rasa_rows(text, file.name) if is_yaml else None
+    fault = None if examples else _other_form(lines, file)
     if fault is not None:
         yield 0, fault
+    elif examples:
+        note("YAML of Rasa, texts by intent")
+        yield from examples
+    elif are_tagged(lines):
+        note("CoNLL, a word with its tag on each line, a sentence between blank lines")
+        yield from sentence_rows(text)
     elif lines and all(LABELLED.match(line) for _, line in lines):
         note("fastText, a labelled text for each line")
         for number, line in lines:
@@ -57,20 +67,41 @@ def _other_form(lines: list[tuple[int, str]], file: DataFile) -> Fault | None:
     """Return the fault of a text that is no document: lines of words with tags, lines of labels, YAML."""
     if file.path.suffix.lower() in (".yml", ".yaml"):
         return Fault("unreadable-file", "this is YAML, not a text", "convert it to JSON Lines or CSV", file.name)
-    texts = [line for _, line in lines if not line.startswith(("#", "-DOCSTART-"))]
+    texts = [line for _, line in lines]
     if len(texts) < MANY:
         return None
     words = [line.split() for line in texts]
-    if all(len(fields) > 1 and TAG.fullmatch(fields[-1]) for fields in words) and len(set(map(len, words))) == 1:
-        message = "the lines are words, each with a tag (CoNLL), not texts"
-        fix = 'write each sentence as {"tokens": [...], "tags": [...]}, or train on the lines: data.records=lines'
-        return Fault("unreadable-file", message, fix, file.name)
     values = {line.strip() for line in texts}
     if all(len(fields) == 1 for fields in words) and len(values) <= len(texts) / 4:
         message = f"the lines are labels ({', '.join(sorted(values)[:5])}), whose texts are in another file"
         fix = f"add data.prompt_file=TEXTS and, in place of data.path, data.completion_file={shlex.quote(file.name)}"
         return Fault("unreadable-file", message, fix, file.name)
     return None
+
+
+def are_tagged(lines: list[tuple[int, str]]) -> bool:
+    """Return whether the lines of a text are words, each with a tag behind it."""
+    words = [line.split() for _, line in lines if not line.startswith(NO_WORDS)]
+    is_tagged = all(len(fields) > 1 and TAG.fullmatch(fields[-1]) for fields in words)
+    return len(words) >= MANY and is_tagged and len(set(map(len, words))) == 1
+
+
+def sentence_rows(text: str) -> Iterator[Row]:
+    """Yield the words of each sentence with their tags; blank lines, comments and `-DOCSTART-` lie between sentences.
+
+    Columns between word and tag become `column2` and so on.
+    """
+    fields: list[list[str]] = []
+    begun = 0
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        if line.strip() and not line.startswith(NO_WORDS):
+            begun = begun if fields else number
+            fields.append(line.split())
+        elif fields:
+            first, *middle, last = zip(*fields, strict=True)
+            others = {f"column{place}": list(column) for place, column in enumerate(middle, 2)}
+            yield begun, {"tokens": list(first), "tags": list(last), **others}
+            fields = []
 
 
 def line_rows(lines: Iterator[Line], note: Note) -> Iterator[Row]:

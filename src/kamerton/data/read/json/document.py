@@ -25,6 +25,7 @@ from kamerton.data.read.json.shape import (
     record_paths,
     table_rows,
     with_id,
+    with_intent,
 )
 from kamerton.data.read.json.stream import JsonStream, JsonSyntaxError
 from kamerton.data.read.tables.header import header_setting, propose_names
@@ -198,19 +199,26 @@ def _object_records(reader: JsonStream, form: Form, file: DataFile, read: Read) 
     elif form.kind == "table":
         value = read(reader)
         yield from [value] if isinstance(value, Fault) else table_rows(value)
-    elif form.kind == "ids":
-        for key in reader.members():
-            record = read(reader)
-            yield with_id(key, record) if isinstance(record, dict) else record
     else:
         for key in reader.members():
-            if key != form.key:
-                reader.value(LARGE)
-            elif reader.peek() == "[":
-                for _ in reader.items():
-                    yield from _at_path(read(reader), form.path, form.carried, file)
-            else:
-                yield from _at_path(read(reader), form.path, form.carried, file)
+            yield from _member_records(key, reader, form, file, read)
+
+
+def _member_records(key: str, reader: JsonStream, form: Form, file: DataFile, read: Read) -> Iterator[Any]:
+    """Yield the records below a key of an object."""
+    if form.kind == "ids":
+        record = read(reader)
+        yield with_id(key, record) if isinstance(record, dict) else record
+    elif form.kind == "intents":
+        for _ in reader.items():
+            yield with_intent(read(reader), key)
+    elif key != form.key:
+        reader.value(LARGE)
+    elif reader.peek() == "[":
+        for _ in reader.items():
+            yield from _at_path(read(reader), form.path, form.carried, file)
+    else:
+        yield from _at_path(read(reader), form.path, form.carried, file)
 
 
 def _at_path(value: Any, path: str | None, carried: dict[str, Any], file: DataFile) -> Iterator[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kamerton.data.data_file import DataFile
+from kamerton.data.read.columns.converted import converted_rows
 from kamerton.data.read.json.shape import (
     are_columns,
     has_usual_name,
@@ -24,13 +25,16 @@ from kamerton.shell import setting
 LARGE = 2**30  # characters of a value
 MAX_KEPT = 1000  # values of an object that are kept to find its form
 MAX_PATHS = 8  # in a message
+FIRST_TEXT = (  # a program of jq
+    ". as $all | .queries | to_entries[] | {prompt: .value, completion: $all.corpus[$all.relevant_docs[.key][0]]}"
+)
 VALIDATION = {"validation", "valid", "val", "dev", "eval"}  # names of lists
 TABLE = {"columns", "index", "data", "ncols", "nrows", "_type", "column_types", "name"}  # of pandas and W&B
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of an object: `objects` one after another, `ids`, `table`, or records below the key `key` at `path`.
+    """The form of an object: `objects` one after another, `ids`, `table`, `intents`, or records below `key` at `path`.
 
     `carried` are values around the records. The faults may be warnings alone.
     """
@@ -111,6 +115,11 @@ def _first_items(reader: JsonStream) -> tuple[list[Any], int]:
 
 def _detected(outline: Outline, file: DataFile) -> Form:
     sample, columns = outline.sample, file.columns
+    if sample.keys() >= {"queries", "corpus", "relevant_docs"}:
+        message = "the file is questions with the texts that answer them (for embeddings), an unsupported objective"
+        return _refused(message, f"to train on the first text as the answer, {converted_rows(FIRST_TEXT, file)}", file)
+    if outline.count == len(outline.sizes) and all(map(_are_utterances, sample.values())):
+        return Form("intents", "JSON object, texts by intent (SNIPS)")
     if is_record(sample, columns):
         return Form("objects", "JSON object, one record")
     if outline.all_objects and outline.count:
@@ -127,6 +136,15 @@ def _detected(outline: Outline, file: DataFile) -> Form:
             return _at_records(chosen[0], outline, file)
         chosen = below
     return _several(chosen, outline, file)
+
+
+def _are_utterances(items: Any) -> bool:
+    """Return whether items are texts in parts, some of which have an entity."""
+    parts = [item.get("data") if isinstance(item, dict) and set(item) == {"data"} else None for item in items]
+    return bool(parts) and all(
+        isinstance(part, list) and part and all(isinstance(piece, dict) and "text" in piece for piece in part)
+        for part in parts
+    )
 
 
 def _of_objects(outline: Outline, file: DataFile) -> Form:

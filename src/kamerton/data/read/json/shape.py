@@ -105,6 +105,17 @@ def with_id(key: str, record: dict[str, Any]) -> dict[str, Any]:
     return {"id" if str(record.get("id", key)) == key else "outer.id": key, **record}
 
 
+def with_intent(value: Any, intent: str) -> Any:
+    """Return a text in parts as a row with its intent and its entities; other values unchanged."""
+    parts = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return value
+    if not all(isinstance(part.get("text"), str) for part in parts):
+        return value
+    entities = [{"text": part["text"], "label": part["entity"]} for part in parts if part.get("entity")]
+    return {"text": "".join(part["text"] for part in parts), "intent": intent, "entities": entities}
+
+
 def is_numbered(value: Mapping[str, Any]) -> bool:
     """Return whether an object holds columns whose values are numbered, as pandas writes tables."""
     first = next(iter(value.values()), None)
