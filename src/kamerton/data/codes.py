@@ -98,6 +98,10 @@ CODES: dict[str, Code] = {
     "call-id": Code(
         ("error", "drop", "warn"), "ids or names of calls and their results that do not match, or an id of two calls"
     ),
+    "call-form": Code(
+        _CLEANABLE,
+        "a system turn that asks for calls in another form than the template's (fix: sentence removed)",
+    ),
     "misplaced-call": Code(_UNUSABLE, "a call in a turn that is not the assistant's"),
     "misplaced-reasoning": Code(_FIXABLE, "reasoning in a turn that is not the assistant's (fix: removed)"),
     # columns and schemas

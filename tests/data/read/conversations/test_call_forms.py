@@ -142,3 +142,20 @@ def test_half_a_call_and_text_behind_one_are_faults(text: str) -> None:
 def test_many_calls_without_an_end_are_one_fault() -> None:  # searching for each end reads the text once for each
     content, calls, (fault,) = split_calls("<tool_call>" * 100_000, "p", "[]")
     assert (content, calls, fault.code) == ("", [], "bad-messages")
+
+
+def test_a_system_turn_that_asks_for_calls_in_python_is_counted_and_can_be_mended(gate: Any) -> None:
+    about = 'You may call: [{"name": "count", "parameters": {}}].'
+    demand = "Should you decide to return the function call(s). Put it in the format of [func1(params_name=value)]"
+    turns = [("user", "How many?"), ("assistant", "[count(n=3)]")]
+    conversation = [{"from": role, "value": text} for role, text in turns]
+    rows = [{"system": f"{about} \n{demand}\nBe brief.", "conversations": conversation}]
+    for action, system in (("warn", f"{about} \n{demand}\nBe brief."), ("fix", f"{about} \nBe brief.")):
+        prepared = gate(rows, SplitOptions(ratios=[1, 0, 0]), policy={"call-form": action})
+        (example,) = prepared.splits["train"]
+        assert example.prompt[0].content == system
+        assert [call.name for call in example.tool_calls] == ["count"]
+        assert "call-form" in [fault["code"] for fault in prepared.report["warnings"]]
+        assert prepared.report["fixed"].get("call-form", 0) == (action == "fix")
+    without = [{**rows[0], "conversations": [conversation[0], {"from": "assistant", "value": "Three."}]}]
+    assert "call-form" not in str(gate(without, SplitOptions(ratios=[1, 0, 0])).report["warnings"])

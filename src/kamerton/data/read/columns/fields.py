@@ -10,6 +10,7 @@ from typing import Any
 from kamerton.data.form import label_names_setting
 from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Fields, Layout
+from kamerton.data.read.conversations.asked_form import check_asked_form
 from kamerton.data.read.conversations.chat import Further, chat_fields, is_dropped, lists_functions
 from kamerton.data.read.conversations.further import answer_fields, read_further
 from kamerton.data.read.conversations.parts import read_content
@@ -31,6 +32,10 @@ def to_fields(record: Record, layout: Layout, action: Action) -> tuple[Fields | 
     if layout.system or layout.history:
         fields, more = _with_turns(fields, record, layout, action)
         faults += more
+    if fields is not None and fields.chat and fields.prompt is not None:
+        prompt, more = check_asked_form(fields.prompt, fields.extras, action)
+        faults += more
+        fields = replace(fields, prompt=prompt) if prompt is not fields.prompt else fields
     return (None if faults and is_dropped(faults, action) else fields), faults
 
 
