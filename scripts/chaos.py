@@ -58,19 +58,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_args()
-    random.seed(asked.seed)
+    options = parser.parse_args()
+    random.seed(options.seed)
 
     with tempfile.TemporaryDirectory(prefix="kamerton-chaos-") as folder:
         os.environ["KAMERTON_CACHE"] = f"{folder}/cache"
-        options = [*OPTIONS, f"data.path={animals(Path(folder))}", f"paths.outputs={folder}", *asked.overrides]
-        straight = finish(start([*options, "run_id=straight"], Path(folder)), Path(folder) / "jsonl" / "straight")
+        overrides = [*OPTIONS, f"data.path={animals(Path(folder))}", f"paths.outputs={folder}", *options.overrides]
+        straight = finish(start([*overrides, "run_id=straight"], Path(folder)), Path(folder) / "jsonl" / "straight")
         expected = result(straight)
         kills, runs = 0, 0
-        while kills < asked.kills:
+        while kills < options.kills:
             runs += 1
             run = Path(folder) / "jsonl" / f"killed{runs}"
-            kills += kill_until_finished([*options, f"run_id={run.name}"], run, asked.kills - kills)
+            kills += kill_until_finished([*overrides, f"run_id={run.name}"], run, options.kills - kills)
             different = [name for name, value in result(run).items() if value != expected[name]]
             if different:
                 print(f"{run.name} differs from the run that nobody touched: {', '.join(different)}")
@@ -182,10 +182,10 @@ def timeless(values: dict[str, Any]) -> dict[str, Any]:
 def tensors(path: Path) -> dict[str, bytes]:
     """Weights and optimizer state of a checkpoint, as bytes by name."""
     saved = read_checkpoint(path)
-    found = dict(saved["state_dict"])
-    for number, one in saved["optimizer_states"][0]["state"].items():
-        found |= {f"{number}.{name}": value for name, value in one.items()}
-    return {name: value.numpy().tobytes() for name, value in found.items() if hasattr(value, "numpy")}
+    values = dict(saved["state_dict"])
+    for number, state in saved["optimizer_states"][0]["state"].items():
+        values |= {f"{number}.{name}": value for name, value in state.items()}
+    return {name: value.numpy().tobytes() for name, value in values.items() if hasattr(value, "numpy")}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from kamerton.config.compose import compose_values
 from kamerton.data.example import DataExample
 from kamerton.data.gate import prepare
 from kamerton.data.read.sources import local_data
-from kamerton.score.baselines import majority, text_of, tfidf
+from kamerton.score.baselines import majority, tfidf
 from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 
@@ -28,7 +28,7 @@ def unanswered(examples: Sequence[DataExample], labels: list[str]) -> pa.Table:
     rows: list[dict[str, Any]] = [
         {
             "example_id": example.id,
-            "prompt": text_of(example),
+            "prompt": example.prompt_text,
             "target": example.completion,
             "label": example.completion,
             "target_tokens": 1,

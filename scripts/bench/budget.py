@@ -41,9 +41,9 @@ def main() -> None:
     print("| --- " * 8 + "|")
     for shape in SHAPES:
         command = [sys.executable, "-W", "ignore", __file__, "--model", options.model, "--measure", *map(str, shape)]
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         print(
-            next(line.removeprefix("RESULT ") for line in said.splitlines() if line.startswith("RESULT ")), flush=True
+            next(line.removeprefix("RESULT ") for line in output.splitlines() if line.startswith("RESULT ")), flush=True
         )
 
 
@@ -66,7 +66,7 @@ def measure(name: str, kind: Any, kernels: str, row: int, tokens: int, share: fl
     if kernels == "fused":
         fuse(model)
     choose_packing(model, "packed")
-    kept = bytes_per_token(model) * tokens  # as a run finds it: before the adapter comes
+    bytes_kept = bytes_per_token(model) * tokens  # as a run finds it: before the adapter comes
     tuned = apply_adapter(model, kind=kind)
     if kernels == "fused":
         fuse(tuned)
@@ -84,7 +84,7 @@ def measure(name: str, kind: Any, kernels: str, row: int, tokens: int, share: fl
     before = status("VmRSS")
     targets = run(tokens)
     peak = status("VmHWM") - before
-    sizes = f"{kept / 2**20:,.0f} | {peak / 2**20:,.0f} | {peak / kept:.2f}"
+    sizes = f"{bytes_kept / 2**20:,.0f} | {peak / 2**20:,.0f} | {peak / bytes_kept:.2f}"
     return f"| {kind} | {kernels} | {row} | {tokens} | {targets} | {sizes} |"
 
 

@@ -33,11 +33,11 @@ def counts(
     confidence = generator.beta(*MODELS[model], examples)
     chance = np.clip(confidence - shift, 0, 1)
     right = chance if expected else generator.random(examples) < chance
-    found = np.zeros((examples, ECE_BINS + 1))
+    values = np.zeros((examples, ECE_BINS + 1))
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    found[np.arange(examples), bins] = confidence - right
-    found[:, -1] = 1
-    return found
+    values[np.arange(examples), bins] = confidence - right
+    values[:, -1] = 1
+    return values
 
 
 def truth(model: str, shift: float) -> float:
@@ -63,7 +63,7 @@ def coverage(draws: int, examples: int, models: list[tuple[str, float]]) -> dict
     generator = np.random.default_rng([7, examples])
     weights = generator.multinomial(examples, np.full(examples, 1 / examples), size=RESAMPLES).astype(float)
     true = [truth(*model) for model in models]
-    wanted = true[-1] - (true[0] if len(true) == 2 else 0.0)
+    true_value = true[-1] - (true[0] if len(true) == 2 else 0.0)
     hits: dict[str, int] = {}
     for _ in range(draws):
         parts = [counts(generator, *model, examples) for model in models]
@@ -77,7 +77,7 @@ def coverage(draws: int, examples: int, models: list[tuple[str, float]]) -> dict
             value, sample = values[0], samples[0]
             ours = error_bounds(value, sample, excess[0])
         for name, bounds in {"Kamerton": ours, **usual(value, sample)}.items():
-            hits[name] = hits.get(name, 0) + (bounds is not None and bounds[0] <= wanted <= bounds[1])
+            hits[name] = hits.get(name, 0) + (bounds is not None and bounds[0] <= true_value <= bounds[1])
     return {name: count / draws for name, count in hits.items()}
 
 

@@ -45,7 +45,7 @@ def answers(
     difficulty = generator.normal(2.2, 2.5, examples)
     quality = [generator.normal(shift, spread, count) for shift, count in zip((0.0, gain), seeds, strict=True)]
     chance = [1 / (1 + np.exp(-(difficulty + each[:, None]))) for each in quality]
-    return [(generator.random(one.shape) < one).astype(np.float64) for one in chance]
+    return [(generator.random(chances.shape) < chances).astype(np.float64) for chances in chance]
 
 
 def losses(generator: np.random.Generator, examples: int) -> list[Floats]:
@@ -124,8 +124,8 @@ def seeds_each(weights: Floats, seeds: tuple[int, int], spread: float) -> Callab
 
 def claims(compare: Callable[..., PValues], comparisons: int, *arguments: float) -> dict[str, float]:
     """The share of comparisons in which each test claims a difference."""
-    found = [compare(np.random.default_rng([7, i]), *arguments) for i in range(comparisons)]
-    return {name: float(np.mean([one[name] < LEVEL for one in found])) for name in found[0]}
+    p_values = [compare(np.random.default_rng([7, i]), *arguments) for i in range(comparisons)]
+    return {name: float(np.mean([values[name] < LEVEL for values in p_values])) for name in p_values[0]}
 
 
 def resampling(examples: int, resamples: int = 500) -> Floats:
@@ -156,13 +156,13 @@ def _rows(what: str, examples: int, shares: dict[str, float]) -> Iterable[tuple[
 def facts() -> str:
     """How the simulated answers are correlated, and what the gains and spreads mean in accuracy."""
     generator = np.random.default_rng(0)
-    (one,), (other,) = answers(generator, 200_000, 0.0, (1, 1), 0.0)
-    gains = [answers(generator, 200_000, gain, (1, 1), 0.0)[1].mean() - one.mean() for gain in (0.2, 0.4)]
+    (first,), (second,) = answers(generator, 200_000, 0.0, (1, 1), 0.0)
+    gains = [answers(generator, 200_000, gain, (1, 1), 0.0)[1].mean() - first.mean() for gain in (0.2, 0.4)]
     spreads = [answers(generator, 20_000, 0.0, (200, 1), spread)[0].mean(axis=1).std() for spread in (0.0, 0.15, 0.5)]
-    said = ", ".join(f"{gain:+.3f}" for gain in gains)
+    gain_text = ", ".join(f"{gain:+.3f}" for gain in gains)
     seeds = ", ".join(f"{spread:.3f}" for spread in spreads)
-    correlation = np.corrcoef(one, other)[0, 1]
-    return f"accuracy {one.mean():.3f}, correlation {correlation:.2f}; gains {said}; spread over seeds {seeds}"
+    correlation = np.corrcoef(first, second)[0, 1]
+    return f"accuracy {first.mean():.3f}, correlation {correlation:.2f}; gains {gain_text}; spread over seeds {seeds}"
 
 
 def main() -> None:

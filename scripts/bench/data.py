@@ -48,9 +48,9 @@ def write_rows(path: Path, count: int, *, metadata: bool = False) -> Path:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     result = work()
-    return time.perf_counter() - begun, result
+    return time.perf_counter() - start, result
 
 
 def table(head: list[str], rows: Iterator[list[Any]]) -> None:
@@ -108,16 +108,16 @@ def encoding(rows: int, folder: Path, trl: str | None, rounds: int) -> Iterator[
         return timed(lambda: encode(train, words, cache=folder / cache, **settings))
 
     for i in range(rounds):
-        seconds, result = ours(str(i))
-        note("kamerton", seconds, result.report["tokens"])
+        seconds, encoded = ours(str(i))
+        note("kamerton", seconds, encoded.report["tokens"])
         for processes in (0, 2) if trl else ():
             script = str(Path(__file__).with_name("data_trl.py"))
             command = [str(trl), script, str(path), str(folder / "tokenizer"), str(processes)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            note(f"TRL, {processes or 1} process{'es' if processes else ''}", found["seconds"], found["tokens"])
-    seconds, result = ours("0")
-    note("kamerton, unchanged data", seconds, result.report["tokens"])
+            timing = json.loads(done.stdout.splitlines()[-1])
+            note(f"TRL, {processes or 1} process{'es' if processes else ''}", timing["seconds"], timing["tokens"])
+    seconds, encoded = ours("0")
+    note("kamerton, unchanged data", seconds, encoded.report["tokens"])
     for name, (seconds, tokens) in best.items():
         yield [name, rows, seconds, int(rows / seconds), tokens, seconds / best["kamerton"][0]]
 
@@ -143,9 +143,9 @@ def one_size(rows: int) -> None:
 
         start, _ = timed(lambda: encoded(write_rows(folder / "few.jsonl", 100, metadata=True), 0.85))
         path = write_rows(folder / "rows.jsonl", rows, metadata=True)
-        found = encoded(path, 0.85)
+        seconds = encoded(path, 0.85)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"size": path.stat().st_size, "peak": peak, "start": start, **found}))
+        print(json.dumps({"size": path.stat().st_size, "peak": peak, "start": start, **seconds}))
 
 
 def encode_splits(splits: dict[str, Any], words: Any, folder: Path) -> None:
@@ -160,9 +160,9 @@ def memory(most: int) -> Iterator[list[Any]]:
     rows = 10_000
     while rows <= most:
         command = [sys.executable, __file__, "size", "--rows", str(rows)]
-        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-        per_row = [1e6 * found[stage] / rows for stage in ("gate", "near", "encode")]
-        yield [rows, found["size"] // 10**6, found["peak"] // 1024, found["start"], *per_row]
+        result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        per_row = [1e6 * result[stage] / rows for stage in ("gate", "near", "encode")]
+        yield [rows, result["size"] // 10**6, result["peak"] // 1024, result["start"], *per_row]
         rows *= 10
 
 
@@ -171,12 +171,16 @@ def facts(data: Path) -> Iterator[list[Any]]:
     from kamerton.data.gate import prepare
 
     banking = DataOptions(format="csv", train=f"{data}/banking77/train.csv", test=f"{data}/banking77/test.csv")
-    found = prepare(banking, SplitOptions(), cache=None).report["leakage"]
-    yield ["BANKING77, its own splits", found["exact"].get("train and test", 0), found["near"].get("train and test", 0)]
+    leakage = prepare(banking, SplitOptions(), cache=None).report["leakage"]
+    yield [
+        "BANKING77, its own splits",
+        leakage["exact"].get("train and test", 0),
+        leakage["near"].get("train and test", 0),
+    ]
     e2e = DataOptions(format="csv", path=f"{data}/e2e", columns=Columns(prompt="mr", completion="ref"), labels=None)
     for name, group in (("E2E, split at random", None), ("E2E, grouped by meaning representation", "prompt")):
-        found = prepare(e2e, SplitOptions(group=group), cache=None).report["leakage"]
-        yield [name, found["exact"].get("train and test", 0), found["near"].get("train and test", 0)]
+        leakage = prepare(e2e, SplitOptions(group=group), cache=None).report["leakage"]
+        yield [name, leakage["exact"].get("train and test", 0), leakage["near"].get("train and test", 0)]
 
 
 def main() -> None:

@@ -35,9 +35,9 @@ def main(rows: str, tokenizer: str, processes: int) -> None:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes))
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(output_dir=folder, dataset_num_proc=processes or None, report_to=[], use_cpu=True)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         trainer = SFTTrainer(model, args=settings, train_dataset=data, processing_class=words)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
     tokens = sum(map(len, trainer.train_dataset["input_ids"]))
     print(json.dumps({"seconds": seconds, "rows": len(trainer.train_dataset), "tokens": tokens}))
 

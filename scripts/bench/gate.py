@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from kamerton.decide.compare.assess import differences, measure
 from kamerton.decide.compare.configurations import Group, ScoredRun
-from kamerton.decide.compare.gate import hold
+from kamerton.decide.compare.gate import check_gate
 from kamerton.decide.compare.options import GateOptions, SliceLimits
 from kamerton.decide.compare.slices import slice_by
 from kamerton.score.table import read_scores
@@ -37,10 +37,10 @@ def failed(old: pa.Table, new: pa.Table, allowed: float, whole: float) -> list[s
     """The checks that fail: `whole`, or a label."""
     tables = {"old": old.sort_by("example_id"), "new": new.sort_by("example_id")}
     sides = measure([Group(name, (ScoredRun(Path(name), table),)) for name, table in tables.items()], resamples=50)
-    found = differences(sides, ["accuracy"], permutations=1)
+    overall = differences(sides, ["accuracy"], permutations=1)
     slices = slice_by(sides, {"label": tables["old"]["label"].to_pylist()}, "accuracy")
     options = GateOptions({"accuracy": whole}, {"label": SliceLimits({"accuracy": allowed})})
-    return [check.group or "whole" for check in hold(options, found, slices).checks if not check.passed]
+    return [check.group or "whole" for check in check_gate(options, overall, slices).checks if not check.passed]
 
 
 def main() -> None:
@@ -51,16 +51,16 @@ def main() -> None:
     parser.add_argument("--allowed", type=float, default=0.01)
     parser.add_argument("--whole", type=float, default=0.01)
     parser.add_argument("--plants", type=int, default=100)
-    asked = parser.parse_args()
-    old, new = read_scores(asked.old), read_scores(asked.new)
-    print(f"re-run with another seed: {failed(old, new, asked.allowed, asked.whole) or 'passes'}")
-    print(f"and the other way round:  {failed(new, old, asked.allowed, asked.whole) or 'passes'}")
+    options = parser.parse_args()
+    old, new = read_scores(options.old), read_scores(options.new)
+    print(f"re-run with another seed: {failed(old, new, options.allowed, options.whole) or 'passes'}")
+    print(f"and the other way round:  {failed(new, old, options.allowed, options.whole) or 'passes'}")
     labels = old["label"].to_pylist()
-    print(f"\n| label | examples | caught of {asked.plants} drops by {asked.points:.0%} |\n| --- | --- | --- |")
+    print(f"\n| label | examples | caught of {options.plants} drops by {options.points:.0%} |\n| --- | --- | --- |")
     for label in sorted(set(labels), key=labels.count, reverse=True):
         generator = np.random.default_rng(0)
-        tries = [planted(old, label, asked.points, generator) for _ in range(asked.plants)]
-        caught = sum(label in failed(old, one, asked.allowed, asked.whole) for one in tries)
+        tries = [planted(old, label, options.points, generator) for _ in range(options.plants)]
+        caught = sum(label in failed(old, table, options.allowed, options.whole) for table in tries)
         print(f"| {label} | {labels.count(label)} | {caught} |", flush=True)
 
 

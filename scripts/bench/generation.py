@@ -31,35 +31,35 @@ class Endless:
     def __init__(self, served: Served) -> None:
         self.served = replace(served, ends=frozenset())
 
-    def get(self, source: str, used: object) -> Served:
+    def get(self, source: str, modified: object) -> Served:
         """The model, whatever is asked for."""
         return self.served
 
 
 def engine_side(models: Endless, name: str, tokens: int, streams: int) -> float:
     """Seconds until every stream has its tokens."""
-    said: list[dict[str, Any]] = []
-    engine = Engine(models, said.append, 8)
-    begun = time.perf_counter()
+    messages: list[dict[str, Any]] = []
+    engine = Engine(models, messages.append, 8)
+    start = time.perf_counter()
     for i in range(streams):
         own = {"temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": [], "max_tokens": tokens, "text": None}
         engine.add({"id": str(i), "source": name, "turns": [["user", PROMPT.format(i), 1.0]], **own})
     while not engine.idle:
         engine.step()
-    seconds = time.perf_counter() - begun
-    made = sum(one["tokens"] for one in said if one.get("finish"))
-    assert made == streams * tokens, f"{made} tokens: an answer ended early"
+    seconds = time.perf_counter() - start
+    tokens_generated = sum(message["tokens"] for message in messages if message.get("finish"))
+    assert tokens_generated == streams * tokens, f"{tokens_generated} tokens: an answer ended early"
     return seconds
 
 
 def generate_side(model: Any, prompts: list[list[int]], tokens: int, size: int) -> float:
     """The same with `model.generate`, `size` prompts a call."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for at in range(0, len(prompts), size):
         ids = torch.tensor(prompts[at : at + size])
         own = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
         model.generate(ids, attention_mask=torch.ones_like(ids), **own)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -69,26 +69,26 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    served = Models(most=1, context=4096).get(asked.model, ())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    served = Models(most=1, context=4096).get(options.model, ())
     models = Endless(served)
-    plain = load_model(compose_values([f"model={asked.model}"])["model"]["name"]).eval()
+    plain = load_model(compose_values([f"model={options.model}"])["model"]["name"]).eval()
     prompts = [served.chat_tokens([("user", PROMPT.format(i))]) for i in range(8)]
     sides: dict[str, tuple[int, Callable[[], float]]] = {
-        "engine, 1 stream": (1, lambda: engine_side(models, asked.model, asked.tokens, 1)),
-        "generate, 1 prompt": (1, lambda: generate_side(plain, prompts[:1], asked.tokens, 1)),
-        "engine, 8 streams": (8, lambda: engine_side(models, asked.model, asked.tokens, 8)),
-        "generate, 8 prompts in turn": (8, lambda: generate_side(plain, prompts, asked.tokens, 1)),
-        "generate, 8 prompts as a batch": (8, lambda: generate_side(plain, prompts, asked.tokens, 8)),
+        "engine, 1 stream": (1, lambda: engine_side(models, options.model, options.tokens, 1)),
+        "generate, 1 prompt": (1, lambda: generate_side(plain, prompts[:1], options.tokens, 1)),
+        "engine, 8 streams": (8, lambda: engine_side(models, options.model, options.tokens, 8)),
+        "generate, 8 prompts in turn": (8, lambda: generate_side(plain, prompts, options.tokens, 1)),
+        "generate, 8 prompts as a batch": (8, lambda: generate_side(plain, prompts, options.tokens, 8)),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(asked.repeats):
+    for _ in range(options.repeats):
         for name, (streams, run) in sides.items():
-            rates[name].append(streams * asked.tokens / run())
-    print(f"| side, {asked.threads} threads | tokens/s |\n| --- | --- |")
-    for name, found in rates.items():
-        print(f"| {name} | {statistics.median(found):.1f} [{min(found):.1f}, {max(found):.1f}] |")
+            rates[name].append(streams * options.tokens / run())
+    print(f"| side, {options.threads} threads | tokens/s |\n| --- | --- |")
+    for name, values in rates.items():
+        print(f"| {name} | {statistics.median(values):.1f} [{min(values):.1f}, {max(values):.1f}] |")
 
 
 if __name__ == "__main__":

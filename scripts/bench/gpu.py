@@ -40,13 +40,13 @@ SHAPES: dict[str, dict[str, int]] = {
 def main() -> None:
     options = parse()
     files = {"model": write_model(options), "rows": write_rows(options)}
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in options.sides}
+    results: dict[str, list[dict[str, Any]]] = {side: [] for side in options.sides}
     for repeat in range(options.repeats):
         turn = repeat % len(options.sides)
         for side in options.sides[turn:] + options.sides[:turn]:
-            found[side].append(measure(side, repeat, files, options))
-            print(side, found[side][-1], flush=True)
-    print(render(found, Path(files["rows"]), options))
+            results[side].append(measure(side, repeat, files, options))
+            print(side, results[side][-1], flush=True)
+    print(render(results, Path(files["rows"]), options))
 
 
 def parse() -> argparse.Namespace:
@@ -75,11 +75,11 @@ def sides(options: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, An
     a_pass, row, compiled = options.step_tokens // 2, options.step_tokens // 4, not options.no_compile
     ours = ["trainer.precision=bf16-mixed", f"model.compile={str(compiled).lower()}", f"batch.max_tokens={a_pass}"]
     ours += ["model.export=null", "callbacks.progress_bar=null"]
-    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    jobs: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for packing in ("packed", "tree"):
         flags: dict[str, Any] = {"overrides": [*ours, f"batch.cut={packing}"]}
         job = {"batch": options.step_tokens // MEAN, "trainer": options.device, "save": False, "flags": flags}
-        found[f"kamerton-{packing}"] = ("with_kamerton.py", sys.executable, job)
+        jobs[f"kamerton-{packing}"] = ("with_kamerton.py", sys.executable, job)
     flags = {
         "use_cpu": options.device == "cpu",
         "bf16": True,
@@ -93,8 +93,8 @@ def sides(options: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, An
         job = {"batch": a_pass // row, "load": {"attn_implementation": options.attn}, "save": False}
         job["flags"] = flags | {"use_liger_kernel": liger}
         if options.trl and (options.device == "gpu" or not liger):
-            found[name] = ("with_trl.py", options.trl, job)
-    return found
+            jobs[name] = ("with_trl.py", options.trl, job)
+    return jobs
 
 
 def write_model(options: argparse.Namespace) -> str:
@@ -143,10 +143,10 @@ def measure(side: str, repeat: int, files: dict[str, str], options: argparse.Nam
         environment.pop("PYTHONPATH", None)
     command = [python, "-W", "ignore", str(HERE / "sides" / script), str(out / "job.json")]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = done.stdout.decode(errors="replace")
-    lines = [line for line in said.splitlines() if line.startswith("RESULT ")]
+    output = done.stdout.decode(errors="replace")
+    lines = [line for line in output.splitlines() if line.startswith("RESULT ")]
     if done.returncode or len(lines) != 1:
-        raise SystemExit(f"{side} ended with {done.returncode}:\n{said[-4000:]}")
+        raise SystemExit(f"{side} ended with {done.returncode}:\n{output[-4000:]}")
     shutil.rmtree(out)
     return figures(json.loads(lines[0].removeprefix("RESULT ")))
 
@@ -165,7 +165,7 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def flops_of(found: dict[str, Any], shape: dict[str, int], context: float) -> float:
+def flops_of(result: dict[str, Any], shape: dict[str, int], context: float) -> float:
     """FLOP/s that the model itself asks for: 6 for a weight and token, 12·L·H·Q·T a token for attention.
 
     PaLM (Chowdhery et al. 2022), appendix B, with T the mean length that a token's row has, and the head counted on
@@ -175,10 +175,10 @@ def flops_of(found: dict[str, Any], shape: dict[str, int], context: float) -> fl
     keys = hidden // heads * shape["num_key_value_heads"]
     layer = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * shape["intermediate_size"]
     body = shape["num_hidden_layers"] * (6 * layer + 12 * hidden * context)
-    return body * found["tokens_per_s"] + 6 * shape["vocab_size"] * hidden * found["targets_per_s"]  # type: ignore[no-any-return]
+    return body * result["tokens_per_s"] + 6 * shape["vocab_size"] * hidden * result["targets_per_s"]  # type: ignore[no-any-return]
 
 
-def render(found: dict[str, list[dict[str, Any]]], rows: Path, options: argparse.Namespace) -> str:
+def render(results: dict[str, list[dict[str, Any]]], rows: Path, options: argparse.Namespace) -> str:
     """Medians with [least, most], as Markdown."""
     import torch
 
@@ -195,13 +195,14 @@ def render(found: dict[str, list[dict[str, Any]]], rows: Path, options: argparse
         "| side | tokens/s | MFU | peak memory, GiB | first step, s | steps |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for side, results in found.items():
-        speeds = sorted(one["tokens_per_s"] for one in results)
-        shares = [flops_of(one, SHAPES[options.shape], context) / peak for one in results] if peak else []
+    for side, repeats in results.items():
+        speeds = sorted(result["tokens_per_s"] for result in repeats)
+        shares = [flops_of(result, SHAPES[options.shape], context) / peak for result in repeats] if peak else []
+        peak_memory, first_step = max(result["peak_gib"] for result in repeats), repeats[0]["first_s"]
         lines.append(
             f"| {side} | {statistics.median(speeds):,.0f} [{speeds[0]:,.0f}, {speeds[-1]:,.0f}] "
             f"| {f'{statistics.median(shares):.3f}' if shares else 'unknown card'} "
-            f"| {max(one['peak_gib'] for one in results):.1f} | {results[0]['first_s']:.0f} | {results[0]['steps']} |"
+            f"| {peak_memory:.1f} | {first_step:.0f} | {repeats[0]['steps']} |"
         )
     return "\n".join(lines)
 

@@ -37,17 +37,17 @@ def main() -> None:
         model = options.model or write_model(work / "models", system=True)
         common = {"model": str(model), "rows": str(work / "rows.json"), "labels": labels, "threads": options.threads}
         speeds: dict[str, list[float]] = {}
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         for _ in range(options.repeats):
             for side in ("exact", "argmax", "lm-eval"):
                 count = options.peer_rows if side == "lm-eval" else options.rows
                 job = common | {"count": count, "mode": side, "out": str(work / f"{side}.out")}
-                result = run(side, job, options, work)
-                speeds.setdefault(side, []).append(result["rows"] / result["seconds"])
-                found[side] = json.loads((work / f"{side}.out").read_text())
-                print(f"{side:<8}{speeds[side][-1]:8.3f} rows/s, peak {result['peak_mib']:,.0f} MiB", flush=True)
-        say(speeds, found, rows, labels, options.peer_rows)
-        double(found, common, options, work)
+                timing = run(side, job, options, work)
+                speeds.setdefault(side, []).append(timing["rows"] / timing["seconds"])
+                answers[side] = json.loads((work / f"{side}.out").read_text())
+                print(f"{side:<8}{speeds[side][-1]:8.3f} rows/s, peak {timing['peak_mib']:,.0f} MiB", flush=True)
+        say(speeds, answers, rows, labels, options.peer_rows)
+        double(answers, common, options, work)
 
 
 def parse() -> argparse.Namespace:
@@ -89,27 +89,27 @@ def run(side: str, job: dict[str, Any], options: argparse.Namespace, work: Path)
 
 
 def say(
-    speeds: dict[str, list[float]], found: dict[str, Any], rows: list[dict[str, str]], labels: list[str], shared: int
+    speeds: dict[str, list[float]], answers: dict[str, Any], rows: list[dict[str, str]], labels: list[str], shared: int
 ) -> None:
     """The table: speed, ratio to the harness, winners that differ, largest difference of a log-probability."""
-    peer = found["lm-eval"]
+    peer = answers["lm-eval"]
     right = [labels.index(row["completion"]) for row in rows]
     print("\n| side | rows/s | times lm-eval | accuracy | winners unlike exact's | largest difference from lm-eval |")
     print("| --- | --- | --- | --- | --- | --- |")
     for side, values in speeds.items():
-        predicted = found[side]["predicted"]
+        predicted = answers[side]["predicted"]
         accuracy = sum(a == b for a, b in zip(predicted, right, strict=False)) / len(predicted)
-        unlike = sum(a != b for a, b in zip(predicted, found["exact"]["predicted"], strict=False))
-        largest = f"{max(differences(found, shared)):.1e}" if side == "exact" else ""
+        unlike = sum(a != b for a, b in zip(predicted, answers["exact"]["predicted"], strict=False))
+        largest = f"{max(differences(answers, shared)):.1e}" if side == "exact" else ""
         times = median(values) / median(speeds["lm-eval"])
         unlike_text = f"{unlike} of {len(predicted)}"
         print(f"| {side} | {median(values):.2f} | {times:.1f} | {accuracy:.3f} | {unlike_text} | {largest} |")
-    print(f"\nthe harness's winners unlike exact's: {unlike_rows(peer, found['exact'])}")
+    print(f"\nthe harness's winners unlike exact's: {unlike_rows(peer, answers['exact'])}")
 
 
-def differences(found: dict[str, Any], shared: int) -> list[float]:
+def differences(answers: dict[str, Any], shared: int) -> list[float]:
     """|difference| for each row and label, the newline that the harness counts with every label taken out."""
-    exact, peer = found["exact"], found["lm-eval"]["logprobs"]
+    exact, peer = answers["exact"], answers["lm-eval"]["logprobs"]
     return [
         abs(ours + exact["before"][row] - theirs)
         for row in range(shared)
@@ -122,9 +122,9 @@ def unlike_rows(peer: dict[str, Any], own: dict[str, Any]) -> list[int]:
     return [row for row, (a, b) in enumerate(zip(peer["predicted"], own["predicted"], strict=False)) if a != b]
 
 
-def double(found: dict[str, Any], common: dict[str, Any], options: argparse.Namespace, work: Path) -> None:
+def double(answers: dict[str, Any], common: dict[str, Any], options: argparse.Namespace, work: Path) -> None:
     """Which side is nearer to float64, where they differ most."""
-    every = differences(found, options.peer_rows)
+    every = differences(answers, options.peer_rows)
     labels = len(common["labels"])
     order = sorted(range(len(every)), key=lambda place: -every[place])[:DOUBLE]
     pairs = [divmod(place, labels) for place in order]
@@ -132,8 +132,8 @@ def double(found: dict[str, Any], common: dict[str, Any], options: argparse.Name
     true = json.loads((work / "double.out").read_text())
     print("\n| row | label | exact, error | lm-eval, error |\n| --- | --- | --- | --- |")
     for (row, label), value in zip(pairs, true, strict=True):
-        ours = found["exact"]["logprobs"][row][label] - value["label"]
-        theirs = found["lm-eval"]["logprobs"][row][label] - value["label"] - value["newline"]
+        ours = answers["exact"]["logprobs"][row][label] - value["label"]
+        theirs = answers["lm-eval"]["logprobs"][row][label] - value["label"] - value["newline"]
         print(f"| {row} | {common['labels'][label]} | {ours:.1e} | {theirs:.1e} |")
 
 

@@ -88,10 +88,10 @@ def sizes(options: argparse.Namespace) -> Iterator[list[Any]]:
         path = write_rows(options.work / f"{rows}.jsonl", rows)
         job = {"kind": "full", "lr": 1e-3, "batch": 8, "model": "tiny", "rows": str(path)}
         steps = f"trainer.max_steps={min(options.steps, rows // 8)}"
-        found = run(job, [steps, "model.export=null"], options)
-        ends = found["ends"]
+        result = run(job, [steps, "model.export=null"], options)
+        ends = result["ends"]
         rate = 8 * (len(ends) - 1) / (ends[-1] - ends[0])
-        yield [rows, rate, ends[0] - found["begun"], int(found["peak_mib"])]
+        yield [rows, rate, ends[0] - result["begun"], int(result["peak_mib"])]
         path.unlink()
         rows *= 10
 
@@ -102,8 +102,8 @@ def run(job: dict[str, Any], overrides: list[str], options: argparse.Namespace) 
     (out / "job.json").write_text(json.dumps({"seed": 1, "out": str(out), "flags": {"overrides": overrides}, **job}))
     os.environ["KAMERTON_CACHE"] = str(options.work / "cache")
     command = [sys.executable, str(HERE / "sides" / "with_kamerton.py"), str(out / "job.json")]
-    found: dict[str, Any] = json.loads(child(command, options, out / "log.txt"))
-    return found
+    result: dict[str, Any] = json.loads(child(command, options, out / "log.txt"))
+    return result
 
 
 if __name__ == "__main__":

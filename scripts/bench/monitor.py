@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +50,17 @@ class Plant:
     rows: Callable[[random.Random], dict[str, list[dict[str, str]]]] | None = None
     callback: Callable[[], pl.Callback] | None = None
     since: int = 0
-    found: list[int | None] = field(default_factory=list)
 
 
 def rows(draw: random.Random, count: int = 320, labels: int = 4, noise: float = 0.0) -> list[dict[str, str]]:
     """Prompts that end in eight times the letter that decides the label; a share `noise` of labels is random."""
-    made = []
+    lines = []
     for number in range(count):
         label = draw.randrange(labels)
         other = " ".join(draw.choice("abcdefgh") * draw.randint(1, 3) for _ in range(draw.randint(1, 4)))
         shown = draw.randrange(labels) if draw.random() < noise else label
-        made.append({"prompt": f"{other} {number} {'ABCDEF'[label] * 8}", "completion": "wxyzuv"[shown]})
-    return made
+        lines.append({"prompt": f"{other} {number} {'ABCDEF'[label] * 8}", "completion": "wxyzuv"[shown]})
+    return lines
 
 
 def healthy_rows(draw: random.Random) -> dict[str, list[dict[str, str]]]:
@@ -233,12 +232,12 @@ PLANTS: dict[str, Plant] = {
 }
 
 
-def run(folder: Path, name: str, overrides: list[str], made: dict[str, list[dict[str, str]]], callback: Any) -> Path:
+def run(folder: Path, name: str, overrides: list[str], data: dict[str, list[dict[str, str]]], callback: Any) -> Path:
     """One run of the tiny model; its directory."""
     files = []
-    for part, lines in made.items():
+    for part, rows_of_part in data.items():
         file = folder / f"{name}-{part}.jsonl"
-        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        file.write_text("".join(json.dumps(line) + "\n" for line in rows_of_part))
         files.append(f"data.{part}={file}")
     plain = ["model=tiny", "data=jsonl", "logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"]
     plain += ["callbacks.early_stopping=null", "base=false", "baselines=false", "model.export=null", "adapter=full"]
@@ -313,21 +312,21 @@ def planted(folder: Path, chosen: list[str], seeds: int) -> bool:
     for kind in chosen:
         plant, also, steps = PLANTS[kind], set[str](), list[int | None]()
         for seed in range(seeds):
-            made = (plant.rows or healthy_rows)(random.Random(seed))
+            data = (plant.rows or healthy_rows)(random.Random(seed))
             name = f"{list(PLANTS).index(kind)}-{seed}"
-            path = run(folder, name, [f"seed={seed}", *plant.overrides], made, plant.callback)
+            path = run(folder, name, [f"seed={seed}", *plant.overrides], data, plant.callback)
             length = json.loads((path / "run.json").read_text())["progress"]["steps"]
             latest = plant.since + (length - plant.since) / 2
-            said = issues(path)
-            in_time = [step for code, step in said if code in plant.codes and plant.since <= step <= latest]
+            reported = issues(path)
+            in_time = [step for code, step in reported if code in plant.codes and plant.since <= step <= latest]
             steps.append(min(in_time, default=None))
-            also |= {f"{code} at {step}" for code, step in said if code not in plant.codes or not in_time}
-        found = sum(step is not None for step in steps)
-        hits, total = hits + found, total + seeds
+            also |= {f"{code} at {step}" for code, step in reported if code not in plant.codes or not in_time}
+        count = sum(step is not None for step in steps)
+        hits, total = hits + count, total + seeds
         cells = (
             kind,
             ", ".join(plant.codes),
-            f"{found} of {seeds}",
+            f"{count} of {seeds}",
             ", ".join(map(str, steps)),
             ", ".join(sorted(also)),
         )
@@ -344,16 +343,16 @@ def healthy(folder: Path, count: int) -> bool:
     for number in range(count):
         rate, size, labels, noise = kinds[number % len(kinds)]
         draw = random.Random(number)
-        made = {"train": rows(draw, 320, labels, noise), "validation": rows(draw, 48, labels, noise)}
+        data = {"train": rows(draw, 320, labels, noise), "validation": rows(draw, 48, labels, noise)}
         more = ["scheduler=cosine"] if number % 3 == 0 else []
         typed = [f"seed={number}", f"optimizer.lr={rate}", f"batch.size={size}", *more]
-        said = issues(run(folder, f"healthy-{number}", typed, made, None))
-        if said:
-            accused.append((typed, noise, labels, said))
+        reported = issues(run(folder, f"healthy-{number}", typed, data, None))
+        if reported:
+            accused.append((typed, noise, labels, reported))
     print(f"{len(accused)} of {count} healthy runs accused")
     print(f"all detectors together take {cost(folder / 'watch' / 'healthy-0'):.2f} ms a step")
-    for one in accused:
-        print("  ", *one)
+    for entry in accused:
+        print("  ", *entry)
     return len(accused) <= max(1, count // 60)
 
 

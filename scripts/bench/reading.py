@@ -83,14 +83,14 @@ def main(options: argparse.Namespace) -> None:
     here = Path(__file__).parents[2]
     sides = {"now": here, **({"before": options.before.absolute()} if options.before else {})}
     with tempfile.TemporaryDirectory() as folder:
-        many, one = Path(folder) / "many", Path(folder) / "one"
+        many, long_run = Path(folder) / "many", Path(folder) / "one"
         make_runs(many, options.runs)
-        make_long(one, options.rows)
+        make_long(long_run, options.rows)
         commands = {
             "start of Python and of the package": ["-c", "import kamerton.commands.runs"],
             f"`kamerton runs` over {options.runs:,} runs": ["-m", "kamerton", "runs", "--outputs", str(many)],
-            f"`track_metrics` over {options.rows:,} rows": ["-c", TRACK, str(one), str(options.rows)],
-            f"`generate_report` over {options.rows:,} rows": ["-c", REPORT, str(one)],
+            f"`track_metrics` over {options.rows:,} rows": ["-c", TRACK, str(long_run), str(options.rows)],
+            f"`generate_report` over {options.rows:,} rows": ["-c", REPORT, str(long_run)],
         }
         print(f"| seconds | {' | '.join(sides)} | before / now |\n|{' --- |' * (len(sides) + 2)}")
         for name, words in commands.items():

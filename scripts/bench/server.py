@@ -104,15 +104,15 @@ def prepare(client: openai.OpenAI) -> Known:
     return {"file_id": file, "training_file": file, "job_id": job.id, "model": "tiny"}
 
 
-def fuzz(asked: argparse.Namespace) -> int:
+def fuzz(options: argparse.Namespace) -> int:
     """Returns the exit code."""
     tally, token = Tally(), secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as folder:
         with server(Path(folder), token) as (url, _):
             client = openai.OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0)
-            described(url, token, tally, asked.rounds, lambda: prepare(client), asked.seed)
-            refused(url, tally, asked.refused, asked.seed)
-            raw(url, token, tally, asked.raw, asked.seed)
+            described(url, token, tally, options.rounds, lambda: prepare(client), options.seed)
+            refused(url, tally, options.refused, options.seed)
+            raw(url, token, tally, options.raw, options.seed)
             assert client.models.list().data[0].id == "tiny"  # it lives
         log = (Path(folder) / "server.log").read_text(errors="replace")
     print(tally.table())
@@ -123,37 +123,37 @@ def fuzz(asked: argparse.Namespace) -> int:
     return 1 if tally.faults or "Traceback" in log else 0
 
 
-def clients(asked: argparse.Namespace) -> int:
+def clients(options: argparse.Namespace) -> int:
     """Returns the exit code: 1 where any call failed."""
     token = secrets.token_hex(16)
     answers = Answers()
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder), token, asked.model) as (url, pid):
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), token, options.model) as (url, pid):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0)
-        file = client.files.create(file=("chats.jsonl", chats(asked.rows, words=4)), purpose=PURPOSE).id
-        own = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50, "batch_size": asked.batch}}}
-        job = client.fine_tuning.jobs.create(model=asked.model, training_file=file, method=own)  # type: ignore[arg-type]
+        file = client.files.create(file=("chats.jsonl", chats(options.rows, words=4)), purpose=PURPOSE).id
+        own = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50, "batch_size": options.batch}}}
+        job = client.fine_tuning.jobs.create(model=options.model, training_file=file, method=own)  # type: ignore[arg-type]
         hello: Any = {"role": "user", "content": "hello"}
-        client.chat.completions.create(model=asked.model, messages=[hello], max_tokens=2)
+        client.chat.completions.create(model=options.model, messages=[hello], max_tokens=2)
 
-        open_ = connections(asked.clients, url, token)
+        open_ = connections(options.clients, url, token)
 
         def begin() -> list[asyncio.Task[None]]:
-            count = asked.clients - asked.streams
+            count = options.clients - options.streams
             polling = [polls(open_[number], job.id, number / count, answers) for number in range(count)]
-            reading = [streams(open_[count + n], asked.model, n, answers) for n in range(asked.streams)]
-            return [asyncio.create_task(one) for one in (*polling, *reading)]
+            reading = [streams(open_[count + n], options.model, n, answers) for n in range(options.streams)]
+            return [asyncio.create_task(coroutine) for coroutine in (*polling, *reading)]
 
         with step_times(Path(folder) / "bench" / job.id / "metrics.csv") as times:
             while len(times) < 5:
                 assert client.fine_tuning.jobs.retrieve(job.id).status not in ("failed", "cancelled", "succeeded")
                 time.sleep(0.2)
-            windows = asyncio.run(take_turns(pid, asked.windows, asked.seconds, begin))
+            windows = asyncio.run(take_turns(pid, options.windows, options.seconds, begin))
         assert client.fine_tuning.jobs.retrieve(job.id).status == "running", "training ended too early"
         print(report(windows, times, answers))
     return 1 if answers.errors else 0
 
 
-def attacks(asked: argparse.Namespace) -> int:
+def attacks(options: argparse.Namespace) -> int:
     """Returns the exit code."""
     token, other = secrets.token_hex(16), secrets.token_hex(16)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -167,8 +167,8 @@ def attacks(asked: argparse.Namespace) -> int:
             hello: Any = {"role": "user", "content": "hello"}
             client.chat.completions.create(model="tiny", messages=[hello], max_tokens=2)
             print(HEADER, flush=True)
-            for name in ("none", *asked.only):
-                felt, answers = under_attack(name, port, (token, file), other, asked.seconds)
+            for name in ("none", *options.only):
+                felt, answers = under_attack(name, port, (token, file), other, options.seconds)
                 print(felt.row(name, answers), flush=True)
                 passed = passed and felt.is_well
         log = (Path(folder) / "server.log").read_text(errors="replace")
@@ -180,27 +180,27 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("fuzz")
-    one.add_argument("--rounds", type=int, default=12, help="over all routes, every other one with real ids")
-    one.add_argument("--refused", type=int, default=2, help="rounds with a token that nobody has")
-    one.add_argument("--raw", type=int, default=1000, help="spoilt requests")
-    one.add_argument("--seed", type=int, default=0)
-    one.set_defaults(run=fuzz)
-    two = commands.add_parser("clients")
-    two.add_argument("--model", default="smollm2")
-    two.add_argument("--clients", type=int, default=50)
-    two.add_argument("--streams", type=int, default=0, help="clients that read streamed answers instead")
-    two.add_argument("--windows", type=int, default=3, help="turns of each side")
-    two.add_argument("--seconds", type=float, default=15, help="of a turn")
-    two.add_argument("--rows", type=int, default=4000, help="of the training file")
-    two.add_argument("--batch", type=int, default=2)
-    two.set_defaults(run=clients)
-    three = commands.add_parser("attacks")
-    three.add_argument("--seconds", type=float, default=15, help="of an attack")
-    three.add_argument("--only", nargs="+", choices=ATTACKS, default=ATTACKS)
-    three.set_defaults(run=attacks)
-    asked = parser.parse_args()
-    code: int = asked.run(asked)
+    fuzz_parser = commands.add_parser("fuzz")
+    fuzz_parser.add_argument("--rounds", type=int, default=12, help="over all routes, every other one with real ids")
+    fuzz_parser.add_argument("--refused", type=int, default=2, help="rounds with a token that nobody has")
+    fuzz_parser.add_argument("--raw", type=int, default=1000, help="spoilt requests")
+    fuzz_parser.add_argument("--seed", type=int, default=0)
+    fuzz_parser.set_defaults(run=fuzz)
+    clients_parser = commands.add_parser("clients")
+    clients_parser.add_argument("--model", default="smollm2")
+    clients_parser.add_argument("--clients", type=int, default=50)
+    clients_parser.add_argument("--streams", type=int, default=0, help="clients that read streamed answers instead")
+    clients_parser.add_argument("--windows", type=int, default=3, help="turns of each side")
+    clients_parser.add_argument("--seconds", type=float, default=15, help="of a turn")
+    clients_parser.add_argument("--rows", type=int, default=4000, help="of the training file")
+    clients_parser.add_argument("--batch", type=int, default=2)
+    clients_parser.set_defaults(run=clients)
+    attacks_parser = commands.add_parser("attacks")
+    attacks_parser.add_argument("--seconds", type=float, default=15, help="of an attack")
+    attacks_parser.add_argument("--only", nargs="+", choices=ATTACKS, default=ATTACKS)
+    attacks_parser.set_defaults(run=attacks)
+    options = parser.parse_args()
+    code: int = options.run(options)
     return code
 
 

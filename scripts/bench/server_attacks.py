@@ -76,26 +76,26 @@ def hold_open(port: int, sent: bytes, count: int, end: float, answers: Counter[i
     """So many connections that send no more than this; one that is closed is opened again."""
     sockets: list[socket.socket] = []
     while time.monotonic() < end:
-        left = []
-        for one in sockets:
+        still_open = []
+        for connection in sockets:
             with suppress(BlockingIOError, OSError):
-                if one.recv(2**16) == b"":
-                    one.close()
+                if connection.recv(2**16) == b"":
+                    connection.close()
                     answers[0] += 1
                     continue
-            left.append(one)
-        sockets = left
+            still_open.append(connection)
+        sockets = still_open
         while len(sockets) < count and time.monotonic() < end:
             try:
-                one = socket.create_connection((HOST, port), timeout=2)
+                connection = socket.create_connection((HOST, port), timeout=2)
             except OSError:
                 break
-            one.sendall(sent)
-            one.setblocking(False)
-            sockets.append(one)
+            connection.sendall(sent)
+            connection.setblocking(False)
+            sockets.append(connection)
         time.sleep(0.02)
-    for one in sockets:
-        one.close()
+    for connection in sockets:
+        connection.close()
 
 
 def repeat(port: int, path: str, token: str, bodies: list[bytes], end: float, answers: Counter[int]) -> None:
@@ -169,10 +169,10 @@ def feel(port: int, token: str, seconds: float) -> Felt:
 
     def chat() -> None:
         while time.monotonic() < end:
-            begun = time.monotonic()
+            start = time.monotonic()
             status = ask(port, "POST", "/v1/chat/completions", token, body)
             if status == 200:
-                felt.chats.append(time.monotonic() - begun)
+                felt.chats.append(time.monotonic() - start)
             else:
                 felt.failed.append(f"chat: {status}")
             time.sleep(4 * _EVERY_S)
@@ -180,9 +180,9 @@ def feel(port: int, token: str, seconds: float) -> Felt:
     thread = Thread(target=chat)
     thread.start()
     while time.monotonic() < end:
-        begun = time.monotonic()
+        start = time.monotonic()
         status = ask(port, "GET", "/health", token, None)
-        felt.health.append(time.monotonic() - begun if status == 200 else _TIMEOUT_S)
+        felt.health.append(time.monotonic() - start if status == 200 else _TIMEOUT_S)
         time.sleep(_EVERY_S)
     thread.join()
     return felt

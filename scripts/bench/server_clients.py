@@ -38,8 +38,8 @@ class Window:
     """A side's turn: when it was, and the processor seconds that the server, its generation and the clients took."""
 
     clients: bool
-    begun: float
-    ended: float
+    start: float
+    end: float
     server: float
     generation: float
     own: float
@@ -76,18 +76,18 @@ def cpu_seconds(pid: int) -> float:
 
 def child_of(pid: int) -> int:
     """The process that generates: the server's only child that is not a job."""
-    for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"kamerton.server.generation.worker" in Path(f"/proc/{one}/cmdline").read_bytes():
-            return int(one)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if b"kamerton.server.generation.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
     raise SystemExit("nothing generates")
 
 
 async def take_turns(
-    pid: int, windows: int, seconds: float, clients: Callable[[], Sequence[asyncio.Task[None]]]
+    pid: int, count: int, seconds: float, clients: Callable[[], Sequence[asyncio.Task[None]]]
 ) -> list[Window]:
     """Windows without and with clients, in turn."""
-    found, child = [], child_of(pid)
-    for number in range(2 * windows):
+    windows, child = [], child_of(pid)
+    for number in range(2 * count):
         before = (time.monotonic(), cpu_seconds(pid), cpu_seconds(child), time.process_time())
         tasks = clients() if number % 2 else ()
         await asyncio.sleep(seconds)
@@ -96,8 +96,8 @@ async def take_turns(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         used = [end - begin for begin, end in zip(before[1:], after[1:], strict=True)]
-        found.append(Window(bool(number % 2), before[0], after[0], *used))
-    return found
+        windows.append(Window(bool(number % 2), before[0], after[0], *used))
+    return windows
 
 
 def connections(count: int, url: str, token: str) -> list[httpx.AsyncClient]:
@@ -116,26 +116,26 @@ async def polls(client: httpx.AsyncClient, job: str, after: float, answers: Answ
     await asyncio.sleep(after)
     while True:
         number += 1
-        asked, kept = (path, answers.status) if number % _EVENTS_EVERY else (f"{path}/events", answers.events)
-        begun = time.perf_counter()
+        url, times = (path, answers.status) if number % _EVENTS_EVERY else (f"{path}/events", answers.events)
+        start = time.perf_counter()
         try:
-            answer = await client.get(asked)
-            kept.append(time.perf_counter() - begun)
+            answer = await client.get(url)
+            times.append(time.perf_counter() - start)
             if answer.status_code != 200:
-                answers.errors.append(f"{asked}: {answer.status_code} {answer.text[:200]}")
+                answers.errors.append(f"{url}: {answer.status_code} {answer.text[:200]}")
         except httpx.HTTPError as error:
-            answers.errors.append(f"{asked}: {error!r}")
-        await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - begun)))
+            answers.errors.append(f"{url}: {error!r}")
+        await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - start)))
 
 
 async def streams(client: httpx.AsyncClient, model: str, number: int, answers: Answers) -> None:
     """A client that reads one streamed answer after the other."""
     turns = [{"role": "user", "content": f"Tell me of tuning fork {number}."}]
-    asked = {"model": model, "messages": turns, "max_tokens": 48, "stream": True}
+    body = {"model": model, "messages": turns, "max_tokens": 48, "stream": True}
     while True:
-        begun, first = time.perf_counter(), True
+        start, first = time.perf_counter(), True
         try:
-            async with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as stream:
                 stream.raise_for_status()
                 async for line in stream.aiter_lines():
                     if not line.startswith("data: {"):
@@ -146,7 +146,7 @@ async def streams(client: httpx.AsyncClient, model: str, number: int, answers: A
                     elif event["choices"][0]["delta"].get("content"):
                         answers.tokens += 1
                         if first:
-                            answers.first.append(time.perf_counter() - begun)
+                            answers.first.append(time.perf_counter() - start)
                         first = False
         except httpx.HTTPError as error:
             answers.errors.append(f"stream: {error!r}")
@@ -155,7 +155,7 @@ async def streams(client: httpx.AsyncClient, model: str, number: int, answers: A
 
 def steps_of(window: Window, times: Sequence[float]) -> list[float]:
     """Seconds of the steps that lie within a window, less its first ones."""
-    inside = [at for at in times if window.begun <= at <= window.ended][_SETTLE:]
+    inside = [at for at in times if window.start <= at <= window.end][_SETTLE:]
     return [end - begin for begin, end in itertools.pairwise(inside)]
 
 
@@ -170,15 +170,15 @@ def report(windows: Sequence[Window], times: Sequence[float], answers: Answers) 
     for side, name in ((False, "training alone"), (True, "with clients")):
         own = [window for window in windows if window.clients is side]
         steps = [steps_of(window, times) for window in own]
-        medians[side] = [1000 * statistics.median(one) for one in steps]
-        means[side] = [1000 * statistics.fmean(one) for one in steps]
-        seconds = sum(window.ended - window.begun for window in own)
+        medians[side] = [1000 * statistics.median(seconds_of_steps) for seconds_of_steps in steps]
+        means[side] = [1000 * statistics.fmean(seconds_of_steps) for seconds_of_steps in steps]
+        seconds = sum(window.end - window.start for window in own)
         used = [100 * sum(getattr(window, key) for window in own) / seconds for key in ("server", "generation", "own")]
         shares = " | ".join(f"{share:.0f}" for share in used)
         count = sum(map(len, steps))
         lines.append(f"| {name} | {count} | {spread(medians[side])} | {spread(means[side])} | {shares} |")
-    for what, found in (("median", medians), ("mean", means)):
-        ratios = [busy / alone for alone, busy in zip(found[False], found[True], strict=True)]
+    for what, milliseconds in (("median", medians), ("mean", means)):
+        ratios = [busy / alone for alone, busy in zip(milliseconds[False], milliseconds[True], strict=True)]
         lines.append(f"\n{what} step with clients / alone, pair by pair: {spread(ratios, 3)}")
     for name, calls in (("status", answers.status), ("events", answers.events), ("first token", answers.first)):
         if len(calls) > 1:

@@ -43,11 +43,11 @@ class Tally:
         """Requests in all."""
         return self.answers.total()
 
-    def note(self, kind: str, asked: str, status: int, media: str, body: bytes) -> None:
+    def note(self, kind: str, request: str, status: int, media: str, body: bytes) -> None:
         """Count an answer and judge it; status 0 is none."""
         self.answers[kind, status] += 1
-        if wrong := fault_of(status, media, body):
-            self.faults.append(f"{kind}: {asked[:_SHOWN]}: {status} {wrong[:_SHOWN]}")
+        if problem := fault_of(status, media, body):
+            self.faults.append(f"{kind}: {request[:_SHOWN]}: {status} {problem[:_SHOWN]}")
 
     def table(self) -> str:
         """Markdown, a line for each kind of request."""
@@ -79,12 +79,14 @@ def is_error(body: bytes) -> bool:
         return False
     if not isinstance(error, dict) or set(error) != {"error"} or not isinstance(error["error"], dict):
         return False
-    one = error["error"]
-    texts = (one.get("message"), one.get("type"))
-    given = (one.get("param"), one.get("code"))
+    details = error["error"]
+    texts = (details.get("message"), details.get("type"))
+    optional_texts = (details.get("param"), details.get("code"))
     is_text = all(isinstance(text, str) and text for text in texts)
     return (
-        set(one) == {"message", "type", "param", "code"} and is_text and all(isinstance(x, str | None) for x in given)
+        set(details) == {"message", "type", "param", "code"}
+        and is_text
+        and all(isinstance(x, str | None) for x in optional_texts)
     )
 
 
@@ -96,17 +98,21 @@ def described(
     Every other round names what `prepare` says that there is.
     """
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [result.ok() for result in schema.get_all_operations()]
     with requests.Session() as session:
         for number in range(rounds):
-            known = prepare() if number % 2 else {}
+            ids = prepare() if number % 2 else {}
             for place, operation in enumerate(operations):
                 for mode in _modes(operation):
-                    named = {one.name: known[one.name] for one in operation.path_parameters if one.name in known}
-                    strategy = operation.as_strategy(mode, path_parameters=named or None)
+                    path_parameters = {
+                        parameter.name: ids[parameter.name]
+                        for parameter in operation.path_parameters
+                        if parameter.name in ids
+                    }
+                    strategy = operation.as_strategy(mode, path_parameters=path_parameters or None)
                     own = 1000 * seed + 100 * number + place
                     kind = "described, as it says" if mode is GenerationMode.POSITIVE else "described, broken"
-                    _draw(strategy, own, drawn, lambda case: _send(session, naming(case, known), token, kind, tally))  # noqa: B023
+                    _draw(strategy, own, drawn, lambda case: _send(session, naming(case, ids), token, kind, tally))  # noqa: B023
 
 
 def _modes(operation: Any) -> list[GenerationMode]:
@@ -120,8 +126,8 @@ def refused(url: str, tally: Tally, rounds: int, seed: int = 0, drawn: int = DRA
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     with requests.Session() as session:
         for number in range(rounds):
-            for place, found in enumerate(schema.get_all_operations()):
-                strategy = found.ok().as_strategy(GenerationMode.POSITIVE)
+            for place, operation in enumerate(schema.get_all_operations()):
+                strategy = operation.ok().as_strategy(GenerationMode.POSITIVE)
                 own = 1000 * seed + 100 * number + place
                 _draw(strategy, own, drawn, lambda case: _send(session, case, "nobody's", "with a wrong token", tally))
 
@@ -143,10 +149,10 @@ def _draw(strategy: Any, seed: int, count: int, send: Callable[[Any], None]) -> 
         once()
 
 
-def naming(case: Case[Any], known: Known) -> Case[Any]:
+def naming(case: Case[Any], ids: Known) -> Case[Any]:
     """A request that names what there is wherever it names anything, and asks for short answers."""
-    if known and isinstance(case.body, dict):
-        body = {name: known.get(name, value) for name, value in case.body.items()}
+    if ids and isinstance(case.body, dict):
+        body = {name: ids.get(name, value) for name, value in case.body.items()}
         if "messages" in body or "prompt" in body:
             body |= {
                 name: _LONGEST for name in ("max_tokens", "max_completion_tokens") if isinstance(body.get(name), int)
@@ -157,25 +163,25 @@ def naming(case: Case[Any], known: Known) -> Case[Any]:
 
 
 def _send(session: requests.Session, case: Case[Any], token: str, kind: str, tally: Tally) -> None:
-    asked = f"{case.method} {case.formatted_path} {case.query} {case.body!r}"
+    request = f"{case.method} {case.formatted_path} {case.query} {case.body!r}"
     try:
         answer = case.call(session=session, headers={"Authorization": f"Bearer {token}"}, timeout=60)
     except requests.ConnectionError as error:
         tally.answers[kind, 0] += 1
-        tally.faults.append(f"{kind}: {asked[:_SHOWN]}: no answer: {error}")
+        tally.faults.append(f"{kind}: {request[:_SHOWN]}: no answer: {error}")
         return
-    tally.note(kind, asked, answer.status_code, answer.headers.get("content-type", [""])[0], answer.content)
+    tally.note(kind, request, answer.status_code, answer.headers.get("content-type", [""])[0], answer.content)
     if kind == "with a wrong token" and answer.status_code < 400 and case.path not in OPEN:
-        tally.faults.append(f"{kind}: {asked[:_SHOWN]}: was answered")
+        tally.faults.append(f"{kind}: {request[:_SHOWN]}: was answered")
 
 
 def raw(url: str, token: str, tally: Tally, count: int, seed: int = 0) -> None:
     """Bytes on a connection each: spoilt bodies and spoilt HTTP."""
-    found = urlsplit(url)
+    address = urlsplit(url)
     draw = random.Random(seed)
     for number in range(count):
         kind, sent = ("spoilt bodies", _body(draw, token)) if number % 2 else ("spoilt HTTP", _http(draw, token))
-        status, media, body = _exchange(found.hostname or "", found.port or 0, sent)
+        status, media, body = _exchange(address.hostname or "", address.port or 0, sent)
         tally.note(kind, repr(sent), status, media, body)
 
 

@@ -98,8 +98,8 @@ def peer(folder: Path, seed: int, options: argparse.Namespace) -> Sweep:
     command += [f"hydra.sweeper.sampler.seed={seed}", f"hydra.sweeper.n_trials={options.trials}"]
     command += [f"+folder={folder}", f"+typed={folder / 'typed.yaml'}"]
     seconds = timed(command, {"PYTHONPATH": f"{options.peer}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
-    found: dict[str, Any] = yaml.safe_load((folder / "optimization_results.yaml").read_text())
-    return Sweep(found["best_value"], steps(folder), seconds)
+    results: dict[str, Any] = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    return Sweep(results["best_value"], steps(folder), seconds)
 
 
 def timed(command: list[str], more: dict[str, str]) -> float:

@@ -45,24 +45,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seconds", type=float, help="stop after so many seconds; start again to go on")
     parser.add_argument("--storage", help="default: SQLite in the folder")
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    log = asked.folder / "trials.log"
-    sweep(asked, log)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    log = options.folder / "trials.log"
+    sweep(options, log)
     show(log)
 
 
-def sweep(asked: argparse.Namespace, log: Path) -> None:
+def sweep(options: argparse.Namespace, log: Path) -> None:
     """Run as if the overrides had been typed; the job writes when it ran and how large the process is."""
     ConfigStore.instance().store(name="bench", node=CONFIG)
-    storage = [f"hydra.sweeper.storage='{asked.storage}'"] if asked.storage else []
-    timeout = [f"hydra.sweeper.timeout={asked.seconds}"] if asked.seconds else []
+    storage = [f"hydra.sweeper.storage='{options.storage}'"] if options.storage else []
+    timeout = [f"hydra.sweeper.timeout={options.seconds}"] if options.seconds else []
     sys.argv[1:] = [
         *SPACE,
-        f"hydra.sweep.dir={asked.folder}",
-        f"hydra.sweeper.study_name={asked.folder.name}",
-        f"hydra.sweeper.n_trials={asked.trials}",
-        f"hydra/sweeper/sampler={asked.sampler}",
+        f"hydra.sweep.dir={options.folder}",
+        f"hydra.sweeper.study_name={options.folder.name}",
+        f"hydra.sweeper.n_trials={options.trials}",
+        f"hydra/sweeper/sampler={options.sampler}",
         *storage,
         *timeout,
     ]

@@ -59,30 +59,30 @@ def noted(folder: Path, what: str) -> list[float]:
 
 def bare(folder: Path) -> float:
     """Seconds from the command to the beginning of its training; it is ended there."""
-    begun = time.time()
+    start = time.time()
     process = command(folder)
-    while not (found := noted(folder, "begin")):
+    while not (begins := noted(folder, "begin")):
         if process.poll() is not None:
             raise RuntimeError(process.communicate()[0])
         time.sleep(0.005)
     process.kill()
     process.communicate()
-    return found[0] - begun
+    return begins[0] - start
 
 
 def sweep(folder: Path, launcher: str, trials: int) -> dict[str, list[float]]:
     """By trial: seconds from its beginning in the study to that of its training, and between two trainings."""
     study = ["hydra.sweeper.study_name=bench", f"hydra.sweeper.n_trials={trials}", f"launcher={launcher}"]
     process = command(folder, *SWEEP, *study)
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(said)
+        raise RuntimeError(output)
     begins, ends = noted(folder, "begin"), noted(folder, "end")
     (database,) = folder.glob("outputs/*/bench/study.db")
-    found = optuna.load_study(study_name="bench", storage=f"sqlite:///{database}").trials
-    asked = [_seconds(trial.datetime_start) for trial in found]
+    study_trials = optuna.load_study(study_name="bench", storage=f"sqlite:///{database}").trials
+    starts = [_seconds(trial.datetime_start) for trial in study_trials]
     return {
-        "start": [begin - start for begin, start in zip(begins, asked, strict=True)],
+        "start": [begin - start for begin, start in zip(begins, starts, strict=True)],
         "beyond": [begin - end for begin, end in zip(begins[1:], ends, strict=False)],
     }
 
@@ -103,16 +103,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--folder", type=Path, default=None, help="where runs are kept; a temporary folder without it")
-    asked: Any = parser.parse_args()
+    options: Any = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        home = asked.folder or Path(temporary)
-        folders = {name: home / name for name in ("warm", "process", *(f"bare{i}" for i in range(asked.starts)))}
+        home = options.folder or Path(temporary)
+        folders = {name: home / name for name in ("warm", "process", *(f"bare{i}" for i in range(options.starts)))}
         for folder in folders.values():
             folder.mkdir(parents=True)
         bare(folders["bare0"])  # fills the caches
-        warm = sweep(folders["warm"], "warm", asked.trials)
-        starts = [bare(folders[f"bare{i}"]) for i in range(1, asked.starts)]
-        process = sweep(folders["process"], "process", asked.trials)
+        warm = sweep(folders["warm"], "warm", options.trials)
+        starts = [bare(folders[f"bare{i}"]) for i in range(1, options.starts)]
+        process = sweep(folders["process"], "process", options.trials)
     print("| seconds | median | range | of |\n| --- | --- | --- | --- |")
     print(row("warm: beyond training, a trial", warm["beyond"]))
     print(row("process: beyond training, a trial", process["beyond"]))

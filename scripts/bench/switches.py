@@ -44,11 +44,11 @@ def main() -> None:
     if options.measure is not None:
         print("RESULT " + json.dumps(measure([*common, *options.measure], options.steps)))
         return
-    found: dict[str, list[dict[str, float]]] = {}
+    results: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.repeats):
         for overrides in SWITCHES:
-            found.setdefault(" ".join(overrides) or "default", []).append(child(overrides, options))
-    table(found)
+            results.setdefault(" ".join(overrides) or "default", []).append(child(overrides, options))
+    table(results)
 
 
 def child(overrides: list[str], options: argparse.Namespace) -> dict[str, float]:
@@ -60,15 +60,16 @@ def child(overrides: list[str], options: argparse.Namespace) -> dict[str, float]
     return json.loads(line.removeprefix("RESULT "))  # type: ignore[no-any-return]
 
 
-def table(found: dict[str, list[dict[str, float]]]) -> None:
+def table(results: dict[str, list[dict[str, float]]]) -> None:
     """Medians, as Markdown."""
     print("| switch | examples/s | peak memory, MB | first step, s | loss of the last step |")
     print("| --- | --- | --- | --- | --- |")
-    for name, results in found.items():
+    for name, measurements in results.items():
         speed, peak, first = (
-            statistics.median(one[key] for one in results) for key in ("examples_per_s", "peak_mb", "first_s")
+            statistics.median(measurement[key] for measurement in measurements)
+            for key in ("examples_per_s", "peak_mb", "first_s")
         )
-        print(f"| `{name}` | {speed:.2f} | {peak:,.0f} | {first:.1f} | {results[0]['loss']:.5f} |")
+        print(f"| `{name}` | {speed:.2f} | {peak:,.0f} | {first:.1f} | {measurements[0]['loss']:.5f} |")
 
 
 def measure(overrides: list[str], steps: int) -> dict[str, float]:

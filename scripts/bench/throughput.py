@@ -64,12 +64,12 @@ def child(side: str, options: argparse.Namespace) -> dict[str, float]:
 def table(results: dict[str, list[dict[str, float]]]) -> None:
     """Medians with their spread, and ratios to the plain loop taken repeat by repeat."""
     print(f"\n{'side':<9}{'examples/s':>22}{'ratio to loop':>24}{'peak MB':>10}{'last loss':>12}")
-    for side, found in results.items():
-        speed = [one["examples_per_s"] for one in found]
-        loops = [one["examples_per_s"] for one in results["loop"]]
+    for side, measurements in results.items():
+        speed = [measurement["examples_per_s"] for measurement in measurements]
+        loops = [measurement["examples_per_s"] for measurement in results["loop"]]
         ratio = [mine / loop for mine, loop in zip(speed, loops, strict=True)]
-        memory = statistics.median(one["peak_mb"] for one in found)
-        print(f"{side:<9}{spread(speed):>22}{spread(ratio):>24}{memory:>10.0f}{found[0]['loss']:>12.5f}")
+        memory = statistics.median(measurement["peak_mb"] for measurement in measurements)
+        print(f"{side:<9}{spread(speed):>22}{spread(ratio):>24}{memory:>10.0f}{measurements[0]['loss']:>12.5f}")
 
 
 def spread(values: list[float]) -> str:

@@ -46,12 +46,12 @@ def main() -> None:
                 results["base"][task] = held_out_loss(files, None, options)
             for side in due(task, repeat, results, options.sides):
                 try:
-                    found = measure(task, side, repeat, files, options)
+                    result = measure(task, side, repeat, files, options)
                 except RuntimeError as error:  # the others go on; what failed is measured when the command is repeated
                     failed.append(f"repeat {repeat + 1} of {task}, {side}: {error}")
                     print(failed[-1], file=sys.stderr, flush=True)
                     continue
-                run = {"task": task, "side": side, "repeat": repeat, **found}
+                run = {"task": task, "side": side, "repeat": repeat, **result}
                 results["runs"].append(run)
                 keep(results, options.results)
                 print(f"{repeat + 1} {task:<18}{side:<18}{run['examples_per_s']:6.2f} examples/s", run, flush=True)
@@ -84,9 +84,9 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def due(task: str, repeat: int, results: dict[str, Any], asked: list[str] | None) -> list[str]:
+def due(task: str, repeat: int, results: dict[str, Any], chosen: list[str] | None) -> list[str]:
     """The sides that this repeat still lacks, beginning with another one in each repeat."""
-    sides = [side for side in asked or TASKS[task].sides if repeat == 0 or side not in ONCE]
+    sides = [side for side in chosen or TASKS[task].sides if repeat == 0 or side not in ONCE]
     turn = repeat % len(sides)
     done = {(run["task"], run["side"], run["repeat"]) for run in results["runs"]}
     return [side for side in sides[turn:] + sides[:turn] if (task, side, repeat) not in done]
@@ -104,39 +104,39 @@ def measure(task: str, side: str, repeat: int, files: dict[str, Any], options: a
     (out / "job.json").write_text(json.dumps(job))
     python = str(options.peers / environment / "bin" / "python") if environment else sys.executable
     started, busy = time.perf_counter(), busy_seconds()  # the same clock in every process of the machine
-    found = json.loads(child([python, str(HERE / "sides" / script), str(out / "job.json")], options, out / "log.txt"))
+    timing = json.loads(child([python, str(HERE / "sides" / script), str(out / "job.json")], options, out / "log.txt"))
     others = (busy_seconds() - busy) / (time.perf_counter() - started) / (os.cpu_count() or 1)
-    check_rows(side, found, files)
-    seconds = found["ends"][-1] - found["begun"]
+    check_rows(side, timing, files)
+    seconds = timing["ends"][-1] - timing["begun"]
     trained = out / "run" / "model" if script == "with_kamerton.py" else out
     result = {
-        "examples_per_s": found["rows"] / seconds,
+        "examples_per_s": timing["rows"] / seconds,
         "seconds": seconds,
-        "start_s": found["ends"][0] - started,
-        "whole_s": found["ends"][-1] - started,
-        "steps": len(found["ends"]),
-        "peak_mib": found["peak_mib"],
-        "tokens": found["tokens"],
-        "targets": found["targets"],
+        "start_s": timing["ends"][0] - started,
+        "whole_s": timing["ends"][-1] - started,
+        "steps": len(timing["ends"]),
+        "peak_mib": timing["peak_mib"],
+        "tokens": timing["tokens"],
+        "targets": timing["targets"],
         "loss": held_out_loss(files, trained, options),
         "others": max(others, 0.0),
-        "step_ends": [round(end - found["begun"], 3) for end in found["ends"]],
+        "step_ends": [round(end - timing["begun"], 3) for end in timing["ends"]],
     }
     shutil.rmtree(out)
     return result
 
 
-def check_rows(side: str, found: dict[str, Any], files: dict[str, Any]) -> None:
+def check_rows(side: str, timing: dict[str, Any], files: dict[str, Any]) -> None:
     """Raises unless a side trained on the same rows, as many tokens and as many targets as everyone."""
     rows = json.loads(Path(files["tokens"]).read_text())
-    wanted = {
+    expected = {
         "rows": len(rows),
         "tokens": sum(len(row["ids"]) for row in rows) / len(rows),
         "targets": sum(len(row["ids"]) - row["prompt"] for row in rows) / len(rows),
     }
-    wrong = {key: (found[key], value) for key, value in wanted.items() if abs(found[key] - value) > ENOUGH}
-    if wrong:
-        raise RuntimeError(f"{side} did not train on what everyone trains on (found, wanted): {wrong}")
+    differing = {key: (timing[key], value) for key, value in expected.items() if abs(timing[key] - value) > ENOUGH}
+    if differing:
+        raise RuntimeError(f"{side} did not train on what everyone trains on (found, expected): {differing}")
 
 
 def held_out_loss(files: dict[str, Any], trained: Path | None, options: argparse.Namespace) -> float:

@@ -51,18 +51,18 @@ def table(task: str, runs: Runs, base: float | None) -> str:
 
 
 def row(side: str, runs: Runs) -> list[str]:
-    own, found = runs.get("kamerton", {}), list(runs[side].values())
+    own, repeats = runs.get("kamerton", {}), list(runs[side].values())
     times = [own[n]["examples_per_s"] / run["examples_per_s"] for n, run in runs[side].items() if n in own]
     memory = [own[n]["peak_mib"] / run["peak_mib"] for n, run in runs[side].items() if n in own]
     same = side == "kamerton" or not times
     return [
         SIDES[side][3],
-        spread([run["examples_per_s"] for run in found]),
+        spread([run["examples_per_s"] for run in repeats]),
         "" if same else spread(times),
-        f"{median(run['peak_mib'] for run in found):,.0f}",
+        f"{median(run['peak_mib'] for run in repeats):,.0f}",
         "" if same else f"{median(memory):.2f}",
-        f"{median(run['loss'] for run in found):.3f}",
-        f"{median(run['start_s'] for run in found):.1f}",
+        f"{median(run['loss'] for run in repeats):.3f}",
+        f"{median(run['start_s'] for run in repeats):.1f}",
     ]
 
 
@@ -80,12 +80,12 @@ def verdict(task: str, runs: Runs) -> str:
 
 def against_best(runs: Runs) -> list[float]:
     """Kamerton's speed over the fastest peer's, for each repeat that has both."""
-    found = []
+    ratios = []
     for repeat, own in runs.get("kamerton", {}).items():
         peers = [run[repeat]["examples_per_s"] for side, run in runs.items() if side not in NOT_PEERS and repeat in run]
         if peers:
-            found.append(own["examples_per_s"] / max(peers))
-    return found
+            ratios.append(own["examples_per_s"] / max(peers))
+    return ratios
 
 
 def speed(runs: dict[int, dict[str, Any]]) -> float:

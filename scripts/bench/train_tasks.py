@@ -117,8 +117,8 @@ def banking(path: Path, kind: str) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
     labels = ", ".join(sorted({label for _, label in rows}))
-    asked = [INSTRUCTION.format(labels, text) if kind.endswith("labels") else text for text, _ in rows]
-    return [{"prompt": prompt, "completion": label} for prompt, (_, label) in zip(asked, rows, strict=True)]
+    prompts = [INSTRUCTION.format(labels, text) if kind.endswith("labels") else text for text, _ in rows]
+    return [{"prompt": prompt, "completion": label} for prompt, (_, label) in zip(prompts, rows, strict=True)]
 
 
 def write_model(folder: Path, system: bool) -> Path:
@@ -145,7 +145,7 @@ def tokenize(rows: list[dict[str, str]], model: Path) -> list[dict[str, Any]]:
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(model)
-    found = []
+    examples = []
     for row in rows:
         turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
         prompt = words.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
@@ -153,5 +153,5 @@ def tokenize(rows: list[dict[str, str]], model: Path) -> list[dict[str, Any]]:
         ids = [words(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole)]
         if ids[1][: len(ids[0])] != ids[0]:
             raise SystemExit(f"the tokens of the prompt are not those the whole begins with: {prompt!r}")
-        found.append({"ids": ids[1], "prompt": len(ids[0])})
-    return found
+        examples.append({"ids": ids[1], "prompt": len(ids[0])})
+    return examples

@@ -65,8 +65,8 @@ def _sections(
     yield _table(_rows(schema, "", values, comments, skip={*skip, *NODES, *(n for n, c in inner.items() if c)}))
     for name, section in inner.items():
         if section is not None:
-            found = comments | dict(_group_comments(name))
-            yield f"### {name}\n\n" + _table(_rows(section, name, values.get(name) or {}, found))
+            section_comments = comments | dict(_group_comments(name))
+            yield f"### {name}\n\n" + _table(_rows(section, name, values.get(name) or {}, section_comments))
         elif name in NODES:
             yield f"### {name}\n\n" + _node(name)
 
@@ -106,11 +106,11 @@ def _dataclass(hint: Any) -> type | None:
 
 def _group_comments(group: str) -> Iterator[tuple[str, str]]:
     """The comments of all options of a group, as keys of its section; the first file that has one counts."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for file in sorted((CONF / group).glob("*.yaml")):
         for key, text in _comments(file, f"{group}."):
-            found.setdefault(key, text)
-    yield from found.items()
+            comments.setdefault(key, text)
+    yield from comments.items()
 
 
 def _comments(file: Path, prefix: str) -> Iterator[tuple[str, str]]:

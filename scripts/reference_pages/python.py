@@ -23,12 +23,12 @@ def python_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _entry(name: str, thing: object) -> Iterator[str]:
-    yield f"## {name}\n\n" + _call(name, thing)
-    yield _body(inspect.getdoc(thing) or "")
-    if not inspect.isclass(thing):
+def _entry(name: str, member: object) -> Iterator[str]:
+    yield f"## {name}\n\n" + _call(name, member)
+    yield _body(inspect.getdoc(member) or "")
+    if not inspect.isclass(member):
         return
-    members = [(key, value) for key, value in vars(thing).items() if not key.startswith("_") and _documented(value)]
+    members = [(key, value) for key, value in vars(member).items() if not key.startswith("_") and _documented(value)]
     for key, value in members:
         text = _body(inspect.getdoc(value) or "")
         yield f"### {name}.{key}\n\n" + ("" if isinstance(value, property) else _call(key, value) + "\n\n") + text
@@ -38,17 +38,17 @@ def _documented(value: object) -> bool:
     return (inspect.isfunction(value) or isinstance(value, property)) and bool(inspect.getdoc(value))
 
 
-def _call(name: str, thing: object) -> str:
+def _call(name: str, member: object) -> str:
     """The signature, with annotations as they are written in the source."""
-    signature = inspect.signature(thing)  # type: ignore[arg-type]
+    signature = inspect.signature(member)  # type: ignore[arg-type]
     words = [_parameter(each) for each in signature.parameters.values() if each.name != "self"]
     keyword = next(
         (at for at, each in enumerate(signature.parameters.values()) if each.kind == each.KEYWORD_ONLY), None
     )
     if keyword is not None:
         words.insert(keyword - ("self" in signature.parameters), "*")
-    returned = "" if inspect.isclass(thing) else f" -> {signature.return_annotation}"
-    is_async = inspect.iscoroutinefunction(thing) or inspect.isasyncgenfunction(thing)
+    returned = "" if inspect.isclass(member) else f" -> {signature.return_annotation}"
+    is_async = inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
     return f"`{'async ' if is_async else ''}{name}({', '.join(words)}){returned}`"
 
 

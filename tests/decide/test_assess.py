@@ -176,11 +176,11 @@ def test_without_token_counts_answers_are_compared() -> None:
 
 def test_generated_texts_are_compared_by_every_text_metric() -> None:
     rows = synthetic.scores(0.8, rows=60, labelled=False).to_pylist()
-    wanted = [f"the answer to number {i} is {i * 3} or so" for i in range(60)]
+    references = [f"the answer to number {i} is {i * 3} or so" for i in range(60)]
 
     def scores_with(right: int) -> pa.Table:
-        texts = [text if i < right else f"the answer is {i}" for i, text in enumerate(wanted)]
-        more = [{"target": t, "prediction": p, "finish_reason": "stop"} for t, p in zip(wanted, texts, strict=True)]
+        texts = [text if i < right else f"the answer is {i}" for i, text in enumerate(references)]
+        more = [{"target": t, "prediction": p, "finish_reason": "stop"} for t, p in zip(references, texts, strict=True)]
         return scores_table([row | each for row, each in zip(rows, more, strict=True)], None)
 
     sides = measure([group("old", scores_with(20)), group("new", scores_with(45))], resamples=200)

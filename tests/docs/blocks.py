@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +70,15 @@ class Block:
         ]
 
 
-def blocks() -> list[Block]:
-    """All blocks of all pages."""
-    return [block for page in PAGES for block in parse(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))]
+def blocks(page: str | None = None) -> list[Block]:
+    """Return the blocks of a page, or those of all pages, in order."""
+    paths = PAGES if page is None else [ROOT / page]
+    return [block for path in paths for block in parse(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
+
+
+def pages(has: Callable[[Block], object]) -> list[str]:
+    """Return the pages with such a block."""
+    return list(dict.fromkeys(block.page for block in blocks() if has(block)))
 
 
 def parse(text: str, page: str) -> Iterator[Block]:
@@ -85,8 +91,8 @@ def parse(text: str, page: str) -> Iterator[Block]:
         line = lines[number]
         fenced = line.startswith("```")
         if not fenced and not (line.startswith("    ") and (number == 0 or not lines[number - 1])):
-            given = _MARK.fullmatch(line)
-            mark = given[1] if given and not given[1].startswith(_EVERY) else mark if not line else None
+            match = _MARK.fullmatch(line)
+            mark = match[1] if match and not match[1].startswith(_EVERY) else mark if not line else None
             number += 1
             continue
         end = number + 1
@@ -104,6 +110,6 @@ def _commands(text: str) -> list[Command]:
 def _command(line: str) -> Command:
     text = re.sub(r"\s+# .*$", "", line.removeprefix("$ ").strip())
     words = shlex.split(text)
-    given = [word.partition("=")[::2] for word in words]
+    pairs = [word.partition("=")[::2] for word in words]
     count = next((at for at, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), len(words))
-    return Command(text, tuple(words[count:]), tuple(given[:count]))
+    return Command(text, tuple(words[count:]), tuple(pairs[:count]))

@@ -57,9 +57,9 @@ def _check_kamerton(words: Sequence[str]) -> None:
         runs_parser().parse_args(rest)
         return
     if name == "serve":
-        given = serve_parser().parse_args(rest)
-        if given.tokens is None:
-            to_settings(given)
+        options = serve_parser().parse_args(rest)
+        if options.tokens is None:
+            to_settings(options)
         return
     if "--show" in rest:
         at = rest.index("--show")

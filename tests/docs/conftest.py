@@ -30,17 +30,18 @@ def rows(first: int, count: int) -> list[dict[str, object]]:
     ]
 
 
-def write_csv(path: Path, given: Sequence[dict[str, object]]) -> None:
+def write_csv(path: Path, content: Sequence[dict[str, object]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "answer"])
-        writer.writerows([row["prompt"], row["completion"]] for row in given)
+        writer.writerows([row["prompt"], row["completion"]] for row in content)
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data, and the files that pages show."""
-    folder = tmp_path_factory.mktemp("pages")
+def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data, and the files that pages show: copied for each page."""
+    folder = tmp_path_factory.mktemp("pages") / "files"
+    folder.mkdir()
     names = ("questions", "my", "rows", "animals", "new", "train", "val", "test")
     for at, name in enumerate(names):
         text = "".join(json.dumps(row) + "\n" for row in rows(0 if at < 4 else 100 * at, 60 if at < 6 else 20))
@@ -59,9 +60,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workshop(files: Path, own_cache: Path) -> Path:
+def page_runs(page_files: Path, own_cache: Path) -> Path:
     """The same with runs: one that is trained, and copies of it under the names that the pages use."""
-    folder = files
+    folder = page_files.with_name("runs")
+    shutil.copytree(page_files, folder)
     options = ["model=tiny", "data=jsonl", f"data.path={folder}/questions.jsonl", "trainer.max_steps=4", "logger=null"]
     where = ["name=trec", "run_id=ID", f"paths.outputs={folder}/outputs", "callbacks.progress_bar=null"]
     assert main(["train", *options, *where, "scheduler.warmup_steps=1"]) == 0
@@ -79,4 +81,23 @@ def workshop(files: Path, own_cache: Path) -> Path:
     (folder / "released").mkdir()
     for place in ("new.parquet", "old.parquet", "released/test.parquet"):
         shutil.copy(run / "scores/test.parquet", folder / place)
+    return folder
+
+
+@pytest.fixture
+def files(page_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page's own folder, the current one, with the data and the files that pages show."""
+    return _enter(page_files, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def workshop(page_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page's own folder, the current one, with runs as well."""
+    return _enter(page_runs, tmp_path, monkeypatch)
+
+
+def _enter(template: Path, parent: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = parent / "page"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
     return folder

@@ -15,14 +15,12 @@ FINDER = doctest.DocTestFinder(recurse=True)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != STARTS_A_JOB])
-def test_the_example_of_a_public_name_runs(name: str, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workshop)
+def test_the_example_of_a_public_name_runs(name: str, workshop: Path) -> None:
     run_example(name)
 
 
 @pytest.mark.slow
-def test_the_example_that_starts_a_job_runs(workshop: Path, monkeypatch: pytest.MonkeyPatch, warm_jobs: None) -> None:
-    monkeypatch.chdir(workshop)
+def test_the_example_that_starts_a_job_runs(workshop: Path, warm_jobs: None) -> None:
     run_example(STARTS_A_JOB)
 
 

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from blocks import KINDS, ROOT, Block, Command, blocks, parse
+from blocks import KINDS, ROOT, Block, Command, blocks, pages, parse
 
 from commands import check
 from kamerton.config.faults import check_overrides
 
 BLOCKS = blocks()
-
-
-@pytest.fixture
-def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(files)
-    return files
 
 
 def test_every_block_has_a_mark() -> None:
@@ -38,22 +32,24 @@ def test_blocks_are_found_fenced_and_indented() -> None:
     assert first.commands("check")[1].environment == (("X", "1"),)
 
 
-@pytest.mark.parametrize("block", [item for item in BLOCKS if item.commands("check")], ids=lambda item: item.where)
-def test_commands_are_what_the_program_takes(block: Block, here: Path) -> None:
-    for command in _steps(block) or block.commands("check"):
-        check(command)
+@pytest.mark.parametrize("page", pages(lambda block: block.commands("check")))
+def test_commands_are_what_the_program_takes(page: str, files: Path) -> None:
+    for block in blocks(page):
+        for command in _steps(block) or block.commands("check"):
+            print(block.where, command.text)  # shown if it fails
+            check(command)
 
 
 def _steps(block: Block) -> list[Command]:
     """The commands of a step of a workflow, which is YAML."""
-    if not block.text.startswith("- name:"):
+    if block.kind != "check" or not block.text.startswith("- name:"):
         return []
     (step,) = yaml.safe_load(block.text)
     return Block(block.page, block.line, step["run"], "check").commands("check")
 
 
 @pytest.mark.parametrize("block", [item for item in BLOCKS if item.rest.endswith(".yaml")], ids=lambda item: item.where)
-def test_a_custom_file_composes(block: Block, here: Path) -> None:
+def test_a_custom_file_composes(block: Block, files: Path) -> None:
     if not block.rest.startswith("my/"):
         assert yaml.safe_load(block.text)
         return

@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from blocks import Block, blocks
+from blocks import Block, blocks, pages
 from peft import AutoPeftModelForCausalLM
 
 from commands import run
@@ -20,21 +21,16 @@ from support.runs import record, use_cache
 from support.server_process import served
 from support.warm import Starter
 
-BLOCKS = blocks()
 ADDRESS = "http://127.0.0.1:8000"
 # A number, a run's id, and the room and lines that a table has for it.
 _CHANGES = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?|\br[0-9a-f]{7}\b|[─━┄]+")
 
 
-def of(*kinds: str, commands: bool = False) -> Any:
-    """The blocks of these kinds, or those with such a command."""
-    chosen = [item for item in BLOCKS if (any(map(item.commands, kinds)) if commands else item.kind in kinds)]
-    return pytest.mark.parametrize("block", [_parameter(block) for block in chosen])
-
-
-def _parameter(block: Block) -> Any:
-    """Most commands train or search: README's are in the fast tier, those of other pages in the slow item."""
-    return pytest.param(block, id=block.where, marks=() if block.page == "README.md" else pytest.mark.slow)
+def of_pages(has: Callable[[Block], object], is_slow: Callable[[str], object]) -> Any:
+    """The pages with such a block: each runs in a folder of its own, in the page's order."""
+    return pytest.mark.parametrize(
+        "page", [pytest.param(page, marks=pytest.mark.slow if is_slow(page) else ()) for page in pages(has)]
+    )
 
 
 def tiny(text: str) -> str:
@@ -49,30 +45,37 @@ def plain(text: str) -> list[str]:
 
 @pytest.fixture
 def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(workshop)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     return workshop
 
 
-@of("run", commands=True)
-def test_commands_run(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in block.commands("run"):
-        gate = any(word.startswith(("gate.", "golden=")) for word in command.words)
-        assert run(command, monkeypatch) in ((0, 3) if gate else (0,)), command.text
-
-
-@of("output")
-def test_the_page_shows_the_terminal_output(
-    block: Block, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+# Most commands train or search: README's are in the fast tier, those of other pages in the slow tier.
+@of_pages(lambda block: block.commands("run") or block.kind == "output", lambda page: page != "README.md")
+def test_commands_run(
+    page: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    for block in blocks(page):
+        print(block.where)  # shown if it fails
+        with monkeypatch.context() as patch:  # a block's environment is its own
+            if block.kind == "output":
+                _check_output(block, here, patch, capfd)
+                continue
+            for command in block.commands("run"):
+                gate = any(word.startswith(("gate.", "golden=")) for word in command.words)
+                assert run(command, patch) in ((0, 3) if gate else (0,)), f"{block.where} {command.text}"
+
+
+def _check_output(block: Block, folder: Path, patch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Fail if the command of a block prints something else than the page shows."""
     first, _, shown = block.text.partition("\n")
     if "my.jsonl" in first:  # with the faults that the page shows
-        monkeypatch.chdir(_broken(here))
+        patch.chdir(_broken(folder))
     (command,) = Block(block.page, block.line, first, "output").commands("output")
-    run(command, monkeypatch)
+    capfd.readouterr()
+    run(command, patch)
     printed = capfd.readouterr()
     expected = plain(shown)
-    assert plain(printed.out + printed.err)[: len(expected)] == expected
+    assert plain(printed.out + printed.err)[: len(expected)] == expected, block.where
 
 
 def _broken(folder: Path) -> Path:
@@ -85,44 +88,50 @@ def _broken(folder: Path) -> Path:
     return folder / "broken"
 
 
-def python_blocks(*, start_a_job: bool) -> list[Any]:
-    """Those that start a job, or the others."""
-    chosen = [item for item in BLOCKS if item.kind == "python" and ("start_training" in item.text) == start_a_job]
-    return [pytest.param(item, id=item.where) for item in chosen]
+def python_pages(*, start_a_job: bool) -> Any:
+    """The pages with Python blocks that start a job, or with others."""
+    return pytest.mark.parametrize("page", pages(partial(_is_python, start_a_job=start_a_job)))
 
 
-@pytest.mark.parametrize("block", python_blocks(start_a_job=False))
-def test_python_blocks_run(block: Block, here: Path) -> None:
-    run_python(block)
+def _is_python(block: Block, *, start_a_job: bool) -> bool:
+    return block.kind == "python" and ("start_training" in block.text) == start_a_job
+
+
+@python_pages(start_a_job=False)
+def test_python_blocks_run(page: str, here: Path) -> None:
+    run_python(page, start_a_job=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", python_blocks(start_a_job=True))
-def test_python_blocks_that_start_a_job_run(block: Block, here: Path, warm_jobs: None) -> None:
-    run_python(block)
+@python_pages(start_a_job=True)
+def test_python_blocks_that_start_a_job_run(page: str, here: Path, warm_jobs: None) -> None:
+    run_python(page, start_a_job=True)
 
 
-def run_python(block: Block) -> None:
-    exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
+def run_python(page: str, *, start_a_job: bool) -> None:
+    for block in blocks(page):
+        if _is_python(block, start_a_job=start_a_job):
+            exec(compile(tiny(block.text), block.where, "exec"), {"__name__": "__main__"})
 
 
 @pytest.fixture(scope="module")
-def server(workshop: Path, warm: Starter) -> Iterator[str]:
+def server(page_runs: Path, tmp_path_factory: pytest.TempPathFactory, warm: Starter) -> Iterator[str]:
     """The server of the page, with the tiny model, on a port that is free."""
-    (block,) = (item for item in BLOCKS if item.kind == "server")
+    (block,) = (item for item in blocks() if item.kind == "server")
     (command,) = Block(block.page, block.line, tiny(block.text), "server").commands("server")
-    with served(warm, workshop, *command.words[2:], "--root", str(workshop / "served")) as address:
+    root = tmp_path_factory.mktemp("served")
+    with served(warm, page_runs, *command.words[2:], "--root", str(root)) as address:
         yield address
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({item.page for item in BLOCKS if item.kind == "client"}))
+@pytest.mark.parametrize("page", sorted({item.page for item in blocks() if item.kind == "client"}))
 def test_clients_of_the_server_run(page: str, here: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     if page == "docs/how-to/hosted.md":
         monkeypatch.chdir(_shortened(here))
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in (item for item in BLOCKS if item.kind == "client" and item.page == page):
+    for block in (item for item in blocks() if item.kind == "client" and item.page == page):
         text = _briefly(tiny(block.text).replace(ADDRESS, server))
         if "import " in text or "client." in text:
             exec(compile(text, block.where, "exec", dont_inherit=True), names)  # without this file's __future__
@@ -155,7 +164,7 @@ def test_the_demo_prints_what_the_pages_show_and_leaves_a_model_better_than_its_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     use_cache(user_cache, monkeypatch)
-    for block in (item for item in BLOCKS if item.kind == "slow"):
+    for block in (item for item in blocks() if item.kind == "slow"):
         first, _, shown = block.text.partition("\n")
         words = "kamerton train" if first == "$ make demo" else first.removeprefix("$ ")
         subprocess.run(

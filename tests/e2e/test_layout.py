@@ -34,8 +34,8 @@ def test_the_micro_batch_limit_is_measured_printed_and_recorded(
     assert record["batch"]["max_tokens"] % 256 == 0
     assert f"micro-batch limit: {record['batch']['max_tokens']:,} tokens" in " ".join(capsys.readouterr().out.split())
     assert "cut-fallback" not in [event["code"] for event in events]
-    given, _, same = run(animals, "given", "batch.max_tokens=70")
-    assert given["batch"]["max_tokens"] == 70
+    limited, _, same = run(animals, "given", "batch.max_tokens=70")
+    assert limited["batch"]["max_tokens"] == 70
     assert same == pytest.approx(losses, rel=1e-4)
 
 

@@ -92,7 +92,7 @@ def test_the_folder_of_a_run_directory_is_not_trusted(
     done = subprocess.run(training, cwd=folder, capture_output=True, text=True, timeout=600)
     assert "taken over" not in done.stdout
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("kamerton.jobs.control.start_worker", lambda *given: given[0].release())
+    monkeypatch.setattr("kamerton.jobs.control.start_worker", lambda *arguments: arguments[0].release())
     assert main(["runs", "resume", str(path)]) == 0
 
 

@@ -107,33 +107,33 @@ def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) 
 
 
 def test_the_owner_with_fewer_running_jobs_is_next(tmp_path: Path) -> None:
-    begun, free = list[str](), {name: threading.Event() for name in ("ann0", "ann1", "ben2", "ann3", "ben4")}
+    started, free = list[str](), {name: threading.Event() for name in ("ann0", "ann1", "ben2", "ann3", "ben4")}
 
     def job(name: str) -> None:
         with queue_slot(tmp_path, int(name[3]), 2, None, name[:3]):
-            begun.append(name)
+            started.append(name)
             free[name].wait(300)
 
     threads = {name: threading.Thread(target=job, args=(name,)) for name in free}
 
     def start(name: str, count: int) -> None:
         threads[name].start()
-        while len(begun) + len(waiting(tmp_path)) != count or len(begun) < min(2, count):
+        while len(started) + len(waiting(tmp_path)) != count or len(started) < min(2, count):
             threads[name].join(0.01)
 
     start("ann0", 1)
     start("ann1", 2)
     start("ben2", 3)
     free["ann0"].set()
-    while len(begun) < 3:
+    while len(started) < 3:
         threads["ann0"].join(0.01)
     start("ann3", 4)
     start("ben4", 5)
     free["ben2"].set()  # ann has one that runs, ben has none
-    while len(begun) < 4:
+    while len(started) < 4:
         threads["ben2"].join(0.01)
     for event in free.values():
         event.set()
     for thread in threads.values():
         thread.join(300)
-    assert begun == ["ann0", "ann1", "ben2", "ben4", "ann3"]
+    assert started == ["ann0", "ann1", "ben2", "ben4", "ann3"]

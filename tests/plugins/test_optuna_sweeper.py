@@ -380,11 +380,11 @@ def test_an_unusable_storage_is_reported_with_its_fix(
     with socket.socket() as port:  # bound, but it does not listen: nothing answers there
         port.bind(("127.0.0.1", 0))
         place = {"folder": tmp_path, "port": port.getsockname()[1]}
-        given = url.format(**place)
+        address = url.format(**place)
         with pytest.raises(SweepError) as raised:
-            sweep("x=1,2", f"hydra.sweeper.storage='{given}'")
+            sweep("x=1,2", f"hydra.sweeper.storage='{address}'")
     message, _, fix = str(raised.value).partition("\n  fix: ")
-    assert f"the storage {given.replace('s3cr3t', MASK)} cannot be opened: " in message
+    assert f"the storage {address.replace('s3cr3t', MASK)} cannot be opened: " in message
     assert check.format(**place) in fix
     assert "s3cr3t" not in str(raised.value)
     assert not (tmp_path / "sweep").exists()

@@ -125,13 +125,13 @@ def test_an_adapter_folder_is_evaluated_with_its_base(labelled: Path, tmp_path: 
 
 
 def test_the_table_of_one_way_of_scoring_holds_the_answers_of_the_others(labelled: Path, tmp_path: Path) -> None:
-    given = read_scores(labelled / "scores" / "test.parquet")
-    answers = answers_by_normalization(given)
+    table = read_scores(labelled / "scores" / "test.parquet")
+    answers = answers_by_normalization(table)
     for name in ("token", "byte"):
         command = ["evaluate", f"run={labelled}", f"score.normalization={name}", f"paths.outputs={tmp_path}"]
         assert main([*command, f"name={name}"]) == 0
         scored = read_scores(tmp_path / "evaluations" / name / "scores" / "test.parquet")
-        assert scored["predicted_label"].to_pylist() == [labels_of(given)[at] for at in answers[name]]
+        assert scored["predicted_label"].to_pylist() == [labels_of(table)[at] for at in answers[name]]
 
 
 def test_a_run_is_named_by_its_id_below_the_folder_of_outputs(labelled: Path, tmp_path: Path, capsys: Any) -> None:

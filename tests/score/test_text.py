@@ -38,10 +38,10 @@ def corpus(rows: list[tuple[str, str]]) -> dict[str, float]:
 @settings(max_examples=150, deadline=None)
 def test_bleu_and_chrf_are_those_of_sacrebleu(rows: list[tuple[str, str]]) -> None:
     result = corpus(rows)
-    predictions, wanted = [text for text, _ in rows], [[target for _, target in rows]]
-    assert result["bleu"] == pytest.approx(BLEU(force=True).corpus_score(predictions, wanted).score, abs=1e-6)
-    assert result["chrf"] == pytest.approx(CHRF().corpus_score(predictions, wanted).score, abs=1e-6)
-    alone = text_scores(text_counts(predictions, wanted[0]))
+    predictions, references = [text for text, _ in rows], [[target for _, target in rows]]
+    assert result["bleu"] == pytest.approx(BLEU(force=True).corpus_score(predictions, references).score, abs=1e-6)
+    assert result["chrf"] == pytest.approx(CHRF().corpus_score(predictions, references).score, abs=1e-6)
+    alone = text_scores(text_counts(predictions, references[0]))
     sentence = BLEU(effective_order=True, force=True)
     for at, (text, target) in enumerate(rows):
         assert alone["bleu"][at] == pytest.approx(sentence.sentence_score(text, [target]).score, abs=1e-6)
@@ -64,11 +64,11 @@ def test_torchmetrics_agrees() -> None:
         ("the cat sat on the mat, and it purred.", "the cat sat on a mat and it purred loudly."),
         ("Prices rose by 3.5 % in May 2020.", "In May 2020, prices rose by 3.5 %."),
     ]
-    predictions, wanted = [text for text, _ in rows], [target for _, target in rows]
+    predictions, references = [text for text, _ in rows], [target for _, target in rows]
     result = corpus(rows)
-    bleu = sacre_bleu_score(predictions, [[target] for target in wanted])
+    bleu = sacre_bleu_score(predictions, [[target] for target in references])
     assert result["bleu"] == pytest.approx(100 * float(bleu), abs=1e-4)  # it counts in float32
-    rouge = rouge_score(predictions, wanted, rouge_keys=("rouge1", "rouge2", "rougeL"))
+    rouge = rouge_score(predictions, references, rouge_keys=("rouge1", "rouge2", "rougeL"))
     for name in ("rouge1", "rouge2", "rougeL"):
         assert result[name] == pytest.approx(float(rouge[f"{name}_fmeasure"]), abs=1e-6)
 

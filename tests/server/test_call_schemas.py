@@ -127,8 +127,8 @@ def test_calls_within_a_free_answer_fit_once_their_tag_is_written(name: str) -> 
         made = []
         while constraint.allowed(600, cpu) is not None and not (made and made[-1] in of_grammar.eos_tokens):
             made.append(draw(constraint, len(of_model), generator))
-        begun = f"{tag}{of_model.decode([token for token in made if token not in of_grammar.eos_tokens])}"
-        calls = parse_answer(begun, json.dumps(tools())).calls
+        answer = f"{tag}{of_model.decode([token for token in made if token not in of_grammar.eos_tokens])}"
+        calls = parse_answer(answer, json.dumps(tools())).calls
         assert calls
         for call in calls:
             jsonschema_rs.validator_for(SCHEMAS[call.name]).validate(call.arguments)
@@ -153,7 +153,7 @@ def test_an_answer_is_json_or_calls_if_both_are_possible() -> None:
     grammar = json_grammar(PLACE, spaced=False, calls=calls)
     called = '<tool_call>\n{"name": "get_time", "arguments": {"at":2}}\n</tool_call>'
     for text in ('{"at": "é"}', called):
-        assert Constraint(of_grammar, grammar, begun=of_model.encode(text, add_special_tokens=False)).complete
+        assert Constraint(of_grammar, grammar, prefix=of_model.encode(text, add_special_tokens=False)).complete
     for text in ('{"at": 3', called.replace("2", "3"), called.replace("time", "rest")):
         with pytest.raises(ConstraintError):
-            Constraint(of_grammar, grammar, begun=of_model.encode(text, add_special_tokens=False))
+            Constraint(of_grammar, grammar, prefix=of_model.encode(text, add_special_tokens=False))

@@ -54,9 +54,9 @@ def attach(start: Start) -> None:
         if isinstance(args, str | bytes) or args[0] != sys.executable or program or before:
             return plain(self, args, program, before, close, kept, cwd, env, *more)
         standard = [pipe if pipe != -1 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
-        asked = request([os.fspath(word) for word in args[1:]], cwd, env, kept, group=group, new_session=new_session)
+        message = request([os.fspath(word) for word in args[1:]], cwd, env, kept, group=group, new_session=new_session)
         with one_at_a_time:
-            socket.send_fds(ours, [asked], [*standard, *kept])
+            socket.send_fds(ours, [message], [*standard, *kept])
             self.pid = int(ours.recv(64))
         self._child_created = True
         return self._close_pipe_fds(*pipes)
@@ -73,13 +73,13 @@ def request(
     return json.dumps(values | {"files": [0, 1, 2, *kept], "new_session": new_session, "group": group}).encode()
 
 
-def regroup(asked: dict[str, Any]) -> None:
+def regroup(options: dict[str, Any]) -> None:
     """Leave the session or the process group of the process that forked this one, if asked to."""
     _set_name("python")
-    if asked["new_session"]:
+    if options["new_session"]:
         os.setsid()
-    elif asked["group"] != -1:
-        os.setpgid(0, asked["group"])
+    elif options["group"] != -1:
+        os.setpgid(0, options["group"])
 
 
 def _set_name(name: str) -> None:
@@ -103,10 +103,10 @@ def _serve(ours: socket.socket, start: Start) -> None:
         between = os.fork()
         if not between:
             if not os.fork():
-                asked = json.loads(text)
-                regroup(asked)
+                options = json.loads(text)
+                regroup(options)
                 os.write(written, str(os.getpid()).encode())
-                start(asked, files)
+                start(options, files)
             os._exit(0)
         os.waitpid(between, 0)  # from here on the new process is a child of the served one
         pid = os.read(result, 64)

@@ -43,9 +43,11 @@ class Served:
 @contextmanager
 def serving(root: Path, **settings: Any) -> Iterator[Served]:
     """Serve the tiny model on a separate port until the end of the block."""
-    given = Settings(root, **{"tokens": TOKENS, "models": ("tiny",), "max_upload": MIB, "max_running": 2, **settings})
+    server_settings = Settings(
+        root, **{"tokens": TOKENS, "models": ("tiny",), "max_upload": MIB, "max_running": 2, **settings}
+    )
     own: dict[str, Any] = {"http": Protocol, "ws": "none", "log_level": "error", "server_header": False}
-    server = uvicorn.Server(uvicorn.Config(create_app(given), port=0, **own))
+    server = uvicorn.Server(uvicorn.Config(create_app(server_settings), port=0, **own))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     while not server.started:
@@ -53,7 +55,7 @@ def serving(root: Path, **settings: Any) -> Iterator[Served]:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Served(given, f"http://127.0.0.1:{port}")
+        yield Served(server_settings, f"http://127.0.0.1:{port}")
     finally:
         server.should_exit = True
         thread.join(30)

@@ -185,9 +185,9 @@ def _forked(connection: socket.socket) -> int:
     text, files, _, _ = socket.recv_fds(connection, nursery.LIMIT, nursery.FILES)
     pid = os.fork()
     if not pid:
-        asked = json.loads(text)
-        nursery.regroup(asked)
-        _start(asked, files)
+        options = json.loads(text)
+        nursery.regroup(options)
+        _start(options, files)
     for file in files:
         os.close(file)
     return pid

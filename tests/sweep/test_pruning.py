@@ -90,8 +90,8 @@ def test_a_custom_metric_is_an_objective_with_its_direction(
 
 @pytest.mark.parametrize("size", [8, 12])
 def test_validations_are_reported_by_their_number_whatever_the_batch_size(configure: Any, part: Any, size: int) -> None:
-    given, trial = part(NEVER)
-    run = given.train(configure("run_id=0", f"batch.size={size}"))
+    trial_run, trial = part(NEVER)
+    run = trial_run.train(configure("run_id=0", f"batch.size={size}"))
     with (run.path / "metrics.csv").open(newline="") as file:
         losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
     assert reports(trial) == pytest.approx(dict(enumerate(losses, 1)))
@@ -99,31 +99,31 @@ def test_validations_are_reported_by_their_number_whatever_the_batch_size(config
 
 
 def test_a_pruned_run_records_the_reason_and_never_reads_the_test_split(configure: Any, part: Any) -> None:
-    given, trial = part(AFTER_TWO)
+    trial_run, trial = part(AFTER_TWO)
     with pytest.raises(Cancelled, match="pruned at validation 3"):
-        given.train(configure("run_id=0"))
-    result = record(given.home / "0")
+        trial_run.train(configure("run_id=0"))
+    result = record(trial_run.home / "0")
     assert (result["state"], result["error"]["code"]) == ("cancelled", "pruned")
     assert list(reports(trial)) == [1, 2, 3]
     assert result["progress"]["step"] < result["progress"]["steps"]
     assert "test" not in result["metrics"]
-    assert not (given.home / "0" / "scores").exists()
+    assert not (trial_run.home / "0" / "scores").exists()
 
 
 def test_a_run_is_not_pruned_at_its_last_step(configure: Any, part: Any) -> None:
-    given, trial = part(ThresholdPruner(upper=0.0, n_warmup_steps=4))
-    assert given.train(configure("run_id=0")).state == "succeeded"
+    trial_run, trial = part(ThresholdPruner(upper=0.0, n_warmup_steps=4))
+    assert trial_run.train(configure("run_id=0")).state == "succeeded"
     assert list(reports(trial)) == [1, 2, 3, 4]
 
 
 def test_a_resumed_run_continues_its_step_count(configure: Any, part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config: Config = configure("run_id=0")
-    given, trial = part(NEVER)
-    begun = pl.LightningModule.on_train_batch_end
+    trial_run, trial = part(NEVER)
+    original = pl.LightningModule.on_train_batch_end
     monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", _stop_after_two_reports(trial))
     with pytest.raises(Interrupted):
-        given.train(config)
-    monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", begun)
+        trial_run.train(config)
+    monkeypatch.setattr(pl.LightningModule, "on_train_batch_end", original)
     assert len(reports(trial)) == 2
     assert part(NEVER, trial)[0].train(config).state == "succeeded"
     assert list(reports(trial)) == [1, 2, 3, 4]
@@ -144,19 +144,19 @@ def test_a_pruner_that_returns_numpy_values_can_be_resumed(configure: Any, part:
         def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
             return np.bool_(False)  # type: ignore[return-value]
 
-    given, _ = part(Numpy())
+    trial_run, _ = part(Numpy())
     config = configure("run_id=0", "base=false", "baselines=false")
-    given.train(config)
-    saved = read_checkpoint(given.home / "0" / "checkpoints" / "best.ckpt")["callbacks"]["Pruning"]
+    trial_run.train(config)
+    saved = read_checkpoint(trial_run.home / "0" / "checkpoints" / "best.ckpt")["callbacks"]["Pruning"]
     assert saved["pruned"] is False
-    assert "test" in given.score(configure("run_id=0")).metrics
+    assert "test" in trial_run.score(configure("run_id=0")).metrics
 
 
 def test_killed_after_the_decision_a_pruned_run_stays_pruned(configure: Any, part: Any) -> None:
-    given, trial = part(AFTER_TWO)
+    trial_run, trial = part(AFTER_TWO)
     with pytest.raises(Cancelled):
-        given.train(configure("run_id=0"))
-    folder = given.home / "0"
+        trial_run.train(configure("run_id=0"))
+    folder = trial_run.home / "0"
     (folder / "run.json").write_text(json.dumps({**record(folder), "state": "running", "error": None}))
     with pytest.raises(Cancelled):
         part(AFTER_TWO, trial)[0].train(configure("run_id=0"))
@@ -164,14 +164,14 @@ def test_killed_after_the_decision_a_pruned_run_stays_pruned(configure: Any, par
 
 
 def test_a_finished_trial_is_scored_when_it_is_opened_again(configure: Any, part: Any) -> None:
-    given, _ = part(NEVER)
+    trial_run, _ = part(NEVER)
     config = configure("run_id=0", "base=false", "baselines=false")
-    given.train(config)
-    trained = record(given.home / "0")["progress"]
-    run = given.score(configure("run_id=0", "base=true", "baselines=true"))
+    trial_run.train(config)
+    trained = record(trial_run.home / "0")["progress"]
+    run = trial_run.score(configure("run_id=0", "base=true", "baselines=true"))
     assert {"test", "base", "best"} <= run.metrics.keys()
     assert (run.path / "report.html").exists()
     assert record(run.path)["progress"] == trained
     with pytest.raises(UserError) as caught:  # by a worker that looked before the first one was done
-        given.score(configure("run_id=0", "base=true", "baselines=true"))
+        trial_run.score(configure("run_id=0", "base=true", "baselines=true"))
     assert [fault.code for fault in caught.value.faults] == ["run.finished"]

@@ -147,10 +147,12 @@ def test_the_weights_of_turns_weigh_their_tokens_in_every_layout(tmp_path: Path)
     model, total, normaliser = tiny_model(), torch.zeros(()), 0.0
     for index, weight in enumerate((0.5, 2.0, 1.0, 0.25)):  # of each trained turn
         ids = torch.from_numpy(data.tokens(index).astype(np.int64))
-        wanted = torch.from_numpy(data.targets(index)[1:])
-        nll = torch.nn.functional.cross_entropy(model(input_ids=ids[None]).logits[0, :-1][wanted], ids[1:][wanted])
-        total = total + weight * nll * wanted.sum()
-        normaliser += weight * float(wanted.sum())
+        is_target = torch.from_numpy(data.targets(index)[1:])
+        nll = torch.nn.functional.cross_entropy(
+            model(input_ids=ids[None]).logits[0, :-1][is_target], ids[1:][is_target]
+        )
+        total = total + weight * nll * is_target.sum()
+        normaliser += weight * float(is_target.sum())
     (total / normaliser).backward()
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     for packing, max_tokens in CUTS:
@@ -162,9 +164,9 @@ def test_label_smoothing_changes_the_gradient_as_torch_defines_it_and_no_reporte
     rows, model, total = Ragged(8), tiny_model(), 0
     for index in range(8):
         ids = torch.from_numpy(rows.tokens(index).astype(np.int64))
-        wanted = torch.from_numpy(rows.targets(index)[1:])
-        logits = model(input_ids=ids[None]).logits[0, :-1][wanted]
-        total += torch.nn.functional.cross_entropy(logits, ids[1:][wanted], label_smoothing=0.1, reduction="sum")
+        is_target = torch.from_numpy(rows.targets(index)[1:])
+        logits = model(input_ids=ids[None]).logits[0, :-1][is_target]
+        total += torch.nn.functional.cross_entropy(logits, ids[1:][is_target], label_smoothing=0.1, reduction="sum")
     (total / rows.target_counts.sum()).backward()
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     _, plain = run("tree", 80)

@@ -18,7 +18,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float64).eval()
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     rows = json.loads(Path(job["rows"]).read_text())
-    found = []
+    values = []
     for index, label in job["pairs"]:
         turns = [{"role": "user", "content": rows[index]["prompt"]}]
         prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -27,9 +27,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         logits = model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)
         places = range(len(before) - 1, len(before) + len(after))
         each = [float(logits[place - 1, (before + after)[place]]) for place in places]
-        found.append({"newline": each[0], "label": sum(each[1:])})
-    Path(job["out"]).write_text(json.dumps(found))
-    return {"rows": len(found)}
+        values.append({"newline": each[0], "label": sum(each[1:])})
+    Path(job["out"]).write_text(json.dumps(values))
+    return {"rows": len(values)}
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     answers = ask(model, tokenizer, rows, job)
     seconds = time.perf_counter() - began
     peak = clock.peak_mib()
-    found = {
+    result = {
         "predicted": [answer.predicted for answer in answers],
         "logprobs": [None if answer.logprobs is None else answer.logprobs.tolist() for answer in answers],
         "before": before(model, tokenizer, rows) if job["mode"] == "exact" else None,
     }
-    Path(job["out"]).write_text(json.dumps(found))
+    Path(job["out"]).write_text(json.dumps(result))
     return {"seconds": seconds, "rows": len(rows), "peak_mib": peak}
 
 
@@ -56,8 +56,8 @@ def before(model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[float
     """The log-probability of the prompt's last token, the newline that lm-evaluation-harness counts with each label."""
     render = renderer(tokenizer)
     prompts = [np.array(render(row["prompt"], "x")[0], dtype=np.int32) for row in rows]
-    asked = [Question(prompt, np.arange(len(prompt)) == len(prompt) - 1) for prompt in prompts]
-    return [-answer.nll for answer in score(model, asked, max_tokens=MAX_TOKENS, packing="tree", pad=0)]
+    questions = [Question(prompt, np.arange(len(prompt)) == len(prompt) - 1) for prompt in prompts]
+    return [-answer.nll for answer in score(model, questions, max_tokens=MAX_TOKENS, packing="tree", pad=0)]
 
 
 if __name__ == "__main__":

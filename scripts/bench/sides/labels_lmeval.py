@@ -46,16 +46,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     def timed(requests: list[Any], *args: Any, **kwargs: Any) -> Any:
         own(requests[:BATCH], disable_tqdm=True)
         began = time.perf_counter()
-        found = own(requests, *args, **kwargs)
+        answers = own(requests, *args, **kwargs)
         spent.append(time.perf_counter() - began)
-        return found
+        return answers
 
     model.loglikelihood = timed
     result = simple_evaluate(model, tasks=[task], num_fewshot=0, bootstrap_iters=0, log_samples=True)
     samples = sorted(result["samples"]["banking77"], key=lambda sample: sample["doc_id"])
     logprobs = [[response[0][0] for response in sample["resps"]] for sample in samples]
-    found = {"predicted": [max(range(len(row)), key=row.__getitem__) for row in logprobs], "logprobs": logprobs}
-    Path(job["out"]).write_text(json.dumps(found))
+    predictions = {"predicted": [max(range(len(row)), key=row.__getitem__) for row in logprobs], "logprobs": logprobs}
+    Path(job["out"]).write_text(json.dumps(predictions))
     return {"seconds": sum(spent), "rows": len(rows), "peak_mib": clock.peak_mib()}
 
 

@@ -94,11 +94,11 @@ def shaped_rate(config: Any, tokens: int, targets: int) -> float:
     """FLOP/s of exactly the matrix products of one pass, forward and backward, with nothing between them."""
     layers = [(tokens, shape) for shape in layer_shapes(config)] * config.num_hidden_layers
     products = [*layers, (targets, (config.hidden_size, config.vocab_size))]
-    made: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+    matrices: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     for rows, (a, b) in products:
-        made.setdefault((rows, a, b), (torch.randn(rows, a), torch.randn(b, a), torch.randn(rows, b)))
+        matrices.setdefault((rows, a, b), (torch.randn(rows, a), torch.randn(b, a), torch.randn(rows, b)))
     work = sum(6.0 * rows * a * b for rows, (a, b) in products)
-    return work / fastest(lambda: [_three_products(*made[rows, a, b]) for rows, (a, b) in products])
+    return work / fastest(lambda: [_three_products(*matrices[rows, a, b]) for rows, (a, b) in products])
 
 
 def _three_products(inputs: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> None:

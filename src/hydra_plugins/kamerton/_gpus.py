@@ -45,10 +45,10 @@ def free_gpus(count: int | None) -> Iterator[Gpus]:
 
 def visible_gpus() -> list[str]:
     """Return the GPUs of `CUDA_VISIBLE_DEVICES`, up to -1 as CUDA reads it; without it those that the driver lists."""
-    given = os.environ.get(VISIBLE)
-    if given is None:
+    visible = os.environ.get(VISIBLE)
+    if visible is None:
         return [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
-    names = [name.strip() for name in given.split(",") if name.strip()]
+    names = [name.strip() for name in visible.split(",") if name.strip()]
     return names[: names.index("-1")] if "-1" in names else names
 
 

@@ -98,8 +98,8 @@ def parse_space(params: Mapping[str, Any], arguments: Sequence[str], loader: Con
     dimensions: dict[str, Dimension] = {}
     fixed: dict[str, str] = {}
     faults: list[str] = []
-    given = [*_flat(params), *((text, None) for text in arguments)]
-    for line, choices in given:
+    lines = [*_flat(params), *((text, None) for text in arguments)]
+    for line, choices in lines:
         try:
             override = OverridesParser.create(loader).parse_overrides([line])[0]
             package = f"@{override.package}" if override.package is not None else ""
@@ -159,8 +159,8 @@ def _dimension(override: Override, key: str) -> Dimension:
     return _choice(key, prefix, [_plain(choice) for choice in override.sweep_iterator()])
 
 
-def _choice(key: str, prefix: str, given: Sequence[Any]) -> Dimension:
-    values = tuple({repr(value): value for value in given}.values())
+def _choice(key: str, prefix: str, choices: Sequence[Any]) -> Dimension:
+    values = tuple({repr(value): value for value in choices}.values())
     if not values:
         raise ValueError("there is nothing to choose from")
     text = f"choice({','.join(map(override_value, values))})"

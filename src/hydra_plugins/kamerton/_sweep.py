@@ -175,7 +175,7 @@ class Sweep:
         """Set a key for this process, and for every job that composes its configuration anew."""
         hydra = self.config.hydra
         prefix = f"hydra.sweeper.{key}="
-        others = [given for given in typed(self.config, "hydra") if not given.lstrip("+").startswith(prefix)]
+        others = [text for text in typed(self.config, "hydra") if not text.lstrip("+").startswith(prefix)]
         with read_write(hydra), open_dict(hydra):
             hydra.sweeper[key] = value
             hydra.overrides.hydra = [*others, text]

@@ -126,9 +126,9 @@ def _flags() -> list[str]:
     """Return Hydra's flags of this command that locate its configuration."""
     if _jobs.command:
         return list(_jobs.flags)
-    given, _ = get_args_parser().parse_known_args(sys.argv[1:])
+    flags, _ = get_args_parser().parse_known_args(sys.argv[1:])
     names = ("config_path", "config_name", "config_dir")
-    return [f"--{name.replace('_', '-')}={getattr(given, name)}" for name in names if getattr(given, name)]
+    return [f"--{name.replace('_', '-')}={getattr(flags, name)}" for name in names if getattr(flags, name)]
 
 
 def _trial(config: DictConfig, number: int) -> dict[str, str]:

@@ -55,13 +55,13 @@ def section(kind: type[_T], values: Mapping[str, Any], key: str) -> _T | None:
     `validate` reports those faults, and unknown keys, which are left out here.
     """
     valid = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    given = values.get(key) or {}
-    if isinstance(given, Mapping):
-        given = {name: value for name, value in given.items() if name in valid}
-    if any(value == MISSING for _, value in leaves(given)):
+    fields = values.get(key) or {}
+    if isinstance(fields, Mapping):
+        fields = {name: value for name, value in fields.items() if name in valid}
+    if any(value == MISSING for _, value in leaves(fields)):
         return None
     try:
-        (options,) = _section_adapter(kind).validate_python((given,))  # type: ignore[arg-type]
+        (options,) = _section_adapter(kind).validate_python((fields,))  # type: ignore[arg-type]
     except ValidationError:
         return None
     return options  # type: ignore[no-any-return]

@@ -89,15 +89,17 @@ def _with_values(texts: list[str], root: str, loader: ConfigLoaderImpl | None) -
 
     Hydra sets values last as well, so the result is the same.
     """
-    known = loader or config_loader()
+    hydra_loader = loader or config_loader()
     try:
         parsed = OverridesParser.create().parse_overrides(texts)
-        choices = chosen(parsed, known)
+        choices = chosen(parsed, hydra_loader)
         values = [override for override in parsed if override.input_line not in choices]
-        is_foreign_read = reads_foreign(choices, known)
+        is_foreign_read = reads_foreign(choices, hydra_loader)
         if not all(map(_is_set_last, values)) or (is_foreign_read and loader is None):
             return None
-        config: DictConfig = pickle.loads(_chosen(choices, root, known if is_foreign_read else None, str(conf_dir())))
+        config: DictConfig = pickle.loads(
+            _chosen(choices, root, hydra_loader if is_foreign_read else None, str(conf_dir()))
+        )
         set_values(config, values, parsed)
         return config
     except Exception:  # whatever is wrong, Hydra reports it

@@ -150,13 +150,19 @@ def _check(
     """Collect the faults of one composition, each at the place that it comes from."""
     values = composition.values
     untrusted = command_faults(composition, typed, loader)
-    given = {override.key_or_group for override in typed}
-    from_file = [key for key in searched or () if key not in given]
+    typed_keys = {override.key_or_group for override in typed}
+    from_file = [key for key in searched or () if key not in typed_keys]
     locate = in_space(locator(composition.overrides, loader, root.name), from_file)
     options, invalid = validate(values, root.schema)
     removed = _check_removed(composition, composed, loader)
-    wrong = [*invalid, *root.check(values), *removed, *untrusted, *check_sweep(values, composition.hydra, searched)]
-    faults.add(*map(locate, wrong))
+    all_faults = [
+        *invalid,
+        *root.check(values),
+        *removed,
+        *untrusted,
+        *check_sweep(values, composition.hydra, searched),
+    ]
+    faults.add(*map(locate, all_faults))
     return Checked(composition, options, loader, locate, is_trusted=not untrusted)
 
 

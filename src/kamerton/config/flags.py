@@ -26,9 +26,9 @@ def parse_flags(arguments: Sequence[str], command: str) -> argparse.Namespace:
         if getattr(flags, name) is not None:
             reject(f"--{name.replace('_', '-')} is not supported: --config-dir DIR adds your own groups and files")
     modes = ("run", "multirun", "shell_completion", "cfg", "info")
-    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(flags, mode)]
-    if len(given) > 1 and not flags.help:
-        reject(f"{given[0]} and {given[1]} exclude each other")
+    typed_modes = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(flags, mode)]
+    if len(typed_modes) > 1 and not flags.help:
+        reject(f"{typed_modes[0]} and {typed_modes[1]} exclude each other")
     if flags.resolve and not (flags.cfg or flags.help):
         reject("--resolve needs --cfg job")
     return flags

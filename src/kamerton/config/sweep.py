@@ -136,15 +136,15 @@ def _objective(values: Values, sweeper: Values) -> Iterator[Fault]:
     if not names or len(set(names)) < len(names):
         yield _fault(f"sweep.objective is {objective}", "name one value, or several different ones", "sweep.objective")
         return
-    given, key = sweeper.get("direction", "minimize"), "hydra.sweeper.direction"
-    directions = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+    configured, key = sweeper.get("direction", "minimize"), "hydra.sweeper.direction"
+    directions = [str(each) for each in configured] if isinstance(configured, list) else [str(configured)]
     either = dict(zip(names, directions, strict=False))  # of a custom metric, whose code is not loaded yet
     right = [
         either.get(name, "maximize") if higher_is_better(name) is None else direction(name, {}, ()) for name in names
     ]
     if directions != right:
         written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
-        message = f"{key} is {given}, but sweep.objective is {objective}"
+        message = f"{key} is {configured}, but sweep.objective is {objective}"
         yield _fault(message, f"set '{key}={written}'", key)
 
 

@@ -86,7 +86,7 @@ def check_targets(values: Mapping[str, Any], allowed: Sequence[str] = ()) -> lis
     return faults
 
 
-def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: Any) -> Any:
+def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **extra: Any) -> Any:
     """Build what `node` names, inner nodes first; with `_partial_: true` return a callable that builds it.
 
     Raises `PermissionError` for a target outside the allow-list.
@@ -94,7 +94,7 @@ def instantiate(node: Mapping[str, Any], allowed: Sequence[str] = (), **given: A
     name = node["_target_"]
     if not is_allowed(name, (*ALLOWED, *allowed)):
         raise PermissionError(f"{name} is not in the allow-list of targets")
-    arguments = {key: _build(value, allowed) for key, value in node.items() if key not in _RESERVED} | given
+    arguments = {key: _build(value, allowed) for key, value in node.items() if key not in _RESERVED} | extra
     target = _locate(name)
     return partial(target, **arguments) if node.get("_partial_") else target(**arguments)
 
@@ -245,21 +245,21 @@ def _check_given(key: str, node: Mapping[str, Any]) -> list[Fault]:
     places = {
         f"{key}.{name}": value for name, value in node.items() if value is not None and (value is True or value != 1)
     }
-    given = {f"{key}.{name}": "remove it" for name in GIVEN.get(key, ())}
+    set_by_run = {f"{key}.{name}": "remove it" for name in GIVEN.get(key, ())}
     return [
         Fault(
             "config.value",
             f"{place} is {value!r}, but a run sets it itself",
-            INSTEAD.get(place, given.get(place, "")),
+            INSTEAD.get(place, set_by_run.get(place, "")),
             column=place,
         )
         for place, value in places.items()
-        if place in given or place in INSTEAD
+        if place in set_by_run or place in INSTEAD
     ]
 
 
 def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[Fault]:
-    given = {*node, *GIVEN.get(key, ())}
+    present = {*node, *GIVEN.get(key, ())}
     return [
         Fault(
             "config.missing",
@@ -268,7 +268,7 @@ def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, i
             column=f"{key}.{name}",
         )
         for name, parameter in parameters.items()
-        if name not in given
+        if name not in present
         and parameter.default is parameter.empty
         and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]

@@ -42,8 +42,8 @@ def _monitor(options: Mapping[str, Any]) -> Iterator[Fault]:
     from kamerton.monitor.codes import CODES
 
     for key in ("ignore", "stop_on"):
-        given = options.get(key)
-        for code in given if isinstance(given, list) else []:
+        codes = options.get(key)
+        for code in codes if isinstance(codes, list) else []:
             if code not in CODES:
                 yield Fault(
                     "config.value",

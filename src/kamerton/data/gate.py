@@ -147,7 +147,7 @@ def _run_stages(
     rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
-    assignment = assign_rows(store, rows, split, log, given=not needs_split(options, files))
+    assignment = assign_rows(store, rows, split, log, from_files=not needs_split(options, files))
     if log.errors > errors:  # a row without its group or time cannot be assigned to a split
         log.raise_errors()
     rows, assignment, clusters = drop_leaked(stored, rows, assignment, options.near_duplicates, log, report)

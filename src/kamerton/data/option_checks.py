@@ -73,15 +73,15 @@ def check_data_options(options: DataOptions) -> list[Fault]:
 
 def _check_subset(options: DataOptions) -> list[Fault]:
     """Check that `config` and `split` are given with a data set of the hub alone."""
-    given = [key for key in ("config", "split") if getattr(options, key)]
+    keys = [key for key in ("config", "split") if getattr(options, key)]
     values = [options.path, options.train, options.validation, options.test]
     values += [source.path for source in options.sources.values()]
     paths = [path for value in values if value for path in ([value] if isinstance(value, str) else value)]
-    if not given or any(path.lower().startswith("hf://") for path in paths):
+    if not keys or any(path.lower().startswith("hf://") for path in paths):
         return []
-    message = f"data.{given[0]} chooses from a data set of the hub, and data.path names none"
-    fix = f"leave out data.{given[0]}, or give data=hub data.name=ORGANIZATION/NAME"
-    return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
+    message = f"data.{keys[0]} chooses from a data set of the hub, and data.path names none"
+    fix = f"leave out data.{keys[0]}, or give data=hub data.name=ORGANIZATION/NAME"
+    return [Fault("bad-value", message, fix, column=f"data.{keys[0]}")]
 
 
 def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
@@ -114,23 +114,23 @@ def _check_table(delimiter: str | None, header: str | list[str] | None, key: str
 
 def _check_paths(options: DataOptions) -> list[Fault]:
     """Check that exactly one of path, sources, and train (with validation and test) is set."""
-    given = [key for key in ("path", "sources", *PARALLEL, "train", "validation", "test") if getattr(options, key)]
-    if not given:
+    keys = [key for key in ("path", "sources", *PARALLEL, "train", "validation", "test") if getattr(options, key)]
+    if not keys:
         fix = "add data.path=FILE, or data.train=FILE (and data.validation, data.test)"
         return [Fault("bad-value", "no data file is given", fix, column="data.path")]
-    if given[0] in PARALLEL:
-        if given == list(PARALLEL):
+    if keys[0] in PARALLEL:
+        if keys == list(PARALLEL):
             return []
-        other = PARALLEL[1 - PARALLEL.index(given[0])]
-        key = other if len(given) == 1 else given[-1]
-        fix = f"add data.{other}=FILE" if len(given) == 1 else "give data.prompt_file and data.completion_file alone"
-        state = "is not given" if len(given) == 1 else "is given as well"
-        return [Fault("bad-value", f"data.{given[0]} is given, and data.{key} {state}", fix, column=f"data.{key}")]
-    if given[0] in ("path", "sources") and len(given) > 1:
-        message = f"data.{given[0]} and data.{given[1]} are both given"
+        other = PARALLEL[1 - PARALLEL.index(keys[0])]
+        key = other if len(keys) == 1 else keys[-1]
+        fix = f"add data.{other}=FILE" if len(keys) == 1 else "give data.prompt_file and data.completion_file alone"
+        state = "is not given" if len(keys) == 1 else "is given as well"
+        return [Fault("bad-value", f"data.{keys[0]} is given, and data.{key} {state}", fix, column=f"data.{key}")]
+    if keys[0] in ("path", "sources") and len(keys) > 1:
+        message = f"data.{keys[0]} and data.{keys[1]} are both given"
         fix = "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
-        return [Fault("bad-value", message, fix, column=f"data.{given[0]}")]
-    if given[0] in ("validation", "test"):
+        return [Fault("bad-value", message, fix, column=f"data.{keys[0]}")]
+    if keys[0] in ("validation", "test"):
         return [Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")]
     return []
 

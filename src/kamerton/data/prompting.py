@@ -94,8 +94,8 @@ def _layout(form: Form, fields: Mapping[str, Any]) -> Layout:
 
 def with_saved_form(options: DataOptions, folder: Path) -> DataOptions:
     """Return the options with the settings in a model's folder, if they read the first row and none are given."""
-    given = [*asdict(options.columns).values(), *(getattr(options, role) for role in TEMPLATES), options.label_names]
-    if any(value is not None for value in given) or options.sources:
+    settings = [*asdict(options.columns).values(), *(getattr(options, role) for role in TEMPLATES), options.label_names]
+    if any(value is not None for value in settings) or options.sources:
         return options
     form = read_form(folder)
     if form is None:

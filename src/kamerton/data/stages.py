@@ -57,8 +57,8 @@ def is_cross_validated(split: SplitOptions) -> bool:
     return bool(split.folds) and split.held_out == "test"
 
 
-def assign_rows(store: Store, rows: Index, split: SplitOptions, log: FaultLog, *, given: bool) -> Assignment:
-    """Return the split of each row (0 train, 1 validation, 2 test): that of its file if `given`, or by the options.
+def assign_rows(store: Store, rows: Index, split: SplitOptions, log: FaultLog, *, from_files: bool) -> Assignment:
+    """Return each row's split (0 train, 1 validation, 2 test): that of its file if `from_files`, else by the options.
 
     For cross-validation (see `assign_folds`), rows of a test file are 2 and all others 0.
     """
@@ -67,7 +67,7 @@ def assign_rows(store: Store, rows: Index, split: SplitOptions, log: FaultLog, *
         return np.where(assignment == 2, 2, 0).astype(np.int8)
     groups = group_keys(store, rows, split.group, log)
     strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
-    if not given:
+    if not from_files:
         if split.time:
             assignment = assign_by_time(field_times(store, rows, split.time, log), split.ratios)
         else:

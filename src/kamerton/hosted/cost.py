@@ -87,17 +87,17 @@ def _dollars(*parts: tuple[int, float | None]) -> float | None:
     return sum(tokens * (price or 0.0) for tokens, price in parts) / 1e6
 
 
-def find_price(url: str, model: str, given: Price) -> Price:
+def find_price(url: str, model: str, configured: Price) -> Price:
     """Return the given price, else that of the list; unknown at any other address than OpenAI's."""
     entry = _listed(model) if url == OPENAI else None
     listed = entry.price if entry else Price()
 
     def choose(name: str) -> float | None:
-        price: float | None = getattr(given, name)
+        price: float | None = getattr(configured, name)
         fallback: float | None = getattr(listed, name)
         return fallback if price is None else price
 
-    is_listed = entry is not None and None in (given.training, given.input, given.output)
+    is_listed = entry is not None and None in (configured.training, configured.input, configured.output)
     return Price(choose("training"), choose("input"), choose("output"), is_listed)
 
 

@@ -31,9 +31,9 @@ def freeze_parts(model: nn.Module, patterns: Sequence[str]) -> None:
 
 def names_part(pattern: str, name: str) -> bool:
     """Return whether `pattern` matches consecutive components of the dotted `name`."""
-    wanted, components = pattern.split("."), name.split(".")
-    starts = range(len(components) - len(wanted) + 1)
-    return any(all(map(_matches, wanted, components[start : start + len(wanted)])) for start in starts)
+    patterns, components = pattern.split("."), name.split(".")
+    starts = range(len(components) - len(patterns) + 1)
+    return any(all(map(_matches, patterns, components[start : start + len(patterns)])) for start in starts)
 
 
 def _matches(pattern: str, component: str) -> bool:

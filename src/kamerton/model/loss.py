@@ -72,12 +72,12 @@ def build_padded(
     longest = max(len(sequence) for sequence in sequences)
     ids = np.full((len(sequences), longest), pad, dtype=np.int64)
     mask = np.zeros((len(sequences), longest), dtype=np.int64)
-    wanted = np.zeros((len(sequences), longest), dtype=bool)
+    is_target = np.zeros((len(sequences), longest), dtype=bool)
     for row, (sequence, target) in enumerate(zip(sequences, targets, strict=True)):
         ids[row, : len(sequence)] = sequence
         mask[row, : len(sequence)] = 1
-        wanted[row, : len(target)] = target
-    rows, columns = np.nonzero(wanted)
+        is_target[row, : len(target)] = target
+    rows, columns = np.nonzero(is_target)
     parts = (ids[:, :-1], mask[:, :-1], columns - 1, ids[rows, columns], rows)
     return PaddedRows(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 

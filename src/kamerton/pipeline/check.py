@@ -147,8 +147,8 @@ def _build_part(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[lis
 def _build_trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
     from kamerton.train.build import trainer_node
 
-    given = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
-    instantiate(trainer_node(node, built["callbacks"]), allowed, **given)
+    parts = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
+    instantiate(trainer_node(node, built["callbacks"]), allowed, **parts)
 
 
 @_cached_by("model", "adapter", "trainer")

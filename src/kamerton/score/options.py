@@ -102,17 +102,17 @@ def _targets(values: Mapping[str, Any]) -> list[str]:
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
-    given = _targets(values)
-    if len(given) > 1:
-        fix = "give one of them" if "model" in given else "give only the checkpoint, which is in its run's directory"
-        yield _fault(f"{given[0]} and {given[1]} are both given", fix, given[1])
+    targets = _targets(values)
+    if len(targets) > 1:
+        fix = "give one of them" if "model" in targets else "give only the checkpoint, which is in its run's directory"
+        yield _fault(f"{targets[0]} and {targets[1]} are both given", fix, targets[1])
     engine, score = (_section(values, name) for name in ("engine", "score"))
     kind = engine.get("kind", "local")
     if kind == "local" and _section(values, "model").get("provider"):
         kind = "hosted"
     if kind == "local":
         return
-    if "model" not in given:
+    if "model" not in targets:
         yield _fault(f"engine={kind} needs the name of its model", "add model=hub model.name=NAME", "model.name")
     if score.get("mode", "auto") not in ("auto", "generate"):
         message = f"score.mode={score['mode']} needs probabilities, which engine={kind} does not give"
@@ -133,12 +133,12 @@ def _fault(message: str, fix: str, key: str) -> Fault:
     return Fault("config.value", message, fix, column=key)
 
 
-def engine_for(model: ModelOptions, given: EngineOptions) -> EngineOptions:
+def engine_for(model: ModelOptions, options: EngineOptions) -> EngineOptions:
     """Return the engine for a model: the given one, or the endpoint of a hosted model if the given one is local."""
-    if model.provider is None or given.kind != "local":
-        return given
+    if model.provider is None or options.kind != "local":
+        return options
     endpoint = find_endpoint(model.base_url, model.key)
-    return dataclasses.replace(given, kind="hosted", url=endpoint.url, key=endpoint.key)
+    return dataclasses.replace(options, kind="hosted", url=endpoint.url, key=endpoint.key)
 
 
 ROOT = Root("evaluate", EvaluateOptions, check_evaluate)

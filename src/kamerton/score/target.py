@@ -118,8 +118,8 @@ def _hosted_model(config: Config, record: Record, path: Path) -> str:
 
 def _check_trust(config: Mapping[str, Any], typed: Mapping[str, Any], path: Path) -> None:
     """Raise `UserError` unless a model's remote code is trusted on the command line; run folders are not trusted."""
-    required, given = ((values.get("model") or {}).get("trust_remote_code") for values in (config, typed))
-    if required and not given:
+    required, trusted = ((values.get("model") or {}).get("trust_remote_code") for values in (config, typed))
+    if required and not trusted:
         message = "the run's configuration allows the model's remote code"
         fix = "if you trust that code, add model.trust_remote_code=true"
         file = str(path / "config.yaml")

@@ -81,11 +81,10 @@ def _directions(config: Config, trial: Trial) -> dict[str, str]:
     names = [*config.sweep.objectives, *config.sweep.constraints]
     directions = {name: direction(name, config.metrics, config.allow_targets) for name in names}
     right = [directions[name] for name in config.sweep.objectives]
-    given = [each.name.lower() for each in trial.study.directions]
-    if given != right:
-        message = (
-            f"hydra.sweeper.direction is {','.join(given)}, but sweep.objective is {','.join(names[: len(right)])}"
-        )
+    study_directions = [each.name.lower() for each in trial.study.directions]
+    if study_directions != right:
+        objectives = ",".join(config.sweep.objectives)
+        message = f"hydra.sweeper.direction is {','.join(study_directions)}, but sweep.objective is {objectives}"
         written = right[0] if len(right) == 1 else f"[{','.join(right)}]"
         fix = f"set 'hydra.sweeper.direction={written}' and another hydra.sweeper.study_name"
         raise UserError([Fault("config.sweep", message, fix, column="hydra.sweeper.direction")])

@@ -26,11 +26,11 @@ def words(prepared: Prepared) -> set[str]:
 
 @pytest.mark.parametrize("restored", [False, True])
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool) -> None:
-    path, cache, begun = tmp_path / "rows.jsonl", tmp_path / "cache", []
+    path, cache, opened = tmp_path / "rows.jsonl", tmp_path / "cache", []
 
     def meanwhile(file, *how):  # type: ignore[no-untyped-def]
-        first = not begun
-        begun.append(file)
+        first = not opened
+        opened.append(file)
         if first:
             written(path, "new")
         yield from read_rows(file, *how)
@@ -73,9 +73,9 @@ def test_labels_are_not_respelt_in_other_rows_than_those_that_were_looked_at(
 
     real = gate.find_spellings
 
-    def find_spellings(*given):  # type: ignore[no-untyped-def]
+    def find_spellings(*arguments):  # type: ignore[no-untyped-def]
         write_jsonl(path, list(reversed(pairs(60))))
-        return real(*given)
+        return real(*arguments)
 
     monkeypatch.setattr(gate, "find_spellings", find_spellings)
     options = DataOptions(path=str(path), policy={"label-spelling": "fix"})

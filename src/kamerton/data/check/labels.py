@@ -96,9 +96,9 @@ def _spelling(label: str) -> str:
 _INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF))  # spaces of no width
 
 
-def drop_unknown(store: Store, rows: Index, given: list[str], counts: Counts, log: FaultLog) -> Index:
+def drop_unknown(store: Store, rows: Index, labels: list[str], counts: Counts, log: FaultLog) -> Index:
     """Report and drop rows whose completion is not among the configured labels; return the other rows."""
-    unknown = sorted(set(counts) - set(given))
+    unknown = sorted(set(counts) - set(labels))
     if not unknown:
         return rows
     texts = Examples(store, rows).completions

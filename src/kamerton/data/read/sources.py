@@ -48,8 +48,8 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
             faults += missing
             for place in places:
                 file = _data_file(place, split or place.split, name, source)
-                found, unreadable = _open(file)
-                opened += found
+                readable, unreadable = _open(file)
+                opened += readable
                 faults += unreadable
         if split is None:
             opened, pooled = consistent_splits(opened, keep=key == "data.path")
@@ -73,11 +73,11 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     return files, faults
 
 
-def _unused_settings(given: DataOptions | Source, key: str, formats: set[str]) -> list[Fault]:
+def _unused_settings(options: DataOptions | Source, key: str, formats: set[str]) -> list[Fault]:
     """Return a warning for each setting that no file of these formats follows."""
     faults = []
     for name, (readers, what) in READERS.items():
-        if formats and getattr(given, name) and not formats & readers:
+        if formats and getattr(options, name) and not formats & readers:
             message = f"{key}.{name} has no effect: no file is {what}"
             fault = Fault("unused-setting", message, f"leave it out: {key}.{name}=null", column=f"{key}.{name}")
             faults.append(replace(fault, severity="warning"))
@@ -92,9 +92,9 @@ def versions_of(files: list[DataFile]) -> dict[str, str]:
 
 def has_formats(options: DataOptions) -> bool:
     """Return whether all configured formats and encodings are known, so that `find_files` can be called."""
-    given: list[DataOptions | Source] = [options, *options.sources.values()]
-    encodings = [item.encoding for item in given if item.encoding != "auto"]
-    return all(item.format in FORMATS for item in given) and all(map(is_text_encoding, encodings))
+    sources: list[DataOptions | Source] = [options, *options.sources.values()]
+    encodings = [item.encoding for item in sources if item.encoding != "auto"]
+    return all(item.format in FORMATS for item in sources) and all(map(is_text_encoding, encodings))
 
 
 def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Source, str]]:

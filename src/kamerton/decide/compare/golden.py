@@ -59,19 +59,23 @@ def _is_regex(value: Any) -> bool:
 
 OTHER_COLUMNS = ("prompt", "completion", "metadata")
 KINDS = {
-    "exact": _Kind("a text", _is_text, lambda answer, wanted: answer.strip() == wanted.strip()),
+    "exact": _Kind("a text", _is_text, lambda answer, expected: answer.strip() == expected.strip()),
     "contains": _Kind(
         "a text or a list of texts",
         lambda value: _is_text(value) or _is_texts(value),
-        lambda answer, wanted: all(text in answer for text in ([wanted] if isinstance(wanted, str) else wanted)),
+        lambda answer, expected: all(
+            text in answer for text in ([expected] if isinstance(expected, str) else expected)
+        ),
     ),
-    "regex": _Kind("a regular expression", _is_regex, lambda answer, wanted: bool(re.search(wanted, answer))),
-    "label": _Kind("a label", _is_text, lambda answer, wanted: answer == wanted),
-    "one_of": _Kind("a list of texts", _is_texts, lambda answer, wanted: answer.strip() in [t.strip() for t in wanted]),
+    "regex": _Kind("a regular expression", _is_regex, lambda answer, expected: bool(re.search(expected, answer))),
+    "label": _Kind("a label", _is_text, lambda answer, expected: answer == expected),
+    "one_of": _Kind(
+        "a list of texts", _is_texts, lambda answer, expected: answer.strip() in [t.strip() for t in expected]
+    ),
     "max_length": _Kind(
         "a number of characters",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-        lambda answer, wanted: len(answer) <= wanted,
+        lambda answer, expected: len(answer) <= expected,
     ),
 }
 
@@ -137,17 +141,17 @@ def check_golden(golden: Sequence[Golden], group: Group) -> Iterator[GoldenCheck
     if faults:
         raise UserError(faults)
     for item in golden:
-        for kind, wanted in item.expectations:
-            yield _check(group.name, item, kind, wanted, [by_prompt[item.prompt] for by_prompt in answers])
+        for kind, expected in item.expectations:
+            yield _check(group.name, item, kind, expected, [by_prompt[item.prompt] for by_prompt in answers])
 
 
 def _check(
-    name: str, item: Golden, kind: str, wanted: Any, answers: Sequence[tuple[str | None, str | None]]
+    name: str, item: Golden, kind: str, expected: Any, answers: Sequence[tuple[str | None, str | None]]
 ) -> GoldenCheck:
     meets = KINDS[kind].meets
     checked = [label if kind == "label" else text if text is not None else label for text, label in answers]
-    failed = [answer for answer in checked if answer is None or not meets(answer, wanted)]
-    expectation = f"{kind} {json.dumps(wanted, ensure_ascii=False)}"
+    failed = [answer for answer in checked if answer is None or not meets(answer, expected)]
+    expectation = f"{kind} {json.dumps(expected, ensure_ascii=False)}"
     shown = failed[0] if failed else checked[0]
     runs = f" ({len(failed)} of {len(checked)} runs)" if len(checked) > 1 else ""
     verb = "is not met by" if failed else "is met by"

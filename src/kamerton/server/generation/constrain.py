@@ -95,7 +95,7 @@ def _forced(
     """Return the constraint of an answer that is calls of the functions in `schemas`."""
     _check(schemas, places)
     try:
-        return Constraint(tokenizer, calls_grammar(form.rules(schemas, single=single)), begun=opening)
+        return Constraint(tokenizer, calls_grammar(form.rules(schemas, single=single)), prefix=opening)
     except ConstraintError as error:
         raise Refused(400, f"The functions cannot be used: {error}", "tools", _INVALID) from error
 

@@ -39,14 +39,14 @@ class Constraint:
     Args:
         tokenizer: that of `grammar_tokenizer`.
         grammar: what the answer has to be, in llguidance's format.
-        begun: the first tokens of the answer, which are given.
+        prefix: the first tokens of the answer, which are given.
         after: the text after which the grammar begins; "" for the answer's first token.
         repeats: the grammar begins after each `after`, which may never come, and the answer goes on freely after it.
             Otherwise the answer does not end before it, and ends with it.
         opening: a token that may begin an answer as well; the grammar then begins after the text `closing`.
 
     Raises:
-        ConstraintError: if the grammar is too complex, or does not fit `begun`.
+        ConstraintError: if the grammar is too complex, or does not fit `prefix`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Constraint:
         tokenizer: LLTokenizer,
         grammar: str,
         *,
-        begun: Sequence[int] = (),
+        prefix: Sequence[int] = (),
         after: str = "",
         repeats: bool = False,
         opening: int | None = None,
@@ -62,7 +62,7 @@ class Constraint:
     ) -> None:
         self._tokenizer = tokenizer
         self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
-        self._matcher.consume_tokens(list(begun))
+        self._matcher.consume_tokens(list(prefix))
         if problem := self._problem():
             raise ConstraintError(problem)
         if not self._matcher.is_stopped():
@@ -72,7 +72,7 @@ class Constraint:
         self._after, self._repeats = after.encode(), repeats
         self._waits = self._after  # the text that has to come before the grammar begins
         self._text = b""  # since the beginning or the last grammar, as long as it waits
-        self._opening, self._closing, self._first = opening, closing.encode(), not begun
+        self._opening, self._closing, self._first = opening, closing.encode(), not prefix
 
     @property
     def complete(self) -> bool:

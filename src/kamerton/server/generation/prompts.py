@@ -59,8 +59,8 @@ def call_opening(served: Served, job: Job, thinking: bool) -> list[int]:
                 raise _not_forced()
     together = zip(*answers, strict=False)
     opening = [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, together)]
-    begun = parse_answer(served.decode_marked(opening), tools, thinking=thinking)
-    if not (begun.calls or begun.content.strip()):
+    answer = parse_answer(served.decode_marked(opening), tools, thinking=thinking)
+    if not (answer.calls or answer.content.strip()):
         raise _not_forced()
     return opening
 

@@ -148,8 +148,8 @@ def test_the_context_may_be_missing_in_any_row(tmp_path: Path) -> None:
 
 def test_templates_write_prompt_and_completion(tmp_path: Path) -> None:
     row = {"context": SENTENCE, "q": "How many?", "n": 11, "answers": {"text": ["11"]}}
-    given = {"prompt": r"Context: {context}\nQuestion: {q}", "completion": "{answers.text[0]}"}
-    assert prompt(tmp_path, row, **given) == (f"Context: {SENTENCE}\nQuestion: How many?", "11")
+    templates = {"prompt": r"Context: {context}\nQuestion: {q}", "completion": "{answers.text[0]}"}
+    assert prompt(tmp_path, row, **templates) == (f"Context: {SENTENCE}\nQuestion: How many?", "11")
     assert prompt(tmp_path, {"question": "q", "a": 3}, completion="{a} mills") == ("q", "3 mills")
     assert prompt(tmp_path, MMLU | {"answer": 0}, prompt=r"{question}\n{choices:letters}") == (
         "How many?\nA. 9\nB. 11",
@@ -162,15 +162,15 @@ def test_a_missing_or_empty_field_of_a_template_is_a_fault_of_its_row(tmp_path: 
     rows[3]["c"] = ""
     rows[5]["c"] = None
     del rows[7]["c"]
-    given: Any = {"prompt": "{a} {c}", "completion": "{b}"}
-    results = checked(tmp_path, rows, **given)
+    templates: Any = {"prompt": "{a} {c}", "completion": "{b}"}
+    results = checked(tmp_path, rows, **templates)
     assert [(fault.code, fault.row, fault.column) for fault in results.errors] == [
         ("empty-field", 4, "c"),
         ("missing-field", 6, "c"),
         ("missing-field", 8, "c"),
     ]
     policy = {"empty-field": "drop", "missing-field": "drop"}
-    assert checked(tmp_path, rows, **given, policy=policy).report["counts"]["train"] == 6
+    assert checked(tmp_path, rows, **templates, policy=policy).report["counts"]["train"] == 6
 
 
 def test_an_unknown_column_of_a_template_is_one_fault_with_the_closest_column(tmp_path: Path) -> None:

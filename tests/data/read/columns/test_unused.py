@@ -217,10 +217,10 @@ def test_a_turn_that_is_not_to_be_trained_on_is_only_read(gate: Any, key: str, v
 
 
 @pytest.mark.parametrize(
-    "given", [{"weight": -0.5}, {"loss_weight": "2"}, {"train": "no"}, {"weight": True}, {"train": True, "weight": 0}]
+    "weights", [{"weight": -0.5}, {"loss_weight": "2"}, {"train": "no"}, {"weight": True}, {"train": True, "weight": 0}]
 )
-def test_weights_that_mean_nothing_are_faults(tmp_path: Path, given: Row) -> None:
-    assert {fault.code for fault in result(tmp_path, [chat(1, given)] * 3).errors} == {"bad-messages"}
+def test_weights_that_mean_nothing_are_faults(tmp_path: Path, weights: Row) -> None:
+    assert {fault.code for fault in result(tmp_path, [chat(1, weights)] * 3).errors} == {"bad-messages"}
 
 
 def test_reading_examples_one_by_one_reports_the_same(tmp_path: Path) -> None:

@@ -40,12 +40,14 @@ def deepseek31(calls: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def python(calls: list[tuple[str, dict[str, Any]]]) -> str:
-    texts = [f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})" for name, given in calls]
+    texts = [f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})" for name, arguments in calls]
     return f"[{', '.join(texts)}]"
 
 
 def hermes(calls: list[tuple[str, dict[str, Any]]]) -> str:
-    return "".join(f"<tool_call>\n{ {'arguments': given, 'name': name} }\n</tool_call>" for name, given in calls)
+    return "".join(
+        f"<tool_call>\n{ {'arguments': arguments, 'name': name} }\n</tool_call>" for name, arguments in calls
+    )
 
 
 @pytest.mark.slow

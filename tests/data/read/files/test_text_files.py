@@ -26,11 +26,11 @@ def test_lines_of_fasttext_are_labelled_texts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_lines_are_one_fault(tmp_path: Path, name: str) -> None:
-    content, said = OTHERS[name]
+    content, message = OTHERS[name]
     (tmp_path / name).write_text(content)
     (fault,) = validate(DataOptions(path=str(tmp_path / name))).errors
     assert fault.code == "unreadable-file"
-    assert said in fault.message
+    assert message in fault.message
 
 
 @pytest.mark.parametrize("name", ["poem.txt", "list.txt"])

@@ -84,11 +84,11 @@ def test_every_path_of_data_may_be_an_address(tmp_path: Path) -> None:
     (tmp_path / "here.jsonl").write_bytes(ROWS)
     with WebServer({"/a.jsonl": ROWS, "/p.txt": b"1\n2\n", "/c.txt": b"x\ny\n"}) as server:
         a, here = server.address("/a.jsonl"), str(tmp_path / "here.jsonl")
-        given, _ = find_files(DataOptions(train=[here], validation=a, test=server.address("/a.jsonl?test")))
+        files, _ = find_files(DataOptions(train=[here], validation=a, test=server.address("/a.jsonl?test")))
         mixed, _ = find_files(DataOptions(sources={"there": Source(path=a)}))
         pairs = DataOptions(prompt_file=server.address("/p.txt"), completion_file=server.address("/c.txt"))
         prepared = prepare(pairs, WHOLE)
-    assert [(file.shown, file.split) for file in given][:2] == [(here, "train"), (a, "validation")]
+    assert [(file.shown, file.split) for file in files][:2] == [(here, "train"), (a, "validation")]
     assert (mixed[0].source, mixed[0].name) == ("there", a)
     assert {example.completion for example in prepared.splits["train"]} == {"x", "y"}
 

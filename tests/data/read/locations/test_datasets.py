@@ -51,10 +51,10 @@ def save(folder: Path, rows: list[dict[str, Any]], shards: int = 1) -> None:
 def splits(folder: Path, **options: Any) -> dict[str, int]:
     prepared = prepare(DataOptions(format="auto", path=str(folder), near_duplicates=None, **options))
     assert not prepared.report["rejected"]
-    given = prepared.report["split_given"]
+    has_splits = prepared.report["split_given"]
     return (
         {name: len(rows) for name, rows in prepared.splits.items()}
-        if given
+        if has_splits
         else {"all": sum(map(len, prepared.splits.values()))}
     )
 

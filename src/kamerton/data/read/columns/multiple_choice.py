@@ -90,8 +90,8 @@ def _choice_columns(columns: Columns) -> list[str]:
         ends = sorted(group)
         first = ends[0] if ends else ""
         consecutive = [end for i, end in enumerate(ends) if ord(end) == ord(first) + i]
-        known = beginning in ("", "option", "op", "choice", "ending", "answer", "sol", "opt")
-        if known and first in ("a", "0", "1") and len(consecutive) >= 2:
+        is_usual = beginning in ("", "option", "op", "choice", "ending", "answer", "sol", "opt")
+        if is_usual and first in ("a", "0", "1") and len(consecutive) >= 2:
             names = [group[end] for end in consecutive]
             if all(isinstance(columns.sample(name), str | int | float | None) for name in names):
                 return names

@@ -39,8 +39,8 @@ FEW = 20  # distinct values of a label in the first rows, at most
 
 def template_settings(prompt: str | None, completion: str | None) -> str:
     """Return the settings of the templates, quoted for a shell."""
-    given = [("data.prompt", prompt), ("data.completion", completion)]
-    return " ".join(setting(key, value) for key, value in given if value is not None)
+    templates = [("data.prompt", prompt), ("data.completion", completion)]
+    return " ".join(setting(key, value) for key, value in templates if value is not None)
 
 
 def unclear(message: str, ways: Sequence[tuple[str, str]], column: str) -> Fault:
@@ -143,9 +143,9 @@ def likely_completion(names: Sequence[str]) -> str:
 def _named_completions(names: Sequence[str]) -> list[str]:
     """Return the columns with the name of a completion, then those whose name ends with one, then contains one."""
     words = {name: snake_case(name).split("_") for name in names}
-    exact = [name for known in COMPLETIONS for name in names if snake_case(name) == known]
-    end = [name for known in COMPLETIONS for name in names if words[name][-1] == known]
-    return [*exact, *end, *(name for known in COMPLETIONS for name in names if known in words[name])]
+    exact = [name for usual in COMPLETIONS for name in names if snake_case(name) == usual]
+    end = [name for usual in COMPLETIONS for name in names if words[name][-1] == usual]
+    return [*exact, *end, *(name for usual in COMPLETIONS for name in names if usual in words[name])]
 
 
 def _choose_completion(
@@ -168,7 +168,7 @@ def _choose_completion(
 
 
 def _choose_prompt(texts: Sequence[str], values: Mapping[str, Sequence[object]]) -> str:
-    by_name = [name for known in PROMPTS for name in texts if snake_case(name) == known]
+    by_name = [name for usual in PROMPTS for name in texts if snake_case(name) == usual]
     return by_name[0] if by_name else max(texts, key=lambda name: _words(values[name]))
 
 

@@ -51,8 +51,8 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
     """Return the templates that read rows with these columns, a fault if they may mean several things, or None."""
     columns = Columns(names, head)
     if columns.names.keys() >= {"definition", "inputs", "targets"}:  # Natural Instructions
-        definition, given, target = (columns.names[name] for name in ("definition", "inputs", "targets"))
-        return Recognised(f"{{{definition}}}\\n\\n{{{given}}}", answer_field(target, columns.sample(target)))
+        definition, inputs, target = (columns.names[name] for name in ("definition", "inputs", "targets"))
+        return Recognised(f"{{{definition}}}\\n\\n{{{inputs}}}", answer_field(target, columns.sample(target)))
     rules = (
         trajectories,
         answers_of_two,
@@ -157,10 +157,10 @@ def _instruction(columns: Columns) -> Recognised | None:
     names = columns.names
     if instruction is None or answer is None or {"instruction", "output"} <= set(names.values()) == set(names):
         return None  # Alpaca's own names have a layout of their own
-    given = columns.find(INPUTS)
-    if given is None:
+    inputs = columns.find(INPUTS)
+    if inputs is None:
         return None
-    return Recognised(f"{{{instruction}}}\\n\\n{{{given}?}}", answer_field(answer, columns.sample(answer)))
+    return Recognised(f"{{{instruction}}}\\n\\n{{{inputs}?}}", answer_field(answer, columns.sample(answer)))
 
 
 def _summary(columns: Columns) -> Recognised | None:

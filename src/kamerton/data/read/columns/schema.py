@@ -132,8 +132,8 @@ def _by_templates(
     present: list[str], columns: Columns, form: Form, head: Sequence[Mapping[str, Any]]
 ) -> Layout | Fault:
     """Return the layout of the given templates; one that is not given is found by the names of columns."""
-    found = _by_usual_names(present, columns.metadata or [], head)
-    usual = found.form if isinstance(found, Layout) else {}
+    layout = _by_usual_names(present, columns.metadata or [], head)
+    usual = layout.form if isinstance(layout, Layout) else {}
     prompt, completion = form.prompt, form.completion
     if prompt is None:
         name = columns.prompt or (None if "prompt" in usual else _first(PROMPT_NAMES, present))

@@ -41,11 +41,11 @@ def _without_nulls(call: ToolCall, place: str, tools: Tools) -> tuple[ToolCall, 
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if "null" not in call.arguments or not isinstance(properties, Mapping) or not properties:
         return call, []
-    given = json.loads(call.arguments)
-    kept = {key: value for key, value in given.items() if value is not None or _takes_null(properties.get(key))}
-    if len(kept) == len(given):
+    arguments = json.loads(call.arguments)
+    kept = {key: value for key, value in arguments.items() if value is not None or _takes_null(properties.get(key))}
+    if len(kept) == len(arguments):
         return call, []
-    names = ", ".join(key for key in given if key not in kept)
+    names = ", ".join(key for key in arguments if key not in kept)
     message = f"{names} of {call.name} {'are' if ',' in names else 'is'} null, which its parameters do not allow"
     fix = "remove such arguments: data.policy.null-arguments=fix"
     fixed = replace(call, arguments=write_json(kept))

@@ -40,8 +40,8 @@ def turn_items(value: list[Any] | str, column: str) -> Iterable[Item]:
     items: list[Item] = []
     for i, pair in enumerate(value):
         parts = (("system", "system"), ("user", names[0]), ("assistant", names[1]))
-        given = [(role, name) for role, name in parts if role != "system" or pair.get(name)]
-        items += [(f"{column}[{i}].{name}", {"role": role, "content": pair.get(name)}) for role, name in given]
+        fields = [(role, name) for role, name in parts if role != "system" or pair.get(name)]
+        items += [(f"{column}[{i}].{name}", {"role": role, "content": pair.get(name)}) for role, name in fields]
     return items
 
 

@@ -31,8 +31,8 @@ def split_reasoning(text: str, place: str) -> tuple[str, str, list[Fault]]:
 
 def reasoning_field(item: Mapping[str, Any]) -> tuple[str, object]:
     """Return the name of a turn's field for reasoning, and its value; ("", None) without any."""
-    given = [(name, item[name]) for name in REASONING if item.get(name) not in (None, "", [])]
-    return given[0] if given else ("", None)
+    fields = [(name, item[name]) for name in REASONING if item.get(name) not in (None, "", [])]
+    return fields[0] if fields else ("", None)
 
 
 def reasoning_text(value: object) -> str | None:

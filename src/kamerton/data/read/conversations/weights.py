@@ -14,9 +14,9 @@ WEIGHTS = ("weight", "loss_weight", "sample_weight", *FLAGS)
 
 def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list[Fault]]:
     """Return the weight that a turn gives (None without), and the faults."""
-    given = {name: item[name] for name in WEIGHTS if item.get(name) is not None}
+    values = {name: item[name] for name in WEIGHTS if item.get(name) is not None}
     weights, faults = set(), []
-    for name, value in given.items():
+    for name, value in values.items():
         weight = read_weight(name, value)
         if weight is None:
             number = f"write a number from 0 (only read) to {MAX_WEIGHT:,.0f}, such as 0.5"
@@ -24,9 +24,9 @@ def turn_weight(item: Mapping[str, Any], place: str) -> tuple[float | None, list
             faults.append(Fault("bad-messages", f"{name} is {value!r}", fix, column=f"{place}.{name}"))
         weights.add(weight)
     if not faults and len(weights) > 1:
-        message = f"{' and '.join(given)} contradict each other"
-        faults.append(Fault("bad-messages", message, "keep one of them", column=f"{place}.{next(iter(given))}"))
-    return (None, faults) if faults or not given else (weights.pop(), [])
+        message = f"{' and '.join(values)} contradict each other"
+        faults.append(Fault("bad-messages", message, "keep one of them", column=f"{place}.{next(iter(values))}"))
+    return (None, faults) if faults or not values else (weights.pop(), [])
 
 
 def read_weight(name: str, value: object) -> float | None:

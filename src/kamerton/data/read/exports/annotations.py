@@ -61,8 +61,8 @@ def read_argilla(record: Record) -> Record | Fault:
         return record
     answers: list[Answers] = []
     if isinstance(responses, Mapping):
-        for name, given in responses.items():
-            answers += [{name: _value(answer)} for answer in _submitted(given)]
+        for name, response in responses.items():
+            answers += [{name: _value(answer)} for answer in _submitted(response)]
     else:
         for answer in _submitted(responses):
             values = answer.get("values")
@@ -89,10 +89,12 @@ def read_flat_argilla(record: Record) -> Record | Fault:
     names = [name.removesuffix(".responses") for name in record if name.endswith(".responses")]
     answers: list[Answers] = []
     for name in names:
-        given, states = record[f"{name}.responses"], record.get(f"{name}.responses.status")
-        given = given if isinstance(given, list) else []
-        states = states if isinstance(states, list) and len(states) == len(given) else ["submitted"] * len(given)
-        answers += [{name: value} for value, state in zip(given, states, strict=True) if state == "submitted"]
+        responses, states = record[f"{name}.responses"], record.get(f"{name}.responses.status")
+        responses = responses if isinstance(responses, list) else []
+        states = (
+            states if isinstance(states, list) and len(states) == len(responses) else ["submitted"] * len(responses)
+        )
+        answers += [{name: value} for value, state in zip(responses, states, strict=True) if state == "submitted"]
     ends = tuple(f"{name}.{part}" for name in names for part in ("responses", "suggestion"))
     fields = {name: value for name, value in record.items() if not name.startswith(ends)}
     return _joined(fields, answers, {}, f"{names[0]}.responses")
@@ -114,14 +116,14 @@ def read_old_argilla(record: Record) -> Record | Fault:
 
 def read_label_studio_min(record: Record) -> Record | Fault:
     """Return a row of Label Studio's JSON-MIN or CSV without what it says about the annotation."""
-    given = {name: value for name, value in record.items() if name not in _ABOUT}
-    answers = [name for name in given if name not in PROMPTS and not isinstance(given[name], list | Mapping)]
-    if len(given) != 2 or len(answers) != 1:
+    fields = {name: value for name, value in record.items() if name not in _ABOUT}
+    answers = [name for name in fields if name not in PROMPTS and not isinstance(fields[name], list | Mapping)]
+    if len(fields) != 2 or len(answers) != 1:
         return record
     about = {name: value for name, value in record.items() if name in ("id", "annotation_id")}
     (answer,) = answers
-    data = {name: value for name, value in given.items() if name != answer}
-    return _joined(data, [{answer: given[answer]}], about, answer)
+    values = {name: value for name, value in fields.items() if name != answer}
+    return _joined(values, [{answer: fields[answer]}], about, answer)
 
 
 _ABOUT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")

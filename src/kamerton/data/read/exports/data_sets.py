@@ -79,8 +79,8 @@ def join_messages(rows: Iterable[tuple[int, Any]], file: str) -> Iterator[tuple[
             continue
         total += 1
         replies.setdefault(record.get("parent_id") or None, []).append((number, record))
-    known = {record.get("message_id") for messages in replies.values() for _, record in messages}
-    roots = [message for parent in [*replies] if parent is None or parent not in known for message in replies[parent]]
+    ids = {record.get("message_id") for messages in replies.values() for _, record in messages}
+    roots = [message for parent in [*replies] if parent is None or parent not in ids for message in replies[parent]]
     for number, root in roots:
         turns: list[Any] = []
         message: Record | None = root
@@ -113,14 +113,14 @@ def read_glaive(record: Record) -> Record | Fault:
     pieces = _SAID.split(chat)
     roles = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
     turns: list[Any] = []
-    for said, text in zip(pieces[1::2], pieces[2::2], strict=True):
+    for speaker, text in zip(pieces[1::2], pieces[2::2], strict=True):
         text = text.replace("<|endoftext|>", "").strip()
         before, tag, call = text.partition(_FUNCTION)
-        if said == "ASSISTANT" and tag:  # its arguments are JSON in single quotes
+        if speaker == "ASSISTANT" and tag:  # its arguments are JSON in single quotes
             call = _QUOTED.sub(r"\1\2\3", call.strip())
             turns.append({"role": "assistant", "content": before.strip(), "tool_calls": call})
         else:
-            turns.append({"role": roles[said], "content": text})
+            turns.append({"role": roles[speaker], "content": text})
     about, tools = _definitions(system.removeprefix("SYSTEM:").strip())
     first = [{"role": "system", "content": about}] if about else []
     rest = {name: value for name, value in record.items() if name not in ("system", "chat")}

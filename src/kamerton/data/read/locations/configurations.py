@@ -84,9 +84,9 @@ def _configuration(configurations: list[dict[str, Any]], shown: str, subset: Sub
     raise UserError([Fault("missing-file", message, f"choose one of them: {choices}", shown, column="data.config")])
 
 
-def _check_names(wanted: Sequence[str], names: Iterable[str], key: str, shown: str) -> None:
+def _check_names(chosen: Sequence[str], names: Iterable[str], key: str, shown: str) -> None:
     """Raise `UserError` for what a data set does not have."""
-    unknown = [name for name in wanted if name not in names]
+    unknown = [name for name in chosen if name not in names]
     if unknown:
         message = f"the data set has no {'split' if key == 'split' else 'configuration'} {unknown[0]!r}"
         choices = " or ".join(setting(f"data.{key}", name) for name in list(names)[:MOST_NAMES])

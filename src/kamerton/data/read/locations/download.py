@@ -47,10 +47,10 @@ def list_address(address: str) -> Listing:
 
 def _remotes(filesystem: Any, protocol: str, infos: Iterable[dict[str, Any]], folder: str) -> list[Remote]:
     """Return the files among what was listed, in a stable order."""
-    found = {info["name"]: info for info in infos if info["type"] == "file" and not info["name"].endswith("/")}
+    files = {info["name"]: info for info in infos if info["type"] == "file" and not info["name"].endswith("/")}
     return [
-        _remote(filesystem, f"{protocol}://{path.lstrip('/')}", path, _below(path, folder), found[path])
-        for path in sorted(found)
+        _remote(filesystem, f"{protocol}://{path.lstrip('/')}", path, _below(path, folder), files[path])
+        for path in sorted(files)
     ]
 
 

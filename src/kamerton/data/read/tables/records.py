@@ -12,12 +12,16 @@ Record = tuple[int, list[str] | Fault]
 
 
 def csv_records(
-    lines: Iterator[tuple[str, Fault | None]], file: str, dialect: Dialect, unquoted: Callable[[], str], begun: int = 1
+    lines: Iterator[tuple[str, Fault | None]],
+    file: str,
+    dialect: Dialect,
+    unquoted: Callable[[], str],
+    first_line: int = 1,
 ) -> Iterator[Record]:
     """Yield `(line at which the record begins, fields or fault)`; a fault of the file has the line 0.
 
     Each line of a record that cannot be read has its own fault. `unquoted` returns the command for a file in which
-    quotes are ordinary characters; `begun` is the number of the first line.
+    quotes are ordinary characters; `first_line` is the number of the first line.
     """
     csv.field_size_limit(FIELD_LIMIT)
     texts: list[str] = []  # the lines of the next record
@@ -29,22 +33,22 @@ def csv_records(
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            fault = _csv_fault(error, file, begun, unquoted)
+            fault = _csv_fault(error, file, first_line, unquoted)
         if fields is None:
             return
         if fault is not None and fault.code == "unreadable-file":
             yield 0, fault
             return
         if fault is None and len(texts) > 1 and dialect.swallows(texts):
-            message = f"a field that begins with a quote spans the lines {begun} to {begun + len(texts) - 1}"
+            message = f"a field that begins with a quote spans the lines {first_line} to {first_line + len(texts) - 1}"
             fix = f'write a quote within a field as "", or read quotes as ordinary characters: {unquoted()}'
             fault = Fault("bad-csv", message, fix, file)
         if fault is not None or faults:
             lines_of_faults = (i for i, text in enumerate(texts) if text.strip() or faults)
-            yield from ((begun + i, fault or faults[0]) for i in lines_of_faults)
+            yield from ((first_line + i, fault or faults[0]) for i in lines_of_faults)
         elif fields:
-            yield begun, fields
-        begun += len(texts)
+            yield first_line, fields
+        first_line += len(texts)
         texts.clear()
         faults.clear()
 
@@ -58,13 +62,13 @@ def _texts(lines: Iterator[tuple[str, Fault | None]], texts: list[str], faults: 
         yield text
 
 
-def _csv_fault(error: csv.Error, file: str, begun: int, unquoted: Callable[[], str]) -> Fault:
+def _csv_fault(error: csv.Error, file: str, line: int, unquoted: Callable[[], str]) -> Fault:
     if "unexpected end" in str(error):
-        message = f"a quote opened on line {begun} is never closed"
+        message = f"a quote opened on line {line} is never closed"
         fix = f'close it; write a quote within a field as "", or read quotes as ordinary characters: {unquoted()}'
         return Fault("unreadable-file", message, fix, file)
     if "new-line character" in str(error):
         message = "line ends with a bare carriage return (classic Mac line ending)"
         return Fault("bad-csv", message, "end every line with a line feed", file)
     fix = f'quote fields that contain quotes, and write a quote in them as "", or read quotes as text: {unquoted()}'
-    return Fault("bad-csv", f"not CSV: {error} (record of line {begun})", fix, file)
+    return Fault("bad-csv", f"not CSV: {error} (record of line {line})", fix, file)
