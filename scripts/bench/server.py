@@ -38,7 +38,8 @@ from server_attacks import ATTACKS, HEADER, OPEN_FILES, under_attack
 from server_clients import Answers, connections, polls, report, step_times, streams, take_turns
 from server_fuzz import Known, Tally, described, raw, refused
 
-from kamerton.jobs.store import WORKER, run_directories
+from kamerton.jobs.locate import run_directories
+from kamerton.jobs.store import WORKER
 from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 

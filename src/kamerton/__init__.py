@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from kamerton.decide.compare.predictions import validate_results
     from kamerton.jobs.config import FineTuningConfig
     from kamerton.jobs.data import DataParts, ProcessedData
-    from kamerton.jobs.evaluate import EvaluationMetrics, EvaluationResult, Ranking
     from kamerton.jobs.job import TrainingJob
     from kamerton.jobs.manager import FineTuningManager
     from kamerton.jobs.monitor import TrainingMetrics, TrainingMonitor
+    from kamerton.jobs.results import EvaluationMetrics, EvaluationResult, Ranking
     from kamerton.jobs.store import JobStatus
     from kamerton.monitor import Issue
 
@@ -56,14 +56,14 @@ __all__ = [
 
 _ROOMS = dict.fromkeys(__all__, "kamerton.data") | {
     "DataParts": "kamerton.jobs.data",
-    "EvaluationMetrics": "kamerton.jobs.evaluate",
-    "EvaluationResult": "kamerton.jobs.evaluate",
+    "EvaluationMetrics": "kamerton.jobs.results",
+    "EvaluationResult": "kamerton.jobs.results",
     "FineTuningConfig": "kamerton.jobs.config",
     "FineTuningManager": "kamerton.jobs.manager",
     "Issue": "kamerton.monitor",
     "JobStatus": "kamerton.jobs.store",
     "ProcessedData": "kamerton.jobs.data",
-    "Ranking": "kamerton.jobs.evaluate",
+    "Ranking": "kamerton.jobs.results",
     "TrainingJob": "kamerton.jobs.job",
     "TrainingMetrics": "kamerton.jobs.monitor",
     "TrainingMonitor": "kamerton.jobs.monitor",

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from kamerton.config.check import check_values, to_config, validate
 from kamerton.config.compose import compose_config, compose_values, conf_dir, config_loader, force, searching
 from kamerton.config.faults import check_overrides
-from kamerton.config.targets import check_targets
+from kamerton.config.target_checks import check_targets
 from kamerton.score.options import EvaluateOptions, check_evaluate
 
 OPTIONS = {group.name: [file.stem for file in group.glob("*.yaml")] for group in conf_dir().iterdir() if group.is_dir()}

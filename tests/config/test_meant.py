@@ -15,7 +15,7 @@ from kamerton.config.check import leaves
 from kamerton.config.compose import compose_values, config_loader
 from kamerton.config.faults import check_overrides
 from kamerton.config.meant import _KEYS
-from kamerton.config.targets import check_targets
+from kamerton.config.target_checks import check_targets
 from kamerton.shell import setting
 
 

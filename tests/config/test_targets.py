@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from kamerton.config.targets import check_targets, instantiate
+from kamerton.config.target_checks import check_targets
+from kamerton.config.targets import instantiate
 
 
 # Every name here would do harm, or shows a way around the list.

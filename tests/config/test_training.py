@@ -8,7 +8,7 @@ import pytest
 
 from kamerton.config.compose import compose_values, conf_dir
 from kamerton.config.faults import check_overrides
-from kamerton.config.targets import check_targets
+from kamerton.config.target_checks import check_targets
 from kamerton.config.training import check_training
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kamerton.data.example import DataExample, Message, ToolCall
-from kamerton.data.store import row_id, stored_extras, stored_prompt, to_example
+from kamerton.data.stored import row_id, stored_extras, stored_prompt, to_example
 
 CALL = ToolCall("get_weather", '{"city": "Oslo"}', "call_1")
 TURNS = (

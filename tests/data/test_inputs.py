@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.data.inputs import load_inputs
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits

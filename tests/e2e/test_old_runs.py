@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 from kamerton.cli import main
-from kamerton.config.targets import check_targets
+from kamerton.config.target_checks import check_targets
 from support.runs import record
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_0_1"

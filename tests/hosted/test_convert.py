@@ -11,7 +11,7 @@ import pytest
 from kamerton.config.hosted import hosted_name
 from kamerton.data.example import DataExample, Message
 from kamerton.data.read.conversations.chat import chat_fields
-from kamerton.data.store import to_example
+from kamerton.data.stored import to_example
 from kamerton.hosted.convert import chat_file, chat_line, check_chat, left_out
 from kamerton.hosted.progress import Rows, latest, merge, metric_row, write_rows
 from kamerton.monitor.series import read_rows

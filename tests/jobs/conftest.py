@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kamerton import FineTuningConfig, FineTuningManager, TrainingJob
-from kamerton.jobs.store import WORKER, run_directories
+from kamerton.jobs.locate import run_directories
+from kamerton.jobs.store import WORKER
 from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 

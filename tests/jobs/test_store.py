@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kamerton.errors import UserError
-from kamerton.jobs.store import WORKER, find_run, list_jobs, mark, read_status
+from kamerton.jobs.locate import find_run
+from kamerton.jobs.store import WORKER, list_jobs, mark, read_status
 from kamerton.locks import acquire
 from kamerton.run.directory import read_events
 from kamerton.run.opening import LOCK

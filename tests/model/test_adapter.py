@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kamerton.data.encode.tokenize import answer_ending
+from kamerton.data.encode.single_example import answer_ending
 from kamerton.errors import UserError
 from kamerton.model.adapter import apply_adapter, trainable_state
 from kamerton.model.export import export

@@ -14,7 +14,7 @@ from peft import AutoPeftModelForCausalLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from kamerton.data.encode.tokenize import answer_ending, renderer
+from kamerton.data.encode.single_example import answer_ending, renderer
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.ends import end_tokens
 from kamerton.model.export import export

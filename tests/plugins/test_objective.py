@@ -9,9 +9,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
+from hydra_plugins.kamerton._definition import StudyDefinition
 from hydra_plugins.kamerton._objective import objective
 from hydra_plugins.kamerton._space import SweepError, parse_space
-from hydra_plugins.kamerton._study import Limits, StudyDefinition, open_study
+from hydra_plugins.kamerton._study import Limits, open_study
 
 STRANGE = create_trial(
     state=TrialState.COMPLETE,

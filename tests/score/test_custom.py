@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kamerton.config.targets import check_targets, metric_function
+from kamerton.config.target_checks import check_targets
+from kamerton.config.targets import metric_function
 from kamerton.direction import LOWER_IS_BETTER
 from kamerton.errors import RunFailed, UserError
 from kamerton.score.custom import with_custom_metrics

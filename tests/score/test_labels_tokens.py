@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kamerton.data.encode.tokenize import renderer
+from kamerton.data.encode.single_example import renderer
 from kamerton.data.example import Message
 from kamerton.model.tiny import tiny_tokenizer
 from kamerton.score.labels.question import Answer, Question

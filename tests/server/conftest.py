@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kamerton.jobs.store import WORKER, run_directories
+from kamerton.jobs.locate import run_directories
+from kamerton.jobs.store import WORKER
 from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 from support.serving import Served, serving

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kamerton.data.example import DataExample
-from kamerton.data.store import Examples, Store, StoreWriter, row_id, stored_extras, stored_prompt
+from kamerton.data.store import Examples, Store, StoreWriter
+from kamerton.data.stored import row_id, stored_extras, stored_prompt
 
 WORDS = """amber bridge candle desert engine forest garden harbor island jacket kettle ladder meadow needle orange
 pepper quarry ribbon saddle timber umbrella valley window yellow zipper anchor basket copper dragon ember""".split()  # noqa: SIM905

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import openai
 
-from kamerton.jobs.store import WORKER, run_directories
+from kamerton.jobs.locate import run_directories
+from kamerton.jobs.store import WORKER
 from kamerton.locks import lock_owner
 from kamerton.run.opening import LOCK
 from support.ports import await_server, free_port

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kamerton.config.compose import compose_values
-from kamerton.config.targets import check_targets
+from kamerton.config.target_checks import check_targets
 
 
 def test_a_missing_extra_is_a_fault_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import clock
 import numpy as np
 import torch
 
-from kamerton.data.encode.tokenize import renderer
+from kamerton.data.encode.single_example import renderer
 from kamerton.model.capabilities import choose_packing
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model, load_tokenizer

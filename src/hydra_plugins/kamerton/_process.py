@@ -150,3 +150,22 @@ def _forward(pid: int, number: int) -> None:
     _signals[pid] += 1
     with suppress(ProcessLookupError):
         os.killpg(pid, number if _signals[pid] <= PATIENCE else signal.SIGKILL)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, SIGTERM stops a sweep as Ctrl-C does: the running trial is recorded as interrupted."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+
+    def stop(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if is_ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -170,3 +170,14 @@ def _table(trials: Sequence[FrozenTrial], n_values: int) -> str:
         error = trial.user_attrs.get("error")
         writer.writerow([trial.number, original_number(trial), state, *results, *params, started, seconds, error])
     return text.getvalue()
+
+
+def failure_reasons(study: Study, end: Finished) -> str:
+    """Return why a sweep failed: all trials did, and none runs on another worker. Empty for any other sweep."""
+    if not end.outcomes or end.running or set(end.outcomes) - {"failed", "killed"}:
+        return ""
+    trials = study.get_trials(deepcopy=False)
+    counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
+    errors = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
+    fix = "correct what fails, then go on with a larger hydra.sweeper.n_trials, or start a new study"
+    return f"no trial of {end.study_name} completed ({counts}){''.join(errors[-3:])}\n  fix: {fix}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import random
 import threading
 import time
@@ -24,13 +23,13 @@ from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hydra_plugins.kamerton._definition import StudyDefinition, differences
 from hydra_plugins.kamerton._space import Space, SweepError
-from hydra_plugins.kamerton._storage import masked, open_storage
+from hydra_plugins.kamerton._storage import open_storage
 from hydra_plugins.kamerton._tickets import next_step, rank, ticket
 
 DEFINITION = "sweep"  # the study's attribute with its definition when it began
 PRUNER = "pruner"
-CONFIG = "config"  # the study's attribute with the configuration that all trials share, by dotted key
 _POLL = 1.0  # seconds between looks at the trials of other workers
 _SAME_FOR_ALL = {"QMCSampler"}
 _WITHOUT_MEMORY = {"TPESampler", "RandomSampler", "NSGAIISampler", "NSGAIIISampler"}
@@ -40,27 +39,6 @@ SamplerFor = Callable[[int], BaseSampler]
 
 class NothingLeft(Exception):  # noqa: N818 (it ends a loop)
     """Every requested trial has run."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyDefinition:
-    """What identifies a study: another space, direction, sampler or fixed override is another study."""
-
-    space: Mapping[str, str]
-    directions: Sequence[str]
-    fixed: Sequence[str]
-    sampler: str
-    function: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as the study stores them; passwords are redacted."""
-        return {
-            "space": dict(self.space),
-            "directions": list(self.directions),
-            "fixed": [masked(text) for text in self.fixed],
-            "sampler": self.sampler,
-            "function": self.function,
-        }
 
 
 @dataclass
@@ -167,19 +145,6 @@ def open_study(
     return study
 
 
-def changes_since(study: optuna.Study, shared: Mapping[str, Any]) -> list[str]:
-    """Return how the application's configuration has changed since the study began, a sentence for each key.
-
-    `shared` are its values by dotted key, without those that vary; a new study stores them.
-    """
-    kept = study.user_attrs.get(CONFIG)
-    if kept is None:
-        study.set_user_attr(CONFIG, dict(shared))
-        return []
-    keys = [key for key in {**kept, **shared} if kept.get(key) != shared.get(key)]
-    return [f"{key} was {_text(kept.get(key))}, is {_text(shared.get(key))}" for key in keys]
-
-
 def open_trial(study_name: str, url: str, number: int) -> Trial:
     """Open a running trial in another process than the one that made it: to report values and decide on pruning."""
     study = optuna.Study(study_name, open_storage(url), sampler=RandomSampler())
@@ -243,21 +208,3 @@ def build(node: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return instantiate(dict(node), _convert_="all")
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return how two definitions of a study differ, a sentence for each difference."""
-    sentences = []
-    for key in sorted({*before.get("space", {}), *after["space"]}):
-        was, now = (definition.get("space", {}).get(key, "not in the space") for definition in (before, after))
-        sentences += [f"{key} was {was}, is {now}"] if was != now else []
-    for field_name, word in (("directions", "direction"), ("sampler", "sampler"), ("function", "custom_search_space")):
-        was, now = before.get(field_name), after[field_name]
-        sentences += [f"{word} was {_text(was)}, is {_text(now)}"] if was != now else []
-    was, now = before.get("fixed", []), after["fixed"]
-    sentences += [f"{text} was given, is not" for text in was if text not in now]
-    return [*sentences, *(f"{text} is given, was not" for text in now if text not in was)]
-
-
-def _text(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else value if isinstance(value, str) else json.dumps(value)

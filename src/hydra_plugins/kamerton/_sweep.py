@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -24,18 +21,26 @@ from optuna.trial import FrozenTrial
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._compose import composing_once
 from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
+from hydra_plugins.kamerton._definition import StudyDefinition, changes_since
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
-from hydra_plugins.kamerton._process import signals_forwarded
-from hydra_plugins.kamerton._results import LOCK, Finished, finished, params_of_best, replace, result, write_files
+from hydra_plugins.kamerton._process import signals_forwarded, stoppable
+from hydra_plugins.kamerton._results import (
+    LOCK,
+    Finished,
+    failure_reasons,
+    finished,
+    params_of_best,
+    replace,
+    result,
+    write_files,
+)
 from hydra_plugins.kamerton._space import SweepError, SweepFailed, override, parse_space
 from hydra_plugins.kamerton._storage import absolute, answering, close, has_password, lost, open_storage
 from hydra_plugins.kamerton._study import (
     Limits,
     NothingLeft,
-    StudyDefinition,
     SweepStudy,
-    changes_since,
     enqueue,
     grid_points,
     open_study,
@@ -114,14 +119,14 @@ class Sweep:
         timeout, too_many = self.options["timeout"], ""
         limits.deadline = time.monotonic() + timeout if timeout else None
         try:
-            with terminal, _stoppable(), signals_forwarded():
+            with terminal, stoppable(), signals_forwarded():
                 too_many = self._optimize(study, limits, terminal)
         except BaseException as error:
             if not lost(error):  # a storage that does not answer cannot be read
                 self._end(study, terminal)
             raise
         end = self._end(study, terminal, gave_up=bool(too_many))
-        if reasons := too_many or _reasons(study, end):
+        if reasons := too_many or failure_reasons(study, end):
             raise SweepFailed(reasons)
         return end
 
@@ -245,33 +250,3 @@ class Sweep:
             return str(config.hydra.sweep.subdir)
         finally:
             HydraConfig.instance().cfg = before
-
-
-def _reasons(study: Study, end: Finished) -> str:
-    """Return why a sweep failed: all trials did, and none runs on another worker. Empty for any other sweep."""
-    if not end.outcomes or end.running or set(end.outcomes) - {"failed", "killed"}:
-        return ""
-    trials = study.get_trials(deepcopy=False)
-    counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
-    errors = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
-    fix = "correct what fails, then go on with a larger hydra.sweeper.n_trials, or start a new study"
-    return f"no trial of {end.study_name} completed ({counts}){''.join(errors[-3:])}\n  fix: {fix}"
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Inside, SIGTERM stops a sweep as Ctrl-C does: the running trial is recorded as interrupted."""
-    is_ours = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    )
-
-    def stop(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    if is_ours:
-        signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from kamerton.console import plain_console
 from kamerton.errors import UserError
-from kamerton.jobs.store import LOG, JobStatus, find_run, list_jobs, read_status
+from kamerton.jobs.locate import find_run
+from kamerton.jobs.store import LOG, JobStatus, list_jobs, read_status
 from kamerton.output import echo, print_faults
 from kamerton.shell import command_line
 

@@ -9,13 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from hydra_plugins.kamerton import _jobs
@@ -23,6 +21,7 @@ from hydra_plugins.kamerton._overrides import SweepFailed
 from kamerton.config.check import validate
 from kamerton.config.compose import compose_config, conf_dir, config_loader, force, plain, searching, unused_groups
 from kamerton.config.data_choice import with_data_choice
+from kamerton.config.exit_codes import exit_code
 from kamerton.config.faults import TRAIN, Checked, Preflight, Root, check_command
 from kamerton.config.flags import only_shows, parse_flags
 from kamerton.config.hydra_internals import run_hydra, run_single
@@ -33,8 +32,8 @@ from kamerton.config.overrides import quote_templates
 from kamerton.config.search import search_words, split_search
 from kamerton.config.secrets import unresolved
 from kamerton.config.sweep import begins_sweep
-from kamerton.errors import Fault, FaultCollector, Interrupted, RunFailed, UserError
-from kamerton.output import echo, echo_traceback, print_counts, print_fault, print_faults
+from kamerton.errors import Fault, FaultCollector, Interrupted, UserError
+from kamerton.output import print_counts, print_fault
 from kamerton.shell import command_line, train_line
 
 Job = Callable[[JobRequest[Options]], JobResult | None]
@@ -77,49 +76,6 @@ def run_command(
     if summary and len(jobs) > 1 and len(_studies()) == before:
         summary(jobs)
     return exit.code
-
-
-@dataclass(slots=True)
-class Exit:
-    """The exit code of a command, set at the end of the block of `exit_code`."""
-
-    code: int = 0
-
-
-@contextmanager
-def exit_code(jobs: Sequence[SweepJob]) -> Iterator[Exit]:
-    """Turn the exception that ends the block into an exit code, and print it; without one, the jobs give the code."""
-    exit = Exit()
-    try:
-        yield exit
-    except SystemExit as error:  # after help, a version, or what Hydra shows
-        exit.code = error.code if isinstance(error.code, int) else 1
-        return
-    except BaseException as error:
-        is_reported = isinstance(error, _jobs.JobFailed) or any(job.raised is error and job.is_reported for job in jobs)
-        if not is_reported:
-            for kinds, code, report in _EXITS:
-                if isinstance(error, kinds):
-                    report(error)
-                    exit.code = code
-                    return
-            raise
-    codes = [job.code for job in jobs]
-    exit.code = 1 if 1 in codes else max([0, *codes])
-
-
-def _report_interruption(error: BaseException) -> None:
-    echo(f"\n{error.__cause__ or 'interrupted before anything was saved'}", err=True)
-    for note in getattr(error, "__notes__", ()):
-        echo(note, err=True)
-
-
-_EXITS: tuple[tuple[tuple[type[BaseException], ...], int, Callable[[Any], object]], ...] = (
-    ((UserError,), 2, lambda error: print_faults(error.faults)),
-    ((RunFailed, CompactHydraException), 1, lambda error: echo(f"\nerror: {error}", err=True)),
-    ((Stopped, KeyboardInterrupt, Interrupted), 130, _report_interruption),
-    ((Exception,), 1, echo_traceback),
-)
 
 
 def _checked(flags: argparse.Namespace, preflight: Preflight | None, root: Root[Options]) -> Checked[Options] | None:

@@ -15,7 +15,7 @@ from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.data.read.ingest import ingest
 from kamerton.data.read.reading import Reading, report_unused
 from kamerton.data.read.sources import find_files
-from kamerton.data.store import to_example
+from kamerton.data.stored import to_example
 from kamerton.errors import Fault
 
 

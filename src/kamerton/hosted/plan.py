@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, to_config
-from kamerton.config.schema import Config, PriceOptions
-from kamerton.config.targets import check_targets
+from kamerton.config.model_options import PriceOptions
+from kamerton.config.schema import Config
+from kamerton.config.target_checks import check_targets
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.read.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint

@@ -20,9 +20,11 @@ from kamerton.data.validation import ValidationResult
 from kamerton.jobs.config import FineTuningConfig, compose_job, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
 from kamerton.jobs.data import DataParts, ProcessedData, Raw, process
-from kamerton.jobs.evaluate import Data, EvaluationResult, Ranking, compare, evaluate
+from kamerton.jobs.evaluate import Data, compare, evaluate
 from kamerton.jobs.job import TrainingJob
-from kamerton.jobs.store import JobStatus, find_run, list_jobs, read_status
+from kamerton.jobs.locate import find_run
+from kamerton.jobs.results import EvaluationResult, Ranking
+from kamerton.jobs.store import JobStatus, list_jobs, read_status
 from kamerton.jobs.worker import start_worker
 from kamerton.run.opening import claim_run
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kamerton.files import load_yaml
-from kamerton.jobs.store import JobStatus, find_run, read_status, record_of
+from kamerton.jobs.locate import find_run
+from kamerton.jobs.store import JobStatus, read_status, record_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from kamerton.data.validation import ValidationResult
-    from kamerton.jobs.evaluate import EvaluationResult
+    from kamerton.jobs.results import EvaluationResult
     from kamerton.monitor import Issue
     from kamerton.monitor.series import Setting
 

@@ -11,8 +11,8 @@ Shapes: T tokens of the row, P predictions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,26 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kamerton.model.tree_blocks import Block, Node, Whole, make_blocks, moved_block, windowed
 from kamerton.plan.packing import shared_prefix
-
-# Small subtrees share one attention call with a dense mask: a call costs about as much as 128 x 128 scores.
-_BLOCK = 128
-
-Runs = tuple[tuple[int, int], ...]
-Whole = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Tokens `start:end` of the row and the earlier runs that are visible to them, root first.
-
-    `mask` (end - start, seen + end - start) is the attention mask; None: all earlier runs, and causally themselves.
-    """
-
-    start: int
-    end: int
-    seen: Runs
-    mask: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +40,15 @@ class Tree:
 
     def to(self, device: torch.device) -> Tree:
         """Return the same tree with its masks on another device."""
-        return Tree(tuple(_moved(block, device) for block in self.blocks), self.positions, self.reach, device)
+        return Tree(tuple(moved_block(block, device) for block in self.blocks), self.positions, self.reach, device)
 
     def within(self, window: int | None) -> tuple[Block, ...]:
         """Return the attention calls of a layer with a window of `window` positions, itself included (None: all)."""
         if window is None or int(self.positions.max()) < window:
             return self.blocks
         if window not in self.cache:
-            windowed = (part for block in self.blocks for part in _windowed(block, self.positions, self.reach, window))
-            self.cache[window] = tuple(_moved(block, self.device) for block in windowed)
+            windowed = (part for block in self.blocks for part in windowed(block, self.positions, self.reach, window))
+            self.cache[window] = tuple(moved_block(block, self.device) for block in windowed)
         return self.cache[window]  # type: ignore[no-any-return]
 
 
@@ -125,17 +107,6 @@ def build_row(
     )
 
 
-@dataclass(slots=True)
-class _Node:
-    """A run of tokens shared by sequences; `reach` is the end of the subtree below it."""
-
-    start: int
-    end: int
-    parent: _Node | None
-    reach: int
-    children: list[_Node] = field(default_factory=list)
-
-
 class _Layout:
     """Builds the tree depth first, and records the positions of each sequence's tokens in the row.
 
@@ -147,13 +118,13 @@ class _Layout:
         self.paths = [np.empty(len(sequence), dtype=np.int64) for sequence in sequences]
         self.tokens: list[npt.NDArray[np.int32]] = []
         self.positions: list[npt.NDArray[np.int64]] = []
-        self.nodes: list[_Node] = []
+        self.nodes: list[Node] = []
         self.size = 0
 
-    def add(self, members: list[int], begin: int, end: int, parent: _Node | None) -> _Node:
+    def add(self, members: list[int], begin: int, end: int, parent: Node | None) -> Node:
         """Append tokens `begin:end` of `members`, which have them in common up to their lengths, as one node."""
         start, self.size = self.size, self.size + end - begin
-        node = _Node(start, self.size, parent, self.size)
+        node = Node(start, self.size, parent, self.size)
         self.nodes.append(node)
         if parent is not None:
             parent.children.append(node)
@@ -167,7 +138,7 @@ class _Layout:
 
     def grow(self, members: list[int]) -> None:
         """Add the tree of `members`, which are sorted."""
-        pending: list[tuple[list[int], int, _Node | None]] = [(members, 0, None)]
+        pending: list[tuple[list[int], int, Node | None]] = [(members, 0, None)]
         while pending:
             members, begin, parent = pending.pop()
             end, longer = self._common_prefix(members, begin)
@@ -199,74 +170,8 @@ class _Layout:
             reach[node.start : node.end] = node.reach
             if node.parent is not None:
                 node.parent.reach = max(node.parent.reach, node.reach)
-        blocks = tuple(_blocks([node for node in self.nodes if node.parent is None], reach))
+        blocks = tuple(make_blocks([node for node in self.nodes if node.parent is None], reach))
         return Tree(blocks, np.concatenate(self.positions), reach, torch.device("cpu"))
-
-
-def _blocks(roots: list[_Node], reach: Whole) -> Iterator[Block]:
-    """Yield small neighbouring subtrees together; a large subtree as its first node, then the blocks below it."""
-    pending: list[tuple[Iterator[_Node], Runs]] = [(iter(roots), ())]  # remaining siblings, and the runs they see
-    while pending:
-        siblings, seen = pending.pop()
-        group: list[_Node] = []
-        for node in siblings:
-            if group and node.reach - group[0].start > _BLOCK:
-                yield _block(group, seen, reach)
-                group = []
-            if node.reach - node.start > _BLOCK and node.children:
-                yield _node_block(node, seen, reach)
-                below = (*seen, (node.start, node.end))
-                if seen and seen[-1][1] == node.start:  # adjacent runs are merged
-                    below = (*seen[:-1], (seen[-1][0], node.end))
-                pending += [(siblings, seen), (iter(node.children), below)]
-                break
-            group.append(node)
-        if group:
-            yield _block(group, seen, reach)
-
-
-def _block(nodes: list[_Node], seen: Runs, reach: Whole) -> Block:
-    """Return the block of complete subtrees."""
-    if len(nodes) == 1 and not nodes[0].children:
-        return _node_block(nodes[0], seen, reach)
-    start, end = nodes[0].start, nodes[-1].reach
-    return Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach)))
-
-
-def _node_block(node: _Node, seen: Runs, reach: Whole) -> Block:
-    mask = torch.from_numpy(_sees(node.start, node.end, seen, reach)) if seen else None
-    return Block(node.start, node.end, seen, mask)
-
-
-def _sees(start: int, end: int, seen: Runs, reach: Whole) -> npt.NDArray[np.bool_]:
-    """Return the mask of tokens `start:end` over `seen` and themselves: (end - start, seen + end - start)."""
-    queries, keys = np.arange(start, end)[:, None], _indices((*seen, (start, end)))
-    return (keys <= queries) & (queries < reach[keys])
-
-
-def _windowed(block: Block, positions: Whole, reach: Whole, window: int) -> Iterator[Block]:
-    """Yield the block in pieces of about the window's length, each with only the keys in its window."""
-    if int(positions[block.start : block.end].max()) < window:
-        yield block
-        return
-    size = max(window, _BLOCK)
-    for start in range(block.start, block.end, size):
-        end = min(start + size, block.end)
-        oldest = int(positions[start:end].min()) - window + 1  # the first visible position
-        runs = (*block.seen, (block.start, start))
-        trimmed = ((max(begin, begin + oldest - int(positions[begin])), stop) for begin, stop in runs if begin < stop)
-        seen = tuple((begin, stop) for begin, stop in trimmed if begin < stop)
-        keys = _indices((*seen, (start, end)))
-        near = positions[start:end, None] - positions[keys] < window
-        yield Block(start, end, seen, torch.from_numpy(_sees(start, end, seen, reach) & near))
-
-
-def _indices(runs: Runs) -> Whole:
-    return np.concatenate([np.arange(start, end) for start, end in runs])
-
-
-def _moved(block: Block, device: torch.device) -> Block:
-    return block if block.mask is None else replace(block, mask=block.mask.to(device))
 
 
 def _long(values: npt.NDArray[Any]) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
-from kamerton.config.schema import AdapterOptions, ModelOptions, mapping_at
-from kamerton.config.targets import ALLOWED, GIVEN, check_targets, instantiate, is_allowed
+from kamerton.config.model_options import AdapterOptions, ModelOptions
+from kamerton.config.schema import mapping_at
+from kamerton.config.target_checks import GIVEN, check_targets
+from kamerton.config.targets import ALLOWED, instantiate, is_allowed
 from kamerton.data.option_checks import check_data_options, check_split_options
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
@@ -115,15 +117,21 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
                 continue  # already reported
             if group == "logger" and node["_target_"].rpartition(".")[2] not in _LAZY:
                 continue  # its constructor may start an experiment
-            new_faults, instances = _build_part(
-                key, node, partial(instantiate, allowed=allowed, **_PLACEHOLDERS.get(key, {}))
-            )
+            build = partial(instantiate, allowed=allowed, **_PLACEHOLDERS.get(key, {}))
+            new_faults, instances = _build_part(key, node, build)
             faults += new_faults
             built[group] += instances
     node = values.get("trainer")
     if not _is_node(node) or check_targets({"trainer": node}, allowed):
         return faults
-    return faults + _constructor_faults("trainer", node, lambda node: _build_trainer(node, built, allowed))
+
+    def build_trainer(node: Node) -> None:
+        from kamerton.train.build import trainer_node
+
+        parts = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
+        instantiate(trainer_node(node, built["callbacks"]), allowed, **parts)
+
+    return faults + _constructor_faults("trainer", node, build_trainer)
 
 
 _PLACEHOLDERS: dict[str, Node] = {
@@ -132,8 +140,6 @@ _PLACEHOLDERS: dict[str, Node] = {
     "logger.wandb": {"save_dir": "."},
     "logger.tensorboard": {"save_dir": "."},
 }
-
-
 _LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # without side effects until they log
 
 
@@ -142,13 +148,6 @@ def _build_part(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[lis
     instances: list[Any] = []
     faults = _constructor_faults(key, node, lambda node: instances.append(build(node)))
     return faults, [] if faults else instances
-
-
-def _build_trainer(node: Node, built: Mapping[str, list[Any]], allowed: Sequence[str]) -> None:
-    from kamerton.train.build import trainer_node
-
-    parts = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
-    instantiate(trainer_node(node, built["callbacks"]), allowed, **parts)
 
 
 @_cached_by("model", "adapter", "trainer")

@@ -12,7 +12,7 @@ from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.forms import with_fallback
-from kamerton.data.encode.tokenize import answer_ending
+from kamerton.data.encode.single_example import answer_ending
 from kamerton.data.prompting import write_form
 from kamerton.decide.report.run import write_report
 from kamerton.model.export import export

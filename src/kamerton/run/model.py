@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 from torch import nn
 
 from kamerton.config.check import section
-from kamerton.config.schema import Config, ModelOptions
+from kamerton.config.model_options import ModelOptions
+from kamerton.config.schema import Config
 from kamerton.errors import Fault, RunFailed
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,6 @@ from rich.console import Console
 
 from kamerton.config.secrets import redacted
 from kamerton.console import count_bar
-from kamerton.data.encode.each_turn import has_functions
-from kamerton.data.example import DataExample
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
@@ -32,12 +30,10 @@ from kamerton.run.directory import now
 from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.evaluate import choose_mode, decoding_of, passes, score_split
-from kamerton.score.generate.answers import GeneratedRow, make_prompts
-from kamerton.score.generate.external import answered_table
-from kamerton.score.generate.hosted import engine_endpoint, hosted_answers
-from kamerton.score.generate.read import AnswerReader
-from kamerton.score.generate.vllm import check_vllm, vllm_answers
+from kamerton.score.engine_table import engine_table
+from kamerton.score.evaluate import choose_mode, passes, score_split
+from kamerton.score.generate.hosted import engine_endpoint
+from kamerton.score.generate.vllm import check_vllm
 from kamerton.score.intervals import intervals
 from kamerton.score.load import Loaded
 from kamerton.score.metrics import compute, per_class
@@ -157,7 +153,7 @@ def _score(
     title, rows = f"scoring {len(tests.examples):,} examples", len(tests.examples)
     if loaded is None:
         with count_bar(console, title, rows) as advance:
-            return _external_table(options, target, tests, partial, advance, console)
+            return engine_table(options, target, tests, partial, advance, console)
     score = target.config.score
     with count_bar(console, title, rows * passes(choose_mode(score, tests.labels, tests.examples))) as advance:
         return score_split(
@@ -172,44 +168,6 @@ def _score(
             device=loaded.device,
             progress=advance,
         )
-
-
-def _external_table(
-    options: EvaluateOptions,
-    target: Target,
-    tests: TestSet,
-    partial: Path,
-    advance: Callable[[int], None],
-    console: Console,
-) -> pa.Table:
-    """Return the table of an engine that only returns texts, without token probabilities."""
-    decoding, model = decoding_of(target.config.score), target.config.model
-
-    def ask(pending: list[tuple[int, DataExample]]) -> Iterable[dict[int, GeneratedRow]]:
-        if options.engine.kind == "hosted":
-            calls = has_functions(tests.examples)
-            return hosted_answers(pending, model.name, options.engine, decoding, calls=calls)
-        prompts, ends = make_prompts(None, tests.tokenizer, tests.encoded, None)  # type: ignore[arg-type]
-        read = AnswerReader(tests.tokenizer, tests.encoded, prompts, ends)  # type: ignore[arg-type]
-        positions = [position for position, _ in pending]
-
-        def read_pending(i: int, tokens: Sequence[int]) -> GeneratedRow:
-            return read(positions[i], tokens)
-
-        answers = vllm_answers([prompts[i] for i in positions], model, decoding, read_pending, ends=ends)
-        return [dict(zip(positions, answers, strict=True))]
-
-    table, reused = answered_table(
-        tests.examples,
-        tests.labels,
-        ask,
-        partial,
-        (options.engine.kind, options.engine.url, model.name, tests.examples.fingerprint, decoding),
-        advance,
-    )
-    if reused:
-        console.print(f"{reused:,} answers of an earlier command are reused; set name=… to generate new ones")
-    return table
 
 
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:

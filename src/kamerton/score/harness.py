@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION
 from kamerton.model.layers import base_of

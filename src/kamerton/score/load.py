@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kamerton.config.schema import Config, ModelOptions
+from kamerton.config.model_options import ModelOptions
+from kamerton.config.schema import Config
 from kamerton.errors import Fault, UserError
 from kamerton.model.export import BASE
 from kamerton.plan.packing import Packing

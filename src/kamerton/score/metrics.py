@@ -94,14 +94,10 @@ def _text_counts(table: pa.Table) -> NDArray[np.float64]:
     targets = table["target"].to_pylist()
     counts = text_counts(table["prediction"].to_pylist(), targets)
     if "target_calls" in table.column_names:
-        alone = [due and not target for due, target in zip(_due(table), targets, strict=True)]
+        calls = table["target_calls"].to_pylist()
+        alone = [call not in (None, "[]") and not target for call, target in zip(calls, targets, strict=True)]
         counts[alone] = 0
     return counts
-
-
-def _due(table: pa.Table) -> list[bool]:
-    """Return whether the reference of each row has calls."""
-    return [calls not in (None, "[]") for calls in table["target_calls"].to_pylist()]
 
 
 def _custom_metric(

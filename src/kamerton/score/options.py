@@ -11,9 +11,10 @@ from annotated_types import Ge, Gt, Le
 
 from kamerton.config.check import check_classes
 from kamerton.config.faults import Root
+from kamerton.config.model_options import ModelOptions
 from kamerton.config.places import check_places
-from kamerton.config.schema import BatchOptions, Config, ModelOptions, Node, PathOptions, ScoreOptions
-from kamerton.config.targets import check_targets
+from kamerton.config.schema import BatchOptions, Config, Node, PathOptions, ScoreOptions
+from kamerton.config.target_checks import check_targets
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.endpoint import find_endpoint
 from kamerton.errors import Fault

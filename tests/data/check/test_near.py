@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kamerton.data.check.near import near_clusters
-from kamerton.data.store import Store, StoreWriter, row_id
+from kamerton.data.store import Store, StoreWriter
+from kamerton.data.stored import row_id
 from support.rows import question
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.data.encode.arrays import Encoded, encode
-from kamerton.data.encode.tokenize import StretchTokenizer, renderer
+from kamerton.data.encode.single_example import renderer
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.gate import Prepared
 from kamerton.data.inputs import encode_splits

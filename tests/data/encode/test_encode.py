@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from kamerton.data.encode.arrays import Encoded, encode
 from kamerton.data.encode.render import RenderError
+from kamerton.data.encode.single_example import render, renderer
 from kamerton.data.encode.skeleton import is_opaque
-from kamerton.data.encode.tokenize import StretchTokenizer, render, renderer
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared

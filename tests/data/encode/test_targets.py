@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.data.encode.arrays import Encoded, encode
 from kamerton.data.encode.parity import Parity, check_parity
+from kamerton.data.encode.single_example import answer_ending
 from kamerton.data.encode.targets import Targets
-from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.faults import FaultLog
 from kamerton.data.gate import Prepared

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.data.encode.render import AnnotatedStretches, Renderer
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample, Message

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from kamerton.data.faults import FaultLog
 from kamerton.data.form import label_names_setting
-from kamerton.data.store import CALLS, Examples, Index, Store, hash64
+from kamerton.data.store import Examples, Index, Store
+from kamerton.data.stored import CALLS, hash64
 from kamerton.errors import Fault
 
 MAX_LABELS = 200

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kamerton.data.store import Index, Store, hash64
+from kamerton.data.store import Index, Store
+from kamerton.data.stored import hash64
 
 BANDS, BAND_ROWS = 12, 5  # a pair at similarity s is a candidate with chance 1 - (1 - s^5)^12
 WIDTH = BANDS * BAND_ROWS

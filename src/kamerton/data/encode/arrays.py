@@ -147,7 +147,7 @@ def _view(
     pieces = find_sequences(examples, arrays)
     undivided, sequences = len(examples), len(pieces.position)
     if limits.tokens is not None and arrays.largest >= limits.tokens:
-        _note_unknown_tokens(pieces, arrays, limits)
+        limits.unknown_tokens(pieces, arrays.tokens)
     if limits.overlong == "chunk":
         pieces = pieces.in_windows(limits.most)
     is_first = pieces.first_of_part
@@ -178,8 +178,7 @@ def _view(
         "fallback": arrays.fallbacks,
     }
     if limits.overlong == "truncate":
-        lost = (pieces.counts - counts) * is_first
-        _report_lost_targets(pieces.examples, lost, report["lost_target_percent"], limits)
+        limits.lost_targets(pieces.examples, (pieces.counts - counts) * is_first, report["lost_target_percent"])
     if len(keep) and not keep.any():
         message, fix = f"no row of the {name} split is left to use", f"raise data.max_length (now {limits.configured})"
         limits.log.add(Fault("too-few-rows", message, fix, column="data.max_length"))
@@ -187,24 +186,14 @@ def _view(
     view = f"{stretches.fingerprint} {limits.most} {limits.overlong} {examples.fingerprint}"
     fingerprint = hashlib.blake2b(view.encode(), digest_size=8).hexdigest()
     weights = None if pieces.weights is None or (pieces.weights[keep] == 1).all() else pieces.weights[keep]
-    shown = fingerprint, stretches.control_tokens, stretches.targets, report, weights
+    settings = fingerprint, stretches.control_tokens, stretches.targets, report, weights
     return Encoded(
-        examples, lengths[keep], counts[keep], *shown, arrays.tokens, arrays.targets, begins[keep], keep_alive
+        examples, lengths[keep], counts[keep], *settings, arrays.tokens, arrays.targets, begins[keep], keep_alive
     )
 
 
 def _select(examples: Examples, positions: Index) -> Examples:
     return examples.select(examples.rows[positions], None if examples.parts is None else examples.parts[positions])
-
-
-def _note_unknown_tokens(pieces: Sequences, arrays: TokenArrays, limits: Limits) -> None:
-    """Note in `limits` the rows with tokens that have no embedding in the model."""
-    reported: set[int] = set()
-    for i, (begin, length) in enumerate(zip(pieces.begins.tolist(), pieces.lengths.tolist(), strict=True)):
-        largest = int(arrays.tokens[begin : begin + length].max(initial=-1))
-        if largest >= (limits.tokens or 0) and pieces.position[i] not in reported:
-            reported.add(int(pieces.position[i]))
-            limits.unknown_tokens(*pieces.examples.store.location(int(pieces.examples.rows[i])), largest)
 
 
 def _truncate(arrays: TokenArrays, begin: int, length: int, limit: int) -> tuple[int, int, int]:
@@ -215,15 +204,6 @@ def _truncate(arrays: TokenArrays, begin: int, length: int, limit: int) -> tuple
     drop = min(length - limit, max(prompt - 1, 0))
     size = min(length - drop, limit)
     return begin + drop, size, int(np.count_nonzero(targets[drop + 1 : drop + size]))
-
-
-def _report_lost_targets(examples: Examples, lost: Lengths, percent: float, limits: Limits) -> None:
-    """Log a fault for each row that loses target tokens to the length limit, with the share of all targets."""
-    for i in np.flatnonzero(lost > 0).tolist():
-        file, row = examples.store.location(int(examples.rows[i]))
-        message = f"{lost[i]} target tokens of the row are cut off ({percent:.2g} % of all target tokens are)"
-        fix = f"raise data.max_length (now {limits.configured}) or shorten the row"
-        limits.log.add(Fault("lost-targets", message, fix, file, row))
 
 
 def _usable(

@@ -18,7 +18,8 @@ from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample
 from kamerton.data.parts import WHOLE
-from kamerton.data.store import BATCH, CALLS, Examples
+from kamerton.data.store import BATCH, Examples
+from kamerton.data.stored import CALLS
 
 
 def has_functions(examples: Examples) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kamerton.data.encode.sequences import Lengths, Mask, Sequences
 from kamerton.data.encode.turns import UntrainedTurns
 from kamerton.data.faults import FaultLog
-from kamerton.data.store import Index
+from kamerton.data.store import Examples, Index
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
 
@@ -49,10 +50,24 @@ class Limits:
                 self.log.reject(file, row, "too-long", tokens=int(lengths[i]))
         return long
 
-    def unknown_tokens(self, file: str, row: int, token: int) -> None:
-        """Count a row with a token that has no embedding in the model."""
-        self._unknown += 1
-        self._first_unknown = min(self._first_unknown or (file, row, token), (file, row, token))
+    def unknown_tokens(self, sequences: Sequences, tokens: npt.NDArray[np.int32]) -> None:
+        """Count the rows with tokens that have no embedding in the model."""
+        reported: set[int] = set()
+        for i, (begin, length) in enumerate(zip(sequences.begins.tolist(), sequences.lengths.tolist(), strict=True)):
+            largest = int(tokens[begin : begin + length].max(initial=-1))
+            if largest >= (self.tokens or 0) and sequences.position[i] not in reported:
+                reported.add(int(sequences.position[i]))
+                file, row = sequences.examples.store.location(int(sequences.examples.rows[i]))
+                self._first_unknown = min(self._first_unknown or (file, row, largest), (file, row, largest))
+        self._unknown += len(reported)
+
+    def lost_targets(self, examples: Examples, lost: Lengths, percent: float) -> None:
+        """Log a fault for each row that loses target tokens to the length limit, with the share of all targets."""
+        for i in np.flatnonzero(lost > 0).tolist():
+            file, row = examples.store.location(int(examples.rows[i]))
+            message = f"{lost[i]} target tokens of the row are cut off ({percent:.2g} % of all target tokens are)"
+            fix = f"raise data.max_length (now {self.configured}) or shorten the row"
+            self.log.add(Fault("lost-targets", message, fix, file, row))
 
     def report(self, tokenizer: Any) -> None:
         """Log the faults of all splits together."""

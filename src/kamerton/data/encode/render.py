@@ -9,19 +9,19 @@ depend on the following text. Without a chat template an example is prompt + com
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kamerton.data.encode.control import ControlTokens, LiteralToken
 from kamerton.data.encode.conversation import Conversations, Ids
+from kamerton.data.encode.fill import Filler, make_filler, nonempty
 from kamerton.data.encode.forms import is_rich
-from kamerton.data.encode.skeleton import Roles, Skeleton, Skeletons, cut_points
+from kamerton.data.encode.skeleton import Roles, Skeletons
 from kamerton.data.encode.targets import Part, Stretch, Targets
 from kamerton.data.encode.turns import DROPPED, TurnNote
 from kamerton.data.example import DataExample, Message
 
-_Filler = Callable[[tuple[str, ...], str], list[Stretch]]
 Turns = list[dict[str, str]]
 
 
@@ -66,7 +66,7 @@ class Renderer:
         self._targets = targets or Targets()
         self._skeletons = Skeletons(tokenizer)
         self.conversations = Conversations(self._skeletons, self._targets, special, ids)
-        self._filled: dict[Roles, _Filler | None] = {}
+        self._filled: dict[Roles, Filler | None] = {}
 
     def render(self, examples: Sequence[DataExample]) -> list[Rendering]:
         """Return the stretches of each example, or the error of the template."""
@@ -118,7 +118,7 @@ class Renderer:
             return None
         if roles not in self._filled:
             skeleton = self._skeletons.get(roles)
-            self._filled[roles] = None if skeleton is None else _filler(skeleton, self._special)
+            self._filled[roles] = None if skeleton is None else make_filler(skeleton, self._special)
         filler = self._filled[roles]
         if filler is None:
             return None
@@ -160,7 +160,7 @@ class Renderer:
             if not text.startswith(prompt):
                 result.append(self._conversation(example))
                 continue
-            stretches = _nonempty([(prompt, False), (text[len(prompt) :], True)])
+            stretches = nonempty([(prompt, False), (text[len(prompt) :], True)])
             if self._special is not None:  # the tokenizer splits there as well; repeated pieces are tokenised once
                 stretches = [(piece, target) for t, target in stretches for piece in self._special.split(t) if piece]
             notes = self._dropped_turns(turns)
@@ -207,44 +207,6 @@ class Renderer:
             else:
                 notes.append(TurnNote(DROPPED, f"turns[{i}]", roles[i], None))
         return notes
-
-
-def _filler(skeleton: Skeleton, special: re.Pattern[str] | None) -> _Filler:
-    """Return a function from contents and completion to stretches; fixed parts are split at their special tokens."""
-    if special is None:
-
-        def fill_unsplit(contents: tuple[str, ...], completion: str) -> list[Stretch]:
-            text = "".join(a + b for a, b in zip(skeleton.fixed, (*contents, ""), strict=True))
-            return _nonempty([(text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
-
-        return fill_unsplit
-    parts = [cut_points(special, text) for text in skeleton.fixed]
-    if len(parts) == 2 and all(middle for _, middle, _ in parts):  # a single turn: the most frequent case
-        (a0, a1, a2), (b0, b1, b2) = parts
-        head, foot = a0 + a1, b1 + b2
-
-        def fill_single_turn(contents: tuple[str, ...], completion: str) -> list[Stretch]:
-            target = f"{skeleton.opening}{completion}{skeleton.ending}"
-            return [(head, False), (f"{a2}{contents[0]}{b0}", False), (foot, False), (target, True)]
-
-        return fill_single_turn
-
-    def fill(contents: tuple[str, ...], completion: str) -> list[Stretch]:
-        result: list[Stretch] = []
-        text = ""
-        for (before, middle, after), content in zip(parts, (*contents, ""), strict=True):
-            if middle:
-                result += [(text + before, False), (middle, False)]
-                text = after + content
-            else:
-                text += before + content
-        return _nonempty([*result, (text, False), (f"{skeleton.opening}{completion}{skeleton.ending}", True)])
-
-    return fill
-
-
-def _nonempty(stretches: list[Stretch]) -> list[Stretch]:
-    return [stretch for stretch in stretches if stretch[0]]
 
 
 def generation_prompt_differs(tokenizer: Any) -> bool:

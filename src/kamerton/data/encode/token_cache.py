@@ -26,7 +26,8 @@ from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.encode.turns import TurnNote
 from kamerton.data.example import DataExample
 from kamerton.data.read.rows import build_once
-from kamerton.data.store import Index, Store, to_example
+from kamerton.data.store import Index, Store
+from kamerton.data.stored import to_example
 
 VERSION = "8"  # of the arrays; change it when the same rows and tokenizer give other tokens
 CHUNK = 4096  # rows rendered and tokenised together

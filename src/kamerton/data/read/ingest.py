@@ -23,7 +23,7 @@ from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.tables.cells import parse_cell
 from kamerton.data.read.tables.header import header_setting, propose_names
-from kamerton.data.store import completion_key, prompt_key, row_id
+from kamerton.data.stored import completion_key, prompt_key, row_id
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]

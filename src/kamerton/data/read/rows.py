@@ -18,7 +18,8 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.read.columns.unused import Unused
 from kamerton.data.read.ingest import ingest
 from kamerton.data.read.reading import Reading
-from kamerton.data.store import Store, StoreWriter, hash64
+from kamerton.data.store import Store, StoreWriter
+from kamerton.data.stored import hash64
 from kamerton.errors import Fault, UserError
 
 VERSION = "17"  # of the stored rows; change it when the same files give other rows or faults

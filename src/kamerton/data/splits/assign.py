@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from kamerton.data.example import DataExample
 from kamerton.data.options import SplitOptions
-from kamerton.data.store import hash64, prompt_key, stored_prompt
+from kamerton.data.stored import hash64, prompt_key, stored_prompt
 from kamerton.errors import Fault, UserError
 
 Keys = npt.NDArray[np.uint64]

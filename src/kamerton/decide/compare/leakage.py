@@ -101,7 +101,7 @@ def seen_in_training(table: pa.Table, trainings: Iterable[Training]) -> Groups |
     prepared = next((training.prepared for training in trainings if training.prepared is not None), None)
     if prepared is None:
         return None
-    from kamerton.data.store import prompt_key
+    from kamerton.data.stored import prompt_key
 
     train = prepared.splits["train"]
     ids = set(train.ids.to_pylist())

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from kamerton import words
 from kamerton.decide.compare.calls import calls_by_function, confused_text
 from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.report import verdict
-from kamerton.decide.report.run_files import RunFiles, read_run
+from kamerton.decide.report.run_files import RunFiles, configuration, read_run
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
@@ -28,7 +27,6 @@ from kamerton.score.call_metrics import has_calls
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
-from kamerton.shell import command_line
 from kamerton.words import duration, early_ending
 
 if TYPE_CHECKING:
@@ -112,14 +110,6 @@ def _without_empty(value: Any) -> Any:
     dropped = {"folds", "fold", "held_out"} if no_folds else set()
     kept = {key: _without_empty(inner) for key, inner in value.items() if key not in dropped}
     return {key: inner for key, inner in kept.items() if inner not in (None, {}, [])}
-
-
-def configuration(run: RunFiles) -> dict[str, str | None]:
-    """Return the command and the resolved configuration as texts; None if unknown."""
-    return {
-        "command": None if "overrides.yaml" in run.absent else command_line("train", *run.overrides),
-        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
-    }
 
 
 def title_of(run: RunFiles) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml
@@ -24,6 +25,7 @@ from kamerton.report.charts import Curves
 from kamerton.run.record import Record, State, parse_record
 from kamerton.score.baselines import NAMES, table_path
 from kamerton.score.table import read_scores
+from kamerton.shell import command_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +141,11 @@ def _is_number(cell: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def configuration(run: RunFiles) -> dict[str, str | None]:
+    """Return the command and the resolved configuration as texts; None if unknown."""
+    return {
+        "command": None if "overrides.yaml" in run.absent else command_line("train", *run.overrides),
+        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else None,
+    }

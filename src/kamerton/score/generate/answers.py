@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.encode.tokenize import StretchTokenizer, answer_ending
+from kamerton.data.encode.single_example import answer_ending
+from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.model.ends import end_tokens
 from kamerton.score.divide import ALONE, Ranks
 from kamerton.score.generate.batched import Prompt, generate, plan_batches

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.errors import Fault, UserError
-from kamerton.model.attention import ATTENTION
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.divide import ALONE, Ranks, divided
-from kamerton.score.generate.prompt_tree import read_tree, reads_trees
+from kamerton.score.generate.prompt_tree import cached_attention, read_tree, reads_trees
 from kamerton.score.generate.sampling import Decoding, choose, restrict
 
 _CACHED = 8  # cached tokens take at most the memory of one token in a training pass
@@ -157,23 +156,6 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-@contextmanager
-def _cached_attention(model: nn.Module) -> Iterator[None]:
-    """Set attention with a cache in place of the tree's, and restore it at the end."""
-    inner = base_of(model)
-    if not reads_trees(model):
-        yield
-        return
-    try:
-        inner.set_attn_implementation("sdpa")
-    except ValueError:  # not supported by the model
-        inner.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        inner.set_attn_implementation(ATTENTION)
-
-
 def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """Return the logits (B, V) of the token after `ids` (B, L), and the updated cache; `mask` is (B, all so far)."""
     out = model(
@@ -203,7 +185,7 @@ def _run(
         return
     last, cache, mask = _read(model, unfinished, pad, device)
     positions = mask.sum(dim=1, keepdim=True) - 1
-    with _cached_attention(model):
+    with cached_attention(model):
         while True:
             logits = restrict(last, [row.allowed() if row.choices else None for row in alive])
             chosen = choose(logits, decoding, [(row.key, len(row.tokens)) for row in alive])

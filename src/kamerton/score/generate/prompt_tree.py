@@ -8,13 +8,14 @@ Shapes: B prompts, L tokens of the longest one, T tokens of the tree, K key head
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from kamerton.model.attention import ATTENTION
@@ -56,3 +57,20 @@ def read_tree(
         keys, values = (states[0][:, places].transpose(0, 1) for states in (layer.keys, layer.values))  # (B, K, L, D)
         cache.update(keys, values, index)
     return output.logits[0, last].float(), cache, mask
+
+
+@contextmanager
+def cached_attention(model: nn.Module) -> Iterator[None]:
+    """Set attention with a cache in place of the tree's, and restore it at the end."""
+    inner = base_of(model)
+    if not reads_trees(model):
+        yield
+        return
+    try:
+        inner.set_attn_implementation("sdpa")
+    except ValueError:  # not supported by the model
+        inner.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(ATTENTION)

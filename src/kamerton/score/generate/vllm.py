@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kamerton.config.schema import ModelOptions
+from kamerton.config.model_options import ModelOptions
 from kamerton.errors import Fault
 from kamerton.score.generate.batched import Prompt
 from kamerton.score.generate.sampling import Decoding

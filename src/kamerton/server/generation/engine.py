@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,8 +38,8 @@ from kamerton.server.generation.log_probabilities import log_probabilities
 from kamerton.server.generation.model_cache import Models, Served
 from kamerton.server.generation.prompts import Refused, call_opening, prompt_tokens, token_limit
 from kamerton.server.generation.text_stream import TextStream
+from kamerton.server.generation.waiting import Job, WaitingJobs
 
-Job = Mapping[str, Any]  # `GenerationRequest` with id and tenant
 Emit = Callable[[dict[str, Any]], None]
 _CHUNK, _CHUNK_ALONE = 128, 512  # prompt tokens per step, with and without other answers in progress
 _PAUSE_S = 0.02  # wait for a constraint if there is nothing else to do
@@ -60,18 +60,12 @@ class _Admitted(NamedTuple):
 
 
 class Engine:
-    """Generates at most `most` answers at once and passes results to `emit`.
-
-    The next request is that of the tenant with the fewest answers; ties go to the tenant admitted longest ago. Requests
-    of one tenant keep their order. A tenant without an answer does not wait for others to finish: it is admitted beyond
-    `most`, up to twice as many.
-    """
+    """Generates at most `most` answers at once (see `WaitingJobs`) and passes results to `emit`."""
 
     def __init__(self, models: Models, emit: Emit, most: int) -> None:
         self._models = models
         self._emit = emit
-        self._most = most
-        self._waiting: dict[str, deque[Job]] = {}  # by tenant; the tenant admitted last comes last
+        self._waiting = WaitingJobs(most)
         self._answers: dict[str, Answer] = {}
         self._building: dict[str, tuple[_Admitted, Future[Constraint]]] = {}
         self._builder = ThreadPoolExecutor(1)
@@ -85,19 +79,20 @@ class Engine:
 
     def add(self, job: Job) -> None:
         """Queue a request."""
-        self._waiting.setdefault(job.get("tenant", ""), deque()).append(job)
+        self._waiting.add(job)
 
     def cancel(self, key: str) -> None:
         """Drop a request; nothing more is emitted for it."""
-        remaining = {tenant: deque(job for job in jobs if job["id"] != key) for tenant, jobs in self._waiting.items()}
-        self._waiting = {tenant: jobs for tenant, jobs in remaining.items() if jobs}
+        self._waiting.drop(key)
         self._answers.pop(key, None)
         self._building.pop(key, None)
         self._drop_finished()
 
     def step(self) -> None:
         """Admit one request, read a chunk of one prompt, and generate one token for each answer."""
-        if (job := self._next()) is not None:
+        tenants = Counter(answer.tenant for answer in self._answers.values())
+        tenants.update(admitted.job.get("tenant", "") for admitted, _ in self._building.values())
+        if (job := self._waiting.next(tenants)) is not None:
             self._admit(job)
         if self._building:
             self._start_built()
@@ -107,21 +102,6 @@ class Engine:
         for batch in self._batches:
             self._guarded(batch.rows, self._decode, batch)
         self._drop_finished()
-
-    def _next(self) -> Job | None:
-        """Return the next request to admit; None if none is queued or all slots are taken."""
-        if not self._waiting:
-            return None
-        answers = Counter(answer.tenant for answer in self._answers.values())
-        answers.update(admitted.job.get("tenant", "") for admitted, _ in self._building.values())
-        tenant = min(self._waiting, key=answers.__getitem__)
-        if answers.total() >= (2 * self._most if answers[tenant] == 0 else self._most):
-            return None
-        jobs = self._waiting.pop(tenant)
-        job = jobs.popleft()
-        if jobs:
-            self._waiting[tenant] = jobs
-        return job
 
     def _admit(self, job: Job) -> None:
         key = job["id"]

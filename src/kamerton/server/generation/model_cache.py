@@ -27,8 +27,9 @@ from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.data.encode.forms import is_rich
 from kamerton.data.encode.render import RenderError
+from kamerton.data.encode.single_example import answer_ending
 from kamerton.data.encode.targets import Targets
-from kamerton.data.encode.tokenize import Prompt, StretchTokenizer, answer_ending
+from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.read.conversations.reasoning import OPEN
 from kamerton.model.ends import end_tokens

@@ -11,7 +11,7 @@ from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.schema import find_layout
-from kamerton.data.store import to_example
+from kamerton.data.stored import to_example
 from kamerton.errors import Fault
 
 Turn = dict[str, Any]

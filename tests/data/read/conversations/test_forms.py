@@ -16,7 +16,7 @@ from kamerton.data.options import Columns
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.layout import Layout
 from kamerton.data.read.columns.schema import find_layout
-from kamerton.data.store import to_example
+from kamerton.data.stored import to_example
 
 Turn = dict[str, Any]
 NAMES = ("get_weather", "search.web", "count-mills")

@@ -105,7 +105,7 @@ class Layout:
 class Fields:
     """The fields of a row. `prompt` is a text, the JSON of chat turns (with `chat`), or None for plain text.
 
-    `extras` are those of `kamerton.data.store`: reasoning, calls, tools and weight.
+    `extras` are those of `kamerton.data.stored`: reasoning, calls, tools and weight.
     """
 
     prompt: str | None

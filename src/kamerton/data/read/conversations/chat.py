@@ -14,7 +14,7 @@ from kamerton.data.read.conversations.roles import role_of
 from kamerton.data.read.conversations.tools import NO_TOOLS, Tools
 from kamerton.data.read.conversations.turns import Draft, read_turn
 from kamerton.data.read.text import Action
-from kamerton.data.store import stored_extras, turns_json
+from kamerton.data.stored import stored_extras, turns_json
 from kamerton.errors import Fault
 
 

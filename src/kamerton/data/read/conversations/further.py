@@ -13,7 +13,7 @@ from kamerton.data.read.conversations.tools import NO_TOOLS, TOOLS, read_tools
 from kamerton.data.read.conversations.turns import has_marks, read_answer
 from kamerton.data.read.conversations.weights import row_weight
 from kamerton.data.read.text import Action, check_text, is_blank
-from kamerton.data.store import stored_extras
+from kamerton.data.stored import stored_extras
 from kamerton.errors import Fault
 
 ROW_WEIGHTS = ("loss_weight", "sample_weight", "train")  # and `weight`, beside texts if it is from 0 to 1

@@ -30,6 +30,7 @@ from kamerton.data.read.text import SURROGATES, Action, check_text
 from kamerton.errors import Fault
 
 MARKS = re.compile(r"</?think>|<tool_|<｜tool|\[TOOL_|<\|python_tag\|>|\A\s*[\[{]")
+WITHOUT_CONTENT = ("role", "from", *WEIGHTS)  # what a system turn without a prompt has
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[
     if role is None:
         message = f"the turn's role is {written!r}"
         return [], [Fault("bad-messages", message, f"use {', '.join(ROLES)}", column=f"{place}.role")]
-    if role == "system" and _is_empty(item):
+    if role == "system" and not any(value for key, value in item.items() if key not in WITHOUT_CONTENT):
         return [], []
     weight, faults = turn_weight(item, place)
     draft = Draft(role, place, weight=weight)
@@ -84,11 +85,6 @@ def read_turn(item: object, place: str, action: Action, *, tools: str) -> tuple[
     for other, other_text in zip(drafts, texts, strict=True):
         faults += _check_texts(other, other_text, action)
     return drafts, faults
-
-
-def _is_empty(item: Mapping[str, Any]) -> bool:
-    """Return whether a turn has nothing but a role and a weight, as system turns without a prompt."""
-    return not any(value for key, value in item.items() if key not in ("role", "from", *WEIGHTS))
 
 
 def _plain_turn(item: Mapping[str, Any], place: str) -> Draft | None:
