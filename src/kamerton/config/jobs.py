@@ -90,7 +90,13 @@ def run_task(
             failure = error.fault.message if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
             current.error, current.code = failure, 1
         if not begins_sweep(HydraConfig.get()) or not isinstance(error, UserError | RunFailed):
-            _report(error)  # a study's sweeper reports how a trial ended
+            # a study's sweeper reports how a trial ended
+            if isinstance(error, UserError):
+                print_faults(error.faults)
+            elif isinstance(error, RunFailed):
+                echo(f"\n{error}", err=True)
+            elif not isinstance(error.__cause__, Cancelled):  # a pruned trial is not an error
+                echo_traceback(error)
             current.is_reported = True
         # Hydra's own sweeper goes on with the next job; any other, and any launcher, must learn of the failure.
         if _jobs.launched or not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
@@ -99,15 +105,6 @@ def run_task(
         done = {"metrics": result.metrics, "path": str(result.path)} if (result := current.result) else None
         _jobs.facts.update(done=done, error=current.error)  # plain values, for the process that started this one
     return current.result.value if current.result else None
-
-
-def _report(error: Exception) -> None:
-    if isinstance(error, UserError):
-        print_faults(error.faults)
-    elif isinstance(error, RunFailed):
-        echo(f"\n{error}", err=True)
-    elif not isinstance(error.__cause__, Cancelled):  # a pruned trial is not an error
-        echo_traceback(error)
 
 
 def launched_jobs(finished: Sequence[_jobs.Job]) -> list[SweepJob]:

@@ -175,7 +175,9 @@ def _strategy(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
     schedule_free = str(mapping_at(values, "optimizer").get("_target_")).startswith("schedulefree.")
-    if (schedule_free or values.get("ema_decay") is not None) and _is_sharded(values):
+    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
+    is_sharded = any(name in strategy for name in ("fsdp", "shard", "zero", "deepspeed", "modelparallel"))
+    if (schedule_free or values.get("ema_decay") is not None) and is_sharded:
         message = "averaged weights (ema_decay, optimizer=schedule_free) need the whole weights in each process"
         yield _fault(message, "choose trainer=ddp, or do without", "trainer.strategy")
     if not schedule_free:
@@ -187,12 +189,6 @@ def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
     if values.get("ema_decay") is not None:
         message = "ema_decay is set, but a schedule-free optimizer keeps an average of its own"
         yield _fault(message, "leave out ema_decay, or choose optimizer=adamw", "ema_decay")
-
-
-def _is_sharded(values: Mapping[str, Any]) -> bool:
-    """Return whether the trainer's strategy divides the weights or the optimizer among the processes."""
-    strategy = str(mapping_at(values, "trainer").get("strategy", "")).lower()
-    return any(name in strategy for name in ("fsdp", "shard", "zero", "deepspeed", "modelparallel"))
 
 
 def _unused(key: str, where: str, fix: str) -> Fault:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -115,7 +115,7 @@ def bind(source: str, present: Collection[str], key: str, choices: BoundField | 
     paragraphs: list[list[str | BoundField]] = [[]]
     for part in parsed:
         if isinstance(part, str):
-            first, *rest = _paragraphs(part)
+            first, *rest = part.split("\n\n")
             paragraphs[-1].append(first)
             paragraphs += [[text] for text in rest]
             continue
@@ -129,10 +129,6 @@ def bind(source: str, present: Collection[str], key: str, choices: BoundField | 
         message = f"{{{answers[0]}}} in {key} is the letter of a choice, and data.prompt lists no choices"
         return Fault("bad-value", message, "add the choices to data.prompt: {choices:letters}", column=key)
     return bound
-
-
-def _paragraphs(text: str) -> list[str]:
-    return text.split("\n\n")
 
 
 def bind_field(source: str, present: Collection[str]) -> BoundField | str:
@@ -193,10 +189,4 @@ def quoted_braces(text: str) -> str:
 
 
 def path_text(path: Path) -> str:
-    return "".join(_lookup_texts(path))
-
-
-def _lookup_texts(path: Path) -> Iterator[str]:
-    yield str(path[0])
-    for key in path[1:]:
-        yield f"[{key}]" if isinstance(key, int) else f".{key}"
+    return str(path[0]) + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path[1:])

@@ -38,7 +38,9 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
     if not run.writes:
         return
     if is_sharded(tuned):
-        tuned = _unsharded(config, run)
+        model = load_base(config)
+        set_layout(config, model, run.record.batch)
+        tuned = to_train(config, model)
     load_weights(tuned, chosen_checkpoint(run.path))
     score_test(ready, tuned, "test", session)
     if config.baselines and (run.path / "scores" / "test.parquet").exists():
@@ -100,13 +102,6 @@ def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session)
 
 def _partial(run: RunDirectory, name: str) -> Path:
     return run.path / "scores" / f".{name}.partial"
-
-
-def _unsharded(config: Config, run: RunDirectory) -> Any:
-    """Return a new model to train that is not sharded."""
-    model = load_base(config)
-    set_layout(config, model, run.record.batch)
-    return to_train(config, model)
 
 
 def _export(config: Config, model: Any, tokenizer: Any, ready: Ready, run: RunDirectory) -> None:

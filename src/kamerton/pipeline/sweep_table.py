@@ -17,7 +17,8 @@ _METRICS = ("loss", "accuracy")
 
 def print_sweep_table(points: Sequence[SweepJob], console: Console | None = None) -> None:
     """Print the points in the order they ran; a failed one shows the reason instead of its metrics."""
-    overrides = [_override_values(point) for point in points]
+    pairs = ([mask_text(text).partition("=") for text in point.overrides] for point in points)
+    overrides = [{key: value for key, _, value in parts} for parts in pairs]
     all_keys = dict.fromkeys(key for values in overrides for key in values)
     keys = [key for key in all_keys if len({values.get(key) for values in overrides}) > 1]
     table = Table(title=f"{len(points)} runs, test split")
@@ -34,8 +35,3 @@ def print_sweep_table(points: Sequence[SweepJob], console: Console | None = None
             cells = [*("–" if value is None else f"{value:.4f}" for value in metrics), str(point.result.path)]
         table.add_row(*(escape(text) for text in (*(values.get(key, "") for key in keys), *cells)))
     (console or plain_console()).print(table)
-
-
-def _override_values(point: SweepJob) -> dict[str, str]:
-    pairs = (mask_text(text).partition("=") for text in point.overrides)
-    return {key: value for key, _, value in pairs}

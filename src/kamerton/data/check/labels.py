@@ -43,15 +43,11 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
         distinct = len(np.unique(store.column("completion_key")[rows]))
         if not 2 <= distinct <= min(MAX_LABELS, len(rows) / MIN_ROWS_PER_LABEL):
             return None
-        if any(batch.column(0).null_count for batch in store.scan("prompt")) or _has_calls(store):
+        has_plain_text = any(batch.column(0).null_count for batch in store.scan("prompt"))
+        calls = (pc.match_substring(batch.column(0), CALLS) for batch in store.scan("extras"))
+        if has_plain_text or any(pc.any(matches).as_py() for matches in calls):
             return None
     return count_completions(store, rows)
-
-
-def _has_calls(store: Store) -> bool:
-    """Return whether the answer of a row calls a function."""
-    calls = (pc.match_substring(batch.column(0), CALLS) for batch in store.scan("extras"))
-    return any(pc.any(matches).as_py() for matches in calls)
 
 
 def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:

@@ -107,12 +107,12 @@ def _short(call_id: str) -> str:
 
 def render_chat(tokenizer: Any, form: ChatForm, turns: Sequence[Message], tools: Tools, *, prompt: bool) -> str:
     """Return the template's rendering of these turns; `prompt` adds the beginning of an answer."""
-    return _render(tokenizer, [template_turn(turn, form) for turn in turns], tools, form, prompt=prompt)
-
-
-def _render(tokenizer: Any, turns: Turns, tools: Tools, form: ChatForm, *, prompt: bool = False) -> str:
     text: str = tokenizer.apply_chat_template(
-        turns, tools=tools, chat_template=form.template, tokenize=False, add_generation_prompt=prompt
+        [template_turn(turn, form) for turn in turns],
+        tools=tools,
+        chat_template=form.template,
+        tokenize=False,
+        add_generation_prompt=prompt,
     )
     return text
 

@@ -141,10 +141,7 @@ class Renderer:
 
     def _simple(self, examples: list[DataExample]) -> list[Rendering]:
         """Render examples whose completion is the only target, all at once."""
-        before = [
-            [_turn("user", example.prompt)] if isinstance(example.prompt, str) else _turns(example.prompt)
-            for example in examples
-        ]
+        before = [[_turn(turn.role, turn.content) for turn in example.messages[:-1]] for example in examples]
         chats = [
             [*turns, _turn("assistant", example.completion)] for turns, example in zip(before, examples, strict=True)
         ]
@@ -231,7 +228,3 @@ def _apply(tokenizer: Any, chats: list[Turns], *, prompt: bool) -> list[str]:
 
 def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
-
-
-def _turns(messages: Sequence[Message]) -> Turns:
-    return [_turn(message.role, message.content) for message in messages]

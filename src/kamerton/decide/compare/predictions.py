@@ -88,7 +88,9 @@ def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultC
         unlabelled = [label is not None and guess is None for label, guess in pairs]
         fix = "score the labels instead of generating text, or constrain the text to them"
         yield from _fault(table, "results.not-a-label", unlabelled, "are none of the labels", fix)
-    malformed = [_has_invalid_call(cell) for cell in _cells(table, "predicted_calls")]
+    malformed = [
+        any(call.arguments is None for call in read_calls_text(cell)) for cell in _cells(table, "predicted_calls")
+    ]
     fix = "train on more examples of calls, or allow longer answers (score.max_new_tokens)"
     yield from _fault(table, "results.calls", malformed, "have calls that are not valid JSON", fix)
     references = table["target"].to_pylist()
@@ -111,10 +113,6 @@ def _fault(table: pa.Table, code: str, affected: Sequence[bool], defect: str, fi
 def _cells(table: pa.Table, column: str) -> list[str | None]:
     """Return the cells of a column that the table may lack."""
     return table[column].to_pylist() if column in table.column_names else [None] * table.num_rows
-
-
-def _has_invalid_call(cell: str | None) -> bool:
-    return any(call.arguments is None for call in read_calls_text(cell))
 
 
 def _label_distribution(table: pa.Table) -> FaultCounts:

@@ -56,7 +56,9 @@ class AnswerReader:
                 return {"prediction": text}
         row = answer_row(self._decode(tokens), text, example, thinking=thinking, calls=self._calls)
         if "generated" in row:
-            row["prediction"] = self._without_special(row["prediction"])
+            for token in self._tokenizer.all_special_tokens:
+                row["prediction"] = row["prediction"].replace(token, "")
+            row["prediction"] = row["prediction"].strip()
         return row
 
     def _reference(self, position: int, start: int) -> str:
@@ -67,11 +69,6 @@ class AnswerReader:
 
     def _decode(self, tokens: Sequence[int] | Any) -> str:
         return str(self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False))
-
-    def _without_special(self, text: str) -> str:
-        for token in self._tokenizer.all_special_tokens:
-            text = text.replace(token, "")
-        return text.strip()
 
 
 def answer_row(whole: str, text: str, example: DataExample, *, thinking: bool, calls: bool) -> dict[str, Any]:

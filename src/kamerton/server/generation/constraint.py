@@ -72,7 +72,7 @@ class Constraint:
         self._after, self._repeats = after.encode(), repeats
         self._waits = self._after  # the text that has to come before the grammar begins
         self._text = b""  # since the beginning or the last grammar, as long as it waits
-        self._opening, self._closing, self._first = opening, closing.encode(), not prefix
+        self._opening, self._closing, self._is_start = opening, closing.encode(), not prefix
 
     @property
     def complete(self) -> bool:
@@ -89,19 +89,19 @@ class Constraint:
         else:
             packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
             bits = np.unpackbits(packed, count=size, bitorder="little").astype(np.bool_)
-            if self._first and self._opening is not None:
+            if self._is_start and self._opening is not None:
                 bits[self._opening] = True
         return torch.from_numpy(bits).to(device)
 
     def add(self, token: int) -> str:
         """Add the answer's next token; return why the answer cannot go on (the token does not fit, a limit), or ""."""
-        if self._first and token == self._opening:
+        if self._is_start and token == self._opening:
             self._waits = self._closing
         elif self._waits:
             self._wait(token)
         else:
             self._matcher.consume_token(token)
-        self._first = False
+        self._is_start = False
         if self._repeats and self.complete and not self._matcher.is_error():
             self._restart()
         return self._problem()

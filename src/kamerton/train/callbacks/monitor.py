@@ -40,7 +40,7 @@ class Monitor(pl.Callback):
         self._stop = False
         self.stopped_by: dict[str, Any] | None = None  # the problem in `stop_on` that ended training
         self._marks: Marks | None = None  # fingerprint of the initial weights
-        self._first = {"predicted": Counter[int](), "token": Counter[int]()}
+        self._first_of_answers = {"predicted": Counter[int](), "token": Counter[int]()}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -91,11 +91,14 @@ class Monitor(pl.Callback):
         sequence = outputs["sequence"]
         first = torch.ones_like(sequence, dtype=torch.bool)  # the first prediction of each sequence
         first[1:] = sequence[1:] != sequence[:-1]
-        for name, counts in self._first.items():
+        for name, counts in self._first_of_answers.items():
             counts.update(outputs[name][first].tolist())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for name, counts in (("answer", self._first["predicted"]), ("reference", self._first["token"])):
+        for name, counts in (
+            ("answer", self._first_of_answers["predicted"]),
+            ("reference", self._first_of_answers["token"]),
+        ):
             total = sum(exchange(counts), Counter[int]())
             if total:
                 pl_module.log(f"val/{name}_entropy", torch.tensor(entropy(total)))

@@ -80,9 +80,9 @@ def _find_roles(present: list[str], columns: Columns, form: Form, head: Sequence
         if layout is not None:
             return layout
     if not prompt:
-        prompt = _first(PROMPT_NAMES, [name for name in present if name != completion])
+        prompt = _find_name(PROMPT_NAMES, [name for name in present if name != completion])
     if not completion:
-        completion = _first(COMPLETION_NAMES, [name for name in present if name != prompt])
+        completion = _find_name(COMPLETION_NAMES, [name for name in present if name != prompt])
     if prompt and completion:
         return Layout("pair", prompt, completion)
     if prompt and (prompt == columns.text or (columns.text is None and snake_case(prompt) == "text")):
@@ -100,12 +100,12 @@ def _by_usual_names(
 
     The columns `unseen` are not read.
     """
-    chat = _first(CHAT_NAMES, present)
+    chat = _find_name(CHAT_NAMES, present)
     if chat is None:
         chat = _listed_chat([name for name in present if name not in unseen], head)
     if chat:
         return Layout("chat", chat)
-    if "instruction" in present and "output" in present and not _first(BETTER, present):
+    if "instruction" in present and "output" in present and not _find_name(BETTER, present):
         return Layout("alpaca", "instruction", "output", "input" if "input" in present else "")
     recognised = recognise([name for name in _all_columns(present, head) if name not in unseen], head)
     if isinstance(recognised, Fault):
@@ -120,12 +120,12 @@ def _by_usual_names(
 
 def _listed_chat(names: list[str], head: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the column of another name that holds conversations, if no other columns hold prompt and completion."""
-    name = _first(LISTED_NAMES, names)
+    name = _find_name(LISTED_NAMES, names)
     value = next((record[name] for record in head if record.get(name)), None) if name else None
-    is_pair = _first(PROMPT_NAMES, names) and _first(COMPLETION_NAMES, names)
+    is_pair = _find_name(PROMPT_NAMES, names) and _find_name(COMPLETION_NAMES, names)
     if isinstance(value, list) and snake_case(str(name)) == "turns" and isinstance(value[0], str):
         return None  # questions of one user, as in MT-Bench
-    return name if is_conversation(value) and not is_pair and not _first(SUMMARIES, names) else None
+    return name if is_conversation(value) and not is_pair and not _find_name(SUMMARIES, names) else None
 
 
 def _by_templates(
@@ -136,11 +136,11 @@ def _by_templates(
     usual = layout.form if isinstance(layout, Layout) else {}
     prompt, completion = form.prompt, form.completion
     if prompt is None:
-        name = columns.prompt or (None if "prompt" in usual else _first(PROMPT_NAMES, present))
+        name = columns.prompt or (None if "prompt" in usual else _find_name(PROMPT_NAMES, present))
         prompt = f"{{{name}}}" if name else usual.get("prompt")
     if completion is None:
         named = columns.completion or columns.label
-        name = named or (None if "completion" in usual else _first(COMPLETION_NAMES, present))
+        name = named or (None if "completion" in usual else _find_name(COMPLETION_NAMES, present))
         completion = f"{{{name}}}" if name else usual.get("completion")
     for role, template in (("prompt", prompt), ("completion", completion)):
         if not template:
@@ -185,13 +185,13 @@ def _add_turns(
     system: Template | Fault | None = None
     if form.system is not None:
         system = bind(form.system, present, "data.system")
-    elif layout.kind != "text" and (name := _first(SYSTEM_NAMES, free)):
+    elif layout.kind != "text" and (name := _find_name(SYSTEM_NAMES, free)):
         system = bind(f"{{{name}?}}", [name], "data.system")
     instruction = None if form.instruction is None else bind(form.instruction, present, "data.instruction")
     for template in (system, instruction):
         if isinstance(template, Fault):
             return template
-    history = (_first(HISTORY_NAMES, free) or "") if layout.kind in ("pair", "alpaca", "template") else ""
+    history = (_find_name(HISTORY_NAMES, free) or "") if layout.kind in ("pair", "alpaca", "template") else ""
     if history and any(str(record.get(history) or "")[:1].isalnum() for record in head):
         history = ""  # a text
     return replace(
@@ -228,8 +228,8 @@ def missing_everywhere(fault: Fault, head: Sequence[Mapping[str, Any]], columns:
     if fault.code != "missing-field":
         return fault
     fix, names = fault.fix, list(head[0]) if head else []
-    prompt = columns.prompt or columns.text or _first(PROMPT_NAMES, names)
-    completion = columns.completion or columns.label or _first(COMPLETION_NAMES, [n for n in names if n != prompt])
+    prompt = columns.prompt or columns.text or _find_name(PROMPT_NAMES, names)
+    completion = columns.completion or columns.label or _find_name(COMPLETION_NAMES, [n for n in names if n != prompt])
     settings = propose(head, prompt, completion)
     if settings is not None:
         fix = f"name the columns: {settings}"
@@ -242,7 +242,7 @@ def missing_everywhere(fault: Fault, head: Sequence[Mapping[str, Any]], columns:
     return replace(fault, message=fault.message.replace("the row has no", "no row has a", 1), fix=fix)
 
 
-def _first(candidates: Iterable[str], present: Sequence[str]) -> str | None:
+def _find_name(candidates: Iterable[str], present: Sequence[str]) -> str | None:
     """Return the first candidate that is a column, by its exact name or in another case."""
     names: dict[str, str] = {}
     for name in sorted(present, key=lambda name: name != snake_case(name)):

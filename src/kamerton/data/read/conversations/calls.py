@@ -81,11 +81,11 @@ def read_call(value: object, place: str) -> tuple[ToolCall | None, list[Fault]]:
     name = function if isinstance(function, str) else inner.get("name")
     if not isinstance(name, str) or not name.strip():
         return None, [Fault("bad-messages", "the call has no name of a function", CALL_FIX, column=place)]
-    call_id = _first(value, IDS)
+    call_id = _first_value(value, IDS)
     if not isinstance(call_id, PLAIN):
         return None, [Fault("bad-messages", "the call's id is not a text", "write it as a text", column=f"{place}.id")]
     where = f"{place}.function.arguments" if inner is not value else f"{place}.arguments"
-    arguments, problem = read_arguments(_first(inner, ARGUMENTS))
+    arguments, problem = read_arguments(_first_value(inner, ARGUMENTS))
     if problem:
         message = f"the arguments of {name} are not a JSON object: {problem}"
         fix = 'write an object, such as {"city": "Oslo"}, or its JSON text'
@@ -110,5 +110,5 @@ def read_arguments(value: object) -> tuple[str, str]:
     return "", f"a {type(parsed).__name__}" if not isinstance(parsed, list) else "a list"
 
 
-def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _first_value(item: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((item[name] for name in names if item.get(name) is not None), None)
