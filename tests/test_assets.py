@@ -50,7 +50,7 @@ def test_a_member_is_downloaded_once_and_kept(registry: Path, monkeypatch: pytes
     ("change", "message"),
     [
         ({"digest": "0" * 64}, "expected 0000"),
-        ({"member": "demo_asset/other.txt"}, "holds no demo_asset/other.txt"),
+        ({"member": "demo_asset/other.txt"}, "has no demo_asset/other.txt"),
     ],
 )
 def test_a_download_that_differs_from_its_pin_is_refused_and_not_kept(

@@ -156,7 +156,7 @@ def encode_splits(splits: dict[str, Any], words: Any, folder: Path) -> None:
 
 
 def memory(most: int) -> Iterator[list[Any]]:
-    """Peak memory and time per row for growing sizes, each in a process of its own."""
+    """Peak memory and time per row for growing sizes, each in its own process."""
     rows = 10_000
     while rows <= most:
         command = [sys.executable, __file__, "size", "--rows", str(rows)]

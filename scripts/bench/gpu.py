@@ -130,7 +130,7 @@ def write_rows(options: argparse.Namespace) -> str:
 
 
 def measure(side: str, repeat: int, files: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
-    """One epoch of one side in a process of its own."""
+    """One epoch of one side in its own process."""
     script, python, own = sides(options)[side]
     out = options.work / "out" / side
     shutil.rmtree(out, ignore_errors=True)

@@ -4,7 +4,7 @@
 
 `--data` holds banking77/test.csv; `--lm-eval` is the interpreter of an environment with lm-evaluation-harness 0.4.13
 (`peers.sh` makes one); `--model` a tuned model in Hugging Face format, by default the embedded one, untuned. Sides
-take turns, each in a process of its own with two threads. The harness scores only the first `--peer-rows` rows, as it
+take turns, each in its own process with two threads. The harness scores only the first `--peer-rows` rows, as it
 takes seconds for each; rows/s of every side count its own rows, tokenising included, loading not. Prints a table.
 """
 

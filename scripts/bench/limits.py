@@ -4,7 +4,7 @@
     python scripts/bench/limits.py overhead --data FOLDER     the trainer next to a bare loop, step by step
     python scripts/bench/limits.py size [--most 1000000]      steps from 10^2 to 10^6 rows, one process each
 
-Every measurement runs `kamerton train` in a process of its own and prints a line of a Markdown table. The table is kept
+Every measurement runs `kamerton train` in its own process and prints a line of a Markdown table. The table is kept
 beside the results of `train.py`, which renders both: `train.py --repeats 0 --out docs/benchmarks.md`.
 """
 

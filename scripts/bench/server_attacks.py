@@ -129,7 +129,7 @@ def hostile() -> list[bytes]:
 
 
 def attack(name: str, port: int, token: str, file: str, seconds: float, pipe: Any) -> None:
-    """Run an attack for so long, in a process of its own, and send the answers to it."""
+    """Run an attack for so long, in its own process, and send the answers to it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8000, hard), hard))
     answers, end = Counter[int](), time.monotonic() + seconds

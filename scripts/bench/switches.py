@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def child(overrides: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """One measurement in its own process."""
     command = [sys.executable, "-W", "ignore", __file__, "--steps", str(options.steps), "--adapter", options.adapter]
     command += ["--model", options.model, "--measure", *overrides]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

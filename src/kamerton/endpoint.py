@@ -72,7 +72,7 @@ def endpoint_faults(endpoint: Endpoint) -> list[Fault]:
     if not (secret.isascii() and secret.isprintable()):
         message = f"the environment variable {endpoint.key} holds characters that no key has"
         faults.append(Fault(f"{prefix}.key", message, "set it again", column=key))
-    # Servers that generate alone are often open within a network; OpenAI answers nobody without a key.
+    # Servers that only generate are often open within a network; OpenAI always requires a key.
     needs_key = endpoint.url == OPENAI if endpoint.section == "engine" else sound and not is_loopback(endpoint.url)
     if needs_key and not secret:
         message = f"the environment variable {endpoint.key} is not set: it should hold the key of {endpoint.shown}"
@@ -99,13 +99,13 @@ def is_loopback(url: str) -> bool:
 
 
 def is_documented(url: object) -> bool:
-    """Whether an address is the one that is taken where none is given (None): of the environment, or OpenAI's."""
+    """Whether an address is the default one (None, that of the environment, or OpenAI's)."""
     trusted = (OPENAI, (os.environ.get(ADDRESS) or OPENAI).strip().rstrip("/"))
     return url is None or str(url).strip().rstrip("/") in trusted
 
 
 def untrusted(url: str | None) -> Fault | None:
-    """Why the key is not sent to an address that nobody typed but a run directory names: those come from anywhere."""
+    """Return a fault for an address that only a run directory names: run directories are not trusted with the key."""
     if is_documented(url) or is_loopback(str(url)):
         return None
     message = f"the run names the endpoint {mask_text(str(url))}, and would be given your key"
@@ -155,7 +155,7 @@ def passes(error: Any) -> bool:
 
 @contextmanager
 def translated(endpoint: Endpoint) -> Iterator[None]:
-    """What the client raises, as `UserError` with what to mend, or as `RunFailed` where it may work later."""
+    """What the client raises, as `UserError` with what to correct, or as `RunFailed` if it may work later."""
     from openai import APIError
 
     try:

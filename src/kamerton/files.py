@@ -59,7 +59,7 @@ def at_once(path: str, flags: int) -> int:
 
 
 def own_file(path: str, flags: int) -> int:
-    """For `open(…, opener=own_file)`: neither blocks nor follows a link, which a hostile folder may hold."""
+    """For `open(…, opener=own_file)`: neither blocks nor follows a link, which a hostile folder may contain."""
     return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
@@ -92,7 +92,7 @@ def _loaded(loader: Any) -> Any:
     try:
         node = loader.get_single_node()
         if _values(node, {}) > MOST_VALUES:
-            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+            raise yaml.YAMLError(f"its aliases expand to more than {MOST_VALUES:,} values")
         return None if node is None else loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None

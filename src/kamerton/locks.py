@@ -93,7 +93,7 @@ def name_owner(file: IO[str], pid: int) -> None:
 
 
 def lock_owner(path: Path) -> LockOwner | None:
-    """Return the process that holds the lock at `path`, None if it is free. Looking keeps nobody from taking it."""
+    """Return the process that holds the lock at `path`, None if it is free; does not block others."""
     if fcntl is None or not path.exists():
         return None
     with open(path, encoding="utf-8", opener=at_once) as file:

@@ -35,7 +35,7 @@ _KNOWN_FORMS = re.compile(r"\b(?:sk-|hf_|ghp_|gho_|github_pat_|xox[abp]-|AKIA)[\
 
 
 def masked(value: Any, key: str = "", *, prose: bool = False) -> Any:
-    """`value` (plain JSON or YAML values) with every secret replaced; `key` is the name it stands under.
+    """`value` (plain JSON or YAML values) with every secret replaced; `key` is its name.
 
     A configuration is masked strictly. In `prose` (records, events, overrides) numbers stay, because keys may
     be labels and their values counts, and texts are searched for `key=value` as well.
@@ -74,7 +74,7 @@ def mask_text(text: str) -> str:
 
 
 def _mask_forms(text: str) -> str:
-    """Secrets that are known by their form alone."""
+    """Secrets that are recognised by their form."""
     text = _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
     text = _URL_USER.sub(rf"\g<head>{MASK}", text)
     text = _SIGNATURE.sub(rf"\g<head>{MASK}", text)

@@ -119,7 +119,7 @@ def test_a_failed_gate_exits_with_3_and_prints_why(
     shown = " ".join(capsys.readouterr().out.split())
     assert "0.050 is allowed, and at least 0." in shown
     assert "is certain (p < 0.001)" in shown
-    assert "gate failed: 0 of 1 checks hold" in shown
+    assert "gate failed: 0 of 1 checks passed" in shown
     assert compare(f"runs=[{old}]", f"baseline={new}", "gate.max_drop.accuracy=0.05").gate.passed
 
 

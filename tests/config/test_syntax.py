@@ -31,7 +31,7 @@ from kamerton.config.syntax import syntax_fault
         ("name=a=b,c", """write name=a,b for several values, or 'name="a=b,c"' for one text"""),
         ("name=a=b", """write 'name="a=b"'"""),
         ("name=a&b", """write 'name="a&b"'"""),
-        ("name", "write key=value, in quotes of the shell where the value has spaces: 'key=a b'"),
+        ("name", "write key=value, in quotes of the shell if the value has spaces: 'key=a b'"),
     ],
 )
 def test_the_advice_fits_what_was_meant(typed: str, fix: str) -> None:

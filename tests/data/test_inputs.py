@@ -60,7 +60,7 @@ def test_a_tokenizer_longer_than_the_embedding_is_a_fault(model: Callable[..., M
     ((code, message),) = faults(pairs(80), model(1024, 200), tmp_path)
     assert code == "unknown-token"
     assert message.startswith(
-        "the tokenizer has 259 tokens and the model's embedding 200 rows: 80 rows hold such tokens"
+        "the tokenizer has 259 tokens and the model's embedding 200 rows: 80 rows contain such tokens"
     )
     ((code, message),) = faults(pairs(80), model(1024, 259, added="<pad>"), tmp_path)
     assert code == "unknown-token"

@@ -132,7 +132,7 @@ def test_the_baseline_is_the_base_model_a_run_or_a_file(write: Write, tmp_path: 
     seeds, _, _ = choose_baseline(f"{tmp_path}/trec/t*", groups[:1], "test")
     assert [run.seed for run in seeds.runs] == [1, 2]
     (reported,) = faults(lambda: chosen(f"{tmp_path}/trec/*"))
-    assert "holds several models" in reported
+    assert "contains several models" in reported
     (reported,) = faults(lambda: chosen("four"))
     assert "give a path, or one of: base, majority, tfidf, previous, adapter.kind=lora, adapter.kind=full" in reported
 

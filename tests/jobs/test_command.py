@@ -73,7 +73,7 @@ def test_a_run_directory_does_not_vouch_for_its_own_code(tmp_path: Path, capsys:
     assert main(["runs", "resume", str(path)]) == 2
     output = capsys.readouterr().err
     for key in ("allow_targets", "--config-dir", "hydra.x"):
-        assert f"its overrides hold {key}," in output
+        assert f"its overrides contain {key}," in output
     assert read_status(path).state == "paused"
     assert not (path / ".worker").exists()
 

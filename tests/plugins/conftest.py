@@ -37,7 +37,7 @@ def outside_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def worker(warm: Starter) -> Worker:
-    """Starts the small application in a process of its own."""
+    """Starts the small application in its own process."""
     return functools.partial(sweeping, warm)
 
 

@@ -147,7 +147,7 @@ def test_a_killed_job_does_not_affect_other_jobs(launch: App, folder: Path) -> N
     ("end", "reason"),
     [
         ("error", "ValueError: two is bad"),
-        ("object", "a job in a process of its own returns plain values, not a object"),
+        ("object", "a job in its own process returns plain values, not a object"),
         ("exit", "job 0 ended with exit code 3 and no result"),
     ],
 )

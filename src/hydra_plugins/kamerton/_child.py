@@ -68,4 +68,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"a job in a process of its own returns plain values, not a {type(value).__name__}")
+    raise TypeError(f"a job in its own process returns plain values, not a {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""Unresolved environment variables of a configuration: files and command lines never hold their values."""
+"""Unresolved environment variables of a configuration: files and command lines never contain their values."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ command: list[str] = []  # starts the application, before any override; empty: a
 flags: list[str] = []  # with `command`: flags that locate the configuration, such as --config-dir=DIR
 launched = False  # True in the process of a job
 composing = threading.Lock()  # held to compose a job's configuration: Hydra keeps its own in a global
-facts: dict[str, Any] = {}  # in a job's process: plain values for whoever started it
+facts: dict[str, Any] = {}  # in a job's process: plain values for the process that started it
 
 
 @dataclass(frozen=True, slots=True)

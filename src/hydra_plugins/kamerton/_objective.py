@@ -53,9 +53,7 @@ def objective(
     def _job(trial: Trial) -> list[float]:
         foreign = sorted(trial.params.keys() - space.dimensions.keys())  # added to the study by another program
         if suggest is None and foreign:
-            raise SweepError(
-                f"the study holds a trial with {', '.join(foreign)}, which this sweep does not search over"
-            )
+            raise SweepError(f"the study has a trial with {', '.join(foreign)}, which this sweep does not search over")
         for key, dimension in space.dimensions.items():
             trial._suggest(key, dimension.distribution)
         if suggest is not None:

@@ -15,7 +15,7 @@ _WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_WORDS = {"true", "false", "null", "nan", "inf"}
 _SPECIAL = re.compile(r"[\\()\[\]{}:=, \t]")
 
-# Hydra's grammar reads `a=null,1`, but refuses null as an argument: its annotations say what a function takes.
+# Hydra's grammar reads `a=null,1`, but refuses null as an argument: its annotations name the types a function accepts.
 for _function in (grammar_functions.choice, grammar_functions.shuffle):
     _function.__annotations__["args"] = _function.__annotations__["args"] | None
 
@@ -24,7 +24,7 @@ class SweepError(CompactHydraException):
     """A sweep cannot start or continue; the message gives a fix."""
 
 
-class SweepFailed(SweepError):  # noqa: N818 (it says how a sweep ended)
+class SweepFailed(SweepError):  # noqa: N818 (it names the end of a sweep)
     """Every trial of a sweep failed, or `max_failures` of a worker. `_results.finished` has the sweep nevertheless, and
     its files are written.
     """

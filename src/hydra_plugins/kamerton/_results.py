@@ -63,7 +63,7 @@ finished: list[Finished] = []
 
 
 def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up: bool = False) -> Finished:
-    """Return the sweep as it stands in the study, for a worker that `gave_up` or not."""
+    """Return the sweep's state in the study, for a worker that `gave_up` or not."""
     trials = study.get_trials(deepcopy=False)  # before the best one: what ends in between is still running here
     retried = superseded(trials)
     outcomes = Counter(str(outcome(trial)) for trial in trials if outcome(trial) and trial.number not in retried)
@@ -91,7 +91,7 @@ def result(study: Study, space: Space, directory: Path, storage: str, *, gave_up
 
 
 def later(end: Finished, study: Study) -> Finished:
-    """Return the same sweep as it stands now: other workers may have ended since."""
+    """Return the same sweep in its present state: other workers may have ended since."""
     return result(study, end.space, end.directory, end.storage, gave_up=end.gave_up)
 
 
@@ -179,5 +179,5 @@ def failure_reasons(study: Study, end: Finished) -> str:
     trials = study.get_trials(deepcopy=False)
     counts = ", ".join(f"{count} {name}" for name, count in end.outcomes.items())
     errors = [f"\n  trial {t.number}: {t.user_attrs['error']}" for t in trials if "error" in t.user_attrs]
-    fix = "correct what fails, then go on with a larger hydra.sweeper.n_trials, or start a new study"
+    fix = "correct what fails, then continue with a larger hydra.sweeper.n_trials, or start a new study"
     return f"no trial of {end.study_name} completed ({counts}){''.join(errors[-3:])}\n  fix: {fix}"

@@ -198,7 +198,7 @@ def _range(sweep: RangeSweep) -> tuple[BaseDistribution, str, tuple[float, ...] 
 
 
 def _steps(low: float, high: float, step: float, count: int) -> FloatDistribution:
-    """Return `count` steps that fit exactly in Optuna's decimal arithmetic: rounded to 14 digits, as floats hold."""
+    """Return `count` steps that fit exactly in Optuna's decimal arithmetic: rounded to 14 digits, as floats are."""
     unit = Decimal(1).scaleb(max(Decimal(str(number)).adjusted() for number in (low, high, step) if number) - 13)
     first, width = Decimal(str(low)).quantize(unit), Decimal(str(step)).quantize(unit)
     return FloatDistribution(float(first), float(first + (count - 1) * width), step=float(width))

@@ -31,7 +31,13 @@ from hydra_plugins.kamerton._process import Ended, run, signals_forwarded
 from hydra_plugins.kamerton._trial import TRIAL_VARIABLE
 
 log = logging.getLogger(__name__)
-_OWN = ("hydra.mode", "hydra.run.dir", "hydra.job.num", "hydra.job.id", "hydra.sweeper.storage")  # may hold a password
+_OWN = (
+    "hydra.mode",
+    "hydra.run.dir",
+    "hydra.job.num",
+    "hydra.job.id",
+    "hydra.sweeper.storage",
+)  # may contain a password
 
 
 @dataclass

@@ -124,7 +124,7 @@ def _masked_words(request: JobRequest[Config]) -> list[str]:
 
 
 def _stops_with_rank_0(stopped: BaseException) -> bool:
-    """Whether this is a rank that Lightning started, and all stop as agreed: rank 0 says so, and has more to do.
+    """Whether this is a rank that Lightning started, and all stop as agreed: rank 0 reports it, and has more to do.
 
     With another exit code than 0, Lightning kills rank 0 within seconds.
     """
@@ -137,12 +137,12 @@ def _stops_with_rank_0(stopped: BaseException) -> bool:
 
 
 def _resume_command(request: JobRequest[Config], run_id: str) -> str:
-    """How to go on with this one run, also when it is a job of a sweep."""
+    """How to resume this one run, also when it is a job of a sweep."""
     words = [text for text in request.overrides if key_of(text) not in ("run_id", "resume")]
     forced = request.options.resume == "force"
     kept = [text for text in request.overrides if key_of(text) == "resume" and forced]
     line = train_line(request.search, words, request.options.paths.outputs, *kept, f"run_id={run_id}")
-    return f"interrupted; go on with:\n  {line}"
+    return f"interrupted; resume with:\n  {line}"
 
 
 def _print_table(jobs: Sequence[SweepJob]) -> None:

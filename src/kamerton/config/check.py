@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 _type_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
-MISSING = "???"  # how a configuration file says that a value must be given
+MISSING = "???"  # how a configuration file marks a value that must be given
 
 
 @cache
@@ -191,7 +191,7 @@ def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
             fix = f"choose one of the options of {key}, or set {key}._target_=…"
             faults.append(Fault("config.missing", f"{key} has no _target_", fix, column=key))
     if "csv" in (logger := mapping_at(values, "logger")) and logger["csv"] is None:
-        fix = "leave logger.csv as it is; logger=csv alone has no other logger"
+        fix = "leave logger.csv as it is; logger=csv has no other logger"
         faults.append(Fault("config.value", "logger.csv cannot be removed: reports read it", fix, column="logger.csv"))
     return faults
 

@@ -102,7 +102,7 @@ def _with_values(texts: list[str], root: str, loader: ConfigLoaderImpl | None) -
         )
         set_values(config, values, parsed)
         return config
-    except Exception:  # whatever is wrong, Hydra reports it
+    except Exception:  # Hydra reports what is wrong
         return None
 
 

@@ -74,7 +74,7 @@ class Checked(Generic[Options]):
 
     @property
     def is_sweep(self) -> bool:
-        """Whether Hydra's section asks for several jobs."""
+        """Whether Hydra's section requests several jobs."""
         return _is_multirun(self.composed.hydra)
 
 
@@ -112,7 +112,7 @@ def check_command(
     every interval are checked, each together with the first values of the others.
     """
     if config_dir is not None and not Path(config_dir).is_dir():
-        fix = "give the folder that holds your experiment/ folder"
+        fix = "give the folder that contains your experiment/ folder"
         message = f"there is no folder {config_dir!r}"
         faults.add(Fault("config.folder", message, fix, COMMAND_LINE, column="--config-dir"))
         config_dir = None
@@ -169,7 +169,7 @@ def _check(
 def _texts_and_space(
     kept: Sequence[Override], composed: _Compose, loader: ConfigLoaderImpl, sweeps: bool, faults: FaultCollector
 ) -> tuple[list[list[str]], list[str] | None]:
-    """The texts to compose, one list for each override, several where it is a sweep; and the keys that a study searches
+    """The texts to compose, one list for each override, several if it is a sweep; and the keys that a study searches
     over, None if its space cannot be read.
     """
     texts = [texts_to_compose(override, loader) for override in kept]

@@ -42,10 +42,10 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _untrainable(values)
     score = mapping_at(values, "score")
     if score.get("mode", "auto") not in ("auto", "generate"):
-        message = f"score.mode={score['mode']} needs probabilities, and a hosted model gives texts alone"
+        message = f"score.mode={score['mode']} needs probabilities, and a hosted model returns only texts"
         yield _fault(message, "leave it out", "score.mode")
     if score.get("constrain"):
-        message = "score.constrain=true needs the model itself, and a hosted model gives texts alone"
+        message = "score.constrain=true needs the model itself, and a hosted model returns only texts"
         yield _fault(message, "leave it out", "score.constrain")
 
 

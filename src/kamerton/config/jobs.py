@@ -98,7 +98,7 @@ def run_task(
             elif not isinstance(error.__cause__, Cancelled):  # a pruned trial is not an error
                 echo_traceback(error)
             current.is_reported = True
-        # Hydra's own sweeper goes on with the next job; any other, and any launcher, must learn of the failure.
+        # Hydra's own sweeper continues with the next job; any other, and any launcher, must learn of the failure.
         if _jobs.launched or not HydraConfig.get().sweeper["_target_"].endswith(".BasicSweeper"):
             raise
     finally:

@@ -23,7 +23,8 @@ class ModelOptions:
 
     `fused`, `compile`, `gradient_checkpointing` and `attn` (of padded rows) change speed and memory, and no result.
     With a `provider` the model is trained at an endpoint, under its name there, and the options from `base_url` on
-    say how: `key` names the environment variable with the key, `max_cost` is in US dollars, `dry_run` sends nothing.
+    determine how: `key` names the environment variable of the key, `max_cost` is in US dollars, and `dry_run` sends
+    nothing.
     """
 
     name: str = "tiny"  # a name on the hub or at the endpoint, a folder, an address pypi://…, or tiny
@@ -50,7 +51,7 @@ class AdapterOptions:
     """`lora` trains low-rank additions to the layers in `targets`, `qlora` on a model in 4 bits; `full` every weight.
 
     `rslora`, `dora`, `init` and `lr_ratio` (LoRA+) are variants of LoRA; `modules_to_save` are layers trained whole
-    beside it. `freeze` names parts that `full` leaves alone.
+    beside it. `freeze` names parts that `full` does not train.
     """
 
     kind: Literal["lora", "qlora", "full"] = "lora"  # LoRA, LoRA on 4 bits, or all weights

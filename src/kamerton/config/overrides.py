@@ -102,5 +102,5 @@ def selections(texts: Sequence[list[str]]) -> Iterator[list[str]]:
 def several_values(override: Override) -> Fault:
     """The fault of several values in a command that runs one job."""
     key = override.key_or_group
-    fix = f"add -m for one run for each, write {key}=[…] for a list, or quote a value that holds a comma"
+    fix = f"add -m for one run for each, write {key}=[…] for a list, or quote a value that contains a comma"
     return Fault("config.sweep", f"{key} has several values", fix, COMMAND_LINE, column=key)

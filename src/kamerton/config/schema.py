@@ -135,7 +135,7 @@ class SweepOptions:
     `objective` names one or several values: of the validation split, with the weights that a run keeps (metrics of
     labels, texts, calls and custom ones need `eval.score`), or `seconds` of training and trained `parameters`.
     `constraints` are the worst values allowed, by such a name. With `seeds` every trial is trained once for each, and
-    their mean counts. `final`: `score` scores the best trial on the test split, `retrain` trains it anew first; None
+    their mean counts. `final`: `score` scores the best trial on the test split, `retrain` trains it again first; None
     leaves the test split alone.
     """
 

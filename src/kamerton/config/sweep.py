@@ -34,9 +34,9 @@ _SHARED = {
     "name": "it names the folder of the whole sweep",
     "paths": "it names the folder of the whole sweep",
     "run_id": "a trial's run is named by its number",
-    "resume": "a trial that was interrupted goes on by itself",
-    "sweep": "it says how trials are compared",
-    "allow_targets": "it says whose code may run",
+    "resume": "an interrupted trial is resumed automatically",
+    "sweep": "it determines how trials are compared",
+    "allow_targets": "it determines whose code may run",
 }
 
 

@@ -37,7 +37,7 @@ def syntax_fault(text: str, error: HydraException) -> Fault:
     message = reason
     if reason == text:
         signs = "".join(dict.fromkeys(sign for sign in text if not sign.isascii()))
-        message = f"{signs!r} must be quoted" if signs else "a sign in it has a meaning of its own"
+        message = f"{signs!r} must be quoted" if signs else "a character in it has a special meaning"
     shown = mask_text(f"cannot read {text!r}: {message}")
     return Fault("config.syntax", shown, mask_text(_fix(text)), COMMAND_LINE)
 
@@ -46,7 +46,7 @@ def _fix(text: str) -> str:
     key, is_pair, value = text.partition("=")
     if not is_pair or not _KEY.fullmatch(key):
         # os.path.isfile raises no error for names that are too long
-        usual = "key=value, in quotes of the shell where the value has spaces: 'key=a b'"
+        usual = "key=value, in quotes of the shell if the value has spaces: 'key=a b'"
         return f"write {setting('data.path', text) if os.path.isfile(text) else usual}"
     if call := _CALL.match(value):
         return f"write {_USES[call[1]]}" if call[1] in _USES else did_you_mean(call[1], _USES)

@@ -131,8 +131,8 @@ def _check_arguments(key: str, node: Mapping[str, Any], target: Any) -> list[Fau
             )
     refused = [name for name in GIVEN.get(key, ()) if name not in parameters and not open_ended]
     if refused:
-        message = f"{node['_target_']} cannot stand at {key}: it takes no {refused[0]}"
-        faults.append(Fault("config.target", message, "give it a name of its own", column=f"{key}._target_"))
+        message = f"{node['_target_']} cannot be used at {key}: it has no argument {refused[0]}"
+        faults.append(Fault("config.target", message, "give it its own name", column=f"{key}._target_"))
     return [*faults, *_check_missing(key, node, parameters)]
 
 

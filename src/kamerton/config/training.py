@@ -80,7 +80,7 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
     if kind != "qlora":
         return
     if options.get("init", "default") != "default":
-        message = f"adapter.init={options['init']} needs the whole weights, and adapter=qlora holds them in 4 bits"
+        message = f"adapter.init={options['init']} needs the whole weights, and adapter=qlora keeps them in 4 bits"
         yield _fault(message, "choose adapter.init=default, or adapter=lora", "adapter.init")
     if mapping_at(values, "model").get("export") == "merged":
         message = "model.export is merged, but a model in 4 bits cannot take an adapter in without loss"
@@ -134,7 +134,7 @@ def _best_file(node: Mapping[str, Any]) -> Iterator[Fault]:
         message = f"{place}.filename is {filename!r}, which leads out of the run's checkpoints"
         yield _fault(message, f"set {place}.filename=best", f"{place}.filename")
     elif filename in ("last", "previous"):
-        message = f"{place}.filename is {filename!r}, the name of the checkpoint that a run goes on from"
+        message = f"{place}.filename is {filename!r}, the name of the checkpoint that a run is resumed from"
         yield _fault(message, f"set {place}.filename=best", f"{place}.filename")
 
 
@@ -179,7 +179,7 @@ def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
     is_sharded = any(name in strategy for name in ("fsdp", "shard", "zero", "deepspeed", "modelparallel"))
     if (schedule_free or values.get("ema_decay") is not None) and is_sharded:
         message = "averaged weights (ema_decay, optimizer=schedule_free) need the whole weights in each process"
-        yield _fault(message, "choose trainer=ddp, or do without", "trainer.strategy")
+        yield _fault(message, "choose trainer=ddp, or remove them", "trainer.strategy")
     if not schedule_free:
         return
     name = mapping_at(values, "scheduler").get("name", "linear")
@@ -187,7 +187,7 @@ def _averaging(values: Mapping[str, Any]) -> Iterator[Fault]:
         message = f"scheduler is {name}, but a schedule-free optimizer takes the place of a falling learning rate"
         yield _fault(message, "choose scheduler=constant (its warm-up stays)", "scheduler.name")
     if values.get("ema_decay") is not None:
-        message = "ema_decay is set, but a schedule-free optimizer keeps an average of its own"
+        message = "ema_decay is set, but a schedule-free optimizer keeps its own average"
         yield _fault(message, "leave out ema_decay, or choose optimizer=adamw", "ema_decay")
 
 

@@ -36,7 +36,7 @@ CODES: dict[str, Code] = {
     "wrong-extension": Code(_REFUSE, "a file name that does not fit its format"),
     "unreachable": Code(_REFUSE, "an address whose host does not answer, or answers with an error"),
     "missing-package": Code(_REFUSE, "an address that needs a package which is not installed"),
-    "insecure-address": Code(("warn", "error"), "data fetched over http, where they may be changed on the way"),
+    "insecure-address": Code(("warn", "error"), "data fetched over http, which may be changed on the way"),
     "no-permission": Code(_REFUSE, "a file or an address that may not be read"),
     "unreadable-file": Code(
         _REFUSE, "a file whose content does not fit its name, or that is truncated (compressed files, Parquet)"

@@ -16,14 +16,14 @@ from kamerton.errors import Fault, UserError
 KEPT = 1000  # faults of one code kept in memory and in the report
 FLUSHED = 1000  # lines written to a file at once
 SHOWN = 20  # faults of one code in the error a person reads
-FEW = 5  # faults that differ in their rows alone are listed one by one
+FEW = 5  # faults that differ only in their rows are listed one by one
 NAMED = 5  # rows that are named in a fault for many
 _INDEX = re.compile(r"\[\d+\]")
 _SEVERITY = {"warn": 0, "fix": 1, "drop": 2, "error": 3}
 
 
 def _alike(faults: Sequence[Fault]) -> list[tuple[Fault, list[int]]]:
-    """Return the first of all faults that differ in their rows alone, with their number and then their rows."""
+    """Return the first of all faults that differ only in their rows, with their number and then their rows."""
     groups: dict[object, tuple[Fault, list[int]]] = {}
     keys: list[tuple[object, Fault]] = []
     for number, fault in enumerate(faults):
@@ -44,7 +44,7 @@ def _alike(faults: Sequence[Fault]) -> list[tuple[Fault, list[int]]]:
 
 
 def _merged(fault: Fault, rows: Sequence[int], listed: str) -> Fault:
-    """Return the fault that stands for `rows` (their number, then the rows)."""
+    """Return the fault that summarises `rows` (their number, then the rows)."""
     if rows[0] == 1:
         return fault
     first = ", ".join(map(str, rows[1 : 1 + NAMED]))
@@ -78,7 +78,7 @@ class FaultLog:
     def add(self, fault: Fault, done: str | None = None) -> str:
         """Record a fault with the severity its code's policy gives it; return the action.
 
-        For a fault that stands for many rows, pass the action that was `done`; its fix is then used unchanged.
+        For a fault that summarises many rows, pass the action that was `done`; its fix is then used unchanged.
         """
         is_row_fault = done is None and fault.row is not None
         done = done or self.action(fault.code)
@@ -158,7 +158,7 @@ class FaultLog:
     def grouped(self, errors: int = SHOWN, warnings: int = 5) -> list[Fault]:
         """Return the first faults of each code, errors before warnings, then one that counts the rest of that code.
 
-        Many faults that differ in their rows alone are one, with their number and the first rows.
+        Many faults that differ only in their rows are one, with their number and the first rows.
         """
         result = []
         for (severity, code), count in sorted(self.counts.items()):
@@ -167,7 +167,7 @@ class FaultLog:
             same_code.sort(key=lambda fault: (fault.file or "", fault.row or 0))
             listed = f"; all are listed in {self.listing}" if self.listing else ""
             alike = _alike(same_code)
-            if len(alike) == 1 and count > len(same_code):  # the others are in the listing alone
+            if len(alike) == 1 and count > len(same_code):  # the others are only in the listing
                 alike = [(same_code[0], [count, *alike[0][1][1:]])]
             lines = [_merged(fault, rows, listed) for fault, rows in alike]
             result += lines[:shown]

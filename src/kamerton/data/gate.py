@@ -48,7 +48,7 @@ class Prepared:
 
     `facts` is the data report, `report` its plain values. `labels` are the sorted label names, or None for free text;
     `label_weights` are their weights in the loss with `data.balance=weights`. `fingerprint` identifies which examples
-    are in which split. `folder` holds faults.jsonl (every fault) and rejects.jsonl (every row dropped or fixed, with
+    are in which split. `folder` contains faults.jsonl (every fault) and rejects.jsonl (every row dropped or fixed, with
     the reason).
     """
 

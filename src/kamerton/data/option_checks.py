@@ -72,7 +72,7 @@ def check_data_options(options: DataOptions) -> list[Fault]:
 
 
 def _check_subset(options: DataOptions) -> list[Fault]:
-    """Check that `config` and `split` are given with a data set of the hub alone."""
+    """Check that `config` and `split` are only given with a data set of the hub."""
     keys = [key for key in ("config", "split") if getattr(options, key)]
     values = [options.path, options.train, options.validation, options.test]
     values += [source.path for source in options.sources.values()]
@@ -123,12 +123,12 @@ def _check_paths(options: DataOptions) -> list[Fault]:
             return []
         other = PARALLEL[1 - PARALLEL.index(keys[0])]
         key = other if len(keys) == 1 else keys[-1]
-        fix = f"add data.{other}=FILE" if len(keys) == 1 else "give data.prompt_file and data.completion_file alone"
+        fix = f"add data.{other}=FILE" if len(keys) == 1 else "give only data.prompt_file and data.completion_file"
         state = "is not given" if len(keys) == 1 else "is given as well"
         return [Fault("bad-value", f"data.{keys[0]} is given, and data.{key} {state}", fix, column=f"data.{key}")]
     if keys[0] in ("path", "sources") and len(keys) > 1:
         message = f"data.{keys[0]} and data.{keys[1]} are both given"
-        fix = "give data.path or data.sources alone (to be split), or data.train, data.validation and data.test"
+        fix = "give only data.path or data.sources (to be split), or data.train, data.validation and data.test"
         return [Fault("bad-value", message, fix, column=f"data.{keys[0]}")]
     if keys[0] in ("validation", "test"):
         return [Fault("bad-value", "data.train is not given", "add data.train=FILE", column="data.train")]
@@ -165,7 +165,7 @@ def _bad_value(key: str, value: object, requirement: str) -> Fault:
 
 
 def is_text_encoding(name: str) -> bool:
-    """Return whether files can be read in an encoding: `hex` is none of text, and `idna` does not tell its faults."""
+    """Return whether files can be read in an encoding; `hex` is not for text, and `idna` does not report its faults."""
     try:
         if not getattr(codecs.lookup(name), "_is_text_encoding", True):
             return False

@@ -70,7 +70,7 @@ def end_remote(path: Path, state: Literal["cancelled", "paused"]) -> None:
         run = RunDirectory(path, resuming=True, started=read_values(path))
         run.update(hosted={"job_id": job_id, **done})
         if done.get("paused") is False:
-            message = f"the endpoint cannot pause job {job_id}: it goes on there"
+            message = f"the endpoint cannot pause job {job_id}: it continues there"
             run.event("warn", "hosted.no-pause", message, advice="resume the run to follow it again, or stop it")
 
 

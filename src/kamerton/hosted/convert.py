@@ -19,7 +19,7 @@ MOST_BYTES = 512 * 2**20  # of a file: OpenAI's file API
 
 @dataclass(frozen=True, slots=True)
 class ChatFile:
-    """A file to upload. `name` holds a digest of its content, so that an uploaded one is found again."""
+    """A file to upload. `name` contains a digest of its content, so that an uploaded one is found again."""
 
     name: str
     content: bytes

@@ -1,7 +1,7 @@
 """Estimate the cost of a hosted fine-tune before anything is sent: tokens, prices, and unknowns.
 
 Prices are US dollars for a million tokens: those of OpenAI's published list as it stood in June 2025
-(https://openai.com/api/pricing, "Fine-tuning"), for its own address alone. `model.price` overrides them.
+(https://openai.com/api/pricing, "Fine-tuning"), for its own address only. `model.price` overrides them.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def find_encoding(model: str) -> Encode | None:
         except Exception:  # whatever a download fails with
             return
 
-    thread = threading.Thread(target=load, daemon=True)  # the download has no time limit of its own
+    thread = threading.Thread(target=load, daemon=True)  # the download has no time limit
     thread.start()
     thread.join(PATIENCE_S)
     return encodings[0].encode_ordinary if encodings else None

@@ -2,7 +2,7 @@
 
 `kamerton train model=openai model.name=gpt-3.5-turbo data=jsonl data.path=…`. What was sent is in `run.json` under
 `hosted` before the next step begins (`base_url`, `training_file`, `validation_file`, `nonce`, `job_id`, `last_event`,
-`fine_tuned_model`, `ended`), so the same command goes on after a kill without a second upload or job.
+`fine_tuned_model`, `ended`), so the same command continues after a kill without a second upload or job.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SLICE_S = 0.2  # after which a pause checks for a requested stop
 
 
 def train_hosted(config: Config, invocation: Invocation | None = None, *, sleep: Sleep = time.sleep) -> RunResult:
-    """Fine-tune a hosted model as `config` says and write the run directory.
+    """Fine-tune a hosted model according to `config` and write the run directory.
 
     Raises `UserError` for what the user must correct, `RunFailed` if the endpoint or its job fails, and `Interrupted`
     when stopped: the job continues at the endpoint, and the same run follows it again.
@@ -175,7 +175,7 @@ def _report_remaining_job(run: RunDirectory, console: Console) -> None:
     job = run.record.hosted.job_id
     if job is None:
         return
-    message = f"job {job} goes on at {run.record.hosted.base_url}"
+    message = f"job {job} continues at {run.record.hosted.base_url}"
     stop = command_line("runs", "stop", run.path)
     advice = f"follow it again with run_id={run.run_id}, or cancel it: {stop}"
     run.event("info", "hosted.left", message, advice=advice)

@@ -87,7 +87,7 @@ def _closing(endpoint: Endpoint) -> list[Fault]:
     if endpoint.url != OPENAI:
         return []
     message = (
-        "OpenAI takes fine-tuning jobs of earlier users alone (since 2026-05-07), and of nobody from 2027-01-06;"
+        "OpenAI accepts fine-tuning jobs only from existing users (since 2026-05-07), and from nobody from 2027-01-06;"
         " gpt-3.5-turbo is shut down since 2026-10-23"
     )
     address = "OPENAI_BASE_URL=http://127.0.0.1:8000/v1"

@@ -61,7 +61,7 @@ def upload(client: OpenAI, file: ChatFile, recorded: str | None, sleep: Sleep) -
             with contextlib.suppress(NotFoundError):
                 if client.files.retrieve(recorded).status != "error":
                     return recorded
-        for uploaded in client.files.list(purpose="fine-tune"):  # its name holds the digest of its content
+        for uploaded in client.files.list(purpose="fine-tune"):  # its name contains the digest of its content
             is_same = uploaded.filename == file.name and uploaded.bytes == len(file.content)
             if is_same and uploaded.purpose == "fine-tune" and uploaded.status != "error":
                 return uploaded.id

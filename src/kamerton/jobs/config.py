@@ -153,7 +153,7 @@ def _job_fault(text: str) -> Fault | None:
     """Return why a job cannot have an override that `kamerton train` accepts, else None."""
     key = text.partition("=")[0]
     if mask_text(text) != text:
-        message = f"{key} holds a secret, and a job's overrides are stored in files"
+        message = f"{key} contains a secret, and a job's overrides are stored in files"
         return Fault("job.secret", message, f"give it through the environment: {key}=${{oc.env:NAME}}", column=key)
     if key_of(text) == "model.dry_run" and not text.endswith("=false"):
         message, fix = (

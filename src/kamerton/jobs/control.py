@@ -199,7 +199,7 @@ def _untrusted(path: Path, job: Job) -> Iterator[Fault]:
 
 
 def _trust_fault(path: Path, key: str, fix: str) -> Fault:
-    message = f"its overrides hold {key}, which lets other people's code run, or sends them a secret"
+    message = f"its overrides contain {key}, which lets other people's code run, or sends them a secret"
     return Fault("job.trust", message, fix, file=str(path), column=key)
 
 

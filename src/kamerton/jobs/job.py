@@ -1,4 +1,4 @@
-"""`TrainingJob`: follow, stop, pause and resume one job. It holds no state; every call reads the run directory."""
+"""`TrainingJob`: follow, stop, pause and resume one job. It has no state; every call reads the run directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kamerton.run.directory import read_events
 
 
 class TrainingJob:
-    """A run that trains in its own process. It holds no state: every answer is read from the run directory.
+    """A run that trains in its own process. It has no state: every answer is read from the run directory.
 
     Args:
         path: the run directory.

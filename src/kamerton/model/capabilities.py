@@ -51,7 +51,7 @@ def check_loss(model: nn.Module) -> None:
     if not abs(model_loss - training_loss) <= _tolerance(model) * max(1.0, abs(model_loss)):
         name = type(base_of(model)).__name__
         message = f"the loss of {name} is {model_loss:.5f}, but the mean over target tokens is {training_loss:.5f}"
-        fix = "its training objective is not the next token alone: choose another model, or report this one"
+        fix = "its training objective is not only the next token: choose another model, or report this one"
         raise UserError([Fault("model.loss", message, fix, column="model.name")])
 
 

@@ -42,7 +42,7 @@ print(tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_t
 _LOCAL_BASE = """
 The base model is in no hub: `adapter_config.json` names the folder where this machine keeps it, `{base}`.
 Kamerton makes that folder again where it is missing (`kamerton evaluate model=hub model.name=FOLDER data=…`). For
-other machines, write a model that stands for itself: train with `model.export=merged`, or go on from the code above:
+other machines, write a self-contained model: train with `model.export=merged`, or continue from the code above:
 
 ```python
 model.merge_and_unload().save_pretrained("merged")

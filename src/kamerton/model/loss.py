@@ -1,4 +1,4 @@
-"""The lean loss: hidden states → target positions → head on those alone → negative log-likelihood.
+"""The lean loss: hidden states → target positions → head on those only → negative log-likelihood.
 
 A completion is a few tokens of a row, the vocabulary tens of thousands: running the head on target positions only
 saves most of its work, and per-token losses come out of the same pass. Sums, never means: the caller divides by the

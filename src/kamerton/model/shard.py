@@ -28,7 +28,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Return whether a weight of `model` is sharded by FSDP or DeepSpeed, so that a rank cannot use it alone."""
+    """Return whether a weight of `model` is sharded by FSDP or DeepSpeed, so that a rank cannot use it by itself."""
     return any(isinstance(weight, DTensor) or hasattr(weight, "_hp_mapping") for weight in model.parameters())
 
 

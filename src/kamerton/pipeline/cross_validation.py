@@ -188,7 +188,7 @@ def _combined(folders: Sequence[Path], name: str) -> pa.Table | None:
 
 
 def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None:
-    """Raise `RunFailed` unless the table holds every example of the folds once.
+    """Raise `RunFailed` unless the table contains every example of the folds once.
 
     Examples too long for the model may be missing if they are dropped.
     """

@@ -97,7 +97,7 @@ def print_scoring(console: Console, config: Config, inputs: Inputs, steps_per_ep
     if options is None:
         return
     mode = choose_mode(options, inputs.prepared.labels)
-    text = "nothing beside the loss: references alone, as the test split; eval.score=generate generates answers"
+    text = "nothing beside the loss: only references, as in the test split; eval.score=generate generates answers"
     if _names(config, inputs):
         scored, total = len(scored_examples(config, inputs)), len(inputs.encoded["validation"])
         count, each = count_validations(config.eval, steps_per_epoch, total_steps), passes(mode)

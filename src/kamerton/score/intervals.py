@@ -92,7 +92,7 @@ def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:
             faults.append(Fault("scores.repeated_examples", message, fix, column="example_id"))
     if ids[0] != ids[1]:
         only = f"{_only('base', ids[0] - ids[1])}, {_only('tuned', ids[1] - ids[0])}"
-        message = f"the two score tables do not hold the same examples: {only}"
+        message = f"the two score tables do not contain the same examples: {only}"
         fix = "score both models on the same split of the same data"
         faults.append(Fault("scores.different_examples", message, fix, column="example_id"))
     if faults:

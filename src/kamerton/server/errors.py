@@ -110,7 +110,7 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def disk_full() -> ApiError:
-    """Return the error of a request that would store more than the disk can hold."""
+    """Return the error of a request that would store more than fits on the disk."""
     return ApiError(507, "The server's disk is nearly full.", code="insufficient_storage")
 
 

@@ -127,7 +127,7 @@ def _check_local(headers: Headers) -> None:
     host, origin = (_host_and_port(f"//{headers.get('host', '')}"), _host_and_port(headers.get("origin")))
     for name, address in (("Host", host), ("Origin", origin)):
         if address is not None and address[0] not in _LOOPBACK:
-            message = f"{name} is not this machine; a server without tokens answers programs of this machine alone."
+            message = f"{name} is not this machine; a server without tokens only answers programs on this machine."
             raise ApiError(403, message, code="not_local")
     if origin is not None and host is not None and origin[1] != host[1]:
         message = "Origin is another port; a server without tokens answers no web page of another server."
@@ -158,7 +158,7 @@ def _limited(receive: Receive, limit: int, seconds: float | None) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), timeout)
         except TimeoutError:
-            raise ApiError(408, "The rest of the request did not come in time.", code="timeout") from None
+            raise ApiError(408, "The rest of the request did not arrive in time.", code="timeout") from None
         if message["type"] == "http.request":
             size += len(message.get("body", b""))
             complete = not message.get("more_body", False)

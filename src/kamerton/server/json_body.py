@@ -47,7 +47,7 @@ def read_json(body: bytes) -> Any:
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     parts = unescaped.split(b'"') if unescaped.count(b'"') <= 4 * MAX_SEPARATORS else None
     if parts is None or sum(map(b"".join(parts[::2]).count, _SEPARATORS)) > MAX_SEPARATORS:
-        raise ApiError(400, "The body holds too many values.", code="invalid_request")
+        raise ApiError(400, "The body has too many values.", code="invalid_request")
     value = json.loads(body.decode("utf-8-sig"), parse_int=_int)
     for problem, path in _exceeded_limits(value):
         name = ".".join(path) or None
@@ -71,7 +71,7 @@ def _exceeded_limits(value: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
         is_list = isinstance(current, list)
         limit, unit = (MAX_ITEMS, "items") if is_list else (MAX_KEYS, "keys")
         if len(current) > limit:
-            yield f"holds more than {limit} {unit}", path
+            yield f"contains more than {limit} {unit}", path
         if len(path) >= MAX_DEPTH:
             yield f"is nested deeper than {MAX_DEPTH} levels", path[:1]
         pairs = enumerate(current) if isinstance(current, list) else current.items()

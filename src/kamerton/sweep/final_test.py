@@ -1,7 +1,7 @@
 """The end of a sweep: the best trial meets the test split, for the first time and once.
 
 No trial has seen the test split. `sweep.final=score` opens the best trial's run again, scores it with its base model
-and baselines, and exports it; `retrain` trains the same configuration anew in `final/NUMBER` and scores that. Where a
+and baselines, and exports it; `retrain` trains the same configuration again in `final/NUMBER` and scores that. Where a
 later trial becomes the best one (`n_trials` was raised), it is scored too, and the report says so.
 """
 
@@ -42,7 +42,7 @@ def score_winner(
     console: Console | None = None,
     search: Sequence[str] = (),
 ) -> None:
-    """Score the unscored runs of the best trial, as `config.sweep.final` says; `config` is that trial's."""
+    """Score the unscored runs of the best trial, according to `config.sweep.final`; `config` is that trial's."""
     for run, facts in _runs(config, end, best):
         is_here = read_record(run.folder) is not None
         if is_here:

@@ -36,7 +36,9 @@ def trial_job(config: Config, invocation: Invocation) -> Callable[[], JobResult]
         try:
             values = run_trial(config, trial, folder, invocation)
         except Interrupted as stopped:
-            raise Interrupted("interrupted; the same command goes on with this sweep, this trial first") from stopped
+            raise Interrupted(
+                "interrupted; the same command resumes this sweep, beginning with this trial"
+            ) from stopped
         return JobResult(values if len(values) > 1 else values[0], {}, folder)
 
     return job

@@ -108,7 +108,7 @@ def _cautions(study: Study, end: Finished, trials: Sequence[Row]) -> list[str]:
         cautions.append(f"The best {key} is at a bound of its interval: better values may lie beyond it, so widen it.")
     failed = sum(row.outcome == "failed" for row in trials)
     if failed:
-        cautions.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table says why.")
+        cautions.append(f"{failed} trial{'s' if failed > 1 else ''} failed; the table has the reasons.")
     scored = {path.relative_to(end.directory).parts[1] for path in end.directory.glob("trials/**/scores/test.parquet")}
     scored |= {path.relative_to(end.directory).parts[1] for path in end.directory.glob("final/**/scores/test.parquet")}
     if len(scored) > 1:
@@ -174,6 +174,6 @@ def _value(value: Any) -> str:
 def again(words: Sequence[str], search: Sequence[str] = ()) -> str:
     """The command that runs a trial again as an ordinary run, from the overrides of its job.
 
-    `search` are the words that say where the user's own configuration files are.
+    `search` are the words that locate the user's own configuration files.
     """
     return command_line("train", *search, *(text.removeprefix("++") for text in words), "hydra.mode=RUN")

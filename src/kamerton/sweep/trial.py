@@ -107,7 +107,7 @@ def join_trial(config: Config, folder: Path, invocation: Invocation) -> None:
 def train_trial_run(
     run: TrialRun, invocation: Invocation, facts: Mapping[str, Any] | None = None, pruning: Pruning | None = None
 ) -> RunResult:
-    """Train one run of a trial. It leaves the test split alone, exports nothing and has no report.
+    """Train one run of a trial. It does not use the test split, exports nothing and has no report.
 
     `pruning` may end it early (`Cancelled`).
     """
@@ -195,7 +195,7 @@ def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pru
             message = (
                 "the data are not those of the trials before: the files, or how they are split, have changed since"
             )
-            fix = "restore the data to go on, or begin a new sweep with another hydra.sweeper.study_name"
+            fix = "restore the data to continue, or begin a new sweep with another hydra.sweeper.study_name"
             raise UserError([Fault("sweep.data-changed", message, fix, column="data")]) from error
         finally:
             leave_group()

@@ -58,7 +58,7 @@ def refuse_another(run: TrialRun, named: Mapping[str, Any] | None) -> None:
     before = read_mapping(run.folder / "config.yaml", load_yaml)
     changes = differences(before, as_begun(before, redacted(dataclasses.asdict(run.config), named or {})))
     if changes:
-        message = f"run {run.config.run_id} is there already, of another configuration ({'; '.join(describe(changes))})"
+        message = f"run {run.config.run_id} already exists with another configuration ({'; '.join(describe(changes))})"
         fix = "give another hydra.sweeper.study_name, or move that sweep's folder away"
         raise UserError([Fault("run.changed", message, fix, file=str(run.folder / "config.yaml"))])
 

@@ -53,7 +53,7 @@ class FineTuneModule(pl.LightningModule):
     gradient: logged losses are true negative log-likelihoods.
     """
 
-    # A checkpoint holds only the trained parameters; the frozen ones come from the base model.
+    # A checkpoint contains only the trained parameters; the frozen ones come from the base model.
     strict_loading = False
 
     def __init__(

@@ -119,7 +119,7 @@ def check_labels(splits: dict[str, Counts], labels: list[str], file: str, log: F
     for first in (0, 1):
         numbers = range(first, first + len(labels))
         if len(labels) > 1 and sorted(labels) == sorted(map(str, numbers)):
-            message = f"the labels are the numbers {first} to {numbers[-1]}, which the model learns as they stand"
+            message = f"the labels are the numbers {first} to {numbers[-1]}, which the model learns as numbers"
             fix = f"name them: {label_names_setting(numbers)}"
             log.add(Fault("numeric-labels", message, fix, file, column="label"))
     for name, counts in splits.items():

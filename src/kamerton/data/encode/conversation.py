@@ -1,6 +1,6 @@
 """Conversations with several trained turns, with tools, calls or reasoning: the sequences that train each turn.
 
-Each trained turn is a target of its own: its prompt is the template's rendering of the turns before it with the
+Each trained turn is a separate target: its prompt is the template's rendering of the turns before it with the
 generation prompt, and the target is what follows in the rendering that ends with the turn, so the model is trained on
 what it reads and writes at inference. If one sequence holds all turns of a conversation in this way, it is one part;
 otherwise (the template writes earlier turns differently, without their reasoning or end, or the turns have different
@@ -95,7 +95,7 @@ class Conversations:
         return text
 
     def _context(self, turns: Sequence[Message], form: ChatForm) -> list[Message]:
-        """Return earlier turns with their reasoning as `data.earlier_reasoning` says."""
+        """Return earlier turns with their reasoning according to `data.earlier_reasoning`."""
         how = self._targets.earlier_reasoning
         if how == "drop":
             return [replace(turn, reasoning="") for turn in turns]

@@ -1,4 +1,4 @@
-"""Conversations with functions turn by turn: each trained turn of an assistant as an example of its own.
+"""Conversations with functions turn by turn: each trained turn of an assistant as a separate example.
 
 A scores table of such data has a row for each turn, so that the calls of every turn are judged, whether the chat
 template lets one sequence hold all turns of a conversation or not.

@@ -85,7 +85,9 @@ class Limits:
         if self._first_unknown is not None:
             file, row, token = self._first_unknown
             name = tokenizer.convert_ids_to_tokens(token)
-            rows = f"{self._unknown:,} row{'s hold' if self._unknown > 1 else ' holds'} such tokens, here {name!r}"
+            rows = (
+                f"{self._unknown:,} row{'s contain' if self._unknown > 1 else ' contains'} such tokens, here {name!r}"
+            )
             message = f"{self._mismatch(tokenizer)}: {rows} ({token})"
             self.log.add(Fault("unknown-token", message, _resize(tokenizer), file, row))
         elif self.tokens is not None and (tokenizer.pad_token_id or 0) >= self.tokens:

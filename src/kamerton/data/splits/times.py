@@ -78,7 +78,7 @@ def _mixed_format_faults(store: Store, name: str, values: npt.NDArray[Any], firs
     if len(first) > 1:
         file, row = store.location(max(first.values()))
         places = " and ".join(f"{form}s (row {store.location(at)[1]})" for form, at in sorted(first.items()))
-        return [Fault("bad-time", f"{name} holds {places}", fix, file, row, name)]
+        return [Fault("bad-time", f"{name} has {places}", fix, file, row, name)]
     if "number" not in first:
         return []
     numbers = values[values > 0]
@@ -87,4 +87,4 @@ def _mixed_format_faults(store: Store, name: str, values: npt.NDArray[Any], firs
     if len(units) < 2 or not np.logical_or.reduce(list(in_range.values())).all():
         return []  # not times: counters, versions
     file = store.location(first["number"])[0]
-    return [Fault("bad-time", f"{name} holds times since 1970 in {' and in '.join(units)}", fix, file, column=name)]
+    return [Fault("bad-time", f"{name} has times since 1970 in {' and in '.join(units)}", fix, file, column=name)]

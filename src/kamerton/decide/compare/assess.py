@@ -87,7 +87,7 @@ class Measured:
 
 
 def measure(groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = 0) -> list[Measured]:
-    """Compute metrics and resamples of each group; all tables hold the same examples in the same order."""
+    """Compute metrics and resamples of each group; all tables contain the same examples in the same order."""
     tables = [run.table for group in groups for run in group.runs]
     samples = iter(resample(tables, resamples, seed))
     return [

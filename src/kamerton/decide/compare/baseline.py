@@ -42,7 +42,7 @@ def choose_baseline(
         (group, *others), repeated = group_runs(runs)
         if others:
             listed = ", ".join(each.name for each in (group, *others))
-            message = f"baseline={baseline} holds several models: {listed}"
+            message = f"baseline={baseline} contains several models: {listed}"
             raise UserError([Fault("baseline.several", message, "name one of them", column="baseline")])
         same = next((each for each in groups if _paths(each) == _paths(group)), group)  # keep the name it has there
         return same, [each for each in groups if not _paths(each) <= _paths(group)], [*notices, *repeated]
@@ -77,7 +77,7 @@ def _base_of(groups: Sequence[Group], split: str) -> Group:
 
 
 def _stored_baseline(groups: Sequence[Group], name: str) -> Group:
-    """Return a baseline whose score table the runs hold; raises `UserError` if none does, or their answers differ.
+    """Return a baseline whose score table the runs contain; raises `UserError` if none does, or their answers differ.
 
     Runs on the same test examples have the same majority and TF-IDF tables unless their training examples differ.
     """

@@ -1,7 +1,7 @@
 """Find the score tables to compare by path or glob, and group them by configuration.
 
 Run directories and evaluations have `scores/<split>.parquet`, cross-validations one table of all folds; a score table
-can be given directly, and a sweep stands for its best trial. Runs that differ only in their seed are one configuration.
+can be given directly, and a sweep means its best trial. Runs that differ only in their seed are one configuration.
 Everything that is left out is reported.
 """
 
@@ -102,7 +102,7 @@ def find_scores(entries: Sequence[str], split: str) -> tuple[list[ScoredRun], li
 
 
 def _paths(entry: str) -> tuple[list[Path], bool]:
-    """Return the paths that an entry stands for, and whether it is itself the path of something scored."""
+    """Return the paths that an entry means, and whether it is itself the path of something scored."""
     if glob.has_magic(entry) and not Path(entry).exists():
         matched = [Path(path) for path in sorted(glob.glob(entry, recursive=True))]
         return [run for path in matched for run in (_winners(path) if is_sweep(path) else [path])], False

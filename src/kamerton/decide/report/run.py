@@ -220,7 +220,7 @@ def example_lists(run: RunFiles) -> dict[str, Any]:
     try:
         base, tuned = joined(run.base, run.tuned)
     except UserError:
-        reason = "The two score tables do not hold the same examples."
+        reason = "The two score tables do not contain the same examples."
         return values | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
     return values | changed(base, tuned) | {"browsed": browsed(base, tuned)}
 

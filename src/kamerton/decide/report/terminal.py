@@ -66,7 +66,7 @@ def _print_gate(console: Console, gate: Gate) -> None:
         if check.passed and (check.drop or 0) > check.allowed:
             _line(console, f"passed  {check.reason}", "yellow")
     count = len(gate.checks) + len(gate.golden)
-    verdict = f"gate    {'failed' if failed else 'passed'}: {count - len(failed)} of {count} checks hold"
+    verdict = f"gate    {'failed' if failed else 'passed'}: {count - len(failed)} of {count} checks passed"
     _line(console, verdict, "bold red" if failed else "bold green")
 
 

@@ -1,7 +1,7 @@
 """Answers of a model behind an endpoint that speaks OpenAI's chat completions protocol.
 
 Several requests run at a time. The `openai` client repeats one that failed for now (no connection, 408, 409, 429, 5xx)
-after a pause that doubles or that the server asks for. If a model refuses `max_tokens` for its newer name, that is sent
+after a pause that doubles or that the server requests. If a model refuses `max_tokens` for its newer name, that is sent
 from then on. The key comes from the environment, goes into one header, and nowhere else.
 """
 

@@ -190,7 +190,7 @@ class Generator:
             if self._child is None:
                 self._deaths = [at for at in self._deaths if self._clock() - at < _PAUSE_S]
                 if len(self._deaths) >= _DEATHS:
-                    message = "The process that generates keeps ending. The server's log says more; try again later."
+                    message = "The process that generates keeps ending. See the server's log; try again later."
                     raise _retry_after(ApiError(503, message, None, "engine_failed"), _PAUSE_S)
                 await self._start()
             assert self._child is not None

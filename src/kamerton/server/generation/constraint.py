@@ -41,7 +41,7 @@ class Constraint:
         grammar: what the answer has to be, in llguidance's format.
         prefix: the first tokens of the answer, which are given.
         after: the text after which the grammar begins; "" for the answer's first token.
-        repeats: the grammar begins after each `after`, which may never come, and the answer goes on freely after it.
+        repeats: the grammar begins after each `after`, which may never come, and the answer continues freely after it.
             Otherwise the answer does not end before it, and ends with it.
         opening: a token that may begin an answer as well; the grammar then begins after the text `closing`.
 
@@ -94,7 +94,7 @@ class Constraint:
         return torch.from_numpy(bits).to(device)
 
     def add(self, token: int) -> str:
-        """Add the answer's next token; return why the answer cannot go on (the token does not fit, a limit), or ""."""
+        """Add the answer's next token; return why the answer cannot continue (an unfit token, a limit), or ""."""
         if self._is_start and token == self._opening:
             self._waits = self._closing
         elif self._waits:

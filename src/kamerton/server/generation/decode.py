@@ -113,7 +113,7 @@ def masked(logits: Tensor, rows: Sequence[Row]) -> Tensor:
 
 
 def can_join(batch: Batch) -> bool:
-    """Return whether the cache holds keys and values of every token, so that rows of any length can be joined."""
+    """Return whether the cache has keys and values of every token, so that rows of any length can be joined."""
     layers = getattr(batch.cache, "layers", None)
     return layers is not None and all(type(layer) is DynamicLayer for layer in layers)
 

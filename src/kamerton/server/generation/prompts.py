@@ -17,7 +17,7 @@ _ARGUMENTS = ("{}", '{"kamerton": 1}')  # two that differ from the first charact
 
 
 class Refused(Exception):  # noqa: N818 (it names what happened)
-    """Raised for a request that cannot be answered; `error` holds the fields of an API error."""
+    """Raised for a request that cannot be answered; `error` has the fields of an API error."""
 
     def __init__(self, status: int, message: str, param: str | None, code: str) -> None:
         self.error = {"status": status, "message": message, "param": param, "code": code}

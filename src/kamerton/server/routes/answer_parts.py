@@ -81,7 +81,7 @@ class PartsStream:
         self.holds = self.holds or (self.reading.calls and self._has_call())
         if self.holds or not piece:
             return []
-        # Calls are excluded, so that this parses reasoning alone.
+        # Calls are excluded, so that only reasoning is parsed.
         answer = parse_answer(_without_open_tag(self.text).rstrip(), thinking=self.thinking, calls=False)
         content = answer.content.lstrip() if self.reading.calls else answer.content
         if self.reading.calls and content[:1] in ("{", "["):

@@ -37,7 +37,7 @@ def chat_router(settings: Settings, generator: Generator) -> APIRouter:
     async def answer(body: ChatRequest | CompletionRequest, tenant: str, request: Request) -> Response:
         with_usage, shape = body.with_usage, Shape(body.model, body.reading())
         generation = body.generation(await run_in_threadpool(resolve, settings, tenant, body.model))
-        # Each choice has a seed of its own; the first one's answer is that to a request of one choice.
+        # Each choice has its own seed; the first one's answer is that to a request of one choice.
         seeds = [(generation.seed + i + 2**63) % 2**64 - 2**63 for i in range(body.n or 1)]
         streams = [generator.stream(replace(generation, seed=seed), tenant) for seed in seeds]
         if not body.stream:

@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class StreamOptions(Strict):
-    """With `include_usage` a last chunk holds the number of tokens."""
+    """With `include_usage` a last chunk has the number of tokens."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
@@ -164,4 +164,4 @@ class CompletionRequest(_Common):
         return GenerationRequest(source, text=self.prompt, max_tokens=max_tokens, **self.sampling())
 
     def reading(self) -> None:
-        """Return None: answers are text alone."""
+        """Return None: answers are text only."""

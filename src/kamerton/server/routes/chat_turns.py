@@ -23,10 +23,10 @@ def _join_parts(content: Any) -> Any:
     if not isinstance(content, list):
         return content
     if not content:
-        raise PydanticCustomError("empty_content", "holds no part")
+        raise PydanticCustomError("empty_content", "has no part")
     for i, part in enumerate(content):
         if not (isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)):
-            message = "part {number} is not of type text: models here read text alone"
+            message = "part {number} is not of type text: models here read only text"
             raise PydanticCustomError("unsupported_content", message, {"number": i})
     return "".join(part["text"] for part in content)
 
@@ -120,7 +120,7 @@ def tools_text(tools: Sequence[Any]) -> str:
     except ValueError as error:
         raise ApiError(400, f"tools does not define functions: {error}", "tools", "invalid_value") from None
     if SURROGATES.search(text):
-        raise ApiError(400, "tools holds half of a surrogate pair, which is no character", "tools", "invalid_value")
+        raise ApiError(400, "tools contains half of a surrogate pair, which is no character", "tools", "invalid_value")
     return text
 
 
@@ -142,7 +142,7 @@ def read_turns(turns: Sequence[Turn]) -> tuple[list[Any], ...]:
 
 
 def _check_fields(turn: Turn, place: str) -> None:
-    """Check that a message has the fields of its role alone."""
+    """Check that a message has only the fields of its role."""
     if turn.content is None and not (turn.role == "assistant" and turn.tool_calls):
         raise ApiError(400, f"{place}.content is required", f"{place}.content", "missing_required_parameter")
     if turn.role == "tool" and turn.tool_call_id is None:

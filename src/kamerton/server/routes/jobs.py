@@ -108,7 +108,7 @@ def _metadata_filter(request: Request) -> dict[str, str]:
     """Return the `metadata[key]=value` parameters of a query. Raises `ApiError` for unknown parameters."""
     metadata = {name: value for name, value in request.query_params.items() if name.startswith("metadata[")}
     if len(metadata) > MAX_METADATA:
-        raise ApiError(400, f"metadata holds more than {MAX_METADATA} keys", "metadata", "invalid_value")
+        raise ApiError(400, f"metadata contains more than {MAX_METADATA} keys", "metadata", "invalid_value")
     only(request, ("after", "limit", *metadata))
     return {name.removeprefix("metadata[").removesuffix("]"): value for name, value in metadata.items()}
 

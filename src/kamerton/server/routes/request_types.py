@@ -13,7 +13,7 @@ def _unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("invalid_text", "holds half of a surrogate pair, which is no character") from None
+        raise PydanticCustomError("invalid_text", "contains half of a surrogate pair, which is no character") from None
     return text
 
 

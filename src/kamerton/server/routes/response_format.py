@@ -39,6 +39,6 @@ class ResponseFormat(Strict):
         if self.json_schema is None:
             return {"type": "object"} if self.type == "json_object" else None
         if SURROGATES.search(json.dumps(self.json_schema.schema_, ensure_ascii=False)):
-            message = f"{_SCHEMA} holds half of a surrogate pair, which is no character"
+            message = f"{_SCHEMA} contains half of a surrogate pair, which is no character"
             raise ApiError(400, message, _SCHEMA, "invalid_value")
         return self.json_schema.schema_

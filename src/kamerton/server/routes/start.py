@@ -37,7 +37,7 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
         message = f"The model `{request.model}` cannot be fine-tuned; these can: {', '.join(settings.names)}."
         raise ApiError(400, message, "model", "model_not_available")
     if request.hyperparameters and request.method:
-        message = "Give the hyperparameters in method.supervised alone."
+        message = "Give the hyperparameters only in method.supervised."
         raise ApiError(400, message, "hyperparameters", "invalid_value")
     files: dict[str, str | None] = {"training_file": request.training_file, "validation_file": request.validation_file}
     train, validation = (

@@ -48,7 +48,7 @@ class RestoreOptions(pl.Callback):
 
 def write_options(fresh: Optimizer, optimizer: Optimizer, scheduler: Any) -> None:
     """Copy the options of `fresh` to `optimizer`, group by group, and set the scheduled rates of the current step."""
-    options = inspect.signature(type(fresh)).parameters.keys() - {"params", "lr"}  # a group may also hold state
+    options = inspect.signature(type(fresh)).parameters.keys() - {"params", "lr"}  # a group may also have state
     for new, group in zip(fresh.param_groups, optimizer.param_groups, strict=True):
         group.update({key: new[key] for key in options & new.keys()})
     if not isinstance(scheduler, LambdaLR):
