@@ -78,23 +78,19 @@ def is_rich(example: DataExample) -> bool:
 def template_turn(turn: Message, form: ChatForm) -> dict[str, Any]:
     """Return a turn as the template takes it."""
     values: dict[str, Any] = {"role": turn.role, "content": turn.content}
-    if turn.tool_calls:
-        values["tool_calls"] = [_call(call, form) for call in turn.tool_calls]
+    for call in turn.tool_calls:
+        arguments = call.arguments if form.arguments_as_text else json.loads(call.arguments)
+        item: dict[str, Any] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+        if call.id or form.short_ids:
+            call_id = call.id or f"{call.name} {call.arguments}"
+            item["id"] = _short(call_id) if form.short_ids else call_id
+        values.setdefault("tool_calls", []).append(item)
     if turn.reasoning:
         values |= dict.fromkeys(form.reasoning, turn.reasoning)
     if turn.tool_call_id:
         values["tool_call_id"] = _short(turn.tool_call_id) if form.short_ids else turn.tool_call_id
     if turn.name:
         values["name"] = turn.name
-    return values
-
-
-def _call(call: ToolCall, form: ChatForm) -> dict[str, Any]:
-    arguments = call.arguments if form.arguments_as_text else json.loads(call.arguments)
-    values: dict[str, Any] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
-    if call.id or form.short_ids:
-        call_id = call.id or f"{call.name} {call.arguments}"
-        values["id"] = _short(call_id) if form.short_ids else call_id
     return values
 
 
