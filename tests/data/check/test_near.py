@@ -52,8 +52,8 @@ def test_a_shared_instruction_makes_nothing_alike(tmp_path: Path) -> None:
 
 def test_boilerplate_counts_as_well(tmp_path: Path) -> None:
     intros = ["Please answer the customer in one short and friendly sentence", "Write a long poem on what is given"]
-    things = [" ".join(f"{word}{i}" for word in LONG.split()[:12]) for i in range(40)]
-    texts = [f"{intro}: {thing}" for thing in things for intro in intros]
+    topics = [" ".join(f"{word}{i}" for word in LONG.split()[:12]) for i in range(40)]
+    texts = [f"{intro}: {topic}" for topic in topics for intro in intros]
     assert clusters(tmp_path, texts) == []
     assert clusters(tmp_path, [*texts, texts[4] + "!"]) == [[4, 80]]
 

@@ -40,7 +40,9 @@ def deepseek31(calls: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def python(calls: list[tuple[str, dict[str, Any]]]) -> str:
-    texts = [f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})" for name, arguments in calls]
+    texts = [
+        f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})" for name, arguments in calls
+    ]
     return f"[{', '.join(texts)}]"
 
 

@@ -149,12 +149,12 @@ def test_junk_in_an_archive_is_not_read_and_named(tmp_path: Path) -> None:
 
 
 def test_names_in_an_archive_are_shown_in_one_line(tmp_path: Path) -> None:
-    files = {"a\nerror: \x1b[2J.jsonl": b'{"prompt": 1}\n', "b\n\t.bin": b"\0"}
-    (tmp_path / "set.tar").write_bytes(tarred(files))
-    found, faults = find_files(DataOptions(path=str(tmp_path / "set.tar")))
+    members = {"a\nerror: \x1b[2J.jsonl": b'{"prompt": 1}\n', "b\n\t.bin": b"\0"}
+    (tmp_path / "set.tar").write_bytes(tarred(members))
+    files, faults = find_files(DataOptions(path=str(tmp_path / "set.tar")))
     assert [fault.message for fault in faults] == ["not read in this archive: b␊␉.bin"]
-    assert [file.name.rpartition("/")[2] for file in found] == ["a␊error: ␛[2J.jsonl"]
-    assert [row for _, row in read_rows(found[0])] == [{"prompt": 1}]
+    assert [file.name.rpartition("/")[2] for file in files] == ["a␊error: ␛[2J.jsonl"]
+    assert [row for _, row in read_rows(files[0])] == [{"prompt": 1}]
     assert Fault("x", "m", "f", "a\nb", 1, "c\nd").where == "a␊b:1:c␊d"
 
 

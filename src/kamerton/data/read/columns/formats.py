@@ -194,9 +194,9 @@ def _answer_settings(turns: str, name: str, value: object) -> str:
         return pair_setting(turns, name)
     field = answer_field(name, value)
     if isinstance(value, Mapping) and field == f"{{{name}}}":
-        known = [key for key in ANSWERS if key in value] or (list(value) if len(value) == 1 else [])
-        inner = value[known[0]] if known else {}
-        field = f"{{{name}:json}}" if isinstance(inner, Mapping | list) else f"{{{name}.{known[0]}}}"
+        keys = [key for key in ANSWERS if key in value] or (list(value) if len(value) == 1 else [])
+        inner = value[keys[0]] if keys else {}
+        field = f"{{{name}:json}}" if isinstance(inner, Mapping | list) else f"{{{name}.{keys[0]}}}"
     elif isinstance(value, list):
         field = f"{{{name}:json}}" if any(isinstance(item, Mapping | list) for item in value) else f"{{{name}:list}}"
     return template_settings(f"{{{turns}}}", field)
