@@ -10,7 +10,7 @@ import json
 import re
 
 from kamerton.data.read.text import Action
-from kamerton.data.store import CALLS, turns_json
+from kamerton.data.stored import CALLS, turns_json
 from kamerton.errors import Fault
 
 SIGN = "[func"
