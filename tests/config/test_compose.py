@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -67,8 +66,7 @@ def test_values_in_what_was_composed_before_are_as_hydra_composes_them(typed: li
 
 
 def test_shipped_files_are_parsed_as_hydra_parses_them() -> None:
-    config_loader()  # has Hydra read files as Kamerton does
-    source = FileConfigSource("main", str(conf_dir()))
+    source = next(source for source in config_loader().get_sources() if source.provider == "main")
     for group, options in OPTIONS.items():
         for option in options:
             result, plain = source.load_config(f"{group}/{option}"), conf_dir() / group / f"{option}.yaml"

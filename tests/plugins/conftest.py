@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from kamerton.config.hydra_internals import spare_copies
+from kamerton.config.hydra_internals import own_loader
 from support.warm import Starter
 from support.workers import Worker, sweeping
 
@@ -43,8 +43,7 @@ def worker(warm: Starter) -> Worker:
 
 @pytest.fixture(scope="session")
 def app() -> Any:
-    """The module of the small application, whose configuration Hydra reads as that of a command of Kamerton."""
-    spare_copies()
+    """The module of the small application."""
     return _load()
 
 
@@ -59,7 +58,8 @@ def sweep(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 
         monkeypatch.setattr(sys, "argv", [str(APP), "-m", "hydra/sweeper=optuna", *overrides])
         before = len(finished)
-        app.main()
+        with own_loader():  # which reads Hydra's files once
+            app.main()
         assert len(finished) == before + 1
         return finished[-1]
 

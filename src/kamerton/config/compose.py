@@ -22,9 +22,10 @@ from kamerton.config.derived import fill_in
 from kamerton.config.hydra_internals import (
     VERSION_BASE,
     ConfigLoaderImpl,
+    Loader,
     create_config_search_path,
+    own_loader,
     set_values,
-    spare_copies,
     written_value,
 )
 from kamerton.config.origin import key_of
@@ -80,7 +81,7 @@ def compose_config(
 
 
 def _composed(overrides: Sequence[str], root: str) -> DictConfig:
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+    with own_loader(), initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return compose(root, overrides=list(overrides), return_hydra_config=True)
 
 
@@ -171,14 +172,13 @@ def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) 
     """Return the loader of groups and files: from `conf/`, then from the user's folders."""
     setup_globals()
     search = create_config_search_path(str(conf_dir()))
-    spare_copies()
     schema = search.get_path().pop()  # Hydra wants it last
     for place in places(config_dir, ()):
         search.append("command-line", place)
     for place in places(None, overrides):
         search.append(f"{SEARCHPATH} in command-line", place)
     search.append(schema.provider, schema.path)
-    return ConfigLoaderImpl(search)
+    return Loader(search)
 
 
 def unused_groups(root: str) -> set[str]:

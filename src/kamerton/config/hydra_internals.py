@@ -10,6 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,8 @@ import yaml
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobRuntime, configure_log, run_job
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
@@ -38,19 +37,21 @@ from hydra_plugins.kamerton._internals import set_values
 __all__ = [
     "VERSION_BASE",
     "ConfigLoaderImpl",
+    "Loader",
     "create_config_search_path",
     "get_args_parser",
+    "own_loader",
     "run_hydra",
     "run_single",
     "searched_repository",
     "set_values",
-    "spare_copies",
     "split_key",
     "written_value",
 ]
 
 VERSION_BASE = "1.3"
 Task = Callable[[Any], Any]
+Load = Callable[[str], ConfigResult]
 
 
 def run_hydra(flags: argparse.Namespace, task: Task, conf: str, root: str) -> None:
@@ -59,7 +60,7 @@ def run_hydra(flags: argparse.Namespace, task: Task, conf: str, root: str) -> No
     Raises what fails, instead of printing it.
     """
     version.setbase(VERSION_BASE)
-    with _raising(), _composing_once():
+    with _raising(), own_loader():
         _run_hydra(args=flags, args_parser=get_args_parser(), task_function=task, config_path=conf, config_name=root)
 
 
@@ -101,36 +102,50 @@ class _Loader(CParser, get_yaml_loader()):  # type: ignore[misc]
         Resolver.__init__(self)
 
 
-_load_file, _load_packaged = FileConfigSource.load_config, ImportlibResourcesConfigSource.load_config
 _parsed: dict[tuple[str, ...], bytes] = {}
 
 
-def spare_copies() -> None:
-    """Make Hydra parse a text once a process, instead of several times a composition, and not copy its store."""
-    setattr(FileConfigSource, "load_config", _file)  # noqa: B010 (mypy refuses to assign a method)
-    setattr(ImportlibResourcesConfigSource, "load_config", _packaged)  # noqa: B010
-    setattr(ConfigStore, "__deepcopy__", lambda self, memo: self)  # noqa: B010 (what is loaded from it is copied)
+class Loader(SweepLoader):
+    """Hydra's loader, but a text is parsed once a process, instead of several times a composition."""
+
+    def __init__(self, config_search_path: Any) -> None:
+        super().__init__(config_search_path)
+        self.repository = _Repository(config_search_path)
 
 
-def _file(source: FileConfigSource, config_path: str) -> ConfigResult:
+class _Repository(ConfigRepository):
+    def initialize_sources(self, config_search_path: Any) -> None:
+        super().initialize_sources(config_search_path)
+        for source in self.sources:
+            load = {"file": _file, "pkg": _packaged}.get(source.scheme())
+            if load is not None:  # a source of Hydra's; the class is another one after each scan of its plugins
+                setattr(source, "load_config", partial(load, source, source.load_config))  # noqa: B010 (a method)
+
+    def __deepcopy__(self, memo: Any) -> _Repository:
+        copied = copy(self)  # what Hydra changes of its copy is which sources it has
+        copied.sources = list(self.sources)
+        return copied
+
+
+def _file(source: Any, load_file: Load, config_path: str) -> ConfigResult:
     """A file as Hydra reads it; shipped ones are parsed in C, whose messages are less clear."""
     try:
         text = Path(source.path, source._normalize_file_name(config_path)).read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return _load_file(source, config_path)  # raises
+        return load_file(config_path)  # raises
 
     def load() -> ConfigResult:
         if source.provider != "main":
-            return _load_file(source, config_path)
+            return load_file(config_path)
         config, path = OmegaConf.create(yaml.load(text, _Loader) or {}), f"{source.scheme()}://{source.path}"
         return ConfigResult(source.provider, path, config, source._get_header_dict(text[:512]))
 
     return _once((source.provider, source.path, config_path, text), load)
 
 
-def _packaged(source: ImportlibResourcesConfigSource, config_path: str) -> ConfigResult:
+def _packaged(source: Any, load_packaged: Load, config_path: str) -> ConfigResult:
     """A file in a package; Hydra's own are parsed once."""
-    load = partial(_load_packaged, source, config_path)
+    load = partial(load_packaged, config_path)
     return _once((source.provider, source.path, config_path), load) if source.path.startswith("hydra.") else load()
 
 
@@ -147,9 +162,9 @@ def written_value(section: Any, key: Any) -> Any:
 
 
 @contextmanager
-def _composing_once() -> Iterator[None]:
-    """Hydra makes its loader itself; inside, it makes one that composes the jobs of a sweep once."""
-    setattr(hydra._internal.hydra, "ConfigLoaderImpl", SweepLoader)  # noqa: B010 (mypy refuses to assign a class)
+def own_loader() -> Iterator[None]:
+    """Hydra makes its loader itself; inside, it makes a `Loader`."""
+    setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010 (mypy refuses to assign a class)
     try:
         yield
     finally:
