@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kamerton.config.check import check_values, to_config, validate
-from kamerton.config.compose import compose_config, compose_values, conf_dir, config_loader, force, searching
+from kamerton.config.compose import _chosen, compose_config, compose_values, conf_dir, config_loader, force, searching
 from kamerton.config.faults import check_overrides
 from kamerton.config.target_checks import check_targets
 from kamerton.score.options import EvaluateOptions, check_evaluate
@@ -73,6 +73,14 @@ def test_shipped_files_are_parsed_as_hydra_parses_them() -> None:
             assert result.config == OmegaConf.load(plain)
             assert str(result.config) == str(OmegaConf.load(plain))
             assert result.header["package"] == ("_global_" if "@package _global_" in plain.read_text() else None)
+
+
+def test_files_are_parsed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose_config(["adapter=full"])
+    compose_config(["model=tiny"])
+    _chosen.cache_clear()
+    monkeypatch.setattr("yaml.load", None)
+    assert compose_config(["adapter=full", "model=tiny"]).model.name
 
 
 def test_files_of_the_user_are_read_each_time(tmp_path: Path) -> None:

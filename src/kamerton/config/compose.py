@@ -171,12 +171,22 @@ def forced(override: Override, text: str, loader: ConfigLoaderImpl) -> str:
 def config_loader(config_dir: str | None = None, overrides: Sequence[str] = ()) -> ConfigLoaderImpl:
     """Return the loader of groups and files: from `conf/`, then from the user's folders."""
     setup_globals()
-    search = create_config_search_path(str(conf_dir()))
+    own = [("command-line", place) for place in places(config_dir, ())]
+    own += [(f"{SEARCHPATH} in command-line", place) for place in places(None, overrides)]
+    return _loader(str(conf_dir()), own) if own else _shipped_loader(str(conf_dir()))
+
+
+@lru_cache(maxsize=1)
+def _shipped_loader(conf: str) -> ConfigLoaderImpl:
+    """Return the loader of `conf/` alone, the same for a process, so that results kept for a loader are found."""
+    return _loader(conf, [])
+
+
+def _loader(conf: str, own: Sequence[tuple[str, str]]) -> ConfigLoaderImpl:
+    search = create_config_search_path(conf)
     schema = search.get_path().pop()  # Hydra wants it last
-    for place in places(config_dir, ()):
-        search.append("command-line", place)
-    for place in places(None, overrides):
-        search.append(f"{SEARCHPATH} in command-line", place)
+    for provider, place in own:
+        search.append(provider, place)
     search.append(schema.provider, schema.path)
     return Loader(search)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -48,6 +49,12 @@ def _is_default_chosen(typed: Sequence[str], loader: ConfigLoaderImpl) -> bool:
             if loader.get_group_options(override.key_or_group) and not override.is_delete():
                 text = next(iter(override.sweep_string_iterator())) if override.is_sweep_override() else None
                 chosen.append(str(override.input_line) if text is None else f"{override.key_or_group}={text}")
-        return GROUP not in loader.compute_defaults_list(ROOT, chosen, RunMode.RUN).overrides.override_choices
+        return GROUP not in _choices_of_files(tuple(chosen), loader)
     except Exception:  # Hydra raises all kinds of exceptions for what was typed
         return True
+
+
+@lru_cache(maxsize=64)
+def _choices_of_files(chosen: tuple[str, ...], loader: ConfigLoaderImpl) -> frozenset[str]:
+    """Return the groups of which a chosen file chooses another option."""
+    return frozenset(loader.compute_defaults_list(ROOT, list(chosen), RunMode.RUN).overrides.override_choices)
