@@ -38,7 +38,7 @@ def test_a_sweep_may_be_typed_and_needs_no_m() -> None:
         ("data.path=choice(a, b)", "data.path", "other examples"),
         ("run_id=mine", "run_id", "named by their trials"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials", "above 0"),
-        ("hydra.sweeper.study_name=../up", "hydra.sweeper.study_name", "letters, digits"),
+        ("hydra.sweeper.study_name=../up", "hydra.sweeper.study_name", "write hydra.sweeper.study_name=up"),
         ("sweep.objective=token_accuracy", "hydra.sweeper.direction", "direction=maximize"),
         ("sweep.objective=[loss,seconds]", "hydra.sweeper.direction", "[minimize,minimize]"),
         ("sweep.objective=accuracy", "sweep.objective", "set eval.score=labels"),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamerton.config.faults import check_overrides
+from kamerton.config.places import check_places
 from kamerton.config.syntax import syntax_fault
 
 
@@ -54,14 +55,21 @@ def test_letters_beyond_ascii_are_said_to_need_quotes() -> None:
     assert fault.fix == "write 'data.path=\"zażółć.csv\"'"
 
 
+def test_a_name_beyond_ascii_is_answered_with_one_that_can_be_a_folder() -> None:
+    (fault,) = check_overrides(["name=mąka-łódź"])
+    assert fault.fix == "write name=maka-lodz"
+    (fault,) = check_places({"name": "mąka łódź"})
+    assert fault.fix == "write name=maka-lodz"
+
+
 @settings(max_examples=60)
 @given(st.text("ab'\"\\=;#é&<|!, ", min_size=1))
 def test_a_text_that_is_advised_to_be_quoted_is_that_text(value: str) -> None:
     try:
-        OverridesParser.create().parse_override(f"name={value}")
+        OverridesParser.create().parse_override(f"project={value}")
     except HydraException as error:
-        advised = syntax_fault(f"name={value}", error).fix.removeprefix("write ")
-        if "name" in advised and "for several" not in advised:
+        advised = syntax_fault(f"project={value}", error).fix.removeprefix("write ")
+        if "project" in advised and "for several" not in advised:
             (word,) = shlex.split(advised)
             assert OverridesParser.create().parse_override(word).value() == value
 

@@ -51,6 +51,13 @@ def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:
     assert "histogram of lengths in tokens" in html
 
 
+def test_what_the_template_cannot_write_is_in_the_report(gate: Callable[..., Prepared], tmp_path: Path) -> None:
+    turns = [("developer", "Be brief."), ("user", "Why?"), ("assistant", "So.")]
+    rows = [{"messages": [{"role": role, "content": f"{text} {i}"} for role, text in turns]} for i in range(30)]
+    page = write_report(encoded(gate(rows), tmp_path)[0], tmp_path / "report")
+    assert "developer turns (as system turns)" in page.read_text()
+
+
 def test_data_cannot_become_markup(prepared: Prepared, tmp_path: Path) -> None:
     prepared.facts.name = "<script>alert(1)</script> | *bold*"
     page = write_report(prepared, tmp_path / "report")

@@ -68,10 +68,11 @@ def numbers(metrics: dict[str, Any]) -> dict[str, float]:
 
 @pytest.mark.parametrize("kind", ["labelled", "free"])
 def test_a_run_on_its_own_test_split_has_exactly_the_numbers_of_the_run(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = request.getfixturevalue(kind)
     result = evaluate(tmp_path, f"run={run}")
+    assert "–" not in capsys.readouterr().out  # metrics that do not apply are left out
     assert numbers(result["metrics"]["test"]) == json.loads((run / "run.json").read_text())["metrics"]["test"]
     again, before = (read_scores(path / "scores" / "test.parquet") for path in (result["path"], run))
     assert again.to_pylist() == before.to_pylist()

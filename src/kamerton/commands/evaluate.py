@@ -59,10 +59,11 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
     from kamerton.score.table import read_scores
     from kamerton.words import bounds_text, number
 
-    if result.metrics:
+    metrics = {name: value for name, value in result.metrics.items() if value is not None}
+    if metrics:
         table = Table("metric", title=f"Test split, {result.rows:,} examples; 95 % intervals")
         table.add_column("value", justify="right")
-        for name, value in result.metrics.items():
+        for name, value in metrics.items():
             table.add_row(name, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
         console.print(table)
         scores = read_scores(result.path / "scores" / "test.parquet")

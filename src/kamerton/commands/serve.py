@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -196,14 +197,17 @@ def _alias_faults(aliases: Sequence[tuple[str, str]], models: Sequence[str]) -> 
 def _run_faults(runs: Sequence[tuple[str, Path]]) -> Iterator[Fault]:
     from kamerton.server.ids import job_record
 
-    for name, path in runs:
+    for _, path in runs:
         state = job_record(path).state
         if state != "succeeded" or not (path / "model").is_dir():
             reason = f"is {state}" if state not in (None, "succeeded") else "is not a run with a model"
             fix = "give the folder of a finished run; kamerton runs lists them"
             yield Fault("serve.run", f"{path} {reason}", fix, COMMAND_LINE, column="--run")
-        if [other for other, _ in runs].count(name) > 1:
-            yield Fault("serve.run", f"two runs are called {name}", "serve one of them", COMMAND_LINE, column="--run")
+    for name, count in Counter(name for name, _ in runs).items():
+        if count > 1:
+            yield Fault(
+                "serve.run", f"{count} runs are named {name}", "serve one of them", COMMAND_LINE, column="--run"
+            )
 
 
 def _number_faults(options: argparse.Namespace) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,22 @@ from typing import Any
 from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault
 
+_LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ß": "ss"})  # not decomposed
 NAME = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
-NAME_RULE = "letters, digits and . _ - only, not beginning with a dot, at most 100"
+NAME_RULE = "letters from A to Z, digits and . _ - only, not beginning with a dot, at most 100"
+
+
+def name_fix(key: str, name: str) -> str:
+    """Return the fix of a name that cannot be a folder: the name without accents and other signs."""
+    plain = unicodedata.normalize("NFKD", name.translate(_LETTERS)).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:100]
+    return f"write {key}={plain}" if plain else f"correct the value of {key}"
 
 
 def check_places(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of `name` and `run_id`, which become folders, and of `paths.outputs`; creates nothing."""
     faults = [
-        Fault("config.value", f"{key} is {values[key]!r}: {NAME_RULE}", f"correct the value of {key}", column=key)
+        Fault("config.value", f"{key} is {values[key]!r}: {NAME_RULE}", name_fix(key, str(values[key])), column=key)
         for key in ("name", "run_id")
         if values.get(key) is not None and not re.fullmatch(NAME, str(values[key]))
     ]

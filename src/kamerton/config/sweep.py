@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 
 from kamerton.config.hosted import sweep_fault
 from kamerton.config.hydra_internals import ConfigLoaderImpl
-from kamerton.config.places import NAME, NAME_RULE
+from kamerton.config.places import NAME, NAME_RULE, name_fix
 from kamerton.config.schema import SweepOptions, mapping_at
 from kamerton.config.targets import metric_function
 from kamerton.config.validation import objectives
@@ -102,7 +102,7 @@ def _study(sweeper: Values) -> Iterator[Fault]:
     name, count = sweeper.get("study_name"), sweeper.get("n_trials")
     if name is not None and not re.fullmatch(NAME, str(name)):
         key = "hydra.sweeper.study_name"
-        yield _fault(f"{key} is {name!r}: {NAME_RULE}", f"correct the value of {key}", key)
+        yield _fault(f"{key} is {name!r}: {NAME_RULE}", name_fix(key, str(name)), key)
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         key = "hydra.sweeper.n_trials"
         yield _fault(f"{key} is {count!r}: must be a whole number above 0", f"correct the value of {key}", key)

@@ -8,6 +8,7 @@ import re
 from hydra.errors import HydraException
 
 from kamerton.config.origin import COMMAND_LINE
+from kamerton.config.places import name_fix
 from kamerton.errors import Fault
 from kamerton.mask import mask_text
 from kamerton.shell import setting
@@ -60,4 +61,5 @@ def _fix(text: str) -> str:
         return f"end the text with the {value[0]} that it begins with"
     if "," in value:
         return f"write {key}=a,b for several values, or {setting(key, value)} for one text"
-    return f"write {setting(key, value)}"
+    is_folder = key in ("name", "run_id") and not value.isascii()
+    return name_fix(key, value) if is_folder else f"write {setting(key, value)}"

@@ -14,7 +14,7 @@ from kamerton.data.data_report import DataReport
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.columns.unused import list_counts
 from kamerton.data.read.rows import LOGS
-from kamerton.data.summary import describe_files, describe_split, fault_location
+from kamerton.data.summary import data_losses, describe_files, describe_split, fault_location
 from kamerton.errors import Fault
 
 Sample = dict[str, list[dict[str, str]]]  # prompts and completions by split
@@ -88,6 +88,7 @@ def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
             *((name, counts[name]) for name in splits),
             *describe_files(report),
             ("split", describe_split(report)),
+            *((name, text) for name, text in data_losses(report) if name in ("windows", "turns", "fallback")),
             *([("not shown to the model", list_counts(report.unused))] if report.unused else []),
             *([("data", report.fingerprint)] if report.fingerprint else []),
         ],
