@@ -43,6 +43,11 @@ class DataFile:
     companion_version: str = ""
 
     @property
+    def lines_above(self) -> int:
+        """The number of lines above the header of a table."""
+        return int(self.header) - 1 if isinstance(self.header, str) and self.header.isdecimal() else 0
+
+    @property
     def shown(self) -> str:
         """The path or address in faults and reports."""
         return self.address or str(self.path)

@@ -97,9 +97,12 @@ def _check_format(format: str, encoding: str, key: str) -> list[Fault]:
     return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
 
 
-def _check_table(delimiter: str | None, header: str | list[str] | None, key: str) -> list[Fault]:
+def _check_table(delimiter: str | None, header: str | int | list[str] | None, key: str) -> list[Fault]:
     names = header if isinstance(header, list) else []
-    is_header = header in (None, "first") or (len(set(names)) == len(names) > 0 and all(map(str.strip, names)))
+    is_line = str(header).isdecimal() and int(str(header)) > 0
+    is_header = (
+        header in (None, "first") or is_line or (len(set(names)) == len(names) > 0 and all(map(str.strip, names)))
+    )
     checks = [
         (
             delimiter is None or delimiter in DELIMITERS or (len(delimiter) == 1 and delimiter not in '"\r\n'),
@@ -107,7 +110,7 @@ def _check_table(delimiter: str | None, header: str | list[str] | None, key: str
             delimiter,
             f"must be one character, or {', '.join(DELIMITERS)}",
         ),
-        (is_header, "header", header, "must be a list of different column names, or first"),
+        (is_header, "header", header, "must be a list of different column names, first, or the line of the header"),
     ]
     return [_bad_value(f"{key}.{name}", value, requirement) for valid, name, value, requirement in checks if not valid]
 

@@ -39,7 +39,7 @@ class Source:
     encoding: str = "auto"
     weight: float = 1.0
     delimiter: str | None = None
-    header: str | list[str] | None = None
+    header: str | int | list[str] | None = None
     prompt: str | None = None
     completion: str | None = None
     system: str | None = None
@@ -68,7 +68,8 @@ class DataOptions:
         records: where the records of a file are: a key of a JSON object (also nested, `data[].items[]`), the sheet of a
             workbook, or `lines` for a text file whose lines are documents.
         prompt_file, completion_file: two text files with a prompt and its completion on lines of the same number.
-        header: the columns of tables whose first line is data, or `first` if the first line names them; None: detected.
+        header: the columns of tables whose first line is data, `first` if the first line names them, or the line of the
+            header below a title; None: detected.
         policy: actions by fault code: `error`, `drop`, `fix` or `warn` (`kamerton.data.codes`).
         near_duplicates: share of words and word pairs (Jaccard similarity) from which rows are near duplicates; None:
             no search.
@@ -107,7 +108,7 @@ class DataOptions:
     records: str | None = None  # where the records are: a key of JSON, such as data[].items[], a sheet, or lines
     prompt_file: str | None = None  # a text file whose lines are prompts, beside completion_file
     completion_file: str | None = None  # the completions: line i answers line i of prompt_file
-    header: str | list[str] | None = None  # columns of tables without a header; first: the first line names them
+    header: str | int | list[str] | None = None  # columns of tables without a header; first, or its line
     policy: dict[str, str | None] = field(default_factory=dict)
     near_duplicates: float | None = 0.85
     balance: str = "none"  # labels of the training split: over- or undersampling, or weights in the loss

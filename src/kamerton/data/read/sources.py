@@ -77,6 +77,8 @@ def _unused_settings(options: DataOptions | Source, key: str, formats: set[str])
     """Return a warning for each setting that no file of these formats follows."""
     faults = []
     for name, (readers, what) in READERS.items():
+        if name == "header" and str(options.header).isdecimal():
+            readers = {"csv", "xlsx"}
         if formats and getattr(options, name) and not formats & readers:
             message = f"{key}.{name} has no effect: no file is {what}"
             fault = Fault("unused-setting", message, f"leave it out: {key}.{name}=null", column=f"{key}.{name}")
@@ -110,7 +112,8 @@ def _path_settings(options: DataOptions) -> Iterator[tuple[str, str | None, Sour
 
 
 def _data_file(place: Located, split: str | None, name: str, source: Source) -> DataFile:
-    read = (source.format, source.encoding, source.columns, source.delimiter, source.header)
+    header = str(source.header) if isinstance(source.header, int) else source.header
+    read = (source.format, source.encoding, source.columns, source.delimiter, header)
     file = DataFile(place.path, split, name, *read, form=form_of(source), records=source.records)
     return replace(file, address=place.address, version=place.version)
 

@@ -245,6 +245,16 @@ def test_several_sheets_are_a_fault_whose_settings_read_each(tmp_path: Path) -> 
     assert "no sheet 'C'" in read(path, records="C")[2][0].message
 
 
+def test_a_title_above_the_header_of_a_sheet_is_a_fault_whose_setting_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.xlsx"
+    rows = [[f"the mill {i} is old", "ab"[i % 2]] for i in range(8)]
+    path.write_bytes(workbook({"Sheet": [["Survey of mills"], ["text", "label"], *rows]}))
+    (fault,) = read(path)[2]
+    assert (fault.code, "data.header=2;" in fault.fix) == ("missing-header", True)
+    read_again = read(path, header=2)
+    assert (read_again[0][0], len(read_again[0])) == ({"text": "the mill 0 is old", "label": "a"}, 8)
+
+
 def test_a_workbook_that_is_not_one_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "rows.xlsx").write_text("words")
     _, _, (fault,) = read(tmp_path / "rows.xlsx")

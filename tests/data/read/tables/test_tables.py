@@ -18,6 +18,7 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.option_checks import check_data_options
 from kamerton.data.options import Columns, DataOptions
 from kamerton.data.read.records import read_rows
+from kamerton.data.read.sources import find_files
 from kamerton.data.read.tables.header import propose_names
 from kamerton.errors import Fault
 from support.rows import pairs
@@ -235,3 +236,29 @@ def test_an_unnamed_first_column_of_row_numbers_is_an_index(tmp_path: Path) -> N
 
 def test_one_column_has_texts() -> None:
     assert propose_names([["a mill"], ["a river"]]) == ["text"]
+
+
+BELOW = "id,text,label\n" + "".join(f"{i},the mill {i} is old,{'ab'[i % 2]}\n" for i in range(12))
+
+
+@pytest.mark.parametrize(("above", "line"), [("Survey of mills\n", 2), ("Survey of mills,,\n,,\n", 3)])
+def test_a_title_above_the_header_is_a_fault_whose_setting_reads_the_table(
+    tmp_path: Path, above: str, line: int
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows, (fault,), _ = read(path, above + BELOW)
+    assert (rows, fault.code) == ([], "missing-header")
+    assert f"data.header={line};" in fault.fix
+    options = DataOptions(path=str(path), header=line)
+    assert not check_data_options(options)
+    (file,), faults = find_files(options)
+    assert not faults
+    numbered = list(read_rows(file))
+    assert numbered[0] == (line + 1, {"id": "0", "text": "the mill 0 is old", "label": "a"})
+    assert len(numbered) == 12
+
+
+@pytest.mark.parametrize("header", ["text,", ",text", "Name,"])
+def test_headers_with_an_unnamed_column_are_no_titles(tmp_path: Path, header: str) -> None:
+    rows, faults, _ = read(tmp_path / "rows.csv", header + "\n" + "".join(f"{i},mill {i}\n" for i in range(12)))
+    assert (len(rows), faults) == (12, [])

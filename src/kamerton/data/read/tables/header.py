@@ -10,8 +10,10 @@ from dataclasses import astuple, dataclass
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.kinds import BOOKKEEPING, INPUTS, KIND_OF, snake_case
 from kamerton.data.read.columns.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
+from kamerton.errors import Fault
 
 Record = Sequence[str]
+MAX_ABOVE = 6  # first lines, among which the header below a title is
 SENTENCE = 5  # words
 LONG = 60  # characters
 USUAL = {*PROMPT_NAMES, *COMPLETION_NAMES, *CHAT_NAMES, *KIND_OF, *INPUTS, "sentiment", "title", "summary"}
@@ -70,6 +72,26 @@ def data_signs(header: Record, rows: Sequence[Record], columns: Columns) -> list
 def _is_usual(cell: str) -> bool:
     name = snake_case(cell)
     return name in USUAL or (len(cell.split()) < SENTENCE and bool(set(name.split("_")) & BOOKKEEPING))
+
+
+def title_fault(records: Sequence[tuple[int, Record]], file: str) -> Fault | None:
+    """Return the fault of a table whose first line has a title alone, above the line that names the columns.
+
+    `records` are the first ones, each with its line.
+    """
+    title, *cells = records[0][1] if records else [""]
+    if not title.strip() or any(map(str.strip, cells)) or _is_usual(title):
+        return None
+    for line, record in records[1:MAX_ABOVE]:
+        names = list(map(str.strip, record))
+        if len(names) > 1 and all(names) and len(set(names)) == len(names) and any(map(_is_usual, names)):
+            message = f"the first line is a title ({title.strip()[:40]!r}), and line {line} names the columns"
+            message += f" ({', '.join(names)[:80]})"
+            fix = f"add data.header={line}; or, if the first line is the header, data.header=first"
+            return Fault("missing-header", message, fix, file)
+        if sum(map(bool, names)) > 1:
+            return None
+    return None
 
 
 def propose_names(records: Sequence[Record]) -> list[str]:

@@ -17,7 +17,14 @@ from kamerton.data.read.files.detect import JSON
 from kamerton.data.read.files.lines import SAMPLE, UTF8, Line
 from kamerton.data.read.files.sniff import AUTO
 from kamerton.data.read.tables.dialect import RECORDS, Dialect, delimiter_name, find_delimiters, find_dialect
-from kamerton.data.read.tables.header import column_names, data_signs, header_setting, propose_names, reading
+from kamerton.data.read.tables.header import (
+    column_names,
+    data_signs,
+    header_setting,
+    propose_names,
+    reading,
+    title_fault,
+)
 from kamerton.data.read.tables.records import Record, csv_records
 from kamerton.errors import Fault
 from kamerton.shell import new_name, path_setting
@@ -27,7 +34,7 @@ Note = Callable[[str], None]
 
 def table_rows(lines: Iterator[Line], file: DataFile, note: Note) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Yield the rows of a table; its delimiter, quoting and header are detected unless they are configured."""
-    head, is_whole = _take(lines)
+    head, is_whole = _take(islice(lines, file.lines_above, None))
     fault = None
     if head and JSON.match(head[0][0]):
         fault = Fault("unreadable-file", "this is JSON, not a table", AUTO, file.name)
@@ -41,10 +48,11 @@ def table_rows(lines: Iterator[Line], file: DataFile, note: Note) -> Iterator[tu
     dialect = _dialect([text for text, _ in head], file, is_whole, note)
 
     def unquoted() -> str:
-        command = comma_separated(file.path, dialect.delimiter, _codec(file), quotes=False, skip=skipped)
+        skip = skipped + file.lines_above
+        command = comma_separated(file.path, dialect.delimiter, _codec(file), quotes=False, skip=skip)
         return f"{command}, then {path_setting(new_name(file.path, '.csv'), file.split)}"
 
-    records = csv_records(lines, file.name, dialect, unquoted, 1 + skipped)
+    records = csv_records(lines, file.name, dialect, unquoted, 1 + skipped + file.lines_above)
     first = list(islice(records, RECORDS))
     names = _header(first, file, note)
     if isinstance(names, Fault):
@@ -103,7 +111,7 @@ def _dialect(texts: list[str], file: DataFile, is_whole: bool, note: Note) -> Di
     skipped = 1 if texts and _separator_line(texts[0]) else 0
     dialect = find_dialect(lambda: texts[skipped:], delimiter)
     if delimiter == "\t" and not is_whole:  # a stray quote anywhere decides
-        dialect = find_dialect(lambda: islice(_all_lines(file), skipped, None), delimiter)
+        dialect = find_dialect(lambda: islice(_all_lines(file), skipped + file.lines_above, None), delimiter)
     if delimiter != _usual(file):
         note(f"delimiter {delimiter_name(delimiter)}")
     if not dialect.quoted:
@@ -130,6 +138,9 @@ def _header(first: list[Record], file: DataFile, note: Note) -> list[str] | Faul
             message = f"data.header names {len(file.header)} columns, and the first line has {len(header)}"
             return Fault("bad-value", message, f"set {header_setting(propose_names([header, *rows]))}", name)
         return file.header
+    titled = [(line, record) for line, record in first if not isinstance(record, Fault)]
+    if file.header is None and (fault := title_fault(titled, name)) is not None:
+        return fault
     signs = data_signs(header, rows, file.columns) if file.header is None else []
     if signs:
         message = f"the first line is data, not a header: {', '.join(signs[:2])}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kamerton.data.data_file import DataFile
+from kamerton.data.read.tables.header import MAX_ABOVE, title_fault
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -69,6 +70,12 @@ def _plain(cell: Any) -> Any:
 
 
 def _records(rows: list[tuple[int, list[Any]]], file: DataFile) -> Iterator[Row]:
+    rows = [(number, values) for number, values in rows if number > file.lines_above]
+    texts = [(number, ["" if cell is None else str(cell) for cell in values]) for number, values in rows[:MAX_ABOVE]]
+    fault = title_fault(texts, file.name) if file.header is None else None
+    if fault is not None or not rows:
+        yield 0, fault or Fault("missing-header", f"there is no row {file.header}", "correct data.header", file.name)
+        return
     cells = [None if cell is None else str(cell).strip() for cell in rows[0][1]]
     used = [column for column in range(len(cells)) if any(values[column] is not None for _, values in rows)]
     names = {column: cells[column] or f"column {column + 1}" for column in used}
