@@ -79,11 +79,11 @@ def _table(comparison: Comparison, candidate: Configuration, *, wide: bool) -> T
     title = f"[bold]{escape(candidate.name)}{seeds} against {escape(comparison.baseline.name)}[/bold]\n{subtitle}"
     table = Table(title=title, title_style="", box=box.HEAVY_HEAD if wide else box.SIMPLE_HEAD, pad_edge=wide)
     more = ("effect", "would show") if wide else ()
-    table.add_column("metric", no_wrap=True)
+    table.add_column("metric", no_wrap=wide, overflow="fold")
     values = ("baseline", "candidate") if wide else ("from", "to")
     for name in (*values, "difference", "p", *more):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict", no_wrap=wide, min_width=len("difference"))
     for difference in comparison.differences:
         if difference.candidate == candidate.name:
             estimates = [each.metrics.get(difference.metric) for each in (comparison.baseline, candidate)]
