@@ -18,7 +18,7 @@ from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.config.schema import Config
 from kamerton.errors import Interrupted
-from kamerton.pipeline import finish, layout, prepare, run
+from kamerton.pipeline import layout, prepare, run
 from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import RUN_DIR
@@ -63,7 +63,7 @@ def test_memory_is_shared_by_as_many_processes_as_the_launcher_started(
     assert layout._measure_max_tokens(config("trainer.devices=3"), None) == processes
 
 
-def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_four_bits_is_scored_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {}
 
     def load_model(_: str, **options: Any) -> Any:
@@ -74,7 +74,7 @@ def test_a_model_in_four_bits_is_scored_in_four_bits(tmp_path: Path, monkeypatch
     four_bits = config()
     four_bits = dataclasses.replace(four_bits, adapter=dataclasses.replace(four_bits.adapter, kind="qlora"))
     with pytest.raises(EnoughError):
-        finish._unsharded(four_bits, RunDirectory(tmp_path, resuming=False))
+        restore.load_base(four_bits)
     assert arguments["quantize"]
 
 

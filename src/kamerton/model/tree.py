@@ -47,8 +47,8 @@ class Tree:
         if window is None or int(self.positions.max()) < window:
             return self.blocks
         if window not in self.cache:
-            windowed = (part for block in self.blocks for part in windowed(block, self.positions, self.reach, window))
-            self.cache[window] = tuple(moved_block(block, self.device) for block in windowed)
+            parts = (part for block in self.blocks for part in windowed(block, self.positions, self.reach, window))
+            self.cache[window] = tuple(moved_block(part, self.device) for part in parts)
         return self.cache[window]  # type: ignore[no-any-return]
 
 
