@@ -184,7 +184,7 @@ def test_runs_of_another_study_are_not_taken_over(
     before = files(result / "trials")
     sweep("optimizer.lr=interval(0.1, 0.2)", "sweep.final=null", "hydra.sweeper.n_trials=1", code=1)
     assert [row["outcome"] for row in trials(result)] == ["failed"]
-    assert "of another configuration (optimizer.lr: " in capsys.readouterr().err
+    assert "with another configuration (optimizer.lr: " in capsys.readouterr().err
     assert files(result / "trials") == before
 
 
