@@ -22,7 +22,8 @@ from kamerton.model.fuse import fuse
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import FineTuneData
-from kamerton.train.module import FineTuneModule, TokenMetrics, step_seed
+from kamerton.train.module import FineTuneModule, step_seed
+from kamerton.train.objectives.supervised import TokenMetrics
 from support.ragged import Ragged, bare_trainer
 from support.rows import stored
 

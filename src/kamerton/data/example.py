@@ -61,6 +61,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another completion of a prompt, with the score by which it is compared: higher is better."""
+
+    completion: str
+    score: float
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    def to_list(self) -> list[Any]:
+        """Return plain values for JSON."""
+        calls = [[call.name, call.arguments, call.id] for call in self.tool_calls]
+        return [self.completion, self.score, self.reasoning, calls]
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> Alternative:
+        """Return the alternative of `to_list`."""
+        completion, score, reasoning, calls = values
+        return cls(completion, score, reasoning, tuple(ToolCall(*call) for call in calls))
+
+
+@dataclass(frozen=True, slots=True)
 class DataExample:
     """A prompt and its completion.
 
@@ -73,6 +94,9 @@ class DataExample:
         tool_calls: the calls of the completion's turn.
         tools: JSON of the definitions of functions that may be called, in OpenAI's format; "" without any.
         weight: the weight of the completion in the loss.
+        score: of preference data, how good the completion is next to its alternatives; None: no preference is known.
+        alternatives: other completions of the same prompt. A pair is a chosen completion with score 1 and a rejected
+            alternative with score 0.
 
     Example:
         >>> from kamerton import DataExample
@@ -90,6 +114,8 @@ class DataExample:
     tool_calls: tuple[ToolCall, ...] = ()
     tools: str = ""
     weight: float = 1.0
+    score: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -109,6 +135,8 @@ class DataExample:
         turns: list[Any] = [turn.to_list() for turn in self.messages]
         if self.tools:
             turns.append(self.tools)
+        if self.score is not None:
+            turns += [self.score, *(alternative.to_list() for alternative in self.alternatives)]
         return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()
 
 

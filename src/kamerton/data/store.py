@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         ("prompt", pa.string()),  # null: plain text without a prompt
         ("chat", pa.bool_()),  # the prompt is JSON: a list of Message.to_list
         ("completion", pa.string()),
-        ("extras", pa.string()),  # JSON of the reasoning, tool_calls, tools and weight of an example that are set
+        ("extras", pa.string()),  # JSON of the fields of an example from reasoning on that are set
         ("metadata", pa.string()),  # JSON, or null
         ("prompt_key", pa.uint64()),  # hash of the prompt without case and the spaces around it
         ("completion_key", pa.uint64()),

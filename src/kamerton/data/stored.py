@@ -9,9 +9,10 @@ from dataclasses import replace
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
-from kamerton.data.example import DataExample, Message, ToolCall
+from kamerton.data.example import Alternative, DataExample, Message, ToolCall
 
 CALLS = '"tool_calls":['  # in extras with calls, where quotes in texts are escaped
+SCORE = '"score":'  # in extras of preference data
 
 
 def hash64(data: bytes) -> int:
@@ -45,22 +46,31 @@ def turns_json(turns: list[list[Any]]) -> str:
 
 
 def stored_extras(
-    reasoning: str = "", tool_calls: Sequence[ToolCall] = (), tools: str = "", weight: float = 1.0
+    reasoning: str = "",
+    tool_calls: Sequence[ToolCall] = (),
+    tools: str = "",
+    weight: float = 1.0,
+    score: float | None = None,
+    alternatives: Sequence[Alternative] = (),
 ) -> str | None:
     """Return the further fields of an example as the store keeps them: JSON of those that are set, or None."""
-    if not reasoning and not tool_calls and not tools and weight == 1:
+    if not reasoning and not tool_calls and not tools and weight == 1 and score is None:
         return None
     calls = [[call.name, call.arguments, call.id] for call in tool_calls]
     extras: dict[str, Any] = {"reasoning": reasoning, "tool_calls": calls, "tools": tools}
     extras = {name: value for name, value in extras.items() if value}
     if weight != 1:
         extras["weight"] = weight
+    if score is not None:
+        extras["score"] = score
+        extras["alternatives"] = [alternative.to_list() for alternative in alternatives]
     return json.dumps(extras, ensure_ascii=False, separators=(",", ":")) if extras else None
 
 
 def completion_key(completion: str, extras: str | None) -> int:
-    """Return a hash of what is answered: the completion and its calls."""
-    return hash64((completion + (extras if extras and CALLS in extras else "")).encode())
+    """Return a hash of what is answered: the completion and its calls, score and alternatives."""
+    compared = extras is not None and (CALLS in extras or SCORE in extras)
+    return hash64((completion + (extras or "") * compared).encode())
 
 
 def prompt_key(text: str) -> int:
@@ -85,4 +95,6 @@ def to_example(
     values = json.loads(extras)
     if "tool_calls" in values:
         values["tool_calls"] = tuple(ToolCall(*call) for call in values["tool_calls"])
+    if "alternatives" in values:
+        values["alternatives"] = tuple(Alternative.from_list(other) for other in values["alternatives"])
     return replace(example, **values)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.plan.packing import MicroBatch, Packing, Tokens, lexicographic, pack_examples
+from kamerton.plan.packing import Group, MicroBatch, Packing, Tokens, lexicographic, pack_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Step:
 class EpochPlan:
     """An epoch as a sequence of steps, which are laid out on access.
 
-    `order` is the examples step after step; `useful_tokens` is the number of input tokens of all examples.
+    `order` is the groups step after step (without groups, the examples); `useful_tokens` is the number of input tokens
+    of all examples.
     """
 
     order: npt.NDArray[np.int64]
@@ -78,6 +79,7 @@ def plan_epoch(  # noqa: PLR0913 - by keyword
     packing: Packing = "packed",
     group_by_length: bool = False,
     tokens: Callable[[int], Tokens] | None = None,
+    starts: npt.NDArray[np.int64] | None = None,
 ) -> EpochPlan:
     """Plan an epoch; a pure function of its arguments.
 
@@ -85,17 +87,24 @@ def plan_epoch(  # noqa: PLR0913 - by keyword
     (examples per optimizer step, over all ranks); `max_tokens` limits the tokens computed in a forward pass, except
     that a single longer example still gets a separate pass. `tokens(i)` returns the input tokens of example `i`; only
     `tree` needs it. `group_by_length` forms steps of similar lengths (see `group_lengths`); unlike `packing` it changes
-    the result of training.
+    the result of training. `starts` are the first examples of groups (the completions of one prompt); a group is in one
+    step, on one rank, and counts as one of `batch_size`. None: each example is a group.
     """
+    ends = None if starts is None else np.append(starts[1:], len(lengths))
 
-    def pack_step(members: list[int]) -> Step:
-        shares = _distribute(members, lengths, world_size, packing, tokens)
-        ranks = tuple(tuple(pack_examples(share, lengths, max_tokens, packing, tokens)) for share in shares)
+    def pack_step(numbers: list[int]) -> Step:
+        groups: list[Group] = [(number,) for number in numbers]
+        if starts is not None and ends is not None:
+            groups = [tuple(range(starts[number], ends[number])) for number in numbers]
+        members = [example for group in groups for example in group]
+        shares = _distribute(groups, lengths, world_size, packing, tokens)
+        ranks = tuple(tuple(pack_groups(share, lengths, max_tokens, packing, tokens)) for share in shares)
         return Step(int(targets[members].sum()), int(lengths[members].sum()), ranks)
 
-    order = membership(len(lengths), seed=seed, epoch=epoch)
+    sizes = lengths if starts is None else np.add.reduceat(lengths, starts)
+    order = membership(len(sizes), seed=seed, epoch=epoch)
     if group_by_length:
-        order = group_lengths(order, lengths, batch_size, seed=seed, epoch=epoch)
+        order = group_lengths(order, sizes, batch_size, seed=seed, epoch=epoch)
     return EpochPlan(order, batch_size, int(lengths.sum(dtype=np.int64)), pack_step)
 
 
@@ -123,20 +132,21 @@ def group_lengths(
 
 
 def _distribute(
-    members: list[int],
+    groups: list[Group],
     lengths: npt.NDArray[np.int32],
     world_size: int,
     packing: Packing,
     tokens: Callable[[int], Tokens] | None,
-) -> list[list[int]]:
-    """Distribute a step's examples over the ranks, with about equal tokens; a rank may get none."""
+) -> list[list[Group]]:
+    """Distribute a step's groups over the ranks, with about equal tokens; a rank may get none."""
     if world_size == 1:
-        return [members]
+        return [groups]
     if packing == "tree" and tokens is not None:
-        members = lexicographic(members, tokens)
-    cumulative = np.cumsum(lengths[members])
-    ranks = np.minimum((cumulative - lengths[members] / 2) * world_size // cumulative[-1], world_size - 1)
-    shares: list[list[int]] = [[] for _ in range(world_size)]
-    for member, rank in zip(members, ranks.astype(int).tolist(), strict=True):
-        shares[rank].append(member)
+        groups = lexicographic(groups, tokens)
+    sizes = np.array([lengths[list(group)].sum() for group in groups])
+    cumulative = np.cumsum(sizes)
+    ranks = np.minimum((cumulative - sizes / 2) * world_size // cumulative[-1], world_size - 1)
+    shares: list[list[Group]] = [[] for _ in range(world_size)]
+    for group, rank in zip(groups, ranks.astype(int).tolist(), strict=True):
+        shares[rank].append(group)
     return shares

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,8 +14,9 @@ import torch
 
 from kamerton.model.loss import PaddedRows, build_padded
 from kamerton.model.tree import TreeRow, build_row
-from kamerton.plan.epoch import EpochPlan, plan_epoch
+from kamerton.plan.epoch import EpochPlan, Step, plan_epoch
 from kamerton.plan.packing import MicroBatch, Packing, pack_examples
+from kamerton.train.objectives.preference_rows import Comparison, PreferenceRows
 
 Layout = TreeRow | PaddedRows
 
@@ -51,6 +52,23 @@ class StepBatch:
     computed: int  # tokens that run through the model
     context: float  # mean example length over the tokens of the step
     counted: int
+    compared: StepComparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepComparison:
+    """The preferences of a rank's step: its completions, and those of each micro-batch by number.
+
+    If `split`, completions of a pair are in different micro-batches, on any rank.
+    """
+
+    pairs: Comparison
+    numbers: tuple[torch.Tensor, ...]  # for each micro-batch: (its sequences,)
+    split: bool
+
+    def to(self, device: torch.device) -> StepComparison:
+        """Return the same on another device."""
+        return StepComparison(self.pairs.to(device), tuple(part.to(device) for part in self.numbers), self.split)
 
 
 def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: int) -> Layout:
@@ -107,14 +125,18 @@ def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class EvalBatch:
-    """A micro-batch to evaluate. If `counts` is false, it only keeps this rank in lockstep with the others."""
+    """A micro-batch to evaluate; `numbers` are its sequences in the data set.
+
+    If `counts` is false, it only keeps this rank in lockstep with the others.
+    """
 
     rows: Layout
     counts: bool
+    numbers: torch.Tensor
 
     def to(self, device: torch.device) -> EvalBatch:
         """Return this batch on another device."""
-        return replace(self, rows=self.rows.to(device))
+        return replace(self, rows=self.rows.to(device), numbers=self.numbers.to(device))
 
 
 class MicroBatches:
@@ -143,13 +165,15 @@ class MicroBatches:
         for index in range(self._rank, len(self) * self._world_size, self._world_size):
             counts = index < len(self.micro_batches)
             micro = self.micro_batches[index if counts else 0]
-            yield EvalBatch(layout(self._data, micro, packing=self._packing, pad=self._pad), counts)
+            rows = layout(self._data, micro, packing=self._packing, pad=self._pad)
+            yield EvalBatch(rows, counts, torch.tensor(micro.examples))
 
 
 class FineTuneData(pl.LightningDataModule):
     """Training steps from the epoch plan, and validation micro-batches with the same packing.
 
-    `weights` holds the loss weight of each training example: (N,).
+    `weights` holds the loss weight of each training example: (N,). With `preferences` (of the training and validation
+    data), the completions of an example are compared, and `weights` are ignored.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -164,14 +188,17 @@ class FineTuneData(pl.LightningDataModule):
         pad: int,
         group_by_length: bool = False,
         weights: npt.NDArray[np.float64] | None = None,
+        preferences: tuple[PreferenceRows, PreferenceRows | None] | None = None,
     ) -> None:
         super().__init__()
+        self.preferences = preferences
         self.train, self.validation = train, validation
         self._weights = np.ones(len(train)) if weights is None else weights
         self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
         self._packing, self._pad, self._group_by_length = packing, pad, group_by_length
         self.train_batch_size = batch_size
-        self.steps_per_epoch = -(-len(train) // batch_size)
+        self.examples = len(train) if preferences is None else len(preferences[0].starts)
+        self.steps_per_epoch = -(-self.examples // batch_size)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return the plan of one epoch for the trainer's number of ranks."""
@@ -186,6 +213,7 @@ class FineTuneData(pl.LightningDataModule):
             packing=self._packing,
             group_by_length=self._group_by_length,
             tokens=lambda index: self.train.tokens(index)[:-1],
+            starts=None if self.preferences is None else self.preferences[0].starts,
         )
 
     def train_dataloader(self) -> StepLoader:
@@ -208,7 +236,9 @@ class FineTuneData(pl.LightningDataModule):
         del dataloader_idx
         if isinstance(batch, StepBatch):
             micros = tuple(micro.to(device) for micro in batch.micro_batches)
-            return replace(batch, micro_batches=micros, weights=tuple(weight.to(device) for weight in batch.weights))
+            weights = tuple(weight.to(device) for weight in batch.weights)
+            compared = None if batch.compared is None else batch.compared.to(device)
+            return replace(batch, micro_batches=micros, weights=weights, compared=compared)
         return batch.to(device)
 
     def _position(self) -> tuple[int, int]:
@@ -230,14 +260,37 @@ class FineTuneData(pl.LightningDataModule):
         for number, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
             by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
             weights.append(by_example[rows.sequence] * (number < len(own)))
+        compared = None if self.preferences is None else compare_step(self.preferences[0], step, own, micros)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(weights),
             normaliser=float(self._weights[members] @ self.train.target_counts[members]),
-            examples=len(members),
+            examples=len(plan.order[index * plan.batch_size :][: plan.batch_size]),
             tokens=int(self.train.lengths[members].sum()),
             targets=step.target_tokens,
             computed=sum(micro.tokens for rank in step.ranks for micro in rank),
             context=float(np.square(lengths).sum() / lengths.sum()),
             counted=len(own),
+            compared=compared,
         )
+
+
+def compare_step(
+    rows: PreferenceRows, step: Step, own: Sequence[MicroBatch], micros: Sequence[MicroBatch]
+) -> StepComparison:
+    """Return the preferences of a rank's step; of `micros`, those after `own` only keep it in lockstep."""
+
+    def examples_of(sequences: Sequence[int]) -> list[int]:
+        return np.unique(np.searchsorted(rows.starts, sequences, side="right") - 1).tolist()
+
+    sequences = [sequence for micro in own for sequence in micro.examples]
+    number = {sequence: i for i, sequence in enumerate(sequences)}
+    split = any(
+        sum(len(examples_of(micro.examples)) for micro in rank)
+        > len(examples_of([sequence for micro in rank for sequence in micro.examples]))
+        for rank in step.ranks
+    )
+    total = float(rows.weights[examples_of(step.examples)].sum())
+    pairs = rows.compare(examples_of(sequences), sequences, total)
+    numbers = tuple(torch.tensor([number.get(sequence, 0) for sequence in micro.examples]) for micro in micros)
+    return StepComparison(pairs, numbers, split)

@@ -11,7 +11,6 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torchmetrics import MeanMetric
 
 from kamerton.model.adapter import trainable_state
 from kamerton.model.gradients import add_in_place
@@ -19,30 +18,11 @@ from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, gather, is_sharded, reshard, shard
 from kamerton.train.batches import EvalBatch, StepBatch
+from kamerton.train.objectives.preference import PreferenceObjective
+from kamerton.train.objectives.supervised import SupervisedObjective
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
-
-
-class TokenMetrics(nn.Module):
-    """Loss, perplexity and accuracy weighted by tokens: sums over all tokens and ranks, not means of means."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nll = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
-        self.correct = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
-
-    def update(self, nll: Tensor, correct: Tensor) -> None:
-        """Add a batch; `nll` and `correct` have one entry per predicted token: (P,)."""
-        self.nll.update(nll.detach().double())
-        self.correct.update(correct.double())
-
-    def compute_and_reset(self) -> dict[str, Tensor]:
-        """Return `loss` (nats per token), `perplexity` = exp(loss) and `token_accuracy`, and reset the sums."""
-        loss, accuracy = self.nll.compute(), self.correct.compute()
-        self.nll.reset()
-        self.correct.reset()
-        return {"loss": loss, "perplexity": loss.exp(), "token_accuracy": accuracy}
 
 
 class FineTuneModule(pl.LightningModule):
@@ -66,11 +46,12 @@ class FineTuneModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
+        objective: SupervisedObjective | PreferenceObjective | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
-        self.train_metrics, self.val_metrics = TokenMetrics(), TokenMetrics()
+        self.objective = objective or SupervisedObjective()
         self._optimizer, self._scheduler = optimizer, scheduler
         self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
         self._label_smoothing = label_smoothing
@@ -93,25 +74,27 @@ class FineTuneModule(pl.LightningModule):
         return [optimizer], [self._scheduler(optimizer, self._total_steps)]
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """Run backward for every micro-batch, divided by the normaliser of the whole step; then step once."""
+        """Run backward for every micro-batch by its part of the step's loss; then step once."""
         del batch_idx
-        torch.manual_seed(step_seed(self._seed, self.global_step, self.global_rank))
+        seed = step_seed(self._seed, self.global_step, self.global_rank)
+        torch.manual_seed(seed)
+        self.objective.before(self.model, batch)
+        torch.manual_seed(seed)  # dropout is the same in the passes beforehand
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         last = len(batch.micro_batches) - 1
-        for index, (micro, weights) in enumerate(zip(batch.micro_batches, batch.weights, strict=True)):
+        for index, micro in enumerate(batch.micro_batches):
             with self._synchronized(index == last):
                 result = predict(self.model, micro, label_smoothing=self._label_smoothing)
                 # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
-                self.manual_backward((result.loss * weights).sum() * (self.trainer.world_size / batch.normaliser))
-                if index < batch.counted:
-                    self.train_metrics.update(result.nll, result.correct)
+                self.manual_backward(self.objective.loss(result, batch, index) * self.trainer.world_size)
         rate = optimizer.param_groups[0]["lr"]
         norm = self._clip_and_step(optimizer)
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.tokens_seen += batch.tokens
         self.examples_seen += batch.examples
-        values = {f"train/{name}": value.float() for name, value in self.train_metrics.compute_and_reset().items()}
+        metrics = self.objective.training_metrics(batch, self._over_ranks).items()
+        values = {f"train/{name}": value.float() for name, value in metrics}
         self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -120,11 +103,11 @@ class FineTuneModule(pl.LightningModule):
         result = predict(self.model, batch.rows)
         if not batch.counts:
             return {}
-        self.val_metrics.update(result.nll, result.correct)
+        self.objective.validate(result, batch)
         return {"predicted": result.predicted, "token": result.token, "sequence": result.sequence}
 
     def on_validation_epoch_end(self) -> None:
-        values = self.val_metrics.compute_and_reset()
+        values = self.objective.validation_metrics(self._over_ranks)
         self.log_dict({f"val/{name}": value.float() for name, value in values.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -136,6 +119,9 @@ class FineTuneModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         counts = checkpoint["kamerton"]
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
+
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(values, reduce_op="sum")  # type: ignore[return-value]
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> Tensor:
         """Clip the gradient's 2-norm to `clip_norm` and return the norm before clipping."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from kamerton.data.encode.forms import is_rich
 from kamerton.data.example import DataExample, Message, ToolCall
+from kamerton.data.parts import ALTERNATIVE, part_of
 from kamerton.errors import Fault
 
 TEXT = "text"  # the value of data.control_tokens; the other is "parse"
@@ -82,11 +83,16 @@ class ControlTokens:
         """Return the example with a mark in place of each such string."""
         prompt = example.prompt
         before = self.mark(prompt) if isinstance(prompt, str) else tuple(map(self._mark_turn, prompt))
-        if not is_rich(example):
-            return DataExample(before, self.mark(example.completion), weight=example.weight)
-        last = self._mark_turn(example.messages[-1])
         tools = self.mark(_canonical(example.tools)) if example.tools else ""
-        return DataExample(before, last.content, {}, last.reasoning, last.tool_calls, tools, example.weight)
+        last = self._mark_turn(example.messages[-1])
+        marked = replace(example, prompt=before, completion=last.content, metadata={}, tools=tools)
+        marked = replace(marked, reasoning=last.reasoning, tool_calls=last.tool_calls)
+        others = (part_of(example, ALTERNATIVE + k).messages[-1] for k in range(len(example.alternatives)))
+        alternatives = tuple(
+            replace(other, completion=turn.content, reasoning=turn.reasoning, tool_calls=turn.tool_calls)
+            for other, turn in zip(example.alternatives, map(self._mark_turn, others), strict=True)
+        )
+        return replace(marked, alternatives=alternatives) if alternatives else marked
 
     def _mark_turn(self, turn: Message) -> Message:
         if turn.reasoning or turn.tool_calls or turn.tool_call_id or turn.name:
@@ -121,6 +127,9 @@ def _texts(example: DataExample) -> Iterator[tuple[str, str]]:
     yield "completion", example.completion
     if is_rich(example):
         yield from _further_texts(example)
+    for k in range(len(example.alternatives)):
+        for place, text in _texts(replace(part_of(example, ALTERNATIVE + k), prompt="", tools="")):
+            yield place.replace("completion", f"alternatives[{k}]"), text
 
 
 def _further_texts(example: DataExample) -> Iterator[tuple[str, str]]:

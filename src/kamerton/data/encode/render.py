@@ -21,6 +21,7 @@ from kamerton.data.encode.skeleton import Roles, Skeletons
 from kamerton.data.encode.targets import Part, Stretch, Targets
 from kamerton.data.encode.turns import DROPPED, TurnNote
 from kamerton.data.example import DataExample, Message
+from kamerton.data.parts import ALTERNATIVE, WHOLE, part_of
 
 Turns = list[dict[str, str]]
 
@@ -91,6 +92,13 @@ class Renderer:
         return result
 
     def _render(self, examples: Sequence[DataExample]) -> list[Rendering]:
+        if all(example.score is None for example in examples):
+            return self._render_each(examples)
+        sides = [completions_of(example) for example in examples]
+        rendered = iter(self._render_each([side for each in sides for side in each]))
+        return [_joined([next(rendered) for _ in each]) for each in sides]
+
+    def _render_each(self, examples: Sequence[DataExample]) -> list[Rendering]:
         filled = [self._fill(example) for example in examples]
         rest = [example for example, stretches in zip(examples, filled, strict=True) if stretches is None]
         rendered = iter(self.by_template(rest))
@@ -204,6 +212,33 @@ class Renderer:
             else:
                 notes.append(TurnNote(DROPPED, f"turns[{i}]", roles[i], None))
         return notes
+
+
+def completions_of(example: DataExample) -> list[DataExample]:
+    """Return an example of preference data for each of its completions; earlier turns are context."""
+    prompt = example.prompt
+    if not isinstance(prompt, str):
+        prompt = tuple(replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in prompt)
+    parts = [WHOLE, *range(ALTERNATIVE, ALTERNATIVE + len(example.alternatives))]
+    return [replace(part_of(example, part), prompt=prompt, score=None, alternatives=()) for part in parts]
+
+
+def _joined(renderings: list[Rendering]) -> Rendering:
+    """Return the renderings of an example's completions as the parts of one rendering."""
+    parts: list[Part] = []
+    notes: list[TurnNote] = []
+    fallbacks: list[str] = []
+    for k, rendering in enumerate(renderings):
+        if isinstance(rendering, RenderError):
+            return rendering
+        turn = WHOLE if k == 0 else ALTERNATIVE + k - 1
+        if isinstance(rendering, AnnotatedStretches):
+            parts.append(replace(rendering.parts[-1], turn=turn))
+            notes += [note for note in rendering.turns if note not in notes]
+            fallbacks += rendering.fallbacks
+        else:
+            parts.append(Part(rendering, turn))
+    return AnnotatedStretches(parts, [], notes, fallbacks)
 
 
 def generation_prompt_differs(tokenizer: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Objectives of training: from predictions to the loss of a step and its metrics."""
