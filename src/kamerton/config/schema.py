@@ -42,6 +42,23 @@ class BatchOptions:
 
 
 @dataclass(frozen=True)
+class ObjectiveOptions:
+    """What is learnt: `sft` the completions, every other `name` which completions of a prompt are better.
+
+    Choose it as a group (`objective=dpo`), which also has the data read as preferences and the usual values of the
+    paper. `beta` is the strength of the pull to the reference model, or of the preference (simpo, orpo);
+    `label_smoothing` the probability that a preference is wrong (dpo); `margin` the target margin (simpo);
+    `sft_weight` times the mean negative log-likelihood per token of the better completion is added to the loss.
+    """
+
+    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down"] = "sft"
+    beta: Annotated[float, Gt(0)] = 0.1
+    label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
+    margin: Annotated[float, Ge(0)] = 0.0
+    sft_weight: Annotated[float, Ge(0)] = 0.0
+
+
+@dataclass(frozen=True)
 class SchedulerOptions:
     """Learning rate over optimizer steps: rises linearly, then follows `name`.
 
@@ -192,6 +209,7 @@ class Config:
     trainer: Node
     callbacks: dict[str, Node | None] = field(default_factory=dict)
     logger: dict[str, Node | None] = field(default_factory=dict)
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     metrics: dict[str, Node | None] = field(default_factory=dict)  # custom metrics by name, each a `_target_`
     score: ScoreOptions = field(default_factory=ScoreOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)

@@ -77,6 +77,9 @@ CODES: dict[str, Code] = {
     "bad-export": Code(
         _UNUSABLE, "a row of another program's export that holds no conversation, or no answer of its annotators"
     ),
+    "bad-preference": Code(
+        _UNUSABLE, "completions that cannot be compared: none is better, two are the same, or their prompts differ"
+    ),
     "bad-weight": Code(_UNUSABLE, "a weight of the row in the loss that is not a number from 0 to 1,000,000"),
     # calls, reasoning and definitions of functions
     "bad-tools": Code(_UNUSABLE, "definitions of functions that cannot be read"),

@@ -17,13 +17,17 @@ COLUMNS = {"prompt": ("prompt", "messages", "text"), "completion": ("completion"
 
 @dataclass
 class Form:
-    """How prompt and completion are written from a row: texts and templates of `kamerton.data.template`."""
+    """How prompt and completion are written from a row: texts and templates of `kamerton.data.template`.
+
+    `rows` is that of `DataOptions`.
+    """
 
     prompt: str | None = None
     completion: str | None = None
     system: str | None = None
     instruction: str | None = None
     label_names: list[str] | dict[str | int, str] | None = None
+    rows: str = "completions"
 
 
 def check_form(form: Form, columns: Any, key: str) -> list[Fault]:

@@ -225,7 +225,7 @@ def _drop_duplicates(
     usable = len(rows)
     rows = drop_exact(store, rows, log)
     report.counts |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
-    labels = find_labels(store, rows, options.labels)
+    labels = None if options.rows == "preferences" else find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)
         labels = {label: labels.get(label, 0) for label in options.labels}

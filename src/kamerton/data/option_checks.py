@@ -15,6 +15,7 @@ from kamerton.data.options import (
     EARLIER_REASONING,
     FORMATS,
     OVERLONG,
+    ROWS,
     PARALLEL,
     TRAIN_ON,
     DataOptions,
@@ -28,6 +29,7 @@ def check_data_options(options: DataOptions) -> list[Fault]:
     labels = options.labels
     is_label_list = isinstance(labels, list) and len(labels) >= 2 and len(set(labels)) == len(labels)
     checks = [
+        (options.rows in ROWS, "rows", f"must be one of {', '.join(ROWS)}"),
         (options.overlong in OVERLONG, "overlong", f"must be one of {', '.join(OVERLONG)}"),
         (
             options.control_tokens in CONTROL_TOKENS,

@@ -12,6 +12,7 @@ from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
 from kamerton.model.fuse import fuse, unfuse
 from kamerton.pipeline.layout import choose_batch_layout
+from kamerton.pipeline.preferences import find_preferences
 from kamerton.pipeline.session import Session
 from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.terminal import print_plan
@@ -54,7 +55,8 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
         model.to(device(config))  # the layout is chosen for the device it will run on
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
-    data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights)
+    preferences = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)
+    data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights, preferences)
     steps = total_steps(config, data.steps_per_epoch)
     counts = {name: len(examples) for name, examples in inputs.prepared.splits.items()}
     record_start(run, inputs.prepared, counts, config.seed, force=config.resume == "force")

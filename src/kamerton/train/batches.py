@@ -19,6 +19,7 @@ from kamerton.plan.packing import MicroBatch, Packing, pack_examples
 from kamerton.train.objectives.preference_rows import Comparison, PreferenceRows
 
 Layout = TreeRow | PaddedRows
+Preferences = tuple[PreferenceRows, PreferenceRows | None]  # of the training and the validation data
 
 
 class EncodedExamples(Protocol):
@@ -188,7 +189,7 @@ class FineTuneData(pl.LightningDataModule):
         pad: int,
         group_by_length: bool = False,
         weights: npt.NDArray[np.float64] | None = None,
-        preferences: tuple[PreferenceRows, PreferenceRows | None] | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         super().__init__()
         self.preferences = preferences

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from kamerton.config.schema import Config, EvalOptions, WhenOptions
+from kamerton.config.schema import Config, EvalOptions, ObjectiveOptions, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
@@ -38,6 +38,8 @@ from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.module import OptimizerFactory, SchedulerFactory
+from kamerton.train.objectives.preference import PreferenceLoss, PreferenceObjective
+from kamerton.train.objectives.supervised import SupervisedObjective
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding_limit
 
@@ -59,6 +61,15 @@ def optimizer_factory(config: Config) -> OptimizerFactory:
 def scheduler_factory(config: Config) -> SchedulerFactory:
     """Return a function of (optimizer, total steps) that builds the schedule, stepped once per optimizer step."""
     return partial(schedule, **dataclasses.asdict(config.scheduler))
+
+
+def build_objective(options: ObjectiveOptions, data: FineTuneData) -> SupervisedObjective | PreferenceObjective:
+    """Build the objective of training; `data` has the preferences."""
+    if data.preferences is None:
+        return SupervisedObjective()
+    rows = data.preferences[1]
+    validation = None if rows is None else rows.compare(range(len(rows.starts)), range(len(rows.scores)))
+    return PreferenceObjective(PreferenceLoss(**dataclasses.asdict(options)), validation)
 
 
 def steps_between(when: WhenOptions | EvalOptions, steps_per_epoch: int, total_steps: int) -> int:
@@ -169,7 +180,7 @@ def build_callbacks(
         }
         run.event("warn", "no-validation", "there is no validation split: no early stopping, no best checkpoint")
     epochs, rest = divmod(total_steps, data.steps_per_epoch)  # an epoch's last step may be shorter than the others
-    examples = epochs * len(data.train) + rest * data.train_batch_size
+    examples = epochs * data.examples + rest * data.train_batch_size
     recorder = Recorder(run, total_steps, data.steps_per_epoch, examples, _keeper(configured))
     stopper = SaveAndStop(stop, run.checkpoints, total_steps)
     restore = RestoreOptions(optimizer_factory(config), run.checkpoints)

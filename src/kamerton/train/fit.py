@@ -20,6 +20,7 @@ from kamerton.train.batches import FineTuneData
 from kamerton.train.build import (
     build_callbacks,
     build_loggers,
+    build_objective,
     build_trainer,
     optimizer_factory,
     scheduler_factory,
@@ -56,6 +57,7 @@ def fit_model(  # noqa: PLR0913 - by keyword
         clip_norm=config.clip_norm,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
+        objective=build_objective(config.objective, data),
     )
     checkpoint, finished, step = None, False, 0
     if run.resuming:

@@ -14,25 +14,32 @@ from kamerton.errors import Fault, UserError
 from kamerton.plan.epoch import membership
 from kamerton.run.checkpoints import LAST
 from kamerton.run.directory import RunDirectory, read_config
-from kamerton.train.batches import FineTuneData
+from kamerton.train.batches import FineTuneData, Preferences
 from kamerton.train.schedule import WARMUP, curve, warmup_length
 
 
 def limit_train_batches(config: Config, data: Encoded, run: RunDirectory, console: Console) -> Encoded:
     """Select the examples of the first `trainer.limit_train_batches` steps, the same in every epoch."""
-    steps, limit = -(-len(data) // config.batch.size), config.trainer.get("limit_train_batches")
+    starts = data.starts
+    steps, limit = -(-len(starts) // config.batch.size), config.trainer.get("limit_train_batches")
     kept = steps if limit is None else min(steps, limit if isinstance(limit, int) else max(1, int(steps * limit)))
     if kept == steps:
         return data
-    rows = membership(len(data), seed=config.seed, epoch=0)[: kept * config.batch.size]
-    message = f"trainer.limit_train_batches={limit}: every epoch is the same {len(rows):,} of {len(data):,} examples"
+    chosen = membership(len(starts), seed=config.seed, epoch=0)[: kept * config.batch.size]
+    ends = np.append(starts[1:], len(data))
+    rows = np.concatenate([np.arange(starts[i], ends[i]) for i in np.sort(chosen)])
+    message = f"trainer.limit_train_batches={limit}: every epoch is the same {len(chosen):,} of {len(starts):,} examples"
     run.event("warn", "limited", message)
     console.print(f"note   {message}", highlight=False)
-    return data.select(np.sort(rows))
+    return data.select(rows)
 
 
 def step_data(
-    config: Config, encoded: dict[str, Encoded], tokenizer: Any, label_weights: dict[str, float] | None
+    config: Config,
+    encoded: dict[str, Encoded],
+    tokenizer: Any,
+    label_weights: dict[str, float] | None,
+    preferences: Preferences | None = None,
 ) -> FineTuneData:
     """Return the data module of a run whose batch layout has been chosen (`max_tokens` is a number)."""
     batch, weights = config.batch, None
@@ -52,6 +59,7 @@ def step_data(
         pad=tokenizer.pad_token_id,
         group_by_length=batch.group_by_length,
         weights=weights,
+        preferences=preferences,
     )
 
 

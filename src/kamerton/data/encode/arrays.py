@@ -20,7 +20,7 @@ from kamerton.data.encode.token_cache import TokenArrays, token_arrays
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.encode.turns import DROPPED
 from kamerton.data.faults import FaultLog
-from kamerton.data.parts import WHOLE
+from kamerton.data.parts import ALTERNATIVE, WHOLE
 from kamerton.data.store import Examples, Index, TemporaryFolder
 from kamerton.errors import Fault
 from kamerton.model.limits import ModelLimits
@@ -56,6 +56,12 @@ class Encoded:
     def ids(self) -> pa.StringArray:
         """`DataExample.id` of each example."""
         return self.examples.ids
+
+    @property
+    def starts(self) -> Index:
+        """The first sequence of each example that is learnt from as a whole: all completions of a prompt, else one."""
+        parts = self.examples.parts
+        return np.arange(len(self)) if parts is None else np.flatnonzero(parts < ALTERNATIVE)
 
     def select(self, positions: Index) -> Encoded:
         """Return a view of the examples at these positions, in this order; `report` is unchanged."""
@@ -161,6 +167,9 @@ def _view(
     elif limits.overlong == "drop":
         fits[long] = False
     keep = fits & _usable(pieces, arrays, counts, is_first, limits, stretches.targets)
+    is_alternative = pieces.is_alternative
+    if is_alternative.any():  # completions are compared, so none is left without the others
+        keep &= ~np.isin(pieces.source, pieces.source[~keep])
     kept, total = int(counts[keep].sum(dtype=np.int64)), int(pieces.counts.sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
@@ -173,7 +182,8 @@ def _view(
         "lost_target_percent": 100 * (1 - kept / total) if total else 0.0,
         "longest": int(lengths[keep].max(initial=0)),
         "generation_prompt_differs": note,
-        "further_turns": sequences - undivided,
+        "further_turns": sequences - undivided - int(is_alternative.sum()),
+        "alternatives": int(is_alternative.sum()),
         "further_windows": len(pieces.position) - sequences,
         "fallback": arrays.fallbacks,
     }

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kamerton.data.encode.token_cache import TokenArrays
+from kamerton.data.parts import ALTERNATIVE
 from kamerton.data.store import Examples, Index
 
 Mask = npt.NDArray[np.bool_]
@@ -46,6 +47,12 @@ class Sequences:
         pairs = np.stack([self.position, self.examples.parts])
         is_first[np.unique(pairs, axis=1, return_index=True)[1]] = True
         return is_first
+
+    @property
+    def is_alternative(self) -> Mask:
+        """The mask of sequences that end with an alternative of the completion."""
+        parts = self.examples.parts
+        return np.zeros(len(self.position), bool) if parts is None else parts >= ALTERNATIVE
 
     def in_windows(self, most: int) -> Sequences:
         """Return the sequences with plain texts of more than `most` tokens cut into windows of at most so many.

@@ -13,11 +13,13 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
-from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
+from kamerton.data.read.columns.layout import Fields, Layout, list_columns, unknown_column_fault
 from kamerton.data.read.columns.schema import find_layout, missing_everywhere
 from kamerton.data.read.exports.rows import Exports, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers, open_data
 from kamerton.data.read.files.sniff import unreadable_file_faults
+from kamerton.data.read.preferences.rows import preference_fields
+from kamerton.data.read.preferences.sides import read_sides
 from kamerton.data.read.reading import Reading, misleading_action
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
@@ -135,6 +137,8 @@ class _FileReader:
             if unpacked is None:
                 return None
             record, names = unpacked, tuple(unpacked)
+        if self.file.form.rows == "preferences":
+            return self._preference_values(row, record)
         layout, schema = self._layout(names, record)
         if isinstance(layout, Fault):
             self.unmatched.setdefault(names, array("q")).append(row)
@@ -150,6 +154,21 @@ class _FileReader:
             if not self.log.add_row(placed, record):
                 return None
         assert fields is not None, faults  # unusable fields have a fault that drops the row
+        return self._values(row, fields, schema)
+
+    def _preference_values(self, row: int, record: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the values of `store.SCHEMA` of a row with several completions; None for a row that is dropped."""
+        sides = read_sides(record, self.file.columns)
+        if isinstance(sides, Fault):
+            self.log.add_row([replace(sides, file=self.name, row=row)], record)
+            return None
+        fields, faults = preference_fields(sides, lambda side: self._layout(tuple(side), side)[0], self.log.action)
+        if faults and not self.log.add_row([replace(fault, file=self.name, row=row) for fault in faults], record):
+            return None
+        assert fields is not None, faults
+        return self._values(row, fields, self._layout(tuple(sides[0].record), sides[0].record)[1])
+
+    def _values(self, row: int, fields: Fields, schema: int) -> tuple[Any, ...]:
         prompt, completion = fields.prompt, self.relabel.get(fields.completion, fields.completion)
         return (
             row_id(prompt, fields.chat, completion, fields.extras),

@@ -59,6 +59,7 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
         parallel, unreadable = _parallel_file(options)
         files += parallel
         faults += unreadable
+    files = [replace(file, form=replace(file.form, rows=options.rows)) for file in files]
     faults += _unused_settings(options, "data", {file.format for file in files})
     for name, source in options.sources.items():
         formats = {file.format for file in files if file.source == name}

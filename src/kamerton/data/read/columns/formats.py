@@ -101,9 +101,7 @@ def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
     chosen = _first_filled(record, CHOSEN)
     if chosen is None or _first_filled(record, REJECTED) is None:
         return None
-    message = "the rows are preferences (a better and a worse answer), an unsupported objective"
-    if chosen == "preferred_output":
-        message = "the rows are preferences in OpenAI's format, an unsupported objective"
+    message = "the rows are preferences (a better and a worse answer)"
     value, prompt = record[chosen], _first_filled(record, PROMPTS)
     if isinstance(value, list) and any(_role(turn) == "user" for turn in value):
         setting = f"data.columns.messages={chosen}"
@@ -113,7 +111,8 @@ def _preference_fault(record: Mapping[str, Any]) -> Fault | None:
         setting = template_settings("{instruction}\\n\\n{input?}", f"{{{chosen}}}")
     else:
         setting = pair_setting(prompt, chosen)
-    return Fault("unused-field", message, f"to train on the better answers alone, add {setting}", column=chosen)
+    fix = f"add objective=dpo to train on both; or, to train on the better answers alone, add {setting}"
+    return Fault("unused-field", message, fix, column=chosen)
 
 
 def _better_alone_fault(record: Mapping[str, Any]) -> Fault | None:
