@@ -9,8 +9,11 @@ LABEL_METRICS = ("accuracy", "f1", "precision", "recall", "f1_micro", "f1_weight
 TEXT_METRICS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf")
 CALL_METRICS = ("call_exact", "call_function", "call_arguments", "call_valid_json", "call_count")
 CALL_ERRORS = ("call_spurious", "call_missing")
+PAIR_METRICS = ("preference_accuracy", "ranking_accuracy", "margin")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters", *CALL_ERRORS})
-HIGHER_IS_BETTER = frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS}) - LOWER_IS_BETTER
+HIGHER_IS_BETTER = (
+    frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS, *PAIR_METRICS}) - LOWER_IS_BETTER
+)
 
 
 def higher_is_better(metric: str) -> bool | None:

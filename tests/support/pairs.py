@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.train.objectives.preference_rows import PreferenceRows
+from kamerton.objective.pairs import PreferenceRows
 
 
 class Groups:

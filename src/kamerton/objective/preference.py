@@ -73,6 +73,11 @@ def kto(
     return torch.where(desired, desired_weight, undesired_weight) * (1 - value)
 
 
+def is_preferred(margin: Tensor, rounding: float) -> Tensor:
+    """Return 1 for a positive margin, 0 for a negative one, and 0.5 for one of at most `rounding`: (K,) float64."""
+    return 0.5 + 0.5 * torch.sign(margin.double()) * (margin.abs() > rounding)
+
+
 def _log_odds(logprob: Tensor) -> Tensor:
     """Return log(p / (1 - p)) for p = exp(logprob) < 1."""
     return logprob - torch.log(-torch.expm1(logprob))

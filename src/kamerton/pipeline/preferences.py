@@ -11,27 +11,24 @@ from kamerton.assets import cache_dir
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
-from kamerton.train.batches import Preferences
-from kamerton.train.objectives.preference_rows import PreferenceRows
+from kamerton.objective.pair_loss import WITHOUT_REFERENCE
+from kamerton.objective.pairs import PreferenceRows
 from kamerton.train.reference import reference_logprobs
-
-WITHOUT_REFERENCE = ("simpo", "orpo")
 
 
 def find_preferences(
     config: Config, model: Any, encoded: dict[str, Encoded], tokenizer: Any, console: Console
-) -> Preferences | None:
-    """Return the preferences of the training and validation data; None for supervised fine-tuning.
+) -> dict[str, PreferenceRows]:
+    """Return the preferences of each split; empty for supervised fine-tuning.
 
     `model` is the reference: the model as it is before training.
     """
     if config.objective.name == "sft":
-        return None
-    splits = {name: encoded[name] for name in ("train", "validation") if name in encoded}
-    total = sum(len(data) for data in splits.values())
+        return {}
+    total = sum(map(len, encoded.values()))
     rows = {}
     with count_bar(console, "log-probabilities by the reference", total) as advance:
-        for name, data in splits.items():
+        for name, data in encoded.items():
             reference = np.zeros(len(data))
             if config.objective.name not in WITHOUT_REFERENCE:
                 reference = reference_logprobs(
@@ -45,7 +42,7 @@ def find_preferences(
                     progress=advance,
                 )
             rows[name] = preference_rows(data, reference)
-    return rows["train"], rows.get("validation")
+    return rows
 
 
 def preference_rows(data: Encoded, reference: np.ndarray) -> PreferenceRows:

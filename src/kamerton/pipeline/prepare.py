@@ -11,6 +11,7 @@ import torch
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
 from kamerton.model.fuse import fuse, unfuse
+from kamerton.objective.pairs import PreferenceRows
 from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.preferences import find_preferences
 from kamerton.pipeline.session import Session
@@ -25,13 +26,17 @@ from kamerton.train.steps import limit_train_batches, step_data, total_steps, wi
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What training and scoring need: the complete configuration, the data and the base model."""
+    """What training and scoring need: the complete configuration, the data and the base model.
+
+    `preferences` are those of each split; empty for supervised fine-tuning.
+    """
 
     config: Config
     inputs: Inputs
     data: FineTuneData
     steps: int
     model: Any
+    preferences: dict[str, PreferenceRows]
 
 
 def read_data(session: Session) -> Inputs:
@@ -56,7 +61,8 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     preferences = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)
-    data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights, preferences)
+    pairs = (preferences["train"], preferences.get("validation")) if preferences else None
+    data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights, pairs)
     steps = total_steps(config, data.steps_per_epoch)
     counts = {name: len(examples) for name, examples in inputs.prepared.splits.items()}
     record_start(run, inputs.prepared, counts, config.seed, force=config.resume == "force")
@@ -65,7 +71,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config = with_warmup(config, run, steps, console)
     print_plan(console, run, inputs.prepared, data, steps, config)
     print_scoring(console, config, inputs, data.steps_per_epoch, steps)
-    return Ready(config, inputs, data, steps, model)
+    return Ready(config, inputs, data, steps, model, preferences)
 
 
 def device(config: Config) -> torch.device:

@@ -29,6 +29,7 @@ from kamerton.score.columns import (
     labels_of,
     token_counts,
 )
+from kamerton.score.pairs import has_pairs, pair_counts, pair_metrics, pair_scores
 from kamerton.score.text import text_counts, text_metrics, text_scores
 
 NO_LABEL = "(no label)"
@@ -45,6 +46,7 @@ def compute(table: pa.Table) -> dict[str, float | None]:
     - Always: `loss` (sum of nll / sum of target tokens, nats), `perplexity` (exp of the loss), `token_accuracy`. They
       are None if a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
     - With labels: `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (`label_metrics`), `ece`.
+    - With pairs of completions: those of `pairs.pair_metrics`; loss and accuracy are those of the chosen completions.
     - With generated texts and no labels: those of `text.text_metrics`, over the contents without reasoning and calls; a
       row whose reference is calls alone does not count.
     - With generated answers to data with functions: those of `call_metrics.call_metrics`.
@@ -65,6 +67,8 @@ def summed_counts(
     parts: list[tuple[NDArray[np.float64], Callable[[Any], dict[str, NDArray[np.float64]]]]] = [
         (np.stack(token_counts(table), axis=-1), lambda sums: token_metrics(*np.moveaxis(sums, -1, 0)))
     ]
+    if has_pairs(table):
+        parts.append((pair_counts(table), pair_metrics))
     if is_generated(table):
         parts.append((_text_counts(table), text_metrics))
     if has_calls(table):
@@ -82,6 +86,7 @@ def summed_counts(
 def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
     """Return text metrics of generated answers and custom metrics by example, `[rows]` each."""
     scores = text_scores(_text_counts(table)) if is_generated(table) else {}
+    scores |= pair_scores(table) if has_pairs(table) else {}
     return {**scores, **{name: table[f"{CUSTOM}{name}"].to_numpy() for name in example_metrics(table)}}
 
 

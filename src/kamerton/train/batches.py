@@ -14,9 +14,9 @@ import torch
 
 from kamerton.model.loss import PaddedRows, build_padded
 from kamerton.model.tree import TreeRow, build_row
+from kamerton.objective.pairs import Comparison, PreferenceRows
 from kamerton.plan.epoch import EpochPlan, Step, plan_epoch
 from kamerton.plan.packing import MicroBatch, Packing, pack_examples
-from kamerton.train.objectives.preference_rows import Comparison, PreferenceRows
 
 Layout = TreeRow | PaddedRows
 Preferences = tuple[PreferenceRows, PreferenceRows | None]  # of the training and the validation data
@@ -282,7 +282,7 @@ def compare_step(
     """Return the preferences of a rank's step; of `micros`, those after `own` only keep it in lockstep."""
 
     def examples_of(sequences: Sequence[int]) -> list[int]:
-        return np.unique(np.searchsorted(rows.starts, sequences, side="right") - 1).tolist()
+        return sorted(set((np.searchsorted(rows.starts, sequences, side="right") - 1).tolist()))
 
     sequences = [sequence for micro in own for sequence in micro.examples]
     number = {sequence: i for i, sequence in enumerate(sequences)}

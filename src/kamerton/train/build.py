@@ -23,6 +23,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
 from kamerton.model.switches import best_precision
 from kamerton.monitor.series import Setting
+from kamerton.objective.pair_loss import PairLoss
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import rank_info
 from kamerton.shell import as_arguments
@@ -38,7 +39,7 @@ from kamerton.train.checkpoints import DurableCheckpoints
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.module import OptimizerFactory, SchedulerFactory
-from kamerton.train.objectives.preference import PreferenceLoss, PreferenceObjective
+from kamerton.train.objectives.preference import PreferenceObjective
 from kamerton.train.objectives.supervised import SupervisedObjective
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding_limit
@@ -69,7 +70,7 @@ def build_objective(options: ObjectiveOptions, data: FineTuneData) -> Supervised
         return SupervisedObjective()
     rows = data.preferences[1]
     validation = None if rows is None else rows.compare(range(len(rows.starts)), range(len(rows.scores)))
-    return PreferenceObjective(PreferenceLoss(**dataclasses.asdict(options)), validation)
+    return PreferenceObjective(PairLoss(**dataclasses.asdict(options)), validation)
 
 
 def steps_between(when: WhenOptions | EvalOptions, steps_per_epoch: int, total_steps: int) -> int:

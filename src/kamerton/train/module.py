@@ -121,7 +121,7 @@ class FineTuneModule(pl.LightningModule):
         self.tokens_seen, self.examples_seen = counts["tokens_seen"], counts["examples_seen"]
 
     def _over_ranks(self, values: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(values, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(values, reduce_op="sum")
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> Tensor:
         """Clip the gradient's 2-norm to `clip_norm` and return the norm before clipping."""

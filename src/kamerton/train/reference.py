@@ -17,9 +17,9 @@ from torch import nn
 
 from kamerton.data.encode.arrays import Encoded
 from kamerton.model.loss import predict
+from kamerton.objective.pair_loss import sequence_sums
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import MicroBatches
-from kamerton.train.objectives.preference import sequence_sums
 
 VERSION = 1  # change it when the same model and data give other numbers
 

@@ -28,7 +28,9 @@ def limit_train_batches(config: Config, data: Encoded, run: RunDirectory, consol
     chosen = membership(len(starts), seed=config.seed, epoch=0)[: kept * config.batch.size]
     ends = np.append(starts[1:], len(data))
     rows = np.concatenate([np.arange(starts[i], ends[i]) for i in np.sort(chosen)])
-    message = f"trainer.limit_train_batches={limit}: every epoch is the same {len(chosen):,} of {len(starts):,} examples"
+    message = (
+        f"trainer.limit_train_batches={limit}: every epoch is the same {len(chosen):,} of {len(starts):,} examples"
+    )
     run.event("warn", "limited", message)
     console.print(f"note   {message}", highlight=False)
     return data.select(rows)

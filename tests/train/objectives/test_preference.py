@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
+from kamerton.model.loss import predict
 from kamerton.model.tiny import tiny_model
+from kamerton.objective.pair_loss import PairLoss
 from kamerton.plan.packing import Packing
-from kamerton.train.batches import FineTuneData
-from kamerton.train.module import FineTuneModule
-from kamerton.train.objectives.preference import PreferenceLoss, PreferenceObjective
+from kamerton.train.batches import FineTuneData, MicroBatches
+from kamerton.train.objectives.preference import PreferenceObjective
 from support.pairs import Groups
-from support.ragged import bare_trainer
 
 LOSSES = {
-    "dpo": PreferenceLoss("dpo", 0.1),
-    "dpo smoothed, with SFT": PreferenceLoss("dpo", 0.3, label_smoothing=0.2, sft_weight=0.5),
-    "ipo": PreferenceLoss("ipo", 0.1),
-    "simpo": PreferenceLoss("simpo", 2.0, margin=1.0),
-    "orpo": PreferenceLoss("orpo", 0.1, sft_weight=1.0),
-    "apo_zero": PreferenceLoss("apo_zero", 0.1),
-    "apo_down": PreferenceLoss("apo_down", 0.1),
+    "dpo": PairLoss("dpo", 0.1),
+    "dpo smoothed, with SFT": PairLoss("dpo", 0.3, label_smoothing=0.2, sft_weight=0.5),
+    "ipo": PairLoss("ipo", 0.1),
+    "simpo": PairLoss("simpo", 2.0, margin=1.0),
+    "orpo": PairLoss("orpo", 0.1, sft_weight=1.0),
+    "apo_zero": PairLoss("apo_zero", 0.1),
+    "apo_down": PairLoss("apo_down", 0.1),
 }
 LAYOUTS: list[tuple[Packing, int]] = [
     ("padded", 10**6),
@@ -43,7 +43,7 @@ LAYOUTS: list[tuple[Packing, int]] = [
 ]
 
 
-def plain_loss(name: str, loss: PreferenceLoss, chosen: Tensor, rejected: Tensor, ref: Any, size: Any) -> Tensor:
+def plain_loss(name: str, loss: PairLoss, chosen: Tensor, rejected: Tensor, ref: Any, size: Any) -> Tensor:
     """The loss of one pair, from the papers' formulas, in float64."""
     (c, r), (ref_c, ref_r), (n_c, n_r) = (chosen, rejected), ref, size
     sft = -loss.sft_weight * c / n_c
@@ -64,7 +64,7 @@ def plain_loss(name: str, loss: PreferenceLoss, chosen: Tensor, rejected: Tensor
     return sft + torch.sigmoid(loss.beta * (c - ref_c)) + 1 - torch.sigmoid(margin)
 
 
-def plain_step(loss: PreferenceLoss, data: Groups) -> tuple[Tensor, float, float]:
+def plain_step(loss: PairLoss, data: Groups) -> tuple[Tensor, float, float]:
     """Gradient, loss and accuracy of all groups as one step: one sequence at a time, unshared, in float64."""
     model: Any = tiny_model().double()
     rows = data.preferences()
@@ -83,55 +83,68 @@ def plain_step(loss: PreferenceLoss, data: Groups) -> tuple[Tensor, float, float
             ref = rows.reference[i], rows.reference[j]
             size = data.target_counts[i], data.target_counts[j]
             total = total + share * plain_loss(loss.name, loss, logprobs[i], logprobs[j], ref, size)
-            right += share * float((logprobs[i] - ref[0]).detach() > (logprobs[j] - ref[1]).detach())
+            rewards = [float(logprobs[k].detach() - rows.reference[k]) for k in (i, j)]
+            if loss.name in ("simpo", "orpo"):  # per token, without a reference
+                rewards = [float(logprobs[k].detach()) / data.target_counts[k] for k in (i, j)]
+            right += share * (rewards[0] > rewards[1])
     total.backward()
     gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     return gradient, float(total.detach()), right
 
 
-class KeepGradient(pl.Callback):
-    gradient: Tensor
-
-    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        parts = [weight.grad.flatten() for weight in pl_module.parameters() if weight.grad is not None]
-        self.gradient = torch.cat(parts).clone()
-
-
-def step(loss: PreferenceLoss, data: Groups, packing: Packing, max_tokens: int) -> tuple[Tensor, dict[str, float]]:
-    """Gradient and metrics of one step on all groups, and validation on the same before it."""
+def step(
+    loss: PairLoss, data: Groups, packing: Packing, max_tokens: int, ranks: int = 1
+) -> tuple[Tensor, dict[str, float], dict[str, float]]:
+    """Gradient and training metrics of one step on all groups, and the metrics of a validation on the same."""
     model = tiny_model()
     if packing != "padded":
         register_attention()
         model.set_attn_implementation(ATTENTION)
     fuse(model)
-    keep, rows = KeepGradient(), data.preferences()
+    rows = data.preferences()
     everything = rows.compare(range(len(rows.starts)), range(len(data)))
-    module = FineTuneModule(
-        model,
-        lambda model: torch.optim.SGD(model.parameters(), lr=0.0),
-        lambda optimizer, total: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
-        total_steps=1,
-        clip_norm=None,
-        objective=PreferenceObjective(loss, everything),
-    )
-    trainer = bare_trainer(1, callbacks=[keep], val_check_interval=1, check_val_every_n_epoch=None)
-    preferences = (rows, rows)
-    trainer.fit(
-        module,
-        datamodule=FineTuneData(
-            data, data, seed=5, batch_size=99, max_tokens=max_tokens, packing=packing, pad=0, preferences=preferences
-        ),
-    )
-    return keep.gradient, {key: float(value) for key, value in trainer.callback_metrics.items()}
+    options: dict[str, Any] = {"max_tokens": max_tokens, "packing": packing, "pad": 0}
+    module = FineTuneData(data, None, seed=5, batch_size=99, preferences=(rows, None), **options)
+    metrics: dict[str, float] = {}
+    objective = PreferenceObjective(loss, everything)
+    for rank in range(ranks):
+        module.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, strategy=None)  # type: ignore[assignment]
+        batch = module._step(module.plan(0), 0)
+        objective.before(model, batch)
+        for index, micro in enumerate(batch.micro_batches):
+            objective.loss(predict(model, micro), batch, index).backward()
+        for name, value in objective.training_metrics(batch, lambda values: values).items():
+            metrics[name] = metrics.get(name, 0.0) + float(value)
+    gradient = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+    with torch.no_grad():
+        for validated in MicroBatches(data, **options):
+            objective.validate(predict(model, validated.rows), validated)
+    validation = objective.validation_metrics(lambda values: values)
+    return gradient, metrics, {name: float(value) for name, value in validation.items()}
+
+
+def assert_same(result: tuple[Tensor, dict[str, float], dict[str, float]], plain: tuple[Tensor, float, float]) -> None:
+    gradient, value, accuracy = plain
+    assert torch.linalg.norm(result[0] - gradient) <= 1e-5 * torch.linalg.norm(gradient)
+    for metrics in result[1:]:
+        assert metrics["loss"] == pytest.approx(value, rel=1e-5)
+        assert metrics["preference_accuracy"] == pytest.approx(accuracy, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss_gradient_and_accuracy_of_every_layout_are_those_of_one_completion_at_a_time(name: str) -> None:
-    loss, data = LOSSES[name], Groups(6)
-    gradient, value, accuracy = plain_step(loss, data)
+def test_loss_and_gradient_are_those_of_one_completion_at_a_time(name: str) -> None:
+    loss, data = LOSSES[name], Groups(4)
+    assert_same(step(loss, data, "tree", 80), plain_step(loss, data))
+
+
+def test_the_layout_changes_no_result() -> None:
+    loss, data = LOSSES["dpo smoothed, with SFT"], Groups(6)
+    plain = plain_step(loss, data)
     for packing, max_tokens in LAYOUTS:
-        computed, logged = step(loss, data, packing, max_tokens)
-        assert torch.linalg.norm(computed - gradient) <= 1e-5 * torch.linalg.norm(gradient), (packing, max_tokens)
-        for split in ("train", "val"):
-            assert logged[f"{split}/loss"] == pytest.approx(value, rel=1e-5), (packing, max_tokens, split)
-            assert logged[f"{split}/preference_accuracy"] == pytest.approx(accuracy, rel=1e-6)
+        assert_same(step(loss, data, packing, max_tokens), plain)
+
+
+@pytest.mark.parametrize(("packing", "max_tokens"), [("tree", 80), ("packed", 1), ("padded", 10**6)])
+def test_ranks_divide_a_step_without_changing_it(packing: Packing, max_tokens: int) -> None:
+    loss, data = LOSSES["dpo"], Groups(6)
+    assert_same(step(loss, data, packing, max_tokens, ranks=2), plain_step(loss, data))

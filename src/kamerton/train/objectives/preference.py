@@ -7,85 +7,14 @@ contributes the derivative by its own sums, so the gradient does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from kamerton.model.loss import Predictions, predict
-from kamerton.objective import preference
+from kamerton.objective.pair_loss import PairLoss, Sum, sequence_sums
+from kamerton.objective.pairs import Comparison
 from kamerton.train.batches import EvalBatch, StepBatch, StepComparison
-from kamerton.train.objectives.preference_rows import Comparison
 from kamerton.train.objectives.supervised import TokenMetrics
-
-METRICS = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
-Sum = Callable[[Tensor], Tensor]  # of a tensor over all ranks
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceLoss:
-    """The loss of each pair: `name` with its options (`kamerton.objective.preference`).
-
-    `sft_weight` times the mean negative log-likelihood per token of the chosen completion is added.
-    """
-
-    name: str
-    beta: float
-    label_smoothing: float = 0.0
-    margin: float = 0.0
-    sft_weight: float = 0.0
-
-    def __call__(self, policy: Tensor, pairs: Comparison) -> Tensor:
-        """Return the losses of the pairs, (K,), for log-probabilities `policy` (S,) in nats."""
-        tokens = pairs.tokens.to(policy.dtype)
-        ratio, beta = policy - pairs.reference, self.beta
-
-        def sides(values: Tensor) -> tuple[Tensor, Tensor]:
-            return values[pairs.chosen], values[pairs.rejected]
-
-        if self.name == "dpo":
-            loss = preference.dpo(*sides(ratio), beta=beta, label_smoothing=self.label_smoothing)
-        elif self.name == "ipo":
-            loss = preference.ipo(*sides(ratio / tokens), beta=beta)
-        elif self.name == "simpo":
-            loss = preference.simpo(*sides(policy / tokens), beta=beta, margin=self.margin)
-        elif self.name == "orpo":
-            loss = beta * preference.orpo(*sides(policy / tokens))
-        elif self.name == "apo_zero":
-            loss = preference.apo_zero(*sides(ratio), beta=beta)
-        else:
-            loss = preference.apo_down(*sides(ratio), beta=beta)
-        if self.sft_weight:
-            loss = loss - self.sft_weight * (policy / tokens)[pairs.chosen]
-        return loss
-
-    def metrics(self, policy: Tensor, pairs: Comparison, over_ranks: Sum | None = None) -> dict[str, Tensor]:
-        """Return the mean `loss` and `METRICS` of the pairs by their weights.
-
-        Rewards are beta times the log-ratio, in nats. `over_ranks` sums over ranks that have different pairs.
-        """
-        reward = self.beta * (policy - pairs.reference)
-        chosen, rejected = reward[pairs.chosen], reward[pairs.rejected]
-        values = (
-            self(policy, pairs),
-            (chosen > rejected).double(),
-            chosen - rejected,
-            chosen,
-            rejected,
-            policy[pairs.chosen],
-            policy[pairs.rejected],
-        )
-        means = torch.stack([(value * pairs.weight).sum() for value in values])
-        means = means if over_ranks is None else over_ranks(means)
-        return dict(zip(("loss", *METRICS), means, strict=True))
-
-
-def sequence_sums(result: Predictions, size: int) -> Tensor:
-    """Return the log-probability of each of `size` sequences, in nats: (size,) float64."""
-    return torch.zeros(size, dtype=torch.float64, device=result.nll.device).index_add(
-        0, result.sequence, -result.nll.double()
-    )
 
 
 class PreferenceObjective(nn.Module):
@@ -94,7 +23,7 @@ class PreferenceObjective(nn.Module):
     Token metrics are those of the best completions, except the loss, which is that of the objective.
     """
 
-    def __init__(self, loss: PreferenceLoss, validation: Comparison | None = None) -> None:
+    def __init__(self, loss: PairLoss, validation: Comparison | None = None) -> None:
         super().__init__()
         self._loss, self._validation = loss, validation
         self.train_tokens, self.val_tokens = TokenMetrics(), TokenMetrics()

@@ -33,9 +33,9 @@ def preference_fields(sides: list[Side], layout_of: LayoutOf, action: Action) ->
             read.append(fields)
     if len(read) < len(sides) or is_dropped(faults, action):
         return None, faults
-    fault = _fault(read, sides)
-    if fault is not None:
-        return None, [*faults, fault]
+    incomparable = _fault(read, sides)
+    if incomparable is not None:
+        return None, [*faults, incomparable]
     order = sorted(range(len(sides)), key=lambda i: (-sides[i].score, i))
     best = read[order[0]]
     extras = [json.loads(fields.extras or "{}") for fields in read]

@@ -81,7 +81,7 @@ def _ranked(record: Record, columns: Columns) -> list[Side] | Fault | None:
         key = next((k for k in ("overall_score", "score", "rating", "reward", "rank") if k in values[0]), None)
         if key is None or None in texts:
             return None
-        used = (name,)
+        used: tuple[str, ...] = (name,)
         contents = [value[text] for value, text in zip(values, texts, strict=True)]
         numbers, is_rank = [value.get(key) for value in values], key == "rank"
     elif beside is not None:
