@@ -19,9 +19,9 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.ends import end_tokens
 from kamerton.model.export import export
 from kamerton.model.load import load_model, load_tokenizer, local_base
+from kamerton.run.adapters import base_of_adapter
 from kamerton.score.generate.batched import Prompt, generate, plan_batches
 from kamerton.score.generate.sampling import Decoding
-from kamerton.score.load import base_of_adapter
 from support.families import FAMILIES, build
 
 QUESTIONS = ["where?", "who was it", "7 x 8", "say a word", "why, and for how long?", "x"]

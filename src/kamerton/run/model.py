@@ -18,13 +18,14 @@ from kamerton.model.adapter import apply_adapter
 from kamerton.model.fuse import fuse
 from kamerton.model.load import load_model
 from kamerton.model.switches import checkpoint_layers, compile_layers
+from kamerton.run.adapters import first_adapter_faults, merge_first
 from kamerton.run.checkpoints import LAST, best_checkpoint, damage, read_checkpoint
 
 
 def load_base(config: Config) -> Any:
-    """Return the base model."""
+    """Return the base model: with `model.adapter`, the model with that adapter merged into it."""
     model = config.model
-    return load_model(
+    loaded = load_model(
         model.name,
         dtype=model.dtype,
         quantize=config.adapter.kind == "qlora",
@@ -32,6 +33,7 @@ def load_base(config: Config) -> Any:
         trust_remote_code=model.trust_remote_code,
         seed=config.seed,
     )
+    return loaded if model.adapter is None else merge_first(loaded, model.adapter)
 
 
 def to_train(config: Config, model: Any) -> Any:
@@ -95,7 +97,8 @@ def model_faults(values: Mapping[str, Any]) -> list[Fault]:
     model = section(ModelOptions, values, "model")
     if model is None:
         return []
-    return check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    faults = check_model(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    return faults + ([] if model.adapter is None else first_adapter_faults(model.adapter, model.name))
 
 
 def tokenizer_faults(model: ModelOptions) -> list[Fault]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from kamerton.config.model_options import ModelOptions
 from kamerton.config.schema import Config
 from kamerton.errors import Fault, UserError
-from kamerton.model.export import BASE
 from kamerton.plan.packing import Packing
+from kamerton.run.adapters import adapter_file, base_of_adapter
 
 if TYPE_CHECKING:
     from kamerton.run.record import Batch
@@ -83,28 +82,6 @@ def without_adapter(options: ModelOptions) -> ModelOptions:
     """Return the options of the model itself: for an adapter's folder those of its base model."""
     adapter = adapter_file(options.name)
     return dataclasses.replace(options, name=base_of_adapter(adapter), revision=None) if adapter.is_file() else options
-
-
-def adapter_file(name: str) -> Path:
-    """Return the path of the adapter configuration in a model folder, which may not exist."""
-    return Path(name).expanduser() / "adapter_config.json"
-
-
-def base_of_adapter(file: Path) -> str:
-    """Return the base model named by an adapter's configuration.
-
-    If that was a cache folder that is gone, return the name that Kamerton recorded beside it, to create it again.
-    """
-    from kamerton.run.directory import read_mapping
-
-    name, recorded = read_mapping(file, json.loads).get("base_model_name_or_path"), file.with_name(BASE)
-    if not isinstance(name, str):
-        message = "it does not name its base model (base_model_name_or_path)"
-        fix = "give the folder of a complete adapter, as peft writes it"
-        raise UserError([Fault("model.path", message, fix, file=str(file), column="model.name")])
-    if recorded.is_file() and not Path(name).is_dir():
-        return str(json.loads(recorded.read_text("utf-8"))["base"])
-    return str(name)
 
 
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:

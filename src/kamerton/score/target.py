@@ -17,8 +17,9 @@ from kamerton.config.schema import Config
 from kamerton.data.option_checks import check_data_options
 from kamerton.endpoint import untrusted, untrusted_key
 from kamerton.errors import Fault, UserError
+from kamerton.run.adapters import adapter_file
 from kamerton.run.model import model_faults
-from kamerton.score.load import Loaded, adapter_file, load_named, load_run, with_name
+from kamerton.score.load import Loaded, load_named, load_run, with_name
 from kamerton.score.options import EvaluateOptions
 from kamerton.shell import command_line
 
