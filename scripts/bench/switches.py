@@ -87,8 +87,8 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
     from kamerton.model.load import load_model, load_tokenizer
     from kamerton.model.switches import set_attention
     from kamerton.run.model import adapt
-    from kamerton.train.batches import FineTuneData
     from kamerton.train.build import optimizer_factory, scheduler_factory
+    from kamerton.train.data_module import FineTuneData
     from kamerton.train.module import FineTuneModule
 
     class Clock(pl.Callback):

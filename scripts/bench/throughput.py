@@ -164,8 +164,8 @@ def with_kamerton(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
     import pytorch_lightning as pl
 
     from kamerton.model.fuse import fuse
-    from kamerton.train.batches import FineTuneData
     from kamerton.train.build import optimizer_factory, scheduler_factory
+    from kamerton.train.data_module import FineTuneData
     from kamerton.train.module import FineTuneModule
 
     class Clock(pl.Callback):

@@ -23,8 +23,8 @@ from kamerton.run import model as restore
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import RUN_DIR
 from kamerton.train import steps
-from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import StopRequest
+from kamerton.train.data_module import FineTuneData
 from support.runs import TINY
 
 

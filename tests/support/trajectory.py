@@ -22,7 +22,7 @@ from kamerton.model.fuse import fuse
 from kamerton.model.switches import checkpoint_layers
 from kamerton.model.tiny import tiny_model
 from kamerton.plan.packing import Packing
-from kamerton.train.batches import FineTuneData
+from kamerton.train.data_module import FineTuneData
 from kamerton.train.module import FineTuneModule
 from support.ragged import Ragged, bare_trainer
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kamerton.train.batches import FineTuneData, MicroBatches, StepBatch
+from kamerton.train.batches import MicroBatches, StepBatch
+from kamerton.train.data_module import FineTuneData
 
 
 class Rows:

@@ -21,7 +21,7 @@ from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.fuse import fuse
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
 from kamerton.plan.packing import Packing
-from kamerton.train.batches import FineTuneData
+from kamerton.train.data_module import FineTuneData
 from kamerton.train.module import FineTuneModule, step_seed
 from kamerton.train.objectives.supervised import TokenMetrics
 from support.ragged import Ragged, bare_trainer

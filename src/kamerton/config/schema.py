@@ -49,6 +49,7 @@ class ObjectiveOptions:
     paper. `beta` is the strength of the pull to the reference model, or of the preference (simpo, orpo);
     `label_smoothing` the probability that a preference is wrong (dpo); `margin` the target margin (simpo);
     `sft_weight` times the mean negative log-likelihood per token of the better completion is added to the loss.
+    kto learns from single completions: desired ones weigh `desired_weight`, the others `undesired_weight`.
     """
 
     name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down"] = "sft"
@@ -56,6 +57,8 @@ class ObjectiveOptions:
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
     margin: Annotated[float, Ge(0)] = 0.0
     sft_weight: Annotated[float, Ge(0)] = 0.0
+    desired_weight: Annotated[float, Ge(0)] = 1.0
+    undesired_weight: Annotated[float, Ge(0)] = 1.0
 
 
 @dataclass(frozen=True)

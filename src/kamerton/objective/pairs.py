@@ -46,6 +46,10 @@ class PreferenceRows:
     starts: Ints
     weights: Floats
 
+    def examples_of(self, sequences: Sequence[int]) -> list[int]:
+        """Return the examples that have any of these sequences, ascending."""
+        return sorted(set((np.searchsorted(self.starts, sequences, side="right") - 1).tolist()))
+
     def pairs(self, example: int) -> list[tuple[int, int]]:
         """Return the pairs (better, worse) of sequences of an example; completions of equal score are not compared."""
         end = self.starts[example + 1] if example + 1 < len(self.starts) else len(self.scores)

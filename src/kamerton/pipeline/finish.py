@@ -18,7 +18,6 @@ from kamerton.decide.report.run import write_report
 from kamerton.model.export import export
 from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
-from kamerton.objective.pair_loss import WITHOUT_REFERENCE
 from kamerton.pipeline.layout import set_layout
 from kamerton.pipeline.prepare import Ready, device
 from kamerton.pipeline.session import Session
@@ -30,7 +29,7 @@ from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
-from kamerton.score.pairs import pairs_table
+from kamerton.score.pairs import preferences_table
 from kamerton.score.table import read_scores, write_scores
 
 
@@ -74,9 +73,7 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
     if not path.exists():
         table = _score(ready, model, name, data, session)
         if ready.preferences:
-            objective = config.objective
-            with_reference = objective.name not in WITHOUT_REFERENCE
-            table = pairs_table(table, ready.preferences["test"], beta=objective.beta, reference=with_reference)
+            table = preferences_table(table, ready.preferences["test"], config.objective)
         write_scores(with_custom_metrics(table, config.metrics, config.allow_targets), path)
         _partial(run, name).unlink(missing_ok=True)
     metrics = compute(read_scores(path))

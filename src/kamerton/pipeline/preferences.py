@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from kamerton.assets import cache_dir
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
+from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
 from kamerton.objective.pairs import PreferenceRows
+from kamerton.train.layouts import EncodedExamples
+from kamerton.train.objectives.mismatched import Mismatched
 from kamerton.train.reference import reference_logprobs
+from kamerton.train.step_preferences import Rows
 
 
 def find_preferences(
     config: Config, model: Any, encoded: dict[str, Encoded], tokenizer: Any, console: Console
-) -> dict[str, PreferenceRows]:
+) -> dict[str, Rows]:
     """Return the preferences of each split; empty for supervised fine-tuning.
 
     `model` is the reference: the model as it is before training.
     """
-    if config.objective.name == "sft":
+    name = config.objective.name
+    if name == "sft":
         return {}
-    total = sum(map(len, encoded.values()))
-    rows = {}
+    rows: dict[str, Rows] = {}
+    total = sum(map(len, encoded.values())) * (2 if name == "kto" else 1)
     with count_bar(console, "log-probabilities by the reference", total) as advance:
-        for name, data in encoded.items():
-            reference = np.zeros(len(data))
-            if config.objective.name not in WITHOUT_REFERENCE:
-                reference = reference_logprobs(
-                    model,
-                    data,
-                    cache=cache_dir() / "data",
-                    max_tokens=int(config.batch.max_tokens),
-                    packing=config.batch.cut,
-                    pad=tokenizer.pad_token_id,
-                    precision=str(config.trainer.get("precision")),
-                    progress=advance,
-                )
-            rows[name] = preference_rows(data, reference)
+
+        def logprobs(data: EncodedExamples, fingerprint: str) -> npt.NDArray[np.float64]:
+            return reference_logprobs(
+                model,
+                data,
+                fingerprint,
+                cache=cache_dir() / "data",
+                max_tokens=int(config.batch.max_tokens),
+                packing=config.batch.cut,
+                pad=tokenizer.pad_token_id,
+                precision=str(config.trainer.get("precision")),
+                progress=advance,
+            )
+
+        for split, data in encoded.items():
+            rows[split] = _rows(name, data, logprobs)
     return rows
 
 
-def preference_rows(data: Encoded, reference: np.ndarray) -> PreferenceRows:
-    """Return the preferences of a split."""
+def _rows(name: str, data: Encoded, logprobs: Callable[[EncodedExamples, str], npt.NDArray[np.float64]]) -> Rows:
+    """Return the preferences of a split for the objective `name`."""
+    fingerprint = f"{data.fingerprint} {data.examples.fingerprint}"
+    reference = np.zeros(len(data)) if name in WITHOUT_REFERENCE else logprobs(data, fingerprint)
     scores = np.array([float(example.score or 0.0) for example in data.examples])
     weights = np.ones(len(data.starts)) if data.weights is None else data.weights[data.starts]
-    return PreferenceRows(scores, reference, data.target_counts, data.starts, weights)
+    rows = PreferenceRows(scores, reference, data.target_counts, data.starts, weights)
+    if name != "kto":
+        return rows
+    return JudgedRows(rows, logprobs(Mismatched(data, data.starts), f"{fingerprint} mismatched"))

@@ -11,7 +11,6 @@ import torch
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
 from kamerton.model.fuse import fuse, unfuse
-from kamerton.objective.pairs import PreferenceRows
 from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.preferences import find_preferences
 from kamerton.pipeline.session import Session
@@ -20,7 +19,8 @@ from kamerton.pipeline.terminal import print_plan
 from kamerton.pipeline.validation import check_scoring, print_scoring
 from kamerton.run.model import load_base, uses_kernels
 from kamerton.score.evaluate import choose_mode
-from kamerton.train.batches import FineTuneData
+from kamerton.train.data_module import FineTuneData
+from kamerton.train.step_preferences import Rows
 from kamerton.train.steps import limit_train_batches, step_data, total_steps, with_warmup
 
 
@@ -36,7 +36,7 @@ class Ready:
     data: FineTuneData
     steps: int
     model: Any
-    preferences: dict[str, PreferenceRows]
+    preferences: dict[str, Rows]
 
 
 def read_data(session: Session) -> Inputs:

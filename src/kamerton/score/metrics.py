@@ -29,7 +29,15 @@ from kamerton.score.columns import (
     labels_of,
     token_counts,
 )
-from kamerton.score.pairs import has_pairs, pair_counts, pair_metrics, pair_scores
+from kamerton.score.pairs import (
+    has_judgements,
+    has_pairs,
+    judged_counts,
+    judged_metrics,
+    pair_counts,
+    pair_metrics,
+    pair_scores,
+)
 from kamerton.score.text import text_counts, text_metrics, text_scores
 
 NO_LABEL = "(no label)"
@@ -69,6 +77,8 @@ def summed_counts(
     ]
     if has_pairs(table):
         parts.append((pair_counts(table), pair_metrics))
+    if has_judgements(table):
+        parts.append((judged_counts(table), judged_metrics))
     if is_generated(table):
         parts.append((_text_counts(table), text_metrics))
     if has_calls(table):
@@ -86,7 +96,7 @@ def summed_counts(
 def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
     """Return text metrics of generated answers and custom metrics by example, `[rows]` each."""
     scores = text_scores(_text_counts(table)) if is_generated(table) else {}
-    scores |= pair_scores(table) if has_pairs(table) else {}
+    scores |= pair_scores(table) if has_pairs(table) or has_judgements(table) else {}
     return {**scores, **{name: table[f"{CUSTOM}{name}"].to_numpy() for name in example_metrics(table)}}
 
 

@@ -3,7 +3,7 @@
 Beside the columns of `kamerton.score.table`, which are those of the chosen completion (`target`, `nll`, …), a row has
 `rejected`, `rejected_nll` (nats, over its tokens), `rejected_tokens`, and the log-probabilities of both by the
 reference, `reference_logprob` and `rejected_reference_logprob` (null if the objective has no reference). The schema's
-`beta` scales rewards.
+`beta` scales rewards. Completions that are judged one by one have a row each, with `desired` and `reference_logprob`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kamerton.objective.pair_loss import ROUNDING
+from kamerton.config.schema import ObjectiveOptions
+from kamerton.objective.judgements import JudgedRows
+from kamerton.objective.pair_loss import ROUNDING, WITHOUT_REFERENCE
 from kamerton.objective.pairs import PreferenceRows
 
 FIELDS = [
@@ -26,8 +28,24 @@ FIELDS = [
     pa.field("reference_logprob", pa.float64()),
     pa.field("rejected_reference_logprob", pa.float64()),
 ]
+DESIRED = pa.field("desired", pa.bool_())  # of judged completions (KTO)
 BETA = b"beta"  # key in the schema metadata
 Counts = NDArray[np.float64]
+
+
+def preferences_table(completions: pa.Table, rows: PreferenceRows | JudgedRows, options: ObjectiveOptions) -> pa.Table:
+    """Return the table of the objective: a row for each pair, or for each judged completion."""
+    if isinstance(rows, JudgedRows):
+        return judged_table(completions, rows, beta=options.beta)
+    return pairs_table(completions, rows, beta=options.beta, reference=options.name not in WITHOUT_REFERENCE)
+
+
+def judged_table(completions: pa.Table, rows: JudgedRows, *, beta: float) -> pa.Table:
+    """Return the table with the columns of judged completions."""
+    everything = rows.judge(range(len(rows.starts)), range(completions.num_rows))
+    table = completions.append_column(DESIRED, pa.array(everything.desired.numpy()))
+    table = table.append_column(FIELDS[3], pa.array(rows.rows.reference))
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), BETA: json.dumps(beta)})
 
 
 def pairs_table(completions: pa.Table, rows: PreferenceRows, *, beta: float, reference: bool) -> pa.Table:
@@ -65,6 +83,11 @@ def has_pairs(table: pa.Table) -> bool:
     return "rejected_nll" in table.column_names
 
 
+def has_judgements(table: pa.Table) -> bool:
+    """Return whether the rows of the table are completions that are desired or not."""
+    return DESIRED.name in table.column_names
+
+
 def pair_counts(table: pa.Table) -> Counts:
     """Return the terms of `pair_metrics` by row: (rows, 9), NaN where a value is unknown."""
     names = (
@@ -78,7 +101,7 @@ def pair_counts(table: pa.Table) -> Counts:
     nll, other_nll, size, other_size, reference, other_reference = (
         table[name].to_numpy().astype(np.float64) for name in names
     )
-    beta = float(json.loads((table.schema.metadata or {}).get(BETA, b"1.0")))
+    beta = _beta(table)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_token, other_per_token = -nll / size, -other_nll / other_size
     ranked = _preferred(per_token, other_per_token, 0.0)
@@ -119,8 +142,31 @@ def pair_metrics(sums: Any) -> dict[str, Counts]:
     return {**values, "margin": values["reward_chosen"] - values["reward_rejected"]}
 
 
+def judged_counts(table: pa.Table) -> Counts:
+    """Return the terms of `judged_metrics` by row: (rows, 6)."""
+    desired = table[DESIRED.name].to_numpy().astype(np.float64)
+    reward = _beta(table) * (-table["nll"].to_numpy() - table[FIELDS[3].name].to_numpy())
+    right = np.where(desired > 0, _preferred(reward, 0.0 * reward, 0.0), _preferred(0.0 * reward, reward, 0.0))
+    return np.stack([np.ones(len(desired)), right, desired, 1 - desired, desired * reward, (1 - desired) * reward], -1)
+
+
+def judged_metrics(sums: Any) -> dict[str, Counts]:
+    """Return metrics from sums of `judged_counts`, (..., 6).
+
+    `preference_accuracy` is the share of completions whose reward is positive if they are desired, negative if not;
+    `margin` the mean reward of the desired ones less that of the others.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        accuracy = sums[..., 1] / sums[..., 0]
+        desired, undesired = sums[..., 4] / sums[..., 2], sums[..., 5] / sums[..., 3]
+    values = (accuracy, desired, undesired, desired - undesired)
+    return dict(zip(("preference_accuracy", "reward_desired", "reward_undesired", "margin"), values, strict=True))
+
+
 def pair_scores(table: pa.Table) -> dict[str, Counts]:
-    """Return the metrics of each pair that comparisons test: (rows,) each."""
+    """Return the metrics of each pair, or judged completion, that comparisons test: (rows,) each."""
+    if has_judgements(table):
+        return {"preference_accuracy": judged_metrics(judged_counts(table))["preference_accuracy"]}
     metrics = pair_metrics(pair_counts(table))
     return {name: metrics[name] for name in ("preference_accuracy", "ranking_accuracy", "margin")}
 
@@ -129,6 +175,10 @@ def _preferred(value: Counts, other: Counts, rounding: float) -> Counts:
     """Return 1 where a value is higher than the other, 0.5 where they are about equal, 0 elsewhere; NaN if unknown."""
     margin = value - other
     return 0.5 + 0.5 * np.sign(margin) * np.where(np.isnan(margin), np.nan, np.abs(margin) > rounding)
+
+
+def _beta(table: pa.Table) -> float:
+    return float(json.loads((table.schema.metadata or {}).get(BETA, b"1.0")))
 
 
 def _pair_id(example_id: str, better: int, worse: int) -> str:

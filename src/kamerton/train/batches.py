@@ -1,37 +1,18 @@
-"""Lightning data module: one batch is one optimizer step, already divided into micro-batches."""
+"""Batches of Lightning: one is one optimizer step, already divided into micro-batches, or a pass of a validation."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
 
-from kamerton.model.loss import PaddedRows, build_padded
-from kamerton.model.tree import TreeRow, build_row
-from kamerton.objective.pairs import Comparison, PreferenceRows
-from kamerton.plan.epoch import EpochPlan, Step, plan_epoch
-from kamerton.plan.packing import MicroBatch, Packing, pack_examples
-
-Layout = TreeRow | PaddedRows
-Preferences = tuple[PreferenceRows, PreferenceRows | None]  # of the training and the validation data
-
-
-class EncodedExamples(Protocol):
-    """Encoded data as plan and batches use them: the tokens of each example, and which of them are targets."""
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int32]: ...
-    @property
-    def target_counts(self) -> npt.NDArray[np.int32]: ...
-    def tokens(self, index: int) -> npt.NDArray[np.int32]: ...
-    def targets(self, index: int) -> npt.NDArray[np.bool_]: ...
-    def __len__(self) -> int: ...
+from kamerton.plan.epoch import EpochPlan
+from kamerton.plan.packing import Packing, pack_examples
+from kamerton.train.layouts import EncodedExamples, Layout, input_lengths, layout
+from kamerton.train.step_preferences import StepComparison, StepJudgements
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +35,7 @@ class StepBatch:
     context: float  # mean example length over the tokens of the step
     counted: int
     compared: StepComparison | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepComparison:
-    """The preferences of a rank's step: its completions, and those of each micro-batch by number.
-
-    If `split`, completions of a pair are in different micro-batches, on any rank.
-    """
-
-    pairs: Comparison
-    numbers: tuple[torch.Tensor, ...]  # for each micro-batch: (its sequences,)
-    split: bool
-
-    def to(self, device: torch.device) -> StepComparison:
-        """Return the same on another device."""
-        return StepComparison(self.pairs.to(device), tuple(part.to(device) for part in self.numbers), self.split)
-
-
-def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: int) -> Layout:
-    """Return the tensors of one micro-batch."""
-    sequences = [data.tokens(example) for example in micro.examples]
-    targets = [data.targets(example) for example in micro.examples]
-    if packing == "padded":
-        return build_padded(sequences, targets, pad=pad)
-    return build_row(sequences, targets, share=packing == "tree")
+    judged: StepJudgements | None = None
 
 
 class StepLoader:
@@ -117,11 +74,6 @@ class StepLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         del state
-
-
-def input_lengths(data: EncodedExamples) -> npt.NDArray[np.int32]:
-    """Return how many tokens of each example run through the model: all but the last, which predicts nothing."""
-    return np.maximum(data.lengths - 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,130 +120,3 @@ class MicroBatches:
             micro = self.micro_batches[index if counts else 0]
             rows = layout(self._data, micro, packing=self._packing, pad=self._pad)
             yield EvalBatch(rows, counts, torch.tensor(micro.examples))
-
-
-class FineTuneData(pl.LightningDataModule):
-    """Training steps from the epoch plan, and validation micro-batches with the same packing.
-
-    `weights` holds the loss weight of each training example: (N,). With `preferences` (of the training and validation
-    data), the completions of an example are compared, and `weights` are ignored.
-    """
-
-    def __init__(  # noqa: PLR0913 - by keyword
-        self,
-        train: EncodedExamples,
-        validation: EncodedExamples | None,
-        *,
-        seed: int,
-        batch_size: int,
-        max_tokens: int,
-        packing: Packing,
-        pad: int,
-        group_by_length: bool = False,
-        weights: npt.NDArray[np.float64] | None = None,
-        preferences: Preferences | None = None,
-    ) -> None:
-        super().__init__()
-        self.preferences = preferences
-        self.train, self.validation = train, validation
-        self._weights = np.ones(len(train)) if weights is None else weights
-        self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
-        self._packing, self._pad, self._group_by_length = packing, pad, group_by_length
-        self.train_batch_size = batch_size
-        self.examples = len(train) if preferences is None else len(preferences[0].starts)
-        self.steps_per_epoch = -(-self.examples // batch_size)
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """Return the plan of one epoch for the trainer's number of ranks."""
-        return plan_epoch(
-            input_lengths(self.train),
-            self.train.target_counts,
-            seed=self._seed,
-            epoch=epoch,
-            batch_size=self._batch_size,
-            max_tokens=self._max_tokens,
-            world_size=self.trainer.world_size if self.trainer else 1,
-            packing=self._packing,
-            group_by_length=self._group_by_length,
-            tokens=lambda index: self.train.tokens(index)[:-1],
-            starts=None if self.preferences is None else self.preferences[0].starts,
-        )
-
-    def train_dataloader(self) -> StepLoader:
-        return StepLoader(self.plan, self._step, self._position, self.steps_per_epoch)
-
-    def val_dataloader(self) -> MicroBatches | list[Any]:
-        if self.validation is None:
-            return []
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return MicroBatches(
-            self.validation,
-            max_tokens=self._max_tokens,
-            packing=self._packing,
-            pad=self._pad,
-            rank=rank,
-            world_size=world,
-        )
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        del dataloader_idx
-        if isinstance(batch, StepBatch):
-            micros = tuple(micro.to(device) for micro in batch.micro_batches)
-            weights = tuple(weight.to(device) for weight in batch.weights)
-            compared = None if batch.compared is None else batch.compared.to(device)
-            return replace(batch, micro_batches=micros, weights=weights, compared=compared)
-        return batch.to(device)
-
-    def _position(self) -> tuple[int, int]:
-        assert self.trainer is not None
-        return divmod(self.trainer.global_step, self.steps_per_epoch)
-
-    def _step(self, plan: EpochPlan, index: int) -> StepBatch:
-        assert self.trainer is not None
-        step = plan[index]
-        members = list(step.examples)
-        lengths = self.train.lengths[members].astype(np.float64)
-        own = step.ranks[self.trainer.global_rank]
-        lockstep = getattr(self.trainer.strategy, "lockstep", False)  # every rank has to run equally many passes
-        passes = max(len(rank) for rank in step.ranks) if lockstep else 1
-        filler = MicroBatch((members[0],), int(self.train.lengths[members[0]]))
-        micros = (*own, *[filler] * (passes - len(own)))
-        layouts = tuple(layout(self.train, micro, packing=self._packing, pad=self._pad) for micro in micros)
-        weights = []
-        for number, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
-            by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
-            weights.append(by_example[rows.sequence] * (number < len(own)))
-        compared = None if self.preferences is None else compare_step(self.preferences[0], step, own, micros)
-        return StepBatch(
-            micro_batches=layouts,
-            weights=tuple(weights),
-            normaliser=float(self._weights[members] @ self.train.target_counts[members]),
-            examples=len(plan.order[index * plan.batch_size :][: plan.batch_size]),
-            tokens=int(self.train.lengths[members].sum()),
-            targets=step.target_tokens,
-            computed=sum(micro.tokens for rank in step.ranks for micro in rank),
-            context=float(np.square(lengths).sum() / lengths.sum()),
-            counted=len(own),
-            compared=compared,
-        )
-
-
-def compare_step(
-    rows: PreferenceRows, step: Step, own: Sequence[MicroBatch], micros: Sequence[MicroBatch]
-) -> StepComparison:
-    """Return the preferences of a rank's step; of `micros`, those after `own` only keep it in lockstep."""
-
-    def examples_of(sequences: Sequence[int]) -> list[int]:
-        return sorted(set((np.searchsorted(rows.starts, sequences, side="right") - 1).tolist()))
-
-    sequences = [sequence for micro in own for sequence in micro.examples]
-    number = {sequence: i for i, sequence in enumerate(sequences)}
-    split = any(
-        sum(len(examples_of(micro.examples)) for micro in rank)
-        > len(examples_of([sequence for micro in rank for sequence in micro.examples]))
-        for rank in step.ranks
-    )
-    total = float(rows.weights[examples_of(step.examples)].sum())
-    pairs = rows.compare(examples_of(sequences), sequences, total)
-    numbers = tuple(torch.tensor([number.get(sequence, 0) for sequence in micro.examples]) for micro in micros)
-    return StepComparison(pairs, numbers, split)

@@ -17,18 +17,16 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from kamerton.config.schema import Config, EvalOptions, ObjectiveOptions, WhenOptions
+from kamerton.config.schema import Config, EvalOptions, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
 from kamerton.model.switches import best_precision
 from kamerton.monitor.series import Setting
-from kamerton.objective.pair_loss import PairLoss
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import rank_info
 from kamerton.shell import as_arguments
 from kamerton.train.averaging import AveragedWeights
-from kamerton.train.batches import FineTuneData
 from kamerton.train.callbacks import Recorder, SaveAndStop, StopRequest
 from kamerton.train.callbacks.ending import Ending
 from kamerton.train.callbacks.monitor import Monitor
@@ -36,11 +34,10 @@ from kamerton.train.callbacks.restore_options import RestoreOptions
 from kamerton.train.callbacks.scoring import Scorer, ScoreValidation
 from kamerton.train.callbacks.validation_steps import ValidateAt, validation_steps
 from kamerton.train.checkpoints import DurableCheckpoints
+from kamerton.train.data_module import FineTuneData
 from kamerton.train.groups import parameter_groups, scale_rates
 from kamerton.train.metrics_file import DAMAGED, MetricsFile
 from kamerton.train.module import OptimizerFactory, SchedulerFactory
-from kamerton.train.objectives.preference import PreferenceObjective
-from kamerton.train.objectives.supervised import SupervisedObjective
 from kamerton.train.schedule import schedule, warmup_length
 from kamerton.train.steps import binding_limit
 
@@ -62,15 +59,6 @@ def optimizer_factory(config: Config) -> OptimizerFactory:
 def scheduler_factory(config: Config) -> SchedulerFactory:
     """Return a function of (optimizer, total steps) that builds the schedule, stepped once per optimizer step."""
     return partial(schedule, **dataclasses.asdict(config.scheduler))
-
-
-def build_objective(options: ObjectiveOptions, data: FineTuneData) -> SupervisedObjective | PreferenceObjective:
-    """Build the objective of training; `data` has the preferences."""
-    if data.preferences is None:
-        return SupervisedObjective()
-    rows = data.preferences[1]
-    validation = None if rows is None else rows.compare(range(len(rows.starts)), range(len(rows.scores)))
-    return PreferenceObjective(PairLoss(**dataclasses.asdict(options)), validation)
 
 
 def steps_between(when: WhenOptions | EvalOptions, steps_per_epoch: int, total_steps: int) -> int:

@@ -16,11 +16,9 @@ from kamerton.model.gradients import leave_to_autograd
 from kamerton.model.memory import release_memory
 from kamerton.run.checkpoints import newest_checkpoint, read_checkpoint
 from kamerton.run.directory import RunDirectory
-from kamerton.train.batches import FineTuneData
 from kamerton.train.build import (
     build_callbacks,
     build_loggers,
-    build_objective,
     build_trainer,
     optimizer_factory,
     scheduler_factory,
@@ -29,7 +27,9 @@ from kamerton.train.callbacks import StopRequest
 from kamerton.train.callbacks.pruning import Pruning
 from kamerton.train.callbacks.recorder import record_best
 from kamerton.train.callbacks.scoring import Scorer
+from kamerton.train.data_module import FineTuneData
 from kamerton.train.module import FineTuneModule
+from kamerton.train.objectives.build import build_objective
 
 
 def fit_model(  # noqa: PLR0913 - by keyword

@@ -18,6 +18,7 @@ from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, gather, is_sharded, reshard, shard
 from kamerton.train.batches import EvalBatch, StepBatch
+from kamerton.train.objectives.judgement import JudgementObjective
 from kamerton.train.objectives.preference import PreferenceObjective
 from kamerton.train.objectives.supervised import SupervisedObjective
 
@@ -46,7 +47,7 @@ class FineTuneModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
-        objective: SupervisedObjective | PreferenceObjective | None = None,
+        objective: SupervisedObjective | PreferenceObjective | JudgementObjective | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -78,7 +79,7 @@ class FineTuneModule(pl.LightningModule):
         del batch_idx
         seed = step_seed(self._seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
-        self.objective.before(self.model, batch)
+        self.objective.before(self.model, batch, self._over_ranks)
         torch.manual_seed(seed)  # dropout is the same in the passes beforehand
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)

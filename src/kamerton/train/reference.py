@@ -15,18 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from kamerton.data.encode.arrays import Encoded
 from kamerton.model.loss import predict
 from kamerton.objective.pair_loss import sequence_sums
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import MicroBatches
+from kamerton.train.layouts import EncodedExamples
 
 VERSION = 1  # change it when the same model and data give other numbers
 
 
-def reference_logprobs(
+def reference_logprobs(  # noqa: PLR0913 - by keyword
     model: Any,
-    data: Encoded,
+    data: EncodedExamples,
+    fingerprint: str,
     *,
     cache: Path,
     max_tokens: int,
@@ -37,11 +38,11 @@ def reference_logprobs(
 ) -> npt.NDArray[np.float64]:
     """Return the log-probability of the targets of each sequence, in nats: (sequences,).
 
-    They are read from the folder `cache` if it has those of the same weights, precision and data. `progress` is called
+    They are read from the folder `cache` if it has those of the same weights, precision and data, which `fingerprint`
+    identifies. `progress` is called
     with a number of sequences that are done.
     """
-    key = hashlib.blake2b(f"{VERSION} {precision} {data.fingerprint} ".encode(), digest_size=16)
-    key.update(data.examples.fingerprint.encode())
+    key = hashlib.blake2b(f"{VERSION} {precision} {fingerprint} ".encode(), digest_size=16)
     key.update(weights_fingerprint(model).encode())
     file = cache / "reference" / f"{key.hexdigest()}.npy"
     if file.exists():
@@ -66,7 +67,7 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 def _compute(
     model: Any,
-    data: Encoded,
+    data: EncodedExamples,
     max_tokens: int,
     packing: Packing,
     pad: int,

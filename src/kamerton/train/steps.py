@@ -11,11 +11,15 @@ from rich.console import Console
 from kamerton.config.schema import Config, mapping_at
 from kamerton.data.encode.arrays import Encoded
 from kamerton.errors import Fault, UserError
+from kamerton.objective.judgements import JudgedRows
 from kamerton.plan.epoch import membership
 from kamerton.run.checkpoints import LAST
 from kamerton.run.directory import RunDirectory, read_config
-from kamerton.train.batches import FineTuneData, Preferences
+from kamerton.train.data_module import FineTuneData
+from kamerton.train.layouts import EncodedExamples
+from kamerton.train.objectives.mismatched import Both, Mismatched
 from kamerton.train.schedule import WARMUP, curve, warmup_length
+from kamerton.train.step_preferences import Preferences
 
 
 def limit_train_batches(config: Config, data: Encoded, run: RunDirectory, console: Console) -> Encoded:
@@ -51,9 +55,15 @@ def step_data(
         weights = np.array([label_weights[label] for label in labels])
     if train.weights is not None:  # of its turn and row in the data
         weights = train.weights if weights is None else weights * train.weights
+    validation: EncodedExamples | None = encoded.get("validation")
+    others = None
+    if preferences is not None and isinstance(preferences[0], JudgedRows):
+        others = Mismatched(train, train.starts)
+        if validation is not None:
+            validation = Both(validation, Mismatched(validation, encoded["validation"].starts))
     return FineTuneData(
         train,
-        encoded.get("validation"),
+        validation,
         seed=config.seed,
         batch_size=batch.size,
         max_tokens=int(batch.max_tokens),
@@ -62,6 +72,7 @@ def step_data(
         group_by_length=batch.group_by_length,
         weights=weights,
         preferences=preferences,
+        others=others,
     )
 
 

@@ -17,7 +17,8 @@ from kamerton.model.loss import predict
 from kamerton.model.tiny import tiny_model
 from kamerton.objective.pair_loss import PairLoss
 from kamerton.plan.packing import Packing
-from kamerton.train.batches import FineTuneData, MicroBatches
+from kamerton.train.batches import MicroBatches
+from kamerton.train.data_module import FineTuneData
 from kamerton.train.objectives.preference import PreferenceObjective
 from support.pairs import Groups
 
@@ -110,7 +111,7 @@ def step(
     for rank in range(ranks):
         module.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, strategy=None)  # type: ignore[assignment]
         batch = module._step(module.plan(0), 0)
-        objective.before(model, batch)
+        objective.before(model, batch, lambda values: values)
         for index, micro in enumerate(batch.micro_batches):
             objective.loss(predict(model, micro), batch, index).backward()
         for name, value in objective.training_metrics(batch, lambda values: values).items():

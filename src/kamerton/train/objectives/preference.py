@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from kamerton.model.loss import Predictions, predict
 from kamerton.objective.pair_loss import PairLoss, Sum, sequence_sums
 from kamerton.objective.pairs import Comparison
-from kamerton.train.batches import EvalBatch, StepBatch, StepComparison
+from kamerton.train.batches import EvalBatch, StepBatch
 from kamerton.train.objectives.supervised import TokenMetrics
+from kamerton.train.step_preferences import StepComparison
 
 
 class PreferenceObjective(nn.Module):
@@ -29,7 +30,7 @@ class PreferenceObjective(nn.Module):
         self.train_tokens, self.val_tokens = TokenMetrics(), TokenMetrics()
         self._sums = self._validated = torch.zeros(0, dtype=torch.float64)
 
-    def before(self, model: nn.Module, batch: StepBatch) -> None:
+    def before(self, model: nn.Module, batch: StepBatch, over_ranks: Sum) -> None:
         """Compute, without gradient, the log-probabilities of a step whose pairs are in several passes."""
         compared = _compared(batch)
         self._sums = torch.zeros_like(compared.pairs.reference)

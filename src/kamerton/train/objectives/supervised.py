@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from kamerton.model.loss import Predictions
+from kamerton.objective.pair_loss import Sum
 from kamerton.train.batches import EvalBatch, StepBatch
 
 
@@ -40,7 +39,7 @@ class SupervisedObjective(nn.Module):
         super().__init__()
         self.train_tokens, self.val_tokens = TokenMetrics(), TokenMetrics()
 
-    def before(self, model: nn.Module, batch: StepBatch) -> None:
+    def before(self, model: nn.Module, batch: StepBatch, over_ranks: Sum) -> None:
         """Do nothing: the normaliser of a step is known from the data."""
 
     def loss(self, result: Predictions, batch: StepBatch, index: int) -> Tensor:
@@ -49,7 +48,7 @@ class SupervisedObjective(nn.Module):
             self.train_tokens.update(result.nll, result.correct)
         return (result.loss * batch.weights[index]).sum() * (1 / batch.normaliser)
 
-    def training_metrics(self, batch: StepBatch, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def training_metrics(self, batch: StepBatch, over_ranks: Sum) -> dict[str, Tensor]:
         """Return the metrics of the step; torchmetrics sums over ranks."""
         del batch, over_ranks
         return self.train_tokens.compute_and_reset()
@@ -59,7 +58,7 @@ class SupervisedObjective(nn.Module):
         del batch
         self.val_tokens.update(result.nll, result.correct)
 
-    def validation_metrics(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def validation_metrics(self, over_ranks: Sum) -> dict[str, Tensor]:
         """Return the metrics of the validation data; torchmetrics sums over ranks."""
         del over_ranks
         return self.val_tokens.compute_and_reset()

@@ -1,0 +1,30 @@
+"""From the section `objective` to the objective of training."""
+
+from __future__ import annotations
+
+from kamerton.config.schema import ObjectiveOptions
+from kamerton.objective.judgements import JudgedRows, JudgementLoss
+from kamerton.objective.pair_loss import PairLoss
+from kamerton.objective.pairs import PreferenceRows
+from kamerton.train.data_module import FineTuneData
+from kamerton.train.objectives.judgement import JudgementObjective
+from kamerton.train.objectives.preference import PreferenceObjective
+from kamerton.train.objectives.supervised import SupervisedObjective
+
+
+def build_objective(
+    options: ObjectiveOptions, data: FineTuneData
+) -> SupervisedObjective | PreferenceObjective | JudgementObjective:
+    """Build the objective of training; `data` has the preferences."""
+    if data.preferences is None:
+        return SupervisedObjective()
+    rows = data.preferences[1]
+    if options.name == "kto":
+        assert rows is None or isinstance(rows, JudgedRows)
+        judged = None if rows is None else rows.judge(range(len(rows.starts)), range(len(rows.rows.scores)))
+        loss = JudgementLoss(options.beta, options.desired_weight, options.undesired_weight)
+        return JudgementObjective(loss, judged)
+    assert rows is None or isinstance(rows, PreferenceRows)
+    pairs = None if rows is None else rows.compare(range(len(rows.starts)), range(len(rows.scores)))
+    names = ("name", "beta", "label_smoothing", "margin", "sft_weight")
+    return PreferenceObjective(PairLoss(**{name: getattr(options, name) for name in names}), pairs)
