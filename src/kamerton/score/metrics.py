@@ -96,7 +96,7 @@ def summed_counts(
 def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
     """Return text metrics of generated answers and custom metrics by example, `[rows]` each."""
     scores = text_scores(_text_counts(table)) if is_generated(table) else {}
-    scores |= pair_scores(table) if has_pairs(table) or has_judgements(table) else {}
+    scores |= pair_scores(table) if has_pairs(table) else {}
     return {**scores, **{name: table[f"{CUSTOM}{name}"].to_numpy() for name in example_metrics(table)}}
 
 

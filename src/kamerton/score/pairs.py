@@ -143,30 +143,24 @@ def pair_metrics(sums: Any) -> dict[str, Counts]:
 
 
 def judged_counts(table: pa.Table) -> Counts:
-    """Return the terms of `judged_metrics` by row: (rows, 6)."""
+    """Return the terms of `judged_metrics` by row: (rows, 4)."""
     desired = table[DESIRED.name].to_numpy().astype(np.float64)
     reward = _beta(table) * (-table["nll"].to_numpy() - table[FIELDS[3].name].to_numpy())
-    right = np.where(desired > 0, _preferred(reward, 0.0 * reward, 0.0), _preferred(0.0 * reward, reward, 0.0))
-    return np.stack([np.ones(len(desired)), right, desired, 1 - desired, desired * reward, (1 - desired) * reward], -1)
+    return np.stack([desired, 1 - desired, desired * reward, (1 - desired) * reward], axis=-1)
 
 
 def judged_metrics(sums: Any) -> dict[str, Counts]:
-    """Return metrics from sums of `judged_counts`, (..., 6).
+    """Return metrics from sums of `judged_counts`, (..., 4).
 
-    `preference_accuracy` is the share of completions whose reward is positive if they are desired, negative if not;
-    `margin` the mean reward of the desired ones less that of the others.
+    `margin` is the mean reward of the desired completions less that of the others.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        accuracy = sums[..., 1] / sums[..., 0]
-        desired, undesired = sums[..., 4] / sums[..., 2], sums[..., 5] / sums[..., 3]
-    values = (accuracy, desired, undesired, desired - undesired)
-    return dict(zip(("preference_accuracy", "reward_desired", "reward_undesired", "margin"), values, strict=True))
+        desired, undesired = sums[..., 2] / sums[..., 0], sums[..., 3] / sums[..., 1]
+    return {"reward_desired": desired, "reward_undesired": undesired, "margin": desired - undesired}
 
 
 def pair_scores(table: pa.Table) -> dict[str, Counts]:
-    """Return the metrics of each pair, or judged completion, that comparisons test: (rows,) each."""
-    if has_judgements(table):
-        return {"preference_accuracy": judged_metrics(judged_counts(table))["preference_accuracy"]}
+    """Return the metrics of each pair that comparisons test: (rows,) each."""
     metrics = pair_metrics(pair_counts(table))
     return {name: metrics[name] for name in ("preference_accuracy", "ranking_accuracy", "margin")}
 
