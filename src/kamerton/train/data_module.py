@@ -114,13 +114,13 @@ class FineTuneData(pl.LightningDataModule):
             by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
             weights.append(by_example[rows.sequence] * (number < len(own)))
         compared = judged = None
-        rows, rank = None if self.preferences is None else self.preferences[0], self.trainer.global_rank
-        if isinstance(rows, PreferenceRows):
-            compared = compare_step(rows, step, own, micros)
-        elif rows is not None:
+        preferences, rank = None if self.preferences is None else self.preferences[0], self.trainer.global_rank
+        if isinstance(preferences, PreferenceRows):
+            compared = compare_step(preferences, step, own, micros)
+        elif preferences is not None:
             assert self._others is not None
             lay_out = LayOut(self._max_tokens, self._packing, self._pad)
-            judged = judge_step(rows, self._others, step, rank, micros, lay_out=lay_out, lockstep=lockstep)
+            judged = judge_step(preferences, self._others, step, rank, micros, lay_out=lay_out, lockstep=lockstep)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(weights),
