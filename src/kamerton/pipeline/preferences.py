@@ -15,7 +15,7 @@ from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
-from kamerton.objective.pairs import PreferenceRows
+from kamerton.score.pairs import preference_rows
 from kamerton.train.layouts import EncodedExamples
 from kamerton.train.objectives.mismatched import Mismatched
 from kamerton.train.reference import reference_logprobs
@@ -58,9 +58,7 @@ def _rows(name: str, data: Encoded, logprobs: Callable[[EncodedExamples, str], n
     """Return the preferences of a split for the objective `name`."""
     fingerprint = f"{data.fingerprint} {data.examples.fingerprint}"
     reference = np.zeros(len(data)) if name in WITHOUT_REFERENCE else logprobs(data, fingerprint)
-    scores = np.array([float(example.score or 0.0) for example in data.examples])
-    weights = np.ones(len(data.starts)) if data.weights is None else data.weights[data.starts]
-    rows = PreferenceRows(scores, reference, data.target_counts, data.starts, weights)
+    rows = preference_rows(data, reference)
     if name != "kto":
         return rows
     return JudgedRows(rows, logprobs(Mismatched(data, data.starts), f"{fingerprint} mismatched"))

@@ -16,16 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from rich.console import Console
 
+from kamerton.config.schema import ScoreOptions
 from kamerton.config.secrets import redacted
 from kamerton.console import count_bar
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
+from kamerton.objective.judgements import JudgedRows
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
@@ -35,9 +38,10 @@ from kamerton.score.evaluate import choose_mode, passes, score_split
 from kamerton.score.generate.hosted import engine_endpoint
 from kamerton.score.generate.vllm import check_vllm
 from kamerton.score.intervals import intervals
-from kamerton.score.load import Loaded
+from kamerton.score.load import Loaded, without_training
 from kamerton.score.metrics import compute, per_class
 from kamerton.score.options import EvaluateOptions, engine_for
+from kamerton.score.pairs import has_reference, preference_rows, preferences_table
 from kamerton.score.table import write_scores
 from kamerton.score.target import Target, find_target, slug
 from kamerton.score.test_set import SPLIT, TestSet, load_test_set
@@ -154,26 +158,44 @@ def _score(
     if loaded is None:
         with count_bar(console, title, rows) as advance:
             return engine_table(options, target, tests, partial, advance, console)
-    score = target.config.score
-    with count_bar(console, title, rows * passes(choose_mode(score, tests.labels, tests.examples))) as advance:
-        return score_split(
-            loaded.model,
-            tests.tokenizer,
-            tests.encoded,  # type: ignore[arg-type]  # a local model's test set is tokenised
-            labels=tests.labels,
-            options=score,
-            max_tokens=loaded.max_tokens,
-            packing=loaded.packing,
-            partial=partial,
-            device=loaded.device,
-            progress=advance,
-        )
+    config = target.config
+    objective, is_preference = config.objective, config.data.rows == "preferences"
+    each = passes(choose_mode(config.score, tests.labels, tests.examples))
+    compares = is_preference and has_reference(objective)
+    with count_bar(console, title, rows * (each + compares)) as advance:
+
+        def scored(model: Any, options: ScoreOptions) -> pa.Table:
+            return score_split(
+                model,
+                tests.tokenizer,
+                tests.encoded,  # type: ignore[arg-type]  # a local model's test set is tokenised
+                labels=tests.labels,
+                options=options,
+                max_tokens=loaded.max_tokens,
+                packing=loaded.packing,
+                partial=partial,
+                device=loaded.device,
+                progress=advance,
+            )
+
+        table = scored(loaded.model, config.score)
+        if not is_preference:
+            return table
+        assert tests.encoded is not None
+        reference = np.zeros(len(tests.encoded))
+        if compares:
+            with without_training(loaded, config) as base:
+                reference = -scored(base, ScoreOptions(mode="reference"))["nll"].to_numpy()
+        pairs = preference_rows(tests.encoded, reference)
+        judged = JudgedRows(pairs, np.zeros(len(tests.encoded))) if objective.name == "kto" else pairs
+        return preferences_table(table, judged, objective)
 
 
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
     """Return everything that the result depends on, as written to the record, and a digest of its values."""
     config = target.config
-    sections = {name: dataclasses.asdict(getattr(config, name)) for name in ("data", "split", "score")}
+    names = ("data", "split", "score", *(["objective"] if config.data.rows == "preferences" else []))
+    sections = {name: dataclasses.asdict(getattr(config, name)) for name in names}
     engine = {"kind": options.engine.kind, "url": options.engine.url}  # the other engine options change no answer
     request = {
         **target.facts,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,21 @@ def load_named(config: Config, accelerator: str, base: Callable[[Config], Any] |
         model = PeftModel.from_pretrained(model, adapter.parent)
     typed = config.batch.max_tokens
     return Loaded(model.to(device).eval(), packing, int(typed) if typed != "auto" else _max_tokens(model), device)
+
+
+@contextmanager
+def without_training(loaded: Loaded, config: Config) -> Iterator[Any]:
+    """Yield the model as it was before training: without its adapter, or loaded again."""
+    from kamerton.run.model import load_base
+
+    if hasattr(loaded.model, "disable_adapter"):
+        with loaded.model.disable_adapter():
+            yield loaded.model
+        return
+    model = load_base(config)
+    device = _prepare(model, config, "gpu" if loaded.device.type == "cuda" else "cpu")
+    _lay_out(model, config, loaded.packing)
+    yield model.to(device).eval()
 
 
 def with_name(config: Config, name: str) -> Config:

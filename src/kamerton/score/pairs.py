@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kamerton.config.schema import ObjectiveOptions
+from kamerton.data.encode.arrays import Encoded
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import ROUNDING, WITHOUT_REFERENCE
 from kamerton.objective.pairs import PreferenceRows
@@ -33,11 +34,23 @@ BETA = b"beta"  # key in the schema metadata
 Counts = NDArray[np.float64]
 
 
+def preference_rows(data: Encoded, reference: Counts) -> PreferenceRows:
+    """Return the preferences of a split; `reference` are the log-probabilities of its sequences, in nats."""
+    scores = np.array([float(example.score or 0.0) for example in data.examples])
+    weights = np.ones(len(data.starts)) if data.weights is None else data.weights[data.starts]
+    return PreferenceRows(scores, reference, data.target_counts, data.starts, weights)
+
+
+def has_reference(options: ObjectiveOptions) -> bool:
+    """Return whether the objective compares the model with a reference."""
+    return options.name not in ("sft", *WITHOUT_REFERENCE)
+
+
 def preferences_table(completions: pa.Table, rows: PreferenceRows | JudgedRows, options: ObjectiveOptions) -> pa.Table:
     """Return the table of the objective: a row for each pair, or for each judged completion."""
     if isinstance(rows, JudgedRows):
         return judged_table(completions, rows, beta=options.beta)
-    return pairs_table(completions, rows, beta=options.beta, reference=options.name not in WITHOUT_REFERENCE)
+    return pairs_table(completions, rows, beta=options.beta, reference=has_reference(options))
 
 
 def judged_table(completions: pa.Table, rows: JudgedRows, *, beta: float) -> pa.Table:

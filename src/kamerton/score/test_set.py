@@ -78,6 +78,8 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if alone:
         prepared = replace(prepared, splits={key: prepared.splits[key]})
     prepared, encoded = encode_splits(prepared, tokenizer, data, without_adapter(options), cache)
-    split = encoded[key] if limit is None else encoded[key].select(np.arange(min(limit, len(encoded[key]))))
+    split = encoded[key]
+    if limit is not None and limit < len(split.starts):
+        split = split.select(np.arange(split.starts[limit]))
     split = split if prepared.labels else by_turn(split, tokenizer)
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)
