@@ -23,6 +23,7 @@ TASKS = {
     "run": "the run directory, checkpoints",
     "config": "schema, composition, checks",
     "data": "files to checked, split, encoded examples",
+    "objective": "losses of preferences, as pure functions",
     "model": "loading, adapters, tree engine, loss",
     "report": "page layout, charts",
     "plan": "members and batch layout of each step",

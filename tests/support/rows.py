@@ -40,7 +40,9 @@ def stored(examples: list[DataExample], folder: Path) -> Examples:
     writer = StoreWriter(folder / "rows.arrow", ["rows.jsonl"])
     for number, example in enumerate(examples, 1):
         prompt, chat = stored_prompt(example.prompt), not isinstance(example.prompt, str) and example.prompt != ()
-        extras = stored_extras(example.reasoning, example.tool_calls, example.tools, example.weight)
+        extras = stored_extras(
+            example.reasoning, example.tool_calls, example.tools, example.weight, example.score, example.alternatives
+        )
         key = row_id(prompt, chat, example.completion, extras)
         writer.add((key, prompt, chat, example.completion, extras, None, number, number, 0, -1, number, 0))
     writer.close()

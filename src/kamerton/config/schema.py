@@ -52,13 +52,13 @@ class ObjectiveOptions:
     kto learns from single completions: desired ones weigh `desired_weight`, the others `undesired_weight`.
     """
 
-    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down"] = "sft"
-    beta: Annotated[float, Gt(0)] = 0.1
-    label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
-    margin: Annotated[float, Ge(0)] = 0.0
-    sft_weight: Annotated[float, Ge(0)] = 0.0
-    desired_weight: Annotated[float, Ge(0)] = 1.0
-    undesired_weight: Annotated[float, Ge(0)] = 1.0
+    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down"] = "sft"  # set by the group
+    beta: Annotated[float, Gt(0)] = 0.1  # the smaller, the further the model may go from the reference
+    label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0  # of dpo: probability that a preference is wrong
+    margin: Annotated[float, Ge(0)] = 0.0  # of simpo: margin of the rewards per token
+    sft_weight: Annotated[float, Ge(0)] = 0.0  # weight of the likelihood of the chosen completion in the loss
+    desired_weight: Annotated[float, Ge(0)] = 1.0  # of kto: weight of desired completions
+    undesired_weight: Annotated[float, Ge(0)] = 1.0  # of kto: weight of the other completions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.conversations.chat import is_dropped
 from kamerton.data.read.preferences.sides import CODE, Side
 from kamerton.data.read.text import Action
-from kamerton.data.store import stored_extras
+from kamerton.data.stored import stored_extras
 from kamerton.errors import Fault
 
 LayoutOf = Callable[[Mapping[str, Any]], Layout | Fault]
