@@ -41,6 +41,7 @@ FOLDERS = {
 RECORD = {
     "run_id": "the name of the directory",
     "experiment": "the name of the folder above it (`name`)",
+    "objective": "what is learnt: `sft`, `dpo`, …",
     "provider": "`local`, or the provider of a hosted model",
     "state": "`validating_files`, `queued`, `running`, `succeeded`, `failed`, `cancelled` or `paused`",
     "times": "`created`, `started`, `finished`: ISO 8601, UTC",

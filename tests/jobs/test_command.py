@@ -43,6 +43,27 @@ def test_list_and_show_report_running_and_dead_runs(
     assert "accuracy 0.75" in capsys.readouterr().out
 
 
+def test_objectives_are_a_column_and_preferences_have_their_accuracy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    make(tmp_path, "pairs/one", "succeeded", objective="sft", metrics={"test": {"loss": 0.25}})
+    assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
+    assert "objective" not in capsys.readouterr().out
+    metrics = {"train": {"loss": 0.5, "margin": 1.5}, "test": {"loss": 0.4, "preference_accuracy": 0.875}}
+    make(tmp_path, "pairs/two", "succeeded", objective="dpo", metrics=metrics)
+    assert main(["runs", "list", f"--outputs={tmp_path}"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "objective" in first
+    by_run = {line.split()[0]: line.split() for line in lines}
+    assert by_run["pairs/one"] == ["pairs/one", "succeeded", "sft", "0.250"]
+    assert by_run["pairs/two"] == ["pairs/two", "succeeded", "dpo", "0.500", "0.875"]
+    assert main(["runs", "show", "two", f"--outputs={tmp_path}"]) == 0
+    output = capsys.readouterr().out
+    for text in ("objective  dpo", "margin 1.5", "preference_accuracy 0.875"):
+        assert text in output
+
+
 def test_the_folder_may_be_named_before_and_after_the_action(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,22 @@ def test_what_is_not_said_stays_as_the_files_have_it() -> None:
     )
 
 
+@pytest.mark.parametrize("method", ["dpo", "ipo", "simpo", "orpo", "kto", "apo"])
+def test_a_method_is_the_objective_with_its_data(method: str) -> None:
+    configuration = composed(FineTuningConfig(model="tiny", method=method, beta=0.3))
+    assert configuration.objective.name.startswith(method)
+    assert (configuration.objective.beta, configuration.data.rows) == (0.3, "preferences")
+
+
+def test_a_beta_that_nothing_uses_and_an_unknown_method_are_faults() -> None:
+    assert composed(FineTuningConfig(model="tiny", method="supervised")).objective.name == "sft"
+    for method in (None, "supervised"):
+        with pytest.raises(UserError, match='give method="dpo"'):
+            to_overrides(FineTuningConfig(model="tiny", method=method, beta=0.3))
+    with pytest.raises(UserError, match="dpoo"):
+        compose_job([*to_overrides(FineTuningConfig(model="tiny", method="dpoo")), "data=jsonl", "data.path=x"])
+
+
 def test_any_other_name_is_a_model_of_the_hub() -> None:
     assert composed(FineTuningConfig(model="Qwen/Qwen3-0.6B")).model.name == "Qwen/Qwen3-0.6B"
 

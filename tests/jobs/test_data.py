@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kamerton import DataExample
-from kamerton.data.example import Message
+from kamerton import DataExample, DataOptions, read_examples, validate
+from kamerton.data.example import Alternative, Message, ToolCall
 from kamerton.errors import UserError
-from kamerton.jobs.data import process
+from kamerton.jobs.data import data_options, process
+from support.pairs_files import pairs
+from support.rows import write_jsonl
 
 ROWS = [
     {"prompt": f"the {word} number {number}", "completion": label}
@@ -44,6 +46,54 @@ def test_chats_keep_their_turns(tmp_path: Path) -> None:
     chats = [DataExample((*turns, Message("user", f"number {n}")), f"answer {n}") for n in range(40)]
     parts = process(chats, tmp_path).split()
     assert {example.id for part in parts for example in part} == {chat.id for chat in chats}
+
+
+def test_rows_of_preferences_become_parts(tmp_path: Path) -> None:
+    data = process(pairs(40), tmp_path, "preferences")
+    assert data.validation.is_valid, data.validation.errors
+    parts = data.split([0.5, 0.25, 0.25])
+    assert sum(map(len, parts)) == 80
+    example = parts.train[0]
+    assert example.score == 1
+    assert [(other.completion, other.score) for other in example.alternatives] == [("no", 0.0)]
+    faults = process([*pairs(40), {"prompt": "a", "chosen": "b", "rejected": "b"}], tmp_path, "preferences").validation
+    assert [(fault.code, fault.row) for fault in faults.errors] == [("bad-preference", 81)]
+    assert not process(pairs(40), tmp_path).validation.is_valid  # as completions
+
+
+def test_validate_reads_preferences(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "pairs.jsonl", pairs(40))
+    assert validate(DataOptions(path=str(file), rows="preferences")).report["counts"]["rows read"] == 80
+    for raw in (file, DataOptions(path=str(file))):
+        assert process(raw, tmp_path, "preferences").data.rows == "preferences"
+
+
+CALL = (ToolCall("add", '{"a": 1}', "call_1"),)
+TOOLS = '[{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]'
+CHAT = (Message("system", "be short"), Message("user", "hello"), Message("assistant", "hi", 0.0), Message("user", "go"))
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        DataExample("a", "b", score=1.0, alternatives=(Alternative("c", 0.0),)),
+        DataExample(CHAT, "b", {"topic": "x"}, score=1.0, alternatives=(Alternative("c", 0.0),)),
+        DataExample("a", "b", score=3.0, alternatives=(Alternative("c", 2.0), Alternative("d", 0.5))),
+        DataExample("a", "b", score=0.0),
+        DataExample(CHAT, "b", score=1.0),
+        DataExample("a", "b", reasoning="r", score=1.0, alternatives=(Alternative("c", 0.0, "s"),)),
+        DataExample("a", "", tool_calls=CALL, tools=TOOLS, score=1.0, alternatives=(Alternative("c", 0.0),)),
+        DataExample("a", "b", reasoning="r"),
+        DataExample(CHAT, "", tool_calls=CALL, tools=TOOLS),
+        DataExample("a", "b", weight=0.5),
+    ],
+)
+def test_examples_are_written_and_read_back_whole(example: DataExample, tmp_path: Path) -> None:
+    options = data_options([example], tmp_path)
+    assert options.rows == ("completions" if example.score is None else "preferences")
+    (read,) = read_examples(options)
+    assert read.id == example.id
+    assert dict(read.metadata) == dict(example.metadata)
 
 
 def test_faults_are_listed_and_split_raises_them(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class FineTuningConfig:
         saving_steps: the same for checkpoints.
         seed: seed of the run.
         name: folder of the run directories below the root.
+        method: `supervised`, or an objective of preference data: `dpo`, `ipo`, `simpo`, `orpo`, `kto` or `apo`.
+        beta: strength of the pull to the reference model, or of the preference (simpo, orpo); not with `supervised`.
         overrides: further `key=value` of `kamerton train`.
         config_dir: a folder with your own experiments and groups, as after `--config-dir`.
 
@@ -48,6 +50,7 @@ class FineTuningConfig:
         >>> config = FineTuningConfig(model="tiny", epochs=3, learning_rate=1e-3, overrides=["adapter.r=8"])
         >>> config.epochs, config.batch_size
         (3, None)
+        >>> preferences = FineTuningConfig(model="tiny", method="dpo", beta=0.2)
     """
 
     model: str = "smollm2"
@@ -62,6 +65,8 @@ class FineTuningConfig:
     saving_steps: int | None = None
     seed: int | None = None
     name: str | None = None
+    method: str | None = None
+    beta: float | None = None
     overrides: Sequence[str] = ()
     config_dir: str | Path | None = None
 
@@ -72,8 +77,16 @@ class FineTuningConfig:
 
 
 def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
-    """Return the configuration as overrides; `training_rows` (None: unknown) determines the number of steps."""
+    """Return the configuration as overrides; `training_rows` (None: unknown) determines the number of steps.
+
+    Raises `UserError` for a `beta` that nothing would use.
+    """
+    if config.beta is not None and config.method in (None, "supervised"):
+        message = f"beta is {config.beta:g}, and supervised fine-tuning has none"
+        raise UserError([Fault("config.value", message, 'leave it out, or give method="dpo"', column="beta")])
     values = {
+        "objective": {"supervised": "sft"}.get(str(config.method), config.method),
+        "objective.beta": config.beta,
         "trainer.max_epochs": config.epochs,
         "batch.size": config.batch_size,
         "optimizer.lr": config.learning_rate,

@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kamerton.assets import cache_dir
-from kamerton.data.example import DataExample
+from kamerton.data.example import DataExample, Message, chat_messages
 from kamerton.data.gate import prepare
 from kamerton.data.option_checks import check_data_options, check_split_options
 from kamerton.data.options import DataOptions, SplitOptions
@@ -100,29 +100,32 @@ class ProcessedData:
         return DataParts(train, validation, test, self.data, options)
 
 
-def process(raw: Raw, root: Path) -> ProcessedData:
+def process(raw: Raw, root: Path, rows: str | None = None) -> ProcessedData:
     """Read and check data: files, rows (prompt and completion, or any schema of files), or examples.
 
-    Faults of the rows are not raised, but listed in `ProcessedData.validation`.
+    `rows` is `data.rows`. Faults of the rows are not raised, but listed in `ProcessedData.validation`.
     """
-    options = data_options(raw, root)
+    options = data_options(raw, root, rows)
     faults = check_data_options(options)  # before a possible download
     result = ValidationResult(faults, [], {}) if faults else validate(local_data(options), cache=_cache())
     return ProcessedData(options, result)
 
 
-def data_options(raw: Raw, root: Path) -> DataOptions:
+def data_options(raw: Raw, root: Path, rows: str | None = None) -> DataOptions:
     """Return the options of data given as options, as a path, or as rows.
 
-    Rows are written to a file below `root`. Raises `UserError` for a row that cannot be written as JSON.
+    Rows are written to a file below `root`. Without `rows`, examples with a score are preferences. Raises `UserError`
+    for a row that cannot be written as JSON.
     """
     if isinstance(raw, DataOptions):
-        return raw
-    if not isinstance(raw, str | Path):
-        return DataOptions(path=str(_write_rows(raw, root)))
-    path = Path(raw).expanduser()
-    name = re.sub(r"[^A-Za-z0-9]+", "-", path.name.partition(".")[0]).strip("-")[:60] or "data"
-    return DataOptions(name=name, path=str(path.absolute()))
+        return raw if rows is None else replace(raw, rows=rows)
+    if isinstance(raw, str | Path):
+        path = Path(raw).expanduser()
+        name = re.sub(r"[^A-Za-z0-9]+", "-", path.name.partition(".")[0]).strip("-")[:60] or "data"
+        return DataOptions(name=name, path=str(path.absolute()), rows=rows or "completions")
+    given = list(raw)
+    compares = any(isinstance(row, DataExample) and row.score is not None for row in given)
+    return DataOptions(path=str(_write_rows(given, root)), rows=rows or ("preferences" if compares else "completions"))
 
 
 def _cache() -> Path:
@@ -144,11 +147,9 @@ def _write_rows(rows: Rows, root: Path) -> Path:
 def _to_json(row: object, number: int) -> str:
     """Return a row as JSON. Raises `UserError` if it is neither a mapping nor an example, or not serializable."""
     if isinstance(row, DataExample):
-        fields: dict[str, Any] = {"prompt": row.prompt, "completion": row.completion}
-        if not isinstance(row.prompt, str):
-            turns = [{"role": turn.role, "content": turn.content, "weight": turn.weight} for turn in row.messages]
-            fields = {"messages": turns}
-        row = {**fields, **({"metadata": dict(row.metadata)} if row.metadata else {})}
+        fields = _fields(row) if row.score is None else _preference_fields(row)
+        tools = {"tools": json.loads(row.tools)} if row.tools else {}
+        row = {**fields, **tools, **({"metadata": dict(row.metadata)} if row.metadata else {})}
     try:
         if isinstance(row, Mapping):
             return json.dumps(without_nan(dict(row)), ensure_ascii=False)
@@ -157,3 +158,39 @@ def _to_json(row: object, number: int) -> str:
         reason = str(error)
     fix = "give mappings of texts and numbers, such as {'prompt': …, 'completion': …}, or DataExamples"
     raise UserError([Fault("bad-row", f"row {number} cannot be used: {reason}", fix, row=number)])
+
+
+def _fields(example: DataExample) -> dict[str, Any]:
+    """Return the prompt and the completion of an example, as turns if texts do not contain all of it."""
+    plain = DataExample(example.prompt, example.completion, example.metadata)
+    if isinstance(example.prompt, str) and example == plain:
+        return {"prompt": example.prompt, "completion": example.completion}
+    return {"messages": _turns(example.messages)}
+
+
+def _preference_fields(example: DataExample) -> dict[str, Any]:
+    """Return the prompt and the completions of an example with scores. Reasoning and calls need a pair."""
+    before = example.messages[:-1]
+    sides = [example.messages[-1]]
+    sides += [
+        Message("assistant", each.completion, example.weight, each.reasoning, each.tool_calls)
+        for each in example.alternatives
+    ]
+    scores = [float(example.score or 0.0), *(each.score for each in example.alternatives)]
+    is_text = not any(side.reasoning or side.tool_calls for side in sides) and example.weight == 1
+    values: list[Any] = [side.content if is_text else _turns([side]) for side in sides]
+    prompt = {"prompt": example.prompt if isinstance(example.prompt, str) else _turns(before)}
+    if len(sides) == 1:
+        judged = {"messages": [*_turns(before), *_turns(sides)]} if not is_text else {**prompt, "completion": values[0]}
+        return {**judged, "label": scores[0] > 0}
+    if scores == [1.0, 0.0]:
+        return {**prompt, "chosen": values[0], "rejected": values[1]}
+    return {**prompt, "completions": values, "scores": scores}
+
+
+def _turns(turns: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return turns in OpenAI's format, with weights and reasoning."""
+    return [
+        {**message, "weight": turn.weight, **({"reasoning_content": turn.reasoning} if turn.reasoning else {})}
+        for turn, message in zip(turns, chat_messages(turns), strict=True)
+    ]

@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from hydra_plugins.kamerton._overrides import override
 from kamerton.config.search import search_words, split_search
@@ -62,16 +63,18 @@ class FineTuningManager:
         self.max_running = max_running
         self.root = Path(root).expanduser().absolute()
 
-    async def prepare_data(self, raw: Raw) -> ProcessedData:
+    async def prepare_data(self, raw: Raw, rows: Literal["completions", "preferences"] | None = None) -> ProcessedData:
         """Read, check and clean data.
 
         Args:
             raw: a path, `DataOptions`, rows as mappings, or `DataExample`s.
+            rows: `completions` or `preferences` (completions of a prompt of which some are better); None: as in the
+                options, preferences for examples with scores, else completions.
 
         Returns:
             `ProcessedData`; its faults are in `.validation`, none is raised.
         """
-        return await asyncio.to_thread(process, raw, self.root)
+        return await asyncio.to_thread(process, raw, self.root, rows)
 
     async def validate_data(self, data: ProcessedData) -> ValidationResult:
         """Return every error and warning of the data."""

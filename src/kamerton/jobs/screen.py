@@ -20,13 +20,19 @@ from kamerton.run.directory import read_events
 from kamerton.words import duration, early_ending
 
 MAX_EVENTS = 5  # on the live screen
+MAIN_METRICS = ("accuracy", "preference_accuracy")  # of the test split in a list; without one of them the loss
 REFRESH_S = 0.5
 _STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "yellow"}
 
 
 def jobs_table(jobs: Sequence[JobStatus]) -> Text:
-    """Return one line per job and the reasons of failures. Without rich's table, which takes seconds for thousands."""
-    rows = [("run", "state", "step", "left", "loss", "val loss", "test"), *map(_cells, jobs)]
+    """Return one line per job and the reasons of failures. Without rich's table, which takes seconds for thousands.
+
+    Objectives are a column if there are others than supervised fine-tuning.
+    """
+    rows = [("run", "state", "objective", "step", "left", "loss", "val loss", "test"), *map(_cells, jobs)]
+    if all(job.objective in (None, "sft") for job in jobs):
+        rows = [(*row[:2], *row[3:]) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     styles = ["bold", *(_STYLES.get(job.state, "") for job in jobs)]
     parts: list[tuple[str, str]] = []
@@ -43,11 +49,12 @@ def _cells(job: JobStatus) -> tuple[str, ...]:
     return (
         _name(job),
         job.state,
+        job.objective or "",
         f"{job.step or 0:,}/{job.steps:,}" if job.steps else "",
         seconds(job.eta_s) if job.state == "running" else "",
         _number(job, "train", "loss"),
         _number(job, "validation", "loss"),
-        _number(job, "test", "accuracy" if "accuracy" in test else "loss"),
+        _number(job, "test", next((name for name in MAIN_METRICS if name in test), "loss")),
     )
 
 
@@ -68,6 +75,7 @@ def job_facts(job: JobStatus) -> Table:
         "reason": _reason(job),
         "ended": _ending(job),
         "model": job.model,
+        "objective": job.objective,
         "step": f"{job.step or 0:,} of {job.steps:,}" if job.steps else "",
         "epoch": f"{job.epoch:.2f}" if job.epoch is not None else "",
         "examples": f"{examples.get('processed', 0):,} of {examples.get('total', 0):,}" if examples else "",

@@ -41,6 +41,7 @@ class JobStatus:
         tokens, tokens_per_s: trained tokens, and their rate.
         metrics: the latest by split (`train`, `validation`, `best`, `test`, `base`).
         model: the name of the model.
+        objective: what is learnt: `sft`, `dpo`, …
         created, started, finished, heartbeat: times in ISO 8601, UTC.
         error: `code`, `message` and `param` of a failed job.
         ended: what ended the training: `reason`, `step`, `of`, `detail`, `values`.
@@ -65,6 +66,7 @@ class JobStatus:
     tokens_per_s: float | None = None
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     model: str | None = None
+    objective: str | None = None
     created: str | None = None
     started: str | None = None
     finished: str | None = None
@@ -114,6 +116,7 @@ def _status_of(path: Path) -> JobStatus:
         tokens_per_s=record.throughput.tokens_per_s,
         metrics=record.metrics,
         model=record.model.name,
+        objective=record.objective,
         created=times.created,
         started=times.started,
         finished=times.finished,

@@ -150,7 +150,12 @@ def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
     _write_config(path, values)
     run = RunDirectory(path, resuming=False, lock=lock)
     provider = (values.get("model") or {}).get("provider") or "local"
-    run.update(run_id=path.name, experiment=values["name"], provider=provider, times={"created": now()}, error=None)
+    facts = {
+        "experiment": values["name"],
+        "provider": provider,
+        "objective": mapping_at(values, "objective").get("name"),
+    }
+    run.update(run_id=path.name, **facts, times={"created": now()}, error=None)
     return run
 
 

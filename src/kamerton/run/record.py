@@ -172,6 +172,7 @@ class Record(_Part):
 
     run_id: str | None = None
     experiment: str | None = None
+    objective: str | None = None
     state: State | None = None
     error: Failure | None = None
     ended: Ended | None = None
