@@ -38,17 +38,55 @@ class Hyperparameters(_Strict):
     learning_rate_multiplier: Auto | Annotated[float, Field(ge=1e-6, le=1e4, allow_inf_nan=False)] = "auto"
 
 
+class DpoHyperparameters(Hyperparameters):
+    """`beta` is the strength of the pull to the reference model; `auto` means that of `objective=dpo`."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)] = "auto"
+
+
 class Supervised(_Strict):
-    """The only supported training method."""
+    """Learn the answers."""
 
     hyperparameters: Hyperparameters | None = None
 
 
-class Method(_Strict):
-    """The training method."""
+class Dpo(_Strict):
+    """Learn which of two answers is better (direct preference optimisation)."""
 
-    type: Literal["supervised"]
+    hyperparameters: DpoHyperparameters | None = None
+
+
+class ReinforcementHyperparameters(Hyperparameters):
+    """Those of OpenAI's API."""
+
+    compute_multiplier: Auto | Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)] = "auto"
+    eval_interval: Auto | Annotated[int, Field(ge=1)] = "auto"
+    eval_samples: Auto | Annotated[int, Field(ge=1)] = "auto"
+    reasoning_effort: Literal["default", "low", "medium", "high"] | None = None
+
+
+class Reinforcement(_Strict):
+    """Learn from the grades of generated answers (`kamerton.objective.graders`)."""
+
+    grader: dict[str, Any]
+    hyperparameters: ReinforcementHyperparameters | None = None
+
+
+class Method(_Strict):
+    """The training method; only the settings of `type` may be given."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised | None = None
+    dpo: Dpo | None = None
+    reinforcement: Reinforcement | None = None
+
+    @model_validator(mode="after")
+    def _refuse_settings_of_others(self) -> Method:
+        names = ("supervised", "dpo", "reinforcement")
+        others = [name for name in names if name != self.type and getattr(self, name) is not None]
+        if others:
+            raise ValueError(f"the type is {self.type}, and the settings are of {others[0]}")
+        return self
 
 
 class JobRequest(_Strict):
@@ -67,8 +105,16 @@ class JobRequest(_Strict):
     @property
     def all_hyperparameters(self) -> Hyperparameters:
         """The hyperparameters, given at either of the two places of OpenAI's API."""
+        if self.compares:
+            dpo = self.method.dpo if self.method else None
+            return (dpo.hyperparameters if dpo else None) or DpoHyperparameters()
         method = self.method.supervised if self.method else None
         return (method.hyperparameters if method else None) or self.hyperparameters or Hyperparameters()
+
+    @property
+    def compares(self) -> bool:
+        """Whether the job learns which of two answers is better."""
+        return self.method is not None and self.method.type == "dpo"
 
 
 def number(value: Auto | Number) -> Number | None:

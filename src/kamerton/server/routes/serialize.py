@@ -50,7 +50,7 @@ def show_job(settings: Settings, path: Path) -> dict[str, Any]:
         "validation_file": request["validation_file"],
         "result_files": [],
         "hyperparameters": hyperparameters,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": request.get("method") or {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         "seed": request["seed"],
         "trained_tokens": progress.tokens if succeeded else None,
         "integrations": [],

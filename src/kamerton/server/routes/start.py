@@ -14,15 +14,17 @@ from kamerton.jobs.config import FineTuningConfig, compose_job, composing, data_
 from kamerton.jobs.control import as_job
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import start_worker
+from kamerton.objective.graders import grader_faults
 from kamerton.run.directory import ENDED
 from kamerton.run.opening import claim_run
 from kamerton.server.errors import ApiError
 from kamerton.server.ids import CONTENT, file_path, job_paths, job_record, new_job_id
 from kamerton.server.routes.files import PURPOSE, check_disk
-from kamerton.server.routes.job_request import EPOCHS, Hyperparameters, JobRequest, number
+from kamerton.server.routes.job_request import EPOCHS, DpoHyperparameters, JobRequest, Reinforcement, number
 from kamerton.server.settings import Settings
 
 MAX_ACTIVE = 16  # queued and running jobs per tenant
+MAX_FAULTS = 5  # of a grader, in a message
 _FIXED = ("base=false", "baselines=false", "logger=csv")  # comparisons are made by evaluating the model
 
 
@@ -37,30 +39,38 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
         message = f"The model `{request.model}` cannot be fine-tuned; these can: {', '.join(settings.names)}."
         raise ApiError(400, message, "model", "model_not_available")
     if request.hyperparameters and request.method:
-        message = "Give the hyperparameters only in method.supervised."
+        message = f"Give the hyperparameters only in method.{request.method.type}."
         raise ApiError(400, message, "hyperparameters", "invalid_value")
+    if request.method is not None and request.method.type == "reinforcement":
+        raise _reinforcement_refusal(request.method.reinforcement)
     files: dict[str, str | None] = {"training_file": request.training_file, "validation_file": request.validation_file}
     train, validation = (
         None if file_id is None else str(file_path(settings, tenant, file_id, param) / CONTENT)
         for param, file_id in files.items()
     )
     check_active_jobs(settings, tenant)
-    data = DataOptions(name=PURPOSE, train=train, validation=validation, labels=None)
+    rows = "preferences" if request.compares else "completions"
+    data = DataOptions(name=PURPOSE, rows=rows, train=train, validation=validation, labels=None)
     job_id = new_job_id()
     overrides, values = _configure(settings, tenant, request, base, data, job_id)
     path = settings.root / tenant / job_id
     factor = number(request.all_hyperparameters.learning_rate_multiplier)
-    hyperparameters = Hyperparameters(  # with the values used for `auto`
-        n_epochs=values["trainer"]["max_epochs"],
-        batch_size=values["batch"]["size"],
-        learning_rate_multiplier=1.0 if factor is None else float(factor),
-    )
+    hyperparameters = {  # with the values used for `auto`
+        "n_epochs": values["trainer"]["max_epochs"],
+        "batch_size": values["batch"]["size"],
+        "learning_rate_multiplier": 1.0 if factor is None else float(factor),
+    }
+    method: dict[str, Any] = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+    if request.compares:
+        beta = values["objective"]["beta"]
+        method = {"type": "dpo", "dpo": {"hyperparameters": {**hyperparameters, "beta": beta}}}
     recorded = {
         "created": time.time(),
         "model": request.model,
         "training_file": request.training_file,
         "validation_file": request.validation_file,
-        "hyperparameters": hyperparameters.model_dump(),
+        "hyperparameters": hyperparameters,
+        "method": method,
         "suffix": request.suffix or None,
         "seed": values["seed"],
         "metadata": request.metadata,
@@ -73,6 +83,19 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
         shutil.rmtree(path, ignore_errors=True)
         raise
     return path
+
+
+def _reinforcement_refusal(settings: Reinforcement | None) -> ApiError:
+    """Return the error of a request for reinforcement: the faults of its grader, else that it is not supported."""
+    param = "method.reinforcement"
+    if settings is None:
+        return ApiError(400, f"{param} is required", param, "missing_required_parameter")
+    faults = list(grader_faults(settings.grader, f"{param}.grader"))
+    if faults:
+        message = "; ".join(f"{fault.column}: {fault.message}; {fault.fix}" for fault in faults[:MAX_FAULTS])
+        return ApiError(400, message, faults[0].column, "invalid_grader")
+    message = "The method reinforcement is not supported yet; supported: supervised, dpo."
+    return ApiError(400, message, "method.type", "unsupported_value")
 
 
 def check_active_jobs(settings: Settings, tenant: str) -> None:
@@ -96,6 +119,8 @@ def _configure(
         batch_size=number(hyperparameters.batch_size),
         seed=request.seed,
         name=tenant,
+        method="dpo" if request.compares else None,
+        beta=number(hyperparameters.beta) if isinstance(hyperparameters, DpoHyperparameters) else None,
     )
     overrides = [*data_overrides(data, SplitOptions()), *to_overrides(config), *_FIXED]
     run = [override("run_id", job_id), override("paths.outputs", str(settings.root))]

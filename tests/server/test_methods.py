@@ -1,0 +1,123 @@
+"""Training methods of a job request: what the `openai` package sends, what the job answers, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+import yaml
+
+from kamerton.jobs.store import WORKER
+from kamerton.locks import acquire
+from kamerton.run.directory import RunDirectory
+from kamerton.server.routes import start
+from support.pairs_files import openai_pairs
+from support.serving import TOKENS, Served, serving, upload
+from support.strict import strict_client
+
+CHECK = {"type": "string_check", "name": "exact", "operation": "eq"}
+CHECK |= {"input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
+
+
+@pytest.fixture(scope="module")
+def queued(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose jobs are queued, and never begin."""
+    patch, workers = pytest.MonkeyPatch(), []
+
+    def start_worker(run: RunDirectory, overrides: list[str], *_: object) -> None:
+        workers.append(acquire(run.path / WORKER))  # it is alive
+        run.set_state("queued", job={"overrides": overrides, "cwd": "/", "limit": None, "queued": 0})
+        run.release()
+
+    patch.setattr(start, "start_worker", start_worker)
+    with serving(tmp_path_factory.mktemp("queued")) as result:
+        yield result
+    for lock in workers:
+        assert lock is not None
+        lock.close()
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def file(queued: Served) -> str:
+    return upload(queued.client(), openai_pairs(), "pairs.jsonl")
+
+
+def test_a_dpo_job_has_its_method_and_its_run_the_objective(queued: Served, file: str) -> None:
+    client = strict_client(f"{queued.url}/v1", TOKENS[0][1])
+    given: Any = {"beta": 0.25, "batch_size": 8, "learning_rate_multiplier": 2, "n_epochs": 4}
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": given}}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file, method=method)
+    assert job.method is not None
+    assert job.method.type == "dpo"
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.to_dict() == given
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    config = yaml.safe_load((queued.settings.root / "ann" / job.id / "config.yaml").read_text())
+    assert (config["objective"]["name"], config["objective"]["beta"]) == ("dpo", 0.25)
+    assert (config["data"]["rows"], config["batch"]["size"], config["trainer"]["max_epochs"]) == ("preferences", 8, 4)
+
+
+@pytest.mark.parametrize("method", [{"type": "dpo"}, {"type": "dpo", "dpo": {"hyperparameters": {"beta": "auto"}}}])
+def test_auto_is_answered_with_the_values_that_are_used(queued: Served, file: str, method: Any) -> None:
+    job = queued.client().fine_tuning.jobs.create(model="tiny", training_file=file, method=method)
+    assert job.method is not None
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    values = job.method.dpo.hyperparameters.to_dict()
+    assert values == {"n_epochs": 3, "batch_size": 16, "learning_rate_multiplier": 1.0, "beta": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("method", "param", "words"),
+    [
+        ({"type": "ppo"}, "method.type", "'supervised', 'dpo' or 'reinforcement'"),
+        ({"type": "dpo", "supervised": {}}, "method", "the type is dpo, and the settings are of supervised"),
+        ({"type": "supervised", "dpo": {}}, "method", "the type is supervised, and the settings are of dpo"),
+        ({"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}, "method.dpo.hyperparameters.beta", "greater than 0"),
+        ({"type": "dpo", "dpo": {"hyperparameters": {"gamma": 1}}}, "method.dpo.hyperparameters.gamma", "not known"),
+        ({"type": "reinforcement"}, "method.reinforcement", "is required"),
+        ({"type": "reinforcement", "reinforcement": {}}, "method.reinforcement.grader", "is required"),
+        (
+            {"type": "reinforcement", "reinforcement": {"grader": {"type": "score_model", "name": "j", "model": "x"}}},
+            "method.reinforcement.grader.type",
+            "the type score_model is not supported: it needs another model",
+        ),
+        (
+            {"type": "reinforcement", "reinforcement": {"grader": {**CHECK, "operation": "regex"}}},
+            "method.reinforcement.grader.operation",
+            "operation regex is unknown; choose one of eq, ne, like, ilike",
+        ),
+        (
+            {"type": "reinforcement", "reinforcement": {"grader": CHECK, "hyperparameters": {"eval_samples": 2}}},
+            "method.type",
+            "not supported yet; supported: supervised, dpo",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_its_parameter(
+    queued: Served, file: str, method: Any, param: str, words: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        queued.client().fine_tuning.jobs.create(model="tiny", training_file=file, method=method)
+    assert refused.value.param is not None
+    assert refused.value.param.startswith(param)
+    assert words in refused.value.message
+
+
+def test_hyperparameters_are_given_once(queued: Served, file: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"only in method\.dpo"):
+        queued.client().fine_tuning.jobs.create(
+            model="tiny", training_file=file, method={"type": "dpo"}, hyperparameters={"n_epochs": 1}
+        )
+
+
+def test_a_job_of_an_older_server_is_supervised(queued: Served, file: str) -> None:
+    jobs = queued.client().fine_tuning.jobs
+    job = jobs.create(model="tiny", training_file=file, hyperparameters={"n_epochs": 2})
+    path = queued.settings.root / "ann" / job.id / "run.json"
+    path.write_text(path.read_text().replace('"method":', '"former":'))
+    assert jobs.retrieve(job.id).method == job.method
