@@ -118,9 +118,13 @@ class Imitation(LocalServer):
         if request["training_file"] not in self.files:
             return _error(400, "no such file", "training_file")
         name = f"ftjob-{len(self.jobs) + 1}"
-        own = request["method"]["supervised"]["hyperparameters"]
+        method = request["method"]
+        if method["type"] == "dpo" and (refusal := _preference_refusal(self.contents[request["training_file"]])):
+            return _error(400, refusal, "training_file")
         job = {"id": name, "object": "fine_tuning.job", "created_at": int(time.time()), "error": None}
-        job |= {"fine_tuned_model": None, "finished_at": None, "hyperparameters": own, "model": request["model"]}
+        job |= {"fine_tuned_model": None, "finished_at": None, "model": request["model"]}
+        if method["type"] == "supervised":  # OpenAI returns them for no other method
+            job["hyperparameters"] = method["supervised"]["hyperparameters"]
         job |= {"organization_id": "me", "result_files": [], "seed": request["seed"], "status": "queued"}
         job |= {"trained_tokens": None, "training_file": request["training_file"], "metadata": request["metadata"]}
         job |= {"validation_file": request.get("validation_file"), "method": request["method"]}
@@ -159,6 +163,18 @@ def _page(items: list[dict[str, Any]], query: str) -> Response:
     start = next((at + 1 for at, item in enumerate(items) if after and item["id"] == after[1]), 0)
     chosen = items[start : start + 2]
     return 200, {}, {"object": "list", "data": chosen, "has_more": start + 2 < len(items)}
+
+
+def _preference_refusal(content: bytes) -> str | None:
+    """Why a preference file is refused: each side is one text of the assistant."""
+    for number, line in enumerate(content.splitlines(), 1):
+        row = json.loads(line)
+        if set(row) != {"input", "preferred_output", "non_preferred_output"} or not row["input"]["messages"]:
+            return f"line {number} is no preference"
+        for side in (row["preferred_output"], row["non_preferred_output"]):
+            if len(side) != 1 or set(side[0]) != {"role", "content"} or side[0]["role"] != "assistant":
+                return f"line {number} has a side that is not one text"
+    return None
 
 
 def _event(job: str, name: str, message: str, data: dict[str, Any] | None = None) -> dict[str, Any]:

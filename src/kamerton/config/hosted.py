@@ -18,6 +18,7 @@ _USED = (
     *("data", "split", "metrics", "score", "cv.folds", "sweep", "experiment", "debug", "launcher", "hydra"),
     *("trainer.max_epochs", "batch.size", "model", "model.name", "model.provider"),
     *(f"model.{key}" for key in HOSTED_KEYS),
+    "objective",
     *("logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"),
 )
 _UNUSED = ("data.max_length", "data.overlong", "score.labels", "score.normalization", "score.content_free")
@@ -51,6 +52,14 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield faults of kinds of training that a hosted job does not support."""
+    objective = mapping_at(values, "objective")
+    if (name := objective.get("name", "sft")) not in ("sft", "dpo"):
+        message = f"objective.name={name} is trained here only: a hosted job is supervised or DPO"
+        yield _fault(message, "choose objective=dpo, or a model that is trained here (model=hub)", "objective.name")
+    for key in ("label_smoothing", "sft_weight"):
+        if name == "dpo" and objective.get(key):
+            message = f"objective.{key} changes the loss, and a hosted DPO job has its own"
+            yield _fault(message, f"set objective.{key}=0", f"objective.{key}")
     if mapping_at(values, "cv").get("folds") is not None:
         fix = "leave cv.folds out; each fold would be a job that is paid for"
         yield _fault("cv.folds needs a model that is trained here, and this one is hosted", fix, "cv.folds")
@@ -86,7 +95,7 @@ def _is_used(text: str) -> bool:
     key = key_of(text)
     if key in _UNUSED:
         return False
-    sections = ("paths", "data", "split", "metrics", "score", "sweep", "hydra", "model.price")
+    sections = ("paths", "data", "split", "objective", "metrics", "score", "sweep", "hydra", "model.price")
     return key in _USED or any(key.startswith((f"{section}.", f"{section}/")) for section in sections)
 
 

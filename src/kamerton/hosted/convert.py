@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from kamerton.data.example import DataExample, chat_messages
+from kamerton.data.example import DataExample, Message, chat_messages
 from kamerton.errors import Fault
+from kamerton.hosted.preferences import sides_of
 
 LEAST_EXAMPLES = 10  # of a training file: OpenAI's fine-tuning guide
 MOST_BYTES = 512 * 2**20  # of a file: OpenAI's file API
@@ -38,9 +39,11 @@ def chat_line(example: DataExample) -> dict[str, Any]:
     return {"messages": messages, **({"tools": json.loads(example.tools)} if example.tools else {})}
 
 
-def chat_file(examples: Iterable[DataExample]) -> ChatFile:
-    """Return examples as JSON lines in UTF-8."""
-    lines = [orjson.dumps(chat_line(example)) for example in examples]
+def chat_file(
+    examples: Iterable[DataExample], to_line: Callable[[DataExample], dict[str, Any]] = chat_line
+) -> ChatFile:
+    """Return examples as JSON lines in UTF-8; `to_line` returns the values of one."""
+    lines = [orjson.dumps(to_line(example)) for example in examples]
     content = b"".join(line + b"\n" for line in lines)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ChatFile(f"kamerton-{digest}.jsonl", content, len(lines))
@@ -51,7 +54,7 @@ def left_out(split: str, examples: Iterable[DataExample]) -> Iterator[Fault]:
 
     Of the test split only the prompts are sent.
     """
-    sent = [example.messages[:-1] if split == "test" else example.messages for example in examples]
+    sent = [_sent_turns(split, example) for example in examples]
     reasoning = [turns for turns in sent if any(turn.reasoning for turn in turns)]
     if reasoning:
         turn_count = sum(bool(turn.reasoning) for turns in reasoning for turn in turns)
@@ -70,6 +73,12 @@ def left_out(split: str, examples: Iterable[DataExample]) -> Iterator[Fault]:
         )
         fix = "give weights of 0 and 1, or train a local model (model=hub)"
         yield Fault("hosted.weight", message, fix, column="data", severity="warning")
+
+
+def _sent_turns(split: str, example: DataExample) -> tuple[Message, ...]:
+    if split == "test":
+        return example.messages[:-1]
+    return (*example.messages, *(side.messages[-1] for side in sides_of(example)[1:]))
 
 
 def check_chat(split: str, examples: Sequence[DataExample], file: ChatFile) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from typing import Any
 from kamerton.data.example import DataExample, Message
 from kamerton.endpoint import OPENAI
 from kamerton.errors import Fault
+from kamerton.hosted.preferences import sides_of
 
 PRICED = "June 2025"
 ROUGH = "UTF-8 bytes / 4"
@@ -155,11 +156,14 @@ def estimate(
     models: int,
     answer: int,
 ) -> Estimate:
-    """Estimate tokens and cost: `models` models answer every test prompt with at most `answer` tokens."""
+    """Estimate tokens and cost: `models` models answer every test prompt with at most `answer` tokens.
+
+    A pair of completions is trained on as two chats: its prompt counts with each of them.
+    """
     prompts = [count_tokens(example.messages[:-1], encode) for example in test]
     return Estimate(
         ROUGH if encode is None else "tiktoken",
-        sum(count_tokens(example.messages, encode) for example in train),
+        sum(count_tokens(side.messages, encode) for example in train for side in sides_of(example)),
         epochs,
         sum(prompts) * models,
         len(prompts) * answer * models,
@@ -172,7 +176,9 @@ def too_long(train: Iterable[DataExample], model: str, encode: Encode | None) ->
     most = longest_example(model)
     if most is None:
         return None
-    long = [example.id for example in train if count_tokens(example.messages, encode) > most]
+    long = [
+        example.id for example in train if any(count_tokens(side.messages, encode) > most for side in sides_of(example))
+    ]
     if not long:
         return None
     about = "about " if encode is None else ""

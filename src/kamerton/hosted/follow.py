@@ -52,6 +52,10 @@ class Follower:
         """The last step with metrics."""
         return max(self.rows, default=0)
 
+    def metrics(self, data: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics in the data of an event or a checkpoint."""
+        return metric_row(data, likelihood=self.plan.method == "supervised")
+
 
 def follow(client: OpenAI, follower: Follower, sleep: Sleep, console: Console) -> FineTuningJob:
     """Return the job when it has ended. An endpoint that does not answer for a while is asked again."""
@@ -93,11 +97,11 @@ def update(client: OpenAI, follower: Follower, job: FineTuningJob) -> bool:
         data: Mapping[str, Any] = event.data if isinstance(event.data, Mapping) else {}
         total = data.get("total_steps")
         follower.total = int(total) if isinstance(total, int | float) and total > 0 else follower.total
-        if step_of(data) is None or not metric_row(data):  # the metrics of a step are rows of `metrics.csv`
+        if step_of(data) is None or not follower.metrics(data):  # the metrics of a step are rows of `metrics.csv`
             evidence = {"id": event.id, "created_at": event.created_at, **({"data": dict(data)} if data else {})}
             run.event(event.level, CODE, event.message, evidence=evidence)
     rows = [
-        (step, metric_row(event.data))
+        (step, follower.metrics(event.data))
         for event in events  # of seen events too: the metrics of a step may be completed later
         if (step := step_of(event.data)) is not None and isinstance(event.data, Mapping)
     ]
@@ -132,7 +136,8 @@ def _add_checkpoints(client: OpenAI, follower: Follower) -> None:
     except APIStatusError:  # it keeps none
         return
     checkpoints.sort(key=lambda checkpoint: checkpoint.step_number)
-    rows = [(each.step_number, metric_row(each.metrics.to_dict())) for each in checkpoints if each.step_number > 0]
+    kept = [each for each in checkpoints if each.step_number > 0]
+    rows = [(each.step_number, follower.metrics(each.metrics.to_dict())) for each in kept]
     if merge(follower.rows, rows):
         write_rows(follower.run.path / "metrics.csv", follower.rows, _per_epoch(follower))
     names = [checkpoint.fine_tuned_model_checkpoint for checkpoint in checkpoints]

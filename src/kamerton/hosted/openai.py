@@ -144,7 +144,9 @@ def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTun
     since = datetime.fromisoformat(str(record.times.created)).timestamp()
     job = create_job(client, plan.request | files, run.run_id, str(hosted.nonce), since, sleep)
     run.update(hosted={"job_id": job.id})
-    run.event("info", "hosted.job", f"job {job.id} at {plan.endpoint.shown}", evidence=job.hyperparameters.to_dict())
+    facts = job.hyperparameters if plan.method == "supervised" else job.method  # OpenAI returns no others
+    evidence = None if facts is None else facts.to_dict()
+    run.event("info", "hosted.job", f"job {job.id} at {plan.endpoint.shown}", evidence=evidence)
     return job
 
 

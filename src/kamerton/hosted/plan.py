@@ -15,7 +15,7 @@ from kamerton.data.gate import Prepared, prepare
 from kamerton.data.read.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
 from kamerton.errors import Fault, UserError
-from kamerton.hosted.convert import ChatFile, chat_file, check_chat, left_out
+from kamerton.hosted.convert import ChatFile, chat_file, chat_line, check_chat, left_out
 from kamerton.hosted.cost import (
     Estimate,
     Price,
@@ -26,6 +26,7 @@ from kamerton.hosted.cost import (
     over_limit,
     too_long,
 )
+from kamerton.hosted.preferences import check_preferences, pairs_of, preference_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,10 +46,21 @@ class Plan:
     warnings: tuple[Fault, ...]
 
     @property
+    def method(self) -> str:
+        """`supervised` or `dpo`."""
+        return str(self.request["method"]["type"])
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The hyperparameters of the job."""
+        parameters: Mapping[str, Any] = self.request["method"][self.method]["hyperparameters"]
+        return parameters
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of the job, by its parameters."""
-        parameters = self.request["method"]["supervised"]["hyperparameters"]
-        return -(-self.files["train"].examples // int(parameters["batch_size"])) * int(parameters["n_epochs"])
+        batches = -(-self.files["train"].examples // int(self.parameters["batch_size"]))
+        return batches * int(self.parameters["n_epochs"])
 
 
 def make_plan(config: Config) -> Plan:
@@ -61,7 +73,12 @@ def make_plan(config: Config) -> Plan:
     except UserError as error:
         raise UserError([*faults, *error.faults]) from None
     splits = {name: list(prepared.splits.get(name, ())) for name in (*SENT, "test")}
-    files = {name: chat_file(splits[name]) for name in SENT if splits[name]}
+    compares = config.objective.name == "dpo"
+    files = {
+        name: chat_file(pairs_of(splits[name]), preference_line) if compares else chat_file(splits[name], chat_line)
+        for name in SENT
+        if splits[name]
+    }
     encode = find_encoding(model.name)
     cost = estimate(
         splits["train"],
@@ -75,6 +92,8 @@ def make_plan(config: Config) -> Plan:
     faults += _closing(endpoint)
     faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
     faults += [fault for name, examples in splits.items() for fault in left_out(name, examples)]
+    if compares:
+        faults += [fault for name in files for fault in check_preferences(prepared.splits[name])]
     limits = (too_long(splits["train"], model.name, encode), over_limit(cost, model.max_cost))
     faults += [fault for fault in limits if fault]
     if any(fault.severity == "error" for fault in faults):
@@ -98,14 +117,16 @@ def _closing(endpoint: Endpoint) -> list[Fault]:
 def job_request(config: Config) -> dict[str, Any]:
     """Return the job's parameters. The learning rate is the endpoint's own, times the multiplier if one is given."""
     multiplier = config.model.learning_rate_multiplier
+    method = "dpo" if config.objective.name == "dpo" else "supervised"
     hyperparameters = {
         "n_epochs": int(config.trainer.get("max_epochs") or 1),
         "batch_size": config.batch.size,
         **({} if multiplier is None else {"learning_rate_multiplier": multiplier}),
+        **({"beta": config.objective.beta} if method == "dpo" else {}),
     }
     return {
         "model": config.model.name,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
         "seed": config.seed,
         **({"suffix": config.model.suffix} if config.model.suffix else {}),
     }
@@ -130,10 +151,11 @@ def plan_words(plan: Plan, ignored: Sequence[str]) -> Iterator[str]:
     sent = (f"{file.examples:,} {name} ({len(file.content):,} bytes)" for name, file in plan.files.items())
     yield f"sends  {', '.join(sent)}"
     request: Mapping[str, Any] = plan.request
-    parameters = request["method"]["supervised"]["hyperparameters"]
-    job = {"model": request["model"], **parameters, "seed": request["seed"], "suffix": request.get("suffix")}
+    method = {} if plan.method == "supervised" else {"method": plan.method}
+    facts = {"seed": request["seed"], "suffix": request.get("suffix")}
+    job = {"model": request["model"], **method, **plan.parameters, **facts}
     words = ", ".join(f"{name}={value}" for name, value in job.items() if value is not None)
-    rate = "" if "learning_rate_multiplier" in parameters else "; the learning rate is the endpoint's own"
+    rate = "" if "learning_rate_multiplier" in plan.parameters else "; the learning rate is the endpoint's own"
     yield f"job    {words}{rate}"
     yield from cost_words(plan.estimate)
     if ignored:

@@ -13,7 +13,9 @@ from kamerton.files import write_text
 
 Rows = dict[int, dict[str, float]]  # by optimizer step
 
+_COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
 # OpenAI's names. `valid_*` are of a part of the validation file, `full_valid_*` of all of it at the end of an epoch.
+# The metrics of preferences are those of `kamerton serve`.
 _NAMES = {
     "train_loss": "train/loss",
     "train_mean_token_accuracy": "train/token_accuracy",
@@ -23,12 +25,17 @@ _NAMES = {
     "valid_mean_token_accuracy": "val_part/token_accuracy",
     "full_valid_loss": "val/loss",
     "full_valid_mean_token_accuracy": "val/token_accuracy",
+    **{f"train_{name}": f"train/{name}" for name in _COMPARED},
+    **{f"full_valid_{name}": f"val/{name}" for name in _COMPARED},
 }
 _MAX_LOSS = 700.0  # exp of more overflows
 
 
-def metric_row(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of one step under the names that every run has, without non-finite values."""
+def metric_row(data: Mapping[str, Any], *, likelihood: bool = True) -> dict[str, float]:
+    """Return the metrics of one step under the names that every run has, without non-finite values.
+
+    `likelihood`: the loss is that of tokens, so that its exponential is the perplexity.
+    """
     row = {
         _NAMES[key]: float(value)
         for key, value in data.items()
@@ -37,7 +44,7 @@ def metric_row(data: Mapping[str, Any]) -> dict[str, float]:
     perplexities = {
         key.replace("loss", "perplexity"): math.exp(value)
         for key, value in row.items()
-        if key in ("train/loss", "val/loss") and value < _MAX_LOSS
+        if likelihood and key in ("train/loss", "val/loss") and value < _MAX_LOSS
     }
     return row | perplexities
 
