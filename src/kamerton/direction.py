@@ -10,9 +10,22 @@ TEXT_METRICS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL",
 CALL_METRICS = ("call_exact", "call_function", "call_arguments", "call_valid_json", "call_count")
 CALL_ERRORS = ("call_spurious", "call_missing")
 PAIR_METRICS = ("preference_accuracy", "ranking_accuracy", "margin")
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters", *CALL_ERRORS})
+# What training on preferences logs beside the metrics of the loss: on pairs, and on judged completions (KTO).
+COMPARED = (
+    *("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected"),
+    *("length_chosen", "length_rejected"),
+)
+JUDGED = (
+    *("preference_accuracy", "margin", "reward_desired", "reward_undesired", "kl"),
+    *("length_desired", "length_undesired"),
+)
+DRIFT = "drift"  # of objectives with a reference
+_RAISED = ("reward_chosen", "logprob_chosen", "reward_desired")
+_LOWERED = ("reward_rejected", "logprob_rejected", "reward_undesired", "kl", DRIFT)
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters", *CALL_ERRORS, *_LOWERED})
 HIGHER_IS_BETTER = (
-    frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS, *PAIR_METRICS}) - LOWER_IS_BETTER
+    frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS, *PAIR_METRICS, *_RAISED})
+    - LOWER_IS_BETTER
 )
 
 

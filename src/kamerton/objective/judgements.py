@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kamerton.direction import DRIFT, JUDGED
+from kamerton.objective.pair_loss import drift
 from kamerton.objective.pairs import PreferenceRows
 from kamerton.objective.preference import kto
 
-METRICS = ("preference_accuracy", "margin", "reward_desired", "reward_undesired", "kl")
 Sum = Callable[[Tensor], Tensor]  # of a tensor over all ranks
 
 
@@ -27,6 +28,7 @@ class Judgements:
 
     reference: Tensor  # (S,) float64: log-probabilities by the reference, in nats
     other_reference: Tensor  # (S,) float64
+    tokens: Tensor  # (S,) target tokens
     desired: Tensor  # (S,) bool
     weight: Tensor  # (S,) float64
 
@@ -68,6 +70,7 @@ class JudgedRows:
         return Judgements(
             torch.from_numpy(rows.reference[members]),
             torch.from_numpy(self.other_reference[members]),
+            torch.from_numpy(rows.target_counts[members].astype(np.int64)),
             torch.from_numpy(desired),
             torch.from_numpy(rows.weights[example] / sizes[example] / total),
         )
@@ -100,15 +103,19 @@ class JudgementLoss:
         )
 
     def metrics(self, policy: Tensor, divergence: Tensor, step: Judgements, over_ranks: Sum) -> dict[str, Tensor]:
-        """Return the mean `loss` and `METRICS` of the completions by their weights.
+        """Return the mean `loss`, `JUDGED` and `drift` of the completions by their weights.
 
         `preference_accuracy` is the share of completions whose log-ratio is above the divergence if they are desired,
-        below it if not; rewards are beta times the log-ratio, in nats.
+        below it if not; rewards are beta times the log-ratio, in nats, and lengths are in tokens. They are NaN for a
+        step without such a completion.
         """
-        ratio, weight, desired = policy - step.reference, step.weight, step.desired.double()
+        ratio, tokens = policy - step.reference, step.tokens.to(policy.dtype)
         right = ((ratio > divergence) == step.desired).double()
-        terms = (self(policy, divergence, step), right, desired, desired * ratio, (1 - desired) * ratio)
-        loss, accuracy, share, good, bad = over_ranks(torch.stack([(term * weight).sum() for term in terms]))
-        chosen, rejected = self.beta * good / share, self.beta * bad / (1 - share)
-        values = (loss, accuracy, chosen - rejected, chosen, rejected, divergence)
-        return dict(zip(("loss", *METRICS), values, strict=True))
+        terms = [self(policy, divergence, step), right, drift(ratio, tokens)]
+        for side in (step.desired, ~step.desired):
+            terms += [side.double(), side * ratio, side * tokens]
+        means = over_ranks(torch.stack([(term * step.weight).sum() for term in terms]))
+        loss, accuracy, moved, share, good, size, other_share, bad, other_size = means
+        chosen, rejected = self.beta * good / share, self.beta * bad / other_share
+        values = (accuracy, chosen - rejected, chosen, rejected, divergence, size / share, other_size / other_share)
+        return {"loss": loss, **dict(zip(JUDGED, values, strict=True)), DRIFT: moved}

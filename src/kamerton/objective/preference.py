@@ -15,7 +15,8 @@ from torch.nn.functional import logsigmoid
 def dpo(chosen: Tensor, rejected: Tensor, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """Direct preference optimisation: -log sigmoid of the reward margin (Rafailov et al. 2023, arXiv 2305.18290).
 
-    `label_smoothing` is the probability that a preference is the wrong way round (conservative DPO; Mitchell 2023).
+    `label_smoothing` is the probability that a preference is the wrong way round (conservative DPO; Mitchell 2023). TRL
+    names so the option of its loss `robust`, which divides the difference of both terms by 1 - 2 x label_smoothing.
     """
     margin = beta * (chosen - rejected)
     return -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
@@ -24,7 +25,8 @@ def dpo(chosen: Tensor, rejected: Tensor, *, beta: float, label_smoothing: float
 def ipo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
     """Identity preference optimisation: squared distance of the margin from 1 / (2 beta), in 1 / nats squared.
 
-    `chosen` and `rejected` are log-ratios per token (Azar et al. 2023, arXiv 2310.12036, equation 17).
+    `chosen` and `rejected` are log-ratios per token (Azar et al. 2023, arXiv 2310.12036, equation 17, whose log-ratios
+    are sums; its authors confirmed to TRL that they divide by the tokens).
     """
     return (chosen - rejected - 1 / (2 * beta)).square()
 
@@ -32,7 +34,8 @@ def ipo(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
 def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, margin: float) -> Tensor:
     """Simple preference optimisation, without a reference (Meng et al. 2024, arXiv 2405.14734, equation 6).
 
-    `chosen` and `rejected` are log-probabilities per token; `margin` is the paper's gamma.
+    `chosen` and `rejected` are log-probabilities per token; `margin` is the paper's gamma. TRL's CPOTrainer adds the
+    likelihood of the chosen completions by default (`cpo_alpha`); the paper does not.
     """
     return -logsigmoid(beta * (chosen - rejected) - margin)
 
@@ -41,7 +44,8 @@ def orpo(chosen: Tensor, rejected: Tensor) -> Tensor:
     """Odds-ratio preference optimisation without its supervised term, without a reference (Hong et al. 2024, arXiv
     2403.07691, equation 7).
 
-    `chosen` and `rejected` are log-probabilities per token; the odds of a completion are p / (1 - p).
+    `chosen` and `rejected` are log-probabilities per token; the odds of a completion are p / (1 - p). The supervised
+    term of the paper is over the completion; TRL's is over the prompt as well.
     """
     return -logsigmoid(_log_odds(chosen) - _log_odds(rejected))
 
@@ -69,8 +73,8 @@ def kto(
     reference in nats (a scalar, without gradient), at least 0.
     """
     gain = beta * (ratio - divergence)
-    value = torch.sigmoid(torch.where(desired, gain, -gain))
-    return torch.where(desired, desired_weight, undesired_weight) * (1 - value)
+    loss = torch.sigmoid(torch.where(desired, -gain, gain))
+    return torch.where(desired, desired_weight * loss, undesired_weight * loss)
 
 
 def is_preferred(margin: Tensor, rounding: float) -> Tensor:
@@ -79,5 +83,9 @@ def is_preferred(margin: Tensor, rounding: float) -> Tensor:
 
 
 def _log_odds(logprob: Tensor) -> Tensor:
-    """Return log(p / (1 - p)) for p = exp(logprob) < 1."""
+    """Return log(p / (1 - p)) for p = exp(logprob).
+
+    A p that rounds to 1 counts as exp(-1e-7), and has no gradient, which would be undefined.
+    """
+    logprob = logprob.clamp(max=-1e-7)
     return logprob - torch.log(-torch.expm1(logprob))

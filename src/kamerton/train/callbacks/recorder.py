@@ -84,7 +84,7 @@ class Recorder(pl.Callback):
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, **overrides: float) -> None:
         metrics = _metrics(trainer, "train")
         _check_finite(trainer, metrics)
-        self._run.update(progress=self._progress(trainer, module) | overrides, metrics={"train": metrics})
+        self._run.update(progress=self._progress(trainer, module) | overrides, metrics={"train": _defined(metrics)})
         self._written = time.monotonic()
 
     def _progress(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _metrics(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
 
 
 def _defined(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the metrics without those that are undefined on the scored examples, which are logged as NaN."""
+    """Return the metrics without those that are undefined on their examples, which are logged as NaN."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
