@@ -156,4 +156,7 @@ def _pack_tree(
         batches[-1] += group
         sizes[-1] += added
         previous = last
+    if any(len(group) > 1 for group in groups):  # sequences of different groups may share more than neighbours do
+        ordered = (lexicographic([tuple(batch)], tokens)[0] for batch in batches)
+        sizes = [_added(batch, None, lengths, tokens)[0] for batch in ordered]
     return [MicroBatch(tuple(batch), size) for batch, size in zip(batches, sizes, strict=True)]
