@@ -13,6 +13,7 @@ import yaml
 
 from kamerton.errors import UserError
 from kamerton.run import opening
+from kamerton.run.changes import SUPERVISED
 from kamerton.run.directory import RunDirectory, read_config, read_values
 from kamerton.run.opening import config_id, elsewhere_faults, open_run
 
@@ -87,6 +88,22 @@ def test_an_older_run_keeps_its_id_and_resumes_without_later_keys_of_data(values
     finish(run, "paused")
     with pytest.raises(UserError, match="train_on"):
         open_run({**other, "run_id": run.run_id})
+
+
+def test_an_older_run_keeps_its_id_and_resumes_without_an_objective(values: dict[str, Any]) -> None:
+    before = {"data": {"columns": {"prompt": None}}, "model": {"name": "tiny"}}
+    later = {"data": {"columns": {"prompt": None, "chosen": None, "rejected": None}, "rows": "completions"}}
+    later |= {"model": {"name": "tiny", "adapter": None}, "objective": dict(SUPERVISED)}
+    older, now = {**values, **before}, {**values, **later}
+    assert config_id(older) == config_id(now)
+    others = [{**now, "objective": {**SUPERVISED, "name": "dpo"}}, {**now, "model": {"name": "tiny", "adapter": "a"}}]
+    assert len({config_id(each) for each in (now, *others)}) == 3
+    run = finish(open_run(older), "paused")
+    assert open_run({**now, "resume": "auto"}).path == run.path
+    finish(run, "paused")
+    for other, key in zip(others, ("objective.name", "model.adapter"), strict=True):
+        with pytest.raises(UserError, match=key):
+            open_run({**other, "run_id": run.run_id})
 
 
 def test_an_older_run_resumes_with_its_control_token_setting(values: dict[str, Any]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kamerton.config.schema import mapping_at
+from kamerton.config.schema import ObjectiveOptions, mapping_at
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
 
 Change = tuple[str, Any, Any]  # key, before, after
+SUPERVISED = dataclasses.asdict(ObjectiveOptions())  # the objective of runs of versions that had no other
 
 # Keys that may differ when a run is resumed: output and batch layout, never what is computed.
 _FREE = (
@@ -25,7 +26,7 @@ _FIXED = (
     "callbacks.checkpoint_best",
 )  # exceptions below _FREE: they decide which weights are kept
 # Fixed even with resume=force: the weights and optimizer state in the checkpoint depend on them.
-_LASTING = ("model.name", "model.revision", "model.dtype", "adapter", "optimizer._target_")
+_LASTING = ("model.name", "model.revision", "model.dtype", "model.adapter", "adapter", "optimizer._target_")
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -58,6 +59,8 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     absent |= {"control_tokens"} - written.keys()
     if data:
         result["data"] = {key: value for key, value in data.items() if key not in absent}
+    if "objective" not in before and values.get("objective") == SUPERVISED:
+        del result["objective"]
     if (written.get("encoding"), data.get("encoding")) == ("utf-8", "auto"):  # the default of older runs
         result["data"]["encoding"] = "utf-8"
     return result

@@ -17,7 +17,15 @@ from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import acquire, lock_owner
-from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults, later_defaults
+from kamerton.run.changes import (
+    SUPERVISED,
+    as_begun,
+    changed_faults,
+    describe,
+    differences,
+    lasting_faults,
+    later_defaults,
+)
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
@@ -61,11 +69,18 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
     if data := mapping_at(relevant, "data"):  # older runs have no such keys, and another default encoding
         data = {key: value for key, value in data.items() if key not in later_defaults(data)}
+        if columns := mapping_at(data, "columns"):
+            unset = [key for key in ("chosen", "rejected") if columns.get(key) is None]
+            data["columns"] = {key: value for key, value in columns.items() if key not in unset}
         encoding = {"encoding": "utf-8"} if data.get("encoding") == "auto" else {}
         relevant = {**relevant, "data": {**data, **encoding}}
     if validation := mapping_at(relevant, "eval"):  # older runs have no such keys
         unset = [key for key in ("score", "sample") if validation.get(key) is None]
         relevant = {**relevant, "eval": {key: value for key, value in validation.items() if key not in unset}}
+    if (model := mapping_at(relevant, "model")).get("adapter", ...) is None:
+        relevant = {**relevant, "model": {key: value for key, value in model.items() if key != "adapter"}}
+    if mapping_at(relevant, "objective") == SUPERVISED:
+        relevant = {key: value for key, value in relevant.items() if key != "objective"}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
