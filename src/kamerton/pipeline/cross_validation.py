@@ -22,7 +22,7 @@ from kamerton.config.derived import fold_of
 from kamerton.config.schema import Config, CvOptions
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
-from kamerton.data.parts import part_id
+from kamerton.data.parts import ALTERNATIVE, part_id
 from kamerton.data.store import Examples
 from kamerton.decide.report.cross_validation import FILE, OUT_OF_FOLD, write_cross_report
 from kamerton.decide.report.folds import LEVEL, METHOD, Spread, spreads
@@ -41,6 +41,7 @@ from kamerton.score.baselines import previous, table_path
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.metrics import compute
+from kamerton.score.pairs import pair_ids
 from kamerton.score.table import read_scores, write_scores
 
 
@@ -198,7 +199,7 @@ def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None
     scored = table["example_id"].to_pylist()
     rows = dict(zip(expected, expected, strict=True))
     if not set(scored) <= set(expected):
-        rows |= _turn_ids(examples)
+        rows |= _row_ids(examples)
     missing = set(expected) - {rows.get(name) for name in scored}
     fits = len(scored) == len(set(scored)) and set(scored) <= set(rows)
     if fits and (not missing or config.data.overlong == "drop"):
@@ -211,15 +212,21 @@ def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None
     raise RunFailed(Fault("cv.cover", message, fix))
 
 
-def _turn_ids(examples: Examples) -> dict[str, str]:
-    """Return the ids of the turns of conversations, each with that of its row."""
-    numbers = examples.id_numbers.tolist()
-    return {
-        f"{part_id(number, k):016x}": f"{number:016x}"
-        for number, example in zip(numbers, examples, strict=True)
-        if not isinstance(example.prompt, str)
-        for k in range(1, len(example.prompt))
-    }
+def _row_ids(examples: Examples) -> dict[str, str]:
+    """Return the ids that rows of score tables may have, each with that of its example.
+
+    These are turns of conversations, completions of a prompt, and pairs of them.
+    """
+    ids: dict[str, str] = {}
+    for number, example in zip(examples.id_numbers.tolist(), examples, strict=True):
+        name = f"{number:016x}"
+        turns = range(0) if isinstance(example.prompt, str) else range(1, len(example.prompt))
+        others = range(ALTERNATIVE, ALTERNATIVE + len(example.alternatives))
+        scores = [example.score or 0.0, *(other.score for other in example.alternatives)]
+        pairs = [(i, j) for i, score in enumerate(scores) for j, worse in enumerate(scores) if score > worse]
+        ids |= {f"{part_id(number, part):016x}": name for part in (*turns, *others)}
+        ids |= dict.fromkeys(pair_ids(name, pairs), name)
+    return ids
 
 
 def _summary(records: Sequence[Record]) -> dict[str, Any]:

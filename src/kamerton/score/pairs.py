@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,13 @@ def pairs_table(completions: pa.Table, rows: PreferenceRows, *, beta: float, ref
     columns of its log-probabilities are null.
     """
     examples = range(len(rows.starts))
-    pairs = [(int(rows.starts[example]), pair) for example in examples for pair in rows.pairs(example)]
-    chosen, rejected = (np.array([pair[side] for _, pair in pairs], np.int64) for side in (0, 1))
-    first = completions["example_id"].to_pylist()
-    count = np.bincount([start for start, _ in pairs], minlength=len(first) or 1)
+    pairs = [pair for example in examples for pair in rows.pairs(example)]
+    chosen, rejected = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
+    names = completions["example_id"].to_pylist()
     ids = [
-        first[start] if count[start] == 1 else _pair_id(first[start], better - start, worse - start)
-        for start, (better, worse) in pairs
+        pair_id
+        for example, start in enumerate(rows.starts.tolist())
+        for pair_id in pair_ids(names[start], rows.pairs(example), start)
     ]
     table, other = completions.take(chosen), completions.take(rejected)
     table = table.set_column(0, completions.schema.field("example_id"), pa.array(ids, pa.string()))
@@ -188,6 +189,12 @@ def _beta(table: pa.Table) -> float:
     return float(json.loads((table.schema.metadata or {}).get(BETA, b"1.0")))
 
 
-def _pair_id(example_id: str, better: int, worse: int) -> str:
-    text = f"{example_id} {better} {worse}"
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def pair_ids(example_id: str, pairs: Sequence[tuple[int, int]], start: int = 0) -> list[str]:
+    """Return the ids of the pairs of an example, whose completions are numbered from `start`.
+
+    A single pair has the id of its example.
+    """
+    if len(pairs) == 1:
+        return [example_id]
+    texts = (f"{example_id} {better - start} {worse - start}" for better, worse in pairs)
+    return [hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts]
