@@ -16,7 +16,7 @@ def faults(*overrides: str) -> list[Fault]:
     return check_overrides(["model=tiny", "data=jsonl", "data.path=x", *overrides])
 
 
-@pytest.mark.parametrize("name", ["lr_batch", "lora", "full"])
+@pytest.mark.parametrize("name", ["lr_batch", "lora", "full", "preference"])
 def test_the_sweeps_that_come_along_have_no_fault(name: str) -> None:
     assert faults(f"sweep={name}") == []
 
@@ -44,6 +44,7 @@ def test_a_sweep_may_be_typed_and_needs_no_m() -> None:
         ("sweep.objective=accuracy", "sweep.objective", "set eval.score=labels"),
         ("sweep.objective=rougeL", "sweep.objective", "set eval.score=generate"),
         ("sweep.objective=acuracy", "sweep.objective", "accuracy"),
+        ("sweep.objective=preference_accuracy", "sweep.objective", "choose objective=dpo"),
         ("sweep.constraints={f1: 0.5}", "sweep.constraints", "set eval.score=labels"),
         ("sweep.seeds=[1,1]", "sweep.seeds", "each seed once"),
         ("sweep.constraints={second: 3}", "sweep.constraints.second", "seconds"),
@@ -151,3 +152,11 @@ def test_a_share_of_a_step_is_a_fault() -> None:
     for value in ("0", "-1", "1.5", "nan", "inf", "true", "often", "null", "[1]"):
         (fault,) = faults(f"eval.every={value}")
         assert fault.message.endswith(": must be a whole number of 1 or more, or a share between 0 and 1")
+
+
+@pytest.mark.parametrize("objective", ["ipo", "apo", "kto"])
+def test_the_sweep_of_preferences_takes_any_objective(objective: str) -> None:
+    assert faults("sweep=preference", f"objective={objective}") == []
+    (fault,) = faults("sweep=preference", f"objective={objective}", "sweep.objective=loss")
+    assert (fault.column, fault.fix) == ("hydra.sweeper.direction", "set 'hydra.sweeper.direction=minimize'")
+    assert faults("sweep=preference", "sweep.objective=loss", "hydra.sweeper.direction=minimize") == []

@@ -7,9 +7,10 @@ from typing import Any
 
 from kamerton.config.derived import watches
 from kamerton.config.hosted import check_hosted
+from kamerton.config.objective import check_objective
 from kamerton.config.schema import mapping_at
 from kamerton.config.validation import check_validation
-from kamerton.direction import mode_of
+from kamerton.direction import COMPARED, JUDGED, mode_of
 from kamerton.errors import Fault
 from kamerton.files import leads_out
 from kamerton.words import did_you_mean
@@ -22,6 +23,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
     if mapping_at(values, "model").get("attn") is not None and cut != "padded":
         faults.append(_unused("model.attn", f"batch.cut={cut}, which has its own attention", "choose batch.cut=padded"))
     faults += [
+        *check_objective(values),
         *_adapter(values),
         *_strategy(values),
         *_averaging(values),
@@ -115,7 +117,8 @@ def _direction(name: str, node: Mapping[str, Any], monitor: Any, custom: Collect
     if not watches(node) or not isinstance(monitor, str):
         return
     key, mode, right = f"callbacks.{name}.mode", node.get("mode"), mode_of(monitor)
-    if mode is None and right is None and (not monitor.startswith("val/") or monitor[4:] in custom):
+    logged = (*custom, *COMPARED, *JUDGED)
+    if mode is None and right is None and (not monitor.startswith("val/") or monitor[4:] in logged):
         message = f"callbacks.{name} monitors {monitor!r}, and whether more or less of it is better is unknown"
         yield _fault(message, f"set {key}=max or {key}=min", key)
     elif right is not None and mode in ("min", "max") and mode != right:

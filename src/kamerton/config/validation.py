@@ -1,7 +1,8 @@
 """Metrics that validations log, and options that name metrics which they do not log.
 
-Every validation logs those of the loss. With `eval.score` it also scores examples as `kamerton evaluate` does, and logs
-the other metrics of the scores table: those of labels or of texts, and custom ones.
+Every validation logs those of the loss, and of preferences if the objective learns from them. With `eval.score` it also
+scores examples as `kamerton evaluate` does, and logs the other metrics of the scores table: those of labels or of
+texts, and custom ones.
 """
 
 from __future__ import annotations
@@ -10,14 +11,27 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kamerton.config.objective import preference_metrics
 from kamerton.config.schema import mapping_at
-from kamerton.direction import CALL_ERRORS, CALL_METRICS, LABEL_METRICS, TEXT_METRICS
+from kamerton.direction import (
+    CALL_ERRORS,
+    CALL_METRICS,
+    COMPARED,
+    DRIFT,
+    JUDGED,
+    LABEL_METRICS,
+    TEXT_METRICS,
+    higher_is_better,
+)
 from kamerton.errors import Fault
 from kamerton.words import did_you_mean
 
 Values = Mapping[str, Any]
 
 LOSS_METRICS = ("loss", "perplexity", "token_accuracy")
+PREFERENCE_METRICS = tuple(
+    name for name in dict.fromkeys((*COMPARED, *JUDGED, DRIFT)) if higher_is_better(name) is not None
+)
 GENERATED = (*TEXT_METRICS, *CALL_METRICS, *CALL_ERRORS)  # metrics of generated answers
 NOT_VALIDATED = ("seconds", "parameters")  # objectives that are no metrics of a validation
 
@@ -48,9 +62,9 @@ def scoring_mode(values: Values, labelled: bool | None = None, *, functions: boo
 def logged_metrics(values: Values, labelled: bool | None = None, *, functions: bool = False) -> list[str]:
     """Return the names of the metrics that a validation logs; all possible ones if the data have not been read."""
     mode = scoring_mode(values, labelled, functions=functions)
+    names = [*LOSS_METRICS, *preference_metrics(values)]
     if mode is None:
-        return [*LOSS_METRICS]
-    names = [*LOSS_METRICS]
+        return names
     if mode == "labels" or (mode == "generate" and labelled is not False):
         with_ece = mode == "labels" and mapping_at(values, "score").get("labels", "exact") == "exact"
         names += [name for name in LABEL_METRICS if name != "ece" or with_ece]  # it needs probabilities
@@ -90,7 +104,12 @@ def _fault(message: str, key: str, metric: str, values: Values, labelled: bool |
 
 
 def _option_for(metric: str, values: Values, labelled: bool | None) -> str | None:
-    """Return the option with which validations log `metric`; None if the data rule it out."""
+    """Return the option with which validations log `metric`; None if the data or the objective rule it out."""
+    learns_preferences = bool(preference_metrics(values))
+    if metric in PREFERENCE_METRICS:
+        return None if learns_preferences else f"choose objective={'dpo' if metric in COMPARED else 'kto'}"
+    if learns_preferences:
+        return None  # their completions are not scored one by one
     if (metric in LABEL_METRICS and labelled is False) or (metric in GENERATED and labelled is True):
         return None
     if metric == "ece" and mapping_at(values, "score").get("labels") == "argmax":
@@ -108,7 +127,7 @@ def objectives(values: Values) -> list[str]:
 
 
 def _possible(values: Values) -> list[str]:
-    return [*LOSS_METRICS, *LABEL_METRICS, *GENERATED, *_custom(values)]
+    return [*LOSS_METRICS, *PREFERENCE_METRICS, *LABEL_METRICS, *GENERATED, *_custom(values)]
 
 
 def _custom(values: Values) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
 from kamerton.config.model_options import AdapterOptions, ModelOptions
+from kamerton.config.objective import objective_faults
 from kamerton.config.schema import mapping_at
 from kamerton.config.target_checks import GIVEN, check_targets
 from kamerton.config.targets import ALLOWED, instantiate, is_allowed
@@ -43,10 +44,12 @@ def _cached_by(*sections: str) -> Callable[[_Check], _Check]:
 
 
 def build_faults(values: Mapping[str, Any], sections: Collection[str]) -> list[Fault]:
-    """Return the faults of the sections' classes and arguments, and of the model and adapter if they are included."""
+    """Return the faults of the sections: classes and arguments, the objective's data, the model and adapter."""
     values, sections = _with_valid_numbers(values), set(sections)
     allowed = values.get("allow_targets") or ()
     faults = check_targets({key: value for key, value in values.items() if key in sections}, allowed)
+    if sections & {"objective", "data"}:
+        faults += objective_faults(values)
     if sections & {"optimizer", "adapter", "allow_targets"}:
         faults += _optimizer_faults(values)
     if sections & {"trainer", "callbacks", "logger", "allow_targets"}:

@@ -1,0 +1,89 @@
+"""The training objective: options that do nothing with it, data that do not fit it, and the metrics that it logs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kamerton.config.schema import ObjectiveOptions, mapping_at
+from kamerton.direction import COMPARED, DRIFT, JUDGED
+from kamerton.errors import Fault
+
+Values = Mapping[str, Any]
+
+PAIRED = ("dpo", "ipo", "simpo", "orpo", "apo_zero", "apo_down")  # objectives that compare completions
+PREFERENCES = (*PAIRED, "kto")
+_GROUPS = {"apo_zero": "apo", "apo_down": "apo objective.name=apo_down"}  # what to type, if not the name
+_USED_BY = {  # options that only some objectives have
+    "beta": PREFERENCES,
+    "label_smoothing": ("dpo",),
+    "margin": ("simpo",),
+    "sft_weight": PAIRED,
+    "desired_weight": ("kto",),
+    "undesired_weight": ("kto",),
+}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ObjectiveOptions)}
+
+
+def preference_metrics(values: Values) -> tuple[str, ...]:
+    """Return the names of the metrics that training on preferences logs beside those of the loss; none for others."""
+    name = _name(values)
+    if name == "kto":
+        return (*JUDGED, DRIFT)
+    if name not in PAIRED:
+        return ()
+    return COMPARED if name in ("simpo", "orpo") else (*COMPARED, DRIFT)
+
+
+def check_objective(values: Values) -> Iterator[Fault]:
+    """Yield faults of options that do nothing with the objective."""
+    name, options = _name(values), mapping_at(values, "objective")
+    if name in ("sft", *PREFERENCES):
+        for key, users in _USED_BY.items():
+            if name not in users and options.get(key, _DEFAULTS[key]) != _DEFAULTS[key]:
+                yield _unused(f"objective.{key}", name, f"leave it out, or choose objective={users[0]}")
+    if name == "kto" and options.get("desired_weight") == options.get("undesired_weight") == 0:
+        message = "objective.desired_weight and objective.undesired_weight are both 0: nothing would be learnt"
+        yield _fault(message, "set objective.desired_weight=1", "objective.desired_weight")
+    if name in PREFERENCES and mapping_at(values, "data").get("rows") == "preferences":
+        yield from _unused_by_preferences(values, name)
+
+
+def _unused_by_preferences(values: Values, name: str) -> Iterator[Fault]:
+    data = mapping_at(values, "data")
+    smoothing = "; objective.label_smoothing is the probability that a preference is wrong" if name == "dpo" else ""
+    scoring = "leave it out: validations of preferences log val/preference_accuracy and val/margin"
+    if values.get("label_smoothing"):
+        yield _unused("label_smoothing", name, f"leave it out{smoothing}")
+    if mapping_at(values, "eval").get("score") is not None:
+        yield _unused("eval.score", name, scoring)
+    if data.get("balance", "none") != "none":
+        yield _unused("data.balance", name, "leave it out: preferences have no labels")
+    if isinstance(data.get("labels"), list):
+        yield _unused("data.labels", name, "leave it out: preferences have no labels")
+
+
+def objective_faults(values: Values) -> list[Fault]:
+    """Return the fault of training data that the objective does not learn from; evaluations may read other rows."""
+    name, rows = _name(values), mapping_at(values, "data").get("rows", "completions")
+    if name == "sft" and rows == "preferences":
+        message = "data.rows is preferences, and objective.name is sft, which learns from single completions"
+        return [_fault(message, "choose objective=dpo, or set data.rows=completions", "data.rows")]
+    if name in PREFERENCES and rows != "preferences":
+        message = f"objective.name is {name}, which learns from preferences, and data.rows is {rows}"
+        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows=preferences"
+        return [_fault(message, fix, "objective.name")]
+    return []
+
+
+def _name(values: Values) -> str:
+    return str(mapping_at(values, "objective").get("name", "sft"))
+
+
+def _unused(key: str, name: str, fix: str) -> Fault:
+    return _fault(f"{key} is set, but does nothing with objective.name={name}", fix, key)
+
+
+def _fault(message: str, fix: str, key: str) -> Fault:
+    return Fault("config.value", message, fix, column=key)
