@@ -82,6 +82,21 @@ def since(first: int, key: str, value: Callable[[int, float], float]) -> Change:
     return change
 
 
+def compared(
+    *, reward: float = 0.5, margin: float = 1.0, accuracy: float = 0.8, drift: float = 0.1, loss: float = 0.5
+) -> Change:
+    """Metrics of preferences that move to these values within 50 steps."""
+    ends = {"reward_chosen": (0.0, reward), "margin": (0.0, margin), "preference_accuracy": (0.5, accuracy)}
+    ends |= {"drift": (0.0, drift), "loss": (0.7, loss)}
+
+    def change(step: int, row: dict[str, float]) -> None:
+        if "train/loss" in row:
+            share = min(1.0, step / 50)
+            row |= {f"train/{name}": begin + share * (end - begin) for name, (begin, end) in ends.items()}
+
+    return change
+
+
 FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
     "non-finite-loss": (since(50, "train/loss", lambda step, _: math.nan), {}),
     "non-finite-gradient": (since(50, "train/grad_norm", lambda step, _: math.inf), {}),
@@ -98,6 +113,10 @@ FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
     "data-starvation": (since(1, "perf/data_wait", lambda step, _: 0.5), {}),
     "throughput-drop": (since(100, "perf/tokens_per_s", lambda step, _: 300.0), {}),
     "memory-creep": (since(30, "perf/peak_memory_mb", lambda step, mb: mb + 5 * (step - 30)), {}),
+    "chosen-falling": (compared(reward=-1.0, margin=1.5), {}),
+    "margin-saturated": (compared(accuracy=1.0, margin=9.0, loss=1e-3), {}),
+    "kl-runaway": (compared(reward=-30.0, drift=2.0), {}),
+    "no-preference": (compared(accuracy=0.5), {}),
     "overfitting": (since(60, "val/loss", lambda step, _: 0.8 + step / 100), {}),
     "suspicious-validation": (since(1, "val/loss", lambda step, _: 0.01), {"end": 0.5}),
     "prediction-collapse": (since(1, "val/answer_entropy", lambda step, _: 0.0), {}),

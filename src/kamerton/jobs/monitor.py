@@ -180,4 +180,5 @@ def _setting(path: Path, steps: int | None) -> Setting | None:
     warmup = record_of(path).schedule.warmup_steps
     if warmup is None:
         warmup = warmup_length(steps, schedule.get("warmup_steps"), schedule.get("warmup_ratio"))
-    return Setting(steps, config.get("clip_norm"), warmup)
+    objective = (config.get("objective") or {}).get("name", "sft")
+    return Setting(steps, config.get("clip_norm"), warmup, objective)

@@ -18,6 +18,11 @@ CODES = {
     "data-starvation": "a fifth of the time is spent waiting for batches",
     "throughput-drop": "less than half of the usual tokens per second, for ten values in a row",
     "memory-creep": "memory grows steadily, by a tenth within 40 steps",
+    "chosen-falling": "the margin of preferences rises, and the better completions become less likely",
+    "margin-saturated": "every preference is met, and the loss below a fiftieth of its start, with a third of the run "
+    "left",
+    "kl-runaway": "the model is over a nat per token from the reference, with rewards at which the loss is flat",
+    "no-preference": "in the second half of the run the accuracy of preferences is at chance",
     "overfitting": "two validations in a row are worse than the best by 5 %, while the training loss falls",
     "suspicious-validation": "the validation loss is below a fifth of the training loss: leakage, or easy data",
     "prediction-collapse": "all answers begin with one token although the references do not",

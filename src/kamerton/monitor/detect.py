@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from kamerton.monitor import gradient, loss, speed, validation
+from kamerton.monitor import gradient, loss, preference, speed, validation
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Series, Setting
 
@@ -34,6 +34,10 @@ SOMETIMES: dict[str, Detector] = {
     "data-starvation": speed.data_starvation,
     "throughput-drop": speed.throughput_drop,
     "memory-creep": speed.memory_creep,
+    "chosen-falling": preference.chosen_falling,
+    "margin-saturated": preference.margin_saturated,
+    "kl-runaway": preference.kl_runaway,
+    "no-preference": preference.no_preference,
 }
 VALIDATIONS: dict[str, Detector] = {
     "overfitting": validation.overfitting,

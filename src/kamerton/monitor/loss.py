@@ -33,6 +33,7 @@ def loss_spike(series: Series) -> Issue | None:
     It must be 8 robust standard deviations above their median, twice the median, and a fifth of the first loss higher,
     so that one wrong label in a small batch is not a spike. The deviation is that of the last 40 steps (Hampel's
     identifier), at least a tenth of their median, so that a smooth curve does not make every step a spike.
+    Of preferences it must be as much higher as the first loss: a single one in the wrong order is not a spike.
     """
     values = series.recent("train/loss", 41)
     if len(values) < 21 or not math.isfinite(values[-1]):
@@ -41,7 +42,8 @@ def loss_spike(series: Series) -> Issue | None:
     level = float(np.median(before))
     deviation = max(spread(before), 0.1 * level, 0.02)
     deviations = (values[-1] - level) / deviation
-    if deviations < 8 or values[-1] < 2 * level or values[-1] - level < 0.2 * series.first("train/loss"):
+    rise = (1.0 if series.learns_preferences else 0.2) * series.first("train/loss")
+    if deviations < 8 or values[-1] < 2 * level or values[-1] - level < rise:
         return None
     return Issue(
         "loss-spike",
@@ -114,6 +116,8 @@ def series_noise(series: Series) -> float:
 def learning_rate_too_low(series: Series) -> Issue | None:
     """Detect a loss that has moved by less than 5 % after warm-up and a third of the run."""
     start, level = series.first("train/loss"), series.level("train/loss", 20)
+    if series.learns_preferences:
+        return None  # `no_preference` reports it
     if series.share < 1 / 3 or series.step < series.setting.warmup + 30 or not start > LEARNT:
         return None
     fallen = 1 - level / start
@@ -141,6 +145,8 @@ def plateau(series: Series) -> Issue | None:
     values, start = series.recent("train/loss", size), series.start("train/loss")
     if len(values) < size or not 0.3 <= series.share <= 0.8 or not math.isfinite(start + values.sum()):
         return None
+    if series.learns_preferences:
+        return None  # their loss has no level to reach
     older, newer = values[: size // 2], values[size // 2 :]
     level, gain = float(np.median(newer)), float(older.mean() - newer.mean())
     chance = math.sqrt((older.var() + newer.var()) / (size // 2))
@@ -163,7 +169,7 @@ def underfitting(series: Series) -> Issue | None:
     """Detect a loss that hardly falls any more, with over two thirds of the first loss left."""
     start, level = series.start("train/loss"), series.level("train/loss", 20)
     values = series.recent("train/loss", 60)
-    if series.share < 0.4 or not math.isfinite(start) or len(values) < 60 or level < 0.3:
+    if series.share < 0.4 or not math.isfinite(start) or len(values) < 60 or level < 0.3 or series.learns_preferences:
         return None
     share, gain = level / start, float(np.median(values[:20]) - np.median(values[40:]))
     if not 2 / 3 < share < 0.95 or series.level("train/token_accuracy", 20) > 0.8 or gain > 0.1 * level:

@@ -26,11 +26,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Constants of a run: number of steps, clipping bound (None: no clipping), warm-up steps."""
+    """Constants of a run: number of steps, clipping bound (None: no clipping), warm-up steps, objective."""
 
     steps: int
     clip_norm: float | None = None
     warmup: int = 0
+    objective: str = "sft"
 
 
 class Series:
@@ -103,6 +104,11 @@ class Series:
     def peak_rate(self) -> float:
         """The highest learning rate so far."""
         return self._peak_rate
+
+    @property
+    def learns_preferences(self) -> bool:
+        """Whether the run learns from preferences: its loss is not in nats per token."""
+        return "train/preference_accuracy" in self._recent
 
     @property
     def share(self) -> float:

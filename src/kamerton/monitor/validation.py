@@ -55,7 +55,8 @@ def prediction_collapse(series: Series) -> Issue | None:
 
     A model at the beginning of training also gives equal answers. So this is only reported if the training loss is much
     lower than the validation loss, if answers were different and better before, or after 60 % of the run. Entropies are
-    of the first answer token, in nats.
+    of the first answer token, in nats. Preferences need not train that token: for them answers must have been different
+    before.
     """
     if not series.validations:
         return None
@@ -69,8 +70,8 @@ def prediction_collapse(series: Series) -> Issue | None:
         validation.get("answer_entropy", 0.0) > 0.5 * reference and validation["loss"] < last["loss"]
         for validation in series.validations
     )
-    generalises_badly = share >= 0.15 and last["loss"] > 1.5 * last["train"] + 0.1
-    if not (generalises_badly or was_better or share >= 0.6):
+    generalises_badly = not series.learns_preferences and share >= 0.15 and last["loss"] > 1.5 * last["train"] + 0.1
+    if not (generalises_badly or was_better or (share >= 0.6 and not series.learns_preferences)):
         return None
     if was_better:
         advice = "lower optimizer.lr: answers differed before, and were better"

@@ -179,7 +179,7 @@ def build_callbacks(
     schedule_free = str(config.optimizer["_target_"]).startswith("schedulefree.")
     averaging = [AveragedWeights(config.ema_decay)] if config.ema_decay is not None or schedule_free else []
     warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
-    setting = Setting(total_steps, config.clip_norm, warmup)
+    setting = Setting(total_steps, config.clip_norm, warmup, config.objective.name)
     monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
     ending = Ending(run, total_steps, binding_limit(config, data.steps_per_epoch))
     # `stopper` comes early: values logged as a step begins belong to that step, not to the checkpoint saved before it.
