@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from kamerton.cli import main
 from kamerton.score.metrics import compute
+from support.resuming import part_of, same_result, signal_in
 from support.runs import LEAN, TINY, Train, metric_rows, record, saved, trainer, weights
 
 
@@ -35,10 +36,6 @@ def outputs(tmp_path: Path) -> Path:
 def train(animals: Path, outputs: Path) -> Train:
     """Runs the command, without what few tests look at; returns the directory of the run that it made last."""
     return trainer(animals, outputs, *LEAN)
-
-
-def evaluated(checkpoint: Path, key: str = "averaged") -> dict[str, torch.Tensor]:
-    return torch.load(checkpoint, weights_only=True).get(key, {})
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -122,21 +119,6 @@ def saved_step(run: Path) -> int:
     return int(saved(run)["global_step"])
 
 
-def same_result(run: Path, other: Path) -> bool:
-    """Weights, logged values and metrics, bit for bit; what measures time aside."""
-    for part in ("state_dict", "averaged"):
-        before, after = (evaluated(folder / "checkpoints" / "last.ckpt", part) for folder in (run, other))
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[key], after[key]) for key in before)
-    assert timeless(metric_rows(run)) == timeless(metric_rows(other))
-    result, expected = record(run)["metrics"], record(other)["metrics"]
-    return all(timeless([result[split]]) == timeless([expected[split]]) for split in result.keys() | expected.keys())
-
-
-def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: row[key] for key in row if "tokens_per_s" not in key and "perf/" not in key} for row in rows]
-
-
 STATEFUL = {
     "lora": ["adapter.dropout=0.1", "base=true", "baselines=true", "model.export=adapter"],
     "full": ["adapter=full"],
@@ -154,7 +136,7 @@ def check_stops(train: Train, variant: str, stops: Sequence[int], monkeypatch: p
     straight = train(*options, "run_id=straight")
     for stop_after in stops:
         with monkeypatch.context() as patch:
-            _signal_in(patch, "training_step", stop_after - 1, STOPS[stop_after])
+            signal_in(patch, "training_step", stop_after - 1, STOPS[stop_after])
             stopped = train(*options, "run_id=stopped", code=130)
         assert record(stopped)["state"] == "paused"
         assert record(stopped)["progress"]["step"] == saved_step(stopped) == stop_after
@@ -187,7 +169,7 @@ def test_a_stop_during_validation_changes_no_result(
     options = [average, "trainer.max_epochs=2", "eval.strategy=steps", f"eval.every={step}", "batch.max_tokens=100"]
     straight = train(*options, "run_id=straight")
     with monkeypatch.context() as patch:
-        _signal_in(patch, "validation_step", step, signal.SIGTERM)
+        signal_in(patch, "validation_step", step, signal.SIGTERM)
         stopped = train(*options, "run_id=stopped", code=130)
     assert bool(metric_rows(stopped)[-1].get("val/loss")) == (step == 22)
     assert saved_step(stopped) == step
@@ -215,7 +197,7 @@ def test_a_second_signal_stops_immediately_and_the_run_can_be_resumed(
 ) -> None:
     options = ["run_id=x", "trainer.max_steps=2"]
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 1, signal.SIGTERM, times=2)
+        signal_in(patch, "training_step", 1, signal.SIGTERM, times=2)
         run = train(*options, code=130)
     assert record(run)["state"] == "paused"
     assert not (run / "checkpoints" / "last.ckpt").exists()
@@ -227,7 +209,7 @@ def test_an_interrupted_sweep_point_resumes_with_the_printed_command(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 1, signal.SIGINT)
+        signal_in(patch, "training_step", 1, signal.SIGINT)
         stopped = train("-m", "seed=1,2", "trainer.max_steps=2", code=130)
     command = shlex.split(capsys.readouterr().err.splitlines()[-1])
     assert command[:2] == ["kamerton", "train"]
@@ -270,7 +252,7 @@ def test_a_damaged_checkpoint_repeats_steps_with_the_same_result(train: Train, m
     options = ["eval.strategy=steps", "eval.every=4", "save.strategy=steps", "save.every=2"]
     straight = train(*options, "run_id=straight")
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 6, signal.SIGINT)
+        signal_in(patch, "training_step", 6, signal.SIGINT)
         stopped = train(*options, "run_id=stopped", code=130)
     last = stopped / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
@@ -303,7 +285,7 @@ def test_resume_force_allows_another_configuration(train: Train, monkeypatch: py
     """From the step after the stop on, as if the run had had the new options all the time; warm-up is over by then."""
     options = ["run_id=x", "scheduler=constant", "scheduler.warmup_steps=2", "adapter.lr_ratio=4"]
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 3, signal.SIGINT)
+        signal_in(patch, "training_step", 3, signal.SIGINT)
         train(*options, code=130)
     changed = ["optimizer.lr=1e-5", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.9]"]
     run = train(*options, *changed, "resume=force", "trainer.max_steps=6")
@@ -311,7 +293,7 @@ def test_resume_force_allows_another_configuration(train: Train, monkeypatch: py
     assert yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["weight_decay"] == 0.5
     rates = {int(row["step"]): float(row["lr"]) for row in metric_rows(run) if row.get("lr")}
     assert rates == pytest.approx({1: 0, 2: 5e-4, 3: 1e-3, 4: 1e-3, 5: 1e-5, 6: 1e-5})
-    (optimizer,) = evaluated(run / "checkpoints" / "last.ckpt", "optimizer_states")
+    (optimizer,) = part_of(run / "checkpoints" / "last.ckpt", "optimizer_states")
     groups = [(group["initial_lr"], group["weight_decay"], *group["betas"]) for group in optimizer["param_groups"]]
     assert groups == [(1e-5, 0.5, 0.8, 0.9), (4e-5, 0.5, 0.8, 0.9)]
 
@@ -324,7 +306,7 @@ def test_a_run_that_was_moved_keeps_its_best_weights_and_only_force_changes_when
     options += ["callbacks.early_stopping.patience=3", "trainer.max_steps=9"]
     options += ["+optimizer.maximize=true"]  # the loss rises at every step, whatever is rounded: the first is the best
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 2, signal.SIGINT)
+        signal_in(patch, "training_step", 2, signal.SIGINT)
         train(*options, code=130)
     moved = outputs.with_name("moved")
     outputs.rename(moved)
@@ -344,7 +326,7 @@ def test_a_resumed_run_releases_the_checkpoint_file(train: Train, monkeypatch: p
 
     options = ["run_id=x", "trainer.max_steps=4"]
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 1, signal.SIGINT)
+        signal_in(patch, "training_step", 1, signal.SIGINT)
         train(*options, code=130)
     plain, held = FineTuneModule.training_step, []
 
@@ -381,7 +363,7 @@ def test_a_diverging_run_is_reported(train: Train, capsys: pytest.CaptureFixture
 @pytest.mark.slow
 def test_what_a_checkpoint_cannot_fill_is_refused_even_by_force(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 3, signal.SIGINT)
+        signal_in(patch, "training_step", 3, signal.SIGINT)
         stopped = train("run_id=x", code=130)
     before = (stopped / "config.yaml").read_text()
     for other in ("adapter.r=4", "adapter=full", "optimizer=sgd"):
@@ -399,27 +381,11 @@ def test_killed_at_random_moments_a_run_still_ends_with_the_same_bits() -> None:
     assert "10 kills" in done.stdout
 
 
-def _signal_in(patch: pytest.MonkeyPatch, method: str, step: int, number: signal.Signals, times: int = 1) -> None:
-    """A real signal, in the first call of the module's `method` at global step `step`."""
-    from kamerton.train.module import FineTuneModule
-
-    plain, due = getattr(FineTuneModule, method), [step]
-
-    def signalling(self: FineTuneModule, batch: Any, batch_idx: int) -> Any:
-        if due == [self.global_step]:
-            due.clear()
-            for _ in range(times):
-                os.kill(os.getpid(), number)
-        return plain(self, batch, batch_idx)
-
-    patch.setattr(FineTuneModule, method, signalling)
-
-
 def test_resuming_with_another_configuration_or_other_data_is_refused(
     train: Train, animals: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        _signal_in(patch, "training_step", 1, signal.SIGINT)
+        signal_in(patch, "training_step", 1, signal.SIGINT)
         train("run_id=x", code=130)
     train("run_id=x", "optimizer.lr=0.5", code=2)
     assert "run x was started with optimizer.lr=0.001, now it is 0.5" in capsys.readouterr().err
@@ -517,8 +483,8 @@ def test_averaged_weights_are_what_is_exported_and_scored(train: Train, options:
     exported = load_file(run / "model" / "adapter_model.safetensors")
     for name, weight in exported.items():
         key = "model." + name.replace(".weight", ".default.weight")
-        assert torch.equal(weight, evaluated(best)[key])
-        assert not torch.equal(weight, evaluated(best, "state_dict")[key])
+        assert torch.equal(weight, part_of(best)[key])
+        assert not torch.equal(weight, part_of(best, "state_dict")[key])
     validation, test = (record(run)["metrics"][split]["loss"] for split in ("validation", "test"))
     assert test == pytest.approx(validation, rel=0.2)
 

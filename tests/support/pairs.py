@@ -50,3 +50,21 @@ class Groups:
         reference = -5.5 * self.target_counts + draw.normal(size=len(self))
         weights = draw.uniform(0.5, 2, len(self.starts))
         return PreferenceRows(self.scores, reference, self.target_counts, self.starts, weights)
+
+
+def pair_rows(count: int = 60) -> list[dict[str, str]]:
+    """Rows of preferences, in which a letter of the prompt decides which completion is better."""
+    words = (("cat", "it says meow", "it barks"), ("dog", "it barks loud", "it says meow"))
+    return [
+        {"prompt": f"the {word} number {number}", "chosen": chosen, "rejected": rejected}
+        for number in range(count // 2)
+        for word, chosen, rejected in words
+    ]
+
+
+def judged_rows(count: int = 60) -> list[dict[str, object]]:
+    """Rows of judged completions, in which a letter of the prompt decides which is desired."""
+    return [
+        {"prompt": row["prompt"], "completion": row["chosen" if number % 3 else "rejected"], "label": bool(number % 3)}
+        for number, row in enumerate(pair_rows(count))
+    ]
