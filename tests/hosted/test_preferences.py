@@ -14,6 +14,7 @@ from kamerton.data.example import Alternative, DataExample, Message, ToolCall
 from kamerton.data.options import DataOptions
 from kamerton.data.validation import read_examples
 from kamerton.errors import UserError
+from kamerton.hosted.check import preflight_faults
 from kamerton.hosted.convert import left_out
 from kamerton.hosted.cost import Price, count_tokens, estimate
 from kamerton.hosted.preferences import NAMED, check_preferences, preference_line, sides_of
@@ -114,6 +115,9 @@ def test_a_job_is_created_with_the_method_and_its_files(
         for name, text in (("preferred_output", "yes"), ("non_preferred_output", "no")):
             assert all(row[name] == [{"role": "assistant", "content": text}] for row in sent)
     assert record(result.path)["objective"] == "dpo"
+    events = [json.loads(line) for line in (result.path / "events.jsonl").read_text().splitlines()]
+    (created,) = [event for event in events if event["code"] == "hosted.job"]
+    assert created["evidence"] == request["method"]
     rows = dict(read_rows(result.path / "metrics.csv"))
     assert "train/loss" in rows[1]
     assert "train/perplexity" not in rows[1]  # the loss is of pairs
@@ -149,6 +153,12 @@ def test_metrics_of_preferences_are_kept(endpoint: Imitation, hosted: Hosted, da
     endpoint.events = with_preferences  # type: ignore[method-assign]
     rows = dict(read_rows(hosted(*DPO, data).path / "metrics.csv"))
     assert (rows[1]["train/preference_accuracy"], rows[1]["val/margin"]) == (0.75, 1.5)
+
+
+def test_pairs_without_an_objective_that_compares_them_are_a_fault(endpoint: Imitation, data: str) -> None:
+    base = ["model=openai", "model.name=mine", "data=jsonl", data]
+    faults = check_overrides([*base, "data.rows=preferences"], preflight=preflight_faults)
+    assert [fault.column for fault in faults if fault.severity == "error"] == ["data.rows"]
 
 
 @pytest.mark.parametrize(

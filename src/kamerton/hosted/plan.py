@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, to_config
 from kamerton.config.model_options import PriceOptions
+from kamerton.config.objective import objective_faults
 from kamerton.config.schema import Config
 from kamerton.config.target_checks import check_targets
 from kamerton.data.gate import Prepared, prepare
@@ -137,7 +138,7 @@ def plan_faults(values: dict[str, Any]) -> list[Fault]:
     if any(fault.severity == "error" for fault in check_values(values)):
         return []
     metrics = {"metrics": values.get("metrics") or {}}
-    faults = check_targets(metrics, values.get("allow_targets") or ())
+    faults = [*objective_faults(values), *check_targets(metrics, values.get("allow_targets") or ())]
     try:
         return [*faults, *make_plan(to_config(values)).warnings]
     except UserError as error:

@@ -49,8 +49,7 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
         for param, file_id in files.items()
     )
     check_active_jobs(settings, tenant)
-    rows = "preferences" if request.compares else "completions"
-    data = DataOptions(name=PURPOSE, rows=rows, train=train, validation=validation, labels=None)
+    data = DataOptions(name=PURPOSE, train=train, validation=validation, labels=None)
     job_id = new_job_id()
     overrides, values = _configure(settings, tenant, request, base, data, job_id)
     path = settings.root / tenant / job_id
