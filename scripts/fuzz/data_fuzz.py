@@ -152,8 +152,8 @@ def check_command(drawn: Input, folder: Path, *, refused: bool) -> None:
     """`kamerton prepare` exits with 0 or 2 without a traceback, and with 2 for what the gate refuses."""
     options = written(drawn, folder / "again", {})
     words = [f"paths.outputs={folder / 'outputs'}"]
-    for key in ("path", "train", "validation", "test", "format", "records", "encoding"):
-        if (value := getattr(options, key)) not in (None, "auto"):
+    for key in ("path", "train", "validation", "test", "format", "records", "encoding", "rows"):
+        if (value := getattr(options, key)) not in (None, "auto", "completions"):
             words.append(f"data.{key}={json.dumps(value)}")
     if options.columns != Columns():
         words += [f"data.columns.{key}={json.dumps(value)}" for key, value in drawn.options["columns"].items()]

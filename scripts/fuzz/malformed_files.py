@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from malformed_rows import ODD, WORDS, pair, rows, spoil, spoil_bytes, words
+from malformed_rows import ODD, PREFERENCES, WORDS, pair, rows, spoil, spoil_bytes, words
 
 ENCODINGS = [
     "utf-8",
@@ -218,6 +218,18 @@ def several(random: Random) -> Input:
     return Input(files, dict(zip(("train", "validation", "test"), names, strict=False)))
 
 
+def preferences(random: Random) -> Input:
+    """Pairs, rankings, comparisons or judged completions, several of them spoilt, for an objective that reads them."""
+    records: list[Any] = rows(random, PREFERENCES)
+    for _ in range(random.choice([1, 1, 3, 10])):
+        records = spoil(random, records)
+        if not records:
+            break
+    content = dumped(records) if random.random() < 0.3 else b"\n".join(map(dumped, records))
+    rows_as = random.choice(["preferences", "preferences", "judgements"])
+    return Input({"rows.jsonl": content}, {"rows": rows_as})
+
+
 KINDS = {
     "json lines": json_lines,
     "json documents": json_document,
@@ -228,6 +240,7 @@ KINDS = {
     "compressed": compressed,
     "archives": archive,
     "several files": several,
+    "preferences": preferences,
 }
 
 

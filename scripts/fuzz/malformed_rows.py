@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+Shape = Callable[[Random, int], dict[str, Any]]
 WORDS = ["oven", "mill", "river", "stone", "north-west", "it's", "3.5", "e.g.", "O'Neil", "re:"]
 WORDS += ["żółw", "café", "猫", "naïve", "🎉"]
 ODD = [
@@ -29,6 +30,7 @@ KEYS = [
     "output",
     "",
     "x",
+    *("chosen", "rejected", "prompt", "scores", "rank", "answer"),
 ]
 
 
@@ -79,12 +81,80 @@ def choices(random: Random, number: int) -> dict[str, Any]:
     return {"question": f"{number} {words(random)}?", "choices": options, "answer": random.choice([0, "B", options[2]])}
 
 
-SHAPES: list[Callable[[Random, int], dict[str, Any]]] = [pair, conversation, conversation, shared, choices]
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
 
 
-def rows(random: Random) -> list[dict[str, Any]]:
+def _better_and_worse(random: Random, number: int) -> tuple[str, str, str]:
+    """A prompt with two completions, which are sometimes equal."""
+    return f"{number} {words(random)}?", words(random), words(random, 2)
+
+
+def text_pair(random: Random, number: int) -> dict[str, Any]:
+    """A prompt, explicit or implicit, with two texts, in one of the usual columns."""
+    prompt, better, worse = _better_and_worse(random, number)
+    if number % 5 == 0:
+        return {"chosen": f"{prompt} {better}", "rejected": f"{prompt} {worse}", "score_chosen": number}
+    return {"prompt": prompt, "chosen": better, "rejected": worse, "system": words(random)}
+
+
+def turn_pair(random: Random, number: int) -> dict[str, Any]:
+    """Turns that lead to a better or a worse last turn."""
+    turns = conversation(random, number)
+    before = turns["messages"][:4] if len(turns["messages"]) > 4 else [_turn("user", f"{number} {words(random)}")]
+    better, worse = ({**_turn("assistant", words(random)), "reasoning_content": words(random)} for _ in range(2))
+    return {"chosen": [*before, better], "rejected": [*before, worse], "tools": turns["tools"]}
+
+
+def openai_pair(random: Random, number: int) -> dict[str, Any]:
+    """The turns of a prompt with functions, and two last turns in the form of OpenAI."""
+    pair = turn_pair(random, number)
+    given = {"messages": pair["chosen"][:-1], "tools": pair["tools"], "parallel_tool_calls": True}
+    return {"input": given, "preferred_output": pair["chosen"][-1:], "non_preferred_output": pair["rejected"][-1:]}
+
+
+def scored(random: Random, number: int) -> dict[str, Any]:
+    """Several completions with scores."""
+    texts = [f"{i} {words(random)}" for i in range(random.randint(2, 5))]
+    scores = [random.choice([0, 1.5, 4, 10]) for _ in texts]
+    return {"prompt": f"{number} {words(random)}", "completions": texts, "scores": scores}
+
+
+def ranked(random: Random, number: int) -> dict[str, Any]:
+    """Several completions with ranks, after a prompt in which people speak."""
+    answers = [{"answer": f"{i} {words(random)}", "model": "m", "rank": i + 1} for i in range(random.randint(2, 5))]
+    return {"prompt": f"\n\nHuman: {number} {words(random)}\n\nAssistant: ", "answers": answers}
+
+
+def comparison(random: Random, number: int) -> dict[str, Any]:
+    """Two answers and which one is better, or a tie."""
+    prompt, better, worse = _better_and_worse(random, number)
+    row = {"prompt": prompt, "response_0": better, "response_1": worse}
+    return row | {"better_response_id": random.choice([0, 1, 1, "tie"]), "is_response_0_safe": True}
+
+
+def judged(random: Random, number: int) -> dict[str, Any]:
+    """A completion that is desired or not."""
+    prompt, better, worse = _better_and_worse(random, number)
+    return {"prompt": prompt, "completion": random.choice([better, worse]), "label": random.choice([True, False, 1])}
+
+
+def tagged(random: Random, number: int) -> dict[str, Any]:
+    """A conversation whose last turn is desired or not."""
+    turns = [_turn("user", f"{number} {words(random)}"), _turn("assistant", words(random))]
+    return {"messages": turns, "kto_tag": random.random() < 0.5}
+
+
+PREFERENCES: list[Shape] = [text_pair, turn_pair, openai_pair, scored, ranked, comparison, judged, tagged]
+SHAPES: list[Shape] = [pair, conversation, conversation, shared, choices]
+
+
+def rows(random: Random, shapes: Sequence[Shape] | None = None) -> list[dict[str, Any]]:
     """Rows of one shape, mostly enough of them to be split."""
-    shape, count = random.choice(SHAPES), random.randint(1, 8) if random.random() < 0.2 else random.randint(20, 40)
+    shape, count = (
+        random.choice(shapes or SHAPES),
+        random.randint(1, 8) if random.random() < 0.2 else random.randint(20, 40),
+    )
     return [shape(random, number) for number in range(count)]
 
 

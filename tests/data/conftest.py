@@ -18,7 +18,7 @@ from support.rows import write_jsonl
 def gate(tmp_path: Path) -> Callable[..., Prepared]:
     """Return `gate(rows, data options, split=SplitOptions())`, which passes rows through the gate."""
 
-    def run(rows: Iterable[object], split: SplitOptions | None = None, **options: Any) -> Prepared:
+    def run(rows: Iterable[object], /, split: SplitOptions | None = None, **options: Any) -> Prepared:
         path = write_jsonl(tmp_path / "rows.jsonl", rows)
         return prepare(DataOptions(path=str(path), **options), split or SplitOptions(), cache=None)
 
@@ -29,7 +29,7 @@ def gate(tmp_path: Path) -> Callable[..., Prepared]:
 def codes(gate: Callable[..., Prepared]) -> Callable[..., set[str]]:
     """The codes of the errors that the gate raises, or of its warnings."""
 
-    def run(rows: Iterable[object], split: SplitOptions | None = None, **options: Any) -> set[str]:
+    def run(rows: Iterable[object], /, split: SplitOptions | None = None, **options: Any) -> set[str]:
         try:
             return {warning["code"] for warning in gate(rows, split, **options).report["warnings"]}
         except UserError as error:

@@ -54,9 +54,10 @@ def test_what_is_not_said_stays_as_the_files_have_it() -> None:
 
 @pytest.mark.parametrize("method", ["dpo", "ipo", "simpo", "orpo", "kto", "apo"])
 def test_a_method_is_the_objective_with_its_data(method: str) -> None:
+    rows = "judgements" if method == "kto" else "preferences"
     configuration = composed(FineTuningConfig(model="tiny", method=method, beta=0.3))
     assert configuration.objective.name.startswith(method)
-    assert (configuration.objective.beta, configuration.data.rows) == (0.3, "preferences")
+    assert (configuration.objective.beta, configuration.data.rows) == (0.3, rows)
 
 
 def test_a_beta_that_nothing_uses_and_an_unknown_method_are_faults() -> None:

@@ -90,7 +90,8 @@ CHAT = (Message("system", "be short"), Message("user", "hello"), Message("assist
 )
 def test_examples_are_written_and_read_back_whole(example: DataExample, tmp_path: Path) -> None:
     options = data_options([example], tmp_path)
-    assert options.rows == ("completions" if example.score is None else "preferences")
+    kind = "preferences" if example.alternatives else "judgements"
+    assert options.rows == ("completions" if example.score is None else kind)
     (read,) = read_examples(options)
     assert read.id == example.id
     assert dict(read.metadata) == dict(example.metadata)

@@ -14,7 +14,14 @@ from kamerton.config.flags import non_negative, reject_flag
 from kamerton.config.hosted import is_hosted
 from kamerton.config.jobs import JobRequest
 from kamerton.console import plain_console
-from kamerton.data.summary import data_losses, describe_files, describe_schema, describe_split, fault_location
+from kamerton.data.summary import (
+    data_losses,
+    describe_files,
+    describe_preferences,
+    describe_schema,
+    describe_split,
+    fault_location,
+)
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo, print_faults
 from kamerton.pipeline.check import data_faults
@@ -152,6 +159,8 @@ def _print_summary(console: Console, report: DataReport) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     facts = [*describe_files(report), ("schema", describe_schema(report)), ("split", describe_split(report))]
+    if report.preferences:
+        facts.insert(0, ("preferences", describe_preferences(report)))
     for name, text in [*facts, *data_losses(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     for fault in report.warnings:

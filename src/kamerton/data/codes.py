@@ -123,7 +123,9 @@ CODES: dict[str, Code] = {
     # rows against rows
     "exact-duplicate": Code(("drop", "warn", "error"), "the same prompt and completion again in one split"),
     "near-duplicate": Code(_DOUBTFUL, "nearly the same words as another row"),
-    "contradiction": Code(_DOUBTFUL, "one prompt with different labels (drop: all of them)"),
+    "contradiction": Code(
+        _DOUBTFUL, "one prompt with different labels, or a pair and its opposite (drop: all of them)"
+    ),
     "leakage": Code(("drop", "warn", "error"), "a prompt of the validation or test split that is trained on as well"),
     "near-leakage": Code(("drop", "warn", "error"), "a near duplicate of a validation or test row that is trained on"),
     "outlying-length": Code(_DOUBTFUL, "far longer or shorter than the other rows"),

@@ -34,6 +34,8 @@ class DataReport:
         labels: sorted label names; None for free text.
         label_distribution: rows by label, by split; None for free text.
         relabelled: the label that replaces each other spelling of it.
+        preferences: numbers of prompts, completions and pairs, or of desired completions and others; None without
+            preferences.
         near_duplicates: `clusters`, `rows` and the `largest` clusters; None if near duplicates are not searched.
         folds: rows of each fold; empty without cross-validation.
         rejected: rows left out by fault code.
@@ -65,6 +67,7 @@ class DataReport:
     label_distribution: dict[str, dict[str, int]] | None = None
     relabelled: dict[str, str] = field(default_factory=dict)
     near_duplicates: dict[str, Any] | None = None
+    preferences: dict[str, int] | None = None
     folds: list[int] = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
@@ -92,6 +95,7 @@ class DataReport:
             "versions": self.versions,
             "relabelled": self.relabelled,
             "near_duplicates": self.near_duplicates,
+            "preferences": self.preferences,
             "folds": self.folds,
         }
         encoding = {} if self.tokens is None else {"tokens": self.tokens, "encoded": self.encoded}

@@ -20,6 +20,7 @@ from kamerton.data.check.labels import (
     report_respelt,
 )
 from kamerton.data.check.outliers import drop_outliers
+from kamerton.data.check.preferences import count_preferences, drop_opposites
 from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
@@ -142,7 +143,9 @@ def _run_stages(
     """
     stored, rows, label_counts = _distinct_rows(options, split, files, cache, log, report, keep_alive)
     store = stored.store
-    if label_counts:
+    if options.rows != "completions":
+        rows = drop_opposites(store, rows, log)
+    elif label_counts:
         rows = drop_contradictions(store, rows, log)
     rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
@@ -174,6 +177,8 @@ def _run_stages(
     report.counts |= {name: count for name, count in resampling.items() if count}
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
+    if options.rows != "completions":
+        report.preferences = count_preferences(store, pool, judged=options.rows == "judgements")
     report.counts |= {name: len(part) for name, part in examples.items()}
     return examples, labels, label_weights(counts["train"]) if counts and options.balance == "weights" else None
 
@@ -225,7 +230,7 @@ def _drop_duplicates(
     usable = len(rows)
     rows = drop_exact(store, rows, log)
     report.counts |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
-    labels = None if options.rows == "preferences" else find_labels(store, rows, options.labels)
+    labels = None if options.rows != "completions" else find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)
         labels = {label: labels.get(label, 0) for label in options.labels}

@@ -67,6 +67,7 @@ def encode_splits(
     import numpy as np
 
     from kamerton.data.check.outliers import length_summary
+    from kamerton.data.check.preferences import count_preferences
     from kamerton.data.encode.arrays import encode_within
     from kamerton.data.encode.limits import Limits
     from kamerton.data.encode.tokenize import StretchTokenizer
@@ -99,6 +100,10 @@ def encode_splits(
         tokens=length_summary(np.concatenate([part.lengths for part in encoded.values()])),
         encoded=[part.report for part in encoded.values()],
     )
+    if facts.preferences is not None:  # rows that are too long may have been left out
+        kept = np.unique(np.concatenate([part.examples.rows for part in encoded.values()]))
+        store = next(iter(encoded.values())).examples.store
+        facts = replace(facts, preferences=count_preferences(store, kept, judged=data.rows == "judgements"))
     if log.errors:
         raise DataError(log.grouped(), facts, folder)
     return replace(prepared, facts=facts, folder=folder), encoded

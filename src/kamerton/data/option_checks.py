@@ -61,6 +61,7 @@ def check_data_options(options: DataOptions) -> list[Fault]:
     faults += _check_format(options.format, options.encoding, "data")
     faults += _check_table(options.delimiter, options.header, "data")
     faults += check_form(form_of(options), options.columns, "data")
+    faults += _check_rows(options)
     for name, source in options.sources.items():
         key = f"data.sources.{name}"
         faults += check_form(form_of(source), source.columns, key)
@@ -71,6 +72,37 @@ def check_data_options(options: DataOptions) -> list[Fault]:
         if not source.path:
             faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
     return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options)
+
+
+def _check_rows(options: DataOptions) -> list[Fault]:
+    """Check that settings fit rows that have one completion, or several."""
+    named = [(f"data.columns.{key}", options.columns, key) for key in ("chosen", "rejected")]
+    named += [
+        (f"data.sources.{name}.columns.{key}", source.columns, key)
+        for name, source in options.sources.items()
+        for key in ("chosen", "rejected")
+    ]
+    faults = []
+    if options.rows == "completions":
+        for column, columns, key in named:
+            if getattr(columns, key):
+                fix = "add objective=dpo, or another objective that compares completions"
+                message = f"{column} is given, and the rows are read as single completions"
+                faults.append(Fault("bad-value", message, fix, column=column))
+        return faults
+    what = "compare whole completions" if options.rows == "preferences" else "judge whole completions"
+    checks = [
+        ("labels", isinstance(options.labels, list), "data.labels=auto"),
+        ("balance", options.balance != "none", "data.balance=none"),
+        ("train_on", options.train_on != "all", "data.train_on=all"),
+        ("completion", options.rows == "preferences" and options.completion is not None, "data.columns.chosen=NAME"),
+        ("overlong", options.rows == "preferences" and options.overlong in ("truncate", "chunk"), "data.overlong=drop"),
+    ]
+    for key, is_wrong, fix in checks:
+        if is_wrong:
+            message = f"data.{key}={getattr(options, key)} does not fit data.rows={options.rows}, which {what}"
+            faults.append(Fault("bad-value", message, f"set {fix}", column=f"data.{key}"))
+    return faults
 
 
 def _check_subset(options: DataOptions) -> list[Fault]:

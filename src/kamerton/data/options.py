@@ -14,7 +14,7 @@ PARALLEL = ("prompt_file", "completion_file")
 OVERLONG = ("error", "truncate", "drop", "chunk")
 TRAIN_ON = ("all", "calls", "answers")
 EARLIER_REASONING = ("template", "keep", "drop")
-ROWS = ("completions", "preferences")
+ROWS = ("completions", "preferences", "judgements")
 BALANCE = ("none", "over", "under", "weights")
 
 
@@ -27,7 +27,7 @@ class Columns:
     label: str | None = None  # column of the label
     messages: str | None = None  # column of chat turns
     text: str | None = None  # column of plain text
-    chosen: str | None = None  # column of the better completion (with rows=preferences)
+    chosen: str | None = None  # column of the better completion (objective=dpo)
     rejected: str | None = None  # column of the worse completion
     metadata: list[str] | None = None  # None: every column that is nothing else; []: none
 
@@ -57,8 +57,8 @@ class DataOptions:
 
     Args:
         name: the name of the data in reports.
-        rows: `completions` (a prompt and what is learnt after it) or `preferences` (completions of a prompt of which
-            some are better); set by the objective.
+        rows: `completions` (a prompt and what is learnt after it), `preferences` (completions of a prompt of which some
+            are better) or `judgements` (completions that are desired or not); set by the objective.
         format: `auto` (found by the content of each file), `jsonl` (JSON in any form), `csv`, `parquet`, `xlsx`, `text`
             (a document per file) or `trec`.
         path: a file, a directory, a glob pattern, an address (`s3://…`, `https://…`) or a list of them, to be split.
@@ -98,7 +98,7 @@ class DataOptions:
     """
 
     name: str = "data"  # name of the data; the default of `name`
-    rows: str = "completions"  # or preferences: completions of a prompt of which some are better; set by objective=…
+    rows: str = "completions"  # or preferences (pairs, rankings), judgements (label true or false); set by objective=…
     format: str = "auto"  # auto (by content), jsonl (JSON in any form), csv, parquet, xlsx, text or trec
     path: str | list[str] | None = None  # files to split: a file, folder, glob or list
     train: str | list[str] | None = None  # files that are split already

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.data.data_report import DataReport
+from kamerton.data.example import DataExample
 from kamerton.data.gate import DataError, Prepared
 from kamerton.data.read.columns.unused import list_counts
 from kamerton.data.read.rows import LOGS
-from kamerton.data.summary import data_losses, describe_files, describe_split, fault_location
+from kamerton.data.summary import data_losses, describe_files, describe_preferences, describe_split, fault_location
 from kamerton.errors import Fault
 
-Sample = dict[str, list[dict[str, str]]]  # prompts and completions by split
+Sample = dict[str, list[dict[str, Any]]]  # prompts and completions by split
 
 MAX_EXAMPLES, MAX_CHARACTERS = 3, 600  # examples shown of each split, characters of each text
 
@@ -28,13 +29,18 @@ def write_report(prepared: Prepared, folder: Path) -> Path:
     The page is self-contained and has no script. It includes token counts if `prepared` is from `load_inputs`.
     """
     sample = {  # examples are ordered by hash, so the first are a random sample
-        name: [
-            {"prompt": example.prompt_text[:MAX_CHARACTERS], "completion": example.completion[:MAX_CHARACTERS]}
-            for example in examples[:MAX_EXAMPLES]
-        ]
-        for name, examples in prepared.splits.items()
+        name: [_sample(example) for example in examples[:MAX_EXAMPLES]] for name, examples in prepared.splits.items()
     }
     return _write(prepared.facts, sample, prepared.folder, folder)
+
+
+def _sample(example: DataExample) -> dict[str, Any]:
+    """Return the texts of an example, cut; of preferences the score of the completion, and the others with theirs."""
+    texts = {"prompt": example.prompt_text[:MAX_CHARACTERS], "completion": example.completion[:MAX_CHARACTERS]}
+    if example.score is None:
+        return texts
+    others = [{"score": o.score, "completion": o.completion[:MAX_CHARACTERS]} for o in example.alternatives]
+    return {**texts, "score": example.score, "others": others}
 
 
 def write_refusal(error: DataError, folder: Path) -> Path:
@@ -73,7 +79,7 @@ def manifest(prepared: Prepared) -> dict[str, Any]:
         "warnings": prepared.facts.warnings,
         "encoded": prepared.facts.encoded,
     }
-    more |= {"versions": report["versions"]} if "versions" in report else {}
+    more |= {key: report[key] for key in ("versions", "preferences") if key in report}
     return {key: report[key] for key in keys} | more
 
 
@@ -86,6 +92,7 @@ def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
         "headline": _headline(report),
         "facts": [
             *((name, counts[name]) for name in splits),
+            *([("preferences", describe_preferences(report))] if report.preferences else []),
             *describe_files(report),
             ("split", describe_split(report)),
             *((name, text) for name, text in data_losses(report) if name in ("windows", "turns", "fallback")),

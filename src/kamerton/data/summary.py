@@ -107,30 +107,59 @@ def _by_code(counts: Mapping[str, int]) -> str:
 
 def describe_targets(options: DataOptions) -> str:
     """Return in words what is trained on."""
+    if options.rows != "completions":
+        reasoning = "with" if options.train_on_reasoning else "without"
+        return f"each completion {reasoning} its reasoning; the turns before it are context"
     turns = {"all": "all assistant turns", "calls": "turns with calls", "answers": "turns without calls"}
     reasoning = "with their reasoning" if options.train_on_reasoning else "without their reasoning"
     earlier = {"template": "as the chat template writes it", "keep": "kept", "drop": "dropped"}
     return f"{turns[options.train_on]} {reasoning}; reasoning of earlier turns: {earlier[options.earlier_reasoning]}"
 
 
+def describe_preferences(report: DataReport) -> str:
+    """Return how many prompts, completions and pairs there are; "" without preferences."""
+    return ", ".join(f"{count:,} {name}" for name, count in (report.preferences or {}).items())
+
+
 TARGET = "bold green"
+REJECTED = "bold red"  # a completion that is undesired, or worse than another
 CONTEXT = "dim"
 CONTROL = " underline"  # marks a control token, unlike a text that contains its string
 
 
 def show_examples(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
-    """Return the first `count` examples as the model sees them: targets bold and green, control tokens underlined."""
+    """Return the first `count` examples as the model sees them: targets bold and green, control tokens underlined.
+
+    The completions of a prompt follow it, with their scores; those that are undesired, or worse than another, are red.
+    """
+    starts = encoded.starts.tolist()
+    texts = []
+    for start, end in list(zip(starts, [*starts[1:], len(encoded)], strict=True))[: max(count, 0)]:
+        best = encoded.examples[start].score
+        texts.append(_shown(encoded, tokenizer, start, best, alone=end - start == 1))
+        for i in range(start + 1, end):
+            texts[-1].append("\n").append(_shown(encoded, tokenizer, i, best, alone=False, is_first=False))
+    return texts
+
+
+def _shown(encoded: Encoded, tokenizer: Any, i: int, best: float | None, *, alone: bool, is_first: bool = True) -> Text:
+    """Return a sequence as the model sees it; without the prompt if it is not the first completion of it."""
     from rich.text import Text
 
     special = set(tokenizer.all_special_ids)
-    texts = []
-    for i in range(len(encoded))[: max(count, 0)]:
-        weight = "" if encoded.weights is None else f" with weight {encoded.weights[i]:g}"
-        text = Text(f"{encoded.ids[i].as_py()}  {encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on")
-        text.append(f"{weight}\n")
-        marked = zip(encoded.tokens(i).tolist(), encoded.targets(i).tolist(), strict=True)
-        for (is_target, is_control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
-            piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
-            text.append(printable(piece), style=(TARGET if is_target else CONTEXT) + (CONTROL if is_control else ""))
-        texts.append(text)
-    return texts
+    score = encoded.examples[i].score
+    weight = "" if encoded.weights is None else f" with weight {encoded.weights[i]:g}"
+    name = encoded.ids[i].as_py() if is_first else " " * 16
+    judgement, target = "", TARGET
+    if score is not None and best is not None:
+        is_good = score > 0 if alone else score == best
+        judgement = ("desired: " if is_good else "undesired: ") if alone else f"score {score:g}: "
+        target = TARGET if is_good else REJECTED
+    counts = f"{encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on{weight}"
+    text = Text(f"{name}  {judgement}{counts}\n")
+    marks = encoded.targets(i).tolist()
+    marked = list(zip(encoded.tokens(i).tolist(), marks, strict=True))[0 if is_first else marks.index(True) :]
+    for (is_target, is_control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
+        piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        text.append(printable(piece), style=(target if is_target else CONTEXT) + (CONTROL if is_control else ""))
+    return text

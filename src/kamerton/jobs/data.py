@@ -114,8 +114,8 @@ def process(raw: Raw, root: Path, rows: str | None = None) -> ProcessedData:
 def data_options(raw: Raw, root: Path, rows: str | None = None) -> DataOptions:
     """Return the options of data given as options, as a path, or as rows.
 
-    Rows are written to a file below `root`. Without `rows`, examples with a score are preferences. Raises `UserError`
-    for a row that cannot be written as JSON.
+    Rows are written to a file below `root`. Without `rows`, examples with scores are preferences, without alternatives
+    judgements. Raises `UserError` for a row that cannot be written as JSON.
     """
     if isinstance(raw, DataOptions):
         return raw if rows is None else replace(raw, rows=rows)
@@ -124,8 +124,9 @@ def data_options(raw: Raw, root: Path, rows: str | None = None) -> DataOptions:
         name = re.sub(r"[^A-Za-z0-9]+", "-", path.name.partition(".")[0]).strip("-")[:60] or "data"
         return DataOptions(name=name, path=str(path.absolute()), rows=rows or "completions")
     given = list(raw)
-    compares = any(isinstance(row, DataExample) and row.score is not None for row in given)
-    return DataOptions(path=str(_write_rows(given, root)), rows=rows or ("preferences" if compares else "completions"))
+    scored = [row for row in given if isinstance(row, DataExample) and row.score is not None]
+    kind = "judgements" if not any(row.alternatives for row in scored) else "preferences"
+    return DataOptions(path=str(_write_rows(given, root)), rows=rows or (kind if scored else "completions"))
 
 
 def _cache() -> Path:

@@ -63,13 +63,16 @@ class FineTuningManager:
         self.max_running = max_running
         self.root = Path(root).expanduser().absolute()
 
-    async def prepare_data(self, raw: Raw, rows: Literal["completions", "preferences"] | None = None) -> ProcessedData:
+    async def prepare_data(
+        self, raw: Raw, rows: Literal["completions", "preferences", "judgements"] | None = None
+    ) -> ProcessedData:
         """Read, check and clean data.
 
         Args:
             raw: a path, `DataOptions`, rows as mappings, or `DataExample`s.
-            rows: `completions` or `preferences` (completions of a prompt of which some are better); None: as in the
-                options, preferences for examples with scores, else completions.
+            rows: `completions`, `preferences` (completions of a prompt of which some are better) or `judgements`
+                (completions that are desired or not); None: as in the options, by the scores of examples, else
+                completions.
 
         Returns:
             `ProcessedData`; its faults are in `.validation`, none is raised.

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
-from kamerton.data.summary import data_losses
+from kamerton.data.summary import data_losses, describe_preferences
 from kamerton.decide.report.folds import Spread
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
@@ -35,7 +35,8 @@ def print_plan(
         f"{counts['exact duplicates removed']:,} duplicates removed, " if counts.get("exact duplicates removed") else ""
     )
     sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in prepared.splits.items())
-    labels = f"; {len(prepared.labels)} labels" if prepared.labels else "; free text"
+    what = describe_preferences(prepared.facts) or "free text"
+    labels = f"; {len(prepared.labels)} labels" if prepared.labels else f"; {what}"
     console.print(
         f"[bold]{run.path.parent.name}/{run.run_id}[/bold]{' (resumed)' if run.resuming else ''}",
         highlight=False,

@@ -159,7 +159,7 @@ def _score(
         with count_bar(console, title, rows) as advance:
             return engine_table(options, target, tests, partial, advance, console)
     config = target.config
-    objective, is_preference = config.objective, config.data.rows == "preferences"
+    objective, is_preference = config.objective, config.data.rows != "completions"
     each = passes(choose_mode(config.score, tests.labels, tests.examples))
     compares = is_preference and has_reference(objective)
     with count_bar(console, title, rows * (each + compares)) as advance:
@@ -187,14 +187,15 @@ def _score(
             with without_training(loaded, config) as base:
                 reference = -scored(base, ScoreOptions(mode="reference"))["nll"].to_numpy()
         pairs = preference_rows(tests.encoded, reference)
-        judged = JudgedRows(pairs, np.zeros(len(tests.encoded))) if objective.name == "kto" else pairs
+        is_judged = config.data.rows == "judgements"
+        judged = JudgedRows(pairs, np.zeros(len(tests.encoded))) if is_judged else pairs
         return preferences_table(table, judged, objective)
 
 
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
     """Return everything that the result depends on, as written to the record, and a digest of its values."""
     config = target.config
-    names = ("data", "split", "score", *(["objective"] if config.data.rows == "preferences" else []))
+    names = ("data", "split", "score", *(["objective"] if config.data.rows != "completions" else []))
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in names}
     engine = {"kind": options.engine.kind, "url": options.engine.url}  # the other engine options change no answer
     request = {

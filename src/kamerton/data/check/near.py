@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kamerton.data.store import Index, Store
-from kamerton.data.stored import hash64
+from kamerton.data.stored import SCORE, hash64
 
 BANDS, BAND_ROWS = 12, 5  # a pair at similarity s is a candidate with chance 1 - (1 - s^5)^12
 WIDTH = BANDS * BAND_ROWS
@@ -71,9 +71,10 @@ def _merge(cluster: Index, pairs: Index) -> Index:
 
 
 def _texts(batch: pa.RecordBatch) -> pa.Array:
-    """Return prompt and completion of each row as one text."""
-    prompt = pc.fill_null(batch.column("prompt"), "")
-    return pc.binary_join_element_wise(prompt, batch.column("completion"), "\n")
+    """Return prompt and completion of each row as one text, and of preferences the other completions."""
+    prompt, extras = (pc.fill_null(batch.column(name), "") for name in ("prompt", "extras"))
+    others = pc.if_else(pc.match_substring(extras, SCORE), extras, "")
+    return pc.binary_join_element_wise(prompt, batch.column("completion"), others, "\n")
 
 
 def shingle_hashes(texts: pa.Array) -> tuple[Hashes, npt.NDArray[np.int64]]:
@@ -228,7 +229,7 @@ def _ranges(starts: Index, sizes: Index) -> Index:
 def _batches(store: Store, rows: Index) -> Iterator[tuple[Index, pa.RecordBatch]]:
     """Yield the given rows (ascending) with their record batch, at most `CHUNK` at a time."""
     start = 0
-    for batch in store.scan("prompt", "completion"):
+    for batch in store.scan("prompt", "completion", "extras"):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         for at in range(low, high, CHUNK):
             chosen = rows[at : min(at + CHUNK, high)]

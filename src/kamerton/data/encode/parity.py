@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kamerton.data.encode.arrays import Encoded
-from kamerton.data.encode.render import AnnotatedStretches
+from kamerton.data.encode.render import AnnotatedStretches, completions_of
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.example import DataExample
-from kamerton.data.parts import WHOLE, part_of
+from kamerton.data.parts import ALTERNATIVE, WHOLE, part_of
 from kamerton.data.store import Examples
 from kamerton.errors import Fault
 
@@ -65,6 +65,10 @@ def _trained(example: DataExample, part: int, stretches: StretchTokenizer) -> li
     """Return the trained turns of a sequence: their places, and the conversation that ends with each."""
     if example.prompt == () or part < WHOLE:
         return []
+    if example.score is not None:
+        number = 0 if part == WHOLE else part - ALTERNATIVE + 1
+        place = "completion" if number == 0 else f"alternatives[{number - 1}]"
+        return [(place, completions_of(example)[number])]
     turns = example.messages
     last = len(turns) - 1
     trained = [k for k in range(1, (part or last) + 1) if stretches.targets.trains(turns[k])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, cast
@@ -18,8 +18,7 @@ from kamerton.data.read.columns.schema import find_layout, missing_everywhere
 from kamerton.data.read.exports.rows import Exports, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers, open_data
 from kamerton.data.read.files.sniff import unreadable_file_faults
-from kamerton.data.read.preferences.rows import preference_fields
-from kamerton.data.read.preferences.sides import read_sides
+from kamerton.data.read.preferences.rows import PreferenceReader
 from kamerton.data.read.reading import Reading, misleading_action
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
@@ -53,7 +52,8 @@ class _FileReader:
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
-        self.unmatched: dict[Names, array[int]] = {}  # rows without a schema
+        self.unmatched: dict[tuple[Names, str], tuple[Fault, array[int]]] = {}  # rows without a schema, by the fault
+        self.preferences = PreferenceReader(file)
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
         self.undecodable: list[Fault] = []  # the first
@@ -137,15 +137,15 @@ class _FileReader:
             if unpacked is None:
                 return None
             record, names = unpacked, tuple(unpacked)
-        if self.file.form.rows == "preferences":
+        if self.file.form.rows != "completions":
             return self._preference_values(row, record)
         layout, schema = self._layout(names, record)
         if isinstance(layout, Fault):
-            self.unmatched.setdefault(names, array("q")).append(row)
+            self._set_apart(names, record, layout, row)
             return None
         if layout.kind == "chat" and isinstance(text := record[layout.prompt], str):  # turns as a text of JSON
             record = {**record, layout.prompt: parse_cell(text) or text}
-        if self._is_misleading(record, layout, row):
+        if self._is_misleading(self._unused_values(record, layout), row):
             self.log.reject(self.name, row, unused.CODE, record=record)
             return None
         fields, faults = to_fields(record, layout, self.log.action)
@@ -158,15 +158,26 @@ class _FileReader:
 
     def _preference_values(self, row: int, record: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return the values of `store.SCHEMA` of a row with several completions; None for a row that is dropped."""
-        sides = read_sides(record, self.file.columns)
-        if isinstance(sides, Fault):
-            self.log.add_row([replace(sides, file=self.name, row=row)], record)
+        read = self.preferences.read(record, self.log.action)
+        if isinstance(read, Fault):
+            self._set_apart(tuple(record), record, read, row)
             return None
-        fields, faults = preference_fields(sides, lambda side: self._layout(tuple(side), side)[0], self.log.action)
-        if faults and not self.log.add_row([replace(fault, file=self.name, row=row) for fault in faults], record):
+        if self._is_misleading(read.unused, row):
+            self.log.reject(self.name, row, unused.CODE, record=record)
             return None
-        assert fields is not None, faults
-        return self._values(row, fields, self._layout(tuple(sides[0].record), sides[0].record)[1])
+        faults = [replace(fault, file=self.name, row=row) for fault in read.faults]
+        if faults and not self.log.add_row(faults, record):
+            return None
+        assert read.fields is not None, faults
+        assert read.layout is not None, faults
+        schema = self._schema_number(read.layout, read.schema, self.preferences.notes)
+        self.layouts.setdefault(tuple(record), (read.layout, schema))
+        return self._values(row, read.fields, schema)
+
+    def _set_apart(self, names: Names, record: Mapping[str, Any], fault: Fault, row: int) -> None:
+        """Keep a row without a schema until the end of the file."""
+        self.samples.setdefault(names, record)
+        self.unmatched.setdefault((names, fault.message), (fault, array("q")))[1].append(row)
 
     def _values(self, row: int, fields: Fields, schema: int) -> tuple[Any, ...]:
         prompt, completion = fields.prompt, self.relabel.get(fields.completion, fields.completion)
@@ -185,16 +196,19 @@ class _FileReader:
             schema,
         )
 
-    def _is_misleading(self, record: Mapping[str, Any], layout: Layout, row: int) -> bool:
-        """Count the fields that the model is not shown; return whether the row must be dropped without them."""
-        columns = self.file.columns
-        alone = layout.kind == "text" and columns.text is None
-        values = [*unused.unused_values(record, layout, columns, alone=alone)]
-        for value in values:
-            unused.count_value(self.reading.unused, value, self.name, row)
+    def _unused_values(self, record: Mapping[str, Any], layout: Layout) -> Iterable[unused.UnusedValue]:
+        alone = layout.kind == "text" and self.file.columns.text is None
         if alone:
             self.reading.text = layout.completion
-        return any(value.kind for value in values) and self.log.policy.get(unused.CODE) != "warn"
+        return unused.unused_values(record, layout, self.file.columns, alone=alone)
+
+    def _is_misleading(self, values: Iterable[unused.UnusedValue], row: int) -> bool:
+        """Count the fields that the model is not shown; return whether the row must be dropped without them."""
+        kinds = set()
+        for value in values:
+            unused.count_value(self.reading.unused, value, self.name, row)
+            kinds.add(value.kind)
+        return any(kinds) and self.log.policy.get(unused.CODE) != "warn"
 
     def _layout(self, names: Names, record: Mapping[str, Any]) -> tuple[Layout | Fault, int]:
         """Return layout and schema number of rows with these columns; columns that are null in the row are ignored."""
@@ -204,10 +218,7 @@ class _FileReader:
             self.samples[names] = record
             schema = -1
             if isinstance(layout, Layout):
-                schema = self.reading.schema_number(self.file.source, layout.schema)
-                self.reading.forms.setdefault(layout.schema, layout.form)
-                notes = self.reading.notes.setdefault(self.name, [])
-                notes += [note for note in layout.notes if note not in notes]
+                schema = self._schema_number(layout, layout.schema, [])
             cached = self.layouts[names] = (layout, schema)
         layout = cached[0]
         if isinstance(layout, Layout) and layout.turns and record.get(layout.turns[0]) is None:
@@ -216,15 +227,19 @@ class _FileReader:
                 return self._layout(filled, record)
         return cached
 
+    def _schema_number(self, layout: Layout, schema: str, notes: list[str]) -> int:
+        """Return the number of a schema, after noting how its rows are read."""
+        self.reading.forms.setdefault(schema, layout.form)
+        noted = self.reading.notes.setdefault(self.name, [])
+        noted += [note for note in [*layout.notes, *notes] if note not in noted]
+        return self.reading.schema_number(self.file.source, schema)
+
     def _report_unmatched(self) -> None:
         """Report the rows without a schema, and metadata columns that no row has."""
         layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
-        total = sum(map(len, self.unmatched.values()))
+        total = sum(len(rows) for _, rows in self.unmatched.values())
         reported = set()
-        for names, rows in sorted(self.unmatched.items(), key=lambda item: -len(item[1])):
-            fault = self.layouts[names][0]
-            if not isinstance(fault, Fault):
-                continue
+        for (names, _), (fault, rows) in sorted(self.unmatched.items(), key=lambda item: -len(item[1][1])):
             if fault.code == unused.CODE:
                 message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
                 fault = replace(fault, message=message, file=self.name, row=rows[0])
@@ -233,7 +248,8 @@ class _FileReader:
                 if fault.column not in reported:
                     reported.add(fault.column)
                     sample = self.samples[names]
-                    fault = missing_everywhere(fault, self.head or [sample], self.file.columns)
+                    if self.file.form.rows == "completions":
+                        fault = missing_everywhere(fault, self.head or [sample], self.file.columns)
                     fix = fault.fix + (self._without_header(sample) if fault.code != "unclear-columns" else "")
                     fault = replace(fault, fix=fix)
                     self.log.add(replace(fault, file=self.name))

@@ -31,8 +31,8 @@ FIRST_CALLS = (  # of the values of an argument that are right, the first; "" is
 def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     """Return the fault of a row in such a form; None for other rows."""
     if record.keys() >= {"history", "human_ref_A", "human_ref_B", "labels"}:
-        message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better), an unsupported objective"
-        fix = f"to train on the better answers, {converted_rows(BETTER, file)}"
+        message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better)"
+        fix = f"add objective=dpo to train on both; or, to train on the better answers, {converted_rows(BETTER, file)}"
         return Fault("unclear-columns", message, fix, column="labels")
     return _questions_fault(record, file) or _functions_fault(record, file) or _speakers_fault(record, file)
 

@@ -24,13 +24,13 @@ KINDS = {
             *("chosen", "rejected", "chosen_response", "rejected_response", "preferred_output", "non_preferred_output"),
             *("chosen_messages", "rejected_messages", "chosen_answer", "rejected_answer"),
         ),
-        "a pair of a better and a worse answer (preferences), an unsupported objective",
-        "name the answer to train on: data.columns.completion=NAME",
+        "a pair of a better and a worse answer (preferences), of which only one would be trained on",
+        "add objective=dpo to train on both; or name the answer to train on: data.columns.completion=NAME",
     ),
     "label": Kind(
         ("label", "kto_tag", "desirable", "is_desirable"),
         "false for answers that must not be trained on (unpaired preferences, KTO), but they would be",
-        "",
+        "add objective=kto to train on both kinds of answers",
     ),
     "media": Kind(
         ("image", "images", "video", "videos", "audio", "audios"),

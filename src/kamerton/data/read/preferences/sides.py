@@ -3,179 +3,205 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from kamerton.data.form import Form
 from kamerton.data.options import Columns
-from kamerton.data.read.columns.formats import CHOSEN, PROMPTS, REJECTED
-from kamerton.data.read.columns.unused import is_empty
-from kamerton.data.read.conversations.listed import is_spoken
-from kamerton.data.read.conversations.roles import role_of
+from kamerton.data.read.columns.formats import PROMPTS
+from kamerton.data.read.columns.kinds import snake_case
+from kamerton.data.read.columns.layout import unknown_column_fault
+from kamerton.data.read.conversations.listed import is_spoken, turn_items
+from kamerton.data.read.conversations.roles import is_turn, role_of
+from kamerton.data.read.tables.cells import parse_cell
+from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 
 Record = Mapping[str, Any]
 CODE = "bad-preference"
-JUDGED = ("label", "kto_tag", "desirable", "is_good", "thumbs_up")  # true: a desired completion
-LISTS = ("completions", "responses", "answers", "outputs", "candidates", "generations")
-SCORES = ("scores", "ratings", "rewards", "overall_scores")  # higher is better
-RANKS = ("ranks", "ranking", "rankings")  # lower is better
-TEXTS = ("completion", "response", "answer", "output", "text", "content", "generation")
-COMPARED = (
-    *(("response_a", "response_b"), ("answer_a", "answer_b"), ("completion_a", "completion_b"), ("A", "B")),
-    *(("conversation_a", "conversation_b"), ("human_ref_A", "human_ref_B"), ("response_0", "response_1")),
-    *(("response_1", "response_2"), ("output_1", "output_2"), ("response1", "response2")),
-)
-WINNERS = ("winner", "preference", "preferred", "better", "better_response_id", "labels", "label", "chosen")
-FIX = "write prompt, chosen and rejected; or name the columns: data.columns.chosen=NAME data.columns.rejected=NAME"
+FURTHER_PROMPTS = ("history", "context", "post", "problem", "user_input")  # after the usual names: SHP and others
+NO_PROMPT = "add the field prompt, or name its column: data.columns.prompt=NAME"
+
+
+class Completion(NamedTuple):
+    """One completion of a row: its place, the column that it is in, its value and how good it is."""
+
+    place: str
+    column: str
+    value: Any
+    score: float
+    unread: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A row with one of its completions alone; `place` is where the completion is, `score` how good it is."""
+    """A row with one of its completions alone, which is read with `columns`.
+
+    `place` is where the completion is, `score` how good it is. `places` has the places in the row as it is written, by
+    those in `record`; `unread` the fields of the completion that are not read.
+    """
 
     record: dict[str, Any]
+    columns: Columns
     place: str
     score: float
+    places: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, Any] = field(default_factory=dict)
+
+    def locate(self, place: str) -> str:
+        """Return where something is in the row as it is written, from its place in `record`."""
+        for own in sorted(self.places, key=len, reverse=True):
+            if place == own or place.startswith((f"{own}.", f"{own}[")):
+                return self.places[own] + place[len(own) :]
+        return place
 
 
-def read_sides(record: Record, columns: Columns) -> list[Side] | Fault:
-    """Return the completions of a preference row, or the fault of a row in which they are not recognised."""
-    chosen = columns.chosen or _first(record, CHOSEN)
-    rejected = columns.rejected or _first(record, REJECTED)
-    for name, key in ((columns.chosen, "chosen"), (columns.rejected, "rejected")):
-        if name and name not in record:
-            return Fault("unknown-column", f"there is no column {name!r}", f"correct data.columns.{key}", column=name)
-    if chosen and rejected and not isinstance(record[chosen], bool | int):
-        named = [(chosen, record[chosen], 1.0), (rejected, record[rejected], 0.0)]
-        return _sides(record, named, (chosen, rejected), columns)
-    for read in (_ranked, _compared, _judged):
-        sides = read(record, columns)
-        if sides is not None:
-            return sides
-    if chosen or rejected:
-        given, missing = ("better", "rejected") if chosen else ("worse", "chosen")
-        message = f"the row has a {given} completion ({chosen or rejected}) and nothing to compare it with"
-        return Fault(CODE, message, f"add {missing}, or use objective=kto with label true or false", column=missing)
-    names = ", ".join(list(record)[:12])
-    return Fault(CODE, f"the row has no completions to compare (columns: {names})", FIX, column="chosen")
-
-
-def _judged(record: Record, columns: Columns) -> list[Side] | None:
-    """Return the only completion of a row with a judgement of it."""
-    name = columns.label or _first(record, JUDGED)
-    if name is None or not isinstance(record[name], bool):
-        return None
-    rest = {key: value for key, value in record.items() if key != name}
-    return [Side(rest, name, float(record[name]))]
-
-
-def _ranked(record: Record, columns: Columns) -> list[Side] | Fault | None:
-    """Return the completions of a list, with scores or ranks."""
-    name = _first(record, LISTS)
-    values = record[name] if name else None
-    if name is None or not isinstance(values, list) or len(values) < 2:
-        return None
-    beside = _first(record, (*SCORES, *RANKS))
-    if all(isinstance(value, Mapping) for value in values):
-        texts = [_first(value, TEXTS) for value in values]
-        key = next((k for k in ("overall_score", "score", "rating", "reward", "rank") if k in values[0]), None)
-        if key is None or None in texts:
-            return None
-        used: tuple[str, ...] = (name,)
-        contents = [value[text] for value, text in zip(values, texts, strict=True)]
-        numbers, is_rank = [value.get(key) for value in values], key == "rank"
-    elif beside is not None:
-        key, used = beside, (name, beside)
-        contents, numbers, is_rank = values, record[beside], beside in RANKS
-    else:
-        return None
-    if not isinstance(numbers, list) or len(numbers) != len(contents) or not all(map(_is_number, numbers)):
-        message = f"{key} has not one number for each of the {len(contents)} completions in {name}"
-        return Fault(CODE, message, "give each completion a number", column=key)
-    scores = [-float(number) if is_rank else float(number) for number in numbers]
-    named = [(f"{name}[{i}]", text, score) for i, (text, score) in enumerate(zip(contents, scores, strict=True))]
-    return _sides(record, named, used, columns)
-
-
-def _compared(record: Record, columns: Columns) -> list[Side] | Fault | None:
-    """Return two completions and the judgement which one is better."""
-    pair = next((names for names in COMPARED if all(not is_empty(record.get(name)) for name in names)), None)
-    winner = _first(record, tuple(name for name in WINNERS if name not in (pair or ())))
-    if pair is None or winner is None:
-        return None
-    score = _first_wins(record[winner], pair)
-    if score is None:
-        message = f"{winner} is {str(record[winner])[:40]!r}, which names neither {pair[0]} nor {pair[1]} nor a tie"
-        return Fault(CODE, message, "write model_a, model_b or tie", column=winner)
-    named = [(pair[0], record[pair[0]], score), (pair[1], record[pair[1]], 1 - score)]
-    return _sides(record, named, (*pair, winner), columns)
-
-
-def _first_wins(value: object, pair: tuple[str, str]) -> float | None:
-    """Return 1 if the first of two completions is better, 0 if the second is, 0.5 for a tie, None if unknown."""
-    text = str(value).lower().strip()
-    if text.startswith("tie") or text in ("both", "neither", "equal", "0.5"):
-        return 0.5
-    if pair[0].lower().endswith("ref_a") and text in ("0", "1"):  # SHP: 1 if the first is better
-        return float(text)
-    ends = [name.lower().rsplit("_", 1)[-1][-1:] for name in pair]  # a and b, 0 and 1, 1 and 2
-    for score, name, end in ((1.0, pair[0], ends[0]), (0.0, pair[1], ends[1])):
-        if text in (name.lower(), end, f"model_{end}", f"response_{end}", f"assistant_{end}"):
-            return score
-    return None
-
-
-def _sides(
-    record: Record, named: Sequence[tuple[str, Any, float]], used: Sequence[str], columns: Columns
+def sides_of(
+    record: Record, completions: Sequence[Completion], used: Sequence[str], columns: Columns, form: Form
 ) -> list[Side] | Fault:
-    """Return a row for each completion (its place, value and score), without the columns `used`."""
-    rest = {key: value for key, value in record.items() if key not in used}
-    prompt = columns.prompt or columns.messages or _first(rest, PROMPTS)
-    sides = []
-    for place, value, score in named:
-        side = _side(rest, prompt, value)
-        if side is None:
-            message = f"there is no prompt of {', '.join(name for name, _, _ in named[:2])}"
-            fix = "add the field prompt, or name its column: data.columns.prompt=NAME"
-            return Fault("missing-field", message, fix, column="prompt")
-        sides.append(Side(side, place, score))
-    return sides
+    """Return a side for each completion of a row without the columns `used`, or the fault of a row without a prompt."""
+    completions = [completion._replace(value=parsed_turns(completion.value)) for completion in completions]
+    values = [completion.value for completion in completions if isinstance(completion.value, list)]
+    # A copy of a whole conversation (UltraFeedback's `messages`) is neither read nor reported.
+    rest = {key: value for key, value in record.items() if key not in used and value not in values}
+    if form.prompt is not None:
+        own = Columns(metadata=columns.metadata)
+        return [_text_side({**rest, c.column: c.value}, own, "", c) for c in completions]
+    name = columns.prompt or columns.messages or columns.text
+    if name and name not in record:
+        return unknown_column_fault(name, list(record), "data.columns.prompt")
+    column = name or find_column(rest, (*PROMPTS, *FURTHER_PROMPTS))
+    prompt = _Prompt(rest, column, columns.metadata)
+    texts = [completion.value for completion in completions]
+    are_texts = len(texts) == 2 and all(isinstance(text, str) and not is_spoken(text) for text in texts)
+    if prompt.value is None and are_texts and (column is None or rest[column] is None):
+        return _without_prompt(prompt, completions)
+    sides = [prompt.side(completion) for completion in completions]
+    missing = next((c for c, side in zip(completions, sides, strict=True) if side is None), None)
+    if missing is not None:
+        if column:
+            return Fault("empty-field", f"{column} is empty", f"fill in {column}, or remove the row", column=column)
+        return Fault("missing-field", f"there is no prompt of {missing.place}", NO_PROMPT, column="prompt")
+    return [side for side in sides if side is not None]
 
 
-def _side(rest: dict[str, Any], prompt: str | None, value: Any) -> dict[str, Any] | None:
-    """Return a row of the prompt and one completion under the usual names; None without a prompt."""
-    before = rest.get(prompt) if prompt else None
-    others = {key: item for key, item in rest.items() if key != prompt}
-    if isinstance(before, Mapping) and isinstance(before.get("messages"), list):  # OpenAI's input
-        others |= {key: item for key, item in before.items() if key != "messages"}
-        before = before["messages"]
-    turns = [value] if isinstance(value, Mapping) else value
-    if isinstance(turns, list) and any(_role(turn) == "user" for turn in turns):  # with the prompt
-        return {**others, "messages": turns}
-    if is_spoken(value):
-        return {**others, "messages": value}
-    if isinstance(before, list):
-        return {**others, "messages": [*before, *(turns if isinstance(turns, list) else [_answer(value)])]}
-    if prompt is None:
-        return None
-    if isinstance(turns, list):
-        return {**others, "messages": [{"role": "user", "content": before}, *turns]}
-    if prompt == "instruction":
-        return {**others, "instruction": before, "output": value}
-    return {**others, "prompt": before, "completion": value}
+class _Prompt:
+    """The prompt of a row, a text or turns, and the columns beside it."""
+
+    def __init__(self, rest: dict[str, Any], name: str | None, metadata: list[str] | None) -> None:
+        value = parsed_turns(rest.get(name)) if name else None
+        self.name, self.place, self.metadata = name or "", name or "", metadata
+        self.others = {key: item for key, item in rest.items() if key != name}
+        if isinstance(value, Mapping) and isinstance(value.get("messages"), list):  # OpenAI's input
+            self.others |= {key: item for key, item in value.items() if key != "messages"}
+            self.place, value = f"{name}.messages", value["messages"]
+        if isinstance(value, str) and is_spoken(value):
+            value = _spoken_turns(value)
+        self.value = None if is_blank(value) else value
+
+    def side(self, completion: Completion) -> Side | None:
+        """Return the row of the prompt and a completion; None without a prompt."""
+        value = completion.value
+        turns = [value] if isinstance(value, Mapping) else value
+        if isinstance(self.value, list):
+            answer = turns if isinstance(turns, list) else [{"role": "assistant", "content": value}]
+            own = answer if answer[: len(self.value)] == self.value else [*self.value, *answer]
+            return self._chat(completion, own, self.others, len(own) - len(answer))
+        if is_spoken(value) or (isinstance(turns, list) and any(_role(turn) == "user" for turn in turns)):
+            return self._chat(completion, turns, self._others_beside(turns), 0)  # with the prompt
+        if self.value is None:
+            return None
+        if isinstance(turns, list):
+            return self._chat(completion, [{"role": "user", "content": self.value}, *turns], self.others, 1)
+        record = {**self.others, self.name: self.value, completion.column: value}
+        return _text_side(record, Columns(prompt=self.name, metadata=self.metadata), self.place, completion)
+
+    def _chat(self, completion: Completion, turns: Any, others: Mapping[str, Any], before: int) -> Side:
+        """Return the side whose column of the completion is a whole conversation; `before` turns are the prompt's."""
+        column, place = completion.column, completion.place
+        places = {column: place}
+        for i in range(before):
+            if isinstance(self.value, list):
+                places[f"{column}[{i}]"] = f"{self.place}[{i}]"
+            else:
+                places[f"{column}[{i}].content"] = places[f"{column}[{i}]"] = self.place
+        for i in range(before, len(turns) if isinstance(turns, list) else 0):
+            inner = f"[{i - before}]" if isinstance(completion.value, list) else ""
+            places[f"{column}[{i}]"] = f"{place}{inner}"
+            if not isinstance(completion.value, list | Mapping):
+                places[f"{column}[{i}].content"] = place
+        own = Columns(messages=column, metadata=self.metadata)
+        return Side({**others, column: turns}, own, place, completion.score, places, completion.unread)
+
+    def _others_beside(self, turns: Any) -> dict[str, Any]:
+        """Return the columns beside a conversation that has the prompt; the prompt's own if it is not a part of it."""
+        texts = (
+            [turns] if isinstance(turns, str) else [str(t.get("content", t.get("value"))) for t in turns if is_turn(t)]
+        )
+        if self.value is None or any(str(self.value).strip() in text for text in texts):
+            return self.others
+        return {**self.others, self.name: self.value}
 
 
-def _answer(value: object) -> dict[str, Any]:
-    return {"role": "assistant", "content": value}
+def _text_side(record: dict[str, Any], columns: Columns, prompt: str, completion: Completion) -> Side:
+    """Return the side of a prompt and a completion that are texts."""
+    own = Columns(prompt=columns.prompt, completion=completion.column, metadata=columns.metadata)
+    places = {completion.column: completion.place, **({columns.prompt: prompt} if columns.prompt else {})}
+    return Side(record, own, completion.place, completion.score, places, completion.unread)
+
+
+def _without_prompt(prompt: _Prompt, completions: Sequence[Completion]) -> list[Side] | Fault:
+    """Return the sides of two texts that begin with their prompt."""
+    first, second = (completion.value for completion in completions)
+    at = prompt_length(first, second)
+    if not first[:at].strip():
+        message = f"{completions[0].place} and {completions[1].place} begin differently, so there is no prompt"
+        return Fault(CODE, message, NO_PROMPT, column=completions[0].place)
+    columns = Columns(prompt="prompt", metadata=prompt.metadata)
+    return [
+        _text_side({**prompt.others, "prompt": first[:at], c.column: c.value[at:]}, columns, c.place, c)
+        for c in completions
+    ]
+
+
+def prompt_length(first: str, second: str) -> int:
+    """Return how many characters of two texts are their prompt: those that both begin with.
+
+    As TRL's `extract_prompt` (trl/data_utils.py), a space before the first difference belongs to the completions. If
+    one text continues the other, its last word is the shorter completion.
+    """
+    shorter = min(len(first), len(second))
+    at = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    if at == shorter:
+        return max(first[:at].rstrip().rfind(" "), 0)
+    return at - 1 if at and first[at - 1] == " " else at
+
+
+def _spoken_turns(text: str) -> list[Any]:
+    """Return the turns of a text in which `Human:` and `Assistant:` speak; without a last turn that is empty."""
+    turns = [turn for _, turn in turn_items(text, "")]
+    if turns and turns[-1] == {"role": "assistant", "content": ""}:
+        turns.pop()
+    return turns
+
+
+def parsed_turns(value: Any) -> Any:
+    """Return the turns that a cell of a table has as a text; other values unchanged."""
+    if not isinstance(value, str) or value.lstrip()[:2] not in ("[{", '{"', "{'"):
+        return value
+    turns = parse_cell(value)
+    items = turns if isinstance(turns, list) else [turns]
+    return turns if items and all(map(is_turn, items)) else value
 
 
 def _role(turn: object) -> str | None:
     return role_of(turn)[0] if isinstance(turn, Mapping) else None
 
 
-def _first(record: Record, names: Sequence[str]) -> str | None:
-    return next((name for name in names if not is_empty(record.get(name))), None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
+def find_column(record: Record, names: Sequence[str]) -> str | None:
+    """Return the first of the columns that is filled, else the first that occurs, by its name or in another case."""
+    present = [name for name in names if name in record]
+    if not present:
+        by_name = {snake_case(name): name for name in record}
+        present = [by_name[name] for name in names if name in by_name]
+    return next((name for name in present if not is_blank(record[name])), present[0] if present else None)
