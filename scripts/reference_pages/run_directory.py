@@ -8,6 +8,7 @@ FILES = {
     "overrides.yaml": "the typed overrides",
     "events.jsonl": "one event per line ([codes](codes.md#events)); absent if there was none",
     "metrics.csv": "every logged step: `train/…`, `val/…`, `lr`, `perf/…`",
+    "samples.jsonl": "every completion of training on rewards ([rewards](../how-to/rewards.md)), one per line",
     "log.txt": "the output of a job; absent if the run was started in a terminal",
     "report.html": "the report: one file, loads nothing from the network",
     "report.md": "the report for terminals and pull requests",

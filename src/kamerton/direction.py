@@ -10,6 +10,7 @@ TEXT_METRICS = ("exact_match", "normalised_match", "rouge1", "rouge2", "rougeL",
 CALL_METRICS = ("call_exact", "call_function", "call_arguments", "call_valid_json", "call_count")
 CALL_ERRORS = ("call_spurious", "call_missing")
 PAIR_METRICS = ("preference_accuracy", "ranking_accuracy", "margin")
+REWARD = "reward"  # of generated answers
 # What training on preferences logs beside the metrics of the loss: on pairs, and on judged completions (KTO).
 COMPARED = (
     *("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected"),
@@ -24,7 +25,7 @@ _RAISED = ("reward_chosen", "logprob_chosen", "reward_desired")
 _LOWERED = ("reward_rejected", "logprob_rejected", "reward_undesired", "kl", DRIFT)
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "ece", "seconds", "parameters", *CALL_ERRORS, *_LOWERED})
 HIGHER_IS_BETTER = (
-    frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS, *PAIR_METRICS, *_RAISED})
+    frozenset({"token_accuracy", *LABEL_METRICS, *TEXT_METRICS, *CALL_METRICS, *PAIR_METRICS, *_RAISED, REWARD})
     - LOWER_IS_BETTER
 )
 

@@ -185,7 +185,10 @@ def check_classes(values: Mapping[str, Any], groups: Sequence[str]) -> list[Faul
 
 def _check_classes(values: Mapping[str, Any]) -> list[Fault]:
     """Faults of a run's nodes without a `_target_`."""
-    faults = check_classes(values, ("callbacks", "logger", "metrics"))
+    groups = ["callbacks", "logger", "metrics"]
+    if not _names_class(values.get("reward")):  # else its other keys are arguments
+        groups.append("reward")
+    faults = check_classes(values, groups)
     for key in ("optimizer", "trainer"):
         if isinstance(values.get(key), Mapping) and not _names_class(values[key]):
             fix = f"choose one of the options of {key}, or set {key}._target_=…"

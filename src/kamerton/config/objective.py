@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kamerton.config.schema import ObjectiveOptions, mapping_at
+from kamerton.config.schema import GENERATING, ObjectiveOptions, mapping_at
 from kamerton.direction import COMPARED, DRIFT, JUDGED
 from kamerton.errors import Fault
 
@@ -22,6 +22,8 @@ _USED_BY = {  # options that only some objectives have
     "sft_weight": PAIRED,
     "desired_weight": ("kto",),
     "undesired_weight": ("kto",),
+    **dict.fromkeys(("samples", "max_new_tokens", "updates", "baseline", "standardise"), GENERATING),
+    **dict.fromkeys(("clip", "clip_high", "kl_weight"), GENERATING),
 }
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ObjectiveOptions)}
 
@@ -39,10 +41,9 @@ def preference_metrics(values: Values) -> tuple[str, ...]:
 def check_objective(values: Values) -> Iterator[Fault]:
     """Yield faults of options that do nothing with the objective."""
     name, options = _name(values), mapping_at(values, "objective")
-    if name in ("sft", *PREFERENCES):
-        for key, users in _USED_BY.items():
-            if name not in users and options.get(key, _DEFAULTS[key]) != _DEFAULTS[key]:
-                yield _unused(f"objective.{key}", name, f"leave it out, or choose objective={users[0]}")
+    for key, users in _USED_BY.items():
+        if name not in users and options.get(key, _DEFAULTS[key]) != _DEFAULTS[key]:
+            yield _unused(f"objective.{key}", name, f"leave it out, or choose objective={users[0]}")
     if name == "kto" and options.get("desired_weight") == options.get("undesired_weight") == 0:
         message = "objective.desired_weight and objective.undesired_weight are both 0: nothing would be learnt"
         yield _fault(message, "set objective.desired_weight=1", "objective.desired_weight")

@@ -13,7 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from kamerton.config.meant import nearest_key
-from kamerton.config.targets import ALLOWED, RESERVED, TEXT_METRICS, is_allowed, locate_class, locate_function
+from kamerton.config.targets import (
+    ALLOWED,
+    RESERVED,
+    REWARD_OPTIONS,
+    REWARDS,
+    TEXT_METRICS,
+    is_allowed,
+    locate_class,
+    locate_function,
+)
 from kamerton.errors import Fault
 
 # Packages that an extra installs.
@@ -81,12 +90,12 @@ def _nodes(values: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[Fault]:
     """Faults of one node; `own` are the targets that the user trusts beyond the list."""
     name, where = node["_target_"], f"{key}._target_"
-    is_metric = key.startswith("metrics.")
-    allowed = (TEXT_METRICS, *own) if is_metric else (*ALLOWED, *own)
+    is_metric, is_reward = key.startswith("metrics."), key.partition(".")[0] == "reward"
+    allowed = (TEXT_METRICS, *own) if is_metric else (REWARDS, *own) if is_reward else (*ALLOWED, *own)
     if not is_allowed(name, allowed):
         fix = f"use a target below one of: {', '.join(allowed)}; or trust yours with allow_targets=[my_package.]"
         return [Fault("config.target", f"{name!r} may not be used as a target", fix, column=where)]
-    is_function = is_metric and is_allowed(name, own)
+    is_function = is_reward or (is_metric and is_allowed(name, own))
     try:
         target = locate_function(name) if is_function else locate_class(name)
     except ModuleNotFoundError as error:
@@ -94,8 +103,15 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
         return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
-    if is_function:
-        target = partial(target, None)  # what is left to give: all but the table
+    if is_reward:  # what is left to give: all but the answer and its example
+        target = partial(target, "", "", None, {})
+        node = {
+            name: value
+            for name, value in node.items()
+            if name not in REWARD_OPTIONS and not (isinstance(value, Mapping) and "_target_" in value)  # another reward
+        }
+    elif is_function:  # all but the table
+        target = partial(target, None)
     return _check_arguments(key, node, target)
 
 

@@ -80,6 +80,8 @@ def _with_direction(function: Any, named: Any) -> Callable[[Any], Any]:
 
 
 TEXT_METRICS = "torchmetrics.text."
+REWARDS = "kamerton.objective.rewards."
+REWARD_OPTIONS = ("weight", "timeout")  # keys of a reward that are no arguments of its function
 
 
 def _build(value: Any, allowed: Sequence[str]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from kamerton.config.derived import watches
 from kamerton.config.hosted import check_hosted
 from kamerton.config.objective import check_objective
+from kamerton.config.rewards import check_rewards
 from kamerton.config.schema import mapping_at
 from kamerton.config.validation import check_validation
 from kamerton.direction import COMPARED, JUDGED, mode_of
@@ -30,6 +31,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
         *_callbacks(mapping_at(values, "callbacks"), mapping_at(values, "metrics")),
         *check_validation(values),
         *_folds(values),
+        *check_rewards(values),
         *_intervals(values),
     ]
     options = mapping_at(values, "score")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kamerton.config.objective import preference_metrics
+from kamerton.config.rewards import reward_metrics
 from kamerton.config.schema import mapping_at
 from kamerton.direction import (
     CALL_ERRORS,
@@ -70,6 +71,8 @@ def logged_metrics(values: Values, labelled: bool | None = None, *, functions: b
         names += [name for name in LABEL_METRICS if name != "ece" or with_ece]  # it needs probabilities
     if mode == "generate" and labelled is not True:
         names += GENERATED if functions or labelled is None else TEXT_METRICS
+    if mode == "generate":
+        names += reward_metrics(mapping_at(values, "reward"))
     return [*names, *_custom(values)]
 
 
@@ -116,9 +119,10 @@ def _option_for(metric: str, values: Values, labelled: bool | None) -> str | Non
         return "set score.labels=exact" + ("" if scoring_mode(values, labelled) == "labels" else " eval.score=labels")
     if metric in LABEL_METRICS:
         return "set eval.score=labels"
-    if metric in GENERATED and scoring_mode(values, labelled) == "generate":
+    needs_answers = metric in (*GENERATED, *reward_metrics(mapping_at(values, "reward")))
+    if needs_answers and scoring_mode(values, labelled) == "generate":
         return None  # the data have no functions
-    return "set eval.score=generate" if metric in GENERATED else "set eval.score=auto"
+    return "set eval.score=generate" if needs_answers else "set eval.score=auto"
 
 
 def objectives(values: Values) -> list[str]:
@@ -127,7 +131,14 @@ def objectives(values: Values) -> list[str]:
 
 
 def _possible(values: Values) -> list[str]:
-    return [*LOSS_METRICS, *PREFERENCE_METRICS, *LABEL_METRICS, *GENERATED, *_custom(values)]
+    return [
+        *LOSS_METRICS,
+        *PREFERENCE_METRICS,
+        *LABEL_METRICS,
+        *GENERATED,
+        *reward_metrics(mapping_at(values, "reward")),
+        *_custom(values),
+    ]
 
 
 def _custom(values: Values) -> list[str]:

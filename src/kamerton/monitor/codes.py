@@ -29,3 +29,8 @@ CODES = {
     "nothing-learnt": "at the end every trained weight equals its initial value; the message names the cause (learning "
     "rate 0, gradient 0, updates too small for the number format)",
 }
+# Those that expect the loss to fall, or validations to follow it.
+OF_THE_LOSS = (
+    *("loss-spike", "learning-rate-too-high", "divergence", "learning-rate-too-low", "plateau", "underfitting"),
+    *("vanishing-gradient", "zero-gradient", "overfitting", "suspicious-validation"),
+)

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from kamerton.config.derived import fold_of
+from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config, CvOptions
 from kamerton.data.gate import Prepared
 from kamerton.data.options import SplitOptions
@@ -149,11 +150,11 @@ def _combine_folds(config: Config, run: RunDirectory, prepared: Prepared) -> dic
     tables = _combined(folders, "test")
     assert tables is not None  # every fold has finished
     _check_coverage(config, tables, prepared)
-    tables = with_custom_metrics(tables, config.metrics, config.allow_targets)
+    tables = with_custom_metrics(tables, config.metrics, config.allow_targets, rewards=build_rewards(config))
     write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
     metrics = {OUT_OF_FOLD: compute(tables)}
     if (base := _combined(folders, "base")) is not None:
-        base = with_custom_metrics(base, config.metrics, config.allow_targets)
+        base = with_custom_metrics(base, config.metrics, config.allow_targets, rewards=build_rewards(config))
         write_scores(base, run.path / "scores" / "base.parquet")
         metrics["base"] = compute(base)
     if config.baselines:

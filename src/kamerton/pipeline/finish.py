@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
@@ -74,7 +75,9 @@ def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
         table = _score(ready, model, name, data, session)
         if ready.preferences:
             table = preferences_table(table, ready.preferences["test"], config.objective)
-        write_scores(with_custom_metrics(table, config.metrics, config.allow_targets), path)
+        write_scores(
+            with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config)), path
+        )
         _partial(run, name).unlink(missing_ok=True)
     metrics = compute(read_scores(path))
     run.update(metrics={name: {key: value for key, value in metrics.items() if value is not None}})

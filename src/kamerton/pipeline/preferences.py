@@ -30,7 +30,7 @@ def find_preferences(
     `model` is the reference: the model as it is before training.
     """
     name = config.objective.name
-    if name == "sft":
+    if name == "sft" or config.objective.generates:
         return {}
     rows: dict[str, Rows] = {}
     total = sum(map(len, encoded.values())) * (2 if name == "kto" else 1)

@@ -58,6 +58,8 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     (fuse if uses_kernels(config) else unfuse)(model)  # before any scoring, so that all scores use the same arithmetic
     if run.writes and model.device.type != device(config).type:
         model.to(device(config))  # the layout is chosen for the device it will run on
+    if config.objective.generates:  # completions follow the prompts of whole examples
+        inputs.encoded.update({name: data.without_parts() for name, data in inputs.encoded.items()})
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     preferences = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)

@@ -14,6 +14,7 @@ from kamerton.config.schema import Config
 from kamerton.model.adapter import count_parameters
 from kamerton.pipeline.finish import finish, score_base
 from kamerton.pipeline.prepare import Ready, device, prepare, read_data
+from kamerton.pipeline.rollouts import roll_outs
 from kamerton.pipeline.session import Invocation, RunResult, Session, open_session, result_of
 from kamerton.pipeline.terminal import print_early_stop, print_result
 from kamerton.pipeline.validation import validation_scorer
@@ -61,7 +62,18 @@ def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
         stop.check()
     run.set_state("running")
     score = validation_scorer(config, ready.inputs, run, device(config))
-    fit_model(config, run, stop, ready.data, tuned, ready.steps, pruning=pruning, score=score, console=console)
+    fit_model(
+        config,
+        run,
+        stop,
+        ready.data,
+        tuned,
+        ready.steps,
+        pruning=pruning,
+        score=score,
+        roll_out=roll_outs(config, ready.inputs.encoded["train"], ready.inputs.tokenizer, run),
+        console=console,
+    )
     if run.writes:
         print_early_stop(console, run)
     return tuned

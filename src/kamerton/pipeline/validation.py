@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.console import Console
 
+from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config, ScoreOptions
 from kamerton.config.validation import LOSS_METRICS, logged_metrics, scoring_mode, unlogged
 from kamerton.data.encode.arrays import Encoded
@@ -86,7 +87,11 @@ def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device:
 
     def computed(table: pa.Table) -> dict[str, float | None]:
         partial.unlink(missing_ok=True)
-        return compute(with_custom_metrics(table, config.metrics, config.allow_targets, intervals=False))
+        return compute(
+            with_custom_metrics(
+                table, config.metrics, config.allow_targets, rewards=build_rewards(config), intervals=False
+            )
+        )
 
     return Scorer(len(data) * passes(choose_mode(options, inputs.prepared.labels, data.examples)), score)
 

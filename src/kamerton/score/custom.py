@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from kamerton.config.targets import metric_function
 from kamerton.errors import Fault, RunFailed
+from kamerton.objective.grading import Reward
 from kamerton.score.metrics import CUSTOM, CUSTOM_LOWER, CUSTOM_OF_TABLE, compute, finite
+from kamerton.score.rewards import with_rewards
 
 RESAMPLES = 200  # the metric is called for each draw; enough for two digits of an interval
 
@@ -29,9 +31,10 @@ def with_custom_metrics(
     metrics: Mapping[str, Mapping[str, Any] | None],
     allowed: Sequence[str] = (),
     *,
+    rewards: Sequence[Reward] = (),
     intervals: bool = True,
 ) -> pa.Table:
-    """Return the table with the values of these custom metrics in place of those that it has.
+    """Return the table with the values of these custom metrics in place of those that it has, and with the rewards.
 
     Without `intervals`, metrics of the whole table are called once, not once for each resample.
     Higher is better unless the function (or torchmetrics class) has the attribute `higher_is_better = False`.
@@ -44,6 +47,7 @@ def with_custom_metrics(
     }
     table = table.drop_columns([name for name in table.column_names if name.startswith(CUSTOM)])
     table = table.replace_schema_metadata(metadata)
+    table = with_rewards(table, rewards)
     of_table: dict[str, dict[str, float | None]] = {}
     lower: list[str] = []
     taken = set(compute(table))

@@ -21,6 +21,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
+from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import ScoreOptions
 from kamerton.config.secrets import redacted
 from kamerton.console import count_bar
@@ -129,7 +130,8 @@ def _evaluate(
     if tests is not None:
         partial = folder / "scores" / f".{SPLIT}.partial"
         table = _score(options, target, tests, loaded, partial, console)
-        table = with_custom_metrics(table, target.config.metrics, target.config.allow_targets)
+        config = target.config
+        table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
         write_scores(table, folder / "scores" / f"{SPLIT}.parquet")
         if options.engine.kind != "hosted":  # answers that cost money are kept
             partial.unlink(missing_ok=True)
@@ -197,6 +199,8 @@ def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], 
     config = target.config
     names = ("data", "split", "score", *(["objective"] if config.data.rows != "completions" else []))
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in names}
+    if config.reward:
+        sections["reward"] = config.reward
     engine = {"kind": options.engine.kind, "url": options.engine.url}  # the other engine options change no answer
     request = {
         **target.facts,

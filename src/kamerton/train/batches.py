@@ -36,6 +36,7 @@ class StepBatch:
     counted: int
     compared: StepComparison | None = None
     judged: StepJudgements | None = None
+    prompts: tuple[int, ...] = ()  # the examples of this rank, whose completions a policy objective generates
 
 
 class StepLoader:

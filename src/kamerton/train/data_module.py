@@ -48,6 +48,7 @@ class FineTuneData(pl.LightningDataModule):
         self._weights = np.ones(len(train)) if weights is None else weights
         self._seed, self._batch_size, self._max_tokens = seed, batch_size, max_tokens
         self._packing, self._pad, self._group_by_length = packing, pad, group_by_length
+        self.lay_out = LayOut(max_tokens, packing, pad)
         self.train_batch_size = batch_size
         self.examples = len(train) if self._starts is None else len(self._starts)
         self.steps_per_epoch = -(-self.examples // batch_size)
@@ -119,8 +120,7 @@ class FineTuneData(pl.LightningDataModule):
             compared = compare_step(preferences, step, own, micros)
         elif preferences is not None:
             assert self._others is not None
-            lay_out = LayOut(self._max_tokens, self._packing, self._pad)
-            judged = judge_step(preferences, self._others, step, rank, micros, lay_out=lay_out, lockstep=lockstep)
+            judged = judge_step(preferences, self._others, step, rank, micros, lay_out=self.lay_out, lockstep=lockstep)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(weights),
@@ -133,4 +133,5 @@ class FineTuneData(pl.LightningDataModule):
             counted=len(own),
             compared=compared,
             judged=judged,
+            prompts=tuple(sorted(example for micro in own for example in micro.examples)),
         )

@@ -30,6 +30,7 @@ from kamerton.train.callbacks.scoring import Scorer
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.module import FineTuneModule
 from kamerton.train.objectives.build import build_objective
+from kamerton.train.rollouts import RollOut
 
 
 def fit_model(  # noqa: PLR0913 - by keyword
@@ -42,11 +43,12 @@ def fit_model(  # noqa: PLR0913 - by keyword
     *,
     pruning: Pruning | None = None,
     score: Scorer | None = None,
+    roll_out: RollOut | None = None,
     console: Console | None = None,
 ) -> None:
     """Train from the newest intact checkpoint, or from the start; skip training that has already finished.
 
-    `score` returns further metrics for each validation.
+    `score` returns further metrics for each validation; `roll_out` generates and grades the completions of a step.
     Raises `Interrupted` after a stop request, and `Cancelled` if `pruning` ended the run.
     """
     module = FineTuneModule(
@@ -57,7 +59,7 @@ def fit_model(  # noqa: PLR0913 - by keyword
         clip_norm=config.clip_norm,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
-        objective=build_objective(config.objective, data),
+        objective=build_objective(config.objective, data, roll_out),
     )
     checkpoint, finished, step = None, False, 0
     if run.resuming:

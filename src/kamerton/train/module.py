@@ -18,8 +18,8 @@ from kamerton.model.loss import predict
 from kamerton.model.memory import keep_memory
 from kamerton.model.shard import full_value, gather, is_sharded, reshard, shard
 from kamerton.train.batches import EvalBatch, StepBatch
-from kamerton.train.objectives.judgement import JudgementObjective
-from kamerton.train.objectives.preference import PreferenceObjective
+from kamerton.train.objectives.build import Objective
+from kamerton.train.objectives.policy import PolicyObjective
 from kamerton.train.objectives.supervised import SupervisedObjective
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
@@ -47,7 +47,7 @@ class FineTuneModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
-        objective: SupervisedObjective | PreferenceObjective | JudgementObjective | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -56,6 +56,7 @@ class FineTuneModule(pl.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self._total_steps, self._clip_norm, self._seed = total_steps, clip_norm, seed
         self._label_smoothing = label_smoothing
+        self.step_batch: StepBatch | None = None  # the last step as it was trained: a policy objective lays it out
         self.tokens_seen = 0
         self.examples_seen = 0
 
@@ -79,24 +80,34 @@ class FineTuneModule(pl.LightningModule):
         del batch_idx
         seed = step_seed(self._seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
+        updates = 1
+        if isinstance(self.objective, PolicyObjective):
+            updates = self.objective.updates
+            batch = self.objective.begin(self.model, batch, self.global_step, self._over_ranks)
         self.objective.before(self.model, batch, self._over_ranks)
         torch.manual_seed(seed)  # dropout is the same in the passes beforehand
+        self.step_batch = batch
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
-        last = len(batch.micro_batches) - 1
-        for index, micro in enumerate(batch.micro_batches):
-            with self._synchronized(index == last):
-                result = predict(self.model, micro, label_smoothing=self._label_smoothing)
-                # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
-                self.manual_backward(self.objective.loss(result, batch, index) * self.trainer.world_size)
         rate = optimizer.param_groups[0]["lr"]
-        norm = self._clip_and_step(optimizer)
+        for update in range(1, updates + 1):
+            self._backward(batch)
+            norm = self._clip_and_step(optimizer, counts=update == updates)
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.tokens_seen += batch.tokens
         self.examples_seen += batch.examples
         metrics = self.objective.training_metrics(batch, self._over_ranks).items()
         values = {f"train/{name}": value.float() for name, value in metrics}
         self.log_dict({**values, "train/grad_norm": norm, "lr": rate})
+
+    def _backward(self, batch: StepBatch) -> None:
+        """Add the gradient of a step's loss, pass by pass."""
+        last = len(batch.micro_batches) - 1
+        for index, micro in enumerate(batch.micro_batches):
+            with self._synchronized(index == last):
+                result = predict(self.model, micro, label_smoothing=self._label_smoothing)
+                # DDP and FSDP average gradients over ranks; the step's loss is a sum, so undo the division.
+                self.manual_backward(self.objective.loss(result, batch, index) * self.trainer.world_size)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the predictions for callbacks (fields of `Predictions`); empty for a batch that does not count."""
@@ -150,14 +161,17 @@ class FineTuneModule(pl.LightningModule):
             return contextlib.nullcontext()
         return contextlib.nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
 
-    def _clip_and_step(self, optimizer: pl.core.optimizer.LightningOptimizer) -> Tensor:
-        """Clip, step and reset the gradients; return the norm of the whole gradient before clipping."""
+    def _clip_and_step(self, optimizer: pl.core.optimizer.LightningOptimizer, *, counts: bool = True) -> Tensor:
+        """Clip, step and reset the gradients; return the norm of the whole gradient before clipping.
+
+        If not `counts`, the update is no step of Lightning: a later update of the same step is.
+        """
         wrapped: Any = self.trainer.strategy.model
         if hasattr(wrapped, "get_global_grad_norm"):  # DeepSpeed clips as it steps
             optimizer.step()
             return torch.as_tensor(wrapped.get_global_grad_norm())
         norm = self._clip(optimizer.optimizer)
-        optimizer.step()
+        (optimizer if counts else optimizer.optimizer).step()
         optimizer.zero_grad()
         return full_value(norm)
 

@@ -193,6 +193,7 @@ class ThroughputMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         now, waited = time.perf_counter(), _waited(trainer)
+        batch = getattr(pl_module, "step_batch", None) or batch
         step = Work(
             steps=1,
             seconds=now - self._mark,

@@ -25,7 +25,7 @@ from kamerton.model.limits import positions_of
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.divide import ALONE, Ranks, divided
 from kamerton.score.generate.prompt_tree import cached_attention, read_tree, reads_trees
-from kamerton.score.generate.sampling import Decoding, choose, restrict
+from kamerton.score.generate.sampling import Decoding, choose, restrict, token_logprobs
 
 _CACHED = 8  # cached tokens take at most the memory of one token in a training pass
 
@@ -43,14 +43,17 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Generated tokens without the end token; `choice` is the index of the generated choice.
+    """Generated tokens without the end token, which is `end`; `choice` is the index of the generated choice.
 
-    `finish_reason` is "stop" (an end token, or a complete choice) or "length".
+    `finish_reason` is "stop" (an end token, or a complete choice) or "length". If the decoding has them, `logprobs` are
+    those of the tokens and of `end`, in nats.
     """
 
     tokens: tuple[int, ...]
     finish_reason: str
     choice: int | None = None
+    end: int | None = None
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class _Row:
     choices: Choices
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
+    end: int | None = None
+    logprobs: list[float] = field(default_factory=list)
 
     def possible(self) -> list[int]:
         """Return the indices of the choices that begin with the tokens so far."""
@@ -125,12 +130,17 @@ def generate(
             if row.choices and len(possible) == 1:
                 answers[row.prompt] = Answer(row.choices[possible[0]], "stop", possible[0])
             else:
-                answers[row.prompt] = Answer(tuple(row.tokens), "stop" if row.ended else "length")
+                answers[row.prompt] = _answer(row)
         return answers
 
     with _evaluation_mode(model):
         for _, answers in divided(batches, answer, ranks):
             yield answers
+
+
+def _answer(row: _Row) -> Answer:
+    reason = "stop" if row.ended else "length"
+    return Answer(tuple(row.tokens), reason, end=row.end, logprobs=tuple(row.logprobs))
 
 
 def _token_limits(model: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[int]:
@@ -189,9 +199,14 @@ def _run(
         while True:
             logits = restrict(last, [row.allowed() if row.choices else None for row in alive])
             chosen = choose(logits, decoding, [(row.key, len(row.tokens)) for row in alive])
+            if decoding.logprobs:
+                for row, value in zip(alive, token_logprobs(logits, chosen), strict=True):
+                    row.logprobs.append(value)
             for row, token in zip(alive, chosen, strict=True):
                 row.ended = token in ends and not row.choices
-                if not row.ended:
+                if row.ended:
+                    row.end = token
+                else:
                     row.tokens.append(token)
             remaining = [i for i, row in enumerate(alive) if not _is_done(row)]
             if not remaining:

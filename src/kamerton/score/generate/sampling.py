@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,12 +18,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Decoding parameters: greedy, or with `temperature` > 0 sampled from the nucleus of `top_p`."""
+    """Decoding parameters: greedy, or with `temperature` > 0 sampled from the nucleus of `top_p`.
+
+    `logprobs`: answers have the log-probabilities of their tokens by the model, whatever the temperature and nucleus.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    logprobs: bool = field(default=False, repr=False)  # not in the fingerprint of answers, which it does not change
 
 
 def restrict(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:
@@ -55,3 +59,9 @@ def uniform(seed: int, key: str, position: int) -> float:
     """Return a pseudo-random number in [0, 1) that only depends on the arguments."""
     digest = hashlib.blake2b(f"{seed} {key} {position}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> list[float]:
+    """Return the log-probability, in nats, of a token in each row of logits (B, V)."""
+    chosen = torch.tensor(tokens, device=logits.device)[:, None]
+    return [float(value) for value in logits.double().log_softmax(dim=-1).gather(-1, chosen)[:, 0].tolist()]

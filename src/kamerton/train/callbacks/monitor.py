@@ -73,12 +73,13 @@ class Monitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
+        trained = getattr(pl_module, "step_batch", None) or batch
         row = {
             key: float(value)
             for key, value in trainer.callback_metrics.items()
             if key.startswith(_GROUPS) and not key.startswith("lr-")
         }
-        self._report(trainer, self._watch.add(trainer.global_step, row | {"train/targets": float(batch.targets)}))
+        self._report(trainer, self._watch.add(trainer.global_step, row | {"train/targets": float(trained.targets)}))
         if self._stop_on and trainer.global_step % EVERY == 0:  # ranks agree, so all stop at the same step
             self._stop = trainer.strategy.reduce_boolean_decision(self._stop, all=False)
             trainer.should_stop |= self._stop

@@ -43,7 +43,13 @@ class ProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        labels = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc", "perf/tokens_per_s": "tok/s"}
+        labels = {
+            "train/loss": "loss",
+            "val/loss": "val loss",
+            "train/reward": "reward",
+            "val/accuracy": "val acc",
+            "perf/tokens_per_s": "tok/s",
+        }
         metrics = trainer.callback_metrics
         values = {label: float(metrics[key]) for key, label in labels.items() if key in metrics}
         return {name: f"{value:.0f}" if name == "tok/s" else f"{value:.3f}" for name, value in values.items()}

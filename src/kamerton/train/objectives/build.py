@@ -6,16 +6,23 @@ from kamerton.config.schema import ObjectiveOptions
 from kamerton.objective.judgements import JudgedRows, JudgementLoss
 from kamerton.objective.pair_loss import PairLoss
 from kamerton.objective.pairs import PreferenceRows
+from kamerton.objective.policy import PolicyLoss
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.objectives.judgement import JudgementObjective
+from kamerton.train.objectives.policy import PolicyObjective
 from kamerton.train.objectives.preference import PreferenceObjective
 from kamerton.train.objectives.supervised import SupervisedObjective
+from kamerton.train.rollouts import RollOut
+
+Objective = SupervisedObjective | PreferenceObjective | JudgementObjective | PolicyObjective
 
 
-def build_objective(
-    options: ObjectiveOptions, data: FineTuneData
-) -> SupervisedObjective | PreferenceObjective | JudgementObjective:
-    """Build the objective of training; `data` has the preferences."""
+def build_objective(options: ObjectiveOptions, data: FineTuneData, roll_out: RollOut | None = None) -> Objective:
+    """Build the objective of training; `data` has the preferences, `roll_out` generates what rewards are for."""
+    if roll_out is not None:
+        names = ("baseline", "standardise", "clip", "clip_high", "kl_weight")
+        policy = PolicyLoss(**{name: getattr(options, name) for name in names})
+        return PolicyObjective(policy, roll_out, data.lay_out, updates=options.updates)
     if data.preferences is None:
         return SupervisedObjective()
     rows = data.preferences[1]
@@ -26,5 +33,5 @@ def build_objective(
         return JudgementObjective(loss, judged)
     assert rows is None or isinstance(rows, PreferenceRows)
     pairs = None if rows is None else rows.compare(range(len(rows.starts)), range(len(rows.scores)))
-    names = ("name", "beta", "label_smoothing", "margin", "sft_weight")
-    return PreferenceObjective(PairLoss(**{name: getattr(options, name) for name in names}), pairs)
+    fields = ("name", "beta", "label_smoothing", "margin", "sft_weight")
+    return PreferenceObjective(PairLoss(**{name: getattr(options, name) for name in fields}), pairs)

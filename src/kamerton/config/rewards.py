@@ -1,0 +1,101 @@
+"""The section `reward`: nodes that name functions of (prompt, completion, reference, metadata), with their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from kamerton.config.schema import GENERATING, Config, mapping_at
+from kamerton.config.targets import REWARD_OPTIONS, REWARDS, is_allowed, locate_function
+from kamerton.errors import Fault, UserError
+from kamerton.objective.grading import Reward
+
+Values = Mapping[str, Any]
+
+
+def reward_nodes(section: Values) -> dict[str, Values]:
+    """Return the nodes of the section by name: its entries, and `reward._target_` by the name of its function."""
+    nodes = {str(name): node for name, node in section.items() if names_target(node)}
+    if section.get("_target_") is None:
+        return nodes
+    own = {name: value for name, value in section.items() if not names_target(value)}
+    return {str(section["_target_"]).rpartition(".")[2]: own, **nodes}
+
+
+def names_target(value: Any) -> bool:
+    """Return whether a value is a node, which names a function."""
+    return isinstance(value, Mapping) and value.get("_target_") is not None
+
+
+def build_rewards(config: Config) -> tuple[Reward, ...]:
+    """Return the rewards of a configuration. Raises `UserError` for functions outside the allow-list."""
+    return tuple(_build(name, node, config.allow_targets) for name, node in reward_nodes(config.reward).items())
+
+
+def reward_metrics(section: Values) -> list[str]:
+    """Return the metrics that the rewards add to the scores of generated answers."""
+    nodes = reward_nodes(section)
+    return ["reward", *(f"reward_{name}" for name in nodes if len(nodes) > 1)] if nodes else []
+
+
+def _build(name: str, node: Values, allowed: Sequence[str]) -> Reward:
+    target = str(node["_target_"])
+    if not is_allowed(target, (REWARDS, *allowed)):
+        message, fix = (
+            f"{target!r} may not be used as a reward",
+            f"if you trust that code, add allow_targets=[{target}]",
+        )
+        raise UserError([Fault("config.target", message, fix, column="reward")])
+    arguments = {key: value for key, value in node.items() if key not in (*REWARD_OPTIONS, "_target_")}
+    function = locate_function(target)
+    options = {key: float(node[key]) for key in REWARD_OPTIONS if node.get(key) is not None}
+    return Reward(name, partial(function, **arguments), **options)
+
+
+def check_rewards(values: Values) -> Iterator[Fault]:
+    """Yield faults of the section `reward`, and of options that training on rewards does not take."""
+    section, objective = mapping_at(values, "reward"), mapping_at(values, "objective")
+    nodes, name = reward_nodes(section), objective.get("name")
+    for key, node in nodes.items():
+        place = f"reward.{key}" if key in section else "reward"
+        for option in REWARD_OPTIONS:
+            value = node.get(option)
+            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if value is not None and not (good and (option == "weight" or value > 0)):
+                message = f"{place}.{option} is {value!r}, not a number{' above 0' if option == 'timeout' else ''}"
+                yield _fault(message, f"correct the value of {place}.{option}", f"{place}.{option}")
+    if name not in GENERATING:
+        return
+    if not nodes:
+        yield _fault(f"objective={name} learns from rewards, and there is none", "add reward=exact_match", "reward")
+    yield from _unsupported(values, str(name))
+
+
+def _unsupported(values: Values, name: str) -> Iterator[Fault]:
+    objective, adapter, trainer = (mapping_at(values, key) for key in ("objective", "adapter", "trainer"))
+    if objective.get("kl_weight"):
+        fix = "set objective.kl_weight=0"
+        if adapter.get("kind") == "full":
+            message = "objective.kl_weight needs the model before training, and adapter=full trains its weights"
+            yield _fault(message, f"{fix}, or choose adapter=lora", "objective.kl_weight")
+        elif adapter.get("init", "default") != "default":
+            message = (
+                f"objective.kl_weight needs the model before training, which adapter.init={adapter['init']} changes"
+            )
+            yield _fault(message, f"{fix}, or adapter.init=default", "objective.kl_weight")
+    strategy = str(trainer.get("strategy", "")).lower()
+    if any(word in strategy for word in ("fsdp", "shard", "zero", "deepspeed", "modelparallel")):
+        message = f"objective={name} generates with whole weights, and trainer.strategy shards them"
+        yield _fault(message, "choose trainer=ddp", "trainer.strategy")
+    if values.get("label_smoothing"):
+        message = f"label_smoothing is set, but objective={name} has no targets to smooth"
+        yield _fault(message, "leave it out", "label_smoothing")
+    if str(trainer.get("precision")) == "16-mixed" and objective.get("updates", 1) != 1:
+        message = "objective.updates above 1 cannot scale its gradients for trainer.precision=16-mixed"
+        yield _fault(message, "choose trainer.precision=bf16-mixed, or objective.updates=1", "objective.updates")
+
+
+def _fault(message: str, fix: str, key: str) -> Fault:
+    return Fault("config.value", message, fix, column=key)

@@ -1,0 +1,99 @@
+"""Rewards of answers: functions by name with their weights, their errors and their time limit."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kamerton.errors import Fault, RunFailed
+
+RewardFunction = Callable[[str, str, str | None, Mapping[str, Any]], Any]
+
+_SHOWN = 200  # characters of an answer in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A function of (prompt, completion, reference, metadata); `timeout` is its limit for one answer, in seconds.
+
+    The time limit needs a main thread and a system with SIGALRM; elsewhere there is none.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer to grade, and the example that it answers; without a reference that is None."""
+
+    example_id: str
+    prompt: str
+    completion: str
+    reference: str | None
+    metadata: Mapping[str, Any]
+
+
+def grade(rewards: Sequence[Reward], answer: Answered) -> list[float]:
+    """Return the value of each reward, without its weight.
+
+    Raises `RunFailed` with the example if a reward fails, does not return a finite number, or takes too long.
+    """
+    return [_grade(reward, answer) for reward in rewards]
+
+
+def total(rewards: Sequence[Reward], values: Sequence[float]) -> float:
+    """Return the weighted sum of the values of `grade`."""
+    return math.fsum(reward.weight * value for reward, value in zip(rewards, values, strict=True))
+
+
+def _grade(reward: Reward, answer: Answered) -> float:
+    try:
+        with _time_limit(reward.timeout):
+            value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata)
+        number = float(value)
+    except _TimedOut:
+        raise _failed(reward, answer, f"took longer than {reward.timeout:g} s", timed_out=True) from None
+    except Exception as error:  # custom code may raise anything
+        raise _failed(reward, answer, f"failed: {type(error).__name__}: {error}") from error
+    if not math.isfinite(number):
+        raise _failed(reward, answer, f"returned {value!r}, not a finite number")
+    return number
+
+
+def _failed(reward: Reward, answer: Answered, what: str, *, timed_out: bool = False) -> RunFailed:
+    shown = answer.completion[:_SHOWN] + ("…" if len(answer.completion) > _SHOWN else "")
+    message = f"reward {reward.name} {what} (example {answer.example_id}, answer {shown!r})"
+    fix = "correct the function or the row, and repeat the command: it goes on from the last checkpoint"
+    if timed_out:
+        fix = "make the function faster, or raise its limit (key timeout, in seconds)"
+    return RunFailed(Fault("reward.timeout" if timed_out else "reward.failed", message, fix, column="reward"))
+
+
+class _TimedOut(BaseException):
+    """Not an `Exception`, so that a reward that catches those is ended as well."""
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise _TimedOut
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,138 @@
+"""Built-in rewards: functions of a prompt, an answer, the reference and the metadata of a row.
+
+A reward is higher for a better answer; these are between 0 and 1. The reference is None if the row has none. Functions
+of other packages are called in the same way (`reward._target_`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import jsonschema_rs
+
+Metadata = Mapping[str, Any]
+
+_NUMBER = re.compile(r"(?<!\w)[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+def exact_match(
+    prompt: str, completion: str, reference: str | None, metadata: Metadata, *, ignore_case: bool = False
+) -> float:
+    """Return 1 if the answer is the reference, apart from white space around both."""
+    answer, target = completion.strip(), _required(reference).strip()
+    return float(answer.casefold() == target.casefold() if ignore_case else answer == target)
+
+
+def label(
+    prompt: str,
+    completion: str,
+    reference: str | None,
+    metadata: Metadata,
+    *,
+    labels: list[str],
+    ignore_case: bool = True,
+) -> float:
+    """Return 1 if the reference is the only one of `labels` that the answer names, as whole words."""
+    flags = re.IGNORECASE if ignore_case else 0
+    # The longest first, so that "not spam" does not name "spam" as well.
+    names = sorted(labels, key=len, reverse=True)
+    pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)"
+    named = {_folded(name, ignore_case) for name in re.findall(pattern, completion, flags)}
+    return float(named == {_folded(_required(reference).strip(), ignore_case)})
+
+
+def regex(
+    prompt: str,
+    completion: str,
+    reference: str | None,
+    metadata: Metadata,
+    *,
+    pattern: str,
+    full: bool = False,
+) -> float:
+    """Return 1 if the answer has a match of `pattern` (`full`: is one, apart from white space around it).
+
+    A group named `answer` must also be the reference, apart from white space around both.
+    """
+    compiled = re.compile(pattern, re.DOTALL)
+    found = compiled.fullmatch(completion.strip()) if full else compiled.search(completion)
+    if found is None or "answer" not in compiled.groupindex:
+        return float(found is not None)
+    return float((found["answer"] or "").strip() == _required(reference).strip())
+
+
+def json_schema(
+    prompt: str, completion: str, reference: str | None, metadata: Metadata, *, schema: dict[str, Any] | str
+) -> float:
+    """Return 1 if the answer is JSON that is valid by `schema`, a JSON schema as a mapping or a text."""
+    try:
+        value = json.loads(completion)
+    except ValueError:
+        return 0.0
+    text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
+    return float(_validator(text).is_valid(value))
+
+
+def number(
+    prompt: str,
+    completion: str,
+    reference: str | None,
+    metadata: Metadata,
+    *,
+    tolerance: float = 0.0,
+    relative: bool = False,
+) -> float:
+    """Return 1 if the last number of the answer is that of the reference, within `tolerance`.
+
+    `relative`: the tolerance is a share of the reference's number. `1,234.5` and `2e3` are numbers.
+    """
+    target, answer = _last_number(_required(reference)), _last_number(completion)
+    if target is None:
+        raise ValueError(f"the reference {reference!r} has no number")
+    if answer is None:
+        return 0.0
+    return float(abs(answer - target) <= tolerance * (abs(target) if relative else 1.0))
+
+
+def length(
+    prompt: str,
+    completion: str,
+    reference: str | None,
+    metadata: Metadata,
+    *,
+    most: int,
+    least: int = 0,
+    unit: Literal["words", "characters"] = "words",
+) -> float:
+    """Return 1 for an answer of `least` to `most` words or characters, falling to 0 at twice `most`, and at length 0.
+
+    The fall is linear, so that answers of different wrong lengths differ.
+    """
+    size = len(completion.split()) if unit == "words" else len(completion.strip())
+    if size < least:
+        return size / least
+    return max(0.0, 1.0 - max(0, size - most) / max(most, 1))
+
+
+def _required(reference: str | None) -> str:
+    if reference is None:
+        raise ValueError("the row has no completion to compare the answer with")
+    return reference
+
+
+def _folded(text: str, ignore_case: bool) -> str:
+    return text.casefold() if ignore_case else text
+
+
+def _last_number(text: str) -> float | None:
+    found: list[str] = _NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+@lru_cache(maxsize=32)
+def _validator(schema: str) -> Any:
+    return jsonschema_rs.validator_for(json.loads(schema))

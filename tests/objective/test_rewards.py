@@ -1,0 +1,93 @@
+"""Built-in rewards, and what happens when a reward fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kamerton.errors import RunFailed
+from kamerton.objective import rewards
+from kamerton.objective.grading import Answered, Reward, grade, total
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "completion", "reference", "expected"),
+    [
+        (rewards.exact_match, {}, " Paris\n", "Paris", 1.0),
+        (rewards.exact_match, {}, "paris", "Paris", 0.0),
+        (rewards.exact_match, {"ignore_case": True}, "paris", "Paris", 1.0),
+        (rewards.label, {"labels": ["spam", "not spam"]}, "This is not spam.", "not spam", 1.0),
+        (rewards.label, {"labels": ["spam", "not spam"]}, "This is not spam.", "spam", 0.0),
+        (rewards.label, {"labels": ["yes", "no"]}, "Yes and no", "yes", 0.0),
+        (rewards.label, {"labels": ["yes", "no"]}, "I do not know", "no", 0.0),
+        (rewards.regex, {"pattern": r"\d+"}, "abc 12", None, 1.0),
+        (rewards.regex, {"pattern": r"\d+", "full": True}, "abc 12", None, 0.0),
+        (rewards.regex, {"pattern": r"#### (?P<answer>\S+)"}, "so\n#### 12", "12", 1.0),
+        (rewards.regex, {"pattern": r"#### (?P<answer>\S+)"}, "so\n#### 13", "12", 0.0),
+        (rewards.json_schema, {"schema": {"type": "object", "required": ["a"]}}, '{"a": 1}', None, 1.0),
+        (rewards.json_schema, {"schema": '{"type": "object", "required": ["a"]}'}, '{"b": 1}', None, 0.0),
+        (rewards.json_schema, {"schema": {}}, "{", None, 0.0),
+        (rewards.number, {}, "It is 3, or rather 1,234.5.", "#### 1234.5", 1.0),
+        (rewards.number, {}, "no idea", "7", 0.0),
+        (rewards.number, {}, "10-3=7", "7", 1.0),
+        (rewards.number, {}, "-7", "7", 0.0),
+        (rewards.number, {"tolerance": 0.1}, "7.05", "7", 1.0),
+        (rewards.number, {"tolerance": 0.1, "relative": True}, "76", "70", 1.0),
+        (rewards.length, {"most": 2}, "one two", None, 1.0),
+        (rewards.length, {"most": 2}, "one two three", None, 0.5),
+        (rewards.length, {"most": 2}, "a b c d e", None, 0.0),
+        (rewards.length, {"most": 9, "least": 4}, "one", None, 0.25),
+        (rewards.length, {"most": 4, "unit": "characters"}, "abcdef", None, 0.5),
+    ],
+)
+def test_built_in_rewards(
+    function: Callable[..., float], options: dict[str, Any], completion: str, reference: str | None, expected: float
+) -> None:
+    assert function("", completion, reference, {}, **options) == expected
+
+
+def answered(completion: str = "four", reference: str | None = "4") -> Answered:
+    return Answered("e1", "2 + 2?", completion, reference, {"level": 1})
+
+
+def test_rewards_get_the_example_and_are_weighted() -> None:
+    def seen(prompt: str, completion: str, reference: str | None, metadata: dict[str, Any]) -> float:
+        assert (prompt, completion, reference, metadata) == ("2 + 2?", "four", "4", {"level": 1})
+        return 0.5
+
+    graded = [Reward("seen", seen, weight=2.0), Reward("exact_match", rewards.exact_match, weight=0.25)]
+    values = grade(graded, answered())
+    assert values == [0.5, 0.0]
+    assert total(graded, values) == 1.0
+
+
+def endless(*_: Any) -> float:
+    while True:
+        try:
+            sum(range(100))
+        except Exception:  # as careless code does
+            return 0.0
+
+
+@pytest.mark.parametrize(
+    ("reward", "code", "words"),
+    [
+        (Reward("bad", lambda *_: 1 / 0), "reward.failed", ["bad", "ZeroDivisionError", "e1", "four"]),
+        (Reward("bad", lambda *_: float("nan")), "reward.failed", ["nan"]),
+        (Reward("bad", lambda *_: "much"), "reward.failed", ["much"]),
+        (Reward("slow", endless, timeout=0.01), "reward.timeout", ["slow", "0.01 s", "e1"]),
+    ],
+)
+def test_a_reward_that_fails_names_the_example(reward: Reward, code: str, words: list[str]) -> None:
+    with pytest.raises(RunFailed) as failed:
+        grade([reward], answered())
+    assert failed.value.fault.code == code
+    assert all(word in failed.value.fault.message for word in words)
+
+
+def test_a_reward_that_needs_a_reference_names_the_row_without_one() -> None:
+    with pytest.raises(RunFailed, match="no completion to compare") as failed:
+        grade([Reward("exact_match", rewards.exact_match)], answered(reference=None))
+    assert "e1" in failed.value.fault.message

@@ -1,0 +1,112 @@
+"""Training on rewards from the command line: what a run keeps, what fails, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kamerton.score.table import read_scores
+from support.rows import write_jsonl
+from support.runs import LEAN, metric_rows, record, trainer, weights
+
+OPTIONS = (
+    *(option for option in LEAN if not option.startswith("batch.size")),
+    *("objective=grpo", "objective.samples=3", "objective.max_new_tokens=6", "score.max_new_tokens=6"),
+    *(
+        "reward.length._target_=kamerton.objective.rewards.length",
+        "reward.length.most=4",
+        "reward.length.unit=characters",
+    ),
+    *("batch.size=2", "optimizer.lr=1e-2", "trainer.max_steps=4", "save.strategy=steps", "save.every=1"),
+    *(
+        "eval.strategy=steps",
+        "eval.every=2",
+        "eval.sample=3",
+        "data.near_duplicates=null",
+        "adapter=lora",
+        "run_id=one",
+    ),
+)
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"{a} + {b} =", "completion": str(a + b), "level": a} for a in range(1, 6) for b in range(1, 6)]
+    return write_jsonl(tmp_path / "sums.jsonl", rows)
+
+
+def samples(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_path: Path) -> None:
+    run = trainer(sums, tmp_path / "outputs", *OPTIONS)("base=true", "objective.kl_weight=0.1", "objective.updates=2")
+    rows = [row for row in metric_rows(run) if row.get("train/reward")]
+    assert len(rows) == 4
+    assert max(float(row["train/sampling_gap"]) for row in rows) < 1e-4
+    assert float(rows[0]["train/kl"]) == 0
+    assert float(rows[-1]["train/kl"]) > 0
+    kept = samples(run)
+    assert [sum(row["step"] == step for row in kept) for step in range(4)] == [6] * 4
+    for step, row in enumerate(rows):
+        rewards = [sample["reward"] for sample in kept if sample["step"] == step]
+        assert float(row["train/reward"]) == pytest.approx(sum(rewards) / len(rewards), rel=1e-5)
+    assert all(row["rewards"] == {"length": row["reward"]} for row in kept)
+    metrics = record(run)["metrics"]
+    for name in ("test", "base"):
+        values = read_scores(run / "scores" / f"{name}.parquet")["metric:reward"].to_pylist()
+        assert metrics[name]["reward"] == pytest.approx(sum(values) / len(values))
+    assert record(run)["best"]["monitor"] == "val/reward"
+
+
+def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
+    sums: Path, tmp_path: Path, module: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, kept = tmp_path / "broken", tmp_path / "a" / "sums" / "one" / "samples.jsonl"
+    module(
+        "my_rewards",
+        "import os\n"
+        "def short(prompt, completion, reference, metadata, *, limit):\n"
+        "    assert int(reference) > metadata['level'] and prompt.endswith('=')\n"
+        f"    if os.path.exists({str(broken)!r}) and len(open({str(kept)!r}).readlines()) >= 12:\n"
+        "        raise LookupError('no dictionary')\n"
+        "    return -abs(len(completion) - limit)\n",
+    )
+    own = ("reward._target_=my_rewards.short", "reward.limit=2", "allow_targets=[my_rewards.]", "name=sums")
+    options = [option for option in OPTIONS if not option.startswith("reward.")]
+    train = trainer(sums, tmp_path / "a", *options)
+    broken.touch()
+    train(*own, code=1)
+    error = capsys.readouterr().err
+    assert "reward short failed: LookupError: no dictionary" in error
+    assert "reward.failed" in error
+    broken.unlink()
+    resumed = train(*own, "resume=auto")
+    whole = trainer(sums, tmp_path / "b", *options)(*own)
+    assert (resumed / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+    for name, weight in weights(whole).items():
+        assert torch.equal(weight, weights(resumed)[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (("reward=default",), "add reward=exact_match"),
+        (("reward=label",), "reward.label.labels"),
+        (("reward=exact_match", "reward.exact_match.ignorecase=true"), "ignore_case"),
+        (("reward=exact_match", "reward.exact_match.weight=much"), "reward.exact_match.weight"),
+        (("reward=exact_match", "adapter=full", "objective.kl_weight=0.1"), "objective.kl_weight=0"),
+        (("reward=exact_match", "trainer=fsdp"), "trainer=ddp"),
+        (("reward._target_=os.system",), "allow_targets"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    options: tuple[str, ...], fix: str, sums: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(sums, tmp_path, *LEAN, "objective=grpo")(*options, code=2)
+    assert fix in capsys.readouterr().err
