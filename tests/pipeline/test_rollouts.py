@@ -64,16 +64,18 @@ def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_pat
     assert record(run)["best"]["monitor"] == "val/reward"
 
 
+@pytest.mark.slow
 def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
     sums: Path, tmp_path: Path, module: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken, kept = tmp_path / "broken", tmp_path / "a" / "sums" / "one" / "samples.jsonl"
     module(
         "my_rewards",
-        "import os\n"
+        "from pathlib import Path\n"
+        f"kept, broken = Path({str(kept)!r}), Path({str(broken)!r})\n"
         "def short(prompt, completion, reference, metadata, *, limit):\n"
         "    assert int(reference) > metadata['level'] and prompt.endswith('=')\n"
-        f"    if os.path.exists({str(broken)!r}) and len(open({str(kept)!r}).readlines()) >= 12:\n"
+        "    if broken.exists() and kept.exists() and len(kept.read_text().splitlines()) >= 12:\n"
         "        raise LookupError('no dictionary')\n"
         "    return -abs(len(completion) - limit)\n",
     )

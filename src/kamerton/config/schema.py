@@ -59,7 +59,8 @@ class ObjectiveOptions:
     times the divergence from the model before training is added to the loss.
     """
 
-    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down", "grpo", "rloo"] = "sft"  # by the group
+    # set by the group
+    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down", "grpo", "rloo"] = "sft"
     beta: Annotated[float, Gt(0)] = 0.1  # the smaller, the further the model may go from the reference
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0  # of dpo: probability that a preference is wrong
     margin: Annotated[float, Ge(0)] = 0.0  # of simpo: margin of the rewards per token
