@@ -49,7 +49,7 @@ def one_by_one(row: list[int], size: int, ends: frozenset[int] = ENDS, model: An
         with torch.inference_mode():
             token = int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
         if token in ends:
-            return Answer(tuple(ids[len(row) :]), "stop")
+            return Answer(tuple(ids[len(row) :]), "stop", end=token)
         ids.append(token)
     return Answer(tuple(ids[len(row) :]), "length")
 

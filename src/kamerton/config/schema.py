@@ -19,6 +19,7 @@ from kamerton.config.model_options import AdapterOptions, ModelOptions
 from kamerton.data.options import DataOptions, SplitOptions
 
 Node = dict[str, Any]
+ObjectiveName = Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down", "grpo", "rloo"]
 GENERATING = ("grpo", "rloo")  # objectives that learn from rewards of generated completions
 
 
@@ -59,8 +60,7 @@ class ObjectiveOptions:
     times the divergence from the model before training is added to the loss.
     """
 
-    # set by the group
-    name: Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down", "grpo", "rloo"] = "sft"
+    name: ObjectiveName = "sft"  # set by the group
     beta: Annotated[float, Gt(0)] = 0.1  # the smaller, the further the model may go from the reference
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0  # of dpo: probability that a preference is wrong
     margin: Annotated[float, Ge(0)] = 0.0  # of simpo: margin of the rewards per token

@@ -60,7 +60,9 @@ def _grade(reward: Reward, answer: Answered) -> float:
             value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata)
         number = float(value)
     except _TimedOut:
-        raise _failed(reward, answer, f"took longer than {reward.timeout:g} s", timed_out=True) from None
+        message = _about(reward, answer, f"took longer than {reward.timeout:g} s")
+        fix = "make the function faster, or raise its limit (key timeout, in seconds)"
+        raise RunFailed(Fault("reward.timeout", message, fix, column="reward")) from None
     except Exception as error:  # custom code may raise anything
         raise _failed(reward, answer, f"failed: {type(error).__name__}: {error}") from error
     if not math.isfinite(number):
@@ -68,13 +70,15 @@ def _grade(reward: Reward, answer: Answered) -> float:
     return number
 
 
-def _failed(reward: Reward, answer: Answered, what: str, *, timed_out: bool = False) -> RunFailed:
-    shown = answer.completion[:_SHOWN] + ("…" if len(answer.completion) > _SHOWN else "")
-    message = f"reward {reward.name} {what} (example {answer.example_id}, answer {shown!r})"
+def _failed(reward: Reward, answer: Answered, what: str) -> RunFailed:
+    message = _about(reward, answer, what)
     fix = "correct the function or the row, and repeat the command: it goes on from the last checkpoint"
-    if timed_out:
-        fix = "make the function faster, or raise its limit (key timeout, in seconds)"
-    return RunFailed(Fault("reward.timeout" if timed_out else "reward.failed", message, fix, column="reward"))
+    return RunFailed(Fault("reward.failed", message, fix, column="reward"))
+
+
+def _about(reward: Reward, answer: Answered, what: str) -> str:
+    shown = answer.completion[:_SHOWN] + ("…" if len(answer.completion) > _SHOWN else "")
+    return f"reward {reward.name} {what} (example {answer.example_id}, answer {shown!r})"
 
 
 class _TimedOut(BaseException):
