@@ -66,23 +66,6 @@ def text(draw: random.Random, size: int) -> str:
     return "".join(draw.choice("abcdefgh ") for _ in range(size)).strip() or "a"
 
 
-def long_pairs(draw: random.Random, count: int = 40) -> list[dict[str, Any]]:
-    """Long random completions, seen many times."""
-    return [
-        {"prompt": f"{number} {text(draw, 9)}", "chosen": text(draw, 60), "rejected": text(draw, 60)}
-        for number in range(count)
-    ]
-
-
-def near_pairs(draw: random.Random, count: int = 320) -> list[dict[str, Any]]:
-    """Completions that differ in one letter, which raise and lower each other."""
-    rows = []
-    for number in range(count):
-        shared = text(draw, 12)
-        rows.append({"prompt": f"{number} {text(draw, 6)}", "chosen": f"{shared}x", "rejected": f"{shared}y"})
-    return rows
-
-
 def trivial(draw: random.Random, count: int = 320) -> list[dict[str, Any]]:
     """One answer is always better."""
     return [
@@ -97,16 +80,7 @@ PLANTS = {
     "random judgements": Plant(
         "no-preference", ("objective=kto",), lambda draw: both(judged, draw, count=1280, noise=0.5), 0.5
     ),
-    "learning rate / 10,000": Plant(
-        "no-preference", ("objective=dpo", "optimizer.lr=1e-7"), lambda draw: both(pairs, draw), 0.5
-    ),
     "one answer is better": Plant("margin-saturated", ("objective=dpo",), lambda draw: both(trivial, draw)),
-    "one letter differs": Plant(
-        "chosen-falling", ("objective=dpo", "optimizer.lr=0.001"), lambda draw: both(near_pairs, draw)
-    ),
-    "learning rate x 30": Plant(
-        "kl-runaway", ("objective=dpo", "optimizer.lr=0.1", "clip_norm=null"), lambda draw: both(long_pairs, draw)
-    ),
 }
 PLAIN = ("dpo", "dpo", "ipo", "apo", "kto", "simpo", "orpo")
 
