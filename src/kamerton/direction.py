@@ -11,6 +11,12 @@ CALL_METRICS = ("call_exact", "call_function", "call_arguments", "call_valid_jso
 CALL_ERRORS = ("call_spurious", "call_missing")
 PAIR_METRICS = ("preference_accuracy", "ranking_accuracy", "margin")
 REWARD = "reward"  # of generated answers
+PAIR_DETAILS = frozenset(  # described, but without a verdict: preferences are decided by their difference
+    {
+        *("reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected", "length_chosen", "length_rejected"),
+        *("reward_desired", "reward_undesired"),
+    }
+)
 # What training on preferences logs beside the metrics of the loss: on pairs, and on judged completions (KTO).
 COMPARED = (
     *("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected"),

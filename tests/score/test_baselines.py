@@ -72,10 +72,10 @@ def test_the_best_finished_run_on_the_same_examples_is_found(tmp_path: Path) -> 
 
     new = run("this", 0.99)
     test = pq.read_table(new / "scores" / "test.parquet")
-    assert previous(new, test, labelled=True) is None
+    assert previous(new, test) is None
     run("poor", 0.2), run("better", 0.7), run("other-data", 0.9, rows=199), run("failed", 0.9, state="failed")
     (run("torn", 0.95) / "scores" / "test.parquet").write_bytes(b"PAR1")
-    result = previous(new, test, labelled=True)
+    result = previous(new, test)
     assert result is not None
     assert result.schema.metadata[b"run"] == b"better"
     assert result["predicted_label"].equals(synthetic.scores(0.7, seed=6)["predicted_label"])

@@ -56,17 +56,19 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
 
     from kamerton.decide.compare.calls import unjudged
     from kamerton.decide.compare.other_scoring import better_scoring
+    from kamerton.score.pairs import rows_word, shown_metrics
     from kamerton.score.table import read_scores
     from kamerton.words import bounds_text, number
 
     metrics = {name: value for name, value in result.metrics.items() if value is not None}
     if metrics:
-        table = Table("metric", title=f"Test split, {result.rows:,} examples; 95 % intervals")
-        table.add_column("value", justify="right")
-        for name, value in metrics.items():
-            table.add_row(name, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
-        console.print(table)
         scores = read_scores(result.path / "scores" / "test.parquet")
+        table = Table("metric", title=f"Test split, {result.rows:,} {rows_word(scores)}; 95 % intervals")
+        table.add_column("value", justify="right")
+        for name, shown in shown_metrics(scores, metrics).items():
+            value = metrics[name]
+            table.add_row(shown, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
+        console.print(table)
         if text := unjudged(scores):
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
         other = better_scoring(scores)

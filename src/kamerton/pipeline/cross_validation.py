@@ -39,7 +39,6 @@ from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
 from kamerton.run.record import Record
 from kamerton.score.baselines import previous, table_path
-from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.metrics import compute
 from kamerton.score.pairs import pair_ids
@@ -174,7 +173,7 @@ def _combine_folds(config: Config, run: RunDirectory, prepared: Prepared) -> dic
 def _baselines(run: RunDirectory, folders: Sequence[Path], table: pa.Table) -> dict[str, dict[str, float | None]]:
     """Write each baseline's combined table and the best earlier cross-validation's; return their metrics."""
     candidates = {name: _combined(folders, f"baselines/{name}") for name in ("majority", "tfidf")}
-    candidates["previous"] = previous(run.path, table, labelled=is_labelled(table), name=OUT_OF_FOLD)
+    candidates["previous"] = previous(run.path, table, name=OUT_OF_FOLD)
     tables = {name: table for name, table in candidates.items() if table is not None}
     for name, scores in tables.items():
         write_scores(scores, table_path(run.path, name))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from rich.console import Console
 
 from kamerton.assets import cache_dir
@@ -15,6 +16,7 @@ from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
+from kamerton.score.evaluate import score_split, scoring
 from kamerton.score.pairs import preference_rows
 from kamerton.train.layouts import EncodedExamples
 from kamerton.train.objectives.mismatched import Mismatched
@@ -33,7 +35,7 @@ def find_preferences(
     if name == "sft" or config.objective.generates:
         return {}
     rows: dict[str, Rows] = {}
-    total = sum(map(len, encoded.values())) * (2 if name == "kto" else 1)
+    total = sum(len(data) * (2 if name == "kto" and split != "test" else 1) for split, data in encoded.items())
     with count_bar(console, "log-probabilities by the reference", total) as advance:
 
         def logprobs(data: EncodedExamples, fingerprint: str) -> npt.NDArray[np.float64]:
@@ -50,8 +52,32 @@ def find_preferences(
             )
 
         for split, data in encoded.items():
-            rows[split] = _rows(name, data, logprobs)
+            if split != "test":
+                rows[split] = _rows(name, data, logprobs)
+                continue
+            # As scores, so that rewards of the test split are those of `kamerton evaluate` to the last digit.
+            reference = np.zeros(len(data))
+            if name not in WITHOUT_REFERENCE:
+                reference = -_scored(config, model, data, tokenizer, advance)["nll"].to_numpy()
+            pairs = preference_rows(data, reference)
+            rows[split] = JudgedRows(pairs, np.zeros(len(data))) if name == "kto" else pairs
     return rows
+
+
+def _scored(config: Config, model: Any, data: Encoded, tokenizer: Any, advance: Callable[[int], None]) -> pa.Table:
+    """Return the score table of the completions by the reference."""
+    return score_split(
+        model,
+        tokenizer,
+        data,
+        labels=None,
+        options=scoring(config),
+        max_tokens=int(config.batch.max_tokens),
+        packing=config.batch.cut,
+        partial=None,
+        device=model.device,
+        progress=advance,
+    )
 
 
 def _rows(name: str, data: Encoded, logprobs: Callable[[EncodedExamples, str], npt.NDArray[np.float64]]) -> Rows:

@@ -21,10 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kamerton.data.example import DataExample
+from kamerton.direction import LOWER_IS_BETTER
 from kamerton.errors import UserError
 from kamerton.run.directory import record_at
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
+from kamerton.score.pairs import main_metric, same_reference
 from kamerton.score.table import read_scores, write_scores
 
 NAMES = ("majority", "tfidf", "previous")
@@ -43,7 +45,7 @@ def write_baselines(
     `train` are the run's training examples. Existing tables of `majority` and `tfidf` are reused.
     """
     test = read_scores(run / "scores" / "test.parquet")
-    tables: dict[str, pa.Table | None] = {"previous": previous(run, test, labelled=is_labelled(test))}
+    tables: dict[str, pa.Table | None] = {"previous": previous(run, test)}
     if labels is not None and is_labelled(test):
         for name, build in (("majority", majority), ("tfidf", tfidf)):
             path = table_path(run, name)
@@ -93,31 +95,34 @@ def tfidf(train: Sequence[DataExample], test: pa.Table, labels: Sequence[str]) -
     return _label_table(test, probabilities / probabilities.sum(axis=1, keepdims=True), labels)
 
 
-def previous(run: Path, test: pa.Table, *, labelled: bool, name: str = "test") -> pa.Table | None:
+def previous(run: Path, test: pa.Table, *, name: str = "test") -> pa.Table | None:
     """Return the score table of the best other run in the experiment's folder that scored the same examples as `name`.
 
-    Best is the highest accuracy, or the lowest loss without labels. The table's metadata name the run (`SOURCE`). None
-    if there is no such run.
+    Best is the best value of the main metric (accuracy; without labels the loss, of pairs the preference accuracy). A
+    run whose rewards are against another reference is left out. The table's metadata name the run (`SOURCE`). None if
+    there is no such run.
     """
-    ids = sorted(test["example_id"].to_pylist())
+    ids, metric = sorted(test["example_id"].to_pylist()), main_metric(test)
     others = [path.parent for path in run.resolve().parent.glob("*/run.json") if path.parent != run.resolve()]
     scored = [path for path in others if (path / "scores" / f"{name}.parquet").exists()]
-    for path in sorted(scored, key=lambda path: _rank(path, name, labelled), reverse=True):
+    for path in sorted(scored, key=lambda path: _rank(path, name, metric), reverse=True):
         try:
             table = read_scores(path / "scores" / f"{name}.parquet")
         except (UserError, OSError, ValueError):
             continue  # damaged
-        if sorted(table["example_id"].to_pylist()) == ids:
+        is_same = sorted(table["example_id"].to_pylist()) == ids
+        if is_same and same_reference(table.sort_by("example_id"), test.sort_by("example_id")):
             return table.replace_schema_metadata({**(table.schema.metadata or {}), SOURCE: path.name})
     return None
 
 
-def _rank(path: Path, name: str, labelled: bool) -> tuple[float, str]:
+def _rank(path: Path, name: str, metric: str) -> tuple[float, str]:
     """Return a sort key, higher is better; ties go to the later name. Unfinished runs come last."""
     try:
         record = record_at(path)
-        value = record.metrics[name]["accuracy" if labelled else "loss"]
-        return (value if labelled else -value) if record.state == "succeeded" else -np.inf, path.name
+        value = record.metrics[name][metric]
+        better = -value if metric in LOWER_IS_BETTER else value
+        return better if record.state == "succeeded" else -np.inf, path.name
     except (UserError, KeyError, TypeError):
         return -np.inf, path.name
 

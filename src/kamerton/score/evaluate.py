@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from kamerton.config.schema import ScoreOptions
+from kamerton.config.schema import Config, ScoreOptions
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.each_turn import encode_each_turn, has_functions
 from kamerton.data.encode.tokenize import StretchTokenizer
@@ -144,6 +144,11 @@ def choose_mode(options: ScoreOptions, labels: Sequence[str] | None, examples: E
     if options.mode == "auto":
         return "labels" if labels else "generate" if examples and has_functions(examples) else "reference"
     return options.mode
+
+
+def scoring(config: Config) -> ScoreOptions:
+    """Return how the rows are scored: preferences always by the log-probabilities of their completions."""
+    return ScoreOptions(mode="reference") if config.data.rows != "completions" else config.score
 
 
 def passes(mode: ScoreMode) -> int:

@@ -35,7 +35,7 @@ from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.engine_table import engine_table
-from kamerton.score.evaluate import choose_mode, passes, score_split
+from kamerton.score.evaluate import choose_mode, passes, score_split, scoring
 from kamerton.score.generate.hosted import engine_endpoint
 from kamerton.score.generate.vllm import check_vllm
 from kamerton.score.intervals import intervals
@@ -83,6 +83,7 @@ def run_evaluation(
         faults = endpoint_faults(engine_endpoint(options.engine))
     elif options.engine.kind == "vllm":
         faults = check_vllm()
+    faults += _preference_faults(options, target)
     if faults:
         raise UserError(faults)
     if options.threads is not None:
@@ -121,12 +122,13 @@ def _evaluate(
     tests = None
     if has_data or not tasks:
         tests = load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
-        choose_mode(target.config.score, tests.labels)  # before a model loads
+        choose_mode(scoring(target.config), tests.labels)  # before a model loads
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}
     loaded = target.load(options.accelerator) if options.engine.kind == "local" else None
     metrics: dict[str, float | None] = {}
     bounds: dict[str, tuple[float, float]] = {}
+    rows = 0
     if tests is not None:
         partial = folder / "scores" / f".{SPLIT}.partial"
         table = _score(options, target, tests, loaded, partial, console)
@@ -136,6 +138,7 @@ def _evaluate(
         if options.engine.kind != "hosted":  # answers that cost money are kept
             partial.unlink(missing_ok=True)
         metrics, bounds = compute(table), intervals(table)
+        record["data"]["examples"] = rows = table.num_rows
         record |= {"metrics": {SPLIT: metrics}, "intervals": {SPLIT: bounds}}
         if is_labelled(table):
             record["per_class"] = {SPLIT: per_class(table)}
@@ -145,7 +148,7 @@ def _evaluate(
 
         task_results = run_tasks(loaded, target.config.model, options.lm_eval)
         record["lm_eval"] = task_results
-    return Evaluation(folder, metrics, bounds, 0 if tests is None else len(tests.examples), task_results)
+    return Evaluation(folder, metrics, bounds, rows, task_results)
 
 
 def _score(
@@ -156,13 +159,15 @@ def _score(
     partial: Path,
     console: Console,
 ) -> pa.Table:
-    title, rows = f"scoring {len(tests.examples):,} examples", len(tests.examples)
+    is_preference = target.config.data.rows != "completions"
+    rows = len(tests.examples)
+    title = f"scoring {rows:,} {'completions' if is_preference else 'examples'}"
     if loaded is None:
         with count_bar(console, title, rows) as advance:
             return engine_table(options, target, tests, partial, advance, console)
     config = target.config
-    objective, is_preference = config.objective, config.data.rows != "completions"
-    each = passes(choose_mode(config.score, tests.labels, tests.examples))
+    objective, each_score = config.objective, scoring(config)
+    each = passes(choose_mode(each_score, tests.labels, tests.examples))
     compares = is_preference and has_reference(objective)
     with count_bar(console, title, rows * (each + compares)) as advance:
 
@@ -180,7 +185,7 @@ def _score(
                 progress=advance,
             )
 
-        table = scored(loaded.model, config.score)
+        table = scored(loaded.model, each_score)
         if not is_preference:
             return table
         assert tests.encoded is not None
@@ -192,6 +197,21 @@ def _score(
         is_judged = config.data.rows == "judgements"
         judged = JudgedRows(pairs, np.zeros(len(tests.encoded))) if is_judged else pairs
         return preferences_table(table, judged, objective)
+
+
+def _preference_faults(options: EvaluateOptions, target: Target) -> list[Fault]:
+    """Return faults of options that preferences, which are scored by log-probability, cannot have."""
+    if target.config.data.rows == "completions":
+        return []
+    faults = []
+    if options.engine.kind != "local":
+        message = f"preferences need log-probabilities, which engine={options.engine.kind} does not give"
+        faults.append(Fault("config.value", message, "use engine=local", column="engine.kind"))
+    if options.score is not None and options.score.mode not in ("auto", "reference"):
+        message = f"preferences are scored by log-probability, not by score.mode={options.score.mode}"
+        fix = "leave it out, or score single completions: data.rows=completions data.test=FILE"
+        faults.append(Fault("config.value", message, fix, column="score.mode"))
+    return faults
 
 
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:

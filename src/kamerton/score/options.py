@@ -108,6 +108,9 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
         fix = "give one of them" if "model" in targets else "give only the checkpoint, which is in its run's directory"
         yield _fault(f"{targets[0]} and {targets[1]} are both given", fix, targets[1])
     engine, score = (_section(values, name) for name in ("engine", "score"))
+    if score.get("data") is not None:
+        fix = "name the test set in data.test, with data.rows=completions for a run of preferences"
+        yield _fault("score.data is for kamerton train", fix, "score.data")
     kind = engine.get("kind", "local")
     if kind == "local" and _section(values, "model").get("provider"):
         kind = "hosted"

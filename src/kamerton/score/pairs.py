@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from kamerton.data.encode.arrays import Encoded
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import ROUNDING, WITHOUT_REFERENCE
 from kamerton.objective.pairs import PreferenceRows
+from kamerton.score.columns import is_labelled
 
 FIELDS = [
     pa.field("rejected", pa.string()),
@@ -32,6 +33,8 @@ FIELDS = [
 ]
 DESIRED = pa.field("desired", pa.bool_())  # of judged completions (KTO)
 BETA = b"beta"  # key in the schema metadata
+REFERENCE_TOLERANCE = 5e-3  # relative; more than the rounding of another layout, less than any training
+_HIDDEN = ("perplexity", "token_accuracy", "length_chosen", "length_rejected")  # from tables for people
 Counts = NDArray[np.float64]
 
 
@@ -50,15 +53,16 @@ def has_reference(options: ObjectiveOptions) -> bool:
 def preferences_table(completions: pa.Table, rows: PreferenceRows | JudgedRows, options: ObjectiveOptions) -> pa.Table:
     """Return the table of the objective: a row for each pair, or for each judged completion."""
     if isinstance(rows, JudgedRows):
-        return judged_table(completions, rows, beta=options.beta)
+        return judged_table(completions, rows, beta=options.beta, reference=has_reference(options))
     return pairs_table(completions, rows, beta=options.beta, reference=has_reference(options))
 
 
-def judged_table(completions: pa.Table, rows: JudgedRows, *, beta: float) -> pa.Table:
-    """Return the table with the columns of judged completions."""
+def judged_table(completions: pa.Table, rows: JudgedRows, *, beta: float, reference: bool) -> pa.Table:
+    """Return the table with the columns of judged completions; without a `reference` that column is null."""
     everything = rows.judge(range(len(rows.starts)), range(completions.num_rows))
     table = completions.append_column(DESIRED, pa.array(everything.desired.numpy()))
-    table = table.append_column(FIELDS[3], pa.array(rows.rows.reference))
+    known = pa.array(rows.rows.reference) if reference else pa.nulls(table.num_rows, pa.float64())
+    table = table.append_column(FIELDS[3], known)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), BETA: json.dumps(beta)})
 
 
@@ -89,6 +93,8 @@ def pairs_table(completions: pa.Table, rows: PreferenceRows, *, beta: float, ref
     )
     for field, value in zip(FIELDS, values, strict=True):
         table = table.append_column(field, value)
+    if "target_calls" in completions.column_names:
+        table = table.append_column("rejected_calls", other["target_calls"])
     return table.replace_schema_metadata({**(table.schema.metadata or {}), BETA: json.dumps(beta)})
 
 
@@ -100,6 +106,60 @@ def has_pairs(table: pa.Table) -> bool:
 def has_judgements(table: pa.Table) -> bool:
     """Return whether the rows of the table are completions that are desired or not."""
     return DESIRED.name in table.column_names
+
+
+def is_preference(table: pa.Table | None) -> bool:
+    """Return whether the rows of a table are pairs or judged completions."""
+    return table is not None and (has_pairs(table) or has_judgements(table))
+
+
+def rows_word(table: pa.Table) -> str:
+    """Return what the rows are: pairs, completions (judged one by one) or examples."""
+    return "pairs" if has_pairs(table) else "completions" if has_judgements(table) else "examples"
+
+
+def main_metric(table: pa.Table) -> str:
+    """Return the metric that says how good a model is on these rows."""
+    if is_labelled(table):
+        return "accuracy"
+    return "preference_accuracy" if has_pairs(table) else "margin" if has_judgements(table) else "loss"
+
+
+def shown_metrics(table: pa.Table | None, metrics: Iterable[str]) -> dict[str, str]:
+    """Return the metrics to show of a table, each with its name there.
+
+    The loss of pairs is that of the chosen completions; that of judged completions, which should rise for some of them,
+    is left out, as are metrics that say the same as another one or are about the data.
+    """
+    if table is None or not is_preference(table):
+        return {name: name for name in metrics}
+    hidden = _HIDDEN if has_pairs(table) else (*_HIDDEN, "loss")
+    return {name: "loss (chosen)" if name == "loss" else name for name in metrics if name not in hidden}
+
+
+def same_reference(first: pa.Table, second: pa.Table) -> bool:
+    """Return whether rewards in both tables, of the same rows in the same order, are against the same reference."""
+    for name in ("reference_logprob", "rejected_reference_logprob"):
+        columns = [table[name].to_numpy() for table in (first, second) if name in table.column_names]
+        unknown = [np.isnan(column) for column in columns]
+        if len(columns) == 1 or (columns and (unknown[0] != unknown[1]).any()):
+            return False
+        if columns and not unknown[0].all():
+            difference, size = np.nanmean(np.abs(columns[0] - columns[1])), np.nanmean(np.abs(columns[0]))
+            if difference > REFERENCE_TOLERANCE * size:
+                return False
+    return True
+
+
+def incomparable(metric: str, first: pa.Table, second: pa.Table) -> bool:
+    """Return whether a metric of rewards means something else in both tables, whose rows are the same.
+
+    Rewards are relative to a reference and scaled by beta; `preference_accuracy` does not depend on beta.
+    """
+    if metric not in ("preference_accuracy", "margin") and not metric.startswith("reward_"):
+        return False
+    scaled = metric != "preference_accuracy" and _beta(first) != _beta(second)
+    return scaled or not same_reference(first, second)
 
 
 def pair_counts(table: pa.Table) -> Counts:
@@ -159,7 +219,11 @@ def pair_metrics(sums: Any) -> dict[str, Counts]:
 def judged_counts(table: pa.Table) -> Counts:
     """Return the terms of `judged_metrics` by row: (rows, 4)."""
     desired = table[DESIRED.name].to_numpy().astype(np.float64)
-    reward = _beta(table) * (-table["nll"].to_numpy() - table[FIELDS[3].name].to_numpy())
+    nll, size, reference = (
+        table[name].to_numpy().astype(np.float64) for name in ("nll", "target_tokens", "reference_logprob")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reward = _beta(table) * np.where(np.isnan(reference), -nll / size, -nll - reference)
     return np.stack([desired, 1 - desired, desired * reward, (1 - desired) * reward], axis=-1)
 
 

@@ -81,5 +81,5 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     split = encoded[key]
     if limit is not None and limit < len(split.starts):
         split = split.select(np.arange(split.starts[limit]))
-    split = split if prepared.labels else by_turn(split, tokenizer)
+    split = split if prepared.labels or data.rows != "completions" else by_turn(split, tokenizer)
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)
