@@ -12,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from kamerton.objective.pairs import PreferenceRows
+from kamerton.score.metrics import compute
+from kamerton.score.pairs import pairs_table
 from kamerton.score.table import scores_table
 
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
@@ -146,4 +149,63 @@ def write_run(outputs: Path, **changes: Any) -> Path:
     write_curves(run)
     write_scores(run, "test", scores(0.9, seed=1))
     write_scores(run, "base", scores(0.1, seed=2))
+    return run
+
+
+def pairs(
+    shift: float,
+    rows: int = 60,
+    *,
+    seed: int = 0,
+    noise: float = 1.0,
+    drop: float = 0.0,
+    beta: float = 0.1,
+    reference: bool = True,
+) -> pa.Table:
+    """Scores of pairs, the same ones with the same reference for every `seed`.
+
+    Against the reference, chosen completions have gained `shift` nats over rejected ones on average, and both have lost
+    `drop`; without `noise` all pairs alike.
+    """
+    draw = np.random.default_rng(99)
+    tokens = draw.integers(4, 40, 2 * rows).astype(np.int32)
+    before = -1.5 * tokens + draw.normal(size=2 * rows)
+    gained = np.tile([shift / 2, -shift / 2], rows) + noise * np.random.default_rng(seed).normal(size=2 * rows)
+    lines = [
+        {
+            "example_id": f"{i:016x}",
+            "prompt": f"Question number {i // 2}: what is <b>best</b>?",
+            "target": f"answer {i} " * int(tokens[i] // 2),
+            "nll": float(drop - before[i] - gained[i]),
+            "target_tokens": int(tokens[i]),
+            "correct_tokens": 1,
+            "metadata": "{}",
+        }
+        for i in range(2 * rows)
+    ]
+    scored = np.tile([1.0, 0.0], rows)
+    preferences = PreferenceRows(scored, before, tokens, np.arange(0, 2 * rows, 2), np.ones(rows))
+    return pairs_table(scores_table(lines, None), preferences, beta=beta, reference=reference)
+
+
+def write_pair_run(outputs: Path, tuned: pa.Table, base: pa.Table | None = None, name: str = "pair0001") -> Path:
+    """The directory of a finished run of preferences."""
+    run = outputs / "pairs" / name
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(record(run_id=name, experiment="pairs", metrics={"test": compute(tuned)})))
+    (run / "events.jsonl").write_text("")
+    config = {"model": {"name": "smollm2"}, "data": {"name": "pairs", "rows": "preferences", "path": "pairs.jsonl"}}
+    write_config(
+        run, {**config, "objective": {"name": "dpo", "beta": 0.1}, "seed": 0, "ema_decay": name}, ["objective=dpo"]
+    )
+    lines = ["step,train/loss,train/margin,train/reward_chosen,train/reward_rejected,lr,val/loss,val/reward_chosen"]
+    for step in range(1, 81):
+        value = 1 - math.exp(-step / 30)
+        lines.append(f"{step},{0.69 - 0.5 * value:.4f},{value:.4f},{0.4 * value:.4f},{-0.6 * value:.4f},0.001,,")
+        if step % 20 == 0:
+            lines.append(f"{step},,,,,,{0.7 - 0.4 * value:.4f},{0.3 * value:.4f}")
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    write_scores(run, "test", tuned)
+    if base is not None:
+        write_scores(run, "base", base)
     return run

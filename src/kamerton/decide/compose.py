@@ -11,6 +11,7 @@ from kamerton.decide.compare.baseline import choose_baseline
 from kamerton.decide.compare.comparison import Comparison, Notice, Slice
 from kamerton.decide.compare.configurations import Group, ScoredRun, find_scores, group_runs, with_distinct_names
 from kamerton.decide.compare.confusions import changed_examples, confusions
+from kamerton.decide.compare.evaluations import evaluation_fix
 from kamerton.decide.compare.fields import Groups, fields_of
 from kamerton.decide.compare.gate import check_gate, gate_faults
 from kamerton.decide.compare.golden import check_golden, read_golden
@@ -21,6 +22,7 @@ from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.decide.compare.words import MAIN_METRICS, verdict_sentence
 from kamerton.errors import Fault, UserError
 from kamerton.run.directory import now
+from kamerton.score.pairs import incomparable
 
 Step = Callable[[str], None]
 
@@ -42,7 +44,8 @@ def compare(options: CompareOptions, step: Step = lambda what: None) -> Comparis
         fields[SEEN] = trained_on
     step("resampling")
     measured = measure(groups, seed=options.seed)
-    metrics, sliced = metrics_of(measured), slice_metrics(measured)
+    metrics = metrics_of(measured)
+    sliced = [name for name in slice_metrics(measured) if name in metrics and not _differ(name, groups)]
     if faults := gate_faults(options.gate, metrics, sliced, list(fields)):
         raise UserError(faults)
     step("testing")
@@ -71,6 +74,18 @@ def compare(options: CompareOptions, step: Step = lambda what: None) -> Comparis
         gate=check_gate(options.gate, results, limited, golden_checks) if options.gate.is_set or golden else None,
         created=now(),
     )
+
+
+def any_scored(options: CompareOptions, split: str) -> bool:
+    """Return whether any of the compared runs has scores of this split as well."""
+    outputs = Path(options.paths.outputs)
+    runs, _ = find_scores([located(entry, outputs) for entry in options.entries], options.split)
+    return any((run.path / "scores" / f"{split}.parquet").exists() for run in runs)
+
+
+def _differ(metric: str, groups: Sequence[Group]) -> bool:
+    """Return whether a metric of rewards means something else in some groups."""
+    return any(incomparable(metric, groups[0].first, group.first) for group in groups[1:])
 
 
 def _groups(options: CompareOptions) -> tuple[list[Group], list[Notice]]:
@@ -152,6 +167,7 @@ def _example_faults(run: ScoredRun, baseline: Group, reference: set[str]) -> Ite
     if missing or extra:
         message = f"not the test set of {baseline.name}: lacks {_count(missing)}, adds {_count(extra)}"
         fix = "score both models on the same split of the same data, or leave it out"
+        fix = evaluation_fix(baseline.runs[0], run) or fix
         yield Fault("scores.different_examples", message, fix, str(run.path))
 
 

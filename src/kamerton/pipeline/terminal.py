@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,8 +17,9 @@ from kamerton.data.summary import data_losses, describe_preferences
 from kamerton.decide.report.folds import Spread
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
-from kamerton.decide.report.verdict import Row, baseline_table, cautions, headline, metric_table
+from kamerton.decide.report.verdict import Row, baseline_metrics, baseline_table, cautions, headline, metric_table
 from kamerton.run.directory import RunDirectory, record_at
+from kamerton.score.pairs import is_preference, rows_word
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.steps import binding_limit
 from kamerton.words import bounds_text, early_ending, number, signed
@@ -70,7 +72,7 @@ def print_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> No
 def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
     """Print the result of a finished fold in one line."""
     metrics = record_at(folder).metrics
-    name = "accuracy" if "accuracy" in metrics["test"] else "loss"
+    name = next(name for name in ("accuracy", "preference_accuracy", "margin", "loss") if name in metrics["test"])
     base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
     suffix = " (already done)" if reused else ""
     console.print(f"[bold]fold {fold}[/bold]{suffix}  {name} {number(metrics['test'][name])}{base}", highlight=False)
@@ -96,13 +98,30 @@ def print_result(console: Console, run: RunDirectory) -> None:
     files = read_run(run.path)
     rows, _ = metric_table(files)
     if files.tuned is not None:
-        console.print(_metrics_table(rows, files.tuned.num_rows))
+        console.print(_metrics_table(rows, files.tuned))
+        if files.tuned.column_names.count("reference_logprob") and not files.tuned["reference_logprob"].null_count:
+            text = "rewards are against the model before training: its preference accuracy is 0.5 and its margin 0"
+            console.print(text, style="dim", highlight=False)
         print_baselines(console, files)
         sentence, tone = headline(files, rows)
         console.print(sentence, style=_TONES[tone], highlight=False, markup=False)
+        _print_task(console, files)
         for caution in (*remarks_on_training(files), *cautions(files, rows)):
             console.print(caution, style="yellow", highlight=False, markup=False)
     print_files(console, run)
+
+
+def _print_task(console: Console, files: RunFiles) -> None:
+    """Print the metrics of the test set `score.data` and their sentence, if it was scored."""
+    task = files.on_task()
+    if task is None or task.tuned is None:
+        return
+    rows, _ = metric_table(task)
+    console.print(_metrics_table(rows, task.tuned, "score.data"))
+    sentence, tone = headline(task, rows)
+    console.print(
+        f"score.data: {sentence[:1].lower()}{sentence[1:]}", style=_TONES[tone], highlight=False, markup=False
+    )
 
 
 def print_early_stop(console: Console, run: RunDirectory) -> None:
@@ -129,19 +148,26 @@ def print_files(console: Console, run: RunDirectory) -> None:
             )
 
 
-def _metrics_table(rows: list[Row], examples: int) -> Table:
-    """Return a table of every metric; with 95 % intervals, and the change if the base model was scored too."""
-    table = Table(title=f"Test split, {examples:,} examples; 95 % intervals")
-    table.add_column("metric")
+def _metrics_table(rows: list[Row], scores: pa.Table, of_what: str = "Test split") -> Table:
+    """Return a table of every metric; with 95 % intervals, and the change if the base model was scored too.
+
+    That of pairs is narrower: intervals of the change alone, and rewards in place of log-probabilities.
+    """
     has_base = any(row["base"] is not None for row in rows)
+    is_narrow = has_base and is_preference(scores)
+    narrow = " of the change" if is_narrow else ""
+    table = Table(title=f"{of_what}, {scores.num_rows:,} {rows_word(scores)}; 95 % intervals{narrow}")
+    table.add_column("metric")
     for name in ("base", "tuned", "change") if has_base else ("tuned",):
         table.add_column(name, justify="right")
     for row in rows:
+        if is_preference(scores) and row["name"].startswith("logprob_"):
+            continue
         change = row["change"]
-        tuned = number(row["tuned"]) + bounds_text(row["tuned_interval"])
+        tuned = number(row["tuned"]) + ("" if is_narrow else bounds_text(row["tuned_interval"]))
         changed = f"{signed(change['difference'])}{bounds_text(change)}" if change else ""
         cells = [number(row["base"]), tuned, changed] if has_base else [tuned]
-        table.add_row(row["name"], *(escape(cell) for cell in cells))
+        table.add_row(row["shown"], *(escape(cell) for cell in cells))
     return table
 
 
@@ -153,7 +179,7 @@ def print_baselines(console: Console, files: RunFiles) -> None:
 
 def _baselines_table(rows: list[Row]) -> Table:
     """Return a table of the baselines' metrics, and the tuned model's gain over each."""
-    metrics = ("accuracy", "f1") if rows[-1]["metrics"].get("accuracy") is not None else ("loss", "token_accuracy")
+    metrics = baseline_metrics(rows, ("accuracy", "f1"), ("loss", "token_accuracy"))
     table = Table(title="Against baselines; 95 % intervals")
     table.add_column("model")
     for name in (*metrics, f"this run’s {metrics[0]}"):

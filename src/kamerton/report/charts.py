@@ -45,7 +45,8 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
     if not figure.data:
         return None
-    return _over_steps(styled(figure, "Loss", "optimizer step", "nats per target token"))
+    of_preferences = "train/margin" in logged(curves)
+    return over_steps(styled(figure, "Loss", "optimizer step", "" if of_preferences else "nats per target token"))
 
 
 def score_curves(curves: Curves) -> go.Figure | None:
@@ -62,7 +63,7 @@ def score_curves(curves: Curves) -> go.Figure | None:
             )
     if not figure.data:
         return None
-    return _over_steps(styled(figure, "Validation scores", "optimizer step", "", height=240))
+    return over_steps(styled(figure, "Validation scores", "optimizer step", "", height=240))
 
 
 def learning_rate_curve(curves: Curves) -> go.Figure | None:
@@ -76,7 +77,7 @@ def learning_rate_curve(curves: Curves) -> go.Figure | None:
     figure = go.Figure(go.Scatter(x=steps, y=rates, mode=mode, line={"color": BLUE, "width": 2.5}))
     styled(figure, "Learning rate", "optimizer step", "", height=240)
     figure.layout.yaxis.exponentformat, figure.layout.yaxis.rangemode = "e", "tozero"
-    return _over_steps(figure)
+    return over_steps(figure)
 
 
 def confusion_heatmap(labels: list[str], matrix: NDArray[np.int64]) -> go.Figure:
@@ -156,7 +157,7 @@ def series(curves: Curves, name: str) -> tuple[NDArray[np.float64], NDArray[np.f
     return steps, values
 
 
-def _over_steps(figure: go.Figure) -> go.Figure:
+def over_steps(figure: go.Figure) -> go.Figure:
     """Label only whole steps on the axis, also for very short runs."""
     last = max(np.max(trace.x) for trace in figure.data)
     if last <= 10:

@@ -35,9 +35,11 @@ from kamerton.decide.compare.significance import (
     permutation_test,
     swaps,
 )
+from kamerton.direction import PAIR_DETAILS
 from kamerton.score.calibration import ECE, cut, difference_bounds, error_bounds, overestimate
 from kamerton.score.intervals import RESAMPLES, Values, percentiles, resample, swapped
 from kamerton.score.metrics import calibration_counts, compute, lower_is_better
+from kamerton.score.pairs import incomparable, shown_metrics
 
 ONE_SIDED = 1 - 2 * LEVEL  # the interval whose either bound holds with 95 % confidence
 MIN_CHANGES = 5  # in one direction; fewer are never significant for McNemar with mid-p
@@ -102,9 +104,10 @@ def measure(groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = 0) 
 
 
 def metrics_of(configurations: Sequence[Measured]) -> list[str]:
-    """Return every metric for which at least one configuration has a value."""
+    """Return every metric to compare for which at least one configuration has a value."""
     names = dict.fromkeys(name for measured in configurations for point in measured.points for name in point)
-    return [name for name in names if any(measured.value(name) is not None for measured in configurations)]
+    shown = [name for name in shown_metrics(configurations[0].group.first, names) if name not in PAIR_DETAILS]
+    return [name for name in shown if any(measured.value(name) is not None for measured in configurations)]
 
 
 def describe(measured: Measured, metrics: Sequence[str], *, is_baseline: bool) -> Configuration:
@@ -174,7 +177,8 @@ def _difference(base: Measured, candidate: Measured, metric: str, permuted: Valu
     result = Difference(candidate.group.name, metric, before, after, change, lower_is_better=lower)
     old, new = base.runs(metric), candidate.runs(metric)
     tokenizers_differ = metric in PER_TOKEN and not same_tokens(base.group, candidate.group)
-    if change is None or old is None or new is None or tokenizers_differ:
+    rewards_differ = incomparable(metric, base.group.first, candidate.group.first)
+    if change is None or old is None or new is None or tokenizers_differ or rewards_differ:
         return result
     examples = base.examples
     error = over_seeds_and_examples([old, new], examples)

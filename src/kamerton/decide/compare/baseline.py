@@ -16,6 +16,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.score.baselines import NAMES, table_path
 
 _NAME_IT = "name the baseline: baseline=RUN, or baseline=RUN/scores/base.parquet"
+_BASE_TABLES = {"test": BASE, "task": f"task_{BASE}"}  # the score table of the base model by split
 
 
 def choose_baseline(
@@ -59,8 +60,8 @@ def _base_of(groups: Sequence[Group], split: str) -> Group:
     """Return the base model of the runs; raises `UserError` if there is none, or more than one."""
     bases = []
     for run in (run for group in groups for run in group.runs):
-        file = run.path / "scores" / f"{BASE}.parquet"
-        if split == "test" and file.exists():
+        file = run.path / "scores" / f"{_BASE_TABLES.get(split, '')}.parquet"
+        if file.exists():
             base = read_table(file, run)
             if isinstance(base, Fault):
                 raise UserError([base])

@@ -141,7 +141,7 @@ def _winners(sweep: Path) -> list[Path]:
 def _load(path: Path, split: str) -> ScoredRun | Fault:
     """Return the run, evaluation or score table at `path` with its scores, or the fault that prevents it."""
     if path.suffix == ".parquet":
-        untrained = path.stem == BASE or path.parent.name == "baselines"
+        untrained = path.stem in (BASE, f"task_{BASE}") or path.parent.name == "baselines"
         return read_table(path, ScoredRun(path, pa.table({}), trained=not untrained))
     names = [split, OUT_OF_FOLD] if split == "test" else [split]
     tables = {file.stem: file for file in sorted((path / "scores").glob("*.parquet"))}
@@ -150,7 +150,7 @@ def _load(path: Path, split: str) -> ScoredRun | Fault:
         available = ", ".join(tables)
         state = _record(path).state or "no run"
         message = f"no scores of the {split} split{f'; it has {available}' if available else ''} (state: {state})"
-        others = ", ".join(name for name in tables if name != BASE)
+        others = ", ".join(name for name in tables if not name.endswith(BASE))
         fix = f"set split to one of: {others}" if others else "let the run finish, or evaluate it"
         return Fault("runs.no-scores", message, fix)
     evaluation = _mapping(path / "evaluation.json")
@@ -161,7 +161,7 @@ def _load(path: Path, split: str) -> ScoredRun | Fault:
         if requested.get("checkpoint"):
             config["checkpoint"] = Path(requested["checkpoint"]).name
     run = Path(evaluation.get("run") or path)
-    trained = split != BASE and bool(not evaluation or evaluation.get("run"))
+    trained = not split.endswith(BASE) and bool(not evaluation or evaluation.get("run"))
     scored = ScoredRun(path, pa.table({}), config, _record(run).data.fingerprint, trained, file.stem == OUT_OF_FOLD)
     return read_table(file, scored)
 

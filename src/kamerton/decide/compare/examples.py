@@ -14,6 +14,7 @@ from kamerton.score.call_metrics import calls_right, has_calls
 from kamerton.score.calls import read_calls_text
 from kamerton.score.columns import is_labelled, label_indices, label_probabilities
 from kamerton.score.metrics import example_scores
+from kamerton.score.pairs import has_judgements, has_pairs, judged_counts, pair_scores
 
 SHOWN = 10
 BROWSED = 200
@@ -25,9 +26,16 @@ Row = dict[str, Any]
 def is_right(table: pa.Table) -> NDArray[np.bool_]:
     """Return whether each row is correct, `[rows]`.
 
-    With labels: the predicted label is the label. With generated answers: the text equals the reference, unless that is
-    calls alone, and so do the calls. Otherwise: every target token is the most likely one.
+    Of pairs: the chosen completion has the higher log-probability per token. Of completions judged one by one: the
+    reward of a desired one is positive, that of any other negative. With labels: the predicted label is the label. With
+    generated answers: the text equals the reference, unless that is calls alone, and so do the calls. Otherwise: every
+    target token is the most likely one.
     """
+    if has_pairs(table):
+        return np.asarray(pair_scores(table)["ranking_accuracy"] == 1)
+    if has_judgements(table):
+        _, _, desired, undesired = judged_counts(table).T
+        return np.asarray(desired - undesired > 0)
     if is_labelled(table):
         truth, guess = label_indices(table)
         return np.asarray((truth == guess) & (truth >= 0))
@@ -95,13 +103,13 @@ def browsed(base: pa.Table | None, tuned: pa.Table, limit: int = BROWSED) -> lis
 
 def _rows(table: pa.Table, indices: NDArray[np.int64]) -> list[Row]:
     """Return rows as the report shows them: texts, and the probabilities of the answer and of the reference."""
-    answers, targets, (predicted, reference) = _answers(table), _targets(table), _probabilities(table)
+    answers, references, (predicted, reference) = _answers(table), targets(table), _probabilities(table)
     return [
         {
             "example_id": row["example_id"],
-            "prompt": _shortened(row["prompt"]),
-            "target": _shortened(targets[i]),
-            "answer": _shortened(answers[i]),
+            "prompt": shortened(row["prompt"]),
+            "target": shortened(references[i]),
+            "answer": shortened(answers[i]),
             "p_answer": predicted[i],
             "p_target": reference[i],
             "nll": row["nll"],
@@ -111,17 +119,25 @@ def _rows(table: pa.Table, indices: NDArray[np.int64]) -> list[Row]:
 
 
 def _answers(table: pa.Table) -> list[str | None]:
-    """Return the model's answers: the predicted label, otherwise the text with its calls."""
+    """Return the model's answers: the label or text with its calls; of a pair the completion that it prefers."""
+    if has_pairs(table):
+        sides = zip(is_right(table), targets(table), rejections(table), strict=True)
+        return [chosen if right else rejected for right, chosen, rejected in sides]
     labels, texts = (table[name].to_pylist() for name in ("predicted_label", "prediction"))
     texts = _with_calls(table, texts, "predicted_calls")
     return [label if label is not None else text for label, text in zip(labels, texts, strict=True)]
 
 
-def _targets(table: pa.Table) -> list[str]:
+def targets(table: pa.Table) -> list[str]:
     """Return the references: the label, otherwise the text with its calls."""
     labels, texts = (table[name].to_pylist() for name in ("label", "target"))
     texts = _with_calls(table, texts, "target_calls")
     return [label if label is not None else text for label, text in zip(labels, texts, strict=True)]
+
+
+def rejections(table: pa.Table) -> list[str]:
+    """Return the rejected completions of pairs, with their calls."""
+    return _with_calls(table, table["rejected"].to_pylist(), "rejected_calls")
 
 
 def _with_calls(table: pa.Table, texts: list[Any], column: str) -> list[Any]:
@@ -160,7 +176,7 @@ def _probabilities(table: pa.Table) -> tuple[list[float | None], list[float | No
     return predicted, [value if value is not None else text[i] for i, value in enumerate(reference)]
 
 
-def _shortened(text: str | None) -> str | None:
+def shortened(text: str | None) -> str | None:
     """Truncate a long text and append the number of characters left out."""
     if text is None or len(text) <= MAX_CHARACTERS:
         return text

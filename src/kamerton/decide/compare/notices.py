@@ -8,6 +8,7 @@ from kamerton.decide.compare.comparison import Notice
 from kamerton.decide.compare.configurations import Group
 from kamerton.decide.compare.predictions import validate_results
 from kamerton.decide.compare.significance import FEW_EXAMPLES
+from kamerton.score.pairs import incomparable
 
 PER_TOKEN = ("loss", "perplexity", "token_accuracy")
 
@@ -30,6 +31,12 @@ def result_notices(groups: Sequence[Group]) -> list[Notice]:
             message = f"its references have different numbers of tokens than those of {groups[0].name}"
             advice = f"{', '.join(PER_TOKEN)} are per token of each configuration's tokenizer, and are not tested"
             notices.append(Notice("tokenizers.differ", message, advice, group.name))
+        if incomparable("margin", groups[0].first, group.first):
+            message = (
+                f"its rewards are against another reference, or scaled by another beta, than those of {groups[0].name}"
+            )
+            advice = "they are not tested; ranking_accuracy compares the models themselves"
+            notices.append(Notice("rewards.differ", message, advice, group.name))
     return notices
 
 

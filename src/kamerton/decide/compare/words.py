@@ -10,18 +10,29 @@ from kamerton.words import TITLES, bounds_text, number, signed
 MAIN_METRICS = (
     "accuracy",
     "call_exact",
+    "preference_accuracy",
+    "ranking_accuracy",
     "exact_match",
     "f1",
     "chrf",
     "rougeL",
+    "margin",
     "loss",
 )  # the first available one decides
 
 
 def main_difference(differences: Sequence[Difference]) -> Difference | None:
-    """Return the difference that the verdict reports: of the first tested main metric, else the first tested one."""
-    tested = {difference.metric: difference for difference in differences if difference.p is not None}
+    """Return the difference that the verdict reports: of the first tested main metric, else the first tested one.
+
+    If every pair is right in both, the margin says which is better.
+    """
+    tested = {each.metric: each for each in differences if each.p is not None and not _is_saturated(each)}
     return next((tested[name] for name in MAIN_METRICS if name in tested), next(iter(tested.values()), None))
+
+
+def _is_saturated(difference: Difference) -> bool:
+    is_of_pairs = difference.metric in ("preference_accuracy", "ranking_accuracy")
+    return is_of_pairs and difference.baseline_value == difference.value == 1
 
 
 def verdict_sentence(
@@ -33,13 +44,25 @@ def verdict_sentence(
         return f"{candidate.name}: not tested against {baseline.name}; they have no metric in common."
     title = TITLES.get(main.metric, main.metric.replace("_", " "))
     seeds = f", {len(candidate.runs)} seeds" if len(candidate.runs) > 1 else ""
-    values = f"{title} {number(main.baseline_value)} → {number(main.value)} on {examples:,} examples{seeds}"
+    values = f"{title} {number(main.baseline_value)} → {number(main.value)} on {examples:,} {rows_of(candidate)}{seeds}"
     bounds = bounds_text((main.low, main.high)) if main.low is not None else ""
     test = f"difference {signed(main.difference)}{bounds}, p {p_value(main.p_holm)} ({main.test})"
     if main.verdict in ("better", "worse"):
         return f"{candidate.name} is {main.verdict} than {baseline.name}: {values}; {test}."
     power = f"; differences of {number(main.detectable)} or more would show" if main.detectable else ""
     return f"{candidate.name}: no difference from {baseline.name} shown: {values}; {test}{power}."
+
+
+def rows_of(configuration: Configuration) -> str:
+    """Return what the compared rows are: pairs, completions or examples."""
+    if "ranking_accuracy" in configuration.metrics:
+        return "pairs"
+    return "completions" if "margin" in configuration.metrics else "examples"
+
+
+def metric_title(metric: str, configuration: Configuration) -> str:
+    """Return the name of a metric in tables; the loss of pairs is that of the chosen completions."""
+    return "loss (chosen)" if metric == "loss" and rows_of(configuration) == "pairs" else metric
 
 
 def verdict_word(verdict: str, difference: float | None, low: float | None, high: float | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kamerton import words
 from kamerton.decide.compare import comparison as compare
 from kamerton.decide.compare.comparison import Comparison
-from kamerton.decide.compare.words import verdict_word
+from kamerton.decide.compare.words import metric_title, rows_of, verdict_word
 from kamerton.decide.report import interval_charts
 from kamerton.decide.report.interval_charts import Mark
 from kamerton.mask import masked
@@ -28,7 +28,10 @@ MAIN_METRICS = (
     "accuracy",
     "f1",
     "call_exact",
+    "preference_accuracy",
+    "ranking_accuracy",
     "exact_match",
+    "margin",
     "loss",
 )  # metrics that get a figure, most informative first
 MAX_FIGURES = 2
@@ -44,12 +47,15 @@ def write_comparison(folder: Path) -> Path:
 def contents(comparison: Comparison) -> dict[str, Any]:
     """Return everything the templates show, as plain values without secrets."""
     values: dict[str, Any] = masked(asdict(comparison), prose=True)
+    metrics = list(dict.fromkeys(name for side in comparison.sides for name in side.metrics))
+    shown = {name: metric_title(name, comparison.baseline) for name in metrics}
+    titles = {name: words.TITLES.get(title, title) for name, title in shown.items()}
     for row in values["differences"]:
         row["word"] = verdict_word(row["verdict"], row["difference"], row["low"], row["high"])
+        row["title"] = titles.get(row["metric"], row["metric"])
     for row in values["slices"]:
         row["word"] = verdict_word(row["verdict"], row["difference"], row["difference_low"], row["difference_high"])
     confusions = [pair | {"change": pair["count"] - pair["baseline_count"]} for pair in values["confusions"]]
-    metrics = list(dict.fromkeys(name for side in comparison.sides for name in side.metrics))
     titled = [name for name in words.TITLES if name in metrics]
     headline, tone = _headline(comparison)
     return {
@@ -60,6 +66,8 @@ def contents(comparison: Comparison) -> dict[str, Any]:
         "key_facts": _key_facts(comparison),
         "comparison": values,
         "metrics": [*titled, *(name for name in metrics if name not in titled)],
+        "titles": titles,
+        "rows_word": rows_of(comparison.baseline),
         "main_metric": main_metric(comparison),
         "gate_passed": None if comparison.gate is None else comparison.gate.passed,
         "most_slices": MAX_SLICES,
@@ -153,7 +161,7 @@ def _key_facts(comparison: Comparison) -> list[tuple[str, str]]:
     facts = {
         "baseline": comparison.baseline.name,
         "candidates": f"{len(comparison.candidates):,}",
-        "examples": f"{comparison.examples:,}",
+        rows_of(comparison.baseline): f"{comparison.examples:,}",
         "split": comparison.split,
         "gate": None if comparison.gate is None else "passed" if comparison.gate.passed else "failed",
         "made": moment(comparison.created) if comparison.created else None,

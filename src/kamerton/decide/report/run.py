@@ -18,6 +18,7 @@ from kamerton import words
 from kamerton.decide.compare.calls import calls_by_function, confused_text
 from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.report import verdict
+from kamerton.decide.report.pairs import margin_histogram, pair_contents, reward_curves
 from kamerton.decide.report.run_files import RunFiles, configuration, read_run
 from kamerton.errors import UserError
 from kamerton.report import charts
@@ -27,6 +28,7 @@ from kamerton.score.call_metrics import has_calls
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
 from kamerton.score.metrics import confusion, per_class
+from kamerton.score.pairs import is_preference
 from kamerton.words import duration, early_ending
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def write_report(run_dir: Path, *, state: State | None = None) -> Path:
         "scores": charts.score_curves(run.curves),
         "learning_rate": charts.learning_rate_curve(run.curves),
         "confusion": confusion_figure(run.tuned),
+        "rewards": reward_curves(run.curves),
+        "margins": margin_histogram(run.tuned),
     }
     return write_pages(run_dir, "kamerton.decide", "run", contents(run), figures)
 
@@ -74,13 +78,26 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "train_points": len(charts.series(run.curves, "train/loss")[0]),
         "logged": charts.logged(run.curves),
         "key_facts": _key_facts(run),
+        **_task_contents(run),
     }
+
+
+def _task_contents(run: RunFiles) -> dict[str, Any]:
+    """Return the metrics of the test set `score.data` and their sentence; {} if it was not scored."""
+    files = run.on_task()
+    if files is None or files.tuned is None:
+        return {}
+    rows, _ = verdict.metric_table(files)
+    text, tone = verdict.headline(files, rows)
+    data = (run.config.get("score") or {}).get("data")
+    return {"task": {"rows": rows, "headline": text, "tone": tone, "data": data, "total": files.tuned.num_rows}}
 
 
 def common_contents(
     run: RunFiles, rows: list[verdict.Row], remarks: list[str], headline: tuple[str, str]
 ) -> dict[str, Any]:
     """Return what the reports of runs and of cross-validations share; `headline` is a sentence and its tone."""
+    baselines = verdict.baseline_table(run)
     return {
         "run": {"absent": run.absent, "events": run.events},
         "record": run.values,
@@ -91,12 +108,16 @@ def common_contents(
         "tone": headline[1],
         "cautions": [*remarks_on_training(run), *verdict.cautions(run, rows)],
         "rows": rows,
-        "baselines": verdict.baseline_table(run),
+        "baselines": baselines,
+        "baseline_metrics": verdict.baseline_metrics(
+            baselines, ("accuracy", "f1", "loss", "ece"), ("loss", "perplexity", "token_accuracy")
+        ),
         "remarks": remarks,
         "resamples": RESAMPLES,
         "classes": class_table(run),
         "examples": example_lists(run),
         **call_table(run),
+        **pair_contents(run.tuned),
         **configuration(run),
         "many_labels": charts.MAX_COUNTS,
     }
@@ -212,7 +233,7 @@ def example_lists(run: RunFiles) -> dict[str, Any]:
         "wrong": int((~is_right(run.tuned)).sum()),
         "total": run.tuned.num_rows,
         "worst": worst(run.tuned),
-        "labelled": is_labelled(run.tuned) or has_calls(run.tuned),
+        "labelled": is_labelled(run.tuned) or has_calls(run.tuned) or is_preference(run.tuned),
     }
     if run.base is None:
         reason = sentence(run.absent["scores/base.parquet"])

@@ -10,7 +10,7 @@ import csv
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class RunFiles:
     """The contents of a run directory; `absent` has the reason for each missing or unreadable file, by file name.
 
     `record` is `run.json`, and `values` the same as plain values. `baselines` are score tables by
-    name (`kamerton.score.baselines`).
+    name (`kamerton.score.baselines`). `task` and `task_base` are those of the test set `score.data`, if there is one.
     """
 
     path: Path
@@ -48,6 +48,17 @@ class RunFiles:
     baselines: dict[str, pa.Table] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     scored: str = "test"
+    scored_base: str = "base"
+    task: pa.Table | None = None
+    task_base: pa.Table | None = None
+
+    def on_task(self) -> RunFiles | None:
+        """Return the same with the score tables of the test set `score.data`; None if it was not scored."""
+        if self.task is None:
+            return None
+        return replace(
+            self, tuned=self.task, base=self.task_base, scored="task", scored_base="task_base", baselines={}, task=None
+        )
 
     @property
     def no_scores(self) -> str:
@@ -107,7 +118,17 @@ def read_run(path: Path, scored: str = "test", state: State | None = None) -> Ru
         },
         absent=absent,
         scored=scored,
+        task=_optional(path, "task"),
+        task_base=_optional(path, "task_base"),
     )
+
+
+def _optional(path: Path, name: str) -> pa.Table | None:
+    """Return a score table that few runs have; None if it is missing or damaged."""
+    try:
+        return read_scores(path / "scores" / f"{name}.parquet")
+    except (UserError, OSError, ValueError):
+        return None
 
 
 def _record(file: Path) -> tuple[Record, dict[str, Any]]:

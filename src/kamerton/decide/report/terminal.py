@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kamerton.decide.compare.assess import COHEN_G
 from kamerton.decide.compare.comparison import Comparison, Configuration, Difference, Estimate, Gate
-from kamerton.decide.compare.words import main_difference, verdict_word
+from kamerton.decide.compare.words import main_difference, metric_title, rows_of, verdict_word
 from kamerton.words import bounds_text, number, signed
 
 MAX_SLICES = 8
@@ -75,7 +75,9 @@ def _table(comparison: Comparison, candidate: Configuration, *, wide: bool) -> T
     count = len(comparison.candidates)
     corrected = f", p corrected for {count} candidates" if count > 1 else ""
     seeds = f" ({len(candidate.runs)} seeds)" if len(candidate.runs) > 1 else ""
-    subtitle = f"{comparison.split} split, {comparison.examples:,} examples, 95 % intervals{corrected}"
+    subtitle = (
+        f"{comparison.split} split, {comparison.examples:,} {rows_of(comparison.baseline)}, 95 % intervals{corrected}"
+    )
     title = f"[bold]{escape(candidate.name)}{seeds} against {escape(comparison.baseline.name)}[/bold]\n{subtitle}"
     table = Table(title=title, title_style="", box=box.HEAVY_HEAD if wide else box.SIMPLE_HEAD, pad_edge=wide)
     more = ("effect", "would show") if wide else ()
@@ -87,7 +89,7 @@ def _table(comparison: Comparison, candidate: Configuration, *, wide: bool) -> T
     for difference in comparison.differences:
         if difference.candidate == candidate.name:
             estimates = [each.metrics.get(difference.metric) for each in (comparison.baseline, candidate)]
-            table.add_row(difference.metric, *_cells(difference, estimates, wide=wide))
+            table.add_row(metric_title(difference.metric, candidate), *_cells(difference, estimates, wide=wide))
     return table
 
 

@@ -11,12 +11,15 @@ import pyarrow as pa
 
 from kamerton.decide.compare.calls import unjudged
 from kamerton.decide.compare.significance import FEW_EXAMPLES
+from kamerton.decide.report.pairs import length_sentence, pair_cautions
 from kamerton.decide.report.run_files import RunFiles
+from kamerton.direction import PAIR_DETAILS, PAIR_METRICS
 from kamerton.errors import UserError
 from kamerton.score.baselines import SOURCE
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import intervals, paired_differences
 from kamerton.score.metrics import compute, lower_is_better
+from kamerton.score.pairs import main_metric, rows_word, shown_metrics
 from kamerton.words import TITLES, bounds_text, number, signed
 
 if TYPE_CHECKING:
@@ -25,17 +28,20 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_DECIDING = ("accuracy", "call_exact", "preference_accuracy", "margin", "loss")  # the first available one decides
+
 
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
     """Return one row per metric of the test split, and remarks.
 
-    A row is `{name, title, base, tuned, base_interval, tuned_interval, change, verdict, lower_is_better}`. Numbers
-    come from the score tables, otherwise from run.json (without intervals); a remark reports values that differ.
+    A row is `{name, shown, title, base, tuned, base_interval, tuned_interval, change, verdict, lower_is_better}`.
+    Numbers come from the score tables, otherwise from run.json (without intervals); a remark reports values that
+    differ.
     """
     remarks: list[str] = []
     recorded = run.record.metrics
     models = {
-        "base": _model_metrics(run.base, recorded.get("base", {}), "base", remarks),
+        "base": _model_metrics(run.base, recorded.get(run.scored_base, {}), run.scored_base, remarks),
         "tuned": _model_metrics(run.tuned, recorded.get(run.scored, {}), run.scored, remarks),
     }
     changes: dict[str, Any] = {}
@@ -47,15 +53,17 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
             remarks.append(f"No difference can be given: {reasons}.")
     lower = lower_is_better(run.base, run.tuned)
     rows = []
-    for name in dict.fromkeys([*TITLES, *(name for model in models.values() for name in model["point"])]):
+    names = dict.fromkeys([*TITLES, *(name for model in models.values() for name in model["point"])])
+    for name, shown in shown_metrics(run.tuned, names).items():
         if not any(isinstance(model["point"].get(name), int | float) for model in models.values()):
             continue
         change = changes.get(name)
         row = {
             "name": name,
-            "title": TITLES.get(name, name),
+            "shown": shown,
+            "title": TITLES.get(name, name) if shown == name else "Loss of chosen completions",
             "change": change,
-            "verdict": _verdict(change, lower=name in lower),
+            "verdict": None if name in PAIR_DETAILS else _verdict(change, lower=name in lower),
             "lower_is_better": name in lower,
         }
         for model, values in models.items():
@@ -94,11 +102,11 @@ def baseline_table(run: RunFiles) -> list[Row]:
     """Return one row per model on the test split, the tuned one last; empty without baselines or tuned score table.
 
     A row is `{name, title, metrics, change, verdict}`; `change` is the paired difference tuned minus the row's model in
-    accuracy, or in loss for unlabelled data.
+    the main metric of the table (accuracy, or the loss of unlabelled data).
     """
     if run.tuned is None or not run.baselines:
         return []
-    metric = "accuracy" if is_labelled(run.tuned) else "loss"
+    metric = main_metric(run.tuned)
     baselines = {**run.baselines, **({} if run.base is None else {"base": run.base})}
     rows: list[Row] = []
     for name, table in baselines.items():
@@ -116,6 +124,14 @@ def baseline_table(run: RunFiles) -> list[Row]:
         rows.append({"name": name, "title": title, "metrics": compute(table), "change": change, "verdict": verdict})
     rows.append({"name": "tuned", "title": "this run", "metrics": compute(run.tuned), "change": None, "verdict": None})
     return rows
+
+
+def baseline_metrics(rows: list[Row], of_labels: tuple[str, ...], of_texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the metrics to show of `baseline_table`: those of labels, of texts, or of preferences."""
+    metrics = rows[-1]["metrics"] if rows else {}
+    if metrics.get("accuracy") is not None:
+        return of_labels
+    return tuple(name for name in PAIR_METRICS if name in metrics) or of_texts
 
 
 def headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
@@ -139,7 +155,9 @@ def _better_scoring(run: RunFiles) -> BetterScoring | None:
 
 def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
     by_name = {row["name"]: row for row in rows if row["tuned"] is not None}
-    row = by_name.get("accuracy") or by_name.get("call_exact") or by_name.get("loss")
+    row = next((by_name[name] for name in _DECIDING if name in by_name), None)
+    if row is not None and row["name"] == "preference_accuracy" and row["base"] == row["tuned"] == 1:
+        row = by_name["margin"]  # every pair is right before and after
     if row is None:
         metrics = run.record.metrics
         for split, name in (("best", "validation loss of the best weights"), ("validation", "last validation loss")):
@@ -147,7 +165,7 @@ def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
             if loss is not None:
                 return f"There is no test result; the {name} is {number(loss)}.", "open"
         return "There is no test result, so the quality of the model is unknown.", "open"
-    count = f" on {run.tuned.num_rows:,} test examples" if run.tuned is not None else " on the test split"
+    count = f" on {run.tuned.num_rows:,} test {rows_word(run.tuned)}" if run.tuned is not None else " on the test split"
     name, tuned = row["title"], number(row["tuned"])
     if row["base"] is None:
         return f"{name} {tuned}{bounds_text(row['tuned_interval'])}{count}; the base model was not scored.", "open"
@@ -165,7 +183,12 @@ def _headline(run: RunFiles, rows: list[Row]) -> tuple[str, str]:
 
 
 def comparison(run: RunFiles, rows: list[Row]) -> str | None:
-    """Return a sentence on the accuracy of always answering the most frequent label; None without labels."""
+    """Return a sentence on what a model without training would reach; None without labels or pairs.
+
+    It would always answer the most frequent label, or always prefer the longer completion.
+    """
+    if run.tuned is not None and (text := length_sentence(run.tuned)):
+        return text
     majority = _majority(run)
     if majority is None or all(row["name"] != "accuracy" for row in rows):
         return None
@@ -187,7 +210,8 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     by_name = {row["name"]: row for row in rows}
     accuracy, loss = by_name.get("accuracy", {}), by_name.get("loss", {})
     if count < FEW_EXAMPLES:
-        texts.append(f"Only {count} test examples: the intervals are too narrow.")
+        texts.append(f"Only {count} test {rows_word(run.tuned)}: the intervals are too narrow.")
+    texts += pair_cautions(run.tuned, by_name)
     if accuracy.get("tuned") == 1:
         texts.append(
             "Every answer is right, so the interval has no width; by the rule of three, up to about "
