@@ -45,6 +45,10 @@ def scores_page() -> str:
         "\n".join(["| column | type | may be null | meaning |", "| --- | --- | --- | --- |", *rows]),
         "The last five columns are only in tables of data with functions, calls or reasoning, and only those with a"
         " value. `target` and `prediction` are then contents alone, without reasoning and calls.",
+        "Tables of preferences have a row for each pair, whose `target`, `nll` … are those of the chosen completion,"
+        " and `rejected`, `rejected_nll`, `rejected_tokens`, `reference_logprob`, `rejected_reference_logprob`"
+        " (log-probabilities by the reference, in nats; null without one). Completions that are judged one by one have"
+        " a row each, with `desired` and `reference_logprob`. The schema's metadata hold `beta`, which scales rewards.",
         "A custom metric with one number per example adds a column `metric:NAME`"
         " ([how-to/metrics.md](../how-to/metrics.md)). The schema's metadata hold `labels`, the labels as JSON.",
     ]

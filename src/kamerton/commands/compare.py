@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kamerton.config.command import run_command
 from kamerton.config.faults import Root
 from kamerton.config.jobs import JobRequest
 from kamerton.console import plain_console
-from kamerton.decide.compare.options import CompareOptions, check_compare
+from kamerton.decide.compare.options import CompareOptions, GateOptions, check_compare, name_of
+from kamerton.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ROOT = Root("compare", CompareOptions, check_compare)
 GATE_FAILED = 3
@@ -24,13 +30,34 @@ def compare_command(arguments: Sequence[str]) -> int:
 
 
 def _compare(request: JobRequest[CompareOptions], *, passed: list[bool]) -> None:
-    """Run, write and print the comparison; append to `passed` whether the gate passed."""
+    """Compare on the test split, and also on the test set `score.data` if runs were scored on it.
+
+    Appends to `passed` whether the gate passed.
+    """
+    from kamerton.decide.compose import any_scored
+
+    options, console = request.options, plain_console()
+    _compare_split(options, console, passed)
+    if options.split == "test" and any_scored(options, "task"):
+        console.print("\non the test set score.data:", highlight=False)
+        name = f"{name_of(options)}-task"
+        try:
+            on_task = dataclasses.replace(options, split="task", name=name, golden=None, gate=GateOptions())
+            _compare_split(on_task, console, passed)
+        except UserError as error:
+            reasons = "; ".join(fault.message for fault in error.faults)
+            console.print(
+                f"note    not compared: {reasons}", style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
+
+
+def _compare_split(options: CompareOptions, console: Console, passed: list[bool]) -> None:
+    """Run, write and print one comparison."""
     from kamerton.decide.compare.comparison import write
     from kamerton.decide.compose import compare
     from kamerton.decide.report.comparison import write_comparison
     from kamerton.decide.report.terminal import print_comparison
 
-    options, console = request.options, plain_console()
     with console.status("comparing") as status:
         comparison = compare(options, status.update)
     folder = Path(options.paths.outputs) / "comparisons" / comparison.name

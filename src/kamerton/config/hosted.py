@@ -45,6 +45,9 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
     if score.get("mode", "auto") not in ("auto", "generate"):
         message = f"score.mode={score['mode']} needs probabilities, and a hosted model returns only texts"
         yield _fault(message, "leave it out", "score.mode")
+    if score.get("data") is not None:
+        fix = "leave it out, and evaluate the finished run on it: kamerton evaluate run=DIR data.test=FILE"
+        yield _fault("score.data needs a model that is scored here, and this one is hosted", fix, "score.data")
     if score.get("constrain"):
         message = "score.constrain=true needs the model itself, and a hosted model returns only texts"
         yield _fault(message, "leave it out", "score.constrain")

@@ -156,6 +156,8 @@ class ScoreOptions:
     Of `labels`, exact finds the log-probability of each; argmax which is the most likely alone, faster. The one with
     the highest log-probability is predicted, divided by its tokens or bytes if `normalization` says so, and, with
     `content_free` (a prompt without content, such as N/A), less its log-probability after that prompt.
+
+    `data` is a file of a held-out test set of single completions that the model is scored on beside the test split.
     """
 
     mode: Literal["auto", "labels", "reference", "generate"] = "auto"
@@ -167,6 +169,7 @@ class ScoreOptions:
     temperature: Annotated[float, Ge(0)] = 0.0
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     seed: Annotated[int, Ge(0)] = 0
+    data: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
-from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.forms import with_fallback
 from kamerton.data.encode.single_example import answer_ending
+from kamerton.data.inputs import Inputs
 from kamerton.data.prompting import write_form
 from kamerton.decide.report.run import write_report
 from kamerton.model.export import export
@@ -22,13 +22,14 @@ from kamerton.model.shard import is_sharded
 from kamerton.pipeline.layout import set_layout
 from kamerton.pipeline.prepare import Ready, device
 from kamerton.pipeline.session import Session
+from kamerton.pipeline.task import TASK, TASK_BASE
 from kamerton.pipeline.wandb import log_result
 from kamerton.run.checkpoints import PREVIOUS
 from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
+from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split, scoring
 from kamerton.score.metrics import compute
 from kamerton.score.pairs import preferences_table
 from kamerton.score.table import read_scores, write_scores
@@ -45,6 +46,7 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
         tuned = to_train(config, model)
     load_weights(tuned, chosen_checkpoint(run.path))
     score_test(ready, tuned, "test", session)
+    score_task(ready, tuned, TASK, session)
     if config.baselines and (run.path / "scores" / "test.parquet").exists():
         run.update(baselines=write_baselines(run.path, prepared.splits["train"], prepared.labels))
     log_result(config, run)
@@ -58,35 +60,58 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
 
 
 def score_base(ready: Ready, session: Session) -> None:
-    """Score the base model on the test split if `base=true`."""
+    """Score the base model on the test split, and on `score.data`, if `base=true`."""
     if ready.config.base and session.run.writes:
         score_test(ready, ready.model, "base", session)
+        score_task(ready, ready.model, TASK_BASE, session)
 
 
 def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
     """Score the test split into `scores/NAME.parquet` unless that file exists, and record the metrics."""
-    config, run, data = ready.config, session.run, ready.inputs.encoded.get("test")
-    if data is None:
+    config, run, inputs = ready.config, session.run, ready.inputs
+    if "test" not in inputs.encoded:
         return
-    if not ready.inputs.prepared.labels:
-        data = by_turn(data, ready.inputs.tokenizer)
     path = run.path / "scores" / f"{name}.parquet"
     if not path.exists():
-        table = _score(ready, model, name, data, session)
+        table = _score(ready, model, name, inputs, session)
         if ready.preferences:
             table = preferences_table(table, ready.preferences["test"], config.objective)
-        write_scores(
-            with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config)), path
-        )
-        _partial(run, name).unlink(missing_ok=True)
-    metrics = compute(read_scores(path))
+        table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
+        _write(run, name, table)
+    _record(run, name)
+
+
+def score_task(ready: Ready, model: Any, name: str, session: Session) -> None:
+    """Score the test set `score.data`, if there is one, into `scores/NAME.parquet` likewise."""
+    config, run = ready.config, session.run
+    if ready.task is None:
+        return
+    if not (run.path / "scores" / f"{name}.parquet").exists():
+        table = _score(ready, model, name, ready.task, session)
+        _write(run, name, with_custom_metrics(table, config.metrics, config.allow_targets))
+    _record(run, name)
+
+
+def _write(run: RunDirectory, name: str, table: pa.Table) -> None:
+    write_scores(table, run.path / "scores" / f"{name}.parquet")
+    _partial(run, name).unlink(missing_ok=True)
+
+
+def _record(run: RunDirectory, name: str) -> None:
+    metrics = compute(read_scores(run.path / "scores" / f"{name}.parquet"))
     run.update(metrics={name: {key: value for key, value in metrics.items() if value is not None}})
 
 
-def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session) -> pa.Table:
-    config, labels, on_device = ready.config, ready.inputs.prepared.labels, device(ready.config)
-    total = len(data) * passes(choose_mode(config.score, labels, data.examples))
-    with count_bar(session.console, f"scoring {len(data)} test examples ({name})", total) as advance:
+def _score(ready: Ready, model: Any, name: str, inputs: Inputs, session: Session) -> pa.Table:
+    """Return the score table of the test split of `inputs`; of preferences a row for each completion."""
+    config, labels, data, on_device = ready.config, inputs.prepared.labels, inputs.encoded["test"], device(ready.config)
+    of_preferences = bool(ready.preferences) and inputs is ready.inputs
+    if not labels and not of_preferences:
+        data = by_turn(data, inputs.tokenizer)
+    options = scoring(config) if of_preferences else config.score
+    total = len(data) * passes(choose_mode(options, labels, data.examples))
+    what = "completions" if of_preferences else "test examples"
+    with count_bar(session.console, f"scoring {len(data)} {what} ({name})", total) as advance:
 
         def progress(done: int) -> None:
             advance(done)
@@ -94,10 +119,10 @@ def _score(ready: Ready, model: Any, name: str, data: Encoded, session: Session)
 
         return score_split(
             model.to(on_device),
-            ready.inputs.tokenizer,
+            inputs.tokenizer,
             data,
             labels=labels,
-            options=config.score,
+            options=options,
             partial=_partial(session.run, name),
             max_tokens=int(config.batch.max_tokens),
             packing=config.batch.cut,

@@ -15,10 +15,11 @@ from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.preferences import find_preferences
 from kamerton.pipeline.session import Session
 from kamerton.pipeline.start import record_faults, record_start
+from kamerton.pipeline.task import read_task
 from kamerton.pipeline.terminal import print_plan
 from kamerton.pipeline.validation import check_scoring, print_scoring
 from kamerton.run.model import load_base, uses_kernels
-from kamerton.score.evaluate import choose_mode
+from kamerton.score.evaluate import choose_mode, scoring
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.step_preferences import Rows
 from kamerton.train.steps import limit_train_batches, step_data, total_steps, with_warmup
@@ -28,7 +29,7 @@ from kamerton.train.steps import limit_train_batches, step_data, total_steps, wi
 class Ready:
     """What training and scoring need: the complete configuration, the data and the base model.
 
-    `preferences` are those of each split; empty for supervised fine-tuning.
+    `preferences` are those of each split; empty for supervised fine-tuning. `task` is the test set `score.data`.
     """
 
     config: Config
@@ -37,6 +38,7 @@ class Ready:
     steps: int
     model: Any
     preferences: dict[str, Rows]
+    task: Inputs | None = None
 
 
 def read_data(session: Session) -> Inputs:
@@ -46,7 +48,7 @@ def read_data(session: Session) -> Inputs:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
     inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
-    choose_mode(config.score, inputs.prepared.labels)  # reports unsupported score options before the model is loaded
+    choose_mode(scoring(config), inputs.prepared.labels)  # reports unsupported score options before the model is loaded
     check_scoring(config, inputs)
     return inputs
 
@@ -54,6 +56,7 @@ def read_data(session: Session) -> Inputs:
 def prepare(inputs: Inputs, session: Session) -> Ready:
     """Load the base model, choose the batch layout, count the steps; record and print the plan."""
     config, run, console, shared_cache = session.config, session.run, session.console, session.shared_cache
+    task = read_task(config, inputs)  # before the model is loaded
     model = shared_cache.base(config) if shared_cache else load_base(config)
     (fuse if uses_kernels(config) else unfuse)(model)  # before any scoring, so that all scores use the same arithmetic
     if run.writes and model.device.type != device(config).type:
@@ -73,7 +76,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config = with_warmup(config, run, steps, console)
     print_plan(console, run, inputs.prepared, data, steps, config)
     print_scoring(console, config, inputs, data.steps_per_epoch, steps)
-    return Ready(config, inputs, data, steps, model, preferences)
+    return Ready(config, inputs, data, steps, model, preferences, task)
 
 
 def device(config: Config) -> torch.device:
