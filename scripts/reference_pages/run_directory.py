@@ -22,6 +22,8 @@ FILES = {
     ),
     "scores/test.parquet": "one row per test example ([columns](scores.md))",
     "scores/base.parquet": "the same, scored by the unmodified base model",
+    "scores/task.parquet": "the test set of single completions, `score.data`"
+    " ([preferences](../how-to/preferences.md)); `task_base.parquet`: by the base model",
     "scores/baselines/": "the same, by `majority`, `tfidf` and `previous` ([reports](../how-to/reports.md#baselines))",
     "tensorboard/": "with `logger=tensorboard`",
     "wandb/": "with `logger=wandb` (the default): the offline run",
@@ -60,7 +62,7 @@ RECORD = {
     "progress": "`epoch`, `step` of `steps`, `steps_per_epoch`, `examples` (`processed`, `total`), `tokens`, `seconds`,"
     " `eta_s`",
     "metrics": "by split: `train` (latest step), `validation` (latest), `best` (at the best checkpoint), `test`,"
-    " `base`; with folds `mean`, `deviation`, `out_of_fold`",
+    " `base`, with `score.data` `task` and `task_base`; with folds `mean`, `deviation`, `out_of_fold`",
     "model": "`name`, `parameters`, `trainable_parameters`",
     "best": "the best checkpoint: `checkpoint`, `step`, `monitor`, `mode`, `value`",
     "ended": "what ended the training: `reason`, `step`, `of`, `detail`, `values`",
