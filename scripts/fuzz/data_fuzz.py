@@ -1,6 +1,6 @@
 """Send malformed data through the gate: each input ends in a result or in faults, and every row is accounted for.
 
-    python scripts/fuzz/data_fuzz.py [--inputs 10000] [--seed 0] [--commands 100]
+    python scripts/fuzz/data_fuzz.py [--inputs 10000] [--seed 0] [--kind NAME] [--commands 100]
 
 Of each input: no exception but `UserError`; rows read = kept + rejected, also row by row in `rejects.jsonl`; each
 fault has a known code, a message, a fix, and a place. Part of them also run as `kamerton prepare`, which exits with 0
@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from malformed_files import Input, draw
+from malformed_files import KINDS, Input, draw
 
 from kamerton.cli import main as kamerton
 from kamerton.data.codes import CODES
@@ -49,10 +49,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=list(KINDS), help="only inputs of this kind; by default all in turn")
     parser.add_argument("--commands", type=int, default=100, help="how many also run as kamerton prepare")
     arguments = parser.parse_args()
-    seeds = range(arguments.seed, arguments.seed + arguments.inputs)
-    every = max(1, arguments.inputs // max(1, arguments.commands)) if arguments.commands else 0
+    step = len(KINDS) if arguments.kind else 1
+    first = arguments.seed * step + (list(KINDS).index(arguments.kind) if arguments.kind else 0)
+    seeds = range(first, first + arguments.inputs * step, step)
+    every = step * max(1, arguments.inputs // max(1, arguments.commands)) if arguments.commands else 0
     began, outcomes, failed = time.perf_counter(), Counter[tuple[str, str]](), 0
     if arguments.commands:
         import kamerton.run.model  # noqa: F401 (what the command imports, once, before the processes are forked)
@@ -85,7 +88,7 @@ def checked(seed: int, every: int = 0) -> tuple[int, str, str]:
             policy = Random(seed).choice([{}, DROP])
             outcome = check(drawn, Path(folder), policy)
             signal.alarm(0)
-            if every and seed % every == 0 and "sources" not in drawn.options:
+            if every and seed % every == seed % len(KINDS) % every and "sources" not in drawn.options:
                 check_command(drawn, Path(folder), refused=outcome == "refused" and not policy)
         return seed, kind, outcome
     except Exception:

@@ -160,7 +160,7 @@ def _print_summary(console: Console, report: DataReport) -> None:
     console.print(table)
     facts = [*describe_files(report), ("schema", describe_schema(report)), ("split", describe_split(report))]
     if report.preferences:
-        facts.insert(0, ("preferences", describe_preferences(report)))
+        facts.insert(0, ("data", describe_preferences(report)))
     for name, text in [*facts, *data_losses(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     for fault in report.warnings:
