@@ -47,7 +47,7 @@ def check_objective(values: Values) -> Iterator[Fault]:
     if name == "kto" and options.get("desired_weight") == options.get("undesired_weight") == 0:
         message = "objective.desired_weight and objective.undesired_weight are both 0: nothing would be learnt"
         yield _fault(message, "set objective.desired_weight=1", "objective.desired_weight")
-    if name in PREFERENCES and mapping_at(values, "data").get("rows") == "preferences":
+    if name in PREFERENCES and mapping_at(values, "data").get("rows") in ("preferences", "judgements"):
         yield from _unused_by_preferences(values, name)
 
 
@@ -68,12 +68,13 @@ def _unused_by_preferences(values: Values, name: str) -> Iterator[Fault]:
 def objective_faults(values: Values) -> list[Fault]:
     """Return the fault of training data that the objective does not learn from; evaluations may read other rows."""
     name, rows = _name(values), mapping_at(values, "data").get("rows", "completions")
-    if name == "sft" and rows == "preferences":
-        message = "data.rows is preferences, and objective.name is sft, which learns from single completions"
-        return [_fault(message, "choose objective=dpo, or set data.rows=completions", "data.rows")]
-    if name in PREFERENCES and rows != "preferences":
+    if name == "sft" and rows != "completions":
+        message = f"data.rows is {rows}, and objective.name is sft, which learns from single completions"
+        objective = "kto" if rows == "judgements" else "dpo"
+        return [_fault(message, f"choose objective={objective}, or set data.rows=completions", "data.rows")]
+    if (name in PAIRED and rows != "preferences") or (name == "kto" and rows == "completions"):
         message = f"objective.name is {name}, which learns from preferences, and data.rows is {rows}"
-        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows=preferences"
+        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows"
         return [_fault(message, fix, "objective.name")]
     return []
 

@@ -134,11 +134,10 @@ def test_completions_are_no_labels(gate: Gate) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"rows": "preferences", "labels": ["yes", "no"]},
         {"rows": "preferences", "train_on": "calls"},
         {"rows": "preferences", "overlong": "truncate"},
         {"rows": "preferences", "completion": "{chosen}"},
-        {"rows": "judgements", "balance": "over"},
+        {"rows": "judgements", "train_on": "answers"},
         {"columns": Columns(chosen="good")},
     ],
 )
