@@ -34,8 +34,13 @@ def advantages(rewards: Tensor, *, baseline: Baseline, standardise: bool) -> Ten
     result = rewards - mean
     equal = without_signal(rewards)[:, None]
     if standardise:
-        result = result / rewards.std(dim=1, keepdim=True).where(~equal, 1.0)
+        result = result / deviation(rewards)[:, None].where(~equal, 1.0)
     return result.where(~equal, 0.0)  # exactly: the mean of equal numbers may differ from them by rounding
+
+
+def deviation(rewards: Tensor) -> Tensor:
+    """Return the standard deviation (P,), with G - 1, of each group of rewards (P, G); P may be 0."""
+    return rewards.std(dim=1) if len(rewards) else rewards.new_zeros(0)
 
 
 def without_signal(rewards: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kamerton.model.loss import Predictions, predict
 from kamerton.objective.pair_loss import Sum
-from kamerton.objective.policy import PolicyLoss, divergence, without_signal
+from kamerton.objective.policy import PolicyLoss, deviation, divergence, without_signal
 from kamerton.plan.packing import MicroBatch, pack_groups
 from kamerton.train.batches import EvalBatch, StepBatch
 from kamerton.train.layouts import input_lengths, layout
@@ -124,7 +124,7 @@ class PolicyObjective(nn.Module):
         rewards = torch.from_numpy(rollout.rewards)
         shares = [
             torch.tensor([float(len(rewards)), float(len(rollout))], dtype=torch.float64),
-            torch.stack([rewards.mean(1).sum(), rewards.std(1).sum(), without_signal(rewards).double().sum()]),
+            torch.stack([rewards.mean(1).sum(), deviation(rewards).sum(), without_signal(rewards).double().sum()]),
             torch.tensor([float(rollout.target_counts.sum()), float(sum(c.truncated for c in rollout.completions))]),
             torch.tensor([float(values.mean(axis=1).sum()) for values in rollout.components.values()]),
         ]
