@@ -44,8 +44,11 @@ def _by_length(table: pa.Table) -> tuple[str, float]:
     return ("longer", longer) if longer >= 0.5 else ("shorter", 1 - longer)
 
 
-def pair_cautions(table: pa.Table, rows: Mapping[str, Row]) -> list[str]:
-    """Return caveats about a result on preferences; `rows` are those of `verdict.metric_table` by metric."""
+def pair_cautions(table: pa.Table, rows: Mapping[str, Row], *, has_task: bool = False) -> list[str]:
+    """Return caveats about a result on preferences; `rows` are those of `verdict.metric_table` by metric.
+
+    `has_task` is whether the test set `score.data` was scored as well.
+    """
     if not is_preference(table):
         return []
     texts = []
@@ -56,10 +59,10 @@ def pair_cautions(table: pa.Table, rows: Mapping[str, Row]) -> list[str]:
             texts.append(f"The model is no better than always preferring the {word} completion.")
     change = rows.get("logprob_chosen", {}).get("change")
     if change is not None and change["high"] < 0 and rows["margin"]["verdict"] == "better":
+        task = "" if has_task else "; score.data=FILE scores a test set of single completions as well"
         texts.append(
             f"The log-probability of the chosen completions fell too, by {number(-change['difference'])} nats each: a "
-            "larger margin is not a better model. score.data scores a test set of single completions as well; "
-            "objective.sft_weight=1 or fewer steps keep the chosen completions likely."
+            f"larger margin is not a better model. To keep them likely, set objective.sft_weight=1 or train less{task}."
         )
     return texts
 

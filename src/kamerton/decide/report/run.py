@@ -89,7 +89,7 @@ def _task_contents(run: RunFiles) -> dict[str, Any]:
         return {}
     rows, _ = verdict.metric_table(files)
     text, tone = verdict.headline(files, rows)
-    data = (run.config.get("score") or {}).get("data")
+    data = (run.config.get("score") or {}).get("data") or "score.data"
     return {"task": {"rows": rows, "headline": text, "tone": tone, "data": data, "total": files.tuned.num_rows}}
 
 

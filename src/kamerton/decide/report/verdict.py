@@ -64,7 +64,7 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
             "title": TITLES.get(name, name) if shown == name else "Loss of chosen completions",
             "change": change,
             "verdict": None if name in PAIR_DETAILS else _verdict(change, lower=name in lower),
-            "lower_is_better": name in lower,
+            "lower_is_better": name in lower - PAIR_DETAILS,
         }
         for model, values in models.items():
             row |= {model: values["point"].get(name), f"{model}_interval": values["intervals"].get(name)}
@@ -211,7 +211,7 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     accuracy, loss = by_name.get("accuracy", {}), by_name.get("loss", {})
     if count < FEW_EXAMPLES:
         texts.append(f"Only {count} test {rows_word(run.tuned)}: the intervals are too narrow.")
-    texts += pair_cautions(run.tuned, by_name)
+    texts += pair_cautions(run.tuned, by_name, has_task=run.task is not None)
     if accuracy.get("tuned") == 1:
         texts.append(
             "Every answer is right, so the interval has no width; by the rule of three, up to about "
