@@ -131,3 +131,18 @@ def test_any_numbers_at_all_are_read_without_an_exception(values: list[tuple[flo
     for _, row in rows:
         row["train/reward_chosen"] = row["train/margin"]
     assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(rows) or 1)))
+
+
+@pytest.mark.parametrize(("met", "expected"), [(0.75, []), (0.25, ["loss-spike"])])
+def test_a_few_preferences_in_the_wrong_order_are_not_a_spike(met: float, expected: list[str]) -> None:
+    rows = stream(margin=4.0)
+    for step, row in rows:
+        if step == 150 and "train/loss" in row:
+            row |= {"train/loss": 1.5, "train/preference_accuracy": met}
+    assert codes(rows) == expected
+
+
+def test_large_gradients_are_in_the_nature_of_ipo() -> None:
+    rows = [(step, row | {"train/grad_norm": 50.0} if "train/loss" in row else row) for step, row in stream()]
+    assert codes(rows, "ipo", clip_norm=1.0) == []
+    assert codes(rows, "dpo", clip_norm=1.0) == ["always-clipped"]

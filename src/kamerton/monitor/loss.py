@@ -33,7 +33,7 @@ def loss_spike(series: Series) -> Issue | None:
     It must be 8 robust standard deviations above their median, twice the median, and a fifth of the first loss higher,
     so that one wrong label in a small batch is not a spike. The deviation is that of the last 40 steps (Hampel's
     identifier), at least a tenth of their median, so that a smooth curve does not make every step a spike.
-    Of preferences it must be as much higher as the first loss: a single one in the wrong order is not a spike.
+    A step on preferences must also meet less than half of them: a few in the wrong order are not a spike.
     """
     values = series.recent("train/loss", 41)
     if len(values) < 21 or not math.isfinite(values[-1]):
@@ -42,8 +42,9 @@ def loss_spike(series: Series) -> Issue | None:
     level = float(np.median(before))
     deviation = max(spread(before), 0.1 * level, 0.02)
     deviations = (values[-1] - level) / deviation
-    rise = (1.0 if series.learns_preferences else 0.2) * series.first("train/loss")
-    if deviations < 8 or values[-1] < 2 * level or values[-1] - level < rise:
+    if deviations < 8 or values[-1] < 2 * level or values[-1] - level < 0.2 * series.first("train/loss"):
+        return None
+    if (series.last("train/preference_accuracy") or 0.0) >= 0.5:
         return None
     return Issue(
         "loss-spike",
