@@ -45,6 +45,6 @@ def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if "tokens_per_s" not in key and "perf/" not in key} for row in rows]
 
 
-def part_of(checkpoint: Path, key: str = "averaged") -> dict[str, torch.Tensor]:
+def part_of(checkpoint: Path, key: str = "averaged") -> Any:
     """A part of a checkpoint, empty if it has none."""
-    return dict(torch.load(checkpoint, weights_only=True).get(key, {}))
+    return torch.load(checkpoint, weights_only=True).get(key, {})
