@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kamerton.config.compose import compose_values
 from kamerton.errors import UserError
 from kamerton.run import opening
 from kamerton.run.changes import SUPERVISED
@@ -93,8 +94,8 @@ def test_an_older_run_keeps_its_id_and_resumes_without_later_keys_of_data(values
 def test_an_older_run_keeps_its_id_and_resumes_without_an_objective(values: dict[str, Any]) -> None:
     before = {"data": {"columns": {"prompt": None}}, "model": {"name": "tiny"}}
     later = {"data": {"columns": {"prompt": None, "chosen": None, "rejected": None}, "rows": "completions"}}
-    later |= {"model": {"name": "tiny", "adapter": None}, "objective": dict(SUPERVISED)}
-    older, now = {**values, **before}, {**values, **later}
+    later |= {"model": {"name": "tiny", "adapter": None}, "objective": {"name": "sft"}, "reward": {}}
+    older, now = {**values, **before, "score": {"seed": 0}}, {**values, **later, "score": {"seed": 0, "data": None}}
     assert config_id(older) == config_id(now)
     others = [{**now, "objective": {**SUPERVISED, "name": "dpo"}}, {**now, "model": {"name": "tiny", "adapter": "a"}}]
     assert len({config_id(each) for each in (now, *others)}) == 3
@@ -248,3 +249,7 @@ def test_a_damaged_run_directory_is_a_fault_that_names_the_file(
     with pytest.raises(UserError) as raised:
         open_run({**values, "run_id": run.run_id})
     assert [(fault.code, fault.file) for fault in raised.value.faults] == [("run.damaged", str(file))]
+
+
+def test_the_id_of_the_default_configuration_is_that_of_versions_without_objectives_and_rewards() -> None:
+    assert config_id(compose_values([])) == "r410dcee"

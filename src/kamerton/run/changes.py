@@ -59,8 +59,12 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     absent |= {"control_tokens"} - written.keys()
     if data:
         result["data"] = {key: value for key, value in data.items() if key not in absent}
-    if "objective" not in before and values.get("objective") == SUPERVISED:
-        del result["objective"]
+    if "objective" not in before and {**SUPERVISED, **mapping_at(values, "objective")} == SUPERVISED:
+        result.pop("objective", None)
+    if "reward" not in before and not values.get("reward"):
+        result.pop("reward", None)
+    if "data" not in mapping_at(before, "score") and mapping_at(values, "score").get("data", ...) is None:
+        result["score"] = {key: value for key, value in mapping_at(values, "score").items() if key != "data"}
     if (written.get("encoding"), data.get("encoding")) == ("utf-8", "auto"):  # the default of older runs
         result["data"]["encoding"] = "utf-8"
     return result

@@ -79,8 +79,13 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "eval": {key: value for key, value in validation.items() if key not in unset}}
     if (model := mapping_at(relevant, "model")).get("adapter", ...) is None:
         relevant = {**relevant, "model": {key: value for key, value in model.items() if key != "adapter"}}
-    if mapping_at(relevant, "objective") == SUPERVISED:
+    if score := mapping_at(relevant, "score"):
+        unset = [key for key in ("data",) if score.get(key) is None]
+        relevant = {**relevant, "score": {key: value for key, value in score.items() if key not in unset}}
+    if {**SUPERVISED, **mapping_at(relevant, "objective")} == SUPERVISED:
         relevant = {key: value for key, value in relevant.items() if key != "objective"}
+    if not relevant.get("reward"):
+        relevant = {key: value for key, value in relevant.items() if key != "reward"}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
