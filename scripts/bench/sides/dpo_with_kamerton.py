@@ -9,16 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import clock
-import pytorch_lightning as pl
-
-
-class Clock(pl.Callback):
-    """Counts the sequences and starts the clock before the epoch is planned and its first batch is made."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rows = trainer.datamodule.train  # type: ignore[attr-defined]
-        clock.count(rows.lengths.tolist(), rows.target_counts.tolist())
-        clock.begin()
 
 
 def main(job: dict[str, Any]) -> int:
@@ -46,8 +36,8 @@ def main(job: dict[str, Any]) -> int:
             "logger=csv",
             "base=false",
             "baselines=false",
-            "+callbacks.clock._target_=dpo_with_kamerton.Clock",
-            "allow_targets=[dpo_with_kamerton.]",
+            "+callbacks.clock._target_=with_kamerton.Clock",
+            "allow_targets=[with_kamerton.]",
             f"seed={job['seed']}",
             f"paths.outputs={out.parent}",
             f"name={out.name}",

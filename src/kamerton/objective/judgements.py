@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,9 @@ import torch
 from torch import Tensor
 
 from kamerton.direction import DRIFT, JUDGED
-from kamerton.objective.pair_loss import drift
+from kamerton.objective.pair_loss import Sum, drift
 from kamerton.objective.pairs import PreferenceRows
 from kamerton.objective.preference import kto
-
-Sum = Callable[[Tensor], Tensor]  # of a tensor over all ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,18 @@ class JudgedRows:
         """The first sequence of each example."""
         return self.rows.starts
 
+    @cached_property
+    def _sizes(self) -> npt.NDArray[np.int64]:
+        """The number of completions of each example."""
+        sizes: npt.NDArray[np.int64] = np.diff(np.append(self.rows.starts, len(self.rows.scores)))
+        return sizes
+
+    @cached_property
+    def _best(self) -> npt.NDArray[np.float64]:
+        """The best score of each example."""
+        best: npt.NDArray[np.float64] = np.maximum.reduceat(self.rows.scores, self.rows.starts)
+        return best
+
     def judge(self, examples: Sequence[int], sequences: Sequence[int], total: float | None = None) -> Judgements:
         """Return the judgements of `sequences`, all completions of these examples.
 
@@ -64,15 +75,14 @@ class JudgedRows:
         rows, members = self.rows, np.asarray(sequences, np.int64)
         total = float(rows.weights[list(examples)].sum()) if total is None else total
         example = np.searchsorted(rows.starts, members, side="right") - 1
-        sizes = np.diff(np.append(rows.starts, len(rows.scores)))
-        best = np.maximum.reduceat(rows.scores, rows.starts)
-        desired = np.where(sizes[example] == 1, rows.scores[members] > 0, rows.scores[members] == best[example])
+        sizes, scores = self._sizes[example], rows.scores[members]
+        desired = np.where(sizes == 1, scores > 0, scores == self._best[example])
         return Judgements(
             torch.from_numpy(rows.reference[members]),
             torch.from_numpy(self.other_reference[members]),
             torch.from_numpy(rows.target_counts[members].astype(np.int64)),
             torch.from_numpy(desired),
-            torch.from_numpy(rows.weights[example] / sizes[example] / total),
+            torch.from_numpy(rows.weights[example] / sizes / total),
         )
 
 

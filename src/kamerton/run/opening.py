@@ -60,6 +60,9 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
     return run
 
 
+_LATER = {"eval": ("score", "sample"), "model": ("adapter",), "score": ("data",)}  # keys that older runs do not have
+
+
 def config_id(values: Mapping[str, Any]) -> str:
     """Return a run id for the configuration: equal configurations have equal ids, however they were typed."""
     relevant = {
@@ -74,14 +77,10 @@ def config_id(values: Mapping[str, Any]) -> str:
             data["columns"] = {key: value for key, value in columns.items() if key not in unset}
         encoding = {"encoding": "utf-8"} if data.get("encoding") == "auto" else {}
         relevant = {**relevant, "data": {**data, **encoding}}
-    if validation := mapping_at(relevant, "eval"):  # older runs have no such keys
-        unset = [key for key in ("score", "sample") if validation.get(key) is None]
-        relevant = {**relevant, "eval": {key: value for key, value in validation.items() if key not in unset}}
-    if (model := mapping_at(relevant, "model")).get("adapter", ...) is None:
-        relevant = {**relevant, "model": {key: value for key, value in model.items() if key != "adapter"}}
-    if score := mapping_at(relevant, "score"):
-        unset = [key for key in ("data",) if score.get(key) is None]
-        relevant = {**relevant, "score": {key: value for key, value in score.items() if key not in unset}}
+    for section, later in _LATER.items():
+        if options := mapping_at(relevant, section):
+            kept = {key: value for key, value in options.items() if key not in later or value is not None}
+            relevant = {**relevant, section: kept}
     if {**SUPERVISED, **mapping_at(relevant, "objective")} == SUPERVISED:
         relevant = {key: value for key, value in relevant.items() if key != "objective"}
     if not relevant.get("reward"):

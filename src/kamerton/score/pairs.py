@@ -72,14 +72,14 @@ def pairs_table(completions: pa.Table, rows: PreferenceRows, *, beta: float, ref
     An example of more than two completions has several pairs, each with an id of its own. Without a `reference` the
     columns of its log-probabilities are null.
     """
-    examples = range(len(rows.starts))
-    pairs = [pair for example in examples for pair in rows.pairs(example)]
+    by_example = [rows.pairs(example) for example in range(len(rows.starts))]
+    pairs = [pair for of_example in by_example for pair in of_example]
     chosen, rejected = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
     names = completions["example_id"].to_pylist()
     ids = [
         pair_id
-        for example, start in enumerate(rows.starts.tolist())
-        for pair_id in pair_ids(names[start], rows.pairs(example), start)
+        for start, of_example in zip(rows.starts.tolist(), by_example, strict=True)
+        for pair_id in pair_ids(names[start], of_example, start)
     ]
     table, other = completions.take(chosen), completions.take(rejected)
     table = table.set_column(0, completions.schema.field("example_id"), pa.array(ids, pa.string()))

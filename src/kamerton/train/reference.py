@@ -39,8 +39,7 @@ def reference_logprobs(  # noqa: PLR0913 - by keyword
     """Return the log-probability of the targets of each sequence, in nats: (sequences,).
 
     They are read from the folder `cache` if it has those of the same weights, precision and data, which `fingerprint`
-    identifies. `progress` is called
-    with a number of sequences that are done.
+    identifies. `progress` is called with a number of sequences that are done.
     """
     key = hashlib.blake2b(f"{VERSION} {precision} {fingerprint} ".encode(), digest_size=16)
     key.update(weights_fingerprint(model).encode())

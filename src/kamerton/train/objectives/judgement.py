@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kamerton.model.loss import Predictions, predict
-from kamerton.objective.judgements import JudgementLoss, Judgements, Sum
-from kamerton.objective.pair_loss import sequence_sums
+from kamerton.objective.judgements import JudgementLoss, Judgements
+from kamerton.objective.pair_loss import Sum, sequence_sums
 from kamerton.train.batches import EvalBatch, StepBatch
 from kamerton.train.objectives.supervised import TokenMetrics
 from kamerton.train.step_preferences import StepJudgements
