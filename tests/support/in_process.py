@@ -52,12 +52,15 @@ def listening(app: FastAPI) -> Iterator[str]:
     """The address of a server of this app, which runs in a thread until the end of the block."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
+        taken.listen()  # a client may connect before the thread has begun
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, args=([taken],))
         thread.start()
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager
