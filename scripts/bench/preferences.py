@@ -6,7 +6,8 @@
 Prompts are generated: a list of facts and a question about one of them; chosen completions answer it, rejected ones
 name another fact. `long` has 300 and more tokens of facts, `eight` the same with seven rejected completions a prompt
 (seven pairs for TRL), `short` a few. Both sides take the same prompts in the same order and in steps of as many
-prompts. Every measurement is a process of its own, sides in turn; `--results` keeps what is done.
+prompts. The clock runs from before the first log-probability of the reference to the end of the last step. Every
+measurement is a process of its own, sides in turn.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ NAMES = "Ada Ben Cleo Dan Eva Finn Gita Hugo Ines Jan Kira Leo Mia Noah Olga Pav
 THINGS = "bread cheese apples pears tea coffee honey salt plums rice beans garlic".split()  # noqa: SIM905
 TASKS = {"long": (40, 2), "eight": (40, 8), "short": (2, 2)}  # facts in a prompt, completions of it
 PROMPTS = 4  # in a step
+HELD_OUT = 16  # pairs
 # Flags of each side; the fastest of each is named in docs/benchmarks.md.
 TRL = {
     "defaults": {},
     "precomputed reference": {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 8},
-    "padding-free": {"padding_free": True},
+    "precomputed reference, bf16": {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 8, "bf16": True},
 }
 
 
@@ -115,10 +117,11 @@ def write_task(task: str, prompts: int, work: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     model = local_base(SMOLLM2, 0)
     draw = random.Random(task)
-    rows = [row(draw, facts, completions) for _ in range(prompts + 40)]
+    rows = [row(draw, facts, completions) for _ in range(prompts + HELD_OUT)]
     train, held_out = rows[:prompts], rows[prompts:]
     ours = folder / "train.jsonl"
     ours.write_text("".join(json.dumps(each) + "\n" for each in train))
+    (folder / "test.before.json").unlink(missing_ok=True)
     (folder / "test.jsonl").write_text(
         "".join(json.dumps(pair) + "\n" for each in held_out for pair in as_pairs(each)[:1])
     )

@@ -19,7 +19,7 @@ from kamerton.model.ends import end_tokens
 from kamerton.model.tiny import tiny_model, tiny_tokenizer
 from kamerton.plan.packing import Packing
 from kamerton.score.generate.batched import Answer, Prompt, generate, plan_batches
-from kamerton.score.generate.sampling import Decoding, uniform
+from kamerton.score.generate.sampling import Decoding, choose, uniform
 from kamerton.score.partial import Partial
 from support.families import FAMILIES, build
 
@@ -109,6 +109,22 @@ def test_samples_differ_by_seed_and_example_and_follow_the_distribution() -> Non
     expected = ordered.values[:size] / ordered.values[:size].sum()
     shares = np.array([(first == token).mean() for token in ordered.indices[:size].tolist()])
     assert np.abs(shares - expected.numpy()).max() < 5 * np.sqrt(0.25 / len(first))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 40.0])
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.6), (1.3, 0.999)])
+def test_a_large_vocabulary_is_sampled_as_by_sorting_all_of_it(spread: float, temperature: float, top_p: float) -> None:
+    draw = torch.Generator().manual_seed(5)
+    logits = (torch.randn(60, 3000, generator=draw) * spread).round(decimals=1)  # with many equal ones
+    logits[:20, 7:] = -torch.inf
+    decoding = Decoding(4, temperature, top_p, seed=2)
+    places = [(f"{row}", row % 3) for row in range(60)]
+    numbers = torch.tensor([uniform(2, *place) for place in places], dtype=torch.float64)
+    ordered, order = (logits.double() / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    cumulative = ordered.cumsum(dim=-1)
+    nucleus = ordered.where(cumulative - ordered < top_p, 0.0).cumsum(dim=-1)
+    ranks = [int((row <= number * row[-1]).sum()) for row, number in zip(nucleus, numbers, strict=True)]
+    assert choose(logits, decoding, places) == [int(order[row, rank]) for row, rank in enumerate(ranks)]
 
 
 def test_uniform_numbers_are_spread_evenly() -> None:

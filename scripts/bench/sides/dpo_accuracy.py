@@ -19,7 +19,11 @@ def main(job: dict[str, Any]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     base = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()
     rows = [json.loads(line) for line in Path(job["rows"]).read_text().splitlines()]
-    before = [[logprob(base, tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")] for row in rows]
+    kept = Path(job["rows"]).with_suffix(".before.json")  # those of the base model are needed once
+    if not kept.exists():
+        sides = ("chosen", "rejected")
+        kept.write_text(json.dumps([[logprob(base, tokenizer, row["prompt"], row[s]) for s in sides] for row in rows]))
+    before = json.loads(kept.read_text())
     trained = Path(job["trained"])
     if (trained / "adapter_config.json").exists():
         tuned: Any = PeftModel.from_pretrained(base, trained).eval()

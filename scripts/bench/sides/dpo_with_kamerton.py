@@ -14,8 +14,17 @@ import clock
 def main(job: dict[str, Any]) -> int:
     """The exit code of the command."""
     from kamerton.commands.train import train_command
+    from kamerton.pipeline import preferences
 
     out = Path(job["out"])
+    compute = preferences.reference_logprobs
+
+    def begin_with_the_reference(*values: Any, **named: Any) -> Any:
+        """The reference is part of the work, and is not read from an earlier run."""
+        clock.begin()
+        return compute(*values, **{**named, "cache": out / "cache"})
+
+    preferences.reference_logprobs = begin_with_the_reference
     code = train_command(
         [
             "objective=dpo",

@@ -25,6 +25,10 @@ def main(job: dict[str, Any]) -> None:
     class InOrder(DPOTrainer):
         """Takes the rows in the order of the file, which is the one that Kamerton draws."""
 
+        def _precompute_ref_logps(self, *values: Any, **named: Any) -> Any:
+            clock.begin()  # the reference is part of the work
+            return super()._precompute_ref_logps(*values, **named)
+
         def _get_train_sampler(self, *_: Any) -> SequentialSampler:
             return SequentialSampler(self.train_dataset)
 
@@ -42,7 +46,6 @@ def main(job: dict[str, Any]) -> None:
         "seed": job["seed"],
         "max_length": None,
         "use_cpu": True,
-        "bf16": False,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],
@@ -51,7 +54,7 @@ def main(job: dict[str, Any]) -> None:
     rows = [json.loads(line) for line in Path(job["rows"]).read_text().splitlines()]
     trainer = InOrder(
         AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32"),
-        args=DPOConfig(**{**settings, **job["flags"]}),
+        args=DPOConfig(**{**settings, "bf16": False, **job["flags"]}),
         train_dataset=Dataset.from_list([turns(row) for row in rows]),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **adapter) if job["kind"] == "lora" else None,

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_LIKELIEST = 256  # tokens that are sorted at first; sorting the whole vocabulary takes longer than the model
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -44,15 +46,32 @@ def choose(logits: Tensor, decoding: Decoding, places: Sequence[tuple[str, int]]
     """Return a token for each row of logits (B, V); `places` are the example id and token position of each row."""
     if decoding.temperature == 0:
         return [int(token) for token in logits.argmax(dim=-1).tolist()]
-    probabilities = (logits.double() / decoding.temperature).softmax(dim=-1)
-    probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    cumulative = probabilities.cumsum(dim=-1)
-    in_nucleus = cumulative - probabilities < decoding.top_p  # includes the token that reaches top_p
-    cumulative = probabilities.where(in_nucleus, 0.0).cumsum(dim=-1)
     numbers = [uniform(decoding.seed, key, position) for key, position in places]
-    threshold = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
-    rank = (cumulative <= threshold).sum(dim=-1, keepdim=True).clamp(max=order.shape[-1] - 1)
-    return [int(token) for token in order.gather(-1, rank)[:, 0].tolist()]
+    drawn = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None]
+    tokens, is_certain = _draw(logits, drawn, decoding, min(_LIKELIEST, logits.shape[-1]))
+    rest = ~is_certain
+    if bool(rest.any()):
+        tokens[rest], _ = _draw(logits[rest], drawn[rest], decoding, logits.shape[-1])
+    return [int(token) for token in tokens.tolist()]
+
+
+def _draw(logits: Tensor, drawn: Tensor, decoding: Decoding, size: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens (B,) that numbers (B, 1) draw from the `size` likeliest, and whether all V give the same.
+
+    Equally likely tokens are in the order of the vocabulary, so that the result does not depend on `size`.
+    """
+    order = logits.topk(size).indices.sort().values
+    scaled = logits.double() / decoding.temperature
+    likeliest = (scaled.gather(-1, order) - scaled.logsumexp(dim=-1, keepdim=True)).exp()
+    likeliest, rank = likeliest.sort(dim=-1, descending=True, stable=True)
+    cumulative = likeliest.cumsum(dim=-1)
+    in_nucleus = cumulative - likeliest < decoding.top_p  # includes the token that reaches top_p
+    nucleus = likeliest.where(in_nucleus, 0.0).cumsum(dim=-1)
+    is_whole = decoding.top_p >= 1
+    total = torch.ones_like(drawn) if is_whole and size < logits.shape[-1] else nucleus[:, -1:]
+    place = (nucleus <= drawn * total).sum(dim=-1, keepdim=True).clamp(max=size - 1)
+    is_certain = (~in_nucleus[:, -1:] | is_whole) & (likeliest.gather(-1, place) > likeliest[:, -1:])
+    return order.gather(-1, rank.gather(-1, place))[:, 0], is_certain[:, 0]
 
 
 def uniform(seed: int, key: str, position: int) -> float:
