@@ -22,6 +22,7 @@ from kamerton.data.read.locations.addresses import is_elsewhere
 from kamerton.data.read.locations.archives import consistent_splits, open_archive, split_of
 from kamerton.data.read.locations.datasets import Part
 from kamerton.data.read.locations.folders import has_ending, list_folder
+from kamerton.data.read.locations.label_folders import FOLDER, labelled_files
 from kamerton.data.read.locations.listed import Located, locate
 from kamerton.data.read.locations.patterns import matching_files
 from kamerton.errors import Fault
@@ -44,7 +45,7 @@ def find_files(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     for key, split, source, name in _path_settings(options):
         opened: list[DataFile] = []
         for pattern in [source.path] if isinstance(source.path, str) else source.path:
-            places, missing = _expand(pattern, key, source.format, subset_of(options))
+            places, missing = _expand(pattern, key, source, subset_of(options))
             faults += missing
             for place in places:
                 file = _data_file(place, split or place.split, name, source)
@@ -123,7 +124,8 @@ def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     places: list[Located] = []
     faults: list[Fault] = []
     for key in PARALLEL:
-        expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", "text", Subset())
+        parallel = Source(format="text")
+        expanded, missing = _expand(str(getattr(options, key)), f"data.{key}", parallel, Subset())
         several = Fault("bad-value", f"data.{key} is more than one file", "give one file", column=f"data.{key}")
         faults += missing or [fault for place in expanded if (fault := _path_fault(place.path, place.shown))]
         faults += [several] if len(expanded) > 1 else []
@@ -135,15 +137,15 @@ def _parallel_file(options: DataOptions) -> tuple[list[DataFile], list[Fault]]:
     return [replace(file, companion=places[1].path, companion_version=places[1].version)], faults
 
 
-def _expand(pattern: str, key: str, format: str, subset: Subset) -> tuple[list[Located], list[Fault]]:
+def _expand(pattern: str, key: str, source: Source, subset: Subset) -> tuple[list[Located], list[Fault]]:
     """Return the files of an address, a path, a directory or a pattern, those of a directory with their splits."""
     if is_elsewhere(pattern):
-        return locate(pattern, key, format, subset)
-    parts, faults = _expand_path(pattern.removeprefix("file://"), key, format)
+        return locate(pattern, key, source.format, subset)
+    parts, faults = _expand_path(pattern.removeprefix("file://"), key, source)
     return [Located(path, split) for path, split in parts], faults
 
 
-def _expand_path(pattern: str, key: str, format: str) -> tuple[list[Part], list[Fault]]:
+def _expand_path(pattern: str, key: str, source: Source) -> tuple[list[Part], list[Fault]]:
     try:
         path = Path(pattern).expanduser()
         is_dir = path.is_dir()
@@ -152,7 +154,7 @@ def _expand_path(pattern: str, key: str, format: str) -> tuple[list[Part], list[
         fault = Fault("missing-file", f"this path is invalid: {reason}", f"correct {key}", pattern[:200], column=key)
         return [], [fault]
     if is_dir:
-        return list_folder(path, key, format)
+        return labelled_files(path, key) if source.columns.label == FOLDER else list_folder(path, key, source.format)
     if path.exists():
         return [(path, None)], []
     if path.is_symlink():

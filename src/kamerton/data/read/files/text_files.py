@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import PurePath
 from typing import IO, Any
 
 from kamerton.data.data_file import DataFile
@@ -60,7 +61,13 @@ def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable
             yield number, {"text": match[2], "label": labels[0] if len(labels) == 1 else labels}
     elif lines:
         note("text, one document (data.records=lines: one for each line)")
-        yield 1, {"text": text}
+        yield 1, {"text": text} | _labelled(file)
+
+
+def _labelled(file: DataFile) -> dict[str, str]:
+    """Return the folder of a file if the columns name it."""
+    folder = PurePath(file.member or file.path).parent.name
+    return {"folder": folder} if file.columns.label == "folder" else {}
 
 
 def _other_form(lines: list[tuple[int, str]], file: DataFile) -> Fault | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kamerton.data.read.files.detect import data_format, is_documentation
 from kamerton.data.read.locations.archives import split_of
+from kamerton.data.read.locations.label_folders import label_fault
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -91,6 +92,9 @@ def _snapshot_files(folder: Path, key: str, format: str) -> Found | None:
         configurations.setdefault(place, []).append(path)
     if not configurations:
         return None
+    labels = label_fault(folder, key, configurations)
+    if labels is not None:
+        return [], [labels]
     if len(configurations) > 1:
         names = sorted(configurations)
         message = f"the folder contains several data sets: {', '.join(str(path.relative_to(folder)) for path in names)}"
