@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def measure(side: str, job: dict[str, Any], options: argparse.Namespace) -> dict
     """Run one side in a process of its own."""
     is_ours = side == "Kamerton"
     out = options.work.resolve() / f"out-{side.replace(', ', '-')}-{job['seed']}-{Path(job['rows']).parent.name}"
-    out.mkdir(exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
     flags = {} if is_ours else TRL[side.removeprefix("TRL, ")]
     (out / "job.json").write_text(json.dumps({**job, "out": str(out), "flags": flags}))
     python, script = (sys.executable, "grpo_with_kamerton.py") if is_ours else (options.trl, "grpo_with_trl.py")

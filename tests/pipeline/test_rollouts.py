@@ -65,6 +65,12 @@ def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_run_on_rewards_needs_no_validation_split(sums: Path, tmp_path: Path) -> None:
+    run = trainer(sums, tmp_path / "outputs", *OPTIONS)("split.ratios=[0.8,0,0.2]", "trainer.max_steps=1", "base=false")
+    assert record(run)["metrics"]["test"]["reward"] >= 0
+    assert "best" not in record(run)["metrics"]
+
+
 def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
     sums: Path, tmp_path: Path, module: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,6 @@ def main(job: dict[str, Any]) -> int:
             "scheduler.warmup_steps=0",
             "trainer=cpu",
             "logger=csv",
-            "eval.score=null",
             "base=false",
             "baselines=false",
             "+callbacks.clock._target_=with_kamerton.Clock",

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def check_scoring(config: Config, inputs: Inputs) -> None:
     """Raise `UserError` if the data do not have what `eval.score`, callbacks or the objective of a sweep need."""
     labels, option, faults = inputs.prepared.labels, config.eval.score, []
-    if option is not None and "validation" not in inputs.encoded:
+    # Training on rewards scores validations by default, if there are any.
+    if option is not None and "validation" not in inputs.encoded and not config.objective.generates:
         message = f"eval.score is {option}, and there is no validation split to score"
         fix = "give data.validation, or a second share in split.ratios"
         faults.append(Fault("config.value", message, fix, column="eval.score"))
@@ -116,6 +117,8 @@ def print_scoring(console: Console, config: Config, inputs: Inputs, steps_per_ep
 
 def _options(config: Config, inputs: Inputs) -> ScoreOptions | None:
     """Return the options of `score` for validations; None if they are not scored."""
+    if "validation" not in inputs.encoded:
+        return None
     mode: Any = scoring_mode(dataclasses.asdict(config), bool(inputs.prepared.labels), functions=_functions(inputs))
     return None if mode is None else dataclasses.replace(config.score, mode=mode)
 
