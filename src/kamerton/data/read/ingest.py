@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, cast
@@ -13,21 +12,21 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
-from kamerton.data.read.columns.layout import Fields, Layout, list_columns, unknown_column_fault
-from kamerton.data.read.columns.schema import find_layout, missing_everywhere
-from kamerton.data.read.exports.rows import Exports, joined_rows
+from kamerton.data.read.columns.layout import Fields, Layout
+from kamerton.data.read.columns.schema import find_layout
+from kamerton.data.read.exports.rows import Exports, Row, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers, open_data
 from kamerton.data.read.files.sniff import unreadable_file_faults
 from kamerton.data.read.preferences.rows import PreferenceReader
-from kamerton.data.read.reading import Reading, misleading_action
+from kamerton.data.read.preferences.scored import join_scored
+from kamerton.data.read.reading import Reading
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.tables.cells import parse_cell
-from kamerton.data.read.tables.header import header_setting, propose_names
+from kamerton.data.read.unmatched import Names, Unmatched, report_unknown_metadata
 from kamerton.data.stored import completion_key, prompt_key, row_id
 from kamerton.errors import Fault
 
-Names = tuple[str, ...]
 MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
 HEAD = 64  # first rows; their values show the roles of columns with unclear names
 FEW = 2  # up to this many unreadable rows are reported one by one
@@ -51,8 +50,7 @@ class _FileReader:
         self.name = file.name
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
-        self.samples: dict[Names, Mapping[str, Any]] = {}  # the first row of each set of columns
-        self.unmatched: dict[tuple[Names, str], tuple[Fault, array[int]]] = {}  # rows without a schema, by the fault
+        self.unmatched = Unmatched(file, log)
         self.preferences = PreferenceReader(file)
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
@@ -63,7 +61,7 @@ class _FileReader:
         count, has_file_fault = 0, False
         pending: list[tuple[int, Fault]] | None = []  # the first rows, until one of them can be read
         notes = self.reading.notes.setdefault(self.name, [])
-        rows = iter(joined_rows(read_rows(self.file, notes.append), self.name, self.exports.named))
+        rows = self._raw_rows(notes.append)
         first = list(islice(rows, HEAD))
         self.head = [self.exports.plain(record) for _, record in first if not isinstance(record, Fault)]
         for row, record in chain(first, rows):
@@ -95,7 +93,14 @@ class _FileReader:
         if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
         self.exports.report(self.name, self.log)
-        self._report_unmatched()
+        layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
+        self.unmatched.report(layouts, self.head)
+        report_unknown_metadata(self.file, self.layouts if layouts else {}, self.log)
+
+    def _raw_rows(self, note: Callable[[str], None]) -> Iterator[Row]:
+        """Return the rows of the file, with those that are parts of one joined."""
+        rows = joined_rows(read_rows(self.file, note), self.name, self.exports.named)
+        return rows if self.file.form.rows == "completions" else join_scored(rows, self.file.columns, note)
 
     def _container(self) -> list[str]:
         try:
@@ -141,7 +146,7 @@ class _FileReader:
             return self._preference_values(row, record)
         layout, schema = self._layout(names, record)
         if isinstance(layout, Fault):
-            self._set_apart(names, record, layout, row)
+            self.unmatched.add(record, layout, row)
             return None
         if layout.kind == "chat" and isinstance(text := record[layout.prompt], str):  # turns as a text of JSON
             record = {**record, layout.prompt: parse_cell(text) or text}
@@ -160,7 +165,7 @@ class _FileReader:
         """Return the values of `store.SCHEMA` of a row with several completions; None for a row that is dropped."""
         read = self.preferences.read(record, self.log.action)
         if isinstance(read, Fault):
-            self._set_apart(tuple(record), record, read, row)
+            self.unmatched.add(record, read, row)
             return None
         if self._is_misleading(read.unused, row):
             self.log.reject(self.name, row, unused.CODE, record=record)
@@ -173,11 +178,6 @@ class _FileReader:
         schema = self._schema_number(read.layout, read.schema, self.preferences.notes)
         self.layouts.setdefault(tuple(record), (read.layout, schema))
         return self._values(row, read.fields, schema)
-
-    def _set_apart(self, names: Names, record: Mapping[str, Any], fault: Fault, row: int) -> None:
-        """Keep a row without a schema until the end of the file."""
-        self.samples.setdefault(names, record)
-        self.unmatched.setdefault((names, fault.message), (fault, array("q")))[1].append(row)
 
     def _values(self, row: int, fields: Fields, schema: int) -> tuple[Any, ...]:
         prompt, completion = fields.prompt, self.relabel.get(fields.completion, fields.completion)
@@ -215,7 +215,6 @@ class _FileReader:
         cached, columns = self.layouts.get(names), self.file.columns
         if cached is None:
             layout = detect_format(record, self.file) or find_layout(names, columns, self.file.form, self.head)
-            self.samples[names] = record
             schema = -1
             if isinstance(layout, Layout):
                 schema = self._schema_number(layout, layout.schema, [])
@@ -233,48 +232,3 @@ class _FileReader:
         noted = self.reading.notes.setdefault(self.name, [])
         noted += [note for note in [*layout.notes, *notes] if note not in noted]
         return self.reading.schema_number(self.file.source, schema)
-
-    def _report_unmatched(self) -> None:
-        """Report the rows without a schema, and metadata columns that no row has."""
-        layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
-        total = sum(len(rows) for _, rows in self.unmatched.values())
-        reported = set()
-        for (names, _), (fault, rows) in sorted(self.unmatched.items(), key=lambda item: -len(item[1][1])):
-            if fault.code == unused.CODE:
-                message = f"{fault.message} ({len(rows):,} row{'s' if len(rows) > 1 else ''})"
-                fault = replace(fault, message=message, file=self.name, row=rows[0])
-                self.log.add(fault, misleading_action(self.log.policy))
-            elif not layouts and (fault.code == "unknown-column" or total > 1):
-                if fault.column not in reported:
-                    reported.add(fault.column)
-                    sample = self.samples[names]
-                    if self.file.form.rows == "completions":
-                        fault = missing_everywhere(fault, self.head or [sample], self.file.columns)
-                    fix = fault.fix + (self._without_header(sample) if fault.code != "unclear-columns" else "")
-                    fault = replace(fault, fix=fix)
-                    self.log.add(replace(fault, file=self.name))
-            else:
-                self._report_missing(fault, names, rows, layouts)
-                continue
-            for row in rows:
-                self.log.reject(self.name, row, fault.code)
-        present = sorted({name for names in self.layouts for name in names})
-        for name in (self.file.columns.metadata or []) if layouts else []:
-            if name not in present:
-                self.log.add(replace(unknown_column_fault(name, present, "data.columns.metadata"), file=self.name))
-
-    def _without_header(self, sample: Mapping[str, Any]) -> str:
-        """Return what else could be done about missing columns if the first line of a table was data."""
-        if self.file.format != "csv" or self.file.header is not None:
-            return ""
-        names = propose_names([list(sample), list(map(str, sample.values()))])
-        return f" or, if the first line is data: {header_setting(names)}"
-
-    def _report_missing(self, fault: Fault, names: Names, rows: array[int], layouts: list[Layout]) -> None:
-        """Report each of the rows with these columns, which lack a field of the other rows."""
-        if fault.code == "unknown-column":
-            message = f"the row has no {fault.column} ({list_columns(list(names))})"
-            fault = Fault("missing-field", message, f"add {fault.column}, or remove the row", column=fault.column)
-        message = fault.message + (f"; the other rows are {layouts[0].schema}" if layouts else "")
-        for row in rows:
-            self.log.add_row([replace(fault, message=message, file=self.name, row=row)])

@@ -18,7 +18,9 @@ def write(folder: Path, *places: str, texts: int = 6) -> None:
     for number, place in enumerate(places):
         (folder / place).mkdir(parents=True)
         for index in range(texts):
-            (folder / place / f"{index}.txt").write_text(f"A film about {number} owls\n\nand {index} mice in {place}.\n")
+            (folder / place / f"{index}.txt").write_text(
+                f"A film about {number} owls\n\nand {index} mice in {place}.\n"
+            )
 
 
 def read(path: Path, columns: Columns) -> dict[str, list[tuple[str, str]]]:

@@ -145,3 +145,22 @@ def test_settings_that_do_not_fit_are_refused(options: dict[str, Any]) -> None:
     (fault,) = check_data_options(DataOptions(path="rows.jsonl", **options))
     assert fault.code == "bad-value"
     assert fault.fix
+
+
+def test_judgements_are_stratified_by_their_label(gate: Gate) -> None:
+    rows = [{"prompt": question(i), "completion": f"Yes, {i}.", "label": i % 10 == 0} for i in range(100)]
+    split = SplitOptions(ratios=[0.6, 0.2, 0.2], stratify="label")
+    splits = gate(rows, split, rows="judgements", near_duplicates=None).splits
+    assert [sum(example.score for example in part) for part in splits.values()] == [6, 2, 2]
+
+
+def test_pairs_have_no_label_to_stratify_by(codes: Callable[..., set[str]], gate: Gate) -> None:
+    assert codes(list(map(pair, range(30))), SplitOptions(stratify="label"), **OPTIONS) == {"bad-value"}
+    rows = [pair(i, source="a" if i % 3 else "b") for i in range(30)]
+    by_field = SplitOptions(ratios=[0.8, 0.1, 0.1], stratify="source")
+    parts = gate(rows, by_field, columns=Columns(metadata=["source"]), **OPTIONS).splits
+    assert {name: sum(example.metadata["source"] == "b" for example in part) for name, part in parts.items()} == {
+        "train": 8,
+        "validation": 1,
+        "test": 1,
+    }

@@ -11,9 +11,9 @@ from kamerton.data.options import Columns
 from kamerton.data.read.columns.formats import PROMPTS
 from kamerton.data.read.columns.kinds import snake_case
 from kamerton.data.read.columns.layout import unknown_column_fault
-from kamerton.data.read.conversations.listed import is_spoken, turn_items
-from kamerton.data.read.conversations.roles import is_turn, role_of
-from kamerton.data.read.tables.cells import parse_cell
+from kamerton.data.read.conversations.listed import is_spoken
+from kamerton.data.read.conversations.roles import is_turn
+from kamerton.data.read.preferences.turns import are_broken, parsed_turns, role_in, spoken_turns, texts_in_turn
 from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 
@@ -61,6 +61,10 @@ def sides_of(
 ) -> list[Side] | Fault:
     """Return a side for each completion of a row without the columns `used`, or the fault of a row without a prompt."""
     completions = [completion._replace(value=parsed_turns(completion.value)) for completion in completions]
+    for completion in completions:
+        if are_broken(completion.value):
+            message = f"{completion.place} begins like a list of turns, and is neither JSON nor a Python list"
+            return Fault("bad-json", message, "write it with json.dumps", column=completion.place)
     values = [completion.value for completion in completions if isinstance(completion.value, list)]
     # A copy of a whole conversation (UltraFeedback's `messages`) is neither read nor reported.
     rest = {key: value for key, value in record.items() if key not in used and value not in values}
@@ -70,7 +74,14 @@ def sides_of(
     name = columns.prompt or columns.messages or columns.text
     if name and name not in record:
         return unknown_column_fault(name, list(record), "data.columns.prompt")
-    column = name or find_column(rest, (*PROMPTS, *FURTHER_PROMPTS))
+    column = name or find_column(rest, (*PROMPTS, *FURTHER_PROMPTS)) or _turns_column(rest, completions)
+    dialogues = [texts_in_turn(rest.get(column), completion.value) for completion in completions] if column else []
+    if dialogues and all(dialogues):
+        others = {key: value for key, value in rest.items() if key != column}
+        return [
+            _dialogue_side(others, str(column), turns, completion, columns.metadata)
+            for completion, turns in zip(completions, dialogues, strict=True)
+        ]
     prompt = _Prompt(rest, column, columns.metadata)
     texts = [completion.value for completion in completions]
     are_texts = len(texts) == 2 and all(isinstance(text, str) and not is_spoken(text) for text in texts)
@@ -96,7 +107,7 @@ class _Prompt:
             self.others |= {key: item for key, item in value.items() if key != "messages"}
             self.place, value = f"{name}.messages", value["messages"]
         if isinstance(value, str) and is_spoken(value):
-            value = _spoken_turns(value)
+            value = spoken_turns(value)
         self.value = None if is_blank(value) else value
 
     def side(self, completion: Completion) -> Side | None:
@@ -107,7 +118,7 @@ class _Prompt:
             answer = turns if isinstance(turns, list) else [{"role": "assistant", "content": value}]
             own = answer if answer[: len(self.value)] == self.value else [*self.value, *answer]
             return self._chat(completion, own, self.others, len(own) - len(answer))
-        if is_spoken(value) or (isinstance(turns, list) and any(_role(turn) == "user" for turn in turns)):
+        if is_spoken(value) or (isinstance(turns, list) and any(role_in(turn) == "user" for turn in turns)):
             return self._chat(completion, turns, self._others_beside(turns), 0)  # with the prompt
         if self.value is None:
             return None
@@ -143,6 +154,35 @@ class _Prompt:
         return {**self.others, self.name: self.value}
 
 
+def _turns_column(rest: Record, completions: Sequence[Completion]) -> str | None:
+    """Return the column of an unusual name with the turns before the completions, which have none of their own."""
+    for completion in completions:
+        value = completion.value
+        if is_spoken(value) or (isinstance(value, list) and any(role_in(turn) == "user" for turn in value)):
+            return None
+    turns = ((name, parsed_turns(value)) for name, value in rest.items())
+    return next(
+        (name for name, value in turns if isinstance(value, list) and value and role_in(value[-1]) == "user"), None
+    )
+
+
+def _dialogue_side(
+    others: Record, prompt: str, turns: list[Any], completion: Completion, metadata: list[str] | None
+) -> Side:
+    """Return the side of a dialogue, whose turns are in turn in the columns of the prompt and of the completion."""
+    column = completion.column
+    places = {
+        f"{column}[{i}]{inner}": f"{(prompt, completion.place)[i % 2]}[{i // 2}]"
+        for i in range(len(turns))
+        for inner in ("", ".content")
+    }
+    own = Columns(messages=column, metadata=metadata)
+    record = {**others, column: turns}
+    return Side(
+        record, own, completion.place, completion.score, {column: completion.place, **places}, completion.unread
+    )
+
+
 def _text_side(record: dict[str, Any], columns: Columns, prompt: str, completion: Completion) -> Side:
     """Return the side of a prompt and a completion that are texts."""
     own = Columns(prompt=columns.prompt, completion=completion.column, metadata=columns.metadata)
@@ -175,27 +215,6 @@ def prompt_length(first: str, second: str) -> int:
     if at == shorter:
         return max(first[:at].rstrip().rfind(" "), 0)
     return at - 1 if at and first[at - 1] == " " else at
-
-
-def _spoken_turns(text: str) -> list[Any]:
-    """Return the turns of a text in which `Human:` and `Assistant:` speak; without a last turn that is empty."""
-    turns = [turn for _, turn in turn_items(text, "")]
-    if turns and turns[-1] == {"role": "assistant", "content": ""}:
-        turns.pop()
-    return turns
-
-
-def parsed_turns(value: Any) -> Any:
-    """Return the turns that a cell of a table has as a text; other values unchanged."""
-    if not isinstance(value, str) or value.lstrip()[:2] not in ("[{", '{"', "{'"):
-        return value
-    turns = parse_cell(value)
-    items = turns if isinstance(turns, list) else [turns]
-    return turns if items and all(map(is_turn, items)) else value
-
-
-def _role(turn: object) -> str | None:
-    return role_of(turn)[0] if isinstance(turn, Mapping) else None
 
 
 def find_column(record: Record, names: Sequence[str]) -> str | None:

@@ -13,7 +13,8 @@ from kamerton.data.read.conversations.calls import parse_json
 from kamerton.errors import Fault
 
 Rows = Iterator[tuple[int, dict[str, Any] | Fault]]
-TURNS = (*CHAT_NAMES, "chosen", "rejected")  # columns that always hold turns
+TURNS = CHAT_NAMES  # columns that always hold turns
+PREFERENCES = ("chosen", "rejected")  # turns or texts
 VALUES = ("choices", "options")  # columns that may also hold text
 
 
@@ -26,11 +27,12 @@ def parsed_cells(rows: Rows, columns: Columns, file: str) -> Rows:
             yield number, record
             continue
         if names is None:
-            names = tuple(name for name in record if name in {*turns, *VALUES, *PROMPT_NAMES, *COMPLETION_NAMES})
+            usual = {*turns, *PREFERENCES, *VALUES, *PROMPT_NAMES, *COMPLETION_NAMES}
+            names = tuple(name for name in record if name in usual)
         fault = None
         for name in names:
             value = record[name]
-            if isinstance(value, dict) and name in turns:
+            if isinstance(value, dict) and name in (*turns, *PREFERENCES):
                 record[name] = _turns_of_lists(value)
             if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
                 continue
