@@ -83,3 +83,18 @@ def test_saved_settings_yield_to_given_ones_and_to_other_columns(tmp_path: Path)
     others = DataOptions(path=str(write_jsonl(tmp_path / "others.jsonl", [{"prompt": "a", "completion": "b"}])))
     assert with_saved_form(others, tmp_path) is others
     assert with_saved_form(data, tmp_path / "nothing") is data
+
+
+def test_preferences_are_read_with_the_prompt_of_the_model_alone(tmp_path: Path) -> None:
+    pair = {"context": "It rained.", "question": "Is it wet?", "chosen": "Yes.", "rejected": "No."}
+    path = str(write_jsonl(tmp_path / "rows.jsonl", [pair]))
+    for completion in ("{chosen}", "{answer}"):  # of a run on such pairs, and of one on single completions
+        write_form(tmp_path, {"prompt": r"{context}\n\n{question}", "completion": completion})
+        data = with_saved_form(DataOptions(path=path, rows="preferences"), tmp_path)
+        assert (data.rows, data.completion) == ("preferences", None)
+        (example,) = prepare(data, SplitOptions(ratios=[1, 0, 0])).splits["train"]
+        assert example.prompt_text.endswith("It rained.\n\nIs it wet?")
+        assert (example.completion, example.alternatives[0].completion) == ("Yes.", "No.")
+    turns = {**pair, "chosen": [{"role": "assistant", "content": "Yes."}]}
+    others = DataOptions(path=str(write_jsonl(tmp_path / "turns.jsonl", [turns])), rows="preferences")
+    assert with_saved_form(others, tmp_path) is others

@@ -10,7 +10,7 @@ from support.pairs_files import pairs
 from support.rows import write_jsonl
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-QUICK = (*SMALL, "callbacks.early_stopping=null")
+QUICK = (*SMALL, "callbacks.early_stopping=null", "model.export=adapter")
 
 
 async def test_a_job_learns_preferences(manager: FineTuningManager, warm_jobs: None) -> None:
@@ -27,6 +27,8 @@ async def test_a_job_learns_preferences(manager: FineTuningManager, warm_jobs: N
     assert result.metrics["preference_accuracy"] > 0.5
     assert result.scores.num_rows > 0
     file = write_jsonl(manager.root / "other.jsonl", pairs(10, "a"))
-    other = await manager.evaluate_model(job.model_id, DataOptions(test=str(file), rows="preferences"))
-    assert other.scores.num_rows == 20
-    assert "preference_accuracy" in other.metrics
+    assert (job.path / "model" / "prompt.json").exists()  # does not make them single completions
+    for test in (str(file), pairs(10, "a"), DataOptions(test=str(file), rows="preferences")):
+        other = await manager.evaluate_model(job.model_id, test)
+        assert other.scores.num_rows == 20
+        assert "preference_accuracy" in other.metrics

@@ -150,12 +150,13 @@ def _run_stages(
     rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
-    assignment = assign_rows(store, rows, split, log, from_files=not needs_split(options, files))
+    from_files = not needs_split(options, files)
+    assignment = assign_rows(store, rows, split, log, kind=options.rows, from_files=from_files)
     if log.errors > errors:  # a row without its group or time cannot be assigned to a split
         log.raise_errors()
     rows, assignment, clusters = drop_leaked(stored, rows, assignment, options.near_duplicates, log, report)
     if is_cross_validated(split):
-        rows, assignment, report.folds = assign_folds(store, rows, assignment, clusters, split, log)
+        rows, assignment, report.folds = assign_folds(store, rows, assignment, clusters, split, log, kind=options.rows)
     log.raise_errors()
     splits = split_rows(rows, assignment, files, options, split, log)
     log.raise_errors()

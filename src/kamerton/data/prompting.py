@@ -93,13 +93,18 @@ def _layout(form: Form, fields: Mapping[str, Any]) -> Layout:
 
 
 def with_saved_form(options: DataOptions, folder: Path) -> DataOptions:
-    """Return the options with the settings in a model's folder, if they read the first row and none are given."""
+    """Return the options with the settings in a model's folder, if they read the first row and none are given.
+
+    For preferences these are the settings of the prompt, if all of the row is texts.
+    """
     settings = [*asdict(options.columns).values(), *(getattr(options, role) for role in TEMPLATES), options.label_names]
     if any(value is not None for value in settings) or options.sources:
         return options
     form = read_form(folder)
     if form is None:
         return options
+    if options.rows != "completions":
+        form = replace(form, completion=None, label_names=None, rows=options.rows)
     files, _ = find_files(local_data(options))
     notes: list[str] = []
     first = next((record for _, record in islice(read_rows(files[0], notes.append), 1)), None) if files else None
@@ -109,9 +114,14 @@ def with_saved_form(options: DataOptions, folder: Path) -> DataOptions:
 
 
 def _reads(form: Form, record: Mapping[str, Any]) -> bool:
-    """Return whether the templates of prompt and completion can be filled from a row."""
+    """Return whether the templates of the prompt and of a single completion can be filled from a row."""
     choices = None
-    for source in (form.prompt, form.completion):
+    sources = [form.prompt]
+    if form.rows == "completions":
+        sources.append(form.completion)
+    elif any(isinstance(value, list | Mapping) for value in record.values()):
+        return False
+    for source in sources:
         if source is None:
             return False
         bound = bind(source, [*record, *optional_columns(source, list(record))], "", choices)

@@ -16,7 +16,7 @@ from kamerton.data.read.sources import SPLITS
 from kamerton.data.splits.assign import FOLD_SALT, Assignment, assign, assign_by_time, assign_fold
 from kamerton.data.splits.balance import balance_labels, mix_sources
 from kamerton.data.splits.folds import connected_groups, even_folds
-from kamerton.data.splits.keys import group_keys
+from kamerton.data.splits.keys import group_keys, strata_keys
 from kamerton.data.splits.times import field_times
 from kamerton.data.store import Index, Store
 from kamerton.errors import Fault
@@ -57,16 +57,18 @@ def is_cross_validated(split: SplitOptions) -> bool:
     return bool(split.folds) and split.held_out == "test"
 
 
-def assign_rows(store: Store, rows: Index, split: SplitOptions, log: FaultLog, *, from_files: bool) -> Assignment:
+def assign_rows(
+    store: Store, rows: Index, split: SplitOptions, log: FaultLog, *, kind: str, from_files: bool
+) -> Assignment:
     """Return each row's split (0 train, 1 validation, 2 test): that of its file if `from_files`, else by the options.
 
-    For cross-validation (see `assign_folds`), rows of a test file are 2 and all others 0.
+    For cross-validation (see `assign_folds`), rows of a test file are 2 and all others 0. `kind` is `DataOptions.rows`.
     """
     assignment: Assignment = store.column("split")[rows].astype(np.int8)
     if is_cross_validated(split):
         return np.where(assignment == 2, 2, 0).astype(np.int8)
     groups = group_keys(store, rows, split.group, log)
-    strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
+    strata = strata_keys(store, rows, split.stratify, kind, log)
     if not from_files:
         if split.time:
             assignment = assign_by_time(field_times(store, rows, split.time, log), split.ratios)
@@ -100,7 +102,14 @@ def drop_leaked(
 
 
 def assign_folds(
-    store: Store, rows: Index, assignment: Assignment, clusters: Index | None, split: SplitOptions, log: FaultLog
+    store: Store,
+    rows: Index,
+    assignment: Assignment,
+    clusters: Index | None,
+    split: SplitOptions,
+    log: FaultLog,
+    *,
+    kind: str,
 ) -> tuple[Index, Assignment, list[int]]:
     """Divide rows into folds; return the rows outside test files, their splits, and the fold sizes.
 
@@ -117,7 +126,7 @@ def assign_folds(
     rows, ids = rows[~repeated], ids[~repeated]
     near = [] if clusters is None else [clusters[~repeated].astype(np.uint64)]
     groups = connected_groups(ids, group_keys(store, rows, split.group, log), store.column("prompt_key")[rows], *near)
-    strata = group_keys(store, rows, split.stratify, log) if split.stratify else None
+    strata = strata_keys(store, rows, split.stratify, kind, log)
     fold = even_folds(groups, int(split.folds or 1), split.seed, strata)
     sizes = np.bincount(fold, minlength=int(split.folds or 1)).tolist()
     if not all(sizes):

@@ -40,7 +40,7 @@ def evaluate(root: Path, model_id: str, data: Data | None) -> EvaluationResult:
         raise UserError([Fault("evaluate.folds", "a cross-validation has a model for each fold", fix, file=str(run))])
     overrides = [override("run", str(run))] if run else model_overrides(model_id)
     if data is not None:
-        overrides += _test_set_overrides(data, root)
+        overrides += _test_set_overrides(data, root, of_run=run is not None)
     return _read_result(model_id, _run_evaluation(root, overrides))
 
 
@@ -54,13 +54,17 @@ def _run(root: Path, model_id: str) -> Path | None:
         return None
 
 
-def _test_set_overrides(data: Data, root: Path) -> list[str]:
+def _test_set_overrides(data: Data, root: Path, *, of_run: bool) -> list[str]:
+    """Return the overrides for a test set. Rows and files without options are read as the data `of_run` are."""
     if isinstance(data, ProcessedData):
         data = data.split()
     if isinstance(data, DataParts):
         return data_overrides(data.data, data.split)
     options = data_options(data, root)
     if not isinstance(data, DataOptions):  # without its own split, all of it is the test set
+        if of_run:
+            kind = [] if options.rows == "completions" else [override("data.rows", options.rows)]
+            return [override("data.test", options.path), *kind]
         options = replace(options, path=None, test=options.path)
     return data_overrides(options, SplitOptions())
 

@@ -112,7 +112,7 @@ class FineTuningManager:
         Args:
             model_id: a job, an option of the group `model`, a name on the hub, or a folder.
             data: by default the test split of the job; else the test part of `DataParts` or `ProcessedData`, or every
-                row of a file, a folder or rows.
+                row of a file, a folder or rows, which are read as the data of the job (pairs for `method="dpo"`).
 
         Returns:
             Metrics with 95 % intervals, and the score table.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kamerton.data.encode.chat_template import generation_prompt_differs
 from kamerton.data.encode.control import TEXT
 from kamerton.data.encode.limits import Limits
-from kamerton.data.encode.render import generation_prompt_differs
 from kamerton.data.encode.sequences import Lengths, Mask, Sequences, find_sequences
 from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.token_cache import TokenArrays, token_arrays

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kamerton.data.encode.chat_template import Turns, apply_template, plain_turn
 from kamerton.data.encode.control import ControlTokens, LiteralToken
 from kamerton.data.encode.conversation import Conversations, Ids
 from kamerton.data.encode.fill import Filler, make_filler, nonempty
@@ -22,8 +23,6 @@ from kamerton.data.encode.targets import Part, Stretch, Targets
 from kamerton.data.encode.turns import DROPPED, TurnNote
 from kamerton.data.example import DataExample, Message
 from kamerton.data.parts import ALTERNATIVE, WHOLE, part_of
-
-Turns = list[dict[str, str]]
 
 
 class RenderError(Exception):
@@ -149,13 +148,14 @@ class Renderer:
 
     def _simple(self, examples: list[DataExample]) -> list[Rendering]:
         """Render examples whose completion is the only target, all at once."""
-        before = [[_turn(turn.role, turn.content) for turn in example.messages[:-1]] for example in examples]
+        before = [[plain_turn(turn.role, turn.content) for turn in example.messages[:-1]] for example in examples]
         chats = [
-            [*turns, _turn("assistant", example.completion)] for turns, example in zip(before, examples, strict=True)
+            [*turns, plain_turn("assistant", example.completion)]
+            for turns, example in zip(before, examples, strict=True)
         ]
         try:
-            prompts = _apply(self.tokenizer, before, prompt=True)
-            texts = _apply(self.tokenizer, chats, prompt=False)
+            prompts = apply_template(self.tokenizer, before, prompt=True)
+            texts = apply_template(self.tokenizer, chats, prompt=False)
         except Exception as error:  # a template is a program: it may raise anything
             if len(examples) == 1:
                 return [RenderError(f"{type(error).__name__}: {error}")]
@@ -182,7 +182,7 @@ class Renderer:
         except Exception as error:  # a template is a program: it may raise anything
             return RenderError(f"{type(error).__name__}: {error}")
         if not is_rich(example):
-            notes = [*self._dropped_turns([_turn(turn.role, turn.content) for turn in example.messages]), *notes]
+            notes = [*self._dropped_turns([plain_turn(turn.role, turn.content) for turn in example.messages]), *notes]
         plain = len(parts) == 1 and parts[0] == Part(parts[0].stretches) and not notes and not fallbacks
         return parts[0].stretches if plain else AnnotatedStretches(parts, [], notes, fallbacks)
 
@@ -239,27 +239,3 @@ def _joined(renderings: list[Rendering]) -> Rendering:
         else:
             parts.append(Part(rendering, turn))
     return AnnotatedStretches(parts, [], notes, fallbacks)
-
-
-def generation_prompt_differs(tokenizer: Any) -> bool:
-    """Return True if the template's rendering of a finished chat does not begin with the prompt used at inference."""
-    if tokenizer.chat_template is None:
-        return False
-    turns = [_turn("user", "question")]
-    try:
-        (prompt,) = _apply(tokenizer, [turns], prompt=True)
-        (text,) = _apply(tokenizer, [[*turns, _turn("assistant", "answer")]], prompt=False)
-    except Exception:  # a template is a program: it may raise anything; rows that it refuses are reported
-        return False
-    return not text.startswith(prompt)
-
-
-def _apply(tokenizer: Any, chats: list[Turns], *, prompt: bool) -> list[str]:
-    if not chats:
-        return []
-    texts: list[str] = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=prompt)
-    return texts
-
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}

@@ -30,6 +30,25 @@ def group_keys(store: Store, rows: Index, name: str | None, log: FaultLog) -> Ke
     return result
 
 
+def strata_keys(store: Store, rows: Index, name: str | None, kind: str, log: FaultLog) -> Keys | None:
+    """Return the stratum of each row, by "label" or a metadata field: [rows]; None without a name.
+
+    `kind` is `DataOptions.rows`: the label of a judgement is whether the completion is desired, and several completions
+    of a prompt are a stratum of their own. Preferences have no label, which is a fault.
+    """
+    if name is None:
+        return None
+    if name != "label" or kind == "completions":
+        return group_keys(store, rows, name, log)
+    if kind == "preferences":
+        message = "split.stratify is label, and preferences have no labels"
+        fix = "set split.stratify=null, or a metadata field: split.stratify=NAME"
+        log.add(Fault("bad-value", message, fix, column="split.stratify"))
+        return None
+    extras = map(json.loads, store.take("extras", rows).to_pylist())
+    return np.array([2 if row["alternatives"] else int(row["score"] > 0) for row in extras], np.uint64)
+
+
 def field_values(store: Store, rows: Index, name: str, log: FaultLog) -> Iterator[tuple[int, int, object]]:
     """Yield `(position in rows, row, value)` of a metadata field; for a row without it, log a fault and yield None."""
     order = np.argsort(rows, kind="stable")

@@ -6,10 +6,12 @@ directory ──▶ RunFiles, cross_validation.json ──▶ contents (plain va
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from kamerton import words
+from kamerton.decide.compare.words import MAIN_METRICS
 from kamerton.decide.report import interval_charts, verdict
 from kamerton.decide.report.run import common_contents, confusion_figure, elapsed
 from kamerton.decide.report.run_files import RunFiles, read_run
@@ -28,7 +30,9 @@ def write_cross_report(folder: Path, *, state: State | None = None) -> Path:
     run = read_run(folder, OUT_OF_FOLD, state)
     values = contents(run, read_summary(folder))
     spread = values["summary"]["spread"]
-    titles = {"accuracy": "Accuracy", "f1": "F1 (macro)"} if "accuracy" in spread else {"loss": "Loss"}
+    main = _main_metric(spread)
+    shown = [main, *({"accuracy": ["f1"], "preference_accuracy": ["margin"]}.get(main, []))]
+    titles = {name: words.title(name) for name in shown}
     figures = {"folds": interval_charts.folds(spread, titles), "confusion": confusion_figure(run.tuned)}
     return write_pages(folder, "kamerton.decide", "cross_validation", values, figures)
 
@@ -63,9 +67,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
         return {"folds": [], "spread": {}, "method": "", "level": 0.95}
 
 
+def _main_metric(names: Collection[str]) -> str:
+    return next((name for name in MAIN_METRICS if name in names), "loss")
+
+
 def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, str]:
     by_name = {row["name"]: row for row in rows if row["spread"]}
-    row = by_name.get("accuracy") or by_name.get("loss")
+    row = by_name.get(_main_metric(by_name))
     if row is None:
         return "Not every fold is done, so there is no result yet.", "open"
     spread, count = row["spread"], len(summary["folds"])
