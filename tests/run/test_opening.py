@@ -101,6 +101,10 @@ def test_an_older_run_keeps_its_id_and_resumes_without_an_objective(values: dict
     assert len({config_id(each) for each in (now, *others)}) == 3
     run = finish(open_run(older), "paused")
     assert open_run({**now, "resume": "auto"}).path == run.path
+    written = yaml.safe_load((run.path / "config.yaml").read_text())  # as a run of its version has it
+    assert {key: value for key, value in written.items() if key != "resume"} == {
+        key: value for key, value in older.items() if key != "resume"
+    }
     finish(run, "paused")
     for other, key in zip(others, ("objective.name", "model.adapter"), strict=True):
         with pytest.raises(UserError, match=key):

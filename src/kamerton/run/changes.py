@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kamerton.config.schema import ObjectiveOptions, mapping_at
+from kamerton.config.objective_options import ObjectiveOptions
+from kamerton.config.schema import mapping_at
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
 
 Change = tuple[str, Any, Any]  # key, before, after
-SUPERVISED = dataclasses.asdict(ObjectiveOptions())  # the objective of runs of versions that had no other
+SUPERVISED = dataclasses.asdict(ObjectiveOptions())
 
 # Keys that may differ when a run is resumed: output and batch layout, never what is computed.
 _FREE = (
@@ -44,40 +45,59 @@ _FIRST_KEYS = frozenset(  # of data, in runs of every version
 )
 
 
+_LATER: dict[str, Any] = {  # keys that older runs do not have, with the values that change nothing
+    "eval.score": None,
+    "eval.sample": None,
+    "model.adapter": None,
+    "score.data": None,
+    "data.columns.chosen": None,
+    "data.columns.rejected": None,
+    "objective": SUPERVISED,
+    "reward": {},
+} | {
+    f"data.{field.name}": field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    for field in dataclasses.fields(DataOptions)
+    if field.name not in _FIRST_KEYS
+}
+
+
+def without_later(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a configuration without the keys that older versions do not have, unless their values change something.
+
+    Keys of `before`, the configuration of a run, are kept.
+    """
+    result = dict(values)
+    for key, unset in _LATER.items():
+        result = _without(result, key.split("."), unset, before or {})
+    return result
+
+
+def _without(values: Mapping[str, Any], path: list[str], unset: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without the key at `path` if it is missing in `before` and its value equals `unset`."""
+    name, *inner = path
+    if inner and isinstance(values.get(name), Mapping):
+        return {**values, name: _without(values[name], inner, unset, mapping_at(before, name))}
+    if inner or name in before or name not in values:
+        return dict(values)
+    value = {**unset, **(values[name] or {})} if isinstance(unset, dict) else values[name]
+    return {key: item for key, item in values.items() if key != name or value != unset}
+
+
 def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a resumed run, with the defaults of the version that started it.
 
     `before` is its original configuration. Older versions set one epoch even with `trainer.max_steps`, and had no
     `data.control_tokens` (see `read_config`).
     """
-    result = dict(values)
-    trainer, data = mapping_at(values, "trainer"), mapping_at(values, "data")
+    result = without_later(values, before)
+    trainer, data, written = mapping_at(result, "trainer"), mapping_at(result, "data"), mapping_at(before, "data")
     if (mapping_at(before, "trainer").get("max_epochs"), trainer.get("max_epochs")) == (1, -1):
         result["trainer"] = {**trainer, "max_epochs": 1}
-    written = mapping_at(before, "data")
-    absent = {key for key in later_defaults(data) if key not in written}
-    absent |= {"control_tokens"} - written.keys()
-    if data:
-        result["data"] = {key: value for key, value in data.items() if key not in absent}
-    if "objective" not in before and {**SUPERVISED, **mapping_at(values, "objective")} == SUPERVISED:
-        result.pop("objective", None)
-    if "reward" not in before and not values.get("reward"):
-        result.pop("reward", None)
-    if "data" not in mapping_at(before, "score") and mapping_at(values, "score").get("data", ...) is None:
-        result["score"] = {key: value for key, value in mapping_at(values, "score").items() if key != "data"}
+    if "control_tokens" in data and "control_tokens" not in written:
+        data = {key: value for key, value in data.items() if key != "control_tokens"}
     if (written.get("encoding"), data.get("encoding")) == ("utf-8", "auto"):  # the default of older runs
-        result["data"]["encoding"] = "utf-8"
-    return result
-
-
-def later_defaults(data: Mapping[str, Any]) -> set[str]:
-    """Return the keys of a data section that older runs do not have, and whose values are the defaults."""
-    fields = {field.name: field for field in dataclasses.fields(DataOptions) if field.name not in _FIRST_KEYS}
-    return {key for key, value in data.items() if key in fields and value == _default(fields[key])}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        data = {**data, "encoding": "utf-8"}
+    return {**result, "data": data} if "data" in result else result
 
 
 def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:

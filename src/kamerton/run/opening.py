@@ -17,15 +17,7 @@ from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import acquire, lock_owner
-from kamerton.run.changes import (
-    SUPERVISED,
-    as_begun,
-    changed_faults,
-    describe,
-    differences,
-    lasting_faults,
-    later_defaults,
-)
+from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults, without_later
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
@@ -60,31 +52,14 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
     return run
 
 
-_LATER = {"eval": ("score", "sample"), "model": ("adapter",), "score": ("data",)}  # keys that older runs do not have
-
-
 def config_id(values: Mapping[str, Any]) -> str:
     """Return a run id for the configuration: equal configurations have equal ids, however they were typed."""
-    relevant = {
-        key: value for key, value in values.items() if key not in ("run_id", "resume", "paths", "logger", "sweep")
-    }
+    elsewhere = ("run_id", "resume", "paths", "logger", "sweep")
+    relevant = without_later({key: value for key, value in values.items() if key not in elsewhere})
     if (trainer := mapping_at(relevant, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
         relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
-    if data := mapping_at(relevant, "data"):  # older runs have no such keys, and another default encoding
-        data = {key: value for key, value in data.items() if key not in later_defaults(data)}
-        if columns := mapping_at(data, "columns"):
-            unset = [key for key in ("chosen", "rejected") if columns.get(key) is None]
-            data["columns"] = {key: value for key, value in columns.items() if key not in unset}
-        encoding = {"encoding": "utf-8"} if data.get("encoding") == "auto" else {}
-        relevant = {**relevant, "data": {**data, **encoding}}
-    for section, later in _LATER.items():
-        if options := mapping_at(relevant, section):
-            kept = {key: value for key, value in options.items() if key not in later or value is not None}
-            relevant = {**relevant, section: kept}
-    if {**SUPERVISED, **mapping_at(relevant, "objective")} == SUPERVISED:
-        relevant = {key: value for key, value in relevant.items() if key != "objective"}
-    if not relevant.get("reward"):
-        relevant = {key: value for key, value in relevant.items() if key != "reward"}
+    if (data := mapping_at(relevant, "data")).get("encoding") == "auto":  # utf-8 in older runs, which keep their ids
+        relevant = {**relevant, "data": {**data, "encoding": "utf-8"}}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
