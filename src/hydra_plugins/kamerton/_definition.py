@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.kamerton._space import Space, SweepError
 from hydra_plugins.kamerton._storage import masked
 
 CONFIG = "config"  # the study's attribute with the configuration that all trials share, by dotted key
@@ -33,6 +35,18 @@ class StudyDefinition:
             "sampler": self.sampler,
             "function": self.function,
         }
+
+
+def study_definition(config: DictConfig, space: Space) -> StudyDefinition:
+    """Return the definition of the study that a configuration describes, in this space."""
+    sweeper = config.hydra.sweeper
+    direction = OmegaConf.to_container(sweeper)["direction"]  # type: ignore[call-overload,index]
+    directions = direction if isinstance(direction, list) else [direction]
+    if not directions or set(directions) - {"minimize", "maximize"}:
+        raise SweepError(f"hydra.sweeper.direction is {direction!r}\n  fix: minimize, maximize, or a list of these")
+    varied = {key: dimension.text for key, dimension in space.dimensions.items()}
+    target = str(sweeper.sampler["_target_"])
+    return StudyDefinition(varied, directions, space.fixed, target, sweeper.custom_search_space)
 
 
 def changes_since(study: optuna.Study, shared: Mapping[str, Any]) -> list[str]:

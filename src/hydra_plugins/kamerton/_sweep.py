@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from hydra_plugins.kamerton import _jobs
 from hydra_plugins.kamerton._compose import composing_once
 from hydra_plugins.kamerton._config import application, flat, params, refuse, shown, space_function, typed
-from hydra_plugins.kamerton._definition import StudyDefinition, changes_since
+from hydra_plugins.kamerton._definition import changes_since, study_definition
 from hydra_plugins.kamerton._live import Terminal, say_end
 from hydra_plugins.kamerton._objective import TakenOver, objective, quiet
 from hydra_plugins.kamerton._process import signals_forwarded, stoppable
@@ -59,7 +59,7 @@ class Sweep:
         context = composing_once(context)
         self.context, self.config = context, config
         self.space = parse_space(params(config), typed(config, "task"), context.config_loader)
-        self.definition = self._definition()
+        self.definition = study_definition(config, self.space)
         self.name = self._set_name()
         self.directory = Path(config.hydra.sweep.dir).absolute()
         self.storage = self._set_storage()
@@ -143,16 +143,6 @@ class Sweep:
         say_end(terminal.console, end)
         finished.append(end)
         return end
-
-    def _definition(self) -> StudyDefinition:
-        sweeper = self.config.hydra.sweeper
-        direction = OmegaConf.to_container(sweeper)["direction"]  # type: ignore[call-overload,index]
-        directions = direction if isinstance(direction, list) else [direction]
-        if not directions or set(directions) - {"minimize", "maximize"}:
-            raise SweepError(f"hydra.sweeper.direction is {direction!r}\n  fix: minimize, maximize, or a list of these")
-        space = {key: dimension.text for key, dimension in self.space.dimensions.items()}
-        target = str(sweeper.sampler["_target_"])
-        return StudyDefinition(space, directions, self.space.fixed, target, sweeper.custom_search_space)
 
     def _set_name(self) -> str:
         """Return the study's name, by default a hash of its definition, so that the same command resumes it."""

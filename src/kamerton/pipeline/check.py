@@ -6,7 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from kamerton.assets import cache_dir
 from kamerton.config.check import check_nodes, section
@@ -14,15 +14,15 @@ from kamerton.config.model_options import AdapterOptions, ModelOptions
 from kamerton.config.objective import objective_faults
 from kamerton.config.schema import mapping_at
 from kamerton.config.target_checks import GIVEN, check_targets
-from kamerton.config.targets import ALLOWED, instantiate, is_allowed
+from kamerton.config.targets import instantiate
 from kamerton.data.option_checks import check_data_options, check_split_options
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
+from kamerton.pipeline.building import Node, build_part, constructor_faults, is_node
 
 if TYPE_CHECKING:
     from kamerton.data.gate import DataError
 
-Node = dict[str, Any]
 _Check = Callable[[Mapping[str, Any]], list[Fault]]
 
 
@@ -82,7 +82,7 @@ def _with_valid_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Build the optimizer over two dummy parameters and run one step; return the fault if that fails."""
     node, allowed = values.get("optimizer"), values.get("allow_targets") or ()
-    if not _is_node(node) or check_targets({"optimizer": node}, allowed):
+    if not is_node(node) or check_targets({"optimizer": node}, allowed):
         return []  # already reported
 
     def build(node: Node) -> None:
@@ -102,7 +102,7 @@ def _optimizer_faults(values: Mapping[str, Any]) -> list[Fault]:
             optimizer.train()
         optimizer.step()
 
-    return _constructor_faults("optimizer", node, build)
+    return constructor_faults("optimizer", node, build)
 
 
 @_cached_by("allow_targets", "trainer", "callbacks", "logger")
@@ -114,18 +114,18 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
     for group in built:
         for name, node in mapping_at(values, group).items():
             key = f"{group}.{name}"
-            if not _is_node(node) or (key in GIVEN and key not in _PLACEHOLDERS):
+            if not is_node(node) or (key in GIVEN and key not in _PLACEHOLDERS):
                 continue  # needs values that only a run has
             if check_targets({group: {name: node}}, allowed):
                 continue  # already reported
             if group == "logger" and node["_target_"].rpartition(".")[2] not in _LAZY:
                 continue  # its constructor may start an experiment
             build = partial(instantiate, allowed=allowed, **_PLACEHOLDERS.get(key, {}))
-            new_faults, instances = _build_part(key, node, build)
+            new_faults, instances = build_part(key, node, build)
             faults += new_faults
             built[group] += instances
     node = values.get("trainer")
-    if not _is_node(node) or check_targets({"trainer": node}, allowed):
+    if not is_node(node) or check_targets({"trainer": node}, allowed):
         return faults
 
     def build_trainer(node: Node) -> None:
@@ -134,7 +134,7 @@ def _trainer_faults(values: Mapping[str, Any]) -> list[Fault]:
         parts = {"callbacks": built["callbacks"], "logger": built["logger"] or False}
         instantiate(trainer_node(node, built["callbacks"]), allowed, **parts)
 
-    return faults + _constructor_faults("trainer", node, build_trainer)
+    return faults + constructor_faults("trainer", node, build_trainer)
 
 
 _PLACEHOLDERS: dict[str, Node] = {
@@ -144,13 +144,6 @@ _PLACEHOLDERS: dict[str, Node] = {
     "logger.tensorboard": {"save_dir": "."},
 }
 _LAZY = ("CSVLogger", "MetricsFile", "TensorBoardLogger", "WandbLogger")  # without side effects until they log
-
-
-def _build_part(key: str, node: Node, build: Callable[[Node], Any]) -> tuple[list[Fault], list[Any]]:
-    """Build `node`; return its faults and, in a list, the instance."""
-    instances: list[Any] = []
-    faults = _constructor_faults(key, node, lambda node: instances.append(build(node)))
-    return faults, [] if faults else instances
 
 
 @_cached_by("model", "adapter", "trainer")
@@ -192,33 +185,6 @@ def _four_bit_faults(trainer: Mapping[str, Any]) -> list[Fault]:
         message = "adapter=qlora needs a GPU, but this run would use the CPU"
         return [Fault("adapter.device", message, "choose adapter=lora, or a machine with a GPU", column="adapter.kind")]
     return []
-
-
-def _constructor_faults(key: str, node: Node, build: Callable[[Node], Any]) -> list[Fault]:
-    """Return a fault if `build` fails, located at the one argument without which it succeeds, if there is one."""
-    try:
-        build(node)
-    except Exception as error:  # constructors may raise anything
-        causes = [name for name in node if name != "_target_" and _builds({**node}, name, build)]
-        column = f"{key}.{causes[0]}" if len(causes) == 1 else key
-        value = f"{column} is {node[causes[0]]!r}" if len(causes) == 1 else f"{key} cannot be built"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return [Fault("config.value", f"{value}: {reason}", f"correct the value of {column}", column=column)]
-    return []
-
-
-def _builds(node: Node, without: str, build: Callable[[Node], Any]) -> bool:
-    del node[without]
-    try:
-        build(node)
-    except Exception:
-        return False
-    return True
-
-
-def _is_node(node: Any) -> TypeGuard[Node]:
-    """Return whether the class is Kamerton's or a framework's; building a custom class might have side effects."""
-    return isinstance(node, Mapping) and is_allowed(node.get("_target_"), ALLOWED)
 
 
 def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault]] | None = None) -> list[Fault]:
