@@ -48,7 +48,8 @@ def scores_page() -> str:
         "Tables of preferences have a row for each pair, whose `target`, `nll` … are those of the chosen completion,"
         " and `rejected`, `rejected_nll`, `rejected_tokens`, `reference_logprob`, `rejected_reference_logprob`"
         " (log-probabilities by the reference, in nats; null without one). Completions that are judged one by one have"
-        " a row each, with `desired` and `reference_logprob`. The schema's metadata hold `beta`, which scales rewards.",
+        " a row each, with `desired`, `reference_logprob` and `reference_point` (the reward above which a completion"
+        " is a gain for KTO). The schema's metadata hold `beta`, which scales rewards.",
         "A custom metric with one number per example adds a column `metric:NAME`"
         " ([how-to/metrics.md](../how-to/metrics.md)). The schema's metadata hold `labels`, the labels as JSON.",
     ]

@@ -17,7 +17,8 @@ import kamerton.report
 from kamerton.decide.report.run import elapsed, plain, write_report
 from kamerton.errors import UserError
 from kamerton.score.intervals import intervals
-from kamerton.score.metrics import compute, per_class
+from kamerton.score.label_metrics import per_class
+from kamerton.score.metrics import compute
 from kamerton.words import number
 from support import synthetic
 

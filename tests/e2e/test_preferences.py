@@ -6,12 +6,17 @@ import csv
 import json
 import math
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kamerton.cli import main
+from kamerton.model import switches
+from kamerton.pipeline import finish, preferences
 from support.pairs import judged_rows, pair_rows
 from support.resuming import same_result, signal_in
 from support.rows import write_jsonl
@@ -94,8 +99,11 @@ def test_folds_cover_every_preference_once(train: Train, pairs: Path, rows: str)
     if rows == "rankings":
         write_jsonl(pairs, [ranking(row, number) for number, row in enumerate(pair_rows(24))])
     run = train("cv.folds=2", "trainer.max_steps=2")
-    result = record(run if (run / "folds").exists() else run.parents[1])
+    run = run if (run / "folds").exists() else run.parents[1]
+    result = record(run)
     assert result["state"] == "succeeded"
+    assert "Preference accuracy and Margin of rewards" in (run / "report.html").read_text()
+    assert re.search(r"^\W*Preference accuracy [\d.]+ ± ", (run / "report.md").read_text(), re.MULTILINE)
     assert {"preference_accuracy", "margin"} <= result["metrics"]["mean"].keys()
 
 
@@ -142,3 +150,29 @@ def test_two_processes_give_what_one_gives(
         for name, value in expected.items():
             if value and name.startswith(("train/", "val/")) and "entropy" not in name:
                 assert float(row[name]) == pytest.approx(float(value), rel=1e-4, abs=2e-5, nan_ok=True), name
+
+
+def test_the_reference_is_computed_once_and_as_training_computes(
+    tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the default precision of a GPU, under which the first step must not begin away from the reference."""
+    calls: list[str] = []
+    for module, name in ((preferences, "weights_fingerprint"), (finish, "_score"), (finish, "score_mismatched")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name), calls))
+    monkeypatch.setattr(switches, "best_precision", lambda: "bf16-mixed")
+    judged = write_jsonl(tmp_path / "judged.jsonl", judged_rows())
+    train = trainer(judged, outputs, "objective=kto", *LEAN)
+    run = train("base=true", "trainer.accelerator=auto", "trainer.max_steps=1", "eval.every=1", "optimizer.lr=1e-12")
+    assert sorted(calls) == ["_score", "score_mismatched", "weights_fingerprint"]
+    first = metric_rows(run)[0]
+    assert float(first["train/drift"]) < 1e-4
+    metrics = record(run)["metrics"]
+    assert metrics["base"]["preference_accuracy"] == metrics["test"]["preference_accuracy"] == 0.5
+
+
+def counted(plain: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        calls.append(plain.__name__)
+        return plain(*arguments, **options)
+
+    return call

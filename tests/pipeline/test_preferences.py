@@ -11,6 +11,7 @@ import pytest
 
 from kamerton.cli import main
 from kamerton.score.table import read_scores
+from support.pairs import judged_rows, pair_rows
 from support.rows import write_jsonl
 from support.runs import TINY, record
 
@@ -73,6 +74,23 @@ def test_an_evaluation_has_the_metrics_of_the_run_and_says_pairs(
     assert again.equals(table)
     assert result["data"]["examples"] == table.num_rows
     assert f"Test split, {table.num_rows} pairs" in capsys.readouterr().out
+
+
+def test_judged_completions_are_evaluated_as_the_run_scored_them(folder: Path, own_cache: Path) -> None:
+    """Also pairs, of which the chosen completion is desired."""
+    data = write_jsonl(folder / "judged.jsonl", judged_rows())
+    run = train(folder, "kto", "objective=kto", "optimizer.lr=0.01", "baselines=false", f"data.path={data}")
+    table = read_scores(run / "scores" / "test.parquet")
+    assert table["reference_point"][0].as_py() > 0
+    metrics = record(run)["metrics"]
+    assert metrics["base"]["preference_accuracy"] == 0.5
+    assert metrics["test"]["preference_accuracy"] not in (None, 0.5)
+    result = evaluate(folder, f"run={run}")
+    assert read_scores(result["path"] / "scores" / "test.parquet").equals(table)
+    pairs = write_jsonl(folder / "few.jsonl", pair_rows(20))
+    of_pairs = evaluate(folder, f"run={run}", f"data.test={pairs}")
+    assert of_pairs["data"]["examples"] == 40
+    assert of_pairs["metrics"]["test"]["preference_accuracy"] is not None
 
 
 def test_the_base_model_prefers_neither_completion(dpo: Path) -> None:

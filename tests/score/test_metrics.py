@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torchmetrics.functional import classification as tm
 
 from kamerton.score.columns import label_probabilities, labels_of
-from kamerton.score.metrics import NO_LABEL, compute, confusion, per_class
+from kamerton.score.label_metrics import NO_LABEL, confusion, per_class
+from kamerton.score.metrics import compute
 from kamerton.score.table import scores_table
 
 LABELS = ["yes", "no", "perhaps", "never"]

@@ -13,18 +13,11 @@ import pytest
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pairs import PreferenceRows
 from kamerton.score.intervals import intervals, paired_differences
+from kamerton.score.judged import has_judgements, judged_table
 from kamerton.score.metrics import compute, example_scores
-from kamerton.score.pairs import (
-    has_judgements,
-    has_pairs,
-    incomparable,
-    judged_table,
-    main_metric,
-    pairs_table,
-    rows_word,
-    same_reference,
-    shown_metrics,
-)
+from kamerton.score.pairs import has_pairs, pairs_table
+from kamerton.score.preferences import main_metric, rows_word, shown_metrics
+from kamerton.score.references import incomparable, same_reference
 from kamerton.score.table import read_scores, scores_table, write_scores
 
 NLL = [4.0, 6.5, 3.0, 3.5, 9.0, 2.0, 7.0]
@@ -143,6 +136,23 @@ def test_judged_completions_have_a_row_each() -> None:
     assert metrics["reward_desired"] == pytest.approx(desired)
     assert metrics["reward_undesired"] == pytest.approx(undesired)
     assert metrics["margin"] == pytest.approx(desired - undesired)
+    assert metrics["preference_accuracy"] is None
+
+
+def test_the_accuracy_of_judged_completions_is_by_the_reference_point() -> None:
+    """Rewards 0.5, -0.25, 0.25 and -0.25; completions of other prompts became likelier by 0.5 nats on average."""
+    pairs = preferences([1], [0], [0], [1])
+    rows = JudgedRows(pairs, np.array([-8.0, -9.0, -7.0, -8.0]))
+    others = np.array([-7.0, -9.0, -6.0, -8.0])
+    table = judged_table(completions(NLL[:4], TOKENS[:4]), rows, beta=0.5, reference=True, others=others)
+    assert table["reference_point"].to_pylist() == [0.25] * 4
+    assert example_scores(table)["preference_accuracy"].tolist() == [1.0, 1.0, 0.5, 0.0]
+    assert compute(table)["preference_accuracy"] == 2.5 / 4
+    less_likely = judged_table(completions(NLL[:4], TOKENS[:4]), rows, beta=0.5, reference=True, others=others - 9)
+    assert less_likely["reference_point"].to_pylist() == [0.0] * 4  # as in the loss
+    without = judged_table(completions(NLL[:4], TOKENS[:4]), rows, beta=0.5, reference=False, others=others)
+    assert compute(without)["preference_accuracy"] is None
+    assert "preference_accuracy" not in example_scores(without)
 
 
 def test_of_several_completions_the_best_ones_are_desired() -> None:

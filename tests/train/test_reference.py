@@ -25,6 +25,7 @@ def logprobs(cache: Path, fingerprint: str = "data", model: Any = None, packing:
     if packing != "padded":
         register_attention()
         model.set_attn_implementation(ATTENTION)
+    fingerprint = f"{weights_fingerprint(model)} {fingerprint}"
     return reference_logprobs(model, DATA, fingerprint, cache=cache, max_tokens=90, packing=packing, pad=0)
 
 
@@ -49,8 +50,9 @@ def test_the_same_model_and_data_are_read_from_the_cache(tmp_path: Path, monkeyp
     first = logprobs(tmp_path)
     forbid_computation(monkeypatch)
     done: list[int] = []
+    fingerprint = f"{weights_fingerprint(tiny_model())} data"
     again = reference_logprobs(
-        tiny_model(), DATA, "data", cache=tmp_path, max_tokens=7, packing="padded", pad=0, progress=done.append
+        tiny_model(), DATA, fingerprint, cache=tmp_path, max_tokens=7, packing="padded", pad=0, progress=done.append
     )
     assert (again == first).all()
     assert done == [len(DATA)]

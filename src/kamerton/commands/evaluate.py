@@ -56,7 +56,7 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
 
     from kamerton.decide.compare.calls import unjudged
     from kamerton.decide.compare.other_scoring import better_scoring
-    from kamerton.score.pairs import rows_word, shown_metrics
+    from kamerton.score.preferences import rows_word, shown_metrics
     from kamerton.score.table import read_scores
     from kamerton.words import bounds_text, number
 

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kamerton.config.schema import GENERATING, ObjectiveOptions, mapping_at
+from kamerton.config.objective_options import GENERATING, ObjectiveOptions
+from kamerton.config.schema import mapping_at
 from kamerton.direction import COMPARED, DRIFT, JUDGED
 from kamerton.errors import Fault
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kamerton.config.schema import GENERATING, Config, mapping_at
+from kamerton.config.objective_options import GENERATING
+from kamerton.config.schema import Config, mapping_at
 from kamerton.config.targets import REWARD_OPTIONS, REWARDS, is_allowed, locate_function
 from kamerton.errors import Fault, UserError
 from kamerton.objective.grading import Reward

@@ -22,7 +22,7 @@ from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.decide.compare.words import MAIN_METRICS, verdict_sentence
 from kamerton.errors import Fault, UserError
 from kamerton.run.directory import now
-from kamerton.score.pairs import incomparable
+from kamerton.score.references import incomparable
 
 Step = Callable[[str], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,9 +58,17 @@ def best_precision() -> str:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
-def autocast_format(precision: object) -> torch.dtype | None:
-    """Return the 16-bit format of autocast for Lightning's `precision` (null: by hardware); None without autocast."""
-    bits = str(precision or best_precision()).partition("-")[0]
+def precision_of(trainer: Mapping[str, Any]) -> str:
+    """Return Lightning's `precision` for the section `trainer`; if it is null, by the hardware that is used."""
+    precision = trainer.get("precision")
+    if precision is None:
+        return "32-true" if trainer.get("accelerator") == "cpu" else best_precision()
+    return str(precision)
+
+
+def autocast_format(precision: str) -> torch.dtype | None:
+    """Return the 16-bit format of Lightning's `precision`; None for others."""
+    bits = precision.partition("-")[0]
     return {"16": torch.float16, "bf16": torch.bfloat16}.get(bits)
 
 

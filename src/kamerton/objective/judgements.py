@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from kamerton.direction import DRIFT, JUDGED
-from kamerton.objective.pair_loss import Sum, drift
+from kamerton.objective.pair_loss import ROUNDING, Sum, drift
 from kamerton.objective.pairs import PreferenceRows
-from kamerton.objective.preference import kto
+from kamerton.objective.preference import is_preferred, kto
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,12 @@ class JudgementLoss:
         """Return the mean `loss`, `JUDGED` and `drift` of the completions by their weights.
 
         `preference_accuracy` is the share of completions whose log-ratio is above the divergence if they are desired,
-        below it if not; rewards are beta times the log-ratio, in nats, and lengths are in tokens. They are NaN for a
-        step without such a completion.
+        below it if not, and a tie is half right; rewards are beta times the log-ratio, in nats, and lengths are in
+        tokens. They are NaN for a step without such a completion.
         """
         ratio, tokens = policy - step.reference, step.tokens.to(policy.dtype)
-        right = ((ratio > divergence) == step.desired).double()
+        above = is_preferred(ratio - divergence, ROUNDING)
+        right = torch.where(step.desired, above, 1 - above)
         terms = [self(policy, divergence, step), right, drift(ratio, tokens)]
         for side in (step.desired, ~step.desired):
             terms += [side.double(), side * ratio, side * tokens]

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
@@ -19,6 +21,7 @@ from kamerton.decide.report.run import write_report
 from kamerton.model.export import export
 from kamerton.model.load import local_base
 from kamerton.model.shard import is_sharded
+from kamerton.objective.judgements import JudgedRows
 from kamerton.pipeline.layout import set_layout
 from kamerton.pipeline.prepare import Ready, device
 from kamerton.pipeline.session import Session
@@ -29,9 +32,9 @@ from kamerton.run.directory import RunDirectory
 from kamerton.run.model import chosen_checkpoint, load_base, load_weights, to_train
 from kamerton.score.baselines import write_baselines
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split, scoring
+from kamerton.score.evaluate import by_turn, choose_mode, passes, score_mismatched, score_split, scoring
 from kamerton.score.metrics import compute
-from kamerton.score.pairs import preferences_table
+from kamerton.score.preferences import preferences_table
 from kamerton.score.table import read_scores, write_scores
 
 
@@ -62,20 +65,24 @@ def finish(ready: Ready, tuned: Any, session: Session) -> None:
 def score_base(ready: Ready, session: Session) -> None:
     """Score the base model on the test split, and on `score.data`, if `base=true`."""
     if ready.config.base and session.run.writes:
-        score_test(ready, ready.model, "base", session)
+        score_test(ready, ready.model, "base", session, ready.reference_scores)
         score_task(ready, ready.model, TASK_BASE, session)
 
 
-def score_test(ready: Ready, model: Any, name: str, session: Session) -> None:
-    """Score the test split into `scores/NAME.parquet` unless that file exists, and record the metrics."""
+def score_test(ready: Ready, model: Any, name: str, session: Session, scores: pa.Table | None = None) -> None:
+    """Score the test split into `scores/NAME.parquet` unless that file exists, and record the metrics.
+
+    `scores` are those of the model, if they are known.
+    """
     config, run, inputs = ready.config, session.run, ready.inputs
     if "test" not in inputs.encoded:
         return
     path = run.path / "scores" / f"{name}.parquet"
     if not path.exists():
-        table = _score(ready, model, name, inputs, session)
+        table = _score(ready, model, name, inputs, session) if scores is None else scores
         if ready.preferences:
-            table = preferences_table(table, ready.preferences["test"], config.objective)
+            others = _score_others(ready, model, session, is_reference=scores is not None)
+            table = preferences_table(table, ready.preferences["test"], config.objective, others)
         table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
         _write(run, name, table)
     _record(run, name)
@@ -124,6 +131,31 @@ def _score(ready: Ready, model: Any, name: str, inputs: Inputs, session: Session
             labels=labels,
             options=options,
             partial=_partial(session.run, name),
+            max_tokens=int(config.batch.max_tokens),
+            packing=config.batch.cut,
+            device=on_device,
+            progress=progress,
+        )
+
+
+def _score_others(ready: Ready, model: Any, session: Session, *, is_reference: bool) -> NDArray[np.float64] | None:
+    """Return the log-probabilities of the test prompts with the completions of other examples; None for pairs."""
+    config, rows, data = ready.config, ready.preferences["test"], ready.inputs.encoded["test"]
+    if not isinstance(rows, JudgedRows):
+        return None
+    if is_reference:
+        return rows.other_reference
+    with count_bar(session.console, f"scoring {len(data)} completions of other prompts", len(data)) as advance:
+
+        def progress(done: int) -> None:
+            advance(done)
+            session.stop.check()
+
+        on_device = device(config)
+        return score_mismatched(
+            model.to(on_device),
+            ready.inputs.tokenizer,
+            data,
             max_tokens=int(config.batch.max_tokens),
             packing=config.batch.cut,
             device=on_device,

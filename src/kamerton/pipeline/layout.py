@@ -15,7 +15,7 @@ from kamerton.model.capabilities import check_loss, choose_packing, use_packing
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger
 from kamerton.model.loss import plain_loss
-from kamerton.model.switches import autocast_format, set_attention
+from kamerton.model.switches import autocast_format, precision_of, set_attention
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import broadcast, rank_info, receive
 from kamerton.run.record import Batch
@@ -117,7 +117,7 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
         return False, [("liger", message, "resume on a GPU, after pip install 'kamerton[gpu]'")]
     if not config.model.fused:
         return False, []
-    adapter, form = config.adapter, autocast_format(config.trainer.get("precision"))
+    adapter, form = config.adapter, autocast_format(precision_of(config.trainer))
     trains_head = adapter.kind == "full" or "lm_head" in adapter.modules_to_save
     choice = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
     message = f"liger-kernel is installed but not used: {choice.reason}"

@@ -14,77 +14,90 @@ from kamerton.assets import cache_dir
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.arrays import Encoded
+from kamerton.model.switches import precision_of
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
-from kamerton.score.evaluate import score_split, scoring
-from kamerton.score.pairs import preference_rows
-from kamerton.train.layouts import EncodedExamples
-from kamerton.train.objectives.mismatched import Mismatched
-from kamerton.train.reference import reference_logprobs
+from kamerton.objective.sequences import EncodedExamples, Mismatched
+from kamerton.score.evaluate import score_mismatched, score_split, scoring
+from kamerton.score.preferences import preference_rows
+from kamerton.train.reference import reference_logprobs, weights_fingerprint
 from kamerton.train.step_preferences import Rows
+
+LogProbs = Callable[[EncodedExamples, str], npt.NDArray[np.float64]]
 
 
 def find_preferences(
     config: Config, model: Any, encoded: dict[str, Encoded], tokenizer: Any, console: Console
-) -> dict[str, Rows]:
-    """Return the preferences of each split; empty for supervised fine-tuning.
+) -> tuple[dict[str, Rows], pa.Table | None]:
+    """Return the preferences of each split (empty for supervised fine-tuning), and the test scores of the reference.
 
-    `model` is the reference: the model as it is before training.
+    `model` is the reference: the model as it is before training. Training and validation run in the precision of the
+    trainer, and so does the reference for them. The test split is scored without autocast, by the reference as by the
+    trained model: its rewards are those of `kamerton evaluate` to the last digit. The scores are None without a test
+    split or a reference.
     """
     name = config.objective.name
     if name == "sft" or config.objective.generates:
-        return {}
+        return {}, None
     rows: dict[str, Rows] = {}
-    total = sum(len(data) * (2 if name == "kto" and split != "test" else 1) for split, data in encoded.items())
+    scores = None
+    total = sum(map(len, encoded.values())) * (2 if name == "kto" else 1)
     with count_bar(console, "log-probabilities by the reference", total) as advance:
-
-        def logprobs(data: EncodedExamples, fingerprint: str) -> npt.NDArray[np.float64]:
-            return reference_logprobs(
-                model,
-                data,
-                fingerprint,
-                cache=cache_dir() / "data",
-                max_tokens=int(config.batch.max_tokens),
-                packing=config.batch.cut,
-                pad=tokenizer.pad_token_id,
-                precision=str(config.trainer.get("precision")),
-                progress=advance,
-            )
-
+        logprobs = None if name in WITHOUT_REFERENCE else _logprobs(config, model, tokenizer, advance)
         for split, data in encoded.items():
             if split != "test":
                 rows[split] = _rows(name, data, logprobs)
                 continue
-            # As scores, so that rewards of the test split are those of `kamerton evaluate` to the last digit.
             reference = np.zeros(len(data))
-            if name not in WITHOUT_REFERENCE:
-                reference = -_scored(config, model, data, tokenizer, advance)["nll"].to_numpy()
+            if logprobs is not None:
+                options, passes = scoring(config), _passes(config, model, advance)
+                scores = score_split(model, tokenizer, data, labels=None, options=options, partial=None, **passes)
+                reference = -scores["nll"].to_numpy()
             pairs = preference_rows(data, reference)
-            rows[split] = JudgedRows(pairs, np.zeros(len(data))) if name == "kto" else pairs
-    return rows
+            rows[split] = pairs
+            if name == "kto":
+                others = score_mismatched(model, tokenizer, data, **_passes(config, model, advance))
+                rows[split] = JudgedRows(pairs, others)
+    return rows, scores
 
 
-def _scored(config: Config, model: Any, data: Encoded, tokenizer: Any, advance: Callable[[int], None]) -> pa.Table:
-    """Return the score table of the completions by the reference."""
-    return score_split(
-        model,
-        tokenizer,
-        data,
-        labels=None,
-        options=scoring(config),
-        max_tokens=int(config.batch.max_tokens),
-        packing=config.batch.cut,
-        partial=None,
-        device=model.device,
-        progress=advance,
-    )
+def _logprobs(config: Config, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> LogProbs:
+    """Return the function from data and their fingerprint to the log-probabilities of their sequences by `model`."""
+    weights = weights_fingerprint(model)
+
+    def logprobs(data: EncodedExamples, fingerprint: str) -> npt.NDArray[np.float64]:
+        return reference_logprobs(
+            model,
+            data,
+            f"{weights} {fingerprint}",
+            cache=cache_dir() / "data",
+            max_tokens=int(config.batch.max_tokens),
+            packing=config.batch.cut,
+            pad=tokenizer.pad_token_id,
+            precision=precision_of(config.trainer),
+            progress=advance,
+        )
+
+    return logprobs
 
 
-def _rows(name: str, data: Encoded, logprobs: Callable[[EncodedExamples, str], npt.NDArray[np.float64]]) -> Rows:
-    """Return the preferences of a split for the objective `name`."""
+def _passes(config: Config, model: Any, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Return how scores are computed, as arguments."""
+    batch = config.batch
+    return {
+        "max_tokens": int(batch.max_tokens),
+        "packing": batch.cut,
+        "device": model.device,
+        "progress": advance,
+    }
+
+
+def _rows(name: str, data: Encoded, logprobs: LogProbs | None) -> Rows:
+    """Return the preferences of a split for the objective `name`; `logprobs` is None without a reference."""
+    if logprobs is None:
+        return preference_rows(data, np.zeros(len(data)))
     fingerprint = f"{data.fingerprint} {data.examples.fingerprint}"
-    reference = np.zeros(len(data)) if name in WITHOUT_REFERENCE else logprobs(data, fingerprint)
-    rows = preference_rows(data, reference)
+    rows = preference_rows(data, logprobs(data, fingerprint))
     if name != "kto":
         return rows
     return JudgedRows(rows, logprobs(Mismatched(data, data.starts), f"{fingerprint} mismatched"))

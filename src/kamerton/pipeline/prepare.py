@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 
@@ -29,7 +30,8 @@ from kamerton.train.steps import limit_train_batches, step_data, total_steps, wi
 class Ready:
     """What training and scoring need: the complete configuration, the data and the base model.
 
-    `preferences` are those of each split; empty for supervised fine-tuning. `task` is the test set `score.data`.
+    `preferences` are those of each split, empty for supervised fine-tuning; `reference_scores` the scores of their
+    completions in the test split by the model before training. `task` is the test set `score.data`.
     """
 
     config: Config
@@ -38,6 +40,7 @@ class Ready:
     steps: int
     model: Any
     preferences: dict[str, Rows]
+    reference_scores: pa.Table | None = None
     task: Inputs | None = None
 
 
@@ -65,7 +68,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
         inputs.encoded.update({name: data.without_parts() for name, data in inputs.encoded.items()})
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
-    preferences = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)
+    preferences, scores = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)
     pairs = (preferences["train"], preferences.get("validation")) if preferences else None
     data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights, pairs)
     steps = total_steps(config, data.steps_per_epoch)
@@ -76,7 +79,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config = with_warmup(config, run, steps, console)
     print_plan(console, run, inputs.prepared, data, steps, config)
     print_scoring(console, config, inputs, data.steps_per_epoch, steps)
-    return Ready(config, inputs, data, steps, model, preferences, task)
+    return Ready(config, inputs, data, steps, model, preferences, scores, task)
 
 
 def device(config: Config) -> torch.device:

@@ -19,7 +19,7 @@ from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.decide.report.verdict import Row, baseline_metrics, baseline_table, cautions, headline, metric_table
 from kamerton.run.directory import RunDirectory, record_at
-from kamerton.score.pairs import is_preference, rows_word
+from kamerton.score.preferences import is_preference, rows_word
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.steps import binding_limit
 from kamerton.words import bounds_text, early_ending, number, signed

@@ -26,7 +26,8 @@ from kamerton.errors import UserError
 from kamerton.run.directory import record_at
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
-from kamerton.score.pairs import main_metric, same_reference
+from kamerton.score.preferences import main_metric
+from kamerton.score.references import same_reference
 from kamerton.score.table import read_scores, write_scores
 
 NAMES = ("majority", "tfidf", "previous")

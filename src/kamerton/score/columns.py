@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+BETA = b"beta"  # key in the schema metadata of preferences: scales their rewards
 
 
 def is_labelled(table: pa.Table) -> bool:
@@ -68,6 +71,16 @@ def token_counts(table: pa.Table) -> tuple[NDArray[np.float64], ...]:
     """Return summed nll (nats), target tokens and correct target tokens by example, `[rows]` each; NaN for null."""
     names = ("nll", "target_tokens", "correct_tokens")
     return tuple(table[name].to_numpy().astype(np.float64) for name in names)
+
+
+def beta_of(table: pa.Table) -> float:
+    """Return what scales the rewards of preferences."""
+    return float(json.loads((table.schema.metadata or {}).get(BETA, b"1.0")))
+
+
+def finite(value: Any) -> float | None:
+    """Return the value as a float; None if it is missing, infinite or NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _named_labels(table: pa.Table) -> list[str]:

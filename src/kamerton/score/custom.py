@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from kamerton.config.targets import metric_function
 from kamerton.errors import Fault, RunFailed
 from kamerton.objective.grading import Reward
-from kamerton.score.metrics import CUSTOM, CUSTOM_LOWER, CUSTOM_OF_TABLE, compute, finite
+from kamerton.score.columns import finite
+from kamerton.score.metrics import CUSTOM, CUSTOM_LOWER, CUSTOM_OF_TABLE, compute
 from kamerton.score.rewards import with_rewards
 
 RESAMPLES = 200  # the metric is called for each draw; enough for two digits of an interval

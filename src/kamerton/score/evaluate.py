@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from kamerton.config.schema import Config, ScoreOptions
@@ -18,6 +20,7 @@ from kamerton.data.encode.each_turn import encode_each_turn, has_functions
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
+from kamerton.objective.sequences import Mismatched
 from kamerton.plan.packing import Packing
 from kamerton.score.divide import ALONE, Ranks
 from kamerton.score.generate.answers import answer_all, with_answers
@@ -77,6 +80,24 @@ def evaluate(  # noqa: PLR0913 - by keyword
     if len(sizes) != 1:  # the numbers of tokens of the labels depend on the prompt
         return table
     return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_TOKENS: json.dumps(sizes.pop())})
+
+
+def score_mismatched(
+    model: nn.Module,
+    tokenizer: Any,
+    data: Encoded,
+    *,
+    max_tokens: int,
+    packing: Packing,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float64]:
+    """Return the log-probability of each prompt with the completion of another example, in nats: (sequences,)."""
+    others = Mismatched(data, data.starts)
+    questions = [Question(others.tokens(index), others.targets(index), None) for index in range(len(others))]
+    pad = tokenizer.pad_token_id
+    answers = score(model, questions, max_tokens=max_tokens, packing=packing, pad=pad, device=device, progress=progress)
+    return np.array([-answer.nll for answer in answers])
 
 
 def by_turn(data: Encoded, tokenizer: Any) -> Encoded:

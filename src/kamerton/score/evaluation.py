@@ -16,36 +16,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from rich.console import Console
 
 from kamerton.config.rewards import build_rewards
-from kamerton.config.schema import ScoreOptions
 from kamerton.config.secrets import redacted
-from kamerton.console import count_bar
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
-from kamerton.objective.judgements import JudgedRows
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
-from kamerton.score.engine_table import engine_table
-from kamerton.score.evaluate import choose_mode, passes, score_split, scoring
+from kamerton.score.evaluate import choose_mode, scoring
 from kamerton.score.generate.hosted import engine_endpoint
 from kamerton.score.generate.vllm import check_vllm
 from kamerton.score.intervals import intervals
-from kamerton.score.load import Loaded, without_training
-from kamerton.score.metrics import compute, per_class
+from kamerton.score.label_metrics import per_class
+from kamerton.score.metrics import compute
 from kamerton.score.options import EvaluateOptions, engine_for
-from kamerton.score.pairs import has_reference, preference_rows, preferences_table
 from kamerton.score.table import write_scores
 from kamerton.score.target import Target, find_target, slug
-from kamerton.score.test_set import SPLIT, TestSet, load_test_set
+from kamerton.score.test_scores import preference_faults, score_tests
+from kamerton.score.test_set import SPLIT, load_test_set
 
 RECORD = "evaluation.json"
 
@@ -83,7 +77,7 @@ def run_evaluation(
         faults = endpoint_faults(engine_endpoint(options.engine))
     elif options.engine.kind == "vllm":
         faults = check_vllm()
-    faults += _preference_faults(options, target)
+    faults += preference_faults(options, target)
     if faults:
         raise UserError(faults)
     if options.threads is not None:
@@ -131,7 +125,7 @@ def _evaluate(
     rows = 0
     if tests is not None:
         partial = folder / "scores" / f".{SPLIT}.partial"
-        table = _score(options, target, tests, loaded, partial, console)
+        table = score_tests(options, target, tests, loaded, partial, console)
         config = target.config
         table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
         write_scores(table, folder / "scores" / f"{SPLIT}.parquet")
@@ -149,69 +143,6 @@ def _evaluate(
         task_results = run_tasks(loaded, target.config.model, options.lm_eval)
         record["lm_eval"] = task_results
     return Evaluation(folder, metrics, bounds, rows, task_results)
-
-
-def _score(
-    options: EvaluateOptions,
-    target: Target,
-    tests: TestSet,
-    loaded: Loaded | None,
-    partial: Path,
-    console: Console,
-) -> pa.Table:
-    is_preference = target.config.data.rows != "completions"
-    rows = len(tests.examples)
-    title = f"scoring {rows:,} {'completions' if is_preference else 'examples'}"
-    if loaded is None:
-        with count_bar(console, title, rows) as advance:
-            return engine_table(options, target, tests, partial, advance, console)
-    config = target.config
-    objective, each_score = config.objective, scoring(config)
-    each = passes(choose_mode(each_score, tests.labels, tests.examples))
-    compares = is_preference and has_reference(objective)
-    with count_bar(console, title, rows * (each + compares)) as advance:
-
-        def scored(model: Any, options: ScoreOptions) -> pa.Table:
-            return score_split(
-                model,
-                tests.tokenizer,
-                tests.encoded,  # type: ignore[arg-type]  # a local model's test set is tokenised
-                labels=tests.labels,
-                options=options,
-                max_tokens=loaded.max_tokens,
-                packing=loaded.packing,
-                partial=partial,
-                device=loaded.device,
-                progress=advance,
-            )
-
-        table = scored(loaded.model, each_score)
-        if not is_preference:
-            return table
-        assert tests.encoded is not None
-        reference = np.zeros(len(tests.encoded))
-        if compares:
-            with without_training(loaded, config) as base:
-                reference = -scored(base, ScoreOptions(mode="reference"))["nll"].to_numpy()
-        pairs = preference_rows(tests.encoded, reference)
-        is_judged = config.data.rows == "judgements"
-        judged = JudgedRows(pairs, np.zeros(len(tests.encoded))) if is_judged else pairs
-        return preferences_table(table, judged, objective)
-
-
-def _preference_faults(options: EvaluateOptions, target: Target) -> list[Fault]:
-    """Return faults of options that preferences, which are scored by log-probability, cannot have."""
-    if target.config.data.rows == "completions":
-        return []
-    faults = []
-    if options.engine.kind != "local":
-        message = f"preferences need log-probabilities, which engine={options.engine.kind} does not give"
-        faults.append(Fault("config.value", message, "use engine=local", column="engine.kind"))
-    if options.score is not None and options.score.mode not in ("auto", "reference"):
-        message = f"preferences are scored by log-probability, not by score.mode={options.score.mode}"
-        fix = "leave it out, or score single completions: data.rows=completions data.test=FILE"
-        faults.append(Fault("config.value", message, fix, column="score.mode"))
-    return faults
 
 
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from kamerton.errors import Fault, UserError
 from kamerton.score.calibration import ECE, difference_bounds, error_bounds, overestimate
 from kamerton.score.columns import is_labelled, label_indices, labels_of
-from kamerton.score.metrics import calibration_counts, calibration_error, label_metrics, summed_counts, table_metrics
+from kamerton.score.label_metrics import label_metrics
+from kamerton.score.metrics import calibration_counts, calibration_error, summed_counts, table_metrics
 
 RESAMPLES = 2000
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of one chunk of resamples to about 100 MB

@@ -11,7 +11,6 @@ schema metadata may hold custom metrics of the whole table (`kamerton.score.cust
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,26 +21,18 @@ from numpy.typing import NDArray
 from kamerton.direction import LOWER_IS_BETTER
 from kamerton.score.call_metrics import call_counts, call_metrics, has_calls
 from kamerton.score.columns import (
+    finite,
     is_generated,
     is_labelled,
     label_indices,
     label_probabilities,
-    labels_of,
     token_counts,
 )
-from kamerton.score.pairs import (
-    has_judgements,
-    has_pairs,
-    judged_counts,
-    judged_metrics,
-    pair_counts,
-    pair_metrics,
-    pair_scores,
-)
+from kamerton.score.judged import has_judgements, judged_counts, judged_metrics, judged_right
+from kamerton.score.label_metrics import confusion_counts, label_metrics
+from kamerton.score.pairs import has_pairs, pair_counts, pair_metrics, pair_scores
 from kamerton.score.text import text_counts, text_metrics, text_scores
 
-NO_LABEL = "(no label)"
-"""The predicted class of answers that are not a label."""
 ECE_BINS = 15
 CUSTOM = "metric:"  # prefix of the columns with custom metrics
 CUSTOM_OF_TABLE = b"metrics"  # key in the schema metadata, JSON: {name: {value, low, high}}
@@ -55,6 +46,7 @@ def compute(table: pa.Table) -> dict[str, float | None]:
       are None if a row has no nll (or no correct_tokens), because a mean over the others would be of another set.
     - With labels: `accuracy`, macro `f1`, `precision`, `recall`, `f1_micro`, `f1_weighted` (`label_metrics`), `ece`.
     - With pairs of completions: those of `pairs.pair_metrics`; loss and accuracy are those of the chosen completions.
+    - With judged completions: those of `judged.judged_metrics`.
     - With generated texts and no labels: those of `text.text_metrics`, over the contents without reasoning and calls; a
       row whose reference is calls alone does not count.
     - With generated answers to data with functions: those of `call_metrics.call_metrics`.
@@ -64,7 +56,7 @@ def compute(table: pa.Table) -> dict[str, float | None]:
     values: dict[str, Any] = {**formulas(counts.sum(axis=0))}
     values |= {name: metric["value"] for name, metric in table_metrics(table).items()}
     if is_labelled(table):
-        values |= label_metrics(_confusion_counts(table)) | {"ece": expected_calibration_error(table)}
+        values |= label_metrics(confusion_counts(table)) | {"ece": expected_calibration_error(table)}
     return {name: finite(value) for name, value in values.items()}
 
 
@@ -97,6 +89,8 @@ def example_scores(table: pa.Table) -> dict[str, NDArray[np.float64]]:
     """Return text metrics of generated answers and custom metrics by example, `[rows]` each."""
     scores = text_scores(_text_counts(table)) if is_generated(table) else {}
     scores |= pair_scores(table) if has_pairs(table) else {}
+    if has_judgements(table) and not np.isnan(right := judged_right(table)).any():
+        scores["preference_accuracy"] = right
     return {**scores, **{name: table[f"{CUSTOM}{name}"].to_numpy() for name in example_metrics(table)}}
 
 
@@ -151,61 +145,6 @@ def token_metrics(nll: Any, targets: Any, correct: Any) -> dict[str, NDArray[np.
         }
 
 
-def label_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return accuracy, macro F1, precision and recall, micro and weighted F1 from a confusion matrix.
-
-    `counts` is `[..., labels, labels + 1]`, true by predicted; the last column counts answers that are not a label.
-    Macro averages over the labels that occur or are predicted (as in torchmetrics and scikit-learn); among these, a
-    ratio 0/0 counts as 0 (precision of a label never predicted, recall of a label that never occurs). Micro counts all
-    labels together (and equals accuracy if every answer is a label); weighted means by the frequency of a label.
-    """
-    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    support = counts.sum(axis=-1, dtype=np.float64)
-    predicted = counts.sum(axis=-2, dtype=np.float64)[..., :-1]
-    present = (support + predicted > 0).sum(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = {name: np.nan_to_num(ratio) for name, ratio in _class_ratios(hits, support, predicted).items()}
-        total = support.sum(axis=-1)
-        return {
-            "accuracy": hits.sum(axis=-1) / total,
-            **{name: ratio.sum(axis=-1) / present for name, ratio in ratios.items()},
-            "f1_micro": 2 * hits.sum(axis=-1) / (total + predicted.sum(axis=-1)),
-            "f1_weighted": (support * ratios["f1"]).sum(axis=-1) / total,
-        }
-
-
-def per_class(table: pa.Table) -> list[dict[str, Any]]:
-    """Return one row `{label, precision, recall, f1, support}` per label.
-
-    A ratio 0/0 is None: `precision` of a label that is never predicted, `recall` of a label without support.
-    """
-    counts = _confusion_counts(table)
-    support = counts.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = _class_ratios(np.diagonal(counts), support, counts.sum(axis=0)[:-1])
-    return [
-        {
-            "label": label,
-            "precision": finite(ratios["precision"][i]),
-            "recall": finite(ratios["recall"][i]),
-            "f1": finite(ratios["f1"][i]),
-            "support": int(support[i]),
-        }
-        for i, label in enumerate(labels_of(table))
-    ]
-
-
-def confusion(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the labels and the square matrix of counts `[true, predicted]` over the rows that have a label.
-
-    If some answers are not a label, `NO_LABEL` is appended as the last class, which is only ever predicted.
-    """
-    labels, counts = labels_of(table), _confusion_counts(table)
-    if not counts[:, -1].any():
-        return labels, counts[:, :-1]
-    return [*labels, NO_LABEL], np.vstack([counts, np.zeros_like(counts[0])])
-
-
 def expected_calibration_error(table: pa.Table) -> float | None:
     """Return the expected calibration error: mean gap between confidence and accuracy over 15 equal-width bins.
 
@@ -238,27 +177,3 @@ def calibration_error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the calibration error from sums of `calibration_counts`, `[..., bins + 1]`; NaN without examples."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
-
-
-def _confusion_counts(table: pa.Table) -> NDArray[np.int64]:
-    """Return counts `[labels, labels + 1]`, true by predicted; the last column counts answers that are not a label."""
-    import torch
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    size = len(labels_of(table))
-    truth, guess = label_indices(table)
-    guess = np.where(guess < 0, size, guess)[truth >= 0]
-    if not len(guess):
-        return np.zeros((size, size + 1), np.int64)
-    preds, target = torch.from_numpy(guess), torch.from_numpy(truth[truth >= 0])
-    counts = multiclass_confusion_matrix(preds, target, num_classes=size + 1)
-    return np.asarray(counts.numpy()[:size])
-
-
-def _class_ratios(hits: Any, support: Any, predicted: Any) -> dict[str, Any]:
-    return {"f1": 2 * hits / (support + predicted), "precision": hits / predicted, "recall": hits / support}
-
-
-def finite(value: Any) -> float | None:
-    """Return the value as a float; None if it is missing, infinite or NaN."""
-    return float(value) if value is not None and math.isfinite(value) else None

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.epoch import EpochPlan
 from kamerton.plan.packing import Packing, pack_examples
-from kamerton.train.layouts import EncodedExamples, Layout, input_lengths, layout
+from kamerton.train.layouts import Layout, input_lengths, layout
 from kamerton.train.step_preferences import StepComparison, StepJudgements
 
 
@@ -34,8 +35,7 @@ class StepBatch:
     computed: int  # tokens that run through the model
     context: float  # mean example length over the tokens of the step
     counted: int
-    compared: StepComparison | None = None
-    judged: StepJudgements | None = None
+    preferences: StepComparison | StepJudgements | None = None
     prompts: tuple[int, ...] = ()  # the examples of this rank, whose completions a policy objective generates
 
 

@@ -21,7 +21,7 @@ from kamerton.config.schema import Config, EvalOptions, WhenOptions
 from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
-from kamerton.model.switches import best_precision
+from kamerton.model.switches import precision_of
 from kamerton.monitor.codes import OF_THE_LOSS
 from kamerton.monitor.series import Setting
 from kamerton.run.directory import RunDirectory
@@ -224,8 +224,7 @@ def build_trainer(
         node["max_epochs"] = -(-total_steps // steps_per_epoch)
     node.pop("limit_train_batches", None)  # `limit_train_batches` in steps.py has reduced the data
     plugins = [instantiate(plugin, config.allow_targets) for plugin in node.pop("plugins", None) or []]
-    if node.get("precision") is None:
-        node["precision"] = "32-true" if node.get("accelerator") == "cpu" else best_precision()
+    node["precision"] = precision_of(node)
     if rank_info().world_size > 1 and node.get("strategy", "auto") == "auto":
         node["strategy"] = DDPStrategy(broadcast_buffers=False)  # as in conf/trainer/ddp.yaml
     trainer: pl.Trainer = instantiate(

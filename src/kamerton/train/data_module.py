@@ -11,11 +11,19 @@ import pytorch_lightning as pl
 import torch
 
 from kamerton.objective.pairs import PreferenceRows
+from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.epoch import EpochPlan, plan_epoch
 from kamerton.plan.packing import MicroBatch, Packing
 from kamerton.train.batches import MicroBatches, StepBatch, StepLoader
-from kamerton.train.layouts import EncodedExamples, input_lengths, layout
-from kamerton.train.step_preferences import LayOut, Preferences, compare_step, judge_step
+from kamerton.train.layouts import input_lengths, layout
+from kamerton.train.step_preferences import (
+    LayOut,
+    Preferences,
+    StepComparison,
+    StepJudgements,
+    compare_step,
+    judge_step,
+)
 
 
 class FineTuneData(pl.LightningDataModule):
@@ -90,9 +98,8 @@ class FineTuneData(pl.LightningDataModule):
         if isinstance(batch, StepBatch):
             micros = tuple(micro.to(device) for micro in batch.micro_batches)
             weights = tuple(weight.to(device) for weight in batch.weights)
-            compared = None if batch.compared is None else batch.compared.to(device)
-            judged = None if batch.judged is None else batch.judged.to(device)
-            return replace(batch, micro_batches=micros, weights=weights, compared=compared, judged=judged)
+            preferences = None if batch.preferences is None else batch.preferences.to(device)
+            return replace(batch, micro_batches=micros, weights=weights, preferences=preferences)
         return batch.to(device)
 
     def _position(self) -> tuple[int, int]:
@@ -114,13 +121,14 @@ class FineTuneData(pl.LightningDataModule):
         for number, (micro, rows) in enumerate(zip(micros, layouts, strict=True)):
             by_example = torch.from_numpy(self._weights[list(micro.examples)].astype(np.float32))
             weights.append(by_example[rows.sequence] * (number < len(own)))
-        compared = judged = None
-        preferences, rank = None if self.preferences is None else self.preferences[0], self.trainer.global_rank
-        if isinstance(preferences, PreferenceRows):
-            compared = compare_step(preferences, step, own, micros)
-        elif preferences is not None:
+        preferences: StepComparison | StepJudgements | None = None
+        known = None if self.preferences is None else self.preferences[0]
+        if isinstance(known, PreferenceRows):
+            preferences = compare_step(known, step, own, micros)
+        elif known is not None:
             assert self._others is not None
-            judged = judge_step(preferences, self._others, step, rank, micros, lay_out=self.lay_out, lockstep=lockstep)
+            rank = self.trainer.global_rank
+            preferences = judge_step(known, self._others, step, rank, micros, lay_out=self.lay_out, lockstep=lockstep)
         return StepBatch(
             micro_batches=layouts,
             weights=tuple(weights),
@@ -131,7 +139,6 @@ class FineTuneData(pl.LightningDataModule):
             computed=sum(micro.tokens for rank in step.ranks for micro in rank),
             context=float(np.square(lengths).sum() / lengths.sum()),
             counted=len(own),
-            compared=compared,
-            judged=judged,
+            preferences=preferences,
             prompts=tuple(sorted(example for micro in own for example in micro.examples)),
         )

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 
 from kamerton.model.loss import PaddedRows, build_padded
 from kamerton.model.tree import TreeRow, build_row
+from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.packing import MicroBatch, Packing
 
 Layout = TreeRow | PaddedRows
-
-
-class EncodedExamples(Protocol):
-    """Encoded data as plan and batches use them: the tokens of each example, and which of them are targets."""
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int32]: ...
-    @property
-    def target_counts(self) -> npt.NDArray[np.int32]: ...
-    def tokens(self, index: int) -> npt.NDArray[np.int32]: ...
-    def targets(self, index: int) -> npt.NDArray[np.bool_]: ...
-    def __len__(self) -> int: ...
 
 
 def layout(data: EncodedExamples, micro: MicroBatch, *, packing: Packing, pad: int) -> Layout:

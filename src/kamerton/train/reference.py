@@ -15,11 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from kamerton.files import flush
 from kamerton.model.loss import predict
+from kamerton.model.switches import autocast_format
 from kamerton.objective.pair_loss import sequence_sums
+from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import MicroBatches
-from kamerton.train.layouts import EncodedExamples
 
 VERSION = 1  # change it when the same model and data give other numbers
 
@@ -38,11 +40,11 @@ def reference_logprobs(  # noqa: PLR0913 - by keyword
 ) -> npt.NDArray[np.float64]:
     """Return the log-probability of the targets of each sequence, in nats: (sequences,).
 
-    They are read from the folder `cache` if it has those of the same weights, precision and data, which `fingerprint`
-    identifies. `progress` is called with a number of sequences that are done.
+    They are read from the folder `cache` if it has those of the same model and data, which `fingerprint` identifies, in
+    the same `precision`, which is that of training: so the ratio to the model before training is 1. `progress` is
+    called with a number of sequences that are done.
     """
     key = hashlib.blake2b(f"{VERSION} {precision} {fingerprint} ".encode(), digest_size=16)
-    key.update(weights_fingerprint(model).encode())
     file = cache / "reference" / f"{key.hexdigest()}.npy"
     if file.exists():
         progress(len(data))
@@ -51,6 +53,7 @@ def reference_logprobs(  # noqa: PLR0913 - by keyword
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as part:
         np.save(part, values)
+    flush(Path(part.name))
     os.replace(part.name, file)
     return values
 
@@ -76,10 +79,10 @@ def _compute(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    half = autocast_format(precision)
     values = np.zeros(len(data))
     try:
-        with torch.inference_mode(), torch.autocast(device.type, mixed) if mixed else nullcontext():
+        with torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():
             for batch in MicroBatches(data, max_tokens=max_tokens, packing=packing, pad=pad):
                 numbers = batch.numbers.numpy()
                 result = predict(model, batch.rows.to(device))

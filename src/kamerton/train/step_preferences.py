@@ -9,9 +9,10 @@ import torch
 
 from kamerton.objective.judgements import JudgedRows, Judgements
 from kamerton.objective.pairs import Comparison, PreferenceRows
+from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.epoch import Step
 from kamerton.plan.packing import MicroBatch, Packing, pack_examples
-from kamerton.train.layouts import EncodedExamples, Layout, input_lengths, layout
+from kamerton.train.layouts import Layout, input_lengths, layout
 
 Rows = PreferenceRows | JudgedRows
 Preferences = tuple[Rows, Rows | None]  # of the training and the validation data
@@ -67,18 +68,14 @@ def compare_step(
     rows: PreferenceRows, step: Step, own: Sequence[MicroBatch], micros: Sequence[MicroBatch]
 ) -> StepComparison:
     """Return the preferences of a rank's step; of `micros`, those after `own` only keep it in lockstep."""
-
-    sequences = [sequence for micro in own for sequence in micro.examples]
-    number = {sequence: i for i, sequence in enumerate(sequences)}
+    sequences = _sequences(own)
     split = any(
-        sum(len(rows.examples_of(micro.examples)) for micro in rank)
-        > len(rows.examples_of([sequence for micro in rank for sequence in micro.examples]))
+        sum(len(rows.examples_of(micro.examples)) for micro in rank) > len(rows.examples_of(_sequences(rank)))
         for rank in step.ranks
     )
     total = float(rows.weights[rows.examples_of(step.examples)].sum())
     pairs = rows.compare(rows.examples_of(sequences), sequences, total)
-    numbers = tuple(torch.tensor([number.get(sequence, 0) for sequence in micro.examples]) for micro in micros)
-    return StepComparison(pairs, numbers, split)
+    return StepComparison(pairs, _numbers(sequences, micros), split)
 
 
 def judge_step(
@@ -96,23 +93,28 @@ def judge_step(
     `others` are the prompts with the completions of other examples, laid out by `lay_out`.
     """
     lengths = input_lengths(others)
-    packed = []
-    for own in step.ranks:
-        sequences = [sequence for micro in own for sequence in micro.examples]
-        packed.append(
-            pack_examples(sequences, lengths, lay_out.max_tokens, lay_out.packing, lambda i: others.tokens(i)[:-1])
-        )
+    packed = [
+        pack_examples(_sequences(own), lengths, lay_out.max_tokens, lay_out.packing, lambda i: others.tokens(i)[:-1])
+        for own in step.ranks
+    ]
     mine = packed[rank]
     passes = max(map(len, packed)) if lockstep else len(mine)
     filler = MicroBatch((step.examples[0],), int(lengths[step.examples[0]]))
     beforehand = [*mine, *[filler] * (passes - len(mine))]
-    sequences = [sequence for micro in step.ranks[rank] for sequence in micro.examples]
-    number = {sequence: i for i, sequence in enumerate(sequences)}
+    sequences = _sequences(step.ranks[rank])
     total = float(rows.rows.weights[rows.rows.examples_of(step.examples)].sum())
-
-    def numbers(passes: Sequence[MicroBatch]) -> tuple[torch.Tensor, ...]:
-        return tuple(torch.tensor([number.get(i, 0) for i in micro.examples]) for micro in passes)
 
     layouts = tuple(layout(others, micro, packing=lay_out.packing, pad=lay_out.pad) for micro in beforehand)
     judged = rows.judge(rows.rows.examples_of(sequences), sequences, total)
-    return StepJudgements(judged, numbers(micros), layouts, numbers(beforehand), len(mine))
+    numbers, other_numbers = _numbers(sequences, micros), _numbers(sequences, beforehand)
+    return StepJudgements(judged, numbers, layouts, other_numbers, len(mine))
+
+
+def _sequences(passes: Sequence[MicroBatch]) -> list[int]:
+    return [sequence for micro in passes for sequence in micro.examples]
+
+
+def _numbers(sequences: Sequence[int], passes: Sequence[MicroBatch]) -> tuple[torch.Tensor, ...]:
+    """Return the positions in `sequences` of those of each pass; 0 for others, which only keep a rank in lockstep."""
+    number = {sequence: i for i, sequence in enumerate(sequences)}
+    return tuple(torch.tensor([number.get(sequence, 0) for sequence in micro.examples]) for micro in passes)

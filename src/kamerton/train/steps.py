@@ -12,12 +12,11 @@ from kamerton.config.schema import Config, mapping_at
 from kamerton.data.encode.arrays import Encoded
 from kamerton.errors import Fault, UserError
 from kamerton.objective.judgements import JudgedRows
+from kamerton.objective.sequences import Both, EncodedExamples, Mismatched
 from kamerton.plan.epoch import membership
 from kamerton.run.checkpoints import LAST
 from kamerton.run.directory import RunDirectory, read_config
 from kamerton.train.data_module import FineTuneData
-from kamerton.train.layouts import EncodedExamples
-from kamerton.train.objectives.mismatched import Both, Mismatched
 from kamerton.train.schedule import WARMUP, curve, warmup_length
 from kamerton.train.step_preferences import Preferences
 

@@ -15,11 +15,11 @@ from kamerton.model.fuse import fuse
 from kamerton.model.loss import predict
 from kamerton.model.tiny import tiny_model
 from kamerton.objective.judgements import JudgedRows, JudgementLoss
+from kamerton.objective.sequences import Both, Mismatched
 from kamerton.plan.packing import Packing
 from kamerton.train.batches import MicroBatches
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.objectives.judgement import JudgementObjective
-from kamerton.train.objectives.mismatched import Both, Mismatched
 from support.pairs import Groups
 
 LOSS = JudgementLoss(0.2, desired_weight=1.5, undesired_weight=0.5)

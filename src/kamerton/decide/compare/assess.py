@@ -39,7 +39,8 @@ from kamerton.direction import PAIR_DETAILS
 from kamerton.score.calibration import ECE, cut, difference_bounds, error_bounds, overestimate
 from kamerton.score.intervals import RESAMPLES, Values, percentiles, resample, swapped
 from kamerton.score.metrics import calibration_counts, compute, lower_is_better
-from kamerton.score.pairs import incomparable, shown_metrics
+from kamerton.score.preferences import shown_metrics
+from kamerton.score.references import incomparable
 
 ONE_SIDED = 1 - 2 * LEVEL  # the interval whose either bound holds with 95 % confidence
 MIN_CHANGES = 5  # in one direction; fewer are never significant for McNemar with mid-p

@@ -10,7 +10,7 @@ from kamerton.decide.compare.configurations import Group
 from kamerton.decide.compare.examples import SHOWN, changed, moved
 from kamerton.score.call_metrics import has_calls
 from kamerton.score.columns import is_labelled
-from kamerton.score.metrics import NO_LABEL
+from kamerton.score.label_metrics import NO_LABEL
 
 MAX_PAIRS = 20
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra_plugins.kamerton._overrides import override
 from kamerton.decide.compare.configurations import ScoredRun
-from kamerton.score.pairs import is_preference
+from kamerton.score.preferences import is_preference
 from kamerton.shell import command_line
 
 _SECTIONS = ("data", "split")

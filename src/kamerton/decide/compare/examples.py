@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from kamerton.score.call_metrics import calls_right, has_calls
 from kamerton.score.calls import read_calls_text
 from kamerton.score.columns import is_labelled, label_indices, label_probabilities
+from kamerton.score.judged import has_judgements, judged_counts
 from kamerton.score.metrics import example_scores
-from kamerton.score.pairs import has_judgements, has_pairs, judged_counts, pair_scores
+from kamerton.score.pairs import has_pairs, pair_scores
 
 SHOWN = 10
 BROWSED = 200
@@ -34,7 +35,7 @@ def is_right(table: pa.Table) -> NDArray[np.bool_]:
     if has_pairs(table):
         return np.asarray(pair_scores(table)["ranking_accuracy"] == 1)
     if has_judgements(table):
-        _, _, desired, undesired = judged_counts(table).T
+        desired, undesired = judged_counts(table)[:, 2:4].T
         return np.asarray(desired - undesired > 0)
     if is_labelled(table):
         truth, guess = label_indices(table)

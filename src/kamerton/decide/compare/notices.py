@@ -8,7 +8,7 @@ from kamerton.decide.compare.comparison import Notice
 from kamerton.decide.compare.configurations import Group
 from kamerton.decide.compare.predictions import validate_results
 from kamerton.decide.compare.significance import FEW_EXAMPLES
-from kamerton.score.pairs import incomparable
+from kamerton.score.references import incomparable
 
 PER_TOKEN = ("loss", "perplexity", "token_accuracy")
 

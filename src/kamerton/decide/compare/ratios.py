@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kamerton.direction import PAIR_METRICS
 from kamerton.score.call_metrics import CALL_METRICS, call_counts, has_calls
 from kamerton.score.columns import is_generated, is_labelled, label_indices, token_counts
 from kamerton.score.metrics import CUSTOM, example_scores
-from kamerton.score.pairs import has_pairs, pair_scores
 from kamerton.score.text import EXAMPLE_MEANS
 
 Floats = NDArray[np.float64]
@@ -59,9 +59,9 @@ def _ratios(table: pa.Table) -> Iterator[tuple[str, Ratio]]:
     for name in (column.removeprefix(CUSTOM) for column in table.column_names if column.startswith(CUSTOM)):
         defined = np.isfinite(scores[name])
         yield name, Ratio(np.where(defined, scores[name], 0.0), defined.astype(np.float64))
-    if has_pairs(table):
-        for name, values in pair_scores(table).items():
-            yield name, Ratio(values, np.ones(len(values)))
+    for name in PAIR_METRICS:
+        if name in scores:
+            yield name, Ratio(scores[name], np.ones(len(scores[name])))
     nll, targets, correct = token_counts(table)
     yield "loss", Ratio(nll, targets)
     yield "token_accuracy", Ratio(correct, targets)

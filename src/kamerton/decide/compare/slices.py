@@ -30,8 +30,8 @@ from kamerton.decide.compare.significance import (
     over_seeds_and_examples,
     sign_flip,
 )
+from kamerton.score.columns import finite
 from kamerton.score.intervals import percentiles
-from kamerton.score.metrics import finite
 
 RESAMPLES = 1000
 PERMUTATIONS = 1999

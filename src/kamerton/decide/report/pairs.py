@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from kamerton.decide.compare.examples import SHOWN, rejections, shortened, targets
 from kamerton.report import charts
-from kamerton.score.pairs import has_pairs, is_preference, judged_counts, pair_counts, rows_word
+from kamerton.score.judged import judged_counts
+from kamerton.score.pairs import has_pairs, pair_counts
+from kamerton.score.preferences import is_preference, rows_word
 from kamerton.words import number
 
 if TYPE_CHECKING:

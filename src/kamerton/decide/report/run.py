@@ -27,8 +27,8 @@ from kamerton.run.record import State
 from kamerton.score.call_metrics import has_calls
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import RESAMPLES, joined
-from kamerton.score.metrics import confusion, per_class
-from kamerton.score.pairs import is_preference
+from kamerton.score.label_metrics import confusion, per_class
+from kamerton.score.preferences import is_preference
 from kamerton.words import duration, early_ending
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from kamerton.score.baselines import SOURCE
 from kamerton.score.columns import is_labelled
 from kamerton.score.intervals import intervals, paired_differences
 from kamerton.score.metrics import compute, lower_is_better
-from kamerton.score.pairs import main_metric, rows_word, shown_metrics
+from kamerton.score.preferences import main_metric, rows_word, shown_metrics
 from kamerton.words import TITLES, bounds_text, number, signed
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kamerton.config.schema import ObjectiveOptions
+from kamerton.config.objective_options import ObjectiveOptions
 from kamerton.objective.judgements import JudgedRows, JudgementLoss
 from kamerton.objective.pair_loss import PairLoss
 from kamerton.objective.pairs import PreferenceRows

@@ -81,5 +81,5 @@ class JudgementObjective(nn.Module):
 
 
 def _judged(batch: StepBatch) -> StepJudgements:
-    assert batch.judged is not None
-    return batch.judged
+    assert isinstance(batch.preferences, StepJudgements)
+    return batch.preferences

@@ -84,5 +84,5 @@ class PreferenceObjective(nn.Module):
 
 
 def _compared(batch: StepBatch) -> StepComparison:
-    assert batch.compared is not None
-    return batch.compared
+    assert isinstance(batch.preferences, StepComparison)
+    return batch.preferences

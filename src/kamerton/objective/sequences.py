@@ -1,11 +1,23 @@
-"""Prompts with the completions of other examples, for the divergence that KTO estimates."""
+"""Encoded sequences, and prompts with the completions of other examples, for the divergence that KTO estimates."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from kamerton.train.layouts import EncodedExamples
+
+class EncodedExamples(Protocol):
+    """Encoded data as plan and batches use them: the tokens of each example, and which of them are targets."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def target_counts(self) -> npt.NDArray[np.int32]: ...
+    def tokens(self, index: int) -> npt.NDArray[np.int32]: ...
+    def targets(self, index: int) -> npt.NDArray[np.bool_]: ...
+    def __len__(self) -> int: ...
 
 
 class Mismatched:
