@@ -1,6 +1,6 @@
 """SmolLM2-135M trained on rewards and on written answers, from the same prompts: rewards of both and of the base model.
 
-    python scripts/bench/reward_results.py [--seeds 3] [--steps 25] [--work FOLDER]
+    python scripts/bench/reward_results.py [--seeds 3] [--steps 15] [--work FOLDER]
 
 The task is to write a sentence about a person as JSON; the reward is the share of right fields. Each seed trains
 objective=grpo and supervised fine-tuning for as many steps of four prompts; `kamerton compare` then tests them against
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 PROMPTS = 4  # in a step
-SPLITS = {"train": 200, "validation": 20, "test": 150}
+SPLITS = {"train": 200, "validation": 20, "test": 120}
 NAMES = "Ada Ben Cleo Dan Eva Finn Gita Hugo Ines Jan Kira Leo Mia Noah Olga Pavel Quinn Rosa Sven Tara".split()  # noqa: SIM905
 CITIES = "Oslo Rome Paris Lima Cairo Delhi Tokyo Quito Berlin Madrid Vienna Warsaw".split()  # noqa: SIM905
 JOBS = "baker nurse pilot painter farmer teacher tailor plumber singer lawyer".split()  # noqa: SIM905
@@ -40,7 +40,7 @@ METHODS = {"grpo": ["objective=grpo", "objective.max_new_tokens=64"], "sft": ["s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--work", type=Path, default=Path("reward-results"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

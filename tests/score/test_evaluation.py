@@ -243,6 +243,15 @@ def test_custom_metrics_are_in_the_table_and_the_record(
     assert result["intervals"]["test"]["words"] == [3.0, 3.0]
 
 
+def test_a_run_without_rewards_is_evaluated_with_those_that_are_typed(free: Path, tmp_path: Path) -> None:
+    rewards = ["reward=[length,exact_match]", "reward.length.most=1", "reward.length.weight=0.5"]
+    result = evaluate(tmp_path, f"run={free}", "score.mode=generate", *rewards)
+    metrics = result["metrics"]["test"]
+    expected = metrics["reward_exact_match"] + 0.5 * metrics["reward_length"]
+    assert metrics["reward"] == pytest.approx(expected)
+    assert metrics["reward_exact_match"] == metrics["exact_match"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -258,6 +267,7 @@ def test_custom_metrics_are_in_the_table_and_the_record(
         (["model=tiny", "scroe.mode=labels"], "unknown configuration key 'scroe'"),
         (["model=tiny", "score.top_p=2"], "score.top_p is 2"),
         (["model=tiny", "metrics.x._target_=os.system"], "may not be used as a target"),
+        (["model=tiny", "reward._target_=os.system"], "allow_targets"),
     ],
 )
 def test_invalid_evaluations_are_reported(

@@ -64,6 +64,7 @@ class EvaluateOptions:
     score: ScoreOptions | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     metrics: dict[str, Node | None] = field(default_factory=dict)
+    reward: dict[str, Any] = field(default_factory=dict)  # rewards of generated answers, in place of the run's
     lm_eval: HarnessOptions = field(default_factory=HarnessOptions)
     paths: PathOptions = field(default_factory=PathOptions)
 
@@ -74,11 +75,12 @@ EvaluateOptions.__pydantic_config__ = Config.__pydantic_config__  # type: ignore
 def check_evaluate(values: Mapping[str, Any]) -> list[Fault]:
     """Return faults beyond the schema, such as contradictions; missing files are reported when they are read."""
     metrics = {"metrics": values.get("metrics") or {}}
+    functions = {**metrics, "reward": values.get("reward") or {}}
     allowed = values.get("allow_targets") or ()
     return [
         *check_places(values),
         *check_classes(metrics, ("metrics",)),
-        *check_targets(metrics, allowed if isinstance(allowed, list) else ()),
+        *check_targets(functions, allowed if isinstance(allowed, list) else ()),
         *_contradictions(values),
     ]
 

@@ -174,6 +174,8 @@ def _merged(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
         merged["data"] |= {key: data.get(key, default) for key, default in _READING.items()}
     if typed.get("metrics"):
         merged["metrics"] = {**(config.get("metrics") or {}), **typed["metrics"]}
+    if typed.get("reward"):
+        merged["reward"] = typed["reward"]
     merged["allow_targets"] = list(typed.get("allow_targets") or [])  # a run folder cannot allow its own targets
     return merged
 
