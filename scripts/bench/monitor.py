@@ -20,8 +20,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class Plant:
     rows: Callable[[random.Random], dict[str, list[dict[str, str]]]] | None = None
     callback: Callable[[], pl.Callback] | None = None
     since: int = 0
+
+
+Judge = Callable[[Path, Plant, str, int], tuple[list[tuple[str, int]], int]]
 
 
 def rows(draw: random.Random, count: int = 320, labels: int = 4, noise: float = 0.0) -> list[dict[str, str]]:
@@ -289,35 +293,54 @@ def cost(path: Path) -> float:
     return 1000 * min(seconds) / rows[-1][0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(
+    description: str | None,
+    plants: Mapping[str, Plant],
+    judge: Judge,
+    plain: Callable[[Path, int], bool],
+    real: Callable[[Path, int], bool] | None = None,
+) -> None:
+    """Measure planted faults by `judge`, and plain runs by `plain` and `real`; exit with 1 if any is too bad."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--healthy", type=int, default=60)
+    parser.add_argument("--plain", "--healthy", type=int, default=60)
     parser.add_argument("--only", help="kinds of faults, with commas")
+    if real:
+        parser.add_argument("--real", type=int, default=0, help="number of real plain runs")
     parser.add_argument("--work", type=Path, help="keep the runs here")
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(PLANTS)
+    chosen = options.only.split(",") if options.only else list(plants)
     quiet_training()
     with tempfile.TemporaryDirectory() as name:
         folder = options.work or Path(name)
         folder.mkdir(exist_ok=True)
         os.environ["KAMERTON_CACHE"] = f"{folder}/cache"
-        good = planted(folder, chosen, options.seeds) & healthy(folder, options.healthy)
+        good = planted(plants, chosen, options.seeds, partial(judge, folder)) & plain(folder, options.plain)
+        if real and options.real:
+            good &= real(folder, options.real)
     sys.exit(not good)
 
 
-def planted(folder: Path, chosen: list[str], seeds: int) -> bool:
+def judge_run(folder: Path, plant: Plant, name: str, seed: int) -> tuple[list[tuple[str, int]], int]:
+    """What the monitor said of a real run with this fault, and its number of steps."""
+    data = (plant.rows or healthy_rows)(random.Random(seed))
+    path = run(folder, name, [f"seed={seed}", *plant.overrides], data, plant.callback)
+    return issues(path), json.loads((path / "run.json").read_text())["progress"]["steps"]
+
+
+def planted(
+    plants: Mapping[str, Plant],
+    chosen: list[str],
+    seeds: int,
+    judge: Callable[[Plant, str, int], tuple[list[tuple[str, int]], int]],
+) -> bool:
     print("| planted | code | found in time | at step | also said |\n| --- | --- | --- | --- | --- |")
     hits = total = 0
     for kind in chosen:
-        plant, also, steps = PLANTS[kind], set[str](), list[int | None]()
+        plant, also, steps = plants[kind], set[str](), list[int | None]()
         for seed in range(seeds):
-            data = (plant.rows or healthy_rows)(random.Random(seed))
-            name = f"{list(PLANTS).index(kind)}-{seed}"
-            path = run(folder, name, [f"seed={seed}", *plant.overrides], data, plant.callback)
-            length = json.loads((path / "run.json").read_text())["progress"]["steps"]
+            reported, length = judge(plant, f"{list(plants).index(kind)}-{seed}", seed)
             latest = plant.since + (length - plant.since) / 2
-            reported = issues(path)
             in_time = [step for code, step in reported if code in plant.codes and plant.since <= step <= latest]
             steps.append(min(in_time, default=None))
             also |= {f"{code} at {step}" for code, step in reported if code not in plant.codes or not in_time}
@@ -349,12 +372,18 @@ def healthy(folder: Path, count: int) -> bool:
         reported = issues(run(folder, f"healthy-{number}", typed, data, None))
         if reported:
             accused.append((typed, noise, labels, reported))
-    print(f"{len(accused)} of {count} healthy runs accused")
-    print(f"all detectors together take {cost(folder / 'watch' / 'healthy-0'):.2f} ms a step")
+    if count:
+        print(f"all detectors together take {cost(folder / 'watch' / 'healthy-0'):.2f} ms a step")
+    return few(accused, count)
+
+
+def few(accused: list[tuple[Any, ...]], count: int) -> bool:
+    """Print the plain runs with a report; whether they are at most one in 60."""
+    print(f"{len(accused)} of {count} plain runs with a report")
     for entry in accused:
         print("  ", *entry)
     return len(accused) <= max(1, count // 60)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, PLANTS, judge_run, healthy)

@@ -9,32 +9,15 @@ are found, or more than one plain run in 60 has a report.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import random
-import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kamerton.quiet import quiet_training
-from monitor import issues, run
+from monitor import BEGIN, Plant, command_line, few, issues, judge_run, run
 
 Rows = dict[str, list[dict[str, Any]]]
 WORDS = ("wren walks", "xeno yells", "yarn zooms", "zinc waits")
-
-
-@dataclass
-class Plant:
-    """A kind of fault: its code, what is typed, the rows, and the share of the run after which it can be seen."""
-
-    code: str
-    overrides: tuple[str, ...]
-    rows: Callable[[random.Random], Rows]
-    since: float = 0.0
 
 
 def pairs(draw: random.Random, count: int = 320, noise: float = 0.1, labels: int = 4) -> list[dict[str, Any]]:
@@ -75,52 +58,20 @@ def trivial(draw: random.Random, count: int = 320) -> list[dict[str, Any]]:
 
 PLANTS = {
     "random preferences": Plant(
-        "no-preference", ("objective=dpo",), lambda draw: both(pairs, draw, count=1280, noise=0.5), 0.5
+        ("no-preference",),
+        ("objective=dpo",),
+        lambda draw: both(pairs, draw, count=1280, noise=0.5),
+        since=BEGIN,
     ),
     "random judgements": Plant(
-        "no-preference", ("objective=kto",), lambda draw: both(judged, draw, count=1280, noise=0.5), 0.5
+        ("no-preference",),
+        ("objective=kto",),
+        lambda draw: both(judged, draw, count=1280, noise=0.5),
+        since=BEGIN,
     ),
-    "one answer is better": Plant("margin-saturated", ("objective=dpo",), lambda draw: both(trivial, draw)),
+    "one answer is better": Plant(("margin-saturated",), ("objective=dpo",), lambda draw: both(trivial, draw)),
 }
 PLAIN = ("dpo", "dpo", "ipo", "apo", "kto", "simpo", "orpo")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--plain", type=int, default=60)
-    parser.add_argument("--only", help="kinds of faults, with commas")
-    parser.add_argument("--work", type=Path, help="keep the runs here")
-    options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(PLANTS)
-    quiet_training()
-    with tempfile.TemporaryDirectory() as name:
-        folder = options.work or Path(name)
-        folder.mkdir(exist_ok=True)
-        os.environ["KAMERTON_CACHE"] = f"{folder}/cache"
-        good = planted(folder, chosen, options.seeds) & plain(folder, options.plain)
-    sys.exit(not good)
-
-
-def planted(folder: Path, chosen: list[str], seeds: int) -> bool:
-    print("| planted | code | found in time | at step | also reported |\n| --- | --- | --- | --- | --- |")
-    hits = total = 0
-    for kind in chosen:
-        plant, steps, also = PLANTS[kind], list[int | None](), set[str]()
-        for seed in range(seeds):
-            name = f"{list(PLANTS).index(kind)}-{seed}"
-            path = run(folder, name, [f"seed={seed}", *plant.overrides], plant.rows(random.Random(seed)), None)
-            length = json.loads((path / "run.json").read_text())["progress"]["steps"]
-            latest = length * (1 + plant.since) / 2
-            reported = issues(path)
-            steps.append(min((step for code, step in reported if code == plant.code and step <= latest), default=None))
-            also |= {f"{code} at {step}" for code, step in reported if code != plant.code}
-        count = sum(step is not None for step in steps)
-        hits, total = hits + count, total + seeds
-        cells = kind, plant.code, f"{count} of {seeds}", ", ".join(map(str, steps)), ", ".join(sorted(also))
-        print(f"| {' | '.join(cells)} |", flush=True)
-    print(f"\n{hits} of {total} found in time ({hits / max(1, total):.0%})\n", flush=True)
-    return hits >= 0.95 * total
 
 
 def plain(folder: Path, count: int) -> bool:
@@ -137,11 +88,8 @@ def plain(folder: Path, count: int) -> bool:
         reported = issues(run(folder, f"plain-{number}", typed, rows, None))
         if reported:
             accused.append((typed, noise, reported))
-    print(f"{len(accused)} of {count} plain runs with a report")
-    for entry in accused:
-        print("  ", *entry)
-    return len(accused) <= max(1, count // 60)
+    return few(accused, count)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, PLANTS, judge_run, plain)

@@ -43,6 +43,7 @@ TITLES = {
     "recall": "Recall (macro)",
     "f1_micro": "F1 (micro)",
     "f1_weighted": "F1 (weighted)",
+    "reward": "Reward",
     "exact_match": "Exact match",
     "normalised_match": "Normalised match",
     "rouge1": "ROUGE-1",

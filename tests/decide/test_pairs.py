@@ -14,7 +14,7 @@ import pytest
 
 from kamerton.config.schema import PathOptions
 from kamerton.decide.compare.comparison import Comparison, write
-from kamerton.decide.compare.options import CompareOptions
+from kamerton.decide.compare.options import CompareOptions, GateOptions
 from kamerton.decide.compose import compare
 from kamerton.decide.report import verdict
 from kamerton.decide.report.comparison import write_comparison
@@ -159,13 +159,28 @@ def test_runs_of_preferences_are_compared_pair_by_pair(tmp_path: Path) -> None:
     tested = {each.metric: each for each in comparison.differences}
     assert tested["preference_accuracy"].verdict == tested["margin"].verdict == "better"
     assert tested["preference_accuracy"].test == "McNemar, mid-p"
-    assert tested.keys() == {"preference_accuracy", "ranking_accuracy", "margin", "loss"}
+    described = {f"{what}_{side}" for what in ("reward", "logprob") for side in ("chosen", "rejected")}
+    assert tested.keys() == {"preference_accuracy", "ranking_accuracy", "margin", "loss", *described}
+    for name in described:  # with an interval, but neither direction is better
+        assert (tested[name].verdict, tested[name].p, tested[name].lower_is_better) == ("not tested", None, False)
+        bounds = tested[name].low, tested[name].difference, tested[name].high
+        assert None not in bounds
+        assert list(bounds) == sorted(value for value in bounds if value is not None)
+    gains = [tested[name].difference or 0.0 for name in ("reward_chosen", "reward_rejected")]
+    assert gains[0] - gains[1] == pytest.approx(tested["margin"].difference)
     (sentence,) = comparison.verdicts.values()
     assert "Preference accuracy" in sentence
     assert "on 60 pairs" in sentence
     page = write_comparison(_written(comparison, tmp_path / "out"))
     assert "loss (chosen)" in page.read_text("utf-8")
     assert compared(tmp_path, [good], "base").differences[0].baseline_value is not None
+
+
+def test_a_gate_has_no_limit_on_what_has_no_direction(tmp_path: Path) -> None:
+    run = synthetic.write_pair_run(tmp_path, synthetic.pairs(1.0, seed=1), BASE)
+    options = CompareOptions(runs=[str(run)], gate=GateOptions(max_drop={"reward_chosen": 0.1}))
+    with pytest.raises(UserError, match="reward_chosen"):
+        compare(options)
 
 
 def _written(comparison: Comparison, folder: Path) -> Path:

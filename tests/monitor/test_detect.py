@@ -97,6 +97,16 @@ def compared(
     return change
 
 
+def graded(**values: Callable[[int], float]) -> Change:
+    """Metrics of training on rewards by their value at a step."""
+
+    def change(step: int, row: dict[str, float]) -> None:
+        if "train/loss" in row:
+            row |= {f"train/{name}": value(step) for name, value in values.items()}
+
+    return change
+
+
 FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
     "non-finite-loss": (since(50, "train/loss", lambda step, _: math.nan), {}),
     "non-finite-gradient": (since(50, "train/grad_norm", lambda step, _: math.inf), {}),
@@ -117,6 +127,18 @@ FAULTS: dict[str, tuple[Change, dict[str, float]]] = {
     "margin-saturated": (compared(accuracy=1.0, margin=9.0, loss=1e-3), {}),
     "kl-runaway": (compared(reward=-30.0, drift=2.0), {}),
     "no-preference": (compared(accuracy=0.5), {}),
+    "length-hacking": (
+        graded(reward=lambda step: (40 + step + step % 3) / 400, length=lambda step: 40 + step + step % 3),
+        {},
+    ),
+    "no-signal": (graded(reward=lambda step: 0.0, no_signal=lambda step: 1.0), {}),
+    "policy-collapse": (
+        graded(
+            reward=lambda step: 0.6 if step < 50 else 0.1 + 0.05 * (step % 2),
+            entropy=lambda step: 2.0 if step < 50 else 0.001,
+        ),
+        {},
+    ),
     "overfitting": (since(60, "val/loss", lambda step, _: 0.8 + step / 100), {}),
     "suspicious-validation": (since(1, "val/loss", lambda step, _: 0.01), {"end": 0.5}),
     "prediction-collapse": (since(1, "val/answer_entropy", lambda step, _: 0.0), {}),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kamerton.decide.report.run import write_report
-from support import synthetic
+from support import graded, synthetic
 from support.chrome import BINARY, Chrome
 
 MakeRun = Callable[..., Path]
@@ -33,6 +33,26 @@ def test_a_run_opens_without_complaint_and_fits(browser: Chrome, shown_run: Path
     assert browser.complaints == []
     assert overflow(browser) == 0
     assert browser.run("document.querySelectorAll('.js-plotly-plot .main-svg').length") >= 3
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, True), (390, False)])
+def test_the_small_figures_of_rewards_stand_side_by_side_where_they_fit(
+    browser: Chrome, reward_page: Path, width: int, dark: bool
+) -> None:
+    browser.complaints.clear()
+    browser.open(reward_page, width, dark=dark)
+    assert browser.complaints == []
+    assert overflow(browser) == 0
+    tops = "[...document.querySelectorAll('.small-figures figure')].map(one => one.getBoundingClientRect().top)"
+    count = browser.run(f"new Set({tops}).size")
+    assert count == (3 if width > 1000 else 6)
+
+
+@pytest.fixture(scope="module")
+def reward_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run on rewards."""
+    run = graded.write_reward_run(tmp_path_factory.mktemp("rewards"), graded.answers(0.8), graded.answers(0.2, seed=1))
+    return write_report(run)
 
 
 def test_tables_sort_by_number_and_by_text(browser: Chrome, shown_run: Path) -> None:

@@ -20,6 +20,7 @@ from kamerton.decide.compare.notices import result_notices
 from kamerton.decide.compare.options import CompareOptions, GateOptions, located, name_of
 from kamerton.decide.compare.slices import slice_by, slice_metrics
 from kamerton.decide.compare.words import MAIN_METRICS, verdict_sentence
+from kamerton.direction import PAIR_DETAILS
 from kamerton.errors import Fault, UserError
 from kamerton.run.directory import now
 from kamerton.score.references import incomparable
@@ -46,7 +47,8 @@ def compare(options: CompareOptions, step: Step = lambda what: None) -> Comparis
     measured = measure(groups, seed=options.seed)
     metrics = metrics_of(measured)
     sliced = [name for name in slice_metrics(measured) if name in metrics and not _differ(name, groups)]
-    if faults := gate_faults(options.gate, metrics, sliced, list(fields)):
+    judged = [name for name in metrics if name not in PAIR_DETAILS]
+    if faults := gate_faults(options.gate, judged, sliced, list(fields)):
         raise UserError(faults)
     step("testing")
     results = differences(measured, metrics, seed=options.seed)

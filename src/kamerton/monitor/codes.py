@@ -21,16 +21,23 @@ CODES = {
     "chosen-falling": "the margin of preferences rises, and the better completions become less likely",
     "margin-saturated": "every preference is met, and the loss below a fiftieth of its start, with a third of the run "
     "left",
-    "kl-runaway": "the model is over a nat per token from the reference, with rewards at which the loss is flat",
+    "kl-runaway": "the model is over a nat per token from the reference, with rewards of preferences at which the loss "
+    "is flat, or while the reward of completions does not rise",
     "no-preference": "in the second half of the run the accuracy of preferences is at chance",
+    "length-hacking": "a reward rises whose changes follow the length of the completions, which has risen by half, and "
+    "the other rewards hardly rise",
+    "no-signal": "in 20 steps the rewards are equal within over 80 % of the groups: all right, or all wrong",
+    "policy-collapse": "the completions of a prompt hardly differ any more, at a reward clearly below the highest seen",
     "overfitting": "two validations in a row are worse than the best by 5 %, while the training loss falls",
     "suspicious-validation": "the validation loss is below a fifth of the training loss: leakage, or easy data",
     "prediction-collapse": "all answers begin with one token although the references do not",
     "nothing-learnt": "at the end every trained weight equals its initial value; the message names the cause (learning "
     "rate 0, gradient 0, updates too small for the number format)",
 }
-# Those that expect the loss to fall, or validations to follow it.
+# Those that expect the loss to fall, or answers and validations to follow the references: not for training on rewards,
+# whose loss is about 0 by construction.
 OF_THE_LOSS = (
     *("loss-spike", "learning-rate-too-high", "divergence", "learning-rate-too-low", "plateau", "underfitting"),
     *("vanishing-gradient", "zero-gradient", "overfitting", "suspicious-validation"),
+    "prediction-collapse",
 )

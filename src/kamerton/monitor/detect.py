@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from kamerton.monitor import gradient, loss, preference, speed, validation
+from kamerton.monitor import gradient, loss, preference, reward, speed, validation
+from kamerton.monitor.codes import OF_THE_LOSS
 from kamerton.monitor.issue import Issue
 from kamerton.monitor.series import Series, Setting
 
 Detector = Callable[[Series], Issue | None]
+
+
+def _kl_runaway(series: Series) -> Issue | None:
+    return reward.kl_runaway(series) if series.learns_rewards else preference.kl_runaway(series)
+
 
 # By code of the reported problem. `EACH_STEP` detectors run at every step, `SOMETIMES` at every fifth.
 EACH_STEP: dict[str, Detector] = {
@@ -36,8 +42,11 @@ SOMETIMES: dict[str, Detector] = {
     "memory-creep": speed.memory_creep,
     "chosen-falling": preference.chosen_falling,
     "margin-saturated": preference.margin_saturated,
-    "kl-runaway": preference.kl_runaway,
+    "kl-runaway": _kl_runaway,
     "no-preference": preference.no_preference,
+    "length-hacking": reward.length_hacking,
+    "no-signal": reward.no_signal,
+    "policy-collapse": reward.policy_collapse,
 }
 VALIDATIONS: dict[str, Detector] = {
     "overfitting": validation.overfitting,
@@ -66,9 +75,10 @@ class Watch:
                 detectors |= SOMETIMES
         if validated:
             detectors |= VALIDATIONS
+        unfit = OF_THE_LOSS if self.series.learns_rewards else ()
         issues = []
         for code, detector in detectors.items():
-            if code in self._ignore or code in self.reported:
+            if code in self._ignore or code in self.reported or code in unfit:
                 continue
             issue = detector(self.series)
             if issue is not None:

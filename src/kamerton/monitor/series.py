@@ -42,6 +42,7 @@ class Series:
         self.step = 0
         self._recent: dict[str, deque[float]] = {}
         self._first: dict[str, list[float]] = {}
+        self._ranges: dict[str, tuple[float, float]] = {}
         self._best_level = math.inf
         self._peak_rate = 0.0
         self.validations: list[dict[str, float]] = []
@@ -62,6 +63,9 @@ class Series:
                 first = self._first.setdefault(key, [])
                 if len(first) < FIRST:
                     first.append(float(value))
+                if math.isfinite(value):
+                    low, high = self._ranges.get(key, (value, value))
+                    self._ranges[key] = min(low, value), max(high, value)
         if "train/loss" in row and self.count("train/loss") >= FIRST:
             self._best_level = min(self._best_level, self.level("train/loss", FIRST))
         self._peak_rate = max(self._peak_rate, row.get("lr", 0.0))
@@ -91,6 +95,18 @@ class Series:
         first = self._first.get(key, [])
         return float(np.median(first)) if len(first) == FIRST else math.nan
 
+    def beginning(self, key: str) -> Floats:
+        """Return the first values of a metric, `[up to FIRST]`."""
+        return np.array(self._first.get(key, ()), dtype=np.float64)
+
+    def range(self, key: str) -> tuple[float, float]:
+        """Return the lowest and the highest finite value of a metric so far; NaN if there are none."""
+        return self._ranges.get(key, (math.nan, math.nan))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the metrics so far that begin with `prefix`."""
+        return [name for name in self._recent if name.startswith(prefix)]
+
     def first(self, key: str) -> float:
         """Return the first value of a metric; NaN if there is none yet."""
         return self._first.get(key, [math.nan])[0]
@@ -109,6 +125,11 @@ class Series:
     def learns_preferences(self) -> bool:
         """Whether the run learns from preferences: its loss is not in nats per token."""
         return "train/preference_accuracy" in self._recent
+
+    @property
+    def learns_rewards(self) -> bool:
+        """Whether the run learns from rewards: its loss is about 0 by construction."""
+        return "train/reward" in self._recent
 
     @property
     def share(self) -> float:

@@ -15,6 +15,7 @@ from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
 from kamerton.data.summary import data_losses, describe_preferences
 from kamerton.decide.report.folds import Spread
+from kamerton.decide.report.rewards import training_rows
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
 from kamerton.decide.report.verdict import Row, baseline_metrics, baseline_table, cautions, headline, metric_table
@@ -72,7 +73,9 @@ def print_folds(console: Console, run: RunDirectory, sizes: Sequence[int]) -> No
 def print_fold(console: Console, folder: Path, fold: int, *, reused: bool) -> None:
     """Print the result of a finished fold in one line."""
     metrics = record_at(folder).metrics
-    name = next(name for name in ("accuracy", "preference_accuracy", "margin", "loss") if name in metrics["test"])
+    name = next(
+        name for name in ("accuracy", "reward", "preference_accuracy", "margin", "loss") if name in metrics["test"]
+    )
     base = f", base model {number(metrics['base'][name])}" if "base" in metrics else ""
     suffix = " (already done)" if reused else ""
     console.print(f"[bold]fold {fold}[/bold]{suffix}  {name} {number(metrics['test'][name])}{base}", highlight=False)
@@ -97,6 +100,8 @@ def print_result(console: Console, run: RunDirectory) -> None:
     """Print the metrics with intervals, the verdict, and the paths of the results."""
     files = read_run(run.path)
     rows, _ = metric_table(files)
+    if logged := training_rows(files.curves):
+        console.print(_rewards_table(logged))
     if files.tuned is not None:
         console.print(_metrics_table(rows, files.tuned))
         if files.tuned.column_names.count("reference_logprob") and not files.tuned["reference_logprob"].null_count:
@@ -168,6 +173,18 @@ def _metrics_table(rows: list[Row], scores: pa.Table, of_what: str = "Test split
         changed = f"{signed(change['difference'])}{bounds_text(change)}" if change else ""
         cells = [number(row["base"]), tuned, changed] if has_base else [tuned]
         table.add_row(row["shown"], *(escape(cell) for cell in cells))
+    return table
+
+
+def _rewards_table(rows: list[Row]) -> Table:
+    """Return a table of what training on rewards logged, at its beginning and at its end."""
+    count = rows[0]["steps"]
+    table = Table(title=f"Training, means of {count} step{'s' if count > 1 else ''}")
+    table.add_column("metric")
+    for name in ("first", "last"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(escape(row["name"]), number(row["first"]), number(row["last"]))
     return table
 
 

@@ -30,7 +30,11 @@ def loss_curves(curves: Curves) -> go.Figure | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
+    names = logged(curves)
+    of_rewards = "train/reward" in names  # their loss is about 0 by construction
     steps, losses, together = thinned(*series(curves, "train/loss"))
+    if of_rewards:
+        losses = losses[:0]
     if losses.size:
         name = "train" if together == 1 else f"train, means of {together} rows"
         faint = {"mode": "lines" if losses.size > 2 else "markers", "opacity": 0.45}
@@ -45,8 +49,9 @@ def loss_curves(curves: Curves) -> go.Figure | None:
         figure.add_scatter(x=steps, y=losses, name="validation", mode=mode, **style)
     if not figure.data:
         return None
-    of_preferences = "train/margin" in logged(curves)
-    return over_steps(styled(figure, "Loss", "optimizer step", "" if of_preferences else "nats per target token"))
+    title = "Validation loss of the references" if of_rewards else "Loss"
+    unit = "" if "train/margin" in names else "nats per target token"
+    return over_steps(styled(figure, title, "optimizer step", unit, 240 if of_rewards else 360))
 
 
 def score_curves(curves: Curves) -> go.Figure | None:

@@ -99,9 +99,9 @@ def tfidf(train: Sequence[DataExample], test: pa.Table, labels: Sequence[str]) -
 def previous(run: Path, test: pa.Table, *, name: str = "test") -> pa.Table | None:
     """Return the score table of the best other run in the experiment's folder that scored the same examples as `name`.
 
-    Best is the best value of the main metric (accuracy; without labels the loss, of pairs the preference accuracy). A
-    run whose rewards are against another reference is left out. The table's metadata name the run (`SOURCE`). None if
-    there is no such run.
+    Best is the best value of the main metric (accuracy; without labels the reward or the loss, of pairs the preference
+    accuracy). A run whose rewards are against another reference is left out. The table's metadata name the run
+    (`SOURCE`). None if there is no such run.
     """
     ids, metric = sorted(test["example_id"].to_pylist()), main_metric(test)
     others = [path.parent for path in run.resolve().parent.glob("*/run.json") if path.parent != run.resolve()]

@@ -18,6 +18,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BETA = b"beta"  # key in the schema metadata of preferences: scales their rewards
+REWARD_COLUMN = "metric:reward"  # of generated answers, a custom metric (`kamerton.score.rewards`)
+
+
+def has_reward(table: pa.Table) -> bool:
+    """Return whether the answers of the table have rewards."""
+    return REWARD_COLUMN in table.column_names
 
 
 def is_labelled(table: pa.Table) -> bool:

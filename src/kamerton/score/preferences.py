@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from kamerton.config.objective_options import ObjectiveOptions
 from kamerton.data.encode.arrays import Encoded
+from kamerton.direction import REWARD
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
 from kamerton.objective.pairs import PreferenceRows
-from kamerton.score.columns import is_labelled
+from kamerton.score.columns import has_reward, is_labelled
 from kamerton.score.judged import has_judgements, judged_table
 from kamerton.score.pairs import has_pairs, pairs_table
 
@@ -56,6 +57,8 @@ def main_metric(table: pa.Table) -> str:
     """Return the metric that says how good a model is on these rows."""
     if is_labelled(table):
         return "accuracy"
+    if has_reward(table):
+        return REWARD
     return "preference_accuracy" if has_pairs(table) else "margin" if has_judgements(table) else "loss"
 
 

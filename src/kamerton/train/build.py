@@ -22,7 +22,6 @@ from kamerton.config.targets import instantiate
 from kamerton.errors import Fault, UserError
 from kamerton.mask import mask_text
 from kamerton.model.switches import precision_of
-from kamerton.monitor.codes import OF_THE_LOSS
 from kamerton.monitor.series import Setting
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import rank_info
@@ -181,9 +180,7 @@ def build_callbacks(
     averaging = [AveragedWeights(config.ema_decay)] if config.ema_decay is not None or schedule_free else []
     warmup = warmup_length(total_steps, config.scheduler.warmup_steps, config.scheduler.warmup_ratio)
     setting = Setting(total_steps, config.clip_norm, warmup, config.objective.name)
-    # The loss of training on rewards is about 0 throughout, and that of the references is not what is learnt.
-    unfit = OF_THE_LOSS if config.objective.generates else ()
-    monitor = Monitor(run, setting, [*config.monitor.ignore, *unfit], config.monitor.stop_on)
+    monitor = Monitor(run, setting, config.monitor.ignore, config.monitor.stop_on)
     ending = Ending(run, total_steps, binding_limit(config, data.steps_per_epoch))
     # `stopper` comes early: values logged as a step begins belong to that step, not to the checkpoint saved before it.
     return [ending, stopper, *at_shares, restore, *scoring, *averaging, *configured.values(), monitor, recorder]

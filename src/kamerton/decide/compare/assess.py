@@ -107,7 +107,7 @@ def measure(groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = 0) 
 def metrics_of(configurations: Sequence[Measured]) -> list[str]:
     """Return every metric to compare for which at least one configuration has a value."""
     names = dict.fromkeys(name for measured in configurations for point in measured.points for name in point)
-    shown = [name for name in shown_metrics(configurations[0].group.first, names) if name not in PAIR_DETAILS]
+    shown = shown_metrics(configurations[0].group.first, names)
     return [name for name in shown if any(measured.value(name) is not None for measured in configurations)]
 
 
@@ -174,7 +174,7 @@ def verdict(difference: float | None, p: float | None, *, lower: bool) -> Verdic
 def _difference(base: Measured, candidate: Measured, metric: str, permuted: Values) -> Difference:
     before, after = base.value(metric), candidate.value(metric)
     change = after - before if before is not None and after is not None else None
-    lower = metric in base.lower | candidate.lower
+    lower = metric in (base.lower | candidate.lower) - PAIR_DETAILS
     result = Difference(candidate.group.name, metric, before, after, change, lower_is_better=lower)
     old, new = base.runs(metric), candidate.runs(metric)
     tokenizers_differ = metric in PER_TOKEN and not same_tokens(base.group, candidate.group)
@@ -185,6 +185,10 @@ def _difference(base: Measured, candidate: Measured, metric: str, permuted: Valu
     error = over_seeds_and_examples([old, new], examples)
     if metric == ECE:
         return _calibration(result, base, candidate, error)
+    if metric in PAIR_DETAILS:  # neither direction is better by itself
+        is_single = len(base.points) == len(candidate.points) == 1
+        bounds = percentiles(new.resamples[0] - old.resamples[0]) if is_single else error.bounds(change)
+        return replace(result, low=bounds[0], high=bounds[1]) if bounds else result
     deviation = float(np.std(new.resamples.mean(axis=0) - old.resamples.mean(axis=0), ddof=1))
     standardised = change / (deviation * math.sqrt(examples)) if deviation > ROUNDING else None
     answers = [ratios[metric].right for measured in (base, candidate) for ratios in measured.ratios if metric in ratios]

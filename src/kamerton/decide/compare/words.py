@@ -9,6 +9,7 @@ from kamerton.words import TITLES, bounds_text, number, signed
 
 MAIN_METRICS = (
     "accuracy",
+    "reward",
     "call_exact",
     "preference_accuracy",
     "ranking_accuracy",

@@ -27,6 +27,7 @@ MAX_SLICES = 40  # rows of a slice figure
 MAIN_METRICS = (
     "accuracy",
     "f1",
+    "reward",
     "call_exact",
     "preference_accuracy",
     "ranking_accuracy",

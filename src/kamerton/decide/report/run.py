@@ -17,9 +17,10 @@ import pyarrow as pa
 from kamerton import words
 from kamerton.decide.compare.calls import calls_by_function, confused_text
 from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
-from kamerton.decide.report import verdict
+from kamerton.decide.report import rewards, verdict
 from kamerton.decide.report.pairs import margin_histogram, pair_contents, reward_curves
 from kamerton.decide.report.run_files import RunFiles, configuration, read_run
+from kamerton.decide.report.samples import sampled
 from kamerton.errors import UserError
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
@@ -59,6 +60,8 @@ def write_report(run_dir: Path, *, state: State | None = None) -> Path:
         "confusion": confusion_figure(run.tuned),
         "rewards": reward_curves(run.curves),
         "margins": margin_histogram(run.tuned),
+        **rewards.reward_figures(run.curves),
+        "histogram": rewards.reward_histogram(run.tuned, run.base),
     }
     return write_pages(run_dir, "kamerton.decide", "run", contents(run), figures)
 
@@ -78,6 +81,9 @@ def contents(run: RunFiles) -> dict[str, Any]:
         "train_points": len(charts.series(run.curves, "train/loss")[0]),
         "logged": charts.logged(run.curves),
         "key_facts": _key_facts(run),
+        "training_rewards": rewards.training_rows(run.curves),
+        **({"samples": sampled(run.path)} if rewards.learns_rewards(run.curves) else {}),
+        **rewards.reward_contents(run.tuned, run.base),
         **_task_contents(run),
     }
 

@@ -13,7 +13,7 @@ from kamerton.decide.compare.calls import unjudged
 from kamerton.decide.compare.significance import FEW_EXAMPLES
 from kamerton.decide.report.pairs import length_sentence, pair_cautions
 from kamerton.decide.report.run_files import RunFiles
-from kamerton.direction import PAIR_DETAILS, PAIR_METRICS
+from kamerton.direction import PAIR_DETAILS, PAIR_METRICS, REWARD
 from kamerton.errors import UserError
 from kamerton.score.baselines import SOURCE
 from kamerton.score.columns import is_labelled
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_DECIDING = ("accuracy", "call_exact", "preference_accuracy", "margin", "loss")  # the first available one decides
+_DECIDING = (
+    "accuracy",
+    REWARD,
+    "call_exact",
+    "preference_accuracy",
+    "margin",
+    "loss",
+)  # the first available one decides
 
 
 def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
@@ -53,8 +60,11 @@ def metric_table(run: RunFiles) -> tuple[list[Row], list[str]]:
             remarks.append(f"No difference can be given: {reasons}.")
     lower = lower_is_better(run.base, run.tuned)
     rows = []
-    names = dict.fromkeys([*TITLES, *(name for model in models.values() for name in model["point"])])
-    for name, shown in shown_metrics(run.tuned, names).items():
+    names = list(dict.fromkeys([*TITLES, *(name for model in models.values() for name in model["point"])]))
+    parts = [name for name in names if name.startswith(f"{REWARD}_") and name not in TITLES]
+    behind = names.index(REWARD) + 1  # the rewards by name follow their sum
+    ordered = [*names[:behind], *parts, *(name for name in names[behind:] if name not in parts)]
+    for name, shown in shown_metrics(run.tuned, ordered).items():
         if not any(isinstance(model["point"].get(name), int | float) for model in models.values()):
             continue
         change = changes.get(name)
@@ -127,10 +137,12 @@ def baseline_table(run: RunFiles) -> list[Row]:
 
 
 def baseline_metrics(rows: list[Row], of_labels: tuple[str, ...], of_texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the metrics to show of `baseline_table`: those of labels, of texts, or of preferences."""
+    """Return the metrics to show of `baseline_table`: those of labels, rewards, preferences or texts."""
     metrics = rows[-1]["metrics"] if rows else {}
     if metrics.get("accuracy") is not None:
         return of_labels
+    if REWARD in metrics:
+        return (REWARD, "exact_match", "loss")
     return tuple(name for name in PAIR_METRICS if name in metrics) or of_texts
 
 
