@@ -53,17 +53,12 @@ def check_objective(values: Values) -> Iterator[Fault]:
 
 
 def _unused_by_preferences(values: Values, name: str) -> Iterator[Fault]:
-    data = mapping_at(values, "data")
     smoothing = "; objective.label_smoothing is the probability that a preference is wrong" if name == "dpo" else ""
     scoring = "leave it out: validations of preferences log val/preference_accuracy and val/margin"
     if values.get("label_smoothing"):
         yield _unused("label_smoothing", name, f"leave it out{smoothing}")
     if mapping_at(values, "eval").get("score") is not None:
         yield _unused("eval.score", name, scoring)
-    if data.get("balance", "none") != "none":
-        yield _unused("data.balance", name, "leave it out: preferences have no labels")
-    if isinstance(data.get("labels"), list):
-        yield _unused("data.labels", name, "leave it out: preferences have no labels")
 
 
 def objective_faults(values: Values) -> list[Fault]:

@@ -93,6 +93,8 @@ def _check_rows(options: DataOptions) -> list[Fault]:
     what = "compare whole completions" if options.rows == "preferences" else "judge whole completions"
     checks = [
         ("train_on", options.train_on != "all", "data.train_on=all"),
+        ("labels", isinstance(options.labels, list), "data.labels=auto"),
+        ("balance", options.balance != "none", "data.balance=none"),
         ("completion", options.rows == "preferences" and options.completion is not None, "data.columns.chosen=NAME"),
         ("overlong", options.rows == "preferences" and options.overlong in ("truncate", "chunk"), "data.overlong=drop"),
     ]

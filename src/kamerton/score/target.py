@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SECTIONS = ("data", "split", "batch", "score")  # of a run; options can override parts of them
 _FILES = ("path", "train", "validation", "test", "sources", "prompt_file", "completion_file")
 _READING = {"format": "auto", "encoding": "auto", "delimiter": None, "header": None, "records": None}  # of these files
+_OF_COMPLETIONS = {"labels": "auto", "balance": "none", "completion": None, "label_names": None}  # of rows of one kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,8 @@ def _resolved(values: Any) -> dict[str, Any]:
 def _merged(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration with the typed options.
 
-    Typed data files replace all data files of the run, and how those were read.
+    Typed data files replace all data files of the run, and how those were read. Rows of preferences have none of the
+    labels that the run's rows may have.
     """
     merged = dict(config)
     for key in _SECTIONS:
@@ -172,6 +174,8 @@ def _merged(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
     if any(data.get(key) for key in _FILES):
         merged["data"] |= {key: data.get(key) or ({} if key == "sources" else None) for key in _FILES}
         merged["data"] |= {key: data.get(key, default) for key, default in _READING.items()}
+    if merged["data"].get("rows", "completions") != (config.get("data") or {}).get("rows", "completions"):
+        merged["data"] |= {key: data.get(key, default) for key, default in _OF_COMPLETIONS.items()}
     if typed.get("metrics"):
         merged["metrics"] = {**(config.get("metrics") or {}), **typed["metrics"]}
     if typed.get("reward"):

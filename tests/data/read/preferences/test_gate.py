@@ -135,6 +135,8 @@ def test_completions_are_no_labels(gate: Gate) -> None:
     "options",
     [
         {"rows": "preferences", "train_on": "calls"},
+        {"rows": "preferences", "labels": ["a", "b"]},
+        {"rows": "judgements", "balance": "over"},
         {"rows": "preferences", "overlong": "truncate"},
         {"rows": "preferences", "completion": "{chosen}"},
         {"rows": "judgements", "train_on": "answers"},
