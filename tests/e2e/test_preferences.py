@@ -157,22 +157,23 @@ def test_the_reference_is_computed_once_and_as_training_computes(
 ) -> None:
     """With the default precision of a GPU, under which the first step must not begin away from the reference."""
     calls: list[str] = []
-    for module, name in ((preferences, "weights_fingerprint"), (finish, "_score"), (finish, "score_mismatched")):
+    places = [(preferences, "weights_fingerprint"), (finish, "_score"), (finish, "score_mismatched")]
+    for module, name in [*places, (preferences, "reference_logprobs")]:
         monkeypatch.setattr(module, name, counted(getattr(module, name), calls))
     monkeypatch.setattr(switches, "best_precision", lambda: "bf16-mixed")
     judged = write_jsonl(tmp_path / "judged.jsonl", judged_rows())
     train = trainer(judged, outputs, "objective=kto", *LEAN)
     run = train("base=true", "trainer.accelerator=auto", "trainer.max_steps=1", "eval.every=1", "optimizer.lr=1e-12")
-    assert sorted(calls) == ["_score", "score_mismatched", "weights_fingerprint"]
-    first = metric_rows(run)[0]
-    assert float(first["train/drift"]) < 1e-4
+    references = ["reference_logprobs bf16-mixed"] * 4  # of training and validation: own completions, others
+    assert sorted(calls) == ["_score", *references, "score_mismatched", "weights_fingerprint"]
+    assert float(metric_rows(run)[0]["train/drift"]) < 1e-3
     metrics = record(run)["metrics"]
     assert metrics["base"]["preference_accuracy"] == metrics["test"]["preference_accuracy"] == 0.5
 
 
 def counted(plain: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        calls.append(plain.__name__)
+        calls.append(" ".join([plain.__name__, *([options["precision"]] if "precision" in options else [])]))
         return plain(*arguments, **options)
 
     return call
