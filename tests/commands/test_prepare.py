@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kamerton.cli import main
+from support.rows import question, write_jsonl
 
 
 def test_prepare_reports_and_shows_without_training(
@@ -27,6 +28,18 @@ def test_prepare_reports_and_shows_without_training(
         "rejects.jsonl",
     }
     assert not list(tmp_path.glob("out/*/*/run.json"))
+
+
+def test_a_prompt_without_completion_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": question(number), "completion": "yes" if number < 6 else None} for number in range(40)]
+    data = write_jsonl(tmp_path / "prompts.jsonl", rows)
+    options = ["model=tiny", "data=jsonl", f"data.path={data}", f"paths.outputs={tmp_path}/out", "objective=grpo"]
+    assert main(["prepare", "--show", "40", "--parity", "reward=length", "reward.length.most=3", *options]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("a prompt without completion") > shown.count("trained on") == shown.count("yes") > 0
+    (folder,) = (tmp_path / "out" / "jsonl").iterdir()
+    assert json.loads((folder / "data_report.json").read_text())["counts"]["without completion"] == 34
+    assert "40 of 40 trained turns" in shown
 
 
 def test_prepare_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

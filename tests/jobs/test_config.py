@@ -60,6 +60,14 @@ def test_a_method_is_the_objective_with_its_data(method: str) -> None:
     assert (configuration.objective.beta, configuration.data.rows) == (0.3, rows)
 
 
+def test_a_method_of_rewards_reads_prompts() -> None:
+    one = composed(FineTuningConfig(model="tiny", method="grpo", reward="exact_match"))
+    assert (one.objective.name, one.data.rows, list(one.reward)) == ("grpo", "prompts", ["exact_match"])
+    own = ["reward.length.most=3"]
+    several = composed(FineTuningConfig(model="tiny", method="rloo", reward=["number", "length"], overrides=own))
+    assert several.reward.keys() == {"number", "length"}
+
+
 def test_a_beta_that_nothing_uses_and_an_unknown_method_are_faults() -> None:
     assert composed(FineTuningConfig(model="tiny", method="supervised")).objective.name == "sft"
     for method in (None, "supervised"):

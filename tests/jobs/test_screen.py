@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kamerton.jobs.screen import live_screen, seconds
+from kamerton.jobs.screen import jobs_table, live_screen, seconds
 from kamerton.jobs.store import read_status
 from kamerton.locks import acquire
 from kamerton.run.opening import LOCK
@@ -32,6 +32,18 @@ def test_the_screen_shows_progress_metrics_and_the_last_events(tmp_path: Path) -
         assert text in shown
     assert "[odd] 2" not in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_list_shows_the_reward_of_training_on_rewards(tmp_path: Path) -> None:
+    jobs = []
+    for objective in ("grpo", "sft"):
+        path = tmp_path / "sums" / objective
+        path.mkdir(parents=True)
+        metrics = {"test": {"loss": 1.5, "accuracy": 0.25, "reward": 0.75}}
+        (path / "run.json").write_text(json.dumps({"state": "succeeded", "objective": objective, "metrics": metrics}))
+        jobs.append(read_status(path))
+    lines = jobs_table(jobs).plain.splitlines()
+    assert [line.split()[-1] for line in lines] == ["test", "0.750", "0.250"]
 
 
 def test_times_are_short() -> None:

@@ -101,6 +101,46 @@ def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
         assert torch.equal(weight, weights(resumed)[name])
 
 
+def test_prompts_alone_are_trained_on_and_scored_by_their_rewards(
+    sums: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in sums.read_text().splitlines()]
+    alone = write_jsonl(tmp_path / "alone.jsonl", [{"prompt": row["prompt"], "level": row["level"]} for row in rows])
+    train = trainer(alone, tmp_path / "outputs", *OPTIONS)
+    run = train("base=true", "trainer.max_steps=2")
+    logged = [row for row in metric_rows(run) if row.get("val/reward")]
+    assert len(logged) == 1
+    assert {name for name, value in logged[0].items() if name.startswith("val/") and value} == {"val/reward"}
+    table = read_scores(run / "scores" / "test.parquet")
+    assert set(table["target"].to_pylist()) == {""}
+    assert table["nll"].null_count == table.num_rows
+    assert json.loads(table["metadata"][0].as_py()).keys() == {"level"}
+    metrics = record(run)["metrics"]
+    assert metrics["test"].keys() == metrics["base"].keys() == {"reward"}
+    assert metrics["best"]["reward"] == pytest.approx(float(logged[0]["val/reward"]))
+    capsys.readouterr()
+    train("reward=exact_match", "run_id=two", code=2)
+    error = capsys.readouterr().err
+    assert "alone.jsonl:1" in error
+    assert "25 of 25 rows have none" in error
+    assert "data.columns.completion=NAME" in error
+    train("callbacks.checkpoint_best.monitor=val/loss", "run_id=two", code=2)
+    assert "callbacks.checkpoint_best.monitor=val/reward" in capsys.readouterr().err
+
+
+def test_the_loss_of_a_validation_is_that_of_the_rows_with_completions(sums: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in sums.read_text().splitlines()]
+    some = [{**row, "completion": None} if number % 2 else row for number, row in enumerate(rows[15:])]
+    for name, part in (("train", rows[:15]), ("some", some), ("answered", rows[15::2])):
+        write_jsonl(tmp_path / f"{name}.jsonl", part)
+    losses = {}
+    for name in ("some", "answered"):
+        words = (f"data.train={tmp_path}/train.jsonl", f"data.validation={tmp_path}/{name}.jsonl", "data.path=null")
+        run = trainer(sums, tmp_path / name, *OPTIONS)(*words, "trainer.max_steps=2")
+        losses[name] = [float(row["val/loss"]) for row in metric_rows(run) if row.get("val/loss")]
+    assert losses["some"] == pytest.approx(losses["answered"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "fix"),
     [
@@ -108,7 +148,7 @@ def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
         (("reward=label",), "reward.label.labels"),
         (("reward=exact_match", "reward.exact_match.ignorecase=true"), "ignore_case"),
         (("reward=exact_match", "reward.exact_match.weight=much"), "reward.exact_match.weight"),
-        (("reward=exact_match", "adapter=full", "objective.kl_weight=0.1"), "objective.kl_weight=0"),
+        (("reward=exact_match", "adapter.init=pissa", "objective.kl_weight=0.1"), "objective.kl_weight=0"),
         (("reward=exact_match", "trainer=fsdp"), "trainer=ddp"),
         (("reward._target_=os.system",), "allow_targets"),
     ],

@@ -111,6 +111,20 @@ def test_an_older_run_keeps_its_id_and_resumes_without_an_objective(values: dict
             open_run({**other, "run_id": run.run_id})
 
 
+@pytest.mark.parametrize("rows", [{}, {"rows": "completions"}])
+def test_an_older_run_on_rewards_keeps_its_id_and_resumes(values: dict[str, Any], rows: dict[str, str]) -> None:
+    values = {**values, "objective": {**SUPERVISED, "name": "grpo"}}
+    older, now = (
+        {**values, "data": {"format": "jsonl", **rows}},
+        {**values, "data": {"format": "jsonl", "rows": "prompts"}},
+    )
+    assert config_id(older) == config_id(now)
+    run = finish(open_run(older), "paused")
+    again = open_run({**now, "resume": "auto"})
+    assert again.path == run.path
+    assert yaml.safe_load((again.path / "config.yaml").read_text())["data"] == older["data"]
+
+
 def test_an_older_run_resumes_with_its_control_token_setting(values: dict[str, Any]) -> None:
     older, now = (
         {**values, "data": {"format": "jsonl"}},

@@ -66,9 +66,9 @@ def objective_faults(values: Values) -> list[Fault]:
     name, rows = _name(values), mapping_at(values, "data").get("rows", "completions")
     if name == "sft" and rows != "completions":
         message = f"data.rows is {rows}, and objective.name is sft, which learns from single completions"
-        objective = "kto" if rows == "judgements" else "dpo"
+        objective = {"judgements": "kto", "prompts": "grpo"}.get(rows, "dpo")
         return [_fault(message, f"choose objective={objective}, or set data.rows=completions", "data.rows")]
-    if (name in PAIRED and rows != "preferences") or (name == "kto" and rows == "completions"):
+    if (name in PAIRED and rows != "preferences") or (name == "kto" and rows in ("completions", "prompts")):
         message = f"objective.name is {name}, which learns from preferences, and data.rows is {rows}"
         fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows"
         return [_fault(message, fix, "objective.name")]

@@ -14,6 +14,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.objective.grading import Reward
 
 Values = Mapping[str, Any]
+_BUILT_IN = "kamerton.objective.rewards."
 
 
 def reward_nodes(section: Values) -> dict[str, Values]:
@@ -33,6 +34,14 @@ def names_target(value: Any) -> bool:
 def build_rewards(config: Config) -> tuple[Reward, ...]:
     """Return the rewards of a configuration. Raises `UserError` for functions outside the allow-list."""
     return tuple(_build(name, node, config.allow_targets) for name, node in reward_nodes(config.reward).items())
+
+
+def needs_reference(node: Values) -> bool:
+    """Return whether a built-in reward compares an answer with the completion of its row."""
+    target = str(node.get("_target_"))
+    if target == f"{_BUILT_IN}regex":
+        return "(?P<answer>" in str(node.get("pattern"))
+    return target in (f"{_BUILT_IN}{name}" for name in ("exact_match", "label", "number"))
 
 
 def reward_metrics(section: Values) -> list[str]:
@@ -76,16 +85,9 @@ def check_rewards(values: Values) -> Iterator[Fault]:
 
 def _unsupported(values: Values, name: str) -> Iterator[Fault]:
     objective, adapter, trainer = (mapping_at(values, key) for key in ("objective", "adapter", "trainer"))
-    if objective.get("kl_weight"):
-        fix = "set objective.kl_weight=0"
-        if adapter.get("kind") == "full":
-            message = "objective.kl_weight needs the model before training, and adapter=full trains its weights"
-            yield _fault(message, f"{fix}, or choose adapter=lora", "objective.kl_weight")
-        elif adapter.get("init", "default") != "default":
-            message = (
-                f"objective.kl_weight needs the model before training, which adapter.init={adapter['init']} changes"
-            )
-            yield _fault(message, f"{fix}, or adapter.init=default", "objective.kl_weight")
+    if objective.get("kl_weight") and adapter.get("kind") != "full" and adapter.get("init", "default") != "default":
+        message = f"objective.kl_weight needs the model before training, which adapter.init={adapter['init']} changes"
+        yield _fault(message, "set objective.kl_weight=0, or adapter.init=default", "objective.kl_weight")
     strategy = str(trainer.get("strategy", "")).lower()
     if any(word in strategy for word in ("fsdp", "shard", "zero", "deepspeed", "modelparallel")):
         message = f"objective={name} generates with whole weights, and trainer.strategy shards them"

@@ -208,6 +208,11 @@ class Config:
     paths: PathOptions = field(default_factory=PathOptions)
     debug_note: str | None = None  # printed at the start by the presets of `debug`
 
+    @property
+    def keeps_initial(self) -> bool:
+        """Whether training keeps a copy of the weights before it: without adapter, for the divergence from them."""
+        return self.objective.generates and self.objective.kl_weight > 0 and self.adapter.kind == "full"
+
 
 # Read by pydantic: unknown keys are faults; `run_id=123` is a name although YAML reads a number.
 Config.__pydantic_config__ = {  # type: ignore[attr-defined]

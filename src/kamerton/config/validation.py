@@ -60,35 +60,46 @@ def scoring_mode(values: Values, labelled: bool | None = None, *, functions: boo
     return mode
 
 
-def logged_metrics(values: Values, labelled: bool | None = None, *, functions: bool = False) -> list[str]:
-    """Return the names of the metrics that a validation logs; all possible ones if the data have not been read."""
+def logged_metrics(
+    values: Values, labelled: bool | None = None, *, functions: bool = False, references: bool = True
+) -> list[str]:
+    """Return the names of the metrics that a validation logs; all possible ones if the data have not been read.
+
+    Without `references` they are prompts alone, whose answers are not compared with anything.
+    """
     mode = scoring_mode(values, labelled, functions=functions)
-    names = [*LOSS_METRICS, *preference_metrics(values)]
+    names = [*(LOSS_METRICS if references else ()), *preference_metrics(values)]
     if mode is None:
         return names
     if mode == "labels" or (mode == "generate" and labelled is not False):
         with_ece = mode == "labels" and mapping_at(values, "score").get("labels", "exact") == "exact"
         names += [name for name in LABEL_METRICS if name != "ece" or with_ece]  # it needs probabilities
-    if mode == "generate" and labelled is not True:
+    if mode == "generate" and labelled is not True and references:
         names += GENERATED if functions or labelled is None else TEXT_METRICS
     if mode == "generate":
         names += reward_metrics(mapping_at(values, "reward"))
     return [*names, *_custom(values)]
 
 
-def unlogged(values: Values, labelled: bool | None = None, *, functions: bool = False) -> Iterator[Fault]:
+def unlogged(
+    values: Values, labelled: bool | None = None, *, functions: bool = False, references: bool = True
+) -> Iterator[Fault]:
     """Yield a fault for each callback, objective and constraint of a metric that no validation will log."""
-    logged = logged_metrics(values, labelled, functions=functions)
+    logged = logged_metrics(values, labelled, functions=functions, references=references)
     for name, node in mapping_at(values, "callbacks").items():
         monitor = node.get("monitor") if isinstance(node, Mapping) else None
         if isinstance(monitor, str) and monitor.startswith("val/") and monitor.removeprefix("val/") not in logged:
             key = f"callbacks.{name}.monitor"
             message = f"{key} is {monitor!r}, which no validation logs"
+            if not references and monitor.removeprefix("val/") in (*LOSS_METRICS, *GENERATED):
+                message += ", because its rows have no completions"
             yield _fault(message, key, monitor.removeprefix("val/"), values, labelled, logged)
     options = mapping_at(values, "sweep")
     objective, constraints = options.get("objective"), options.get("constraints")
     for key, names in (("sweep.objective", objective), ("sweep.constraints", constraints)):
         for name in [names] if isinstance(names, str) else names or ():
+            if name == "loss" and not references:  # the default, also without a sweep
+                continue
             if name in _possible(values) and name not in logged:  # other names are reported for any sweep
                 yield _fault(f"{key} names {name!r}, which no validation logs", key, name, values, labelled, logged)
 
@@ -96,7 +107,9 @@ def unlogged(values: Values, labelled: bool | None = None, *, functions: bool = 
 def _fault(message: str, key: str, metric: str, values: Values, labelled: bool | None, logged: Sequence[str]) -> Fault:
     prefix = "val/" if key.startswith("callbacks.") else ""
     possible = _possible(values)
-    if metric in possible:
+    if metric in (*LOSS_METRICS, *GENERATED) and "loss" not in logged:
+        fix = f"set {key}={prefix}reward, or give rows with completions"
+    elif metric in possible:
         fix = _option_for(metric, values, labelled) or did_you_mean(metric, [f"{prefix}{name}" for name in logged])
     elif near := difflib.get_close_matches(metric, possible, n=1, cutoff=0.6):
         option = None if near[0] in logged else _option_for(near[0], values, labelled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -88,7 +88,7 @@ class DataExample:
     Args:
         prompt: a text (one user turn), or the chat turns before the completion, in which earlier assistant turns with a
             positive weight are trained on as well.
-        completion: the text that is trained on; "" if the answer is calls alone.
+        completion: the text that is trained on; "" if the answer is calls alone, or the row is a prompt alone.
         metadata: further fields by name; copied to the score table.
         reasoning: what the assistant thinks before the completion.
         tool_calls: the calls of the completion's turn.
@@ -130,6 +130,11 @@ class DataExample:
         return turns if isinstance(turns, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
 
     @property
+    def is_answered(self) -> bool:
+        """Whether there is a completion; a row of prompts may have none (`data.rows=prompts`)."""
+        return bool(self.completion or self.tool_calls)
+
+    @property
     def id(self) -> str:
         """Content hash of prompt and completion: 16 hex digits, independent of machine and row order."""
         turns: list[Any] = [turn.to_list() for turn in self.messages]
@@ -138,6 +143,11 @@ class DataExample:
         if self.score is not None:
             turns += [self.score, *(alternative.to_list() for alternative in self.alternatives)]
         return hashlib.blake2b(json.dumps(turns).encode(), digest_size=8).hexdigest()
+
+
+def with_answer(example: DataExample) -> DataExample:
+    """Return an example to encode: a prompt alone with a text behind it, since templates may refuse an empty turn."""
+    return example if example.is_answered else replace(example, completion=".")
 
 
 def chat_messages(turns: Sequence[Message]) -> list[dict[str, Any]]:

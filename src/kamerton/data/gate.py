@@ -24,7 +24,7 @@ from kamerton.data.check.preferences import count_preferences, drop_opposites
 from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import COMPARED, DataOptions, SplitOptions
 from kamerton.data.read.reading import report_unused
 from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.read.sources import find_files, versions_of
@@ -40,6 +40,7 @@ from kamerton.data.stages import (
     training_rows,
 )
 from kamerton.data.store import Examples, Index, TemporaryFolder
+from kamerton.data.stored import NO_COMPLETION_KEY
 from kamerton.errors import Fault, UserError
 
 
@@ -143,11 +144,14 @@ def _run_stages(
     """
     stored, rows, label_counts = _distinct_rows(options, split, files, cache, log, report, keep_alive)
     store = stored.store
-    if options.rows != "completions":
+    if options.rows in COMPARED:
         rows = drop_opposites(store, rows, log)
     elif label_counts:
         rows = drop_contradictions(store, rows, log)
-    rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None)
+    alone = int((store.column("completion_key")[rows] == NO_COMPLETION_KEY).sum())
+    if alone:
+        report.counts["without completion"] = alone
+    rows, report.lengths = drop_outliers(store, rows, log, forms=label_counts is None and not alone)
     rows = rows[np.argsort(store.column("id")[rows], kind="stable")]  # the order of the files does not matter
     errors = log.errors
     from_files = not needs_split(options, files)
@@ -178,7 +182,7 @@ def _run_stages(
     report.counts |= {name: count for name, count in resampling.items() if count}
     pool = np.sort(rows)
     examples = {name: Examples(store, chosen, pool) for name, chosen in (splits | {"train": train}).items()}
-    if options.rows != "completions":
+    if options.rows in COMPARED:
         report.preferences = count_preferences(store, pool, judged=options.rows == "judgements")
     report.counts |= {name: len(part) for name, part in examples.items()}
     return examples, labels, label_weights(counts["train"]) if counts and options.balance == "weights" else None
@@ -231,7 +235,7 @@ def _drop_duplicates(
     usable = len(rows)
     rows = drop_exact(store, rows, log)
     report.counts |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
-    labels = None if options.rows != "completions" else find_labels(store, rows, options.labels)
+    labels = None if options.rows in COMPARED else find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)
         labels = {label: labels.get(label, 0) for label in options.labels}

@@ -10,6 +10,7 @@ from kamerton.data.data_file import form_of
 from kamerton.data.form import check_form
 from kamerton.data.options import (
     BALANCE,
+    COMPARED,
     CONTROL_TOKENS,
     DELIMITERS,
     EARLIER_REASONING,
@@ -83,7 +84,7 @@ def _check_rows(options: DataOptions) -> list[Fault]:
         for key in ("chosen", "rejected")
     ]
     faults = []
-    if options.rows == "completions":
+    if options.rows not in COMPARED:
         for column, columns, key in named:
             if getattr(columns, key):
                 fix = "add objective=dpo, or another objective that compares completions"

@@ -14,7 +14,8 @@ PARALLEL = ("prompt_file", "completion_file")
 OVERLONG = ("error", "truncate", "drop", "chunk")
 TRAIN_ON = ("all", "calls", "answers")
 EARLIER_REASONING = ("template", "keep", "drop")
-ROWS = ("completions", "preferences", "judgements")
+COMPARED = ("preferences", "judgements")  # rows whose completions are compared, or judged
+ROWS = ("completions", "prompts", *COMPARED)
 BALANCE = ("none", "over", "under", "weights")
 
 
@@ -57,8 +58,9 @@ class DataOptions:
 
     Args:
         name: the name of the data in reports.
-        rows: `completions` (a prompt and what is learnt after it), `preferences` (completions of a prompt of which some
-            are better) or `judgements` (completions that are desired or not); set by the objective.
+        rows: `completions` (a prompt and what is learnt after it), `prompts` (the completion may be missing),
+            `preferences` (completions of a prompt of which some are better) or `judgements` (completions that are
+            desired or not); set by the objective.
         format: `auto` (found by the content of each file), `jsonl` (JSON in any form), `csv`, `parquet`, `xlsx`, `text`
             (a document per file) or `trec`.
         path: a file, a directory, a glob pattern, an address (`s3://…`, `https://…`) or a list of them, to be split.

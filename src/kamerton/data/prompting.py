@@ -11,7 +11,7 @@ from typing import Any
 
 from kamerton.data.codes import action
 from kamerton.data.form import TEMPLATES, Form, check_form
-from kamerton.data.options import Columns, DataOptions
+from kamerton.data.options import COMPARED, Columns, DataOptions
 from kamerton.data.read.columns.fields import prompt_turns, written_turns
 from kamerton.data.read.columns.fill import fill
 from kamerton.data.read.columns.layout import Layout
@@ -103,14 +103,14 @@ def with_saved_form(options: DataOptions, folder: Path) -> DataOptions:
     form = read_form(folder)
     if form is None:
         return options
-    if options.rows != "completions":
+    if options.rows in COMPARED:
         form = replace(form, completion=None, label_names=None, rows=options.rows)
     files, _ = find_files(local_data(options))
     notes: list[str] = []
     first = next((record for _, record in islice(read_rows(files[0], notes.append), 1)), None) if files else None
     if not isinstance(first, Mapping) or not _reads(form, first):
         return options
-    return replace(options, **asdict(form))
+    return replace(options, **{**asdict(form), "rows": options.rows})
 
 
 def _reads(form: Form, record: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.columns.layout import PROMPTS
 from kamerton.data.read.rows import StoredRows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.splits.assign import FOLD_SALT, Assignment, assign, assign_by_time, assign_fold
@@ -25,22 +26,26 @@ MIN_ROWS = 20  # of a split, without a warning
 
 
 def drop_mixed_schemas(stored: StoredRows, log: FaultLog) -> tuple[Index, dict[str, dict[str, int]]]:
-    """Keep the rows of the most frequent schema of each source; return them and the row count of each schema."""
+    """Keep the rows of the most frequent schema of each source; return them and the row count of each schema.
+
+    Prompts alone are compared with each other: rows with completions may stand among them.
+    """
     store, schemas = stored.store, stored.reading.schemas
     number = store.column("schema")
     counts = np.bincount(number, minlength=len(schemas))
-    usual: dict[str, int] = {}
-    for i, (source, _) in enumerate(schemas):
-        if source not in usual or counts[i] > counts[usual[source]]:
-            usual[source] = i
+    usual: dict[tuple[str, bool], int] = {}
+    for i, (source, schema) in enumerate(schemas):
+        key = source, schema.startswith(PROMPTS)
+        if key not in usual or counts[i] > counts[usual[key]]:
+            usual[key] = i
     keep = np.ones(len(number), bool)
     for row in np.flatnonzero(~np.isin(number, list(usual.values()))).tolist():
         source, schema = schemas[number[row]]
         file, at = store.location(row)
-        message = f"the row is {schema}; most of the data is {schemas[usual[source]][1]}"
+        message = f"the row is {schema}; most of the data is {schemas[usual[source, schema.startswith(PROMPTS)]][1]}"
         fix = "write all rows in one schema, name the columns (data.columns), or make it a separate source"
         keep[row] = log.add_row([Fault("mixed-schemas", message, fix, file, at)])
-    by_source: dict[str, dict[str, int]] = {source: {} for source in usual}
+    by_source: dict[str, dict[str, int]] = {source: {} for source, _ in usual}
     for i, (source, name) in enumerate(schemas):
         by_source[source][name] = int(counts[i])
     return np.flatnonzero(keep), by_source

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from kamerton.data.example import DataExample
 from kamerton.data.parts import WHOLE, part_id, part_of
-from kamerton.data.stored import to_example
+from kamerton.data.stored import NO_COMPLETION_KEY, to_example
 
 BATCH = 16_384  # rows in each record batch but the last, so that a row is found by division
 SCHEMA = pa.schema(
@@ -189,6 +189,12 @@ class Examples(Sequence[DataExample]):
     def completions(self) -> pa.ChunkedArray:
         """The completions of the rows."""
         return self.store.take("completion", self.rows)
+
+    @property
+    def is_answered(self) -> npt.NDArray[np.bool_]:
+        """`DataExample.is_answered` of each example: [examples]."""
+        answered: npt.NDArray[np.bool_] = self.store.column("completion_key")[self.rows] != NO_COMPLETION_KEY
+        return answered if self.parts is None else answered | (self.parts > WHOLE)
 
     @property
     def fingerprint(self) -> str:

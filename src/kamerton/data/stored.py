@@ -73,6 +73,9 @@ def completion_key(completion: str, extras: str | None) -> int:
     return hash64((completion + (extras or "") * compared).encode())
 
 
+NO_COMPLETION_KEY = hash64(b"")  # of a prompt alone
+
+
 def prompt_key(text: str) -> int:
     """Return a hash of the prompt without case and surrounding spaces."""
     return hash64(text.strip().casefold().encode())

@@ -107,6 +107,8 @@ def _by_code(counts: Mapping[str, int]) -> str:
 
 def describe_targets(options: DataOptions) -> str:
     """Return in words what is trained on."""
+    if options.rows == "prompts":
+        return "generated completions; those of the rows are references for the rewards"
     if options.rows != "completions":
         reasoning = "with" if options.train_on_reasoning else "without"
         return f"each completion {reasoning} its reasoning; the turns before it are context"
@@ -155,10 +157,14 @@ def _shown(encoded: Encoded, tokenizer: Any, i: int, best: float | None, *, alon
         is_good = score > 0 if alone else score == best
         judgement = ("desired: " if is_good else "undesired: ") if alone else f"score {score:g}: "
         target = TARGET if is_good else REJECTED
-    counts = f"{encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on{weight}"
-    text = Text(f"{name}  {judgement}{counts}\n")
     marks = encoded.targets(i).tolist()
     marked = list(zip(encoded.tokens(i).tolist(), marks, strict=True))[0 if is_first else marks.index(True) :]
+    counts = f"{encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on{weight}"
+    if not encoded.examples[i].is_answered:  # what follows the prompt stands in for a completion
+        while marked and marked[-1][1]:
+            marked.pop()
+        counts = f"{len(marked)} tokens, a prompt without completion"
+    text = Text(f"{name}  {judgement}{counts}\n")
     for (is_target, is_control), run in groupby(marked, key=lambda pair: (pair[1], pair[0] in special)):
         piece = tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
         text.append(printable(piece), style=(target if is_target else CONTEXT) + (CONTROL if is_control else ""))

@@ -40,8 +40,10 @@ class FineTuningConfig:
         saving_steps: the same for checkpoints.
         seed: seed of the run.
         name: folder of the run directories below the root.
-        method: `supervised`, or an objective of preference data: `dpo`, `ipo`, `simpo`, `orpo`, `kto` or `apo`.
-        beta: strength of the pull to the reference model, or of the preference (simpo, orpo); not with `supervised`.
+        method: `supervised`, an objective of preference data (`dpo`, `ipo`, `simpo`, `orpo`, `kto` or `apo`), or one of
+            rewards (`grpo` or `rloo`).
+        beta: strength of the pull to the reference model, or of the preference (simpo, orpo); for preferences only.
+        reward: an option of the group (`exact_match`, `json_schema`, ...), or several; their keys are `overrides`.
         overrides: further `key=value` of `kamerton train`.
         config_dir: a folder with your own experiments and groups, as after `--config-dir`.
 
@@ -51,6 +53,7 @@ class FineTuningConfig:
         >>> config.epochs, config.batch_size
         (3, None)
         >>> preferences = FineTuningConfig(model="tiny", method="dpo", beta=0.2)
+        >>> rewards = FineTuningConfig(model="tiny", method="grpo", reward="exact_match")
     """
 
     model: str = "smollm2"
@@ -67,6 +70,7 @@ class FineTuningConfig:
     name: str | None = None
     method: str | None = None
     beta: float | None = None
+    reward: str | Sequence[str] | None = None
     overrides: Sequence[str] = ()
     config_dir: str | Path | None = None
 
@@ -87,6 +91,7 @@ def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> 
     values = {
         "objective": {"supervised": "sft"}.get(str(config.method), config.method),
         "objective.beta": config.beta,
+        "reward": config.reward if isinstance(config.reward, str | None) else list(config.reward),
         "trainer.max_epochs": config.epochs,
         "batch.size": config.batch_size,
         "optimizer.lr": config.learning_rate,

@@ -64,15 +64,15 @@ class FineTuningManager:
         self.root = Path(root).expanduser().absolute()
 
     async def prepare_data(
-        self, raw: Raw, rows: Literal["completions", "preferences", "judgements"] | None = None
+        self, raw: Raw, rows: Literal["completions", "prompts", "preferences", "judgements"] | None = None
     ) -> ProcessedData:
         """Read, check and clean data.
 
         Args:
             raw: a path, `DataOptions`, rows as mappings, or `DataExample`s.
-            rows: `completions`, `preferences` (completions of a prompt of which some are better) or `judgements`
-                (completions that are desired or not); None: as in the options, by the scores of examples, else
-                completions.
+            rows: `completions`, `prompts` (alone, or with a completion, to train on rewards), `preferences`
+                (completions of a prompt of which some are better) or `judgements` (completions that are desired or
+                not); None: as in the options, by the scores of examples, else completions.
 
         Returns:
             `ProcessedData`; its faults are in `.validation`, none is raised.

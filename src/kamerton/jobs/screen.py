@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kamerton.config.objective_options import GENERATING
 from kamerton.console import plain_console
 from kamerton.jobs.store import JobStatus, read_status
 from kamerton.mask import mask_text
@@ -20,7 +21,7 @@ from kamerton.run.directory import read_events
 from kamerton.words import duration, early_ending
 
 MAX_EVENTS = 5  # on the live screen
-MAIN_METRICS = ("accuracy", "preference_accuracy")  # of the test split in a list; without one of them the loss
+MAIN_METRICS = ("accuracy", "preference_accuracy", "reward")  # of the test split in a list; without one the loss
 REFRESH_S = 0.5
 _STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "yellow"}
 
@@ -46,6 +47,7 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Text:
 
 def _cells(job: JobStatus) -> tuple[str, ...]:
     test = job.metrics.get("test") or {}
+    names = ("reward", *MAIN_METRICS) if job.objective in GENERATING else MAIN_METRICS
     return (
         _name(job),
         job.state,
@@ -54,7 +56,7 @@ def _cells(job: JobStatus) -> tuple[str, ...]:
         seconds(job.eta_s) if job.state == "running" else "",
         _number(job, "train", "loss"),
         _number(job, "validation", "loss"),
-        _number(job, "test", next((name for name in MAIN_METRICS if name in test), "loss")),
+        _number(job, "test", next((name for name in names if name in test), "loss")),
     )
 
 

@@ -26,11 +26,11 @@ _SPARE = 0.5
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -> int:
+def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1, copied: bool = False) -> int:
     """Return the number of tokens for each forward pass of `model` on its current device, a multiple of 256.
 
-    With `trains_all`, memory for gradients and AdamW's two moments of every weight is reserved; `processes` share the
-    memory. If the free memory is unknown, the result is the ceiling.
+    With `trains_all`, memory for gradients and AdamW's two moments of every weight is reserved, and if `copied` for a
+    copy of the weights; `processes` share the memory. If the free memory is unknown, the result is the ceiling.
     """
     weights = list(model.parameters())
     device = weights[0].device
@@ -39,7 +39,7 @@ def find_max_tokens(model: nn.Module, *, trains_all: bool, processes: int = 1) -
     if free is None:
         return ceiling
     trained = sum(weight.numel() for weight in weights) if trains_all else 0
-    room = _SPARE * free / (processes if device.type == "cpu" else 1) - 3 * 4 * trained
+    room = _SPARE * free / (processes if device.type == "cpu" else 1) - (3 + copied) * 4 * trained
     return round_down(room / max(bytes_per_token(model), 1.0), ceiling)
 
 

@@ -195,6 +195,7 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
     from kamerton.data.read.sources import find_files, has_formats, local_data
+    from kamerton.pipeline.references import reference_faults
     from kamerton.run.model import model_faults, tokenizer_faults
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
@@ -205,9 +206,9 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     model = section(ModelOptions, values, "model")
     try:
         if model is None or model.provider or model_faults(values):
-            prepare(local_data(data), split, cache=cache_dir() / "data")
+            prepared = prepare(local_data(data), split, cache=cache_dir() / "data")
         else:
-            load_inputs(data, split, model)
+            prepared = load_inputs(data, split, model).prepared
     except UserError as error:
         if refuse is not None and isinstance(error, DataError):
             return refuse(error)
@@ -216,4 +217,4 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults
-    return []
+    return reference_faults(values, prepared)

@@ -163,8 +163,10 @@ def _combine_folds(config: Config, run: RunDirectory, prepared: Prepared) -> dic
     write_text(run.path / FILE, json.dumps(summary, indent=2) + "\n")
     for part in ("mean", "deviation"):
         metrics[part] = {name: spread[part] for name, spread in summary["spread"].items()}
-    if best := [record.metrics["best"]["loss"] for record in records if "best" in record.metrics]:
-        metrics["best"] = {"loss": sum(best) / len(best)}
+    best = [record.metrics["best"] for record in records if "best" in record.metrics]
+    for name in ("loss", "reward"):
+        if best and all(name in part for part in best):
+            metrics.setdefault("best", {})[name] = sum(part[name] for part in best) / len(best)
     run.update(metrics={name: {k: v for k, v in part.items() if v is not None} for name, part in metrics.items()})
     spread: dict[str, Spread] = summary["spread"]
     return spread

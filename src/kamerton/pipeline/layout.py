@@ -88,7 +88,7 @@ def _cache_key(config: Config, model: Any, data: Encoded, before: Batch) -> list
     """Return everything that `_decide` depends on, as plain values."""
     adapter, batch, trainer = config.adapter, config.batch, config.trainer
     device = next(model.parameters()).device
-    trained = [adapter.kind, adapter.dropout > 0, "lm_head" in adapter.modules_to_save]
+    trained = [adapter.kind, adapter.dropout > 0, "lm_head" in adapter.modules_to_save, config.keeps_initial]
     machine = [str(device), *(trainer.get(name) for name in ("accelerator", "devices", "precision"))]
     return [asdict(config.model), trained, batch.cut, batch.max_tokens, machine, data.fingerprint, before.model_dump()]
 
@@ -135,4 +135,5 @@ def _measure_max_tokens(config: Config, model: Any) -> int:
     here = rank_info()
     devices = here.devices if here.launcher else config.trainer.get("devices", 1)
     processes = devices if isinstance(devices, int) and devices > 0 else 1
-    return find_max_tokens(model, trains_all=config.adapter.kind == "full", processes=processes)
+    trains_all = config.adapter.kind == "full"
+    return find_max_tokens(model, trains_all=trains_all, processes=processes, copied=config.keeps_initial)

@@ -94,7 +94,7 @@ class RollOuts:
             for number in range(self.samples):
                 answer = answers[position * self.samples + number]
                 text = str(read(position, answer.tokens)["prediction"])
-                reference = example.completion
+                reference = example.completion if example.is_answered else None
                 values = grade(
                     self.rewards, Answered(example_id, example.prompt_text, text, reference, example.metadata)
                 )

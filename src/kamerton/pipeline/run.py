@@ -57,7 +57,12 @@ def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
     """Train the model unless its training has finished, and return it. `pruning` may stop a trial (`Cancelled`)."""
     config, run, stop, console = ready.config, session.run, session.stop, session.console
     tuned = to_train(config, ready.model)
-    run.update(model={"name": short_name(config.model.name), **count_parameters(tuned)})
+    counts = count_parameters(tuned)
+    run.update(model={"name": short_name(config.model.name), **counts})
+    if config.keeps_initial:
+        memory = counts["trainable_parameters"] * next(tuned.parameters()).element_size() / 1e9
+        text = f"       objective.kl_weight keeps a copy of the weights before training: {memory:,.2f} GB of memory"
+        console.print(text, highlight=False)
     if run.writes:  # the other ranks stop together at a step: if one exited here, the rest would wait for it
         stop.check()
     run.set_state("running")

@@ -11,7 +11,7 @@ from kamerton.assets import cache_dir
 from kamerton.config.schema import Config
 from kamerton.data.gate import prepare
 from kamerton.data.inputs import Inputs, encode_splits
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import COMPARED, DataOptions, SplitOptions
 from kamerton.data.prompting import with_saved_form
 from kamerton.data.read.sources import local_data
 from kamerton.errors import Fault, UserError
@@ -30,7 +30,7 @@ def read_task(config: Config, inputs: Inputs) -> Inputs | None:
     Raises `UserError` with all faults of the file, or if options of `score` do not suit it.
     """
     if config.score.data is None:
-        if config.data.rows != "completions" and config.score.mode not in ("auto", "reference"):
+        if config.data.rows in COMPARED and config.score.mode not in ("auto", "reference"):
             message = f"preferences are scored by log-probability, not by score.mode={config.score.mode}"
             fix = "leave it out, or name a test set of single completions to score so: score.data=FILE"
             raise UserError([Fault("config.value", message, fix, column="score.mode")])

@@ -22,6 +22,7 @@ from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.inputs import Inputs
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
+from kamerton.pipeline.references import reference_faults
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.divide import divided, group_ranks
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
@@ -47,7 +48,9 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
         message = "eval.score=labels needs labels, and these completions are free text"
         fix = "set eval.score=generate, or name the labels in data.labels"
         faults.append(Fault("score.labels", message, fix, column="eval.score"))
-    faults += unlogged(dataclasses.asdict(config), bool(labels), functions=_functions(inputs))
+    values = dataclasses.asdict(config)
+    faults += unlogged(values, bool(labels), functions=_functions(inputs), references=_references(inputs))
+    faults += reference_faults(values, inputs.prepared)
     if faults:
         raise UserError(faults)
 
@@ -125,8 +128,15 @@ def _options(config: Config, inputs: Inputs) -> ScoreOptions | None:
 
 def _names(config: Config, inputs: Inputs) -> list[str]:
     """Return the names of the metrics that scoring adds to a validation."""
-    names = logged_metrics(dataclasses.asdict(config), bool(inputs.prepared.labels), functions=_functions(inputs))
+    labelled, functions, references = bool(inputs.prepared.labels), _functions(inputs), _references(inputs)
+    names = logged_metrics(dataclasses.asdict(config), labelled, functions=functions, references=references)
     return [name for name in names if name not in LOSS_METRICS]
+
+
+def _references(inputs: Inputs) -> bool:
+    """Return whether an example of the validation split has a completion; True without validation."""
+    validation = inputs.encoded.get("validation")
+    return validation is None or bool(validation.examples.is_answered.any())
 
 
 def _functions(inputs: Inputs) -> bool:

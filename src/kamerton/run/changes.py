@@ -95,6 +95,10 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
         result["trainer"] = {**trainer, "max_epochs": 1}
     if "control_tokens" in data and "control_tokens" not in written:
         data = {key: value for key, value in data.items() if key != "control_tokens"}
+    if data.get("rows") == "prompts" and written.get("rows", "completions") == "completions":
+        # The run began when rewards needed completions: its rows are read as the same examples.
+        data = {key: value for key, value in data.items() if key != "rows"}
+        data |= {"rows": "completions"} if "rows" in written else {}
     if (written.get("encoding"), data.get("encoding")) == ("utf-8", "auto"):  # the default of older runs
         data = {**data, "encoding": "utf-8"}
     return {**result, "data": data} if "data" in result else result

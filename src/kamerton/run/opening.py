@@ -60,6 +60,8 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "trainer": {**trainer, "max_epochs": 1}}
     if (data := mapping_at(relevant, "data")).get("encoding") == "auto":  # utf-8 in older runs, which keep their ids
         relevant = {**relevant, "data": {**data, "encoding": "utf-8"}}
+    if (data := mapping_at(relevant, "data")).get("rows") == "prompts":  # older runs on rewards have no such key
+        relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "rows"}}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 

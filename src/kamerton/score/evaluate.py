@@ -18,6 +18,7 @@ from kamerton.config.schema import Config, ScoreOptions
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.each_turn import encode_each_turn, has_functions
 from kamerton.data.encode.tokenize import StretchTokenizer
+from kamerton.data.options import COMPARED
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, UserError
 from kamerton.objective.sequences import Mismatched
@@ -74,6 +75,8 @@ def evaluate(  # noqa: PLR0913 - by keyword
     rows = []
     for example, example_id, answer in zip(examples, data.ids.to_pylist(), answers, strict=True):
         scores = reference_row(answer) if labels is None else label_row(answer, example.completion, labels)
+        if not example.is_answered:  # there is no reference to score
+            scores = {"nll": None, "target_tokens": 0, "correct_tokens": None}
         rows.append({**example_row(example, example_id), **scores})
     table = scores_table(rows, labels)
     sizes = {tuple(map(len, question.candidates.trie.labels)) for question in questions if question.candidates}
@@ -169,7 +172,7 @@ def choose_mode(options: ScoreOptions, labels: Sequence[str] | None, examples: E
 
 def scoring(config: Config) -> ScoreOptions:
     """Return how the rows are scored: preferences always by the log-probabilities of their completions."""
-    return ScoreOptions(mode="reference") if config.data.rows != "completions" else config.score
+    return ScoreOptions(mode="reference") if config.data.rows in COMPARED else config.score
 
 
 def passes(mode: ScoreMode) -> int:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from kamerton.config.rewards import build_rewards
 from kamerton.config.secrets import redacted
+from kamerton.data.options import COMPARED
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
 from kamerton.files import write_text
@@ -148,7 +149,7 @@ def _evaluate(
 def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
     """Return everything that the result depends on, as written to the record, and a digest of its values."""
     config = target.config
-    names = ("data", "split", "score", *(["objective"] if config.data.rows != "completions" else []))
+    names = ("data", "split", "score", *(["objective"] if config.data.rows in COMPARED else []))
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in names}
     if config.reward:
         sections["reward"] = config.reward

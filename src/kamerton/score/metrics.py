@@ -48,7 +48,7 @@ def compute(table: pa.Table) -> dict[str, float | None]:
     - With pairs of completions: those of `pairs.pair_metrics`; loss and accuracy are those of the chosen completions.
     - With judged completions: those of `judged.judged_metrics`.
     - With generated texts and no labels: those of `text.text_metrics`, over the contents without reasoning and calls; a
-      row whose reference is calls alone does not count.
+      row without a reference, or whose reference is calls alone, does not count.
     - With generated answers to data with functions: those of `call_metrics.call_metrics`.
     - Custom metrics.
     """
@@ -102,10 +102,7 @@ def example_metrics(table: pa.Table) -> list[str]:
 def _text_counts(table: pa.Table) -> NDArray[np.float64]:
     targets = table["target"].to_pylist()
     counts = text_counts(table["prediction"].to_pylist(), targets)
-    if "target_calls" in table.column_names:
-        calls = table["target_calls"].to_pylist()
-        alone = [call not in (None, "[]") and not target for call, target in zip(calls, targets, strict=True)]
-        counts[alone] = 0
+    counts[[not target for target in targets]] = 0
     return counts
 
 

@@ -29,6 +29,11 @@ def with_rewards(table: pa.Table, rewards: Sequence[Reward]) -> pa.Table:
 
 
 def _answered(row: dict[str, str]) -> Answered:
+    has_reference = row["target"] or row.get("target_calls") not in (None, "[]")
     return Answered(
-        row["example_id"], row["prompt"], row["prediction"] or "", row["target"], json.loads(row["metadata"])
+        row["example_id"],
+        row["prompt"],
+        row["prediction"] or "",
+        row["target"] if has_reference else None,
+        json.loads(row["metadata"]),
     )

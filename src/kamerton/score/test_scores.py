@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kamerton.config.schema import ScoreOptions
 from kamerton.console import count_bar
+from kamerton.data.options import COMPARED
 from kamerton.errors import Fault
 from kamerton.objective.judgements import JudgedRows
 from kamerton.score.engine_table import engine_table
@@ -25,7 +26,7 @@ from kamerton.score.test_set import TestSet
 
 def preference_faults(options: EvaluateOptions, target: Target) -> list[Fault]:
     """Return faults of options that preferences, which are scored by log-probability, cannot have."""
-    if target.config.data.rows == "completions":
+    if target.config.data.rows not in COMPARED:
         return []
     faults = []
     if options.engine.kind != "local":
@@ -48,7 +49,7 @@ def score_tests(
 ) -> pa.Table:
     """Return the score table of the test set by the model, or by the engine of the options if there is none."""
     config = target.config
-    rows, is_preference = len(tests.examples), config.data.rows != "completions"
+    rows, is_preference = len(tests.examples), config.data.rows in COMPARED
     title = f"scoring {rows:,} {'completions' if is_preference else 'examples'}"
     if loaded is None:
         with count_bar(console, title, rows) as advance:

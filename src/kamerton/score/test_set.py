@@ -13,7 +13,7 @@ from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.each_turn import each_turn
 from kamerton.data.gate import prepare
 from kamerton.data.inputs import encode_splits, targets_of
-from kamerton.data.options import SplitOptions
+from kamerton.data.options import COMPARED, SplitOptions
 from kamerton.data.prompting import with_saved_form
 from kamerton.data.read.sources import local_data
 from kamerton.data.store import Examples
@@ -81,5 +81,5 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     split = encoded[key]
     if limit is not None and limit < len(split.starts):
         split = split.select(np.arange(split.starts[limit]))
-    split = split if prepared.labels or data.rows != "completions" else by_turn(split, tokenizer)
+    split = split if prepared.labels or data.rows in COMPARED else by_turn(split, tokenizer)
     return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)

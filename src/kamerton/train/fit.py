@@ -59,7 +59,7 @@ def fit_model(  # noqa: PLR0913 - by keyword
         clip_norm=config.clip_norm,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
-        objective=build_objective(config.objective, data, roll_out),
+        objective=build_objective(config.objective, data, roll_out, initial_weights(config, model)),
     )
     checkpoint, finished, step = None, False, 0
     if run.resuming:
@@ -88,6 +88,16 @@ def fit_model(  # noqa: PLR0913 - by keyword
     _end(run, pruning)
 
 
+def initial_weights(config: Config, model: Any) -> dict[str, torch.Tensor] | None:
+    """Return a copy of the weights before training if the objective needs it: `model` has no adapter to leave out.
+
+    A resumed run calls this before its checkpoint is loaded.
+    """
+    if not config.keeps_initial:
+        return None
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
 def _end(run: RunDirectory, pruning: Pruning | None) -> None:
     if run.writes:
         record_best(run)
@@ -105,7 +115,7 @@ def _free_memory(trainer: pl.Trainer, module: FineTuneModule) -> None:
             optimizer.state.clear()
             optimizer.param_groups.clear()
     leave_to_autograd(module.model.parameters())
-    del module.model
+    del module.model, module.objective
     release_memory()
 
 

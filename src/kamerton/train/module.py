@@ -116,7 +116,11 @@ class FineTuneModule(pl.LightningModule):
         if not batch.counts:
             return {}
         self.objective.validate(result, batch)
-        return {"predicted": result.predicted, "token": result.token, "sequence": result.sequence}
+        values = {"predicted": result.predicted, "token": result.token, "sequence": result.sequence}
+        if isinstance(self.objective, PolicyObjective):
+            counted = self.objective.of_references(result, batch)
+            return {name: value[counted] for name, value in values.items()} if counted.any() else {}
+        return values
 
     def on_validation_epoch_end(self) -> None:
         values = self.objective.validation_metrics(self._over_ranks)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from kamerton.data.faults import FaultLog
 from kamerton.data.form import label_names_setting
 from kamerton.data.store import Examples, Index, Store
-from kamerton.data.stored import CALLS, hash64
+from kamerton.data.stored import CALLS, NO_COMPLETION_KEY, hash64
 from kamerton.errors import Fault
 
 MAX_LABELS = 200
@@ -35,13 +35,13 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
     """Return the labels that occur with their counts, or None if completions are free text.
 
     "auto" considers completions labels if there are 2 to 200 different ones, with 5 rows each on average, and no row is
-    plain text or calls a function.
+    plain text, a prompt alone, or calls a function.
     """
     if labels is None or not len(rows):
         return None
     if labels == "auto":
-        distinct = len(np.unique(store.column("completion_key")[rows]))
-        if not 2 <= distinct <= min(MAX_LABELS, len(rows) / MIN_ROWS_PER_LABEL):
+        keys = np.unique(store.column("completion_key")[rows])
+        if not 2 <= len(keys) <= min(MAX_LABELS, len(rows) / MIN_ROWS_PER_LABEL) or NO_COMPLETION_KEY in keys:
             return None
         has_plain_text = any(batch.column(0).null_count for batch in store.scan("prompt"))
         calls = (pc.match_substring(batch.column(0), CALLS) for batch in store.scan("extras"))

@@ -170,7 +170,9 @@ def _view(
     is_alternative = pieces.is_alternative
     if is_alternative.any():  # completions are compared, so none is left without the others
         keep &= ~np.isin(pieces.source, pieces.source[~keep])
-    kept, total = int(counts[keep].sum(dtype=np.int64)), int(pieces.counts.sum(dtype=np.int64))
+    answered = pieces.examples.is_answered  # what stands in for the completion of a prompt alone is no target
+    kept = int(counts[keep & answered].sum(dtype=np.int64))
+    total = int(pieces.counts[answered].sum(dtype=np.int64))
     report: dict[str, Any] = {
         "split": name,
         "examples": (kept_examples := len(np.unique(pieces.source[keep]))),

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.targets import Targets
 from kamerton.data.encode.tokenize import StretchTokenizer
-from kamerton.data.example import DataExample
+from kamerton.data.example import DataExample, with_answer
 from kamerton.data.parts import WHOLE
 from kamerton.data.store import BATCH, Examples
 from kamerton.data.stored import CALLS
@@ -102,6 +102,7 @@ def encode_each_turn(data: Encoded, stretches: StretchTokenizer) -> Encoded:
 
 def _alone(example: DataExample) -> DataExample:
     """Return an example whose completion is the only target."""
+    example = with_answer(example)
     if isinstance(example.prompt, str):
         return example
     before = tuple(replace(turn, weight=0.0) if turn.role == "assistant" else turn for turn in example.prompt)

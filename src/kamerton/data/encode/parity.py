@@ -14,7 +14,7 @@ import numpy as np
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.render import AnnotatedStretches, completions_of
 from kamerton.data.encode.tokenize import StretchTokenizer
-from kamerton.data.example import DataExample
+from kamerton.data.example import DataExample, with_answer
 from kamerton.data.parts import ALTERNATIVE, WHOLE, part_of
 from kamerton.data.store import Examples
 from kamerton.errors import Fault
@@ -45,7 +45,7 @@ def check_parity(encoded: Encoded, stretches: StretchTokenizer, parity: Parity) 
     _, distinct = np.unique(np.stack([examples.rows, parts]), axis=1, return_index=True)
     for i in sorted(distinct.tolist()):
         (example,) = Examples(examples.store, examples.rows[i : i + 1])
-        turns = _trained(example, int(parts[i]), stretches)
+        turns = _trained(with_answer(example), int(parts[i]), stretches)
         is_cut = encoded.report["truncated"] and encoded.lengths[i] == encoded.report["longest"]
         if not turns or is_cut:
             parity.skipped += 1

@@ -24,7 +24,7 @@ from kamerton.data.encode.control import LiteralToken
 from kamerton.data.encode.targets import LAST
 from kamerton.data.encode.tokenize import StretchTokenizer
 from kamerton.data.encode.turns import TurnNote
-from kamerton.data.example import DataExample
+from kamerton.data.example import DataExample, with_answer
 from kamerton.data.read.rows import build_once
 from kamerton.data.store import Index, Store
 from kamerton.data.stored import to_example
@@ -141,5 +141,6 @@ def _chunks(store: Store, pool: Index) -> Iterator[list[DataExample]]:
         for at in range(low, high, CHUNK):
             rows = pool[at : min(at + CHUNK, high)]
             columns = [column.to_pylist() for column in batch.take(pa.array(rows - start)).columns]
-            yield [to_example(p, chat, c, None, extras) for p, chat, c, extras in zip(*columns, strict=True)]
+            examples = (to_example(p, chat, c, None, extras) for p, chat, c, extras in zip(*columns, strict=True))
+            yield [with_answer(example) for example in examples]
         start += batch.num_rows

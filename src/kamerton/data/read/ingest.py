@@ -9,7 +9,9 @@ from typing import Any, cast
 
 from kamerton.data.data_file import DataFile
 from kamerton.data.faults import FaultLog
+from kamerton.data.options import COMPARED
 from kamerton.data.read.columns import unused
+from kamerton.data.read.columns.alone import alone_layout, is_alone, prompt_layout, with_stand_in
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
 from kamerton.data.read.columns.layout import Fields, Layout
@@ -50,6 +52,7 @@ class _FileReader:
         self.name = file.name
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
+        self.of_prompts: dict[tuple[int, bool], tuple[Layout, int]] = {}  # by a layout's `id`, and whether alone
         self.unmatched = Unmatched(file, log)
         self.preferences = PreferenceReader(file)
         self.exports = Exports(file.columns, file.form)
@@ -100,7 +103,7 @@ class _FileReader:
     def _raw_rows(self, note: Callable[[str], None]) -> Iterator[Row]:
         """Return the rows of the file, with those that are parts of one joined."""
         rows = joined_rows(read_rows(self.file, note), self.name, self.exports.named)
-        return rows if self.file.form.rows == "completions" else join_scored(rows, self.file.columns, note)
+        return join_scored(rows, self.file.columns, note) if self.file.form.rows in COMPARED else rows
 
     def _container(self) -> list[str]:
         try:
@@ -142,7 +145,7 @@ class _FileReader:
             if unpacked is None:
                 return None
             record, names = unpacked, tuple(unpacked)
-        if self.file.form.rows != "completions":
+        if self.file.form.rows in COMPARED:
             return self._preference_values(row, record)
         layout, schema = self._layout(names, record)
         if isinstance(layout, Fault):
@@ -153,13 +156,26 @@ class _FileReader:
         if self._is_misleading(self._unused_values(record, layout), row):
             self.log.reject(self.name, row, unused.CODE, record=record)
             return None
-        fields, faults = to_fields(record, layout, self.log.action)
+        fields, faults, schema = self._fields(record, layout, schema)
         if faults:
             placed = [replace(fault, file=self.name, row=row) for fault in faults]
             if not self.log.add_row(placed, record):
                 return None
         assert fields is not None, faults  # unusable fields have a fault that drops the row
         return self._values(row, fields, schema)
+
+    def _fields(self, record: Mapping[str, Any], layout: Layout, schema: int) -> tuple[Fields | None, list[Fault], int]:
+        """Return the fields of a row, which may be a prompt alone, its faults, and the number of its schema."""
+        if self.file.form.rows != "prompts":
+            return *to_fields(record, layout, self.log.action), schema
+        alone = is_alone(record, layout, self.log.action)
+        key = id(layout), alone  # it lives as long as `layouts`
+        if key not in self.of_prompts:
+            own = alone_layout(layout) if alone else layout
+            self.of_prompts[key] = own, self._schema_number(own, own.schema, [])
+        own, schema = self.of_prompts[key]
+        fields, faults = to_fields(with_stand_in(record, own) if alone else record, own, self.log.action)
+        return (replace(fields, completion="") if alone and fields is not None else fields), faults, schema
 
     def _preference_values(self, row: int, record: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return the values of `store.SCHEMA` of a row with several completions; None for a row that is dropped."""
@@ -216,7 +232,9 @@ class _FileReader:
         if cached is None:
             layout = detect_format(record, self.file) or find_layout(names, columns, self.file.form, self.head)
             schema = -1
-            if isinstance(layout, Layout):
+            if self.file.form.rows == "prompts":
+                layout = prompt_layout(layout, names, self.file, self.head)
+            elif isinstance(layout, Layout):
                 schema = self._schema_number(layout, layout.schema, [])
             cached = self.layouts[names] = (layout, schema)
         layout = cached[0]

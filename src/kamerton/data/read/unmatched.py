@@ -9,6 +9,7 @@ from typing import Any
 
 from kamerton.data.data_file import DataFile
 from kamerton.data.faults import FaultLog
+from kamerton.data.options import COMPARED
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
 from kamerton.data.read.columns.schema import missing_everywhere
@@ -47,7 +48,7 @@ class Unmatched:
                 if fault.column not in reported:
                     reported.add(fault.column)
                     sample = self._samples[names]
-                    if self._file.form.rows == "completions":
+                    if self._file.form.rows not in COMPARED:
                         fault = missing_everywhere(fault, head or [sample], self._file.columns)
                     fix = fault.fix + (self._without_header(sample) if fault.code != "unclear-columns" else "")
                     fault = replace(fault, fix=fix)

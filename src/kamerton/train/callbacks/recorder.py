@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -125,6 +126,10 @@ def _defined(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
+def _is_validation(values: Mapping[str, float]) -> bool:
+    return any(key.startswith("val/") for key in values)
+
+
 def record_best(run: RunDirectory) -> None:
     """Record the kept checkpoint as `best`, and the validation of its step as `metrics.best`.
 
@@ -137,7 +142,7 @@ def record_best(run: RunDirectory) -> None:
     step = int(read_checkpoint(kept.path)["global_step"])
     metrics = run.record.metrics.get("best", {})
     if metrics.get("step") != step:
-        rows = [row for row in read_rows(run.path / "metrics.csv") if row[0] <= step and "val/loss" in row[1]]
+        rows = [row for row in read_rows(run.path / "metrics.csv") if row[0] <= step and _is_validation(row[1])]
         metrics = {}
         if rows:  # the latest validation up to the step
             validated_step, values = rows[-1]

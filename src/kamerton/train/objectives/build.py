@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from kamerton.config.objective_options import ObjectiveOptions
+from kamerton.data.encode.arrays import Encoded
 from kamerton.objective.judgements import JudgedRows, JudgementLoss
 from kamerton.objective.pair_loss import PairLoss
 from kamerton.objective.pairs import PreferenceRows
@@ -17,12 +22,23 @@ from kamerton.train.rollouts import RollOut
 Objective = SupervisedObjective | PreferenceObjective | JudgementObjective | PolicyObjective
 
 
-def build_objective(options: ObjectiveOptions, data: FineTuneData, roll_out: RollOut | None = None) -> Objective:
-    """Build the objective of training; `data` has the preferences, `roll_out` generates what rewards are for."""
+def build_objective(
+    options: ObjectiveOptions,
+    data: FineTuneData,
+    roll_out: RollOut | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> Objective:
+    """Build the objective of training; `data` has the preferences, `roll_out` generates what rewards are for.
+
+    `initial` are the weights before training, if all of them are trained and `objective.kl_weight` needs them.
+    """
     if roll_out is not None:
         names = ("baseline", "standardise", "clip", "clip_high", "kl_weight")
         policy = PolicyLoss(**{name: getattr(options, name) for name in names})
-        return PolicyObjective(policy, roll_out, data.lay_out, updates=options.updates)
+        answered = data.validation.examples.is_answered if isinstance(data.validation, Encoded) else None
+        return PolicyObjective(
+            policy, roll_out, data.lay_out, updates=options.updates, answered=answered, initial=initial
+        )
     if data.preferences is None:
         return SupervisedObjective()
     rows = data.preferences[1]

@@ -7,11 +7,13 @@ by their number in the whole step, so the layout does not change it.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,12 +33,25 @@ _NAMES = ("loss", "entropy", "kl", "clipped", "sampling_gap")  # means over toke
 class PolicyObjective(nn.Module):
     """Training by `loss` on what `roll_out` returns, `updates` times on the completions of a step.
 
-    Validation is the supervised loss of the reference completions; their answers are scored elsewhere.
+    Validation is the supervised loss of the reference completions, which the validation rows that `answered` marks
+    have (None: all of them); generated answers are scored elsewhere.
     """
 
-    def __init__(self, loss: PolicyLoss, roll_out: RollOut, lay_out: LayOut, *, updates: int = 1) -> None:
+    def __init__(
+        self,
+        loss: PolicyLoss,
+        roll_out: RollOut,
+        lay_out: LayOut,
+        *,
+        updates: int = 1,
+        answered: npt.NDArray[np.bool_] | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`initial` are the trained weights before training; None: the model without its adapter is the reference."""
         super().__init__()
+        self._initial = initial
         self.updates = updates
+        self._answered = None if answered is None or answered.all() else torch.from_numpy(answered)
         self.val_tokens = TokenMetrics()
         self._loss, self._roll_out, self._lay_out = loss, roll_out, lay_out
         self._rollout: Rollout | None = None
@@ -70,7 +85,7 @@ class PolicyObjective(nn.Module):
         self._sums = torch.zeros(len(_NAMES) + 1, dtype=torch.float64, device=device)
         self._reference = [None] * len(micros)
         if self._loss.kl_weight:
-            with torch.no_grad(), _without_adapter(model):
+            with torch.no_grad(), self._before_training(model):
                 self._reference = [-predict(model, rows).nll.double() for rows in layouts]
         lengths = rollout.lengths.astype(np.float64)
         own = (rollout.target_counts.sum(), lengths.sum(), (lengths**2).sum(), sum(m.tokens for m in micros))
@@ -87,6 +102,25 @@ class PolicyObjective(nn.Module):
             context=squares / max(tokens, 1.0),
             counted=len(layouts),
         )
+
+    @contextmanager
+    def _before_training(self, model: Any) -> Iterator[None]:
+        """For a block, the model is the one before training."""
+        if self._initial is None:
+            disable = getattr(model, "disable_adapter", None)
+            with nullcontext() if disable is None else disable():
+                yield
+            return
+        weights = {name: weight for name, weight in model.named_parameters() if name in self._initial}
+        self._initial = {name: self._initial[name].to(weight) for name, weight in weights.items()}
+        now = {name: weight.data for name, weight in weights.items()}
+        try:
+            for name, weight in weights.items():
+                weight.data = self._initial[name]
+            yield
+        finally:
+            for name, weight in weights.items():
+                weight.data = now[name]
 
     def loss(self, result: Predictions, batch: StepBatch, index: int) -> Tensor:
         """Return the contribution of pass `index` to the step's loss."""
@@ -150,21 +184,23 @@ class PolicyObjective(nn.Module):
 
     def validate(self, result: Predictions, batch: EvalBatch) -> None:
         """Add a validation batch of reference completions."""
-        del batch
-        self.val_tokens.update(result.nll, result.correct)
+        counted = self.of_references(result, batch)
+        self.val_tokens.update(result.nll[counted], result.correct[counted])
+
+    def of_references(self, result: Predictions, batch: EvalBatch) -> Tensor:
+        """Return the mask of the predictions of references; the others stand in for one: (P,)."""
+        if self._answered is None:
+            return torch.ones_like(result.correct, dtype=torch.bool)
+        return self._answered.to(result.nll.device)[batch.numbers][result.sequence]
 
     def validation_metrics(self, over_ranks: Sum) -> dict[str, Tensor]:
-        """Return the token metrics of the references of the validation data; torchmetrics sums over ranks."""
+        """Return the token metrics of the references of the validation data, if any; torchmetrics sums over ranks."""
         del over_ranks
+        if self._answered is not None and not self._answered.any():
+            return {}
         return self.val_tokens.compute_and_reset()
 
 
 def _sampled(rollout: Rollout, micro: MicroBatch) -> Tensor:
     """Return the log-probabilities at generation of a micro-batch's tokens, in the order of its predictions."""
     return torch.from_numpy(np.concatenate([rollout.completions[index].logprobs for index in micro.examples]))
-
-
-def _without_adapter(model: Any) -> AbstractContextManager[Any]:
-    """Return a context in which the model is the one before training."""
-    disable = getattr(model, "disable_adapter", None)
-    return nullcontext() if disable is None else disable()

@@ -54,7 +54,7 @@ def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         or _better_alone_fault(record)
         or _similarity_fault(record)
         or _steps_fault(record)
-        or _separate_answer_fault(record)
+        or _separate_answer_fault(record, file)
         or converted_fault(record, file)
     )
 
@@ -150,7 +150,7 @@ def _steps_fault(record: Mapping[str, Any]) -> Fault | None:
     return Fault("unused-field", message, f"to train on all steps, add {settings}", column="labels")
 
 
-def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
+def _separate_answer_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     """Return the fault of turns whose answer is in another column."""
     column = next((name for name in ("messages", "history", "chat_history") if _are_turns(record.get(name))), "")
     turns = record[column] if column else []
@@ -168,13 +168,13 @@ def _separate_answer_fault(record: Mapping[str, Any]) -> Fault | None:
     if not answer and column != "messages":
         return None
     names = [answer] if answer else [name for name in record if name != column and _may_be_answer(name, record[name])]
-    if not names:
+    if not names or (not answer and file.form.rows == "prompts"):
         return None
     message = f"there is no assistant's turn, and the column {answer} contains the answer"
     if not answer:
         message = "there is no assistant's turn, and another column may contain the answer"
-    if answer in ("reference_answer", "reward_model"):
-        message += " (the form of reinforcement fine-tuning, an unsupported objective)"
+    if answer in ("reference_answer", "reward_model") and file.form.rows != "prompts":
+        message += " (the form of reinforcement fine-tuning: objective=grpo)"
     ways = [f"add {_answer_settings(column, name, record[name])}" for name in names[:MAX_WAYS]]
     fix = f"to train on {'it' if answer else names[0]}, {ways[0]}"
     fix += "".join(f"; or, to train on {name}, {way}" for name, way in zip(names[1:], ways[1:], strict=False))

@@ -12,6 +12,8 @@ from kamerton.errors import Fault
 from kamerton.shell import setting
 
 MAX_COLUMNS = 12  # in a message
+PROMPTS = "prompts ("  # how the schema of rows without completion begins
+NO_COMPLETION = "(no completion)"  # in place of the column that such a row does not have
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Layout:
     @property
     def schema(self) -> str:
         """A name of the schema; two rows have the same schema if and only if their names are equal."""
+        if self.completion == NO_COMPLETION:
+            return f"{PROMPTS}{self.prompt_template.source if self.prompt_template else self.prompt})"
         if self.kind == "template":
             return f"template ({self._source('prompt')} → {self._source('completion')})"
         used = [name for name in (self.prompt, self.completion) if name]
@@ -75,7 +79,9 @@ class Layout:
         """The settings of `Form` that write the same prompt; empty for chat turns and plain text."""
         if self.kind in ("chat", "text"):
             return {}
-        result: dict[str, Any] = {"prompt": self._source("prompt"), "completion": self._source("completion")}
+        result: dict[str, Any] = {"prompt": self._source("prompt")}
+        if self.completion != NO_COMPLETION:
+            result["completion"] = self._source("completion")
         if self.system:
             result["system"] = self.system.source
         if self.instruction:
