@@ -100,7 +100,7 @@ class DataOptions:
     """
 
     name: str = "data"  # name of the data; the default of `name`
-    rows: str = "completions"  # or preferences (pairs, rankings), judgements (label true or false); set by objective=…
+    rows: str = "completions"  # or prompts (alone, or with completions), preferences, judgements; set by objective=…
     format: str = "auto"  # auto (by content), jsonl (JSON in any form), csv, parquet, xlsx, text or trec
     path: str | list[str] | None = None  # files to split: a file, folder, glob or list
     train: str | list[str] | None = None  # files that are split already
