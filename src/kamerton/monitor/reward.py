@@ -126,7 +126,7 @@ def policy_collapse(series: Series) -> Issue | None:
         f" at a reward of {level:.3g}; up to {highest:.3g} was seen",
         series.step,
         {"entropy": entropy, "entropy_at_start": start, "reward": level, "highest": highest},
-        "stop, and train again with optimizer.lr divided by 3 to 10, or with an adapter and objective.kl_weight=0.04",
+        "stop, and train again with optimizer.lr divided by 3 to 10, or with objective.kl_weight=0.04",
     )
 
 
