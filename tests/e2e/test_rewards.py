@@ -1,7 +1,10 @@
-"""`kamerton train objective=grpo` on the tiny model."""
+"""`kamerton train objective=grpo` on the tiny model: killed, resumed, divided over processes, in folds and sweeps."""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 import signal
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 
 from support.resuming import same_result, signal_in
 from support.rows import write_jsonl
-from support.runs import LEAN, Train, metric_rows, trainer
+from support.runs import LEAN, Train, metric_rows, record, trainer, weights
+from support.warm import Starter
 
 WORDS = (
     *(word for word in LEAN if not word.startswith("batch.size")),
@@ -18,6 +22,29 @@ WORDS = (
     *("trainer.max_steps=4", "trainer.accelerator=cpu", "save.strategy=steps", "save.every=1"),
     *("eval.strategy=steps", "eval.every=2", "eval.sample=3", "data.near_duplicates=null"),
 )
+KILLING = """
+import os, signal, sys
+from kamerton.cli import main
+from kamerton.pipeline import rollouts
+from kamerton.train.module import FineTuneModule
+
+owner, name = {
+    "generation": (rollouts, "generate"),
+    "reward": (rollouts, "grade"),
+    "samples": (rollouts.RollOuts, "_rollout"),
+    "update": (FineTuneModule, "_clip_and_step"),
+}[sys.argv[1]]
+plain, left = getattr(owner, name), [int(sys.argv[2])]
+
+def killing(*arguments, **options):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*arguments, **options)
+
+setattr(owner, name, killing)
+main(sys.argv[3:])
+"""
 
 
 @pytest.fixture
@@ -36,6 +63,10 @@ def train(prompts: Path, outputs: Path) -> Train:
     return trainer(prompts, outputs, *WORDS)
 
 
+def words(prompts: Path, outputs: Path, *more: str) -> list[str]:
+    return ["train", *WORDS, f"data.path={prompts}", f"paths.outputs={outputs}", *more]
+
+
 def test_the_divergence_of_a_full_fine_tune_is_from_the_weights_before_training(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,3 +80,68 @@ def test_the_divergence_of_a_full_fine_tune_is_from_the_weights_before_training(
         stopped = train(*options, "run_id=stopped", code=130)
     train(*options, "run_id=stopped")
     assert same_result(stopped, straight)
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_goes_on_to_the_same_bits(
+    train: Train, prompts: Path, outputs: Path, tmp_path: Path, warm: Starter
+) -> None:
+    straight = train("run_id=straight", "adapter=lora", "adapter.dropout=0.1")
+    script = tmp_path / "killing.py"
+    script.write_text(KILLING)
+    # In the generation of the third step, between the grades of the second, after its samples were written, and before
+    # the second update of the fourth.
+    for place, call in (("generation", 3), ("reward", 13), ("samples", 2), ("update", 8)):
+        own = ("adapter=lora", "adapter.dropout=0.1", f"run_id={place}")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = words(prompts, outputs, *own)
+        warm.finish(str(script), place, str(call), *command, code=-signal.SIGKILL, env=environment)
+        resumed = train(*own)
+        assert record(resumed)["state"] == "succeeded"
+        assert (resumed / "samples.jsonl").read_bytes() == (straight / "samples.jsonl").read_bytes(), place
+        assert same_result(resumed, straight), place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_two_processes_give_what_one_gives(
+    train: Train, prompts: Path, outputs: Path, adapter: str, warm: Starter
+) -> None:
+    """With three prompts a step, so that the ranks have unequal numbers of them, and passes of a few completions."""
+    own = (f"adapter={adapter}", "objective.kl_weight=0.1", "optimizer.lr=1e-3", "batch.max_tokens=60")
+    one = train(*own, "run_id=one")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    two = words(prompts, outputs, *own, "trainer=ddp", "trainer.devices=2", "run_id=two")
+    warm.finish("-m", "kamerton", *two, env=environment)
+    other = one.with_name("two")
+    texts = [
+        [{key: row[key] for key in ("step", "example_id", "number", "completion", "reward")} for row in rows]
+        for rows in (map(json.loads, (run / "samples.jsonl").read_text().splitlines()) for run in (one, other))
+    ]
+    assert texts[0] == texts[1]
+    before, after = weights(one), weights(other)
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        assert after[name].numpy() == pytest.approx(weight.numpy(), rel=1e-4, abs=1e-5), name
+    for row, expected in zip(metric_rows(other), metric_rows(one), strict=True):
+        for name, value in expected.items():
+            if value and name.startswith(("train/", "val/")) and "gap" not in name:
+                assert float(row[name]) == pytest.approx(float(value), rel=1e-3, abs=2e-5), name
+
+
+@pytest.mark.slow
+def test_folds_and_sweeps_are_about_the_reward(train: Train, prompts: Path, outputs: Path, warm: Starter) -> None:
+    run = train("cv.folds=2", "trainer.max_steps=2", "run_id=folds")
+    folds = outputs / "jsonl" / "folds"
+    assert run == folds
+    metrics = record(folds)["metrics"]
+    for name in ("out_of_fold", "mean", "best"):
+        assert "reward" in metrics[name], name
+    sweep = words(prompts, outputs, "sweep=lora", "sweep.objective=reward", "hydra.sweeper.direction=maximize")
+    sweep += ["hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=s", "trainer.max_steps=2", "launcher=null"]
+    warm.finish("-m", "kamerton", *sweep)
+    study = outputs / "jsonl" / "s"
+    with (study / "trials.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+    rewards = [record(path)["metrics"]["best"]["reward"] for path in (study / "trials").iterdir()]
+    assert json.loads((study / "sweep.json").read_text())["best"][0]["values"] == [max(rewards)]
