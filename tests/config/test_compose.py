@@ -30,6 +30,7 @@ def test_every_option_that_is_shipped_composes_and_is_valid(group: str, option: 
     needed["auto"] = ["data.path=x"]
     needed |= {"schedule_free": ["scheduler=constant"], "openai": ["model.name=x", "trainer.max_steps=-1"]}
     needed |= {"grpo": ["reward=exact_match"], "rloo": ["reward=exact_match"], "regex": ["reward.regex.pattern=a"]}
+    needed |= {"grader": ["reward.grader.file=x"]}
     needed |= {"json_schema": ["reward.json_schema.schema={}"], "label": ["reward.label.labels=[yes,no]"]}
     if group == "engine":
         values = compose_values([f"engine={option}", "model=tiny"], "evaluate")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kamerton.config.faults import check_overrides
@@ -17,8 +18,16 @@ from kamerton.errors import UserError
 from kamerton.hosted.check import preflight_faults
 from kamerton.hosted.convert import left_out
 from kamerton.hosted.cost import Price, count_tokens, estimate
-from kamerton.hosted.preferences import NAMED, check_preferences, preference_line, sides_of
+from kamerton.hosted.preferences import (
+    NAMED,
+    check_preferences,
+    pairs_of,
+    preference_line,
+    ranking_notice,
+    sides_of,
+)
 from kamerton.monitor.series import read_rows
+from kamerton.objective.pairs import PreferenceRows
 from support.imitation import Imitation
 from support.pairs_files import pairs
 from support.rows import stored, write_jsonl
@@ -76,7 +85,6 @@ def test_each_row_that_the_endpoint_would_refuse_is_a_fault_with_its_line(tmp_pa
     faults = check_preferences(stored(rows, tmp_path))
     assert [(fault.row, fault.message.partition(",")[0]) for fault in faults] == [
         (2, "the row has one completion"),
-        (3, "the row has 3 completions"),
         (4, "the worse completion calls functions"),
         (5, "the better completion calls functions"),
         (6, "the worse completion is empty"),
@@ -128,16 +136,63 @@ def test_a_job_is_created_with_the_method_and_its_files(
 
 
 def test_refused_rows_are_reported_before_anything_is_sent(endpoint: Imitation, hosted: Hosted, tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    tools = json.loads(TOOLS)
     rows: list[dict[str, Any]] = [
         *pairs(40),
-        {"prompt": "rate it", "completions": ["a", "b", "c"], "scores": [3, 2, 1]},
+        {
+            "prompt": "add them",
+            "chosen": [{"role": "assistant", "tool_calls": [call]}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+            "tools": tools,
+        },
     ]
-    file = write_jsonl(tmp_path / "ranked.jsonl", rows)
+    file = write_jsonl(tmp_path / "calls.jsonl", rows)
     with pytest.raises(UserError) as error:
-        hosted(*DPO, f"data.train={file}", "data.path=null")
+        hosted(*DPO, f"data.train={file}", "data.path=null", "data.policy.mixed-schemas=warn")
     (fault,) = error.value.faults
     assert (fault.code, fault.row) == ("hosted.preference", 81)
     assert not endpoint.counts["upload"]
+
+
+def ranking(*scores: float) -> DataExample:
+    """Completions `a`, `b`, ... of these scores."""
+    others = tuple(Alternative("abcdef"[i], score) for i, score in enumerate(scores[1:], 1))
+    return DataExample("Why?", "a", score=scores[0], alternatives=others)
+
+
+def test_a_ranking_is_sent_as_the_pairs_that_are_compared_here(tmp_path: Path) -> None:
+    def texts(example: DataExample) -> list[str]:
+        lines = [preference_line(pair) for pair in pairs_of([example])]
+        return [line["preferred_output"][0]["content"] + line["non_preferred_output"][0]["content"] for line in lines]
+
+    assert texts(ranking(3, 2, 1)) == ["ab", "ac", "bc"]
+    assert texts(ranking(2, 2, 1, 1)) == ["ac", "ad", "bc", "bd"]  # completions of equal scores are not compared
+    scores = np.array([2.0, 2.0, 1.0, 1.0])
+    rows = PreferenceRows(scores, scores, np.ones(4, np.int32), np.array([0]), np.ones(1))
+    assert [f"{'abcd'[i]}{'abcd'[j]}" for i, j in rows.pairs(0)] == ["ac", "ad", "bc", "bd"]
+    assert texts(PAIR) == ["Because.Dunno."]
+
+
+def test_rankings_are_counted_with_what_their_pairs_weigh() -> None:
+    assert not ranking_notice("train", [PAIR])
+    (fault,) = ranking_notice("train", [ranking(3, 2, 1), ranking(5, 4, 3)])
+    assert fault.message == "2 train rows are rankings, and are sent as 6 pairs, which batch.size counts"
+    (fault,) = ranking_notice("validation", [PAIR, ranking(3, 2, 1)])
+    assert "1 validation rows are rankings, and are sent as 3 pairs; rows have 1 to 3 pairs" in fault.message
+    assert fault.severity == "warning"
+
+
+def test_a_job_of_rankings_has_all_their_pairs(endpoint: Imitation, hosted: Hosted, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": row["prompt"], "completions": ["yes", "maybe", "no"], "scores": [3, 2, 1]} for row in pairs(40)[::2]
+    ]
+    file = write_jsonl(tmp_path / "ranked.jsonl", rows)
+    result = hosted(*DPO, f"data.path={file}")
+    sent = endpoint.contents[endpoint.requests[0]["training_file"]].splitlines()
+    assert len(sent) == 3 * record(result.path)["data"]["counts"]["train"]
+    events = [json.loads(line) for line in (result.path / "events.jsonl").read_text().splitlines()]
+    assert [event["code"] for event in events if event["code"].startswith("hosted.rank")] == ["hosted.ranking"] * 2
 
 
 def test_metrics_of_preferences_are_kept(endpoint: Imitation, hosted: Hosted, data: str) -> None:

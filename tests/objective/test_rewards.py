@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kamerton.errors import RunFailed
+from kamerton.errors import RunFailed, UserError
 from kamerton.objective import rewards
+from kamerton.objective.graders import read_grader
 from kamerton.objective.grading import Answered, Reward, grade, total
 
 
@@ -46,6 +50,33 @@ def test_built_in_rewards(
     function: Callable[..., float], options: dict[str, Any], completion: str, reference: str | None, expected: float
 ) -> None:
     assert function("", completion, reference, {}, **options) == expected
+
+
+def test_a_grader_in_a_file_is_a_reward_whose_text_is_not_interpolated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "somewhere")
+    file = tmp_path / "grader.json"
+    check = {"type": "string_check", "name": "check", "operation": "eq", "input": "{{sample.output_text}}"}
+    file.write_text(json.dumps({**check, "reference": "${oc.env:HOME} {{item.topic}}"}))
+    assert rewards.grader("", "${oc.env:HOME} sums", None, {"topic": "sums"}, file=str(file)) == 1
+    assert rewards.grader("", "somewhere sums", None, {"topic": "sums"}, file=str(file)) == 0
+    file.write_text(json.dumps({**check, "reference": "{{item.completion}}"}))
+    os.utime(file, (0, 0))  # another version of the file
+    assert rewards.grader("", "4", "4", {}, file=str(file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot read the grader"), ("{", "is not JSON"), ('{"type": "python"}', "it runs code of the request")],
+)
+def test_a_file_without_a_grader_is_a_fault(content: str | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "grader.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        read_grader(tmp_path / "grader.json")
+    assert words in error.value.faults[0].message
+    assert error.value.faults[0].file == str(tmp_path / "grader.json")
 
 
 def answered(completion: str = "four", reference: str | None = "4") -> Answered:

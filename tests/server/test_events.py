@@ -108,3 +108,19 @@ def test_what_no_event_is_called_begins_no_page(tmp_path: Path, name: str) -> No
         events.events_page(Settings(tmp_path), path, f"ftevent-{JOB.removeprefix('ftjob-')}-{name}", 5)
     with pytest.raises(ApiError, match="nothing here has the id"):
         events.events_page(Settings(tmp_path), path, "step-2", 5)
+
+
+def test_steps_of_reinforcement_have_the_rewards_by_openais_names(tmp_path: Path) -> None:
+    path = job(tmp_path, [], [], "running")
+    log = MetricsFile(str(path))
+    log.log_metrics({"train/loss": 0.0, "train/reward": 0.25, "train/length": 12.0, "train/no_signal": 0.5}, 0)
+    log.log_metrics({"val/reward": 0.75, "val/loss": 3.0}, 0)
+    log.save()
+    (step,) = [event for event in listed(tmp_path, path, 10) if event.kind == "metrics"]
+    assert step.message.endswith(": train mean reward=0.25, full validation mean reward=0.75")
+    assert step.data is not None
+    assert step.data["train_mean_reward"] == 0.25
+    assert step.data["full_valid_mean_reward"] == 0.75
+    assert step.data["completion_tokens_mean"] == 12
+    assert step.data["train_no_signal"] == 0.5
+    assert step.data["scores"] == {"train_reward_mean": 0.25, "valid_reward_mean": 0.75}

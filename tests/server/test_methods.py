@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,14 @@ from support.strict import strict_client
 
 CHECK = {"type": "string_check", "name": "exact", "operation": "eq"}
 CHECK |= {"input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
+LEARN_IN = "method.reinforcement"
+
+
+def learn(**changes: Any) -> Any:
+    """The method with other settings, or hyperparameters."""
+    own = {key: changes.pop(key) for key in ("grader", "response_format") if key in changes}
+    hyperparameters = {"hyperparameters": changes} if changes else {}
+    return {"type": "reinforcement", "reinforcement": {"grader": CHECK, **own, **hyperparameters}}
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +100,14 @@ def test_auto_is_answered_with_the_values_that_are_used(queued: Served, file: st
             "method.reinforcement.grader.operation",
             "operation regex is unknown; choose one of eq, ne, like, ilike",
         ),
-        (
-            {"type": "reinforcement", "reinforcement": {"grader": CHECK, "hyperparameters": {"eval_samples": 2}}},
-            "method.type",
-            "not supported yet; supported: supervised, dpo",
-        ),
+        (learn(grader={**CHECK, "weight": 1}), f"{LEARN_IN}.grader.weight", "a grader string_check has no weight"),
+        (learn(grader={**CHECK, "type": "python"}), f"{LEARN_IN}.grader.type", "it runs code of the request"),
+        (learn(response_format={}), f"{LEARN_IN}.response_format", "is not known here"),
+        (learn(eval_samples=2), f"{LEARN_IN}.hyperparameters.eval_samples", "'auto' or 1"),
+        (learn(reasoning_effort="high"), f"{LEARN_IN}.hyperparameters.reasoning_effort", "'default'"),
+        (learn(compute_multiplier=9), f"{LEARN_IN}.hyperparameters.compute_multiplier", "less than or equal to 8"),
+        (learn(eval_interval=3), f"{LEARN_IN}.hyperparameters.eval_interval", "nothing without a validation_file"),
+        (learn(beta=0.1), f"{LEARN_IN}.hyperparameters.beta", "is not known here"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_its_parameter(
@@ -106,6 +118,50 @@ def test_what_cannot_be_trained_is_refused_by_its_parameter(
     assert refused.value.param is not None
     assert refused.value.param.startswith(param)
     assert words in refused.value.message
+
+
+def test_a_reinforcement_job_generates_and_grades(queued: Served, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "a secret place")
+    client = strict_client(f"{queued.url}/v1", TOKENS[0][1])
+    grader = {**CHECK, "reference": "${oc.env:HOME} {{item.answer}} {{item.metadata.topic}}"}
+    how = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 2, "compute_multiplier": 0.5, "eval_interval": 5}
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=file, validation_file=file, method=learn(grader=grader, **how)
+    )
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    assert job.method is not None
+    assert job.method.reinforcement is not None
+    assert job.method.reinforcement.hyperparameters is not None
+    shown = job.method.reinforcement.hyperparameters.to_dict()
+    assert shown == {**how, "eval_samples": 1, "reasoning_effort": "default"}
+    assert job.method.reinforcement.grader.to_dict() == grader
+    run = queued.settings.root / "ann" / job.id
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["objective"]["name"], config["objective"]["samples"]) == ("grpo", 4)
+    assert (config["eval"]["strategy"], config["eval"]["every"]) == ("steps", 5)
+    assert (config["data"]["rows"], config["data"]["columns"]["metadata"]) == ("prompts", ["answer", "metadata"])
+    assert config["reward"]["grader"]["file"] == str(run / "grader.json")
+    assert json.loads((run / "grader.json").read_text()) == grader  # as data, which nothing interpolates
+    for name in ("config.yaml", "run.json"):
+        assert "a secret place" not in (run / name).read_text()
+    assert "oc.env" not in (run / "config.yaml").read_text()
+
+
+def test_auto_of_reinforcement_is_answered_with_the_values_that_are_used(queued: Served, file: str) -> None:
+    job = queued.client().fine_tuning.jobs.create(model="tiny", training_file=file, method=learn(n_epochs="auto"))
+    assert job.method is not None
+    assert job.method.reinforcement is not None
+    assert job.method.reinforcement.hyperparameters is not None
+    values = job.method.reinforcement.hyperparameters.to_dict()
+    assert values == {
+        "n_epochs": 3,
+        "batch_size": 16,
+        "learning_rate_multiplier": 1.0,
+        "compute_multiplier": 1.0,
+        "eval_interval": "auto",
+        "eval_samples": 1,
+        "reasoning_effort": "default",
+    }
 
 
 def test_hyperparameters_are_given_once(queued: Served, file: str) -> None:

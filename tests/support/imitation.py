@@ -56,6 +56,9 @@ class Imitation(LocalServer):
         for step in range(1, min(looks - 1, self.steps) + 1):
             values = {"train_loss": 2.0 / step, "train_mean_token_accuracy": step / 10, "total_steps": self.steps}
             last = {"full_valid_loss": 0.75} if step == self.steps else {}
+            if job["method"]["type"] == "reinforcement":
+                values = {"train_mean_reward": step / 8, "completion_tokens_mean": 9.0, "total_steps": self.steps}
+                last = {"full_valid_mean_reward": 1 - step / 8} if step % 2 == 0 else {}
             result.append(_event(job_id, f"step-{step}", f"Step {step}", {"step": step, **values, **last}))
         if job["status"] == "succeeded":
             result.append(_event(job_id, "done", "The job has successfully completed"))
@@ -121,6 +124,10 @@ class Imitation(LocalServer):
         method = request["method"]
         if method["type"] == "dpo" and (refusal := _preference_refusal(self.contents[request["training_file"]])):
             return _error(400, refusal, "training_file")
+        if method["type"] == "reinforcement":
+            grader = json.dumps(method["reinforcement"]["grader"])
+            if refusal := _prompt_refusal(self.contents[request["training_file"]], grader):
+                return _error(400, refusal, "training_file")
         job = {"id": name, "object": "fine_tuning.job", "created_at": int(time.time()), "error": None}
         job |= {"fine_tuned_model": None, "finished_at": None, "model": request["model"]}
         if method["type"] == "supervised":  # OpenAI returns them for no other method
@@ -174,6 +181,18 @@ def _preference_refusal(content: bytes) -> str | None:
         for side in (row["preferred_output"], row["non_preferred_output"]):
             if len(side) != 1 or set(side[0]) != {"role", "content"} or side[0]["role"] != "assistant":
                 return f"line {number} has a side that is not one text"
+    return None
+
+
+def _prompt_refusal(content: bytes, grader: str) -> str | None:
+    """Why a file of prompts is refused: each ends with the user's turn, and has the fields that the grader reads."""
+    fields = re.findall(r"\{\{item\.(\w+)", grader)
+    for number, line in enumerate(content.splitlines(), 1):
+        row = json.loads(line)
+        if row["messages"][-1]["role"] != "user":
+            return f"line {number} does not end with a user message"
+        if not set(fields) <= set(row):
+            return f"line {number} lacks a field of {fields}"
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kamerton.config.objective_options import GENERATING, ObjectiveOptions
 from kamerton.config.origin import key_of
 from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault
@@ -18,10 +19,11 @@ _USED = (
     *("data", "split", "metrics", "score", "cv.folds", "sweep", "experiment", "debug", "launcher", "hydra"),
     *("trainer.max_epochs", "batch.size", "model", "model.name", "model.provider"),
     *(f"model.{key}" for key in HOSTED_KEYS),
-    "objective",
+    *("objective", "reward"),
     *("logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"),
 )
 _UNUSED = ("data.max_length", "data.overlong", "score.labels", "score.normalization", "score.content_free")
+_OWN = ("max_new_tokens", "updates", "baseline", "standardise", "clip", "clip_high", "kl_weight")  # of grpo
 
 
 def is_hosted(values: Mapping[str, Any]) -> bool:
@@ -56,13 +58,16 @@ def check_hosted(values: Mapping[str, Any]) -> Iterator[Fault]:
 def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield faults of kinds of training that a hosted job does not support."""
     objective = mapping_at(values, "objective")
-    if (name := objective.get("name", "sft")) not in ("sft", "dpo"):
-        message = f"objective.name={name} is trained here only: a hosted job is supervised or DPO"
-        yield _fault(message, "choose objective=dpo, or a model that is trained here (model=hub)", "objective.name")
+    if (name := objective.get("name", "sft")) not in ("sft", "dpo", "grpo"):
+        message = f"objective.name={name} is trained here only: a hosted job is supervised, DPO or reinforcement"
+        fix = f"choose objective={'grpo' if name in GENERATING else 'dpo'}, or a model that is trained here (model=hub)"
+        yield _fault(message, fix, "objective.name")
     for key in ("label_smoothing", "sft_weight"):
         if name == "dpo" and objective.get(key):
             message = f"objective.{key} changes the loss, and a hosted DPO job has its own"
             yield _fault(message, f"set objective.{key}=0", f"objective.{key}")
+    if name == "grpo":
+        yield from _set_by_endpoint(objective)
     if mapping_at(values, "cv").get("folds") is not None:
         fix = "leave cv.folds out; each fold would be a job that is paid for"
         yield _fault("cv.folds needs a model that is trained here, and this one is hosted", fix, "cv.folds")
@@ -77,6 +82,16 @@ def _untrainable(values: Mapping[str, Any]) -> Iterator[Fault]:
     if mapping_at(values, "data").get("balance") == "weights":
         message = "data.balance=weights changes the loss, and a hosted model has its own"
         yield _fault(message, "choose data.balance=over or under", "data.balance")
+
+
+def _set_by_endpoint(objective: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield faults of options that a reinforcement job has itself."""
+    for key in _OWN:
+        default = getattr(ObjectiveOptions(), key)
+        if objective.get(key, default) != default:
+            typed = "null" if default is None else str(default).lower()
+            message = f"objective.{key} is set, and a hosted reinforcement job has its own"
+            yield _fault(message, f"leave it out (objective.{key}={typed})", f"objective.{key}")
 
 
 def sweep_fault(values: Mapping[str, Any]) -> list[Fault]:
@@ -98,7 +113,7 @@ def _is_used(text: str) -> bool:
     key = key_of(text)
     if key in _UNUSED:
         return False
-    sections = ("paths", "data", "split", "objective", "metrics", "score", "sweep", "hydra", "model.price")
+    sections = ("paths", "data", "split", "objective", "reward", "metrics", "score", "sweep", "hydra", "model.price")
     return key in _USED or any(key.startswith((f"{section}.", f"{section}/")) for section in sections)
 
 

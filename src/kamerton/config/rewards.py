@@ -14,7 +14,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.objective.grading import Reward
 
 Values = Mapping[str, Any]
-_BUILT_IN = "kamerton.objective.rewards."
+GRADER = f"{REWARDS}grader"  # the reward of a grader in a file
 
 
 def reward_nodes(section: Values) -> dict[str, Values]:
@@ -24,6 +24,12 @@ def reward_nodes(section: Values) -> dict[str, Values]:
         return nodes
     own = {name: value for name, value in section.items() if not names_target(value)}
     return {str(section["_target_"]).rpartition(".")[2]: own, **nodes}
+
+
+def grader_nodes(section: Values) -> list[Values]:
+    """Return the nodes of the graders among the rewards that name their file."""
+    nodes = (node for node in reward_nodes(section).values() if node["_target_"] == GRADER)
+    return [node for node in nodes if node.get("file") not in (None, "???")]
 
 
 def names_target(value: Any) -> bool:
@@ -39,9 +45,9 @@ def build_rewards(config: Config) -> tuple[Reward, ...]:
 def needs_reference(node: Values) -> bool:
     """Return whether a built-in reward compares an answer with the completion of its row."""
     target = str(node.get("_target_"))
-    if target == f"{_BUILT_IN}regex":
+    if target == f"{REWARDS}regex":
         return "(?P<answer>" in str(node.get("pattern"))
-    return target in (f"{_BUILT_IN}{name}" for name in ("exact_match", "label", "number"))
+    return target in (f"{REWARDS}{name}" for name in ("exact_match", "label", "number"))
 
 
 def reward_metrics(section: Values) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
 from kamerton.console import count_bar
 from kamerton.data.encode.each_turn import each_turn, has_functions
@@ -66,6 +67,5 @@ def _ask(
             (engine.kind, engine.url, model, examples.fingerprint, decoding),
             progress,
         )
-    write_scores(
-        with_custom_metrics(table, config.metrics, config.allow_targets), run.path / "scores" / f"{name}.parquet"
-    )
+    table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
+    write_scores(table, run.path / "scores" / f"{name}.parquet")

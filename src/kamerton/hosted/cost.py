@@ -55,7 +55,10 @@ _LIST = {
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tokens of an epoch of training, and of all evaluation (`output_tokens` at most); dollars are None if unknown."""
+    """Tokens of an epoch of training, and of all evaluation (`output_tokens` at most); dollars are None if unknown.
+
+    `timed`: the training is paid by its time, which is unknown.
+    """
 
     counted_by: str
     training_tokens: int
@@ -63,11 +66,12 @@ class Estimate:
     input_tokens: int
     output_tokens: int
     price: Price
+    timed: bool = False
 
     @property
     def training(self) -> float | None:
         """Dollars of the training."""
-        return _dollars((self.training_tokens * self.epochs, self.price.training))
+        return None if self.timed else _dollars((self.training_tokens * self.epochs, self.price.training))
 
     @property
     def evaluation(self) -> float | None:
@@ -155,10 +159,11 @@ def estimate(
     epochs: int,
     models: int,
     answer: int,
+    timed: bool = False,
 ) -> Estimate:
     """Estimate tokens and cost: `models` models answer every test prompt with at most `answer` tokens.
 
-    A pair of completions is trained on as two chats: its prompt counts with each of them.
+    A pair of completions is trained on as two chats: its prompt counts with each of them. `timed`: see `Estimate`.
     """
     prompts = [count_tokens(example.messages[:-1], encode) for example in test]
     return Estimate(
@@ -168,6 +173,7 @@ def estimate(
         sum(prompts) * models,
         len(prompts) * answer * models,
         price,
+        timed,
     )
 
 
@@ -192,6 +198,9 @@ def over_limit(cost: Estimate, limit: float | None) -> Fault | None:
     """Return why nothing is sent: it may cost more than `limit` dollars, or the price is unknown."""
     if limit is None:
         return None
+    if cost.timed:
+        message = "model.max_cost is set, but a reinforcement job is paid by the hours of its training"
+        return Fault("hosted.price", message, "leave model.max_cost out", column="model.max_cost")
     if cost.total is None:
         message = "model.max_cost is set, but the model's price is unknown"
         fix = "give model.price.training, model.price.input and model.price.output in dollars for a million tokens"
@@ -211,7 +220,9 @@ def cost_words(cost: Estimate) -> list[str]:
     tokens = cost.training_tokens * cost.epochs
     epochs = f"{cost.epochs} epoch{'s' if cost.epochs > 1 else ''}"
     source = f"; prices of {PRICED}: check today's" if cost.price.listed else "; by model.price"
-    if cost.total is None:
+    if cost.timed:
+        source = "; reinforcement is paid by the hours of its training"
+    elif cost.total is None:
         source = "; give model.price.{training,input,output} for an estimate"
     return [
         f"tokens {tokens:,} of training ({epochs}), {cost.input_tokens:,} asked and at most"

@@ -153,7 +153,7 @@ def _job(client: OpenAI, run: RunDirectory, plan: Plan, sleep: Sleep) -> FineTun
 def _end(run: RunDirectory, plan: Plan, job: FineTuningJob) -> None:
     """Record how the job ended; raises if it did not succeed."""
     price, tokens = plan.estimate.price.training, job.trained_tokens
-    spent = None if price is None or tokens is None else tokens * price / 1e6
+    spent = None if price is None or tokens is None or plan.estimate.timed else tokens * price / 1e6
     run.update(
         hosted={
             "ended": job.status,

@@ -10,8 +10,10 @@ from kamerton.assets import cache_dir
 from kamerton.config.check import check_values, to_config
 from kamerton.config.model_options import PriceOptions
 from kamerton.config.objective import objective_faults
+from kamerton.config.objective_options import ObjectiveOptions
 from kamerton.config.schema import Config
 from kamerton.config.target_checks import check_targets
+from kamerton.data.example import DataExample
 from kamerton.data.gate import Prepared, prepare
 from kamerton.data.read.sources import local_data
 from kamerton.endpoint import OPENAI, Endpoint, endpoint_faults, find_endpoint
@@ -27,12 +29,16 @@ from kamerton.hosted.cost import (
     over_limit,
     too_long,
 )
-from kamerton.hosted.preferences import check_preferences, pairs_of, preference_line
+from kamerton.hosted.preferences import check_preferences, pairs_of, preference_line, ranking_notice
+from kamerton.hosted.reinforcement import check_turns, grader_of, line_of
+from kamerton.pipeline.graders import grading_faults
+from kamerton.pipeline.references import reference_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 SENT = ("train", "validation")
+_METHODS = {"sft": "supervised", "dpo": "dpo", "grpo": "reinforcement"}  # by objective.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Plan:
 
     @property
     def method(self) -> str:
-        """`supervised` or `dpo`."""
+        """`supervised`, `dpo` or `reinforcement`."""
         return str(self.request["method"]["type"])
 
     @property
@@ -74,32 +80,46 @@ def make_plan(config: Config) -> Plan:
     except UserError as error:
         raise UserError([*faults, *error.faults]) from None
     splits = {name: list(prepared.splits.get(name, ())) for name in (*SENT, "test")}
-    compares = config.objective.name == "dpo"
-    files = {
-        name: chat_file(pairs_of(splits[name]), preference_line) if compares else chat_file(splits[name], chat_line)
-        for name in SENT
-        if splits[name]
-    }
+    method = _METHODS[config.objective.name]
+    try:
+        request = job_request(config)
+        files = {name: _file(config, splits[name]) for name in SENT if splits[name]}
+    except UserError as error:  # of the rewards
+        raise UserError([*faults, *error.faults]) from None
     encode = find_encoding(model.name)
     cost = estimate(
-        splits["train"],
+        list(pairs_of(splits["train"])) if method == "dpo" else splits["train"],
         splits["test"],
         encode,
         find_price(endpoint.url, model.name, Price(**asdict(model.price or PriceOptions()))),
         epochs=int(config.trainer.get("max_epochs") or 1),
         models=2 if config.base else 1,
         answer=config.score.max_new_tokens,
+        timed=method == "reinforcement",
     )
     faults += _closing(endpoint)
     faults += [fault for name, file in files.items() for fault in check_chat(name, splits[name], file)]
     faults += [fault for name, examples in splits.items() for fault in left_out(name, examples)]
-    if compares:
+    if method == "dpo":
         faults += [fault for name in files for fault in check_preferences(prepared.splits[name])]
+        faults += [fault for name in files for fault in ranking_notice(name, splits[name])]
+    if method == "reinforcement":
+        faults += grading_faults(config.reward, prepared)
+        faults += reference_faults({"reward": config.reward}, prepared)
+        faults += [fault for name in files for fault in check_turns(prepared.splits[name])]
     limits = (too_long(splits["train"], model.name, encode), over_limit(cost, model.max_cost))
     faults += [fault for fault in limits if fault]
     if any(fault.severity == "error" for fault in faults):
         raise UserError(faults)
-    return Plan(endpoint, prepared, files, job_request(config), cost, tuple(faults))
+    return Plan(endpoint, prepared, files, request, cost, tuple(faults))
+
+
+def _file(config: Config, examples: Sequence[DataExample]) -> ChatFile:
+    """Return the file of a split."""
+    method = _METHODS[config.objective.name]
+    if method == "dpo":
+        return chat_file(pairs_of(examples), preference_line)
+    return chat_file(examples, line_of(config.reward) if method == "reinforcement" else chat_line)
 
 
 def _closing(endpoint: Endpoint) -> list[Fault]:
@@ -116,18 +136,23 @@ def _closing(endpoint: Endpoint) -> list[Fault]:
 
 
 def job_request(config: Config) -> dict[str, Any]:
-    """Return the job's parameters. The learning rate is the endpoint's own, times the multiplier if one is given."""
-    multiplier = config.model.learning_rate_multiplier
-    method = "dpo" if config.objective.name == "dpo" else "supervised"
+    """Return the job's parameters. The learning rate is the endpoint's own, times the multiplier if one is given.
+
+    Raises `UserError` for rewards that cannot be sent.
+    """
+    multiplier, method = config.model.learning_rate_multiplier, _METHODS[config.objective.name]
+    compute = config.objective.samples / ObjectiveOptions().samples if method == "reinforcement" else 1.0
     hyperparameters = {
         "n_epochs": int(config.trainer.get("max_epochs") or 1),
         "batch_size": config.batch.size,
         **({} if multiplier is None else {"learning_rate_multiplier": multiplier}),
         **({"beta": config.objective.beta} if method == "dpo" else {}),
+        **({} if compute == 1 else {"compute_multiplier": compute}),
     }
+    grader = {"grader": grader_of(config.reward)} if method == "reinforcement" else {}
     return {
         "model": config.model.name,
-        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: {**grader, "hyperparameters": hyperparameters}},
         "seed": config.seed,
         **({"suffix": config.model.suffix} if config.model.suffix else {}),
     }
@@ -137,8 +162,8 @@ def plan_faults(values: dict[str, Any]) -> list[Fault]:
     """Return every fault that can be found without sending anything; none if the values themselves have faults."""
     if any(fault.severity == "error" for fault in check_values(values)):
         return []
-    metrics = {"metrics": values.get("metrics") or {}}
-    faults = [*objective_faults(values), *check_targets(metrics, values.get("allow_targets") or ())]
+    functions = {key: values.get(key) or {} for key in ("metrics", "reward")}
+    faults = [*objective_faults(values), *check_targets(functions, values.get("allow_targets") or ())]
     try:
         return [*faults, *make_plan(to_config(values)).warnings]
     except UserError as error:
@@ -153,6 +178,8 @@ def plan_words(plan: Plan, ignored: Sequence[str]) -> Iterator[str]:
     yield f"sends  {', '.join(sent)}"
     request: Mapping[str, Any] = plan.request
     method = {} if plan.method == "supervised" else {"method": plan.method}
+    if plan.method == "reinforcement":
+        method["grader"] = request["method"]["reinforcement"]["grader"]["type"]
     facts = {"seed": request["seed"], "suffix": request.get("suffix")}
     job = {"model": request["model"], **method, **plan.parameters, **facts}
     words = ", ".join(f"{name}={value}" for name, value in job.items() if value is not None)

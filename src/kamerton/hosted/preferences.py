@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
-from kamerton.data.example import DataExample, chat_messages
+from kamerton.data.example import Alternative, DataExample, chat_messages
 from kamerton.data.parts import ALTERNATIVE, part_of
 from kamerton.data.store import Examples
 from kamerton.errors import Fault
@@ -34,8 +36,33 @@ def preference_line(example: DataExample) -> dict[str, Any]:
 
 
 def pairs_of(examples: Iterable[DataExample]) -> Iterator[DataExample]:
-    """Yield the examples that are pairs; `check_preferences` reports the others."""
-    return (example for example in examples if len(example.alternatives) == 1)
+    """Yield the pairs of each example: of a ranking those that training here compares, whose scores differ.
+
+    `check_preferences` reports what is no pair.
+    """
+    for example in examples:
+        sides = sides_of(example)
+        scores = [float(example.score or 0.0), *(each.score for each in example.alternatives)]
+        for (better, high), (worse, low) in combinations(zip(sides, scores, strict=True), 2):  # the best one first
+            if high > low:
+                other = Alternative(worse.completion, 0.0, worse.reasoning, worse.tool_calls)
+                yield replace(better, score=1.0, alternatives=(other,))
+
+
+def ranking_notice(split: str, examples: Iterable[DataExample]) -> list[Fault]:
+    """Return a warning for rankings: how many pairs are sent, and what these weigh."""
+    counts = [sum(1 for _ in pairs_of([example])) for example in examples]
+    rankings = [count for count in counts if count > 1]
+    if not rankings:
+        return []
+    message = f"{len(rankings):,} {split} rows are rankings, and are sent as {sum(rankings):,} pairs"
+    if split == "train":
+        message += ", which batch.size counts"
+    fix = "train a local model (model=hub) to compare whole rankings"
+    if len(set(counts)) > 1:
+        message += f"; rows have {min(counts)} to {max(counts)} pairs, each with the weight of a whole row"
+        fix = "give as many completions in every row for rows of equal weight, or " + fix
+    return [Fault("hosted.ranking", message, fix, column="data", severity="warning")]
 
 
 def check_preferences(examples: Examples) -> list[Fault]:
@@ -55,15 +82,13 @@ def check_preferences(examples: Examples) -> list[Fault]:
 
 
 def _refusal(example: DataExample) -> tuple[str, str] | None:
-    """Return why the endpoint does not take an example, and the fix; None for a pair that it takes."""
+    """Return why the endpoint does not take an example, and the fix; None for one that it takes."""
     sides: Sequence[DataExample] = sides_of(example)
     local = "or train a local model (model=hub)"
     if len(sides) == 1:
         return "the row has one completion, and a hosted DPO job compares two", f"give chosen and rejected, {local}"
-    if len(sides) > 2:
-        message = f"the row has {len(sides)} completions, and a hosted DPO job compares two"
-        return message, f"write a row of chosen and rejected for each pair, {local}"
-    for name, side in zip(("better", "worse"), sides, strict=True):
+    names = ("better", "worse") if len(sides) == 2 else [f"{i}. best" for i in range(1, len(sides) + 1)]
+    for name, side in zip(names, sides, strict=True):
         if side.tool_calls:
             message = f"the {name} completion calls functions, and a hosted DPO job compares texts"
             return message, f"remove the row, {local}"

@@ -14,8 +14,9 @@ from kamerton.files import write_text
 Rows = dict[int, dict[str, float]]  # by optimizer step
 
 _COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
+_REWARDED = ("reward_spread", "no_signal", "truncated", "entropy")
 # OpenAI's names. `valid_*` are of a part of the validation file, `full_valid_*` of all of it at the end of an epoch.
-# The metrics of preferences are those of `kamerton serve`.
+# The metrics of preferences and `_REWARDED` are those of `kamerton serve`.
 _NAMES = {
     "train_loss": "train/loss",
     "train_mean_token_accuracy": "train/token_accuracy",
@@ -25,7 +26,10 @@ _NAMES = {
     "valid_mean_token_accuracy": "val_part/token_accuracy",
     "full_valid_loss": "val/loss",
     "full_valid_mean_token_accuracy": "val/token_accuracy",
-    **{f"train_{name}": f"train/{name}" for name in _COMPARED},
+    "train_mean_reward": "train/reward",
+    "full_valid_mean_reward": "val/reward",
+    "completion_tokens_mean": "train/length",
+    **{f"train_{name}": f"train/{name}" for name in (*_COMPARED, *_REWARDED)},
     **{f"full_valid_{name}": f"val/{name}" for name in _COMPARED},
 }
 _MAX_LOSS = 700.0  # exp of more overflows
@@ -76,7 +80,9 @@ def write_rows(path: Path, rows: Rows, steps_per_epoch: float) -> None:
 
 
 def latest(rows: Rows) -> dict[str, dict[str, float]]:
-    """Return the metrics by split: the latest of training and validation, and the validation with the lowest loss."""
+    """Return the metrics by split: the latest of training and validation, and the best validation, by its reward or, if
+    it has none, its loss.
+    """
     metrics: dict[str, dict[str, float]] = {}
     for step in sorted(rows):
         for split, prefix in (("train", "train/"), ("validation", "val/")):
@@ -84,6 +90,10 @@ def latest(rows: Rows) -> dict[str, dict[str, float]]:
             if not values:
                 continue
             metrics[split] = {"step": step, **values} if split == "validation" else values
-            if split == "validation" and values.get("loss", math.inf) < metrics.get("best", {}).get("loss", math.inf):
+            if split == "validation" and _badness(values) < _badness(metrics.get("best", {})):
                 metrics["best"] = metrics[split]
     return metrics
+
+
+def _badness(values: Mapping[str, float]) -> float:
+    return -values["reward"] if "reward" in values else values.get("loss", math.inf)

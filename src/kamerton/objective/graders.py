@@ -1,8 +1,6 @@
 """Graders of OpenAI's reinforcement fine-tuning as reward functions: `string_check`, `text_similarity` and `multi`.
 
-Texts of a grader are templates: `{{sample.output_text}}` is the completion, `{{sample.output_json.KEY}}` a part of it
-read as JSON, `{{item.FIELD}}` a field of the row (its metadata; `prompt` and `completion`, unless they have such a
-field).
+Texts of a grader have parts that are filled in (`kamerton.objective.templates`).
 """
 
 from __future__ import annotations
@@ -10,16 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kamerton.errors import Fault, UserError
 from kamerton.objective.formula import FUNCTIONS, evaluate, parse_formula
 from kamerton.objective.similarity import METRICS, similarity
+from kamerton.objective.templates import MAX_TEXT, Item, fill, item_of, item_paths, names_json, unknown_parts
 from kamerton.words import did_you_mean
 
 Reward = Callable[[str, str, str | None, Mapping[str, Any]], float]  # prompt, completion, reference, metadata
 Grader = Mapping[str, Any]
 OPERATIONS = ("eq", "ne", "like", "ilike")
+PLACE = "grader"  # of faults
 _FIELDS = {
     "string_check": ("type", "name", "input", "reference", "operation"),
     "text_similarity": ("type", "name", "input", "reference", "evaluation_metric"),
@@ -32,9 +33,8 @@ _REFUSED = {
     "meteor": "needs a dictionary of synonyms",
     "cosine": "needs an embedding model",
 }
+_TEXTS = ("input", "reference")  # with parts that are filled in
 _SHOWN = 40  # characters of a name in a message
-_TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_PATH = re.compile(r"\s*(sample|item)((?:\.\w+|\[\d+\])+)\s*")
 
 
 def build_grader(grader: Grader) -> Reward:
@@ -45,19 +45,56 @@ def build_grader(grader: Grader) -> Reward:
     """
     if faults := list(grader_faults(grader)):
         raise UserError(faults)
-    if grader["type"] != "multi":
-        return _comparison(grader)
-    rewards = {name: _comparison(each) for name, each in _parts(grader).items()}
-    formula = parse_formula(grader["calculate_output"], rewards)
 
     def reward(prompt: str, completion: str, reference: str | None, metadata: Mapping[str, Any]) -> float:
-        grades = {name: each(prompt, completion, reference, metadata) for name, each in rewards.items()}
-        return evaluate(formula, grades)
+        return combined(grader, grades_of(grader, completion, item_of(prompt, reference, metadata)))
 
     return reward
 
 
-def grader_faults(grader: object, place: str = "grader") -> Iterator[Fault]:
+def grades_of(grader: Grader, completion: str, item: Item) -> dict[str, float]:
+    """Return the grades of the graders in a multi by their names; of any other grader its own.
+
+    Raises `ValueError` for a row without a field that the grader reads.
+    """
+    return {name: _grade(part, completion, item) for name, part in parts_of(grader).items()}
+
+
+def combined(grader: Grader, grades: Mapping[str, float]) -> float:
+    """Return the grade by the `grades` of `grades_of`. Raises `ValueError` for a formula that is undefined."""
+    if grader["type"] != "multi":
+        (grade,) = grades.values()
+        return grade
+    return evaluate(parse_formula(grader["calculate_output"], grades), grades)
+
+
+def paths_read(grader: Grader) -> dict[tuple[str, ...], None]:
+    """Return what a grader reads of a row: keys below `item`, in order."""
+    texts = (part[name] for part in parts_of(grader).values() for name in _TEXTS)
+    return dict.fromkeys(path for text in texts for path in item_paths(text))
+
+
+def reads_json(grader: Grader) -> bool:
+    """Return whether a grader reads parts of an answer in JSON."""
+    return any(names_json(part[name]) for part in parts_of(grader).values() for name in _TEXTS)
+
+
+def read_grader(file: str | Path) -> Grader:
+    """Return the grader in a JSON file. Raises `UserError` with every fault of it."""
+    place, fix = str(file), f"write a grader of a type {', '.join(_FIELDS)}"
+    try:
+        grader: Grader = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"cannot read the grader: {error.strerror}"
+        raise UserError([Fault("reward.grader", message, "give a JSON file", file=place)]) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError([Fault("reward.grader", f"is not JSON: {error}", fix, file=place)]) from error
+    if faults := list(grader_faults(grader)):
+        raise UserError([Fault(each.code, each.message, each.fix, place, column=each.column) for each in faults])
+    return grader
+
+
+def grader_faults(grader: object, place: str = PLACE) -> Iterator[Fault]:
     """Yield every fault of a grader as the `openai` package sends it; `place` is its name in them."""
     kind = grader.get("type") if isinstance(grader, Mapping) else None
     if not isinstance(grader, Mapping) or not isinstance(kind, str):
@@ -77,10 +114,30 @@ def grader_faults(grader: object, place: str = "grader") -> Iterator[Fault]:
     yield from _multi_faults(grader, place) if kind == "multi" else _comparison_faults(grader, place)
 
 
+def parts_of(grader: Grader) -> dict[str, Any]:
+    """Return the graders of a multi by name, or a grader alone by its own.
+
+    The package's types name a single one in a multi, which has a name of its own.
+    """
+    if grader["type"] != "multi":
+        return {str(grader["name"]): grader}
+    parts = grader.get("graders")
+    if not isinstance(parts, Mapping):
+        return {}
+    single = isinstance(parts.get("type"), str)
+    return {str(parts.get("name")): parts} if single else {str(name): part for name, part in parts.items()}
+
+
 def _comparison_faults(grader: Grader, place: str) -> Iterator[Fault]:
-    for name in ("input", "reference"):
-        if isinstance(grader.get(name), str):
-            yield from _template_faults(grader[name], f"{place}.{name}")
+    for name in _TEXTS:
+        text = grader.get(name)
+        if not isinstance(text, str):
+            continue
+        if len(text) > MAX_TEXT:
+            yield _fault(f"has {len(text):,} characters", f"give {MAX_TEXT:,} or fewer", f"{place}.{name}")
+        for part in unknown_parts(text):
+            fix = "use {{sample.output_text}}, {{sample.output_json.KEY}} or {{item.FIELD}}"
+            yield _fault(f"{{{{{part[:_SHOWN]}}}}} is unknown", fix, f"{place}.{name}")
     is_check = grader["type"] == "string_check"
     key, values = ("operation", OPERATIONS) if is_check else ("evaluation_metric", METRICS)
     value = grader.get(key)
@@ -90,7 +147,7 @@ def _comparison_faults(grader: Grader, place: str) -> Iterator[Fault]:
 
 
 def _multi_faults(grader: Grader, place: str) -> Iterator[Fault]:
-    parts = _parts(grader)
+    parts = parts_of(grader)
     if not parts:
         yield _fault("is not a mapping of names to graders", 'write {"NAME": {"type": …}}', f"{place}.graders")
         return
@@ -110,81 +167,17 @@ def _multi_faults(grader: Grader, place: str) -> Iterator[Fault]:
             yield _fault(str(error), fix, f"{place}.calculate_output")
 
 
-def _parts(grader: Grader) -> dict[str, Any]:
-    """Return the graders of a multi by name; the package's types name a single one, which has a name of its own."""
-    parts = grader.get("graders")
-    if not isinstance(parts, Mapping):
-        return {}
-    single = isinstance(parts.get("type"), str)
-    return {str(parts.get("name")): parts} if single else {str(name): part for name, part in parts.items()}
-
-
-def _template_faults(template: str, place: str) -> Iterator[Fault]:
-    for text in _TEMPLATE.findall(template):
-        path = _PATH.fullmatch(text)
-        keys = _keys(path[2]) if path else []
-        if path is None or (path[1] == "sample" and keys[0] not in ("output_text", "output_json")):
-            fix = "use {{sample.output_text}}, {{sample.output_json.KEY}} or {{item.FIELD}}"
-            yield _fault(f"{{{{{text[:_SHOWN]}}}}} is unknown", fix, place)
-
-
-def _comparison(grader: Grader) -> Reward:
-    """Return the reward of a grader that compares two texts."""
-
-    def reward(prompt: str, completion: str, reference: str | None, metadata: Mapping[str, Any]) -> float:
-        item = {"prompt": prompt, **({} if reference is None else {"completion": reference}), **metadata}
-        text, other = (_fill(grader[name], completion, item) for name in ("input", "reference"))
-        if grader["type"] == "text_similarity":
-            return similarity(grader["evaluation_metric"], text, other)
-        operation = grader["operation"]
-        if operation == "like":
-            return float(other in text)
-        if operation == "ilike":
-            return float(other.lower() in text.lower())
-        return float((text == other) == (operation == "eq"))
-
-    return reward
-
-
-def _fill(template: str, completion: str, item: Mapping[str, Any]) -> str:
-    """Return a template with its values."""
-
-    def value(match: re.Match[str]) -> str:
-        path = _PATH.fullmatch(match[1])
-        assert path is not None
-        first, *keys = _keys(path[2])
-        if path[1] == "item":
-            if first not in item:
-                raise ValueError(f"the row has no field {first!r}, which the grader reads")
-            found = _descend(item[first], keys)
-        else:
-            found = completion if first == "output_text" else _descend(_json(completion), keys)
-        return found if isinstance(found, str) else "" if found is None else json.dumps(found, ensure_ascii=False)
-
-    return _TEMPLATE.sub(value, template)
-
-
-def _keys(path: str) -> list[str]:
-    return re.findall(r"\w+", path)
-
-
-def _descend(value: Any, keys: list[str]) -> Any:
-    """Return the part of a JSON value below `keys`; None if it has none."""
-    for key in keys:
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def _grade(part: Grader, completion: str, item: Item) -> float:
+    """Return the grade of a grader that compares two texts."""
+    text, other = (fill(part[name], completion, item) for name in _TEXTS)
+    if part["type"] == "text_similarity":
+        return similarity(part["evaluation_metric"], text, other)
+    operation = part["operation"]
+    if operation == "like":
+        return float(other in text)
+    if operation == "ilike":
+        return float(other.lower() in text.lower())
+    return float((text == other) == (operation == "eq"))
 
 
 def _fault(message: str, fix: str, place: str) -> Fault:

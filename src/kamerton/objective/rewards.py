@@ -10,9 +10,12 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema_rs
+
+from kamerton.objective.graders import Reward, build_grader, read_grader
 
 Metadata = Mapping[str, Any]
 
@@ -118,6 +121,24 @@ def length(
     return max(0.0, 1.0 - max(0, size - most) / max(most, 1))
 
 
+def grader(
+    prompt: str,
+    completion: str,
+    reference: str | None,
+    metadata: Metadata,
+    *,
+    file: str,
+    prompts_alone: bool = False,
+) -> float:
+    """Return the grade by a grader of OpenAI's reinforcement fine-tuning in a JSON file (`kamerton.objective.graders`).
+
+    Its `{{item.FIELD}}` are the columns of the row besides its prompt, and `{{item.completion}}`. `prompts_alone`: rows
+    with a completion are refused before training, as by OpenAI's API.
+    """
+    del prompts_alone  # checked beforehand
+    return _grader(file, Path(file).stat().st_mtime_ns)(prompt, completion, reference, metadata)
+
+
 def _required(reference: str | None) -> str:
     if reference is None:
         raise ValueError("the row has no completion to compare the answer with")
@@ -136,3 +157,9 @@ def _last_number(text: str) -> float | None:
 @lru_cache(maxsize=32)
 def _validator(schema: str) -> Any:
     return jsonschema_rs.validator_for(json.loads(schema))
+
+
+@lru_cache(maxsize=32)
+def _grader(file: str, version: int) -> Reward:
+    del version  # only part of the cache key
+    return build_grader(read_grader(file))

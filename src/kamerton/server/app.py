@@ -15,6 +15,7 @@ from kamerton.server.generation.client import Generator
 from kamerton.server.guard import Guard
 from kamerton.server.routes.chat import chat_router
 from kamerton.server.routes.files import files_router
+from kamerton.server.routes.graders import graders_router
 from kamerton.server.routes.jobs import jobs_router
 from kamerton.server.routes.models import models_router
 from kamerton.server.settings import Settings
@@ -46,7 +47,7 @@ def create_app(settings: Settings, generator: Generator | None = None) -> FastAP
     app.state.generator = generator
     handle_errors(app)
     app.add_middleware(Guard, settings=settings)
-    for router in (files_router(settings), jobs_router(settings), models_router(settings)):
+    for router in (files_router(settings), jobs_router(settings), graders_router(), models_router(settings)):
         app.include_router(router)
     app.include_router(chat_router(settings, generator))
 

@@ -38,7 +38,7 @@ def strata_keys(store: Store, rows: Index, name: str | None, kind: str, log: Fau
     """
     if name is None:
         return None
-    if name != "label" or kind == "completions":
+    if name != "label" or kind in ("completions", "prompts"):
         return group_keys(store, rows, name, log)
     if kind == "preferences":
         message = "split.stratify is label, and preferences have no labels"

@@ -24,6 +24,8 @@ from kamerton.server.routes.serialize import name_in, seconds
 from kamerton.server.routes.steps import Step, steps_of
 from kamerton.server.settings import Settings
 
+_LOSSES = (("train_loss", "training loss"), ("full_valid_loss", "validation loss"))
+_REWARDS = (("train_mean_reward", "train mean reward"), ("full_valid_mean_reward", "full validation mean reward"))
 SortKey = tuple[int, int]  # the order of events: (time, number among all events)
 
 
@@ -97,13 +99,20 @@ def events_page(settings: Settings, path: Path, after: str | None, limit: int) -
         if index < len(drafts):
             return drafts[index].build(drafts[index].id, time)
         step = steps[index - len(drafts)]
-        losses = {"training": step.values.get("train_loss"), "validation": step.values.get("full_valid_loss")}
-        text = ", ".join(f"{name} loss={loss:.4g}" for name, loss in losses.items() if loss is not None)
-        data = {"step": step.number, "total_steps": progress.steps, **step.values}
+        data = {"step": step.number, "total_steps": progress.steps, **step.values, **_scores(step)}
+        shown = _REWARDS if any(key in step.values for key, _ in _REWARDS) else _LOSSES
+        text = ", ".join(f"{name}={step.values[key]:.4g}" for key, name in shown if key in step.values)
         message = f"Step {step.number}/{progress.steps}: {text}"
         return Event(_id(path, f"step-{step.number}"), time, "info", message, "metrics", data)
 
     return [event(*key) for key in keys[:limit]], len(keys) > limit
+
+
+def _scores(step: Step) -> dict[str, Any]:
+    """Return the rewards of a step under the names that they have in OpenAI's `scores`."""
+    names = {"train_mean_reward": "train_reward_mean", "full_valid_mean_reward": "valid_reward_mean"}
+    scores = {name: step.values[key] for key, name in names.items() if key in step.values}
+    return {"scores": scores} if scores else {}
 
 
 def _find(path: Path, event_id: str, drafts: Sequence[_Draft], steps: Sequence[Step]) -> int:

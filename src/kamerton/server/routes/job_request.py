@@ -14,9 +14,12 @@ Name = Annotated[str, Field(max_length=512)]  # bounded, since error messages re
 Number = TypeVar("Number", int, float)
 EPOCHS = 3  # default of `n_epochs`
 MAX_EPOCHS, MAX_BATCH, MAX_METADATA = 1000, 4096, 16
+MIN_COMPUTE, MAX_COMPUTE = 0.25, 8.0  # 2 to 64 completions of a prompt
 
 
-class _Strict(BaseModel):
+class StrictBody(BaseModel):
+    """A part of a request without unknown fields."""
+
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
     @model_validator(mode="before")
@@ -30,7 +33,7 @@ class _Strict(BaseModel):
         return values
 
 
-class Hyperparameters(_Strict):
+class Hyperparameters(StrictBody):
     """`auto` means 3 epochs, and the batch size and learning rate of `kamerton train`, which the multiplier scales."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = "auto"
@@ -44,35 +47,39 @@ class DpoHyperparameters(Hyperparameters):
     beta: Auto | Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)] = "auto"
 
 
-class Supervised(_Strict):
+class Supervised(StrictBody):
     """Learn the answers."""
 
     hyperparameters: Hyperparameters | None = None
 
 
-class Dpo(_Strict):
+class Dpo(StrictBody):
     """Learn which of two answers is better (direct preference optimisation)."""
 
     hyperparameters: DpoHyperparameters | None = None
 
 
 class ReinforcementHyperparameters(Hyperparameters):
-    """Those of OpenAI's API."""
+    """`compute_multiplier` times 8 completions are generated for each prompt of a step.
 
-    compute_multiplier: Auto | Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)] = "auto"
-    eval_interval: Auto | Annotated[int, Field(ge=1)] = "auto"
-    eval_samples: Auto | Annotated[int, Field(ge=1)] = "auto"
-    reasoning_effort: Literal["default", "low", "medium", "high"] | None = None
+    `eval_interval` is the number of steps between validations (`auto`: one after each epoch); one answer of each prompt
+    is graded.
+    """
+
+    compute_multiplier: Auto | Annotated[float, Field(ge=MIN_COMPUTE, le=MAX_COMPUTE, allow_inf_nan=False)] = "auto"
+    eval_interval: Auto | Annotated[int, Field(ge=1, le=1_000_000)] = "auto"
+    eval_samples: Literal["auto", 1] = "auto"
+    reasoning_effort: Literal["default"] | None = None
 
 
-class Reinforcement(_Strict):
+class Reinforcement(StrictBody):
     """Learn from the grades of generated answers (`kamerton.objective.graders`)."""
 
     grader: dict[str, Any]
     hyperparameters: ReinforcementHyperparameters | None = None
 
 
-class Method(_Strict):
+class Method(StrictBody):
     """The training method; only the settings of `type` may be given."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
@@ -89,7 +96,7 @@ class Method(_Strict):
         return self
 
 
-class JobRequest(_Strict):
+class JobRequest(StrictBody):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
     model: Name
@@ -103,18 +110,20 @@ class JobRequest(_Strict):
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @property
-    def all_hyperparameters(self) -> Hyperparameters:
-        """The hyperparameters, given at either of the two places of OpenAI's API."""
-        if self.compares:
-            dpo = self.method.dpo if self.method else None
-            return (dpo.hyperparameters if dpo else None) or DpoHyperparameters()
-        method = self.method.supervised if self.method else None
-        return (method.hyperparameters if method else None) or self.hyperparameters or Hyperparameters()
+    def kind(self) -> str:
+        """The type of the method."""
+        return "supervised" if self.method is None else self.method.type
 
     @property
-    def compares(self) -> bool:
-        """Whether the job learns which of two answers is better."""
-        return self.method is not None and self.method.type == "dpo"
+    def all_hyperparameters(self) -> Hyperparameters:
+        """The hyperparameters, given at either of the two places of OpenAI's API."""
+        settings = getattr(self.method, self.kind, None)
+        given = None if settings is None else settings.hyperparameters
+        if self.kind == "dpo":
+            return given or DpoHyperparameters()
+        if self.kind == "reinforcement":
+            return given or ReinforcementHyperparameters()
+        return given or self.hyperparameters or Hyperparameters()
 
 
 def number(value: Auto | Number) -> Number | None:

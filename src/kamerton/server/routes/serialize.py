@@ -79,6 +79,8 @@ def checkpoints_of(path: Path) -> list[dict[str, Any]]:
         "full_valid_loss": best.get("loss"),
         "full_valid_mean_token_accuracy": best.get("token_accuracy"),
     }
+    if "reward" in best:
+        values["full_valid_mean_reward"] = best["reward"]
     checkpoint = {
         "id": f"ftckpt-{path.name.removeprefix('ftjob-')}-{step}",
         "object": "fine_tuning.job.checkpoint",

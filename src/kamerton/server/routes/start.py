@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -10,22 +11,35 @@ from typing import Any
 from hydra_plugins.kamerton._overrides import override
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.errors import UserError
+from kamerton.files import write_text
 from kamerton.jobs.config import FineTuningConfig, compose_job, composing, data_overrides, to_overrides
 from kamerton.jobs.control import as_job
 from kamerton.jobs.store import read_status
 from kamerton.jobs.worker import start_worker
-from kamerton.objective.graders import grader_faults
 from kamerton.run.directory import ENDED
 from kamerton.run.opening import claim_run
 from kamerton.server.errors import ApiError
 from kamerton.server.ids import CONTENT, file_path, job_paths, job_record, new_job_id
 from kamerton.server.routes.files import PURPOSE, check_disk
-from kamerton.server.routes.job_request import EPOCHS, DpoHyperparameters, JobRequest, Reinforcement, number
+from kamerton.server.routes.job_request import (
+    EPOCHS,
+    DpoHyperparameters,
+    JobRequest,
+    ReinforcementHyperparameters,
+    number,
+)
+from kamerton.server.routes.reinforcement import (
+    FILE,
+    check_reinforcement,
+    graded_data,
+    reinforcement_overrides,
+    shown_hyperparameters,
+)
 from kamerton.server.settings import Settings
 
 MAX_ACTIVE = 16  # queued and running jobs per tenant
-MAX_FAULTS = 5  # of a grader, in a message
 _FIXED = ("base=false", "baselines=false", "logger=csv")  # comparisons are made by evaluating the model
+_OBJECTIVES = {"supervised": None, "dpo": "dpo", "reinforcement": "grpo"}
 
 
 def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
@@ -41,8 +55,7 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
     if request.hyperparameters and request.method:
         message = f"Give the hyperparameters only in method.{request.method.type}."
         raise ApiError(400, message, "hyperparameters", "invalid_value")
-    if request.method is not None and request.method.type == "reinforcement":
-        raise _reinforcement_refusal(request.method.reinforcement)
+    learning = check_reinforcement(request) if request.kind == "reinforcement" else None
     files: dict[str, str | None] = {"training_file": request.training_file, "validation_file": request.validation_file}
     train, validation = (
         None if file_id is None else str(file_path(settings, tenant, file_id, param) / CONTENT)
@@ -50,26 +63,28 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
     )
     check_active_jobs(settings, tenant)
     data = DataOptions(name=PURPOSE, train=train, validation=validation, labels=None)
-    job_id = new_job_id()
-    overrides, values = _configure(settings, tenant, request, base, data, job_id)
-    path = settings.root / tenant / job_id
+    if learning is not None:
+        data = graded_data(data, learning.grader)
+    path = settings.root / tenant / new_job_id()
+    overrides, values = _configure(request, base, data, path)
     factor = number(request.all_hyperparameters.learning_rate_multiplier)
     hyperparameters = {  # with the values used for `auto`
         "n_epochs": values["trainer"]["max_epochs"],
         "batch_size": values["batch"]["size"],
         "learning_rate_multiplier": 1.0 if factor is None else float(factor),
     }
-    method: dict[str, Any] = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
-    if request.compares:
-        beta = values["objective"]["beta"]
-        method = {"type": "dpo", "dpo": {"hyperparameters": {**hyperparameters, "beta": beta}}}
+    own: dict[str, Any] = {"hyperparameters": hyperparameters}
+    if request.kind == "dpo":
+        own = {"hyperparameters": {**hyperparameters, "beta": values["objective"]["beta"]}}
+    elif learning is not None:
+        own = {"grader": learning.grader, "hyperparameters": {**hyperparameters, **shown_hyperparameters(values)}}
     recorded = {
         "created": time.time(),
         "model": request.model,
         "training_file": request.training_file,
         "validation_file": request.validation_file,
         "hyperparameters": hyperparameters,
-        "method": method,
+        "method": {"type": request.kind, request.kind: own},
         "suffix": request.suffix or None,
         "seed": values["seed"],
         "metadata": request.metadata,
@@ -77,24 +92,13 @@ def start_job(settings: Settings, tenant: str, request: JobRequest) -> Path:
     try:
         run = claim_run(values, path.parent)
         run.update(request=recorded)
+        if learning is not None:
+            write_text(path / FILE, json.dumps(learning.grader, ensure_ascii=False))
         start_worker(run, as_job(overrides, path), str(settings.root), settings.max_running)
     except OSError:  # such as a full disk: leave no partial job
         shutil.rmtree(path, ignore_errors=True)
         raise
     return path
-
-
-def _reinforcement_refusal(settings: Reinforcement | None) -> ApiError:
-    """Return the error of a request for reinforcement: the faults of its grader, else that it is not supported."""
-    param = "method.reinforcement"
-    if settings is None:
-        return ApiError(400, f"{param} is required", param, "missing_required_parameter")
-    faults = list(grader_faults(settings.grader, f"{param}.grader"))
-    if faults:
-        message = "; ".join(f"{fault.column}: {fault.message}; {fault.fix}" for fault in faults[:MAX_FAULTS])
-        return ApiError(400, message, faults[0].column, "invalid_grader")
-    message = "The method reinforcement is not supported yet; supported: supervised, dpo."
-    return ApiError(400, message, "method.type", "unsupported_value")
 
 
 def check_active_jobs(settings: Settings, tenant: str) -> None:
@@ -107,9 +111,7 @@ def check_active_jobs(settings: Settings, tenant: str) -> None:
         raise ApiError(429, f"You have {active} unfinished jobs: wait for one, or cancel it.", code="too_many_jobs")
 
 
-def _configure(
-    settings: Settings, tenant: str, request: JobRequest, base: str, data: DataOptions, job_id: str
-) -> tuple[list[str], dict[str, Any]]:
+def _configure(request: JobRequest, base: str, data: DataOptions, path: Path) -> tuple[list[str], dict[str, Any]]:
     """Return the job's overrides of `kamerton train`, and their configuration. Raises `ApiError` for its faults."""
     hyperparameters = request.all_hyperparameters
     config = FineTuningConfig(
@@ -117,12 +119,14 @@ def _configure(
         epochs=number(hyperparameters.n_epochs) or EPOCHS,
         batch_size=number(hyperparameters.batch_size),
         seed=request.seed,
-        name=tenant,
-        method="dpo" if request.compares else None,
+        name=path.parent.name,
+        method=_OBJECTIVES[request.kind],
         beta=number(hyperparameters.beta) if isinstance(hyperparameters, DpoHyperparameters) else None,
     )
     overrides = [*data_overrides(data, SplitOptions()), *to_overrides(config), *_FIXED]
-    run = [override("run_id", job_id), override("paths.outputs", str(settings.root))]
+    if isinstance(hyperparameters, ReinforcementHyperparameters):
+        overrides += reinforcement_overrides(hyperparameters, path)
+    run = [override("run_id", path.name), override("paths.outputs", str(path.parent.parent))]
     try:
         with composing:
             values = compose_job([*overrides, *run], deep=False)

@@ -11,14 +11,18 @@ from typing import NamedTuple
 from kamerton.monitor.series import Mark, read_on
 
 _COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
-# Columns of metrics.csv and their names in responses; those of preferences are no names of OpenAI's.
+_REWARDED = ("reward_spread", "no_signal", "truncated", "entropy")
+# Columns of metrics.csv and their names in responses; those of preferences and `_REWARDED` are no names of OpenAI's.
 _NAMES = {
     "train/loss": "train_loss",
     "train/token_accuracy": "train_mean_token_accuracy",
     "val/loss": "full_valid_loss",
     "val/token_accuracy": "full_valid_mean_token_accuracy",
     "lr": "learning_rate",
-    **{f"train/{name}": f"train_{name}" for name in _COMPARED},
+    "train/reward": "train_mean_reward",
+    "val/reward": "full_valid_mean_reward",
+    "train/length": "completion_tokens_mean",
+    **{f"train/{name}": f"train_{name}" for name in (*_COMPARED, *_REWARDED)},
     **{f"val/{name}": f"full_valid_{name}" for name in _COMPARED},
 }
 
