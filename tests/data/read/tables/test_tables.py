@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kamerton.data.data_file import DataFile
@@ -133,6 +133,7 @@ def test_what_a_csv_writer_quotes_is_read_back_or_refused(
 
 
 @given(st.lists(st.tuples(st.text('ab "', max_size=12), st.sampled_from(["yes", "no"])), min_size=1, max_size=20))
+@example([("", "yes"), ("a", "yes"), ("a", "no"), ('"', "yes"), ('"', "no")])
 def test_lines_of_a_table_are_rows_or_faults(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]
 ) -> None:
