@@ -81,6 +81,7 @@ def test_the_best_and_the_worst_completion_are_those_of_the_step(tmp_path: Path)
         assert step["completions"] == len(STEP)
         assert step["reward"] == pytest.approx(np.mean([reward for _, _, reward in STEP]))
         widest, second = step["prompts"]
+        assert widest["prompt"] == f"question of example {10 * (step['step'] - 1) + 1}"
         assert [side["reward"] for side in widest["sides"]] == [5.0, -1.0]
         assert widest["sides"][0]["text"] == f"answer 2 of step {step['step'] - 1}"
         assert [side["reward"] for side in second["sides"]] == [1.0, 0.0]

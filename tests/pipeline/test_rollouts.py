@@ -52,6 +52,7 @@ def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_pat
     assert float(rows[0]["train/kl"]) == 0
     assert float(rows[-1]["train/kl"]) > 0
     kept = samples(run)
+    assert all(("prompt" in row) == (row["number"] == 0) for row in kept)
     assert [sum(row["step"] == step for row in kept) for step in range(4)] == [6] * 4
     for step, row in enumerate(rows):
         rewards = [sample["reward"] for sample in kept if sample["step"] == step]

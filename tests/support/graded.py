@@ -50,6 +50,7 @@ def sample(step: int, example: int, number: int, reward: float, text: str = "") 
         "step": step,
         "example_id": f"{example:016x}",
         "number": number,
+        **({} if number else {"prompt": f"question of example {example} {text}".strip()}),
         "completion": f"answer {number} of step {step} {text}".strip(),
         "finish_reason": "length" if number == 1 else "stop",
         "tokens": 5 + number,

@@ -31,8 +31,9 @@ FILE = "samples.jsonl"
 class RollOuts:
     """Generates and grades `samples` completions of each prompt; each is drawn by (seed, step, prompt, its number).
 
-    Every completion becomes a line of `file`: step, example_id, number, completion, finish_reason, tokens, reward and
-    the rewards by name. A step that is repeated after an interruption replaces its lines.
+    Every completion becomes a line of `file`: step, example_id, number, prompt (beside number 0), completion,
+    finish_reason, tokens, reward and the rewards by name. A step that is repeated after an interruption replaces its
+    lines.
     """
 
     data: Encoded
@@ -103,6 +104,7 @@ class RollOuts:
                         "step": step,
                         "example_id": example_id,
                         "number": number,
+                        **({} if number else {"prompt": example.prompt_text}),
                         "completion": text,
                         "finish_reason": answer.finish_reason,
                         "tokens": len(answer.logprobs),

@@ -99,7 +99,10 @@ def _described(rows: Iterator[Row]) -> dict[str, Any]:
     """Return a step with its prompts; of the completions of a prompt only the best and the worst are kept in memory."""
     step, count, total = 0, 0, 0.0
     extremes: dict[str, tuple[Row, Row]] = {}
+    texts: dict[str, str] = {}
     for row in rows:
+        if row.get("prompt") is not None:  # beside the first completion alone
+            texts[row["example_id"]] = _text(row["prompt"])
         step, count, reward = int(row["step"]), count + 1, float(row["reward"])
         total += reward
         best, worst = extremes.get(row["example_id"], (row, row))
@@ -111,7 +114,7 @@ def _described(rows: Iterator[Row]) -> dict[str, Any]:
     prompts = [
         {
             "example_id": str(best["example_id"]),
-            "prompt": None if best.get("prompt") is None else _text(best["prompt"]),
+            "prompt": texts.get(best["example_id"]),
             "sides": [_side("best", best), _side("worst", worst)]
             if best["reward"] > worst["reward"]
             else [_side("one of them; all rewards are equal", best)],
