@@ -15,6 +15,7 @@ from kamerton.objective.grading import Reward
 
 Values = Mapping[str, Any]
 GRADER = f"{REWARDS}grader"  # the reward of a grader in a file
+TAKEN = ("spread", "chosen", "rejected", "desired", "undesired")  # reward_NAME is another metric
 
 
 def reward_nodes(section: Values) -> dict[str, Values]:
@@ -76,6 +77,9 @@ def check_rewards(values: Values) -> Iterator[Fault]:
     nodes, name = reward_nodes(section), objective.get("name")
     for key, node in nodes.items():
         place = f"reward.{key}" if key in section else "reward"
+        if len(nodes) > 1 and key in TAKEN:
+            message = f"reward_{key} is another metric, so none of several rewards can be called {key!r}"
+            yield _fault(message, f"choose another name, such as reward.my_{key}", place)
         for option in REWARD_OPTIONS:
             value = node.get(option)
             good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
