@@ -160,3 +160,10 @@ def test_the_sweep_of_preferences_takes_any_objective(objective: str) -> None:
     (fault,) = faults("sweep=preference", f"objective={objective}", "sweep.objective=loss")
     assert (fault.column, fault.fix) == ("hydra.sweeper.direction", "set 'hydra.sweeper.direction=minimize'")
     assert faults("sweep=preference", "sweep.objective=loss", "hydra.sweeper.direction=minimize") == []
+
+
+def test_trials_on_rewards_are_compared_by_the_reward() -> None:
+    rewards = ["sweep=lr_batch", "objective=grpo", "reward=exact_match"]
+    (fault,) = faults(*rewards)
+    assert fault.column == "sweep.objective"
+    assert faults(*rewards, *fault.fix.removeprefix("add ").split()) == []

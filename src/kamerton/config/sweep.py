@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 
 from kamerton.config.hosted import sweep_fault
 from kamerton.config.hydra_internals import ConfigLoaderImpl
+from kamerton.config.objective_options import GENERATING
 from kamerton.config.places import NAME, NAME_RULE, name_fix
 from kamerton.config.schema import SweepOptions, mapping_at
 from kamerton.config.targets import metric_function
@@ -75,6 +76,10 @@ def check_sweep(values: Values, hydra: Values, searched: Sequence[str] | None) -
     if seeds and folds is not None:
         message = "sweep.seeds and cv.folds are both given"
         faults.append(_fault(message, "repeat trials over seeds or over folds", "sweep.seeds"))
+    if mapping_at(values, "objective").get("name") in GENERATING and options.get("objective") == "loss":
+        message = "sweep.objective is the loss of the completions in the data, and the trials learn from rewards"
+        fix = "add sweep.objective=reward hydra.sweeper.direction=maximize"
+        faults.append(_fault(message, fix, "sweep.objective"))
     if values.get("run_id") is not None:
         fix = "leave it out; hydra.sweeper.study_name names the sweep"
         faults.append(_fault("run_id is set, but the runs of a sweep are named by their trials", fix, "run_id"))
