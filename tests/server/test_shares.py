@@ -37,10 +37,10 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         run.set_state("queued", job={"overrides": [], "cwd": "/", "limit": None, "queued": 0})
         run.release()
 
-    def configure(settings: Any, tenant: str, request: Any, base: str, data: Any, job_id: str) -> Any:
+    def configure(request: Any, base: str, data: Any, path: Path) -> Any:
         values = {
-            "run_id": job_id,
-            "name": tenant,
+            "run_id": path.name,
+            "name": path.parent.name,
             "resume": "never",
             "trainer": {"max_epochs": 1},
             "batch": {"size": 1},
