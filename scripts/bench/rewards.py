@@ -34,13 +34,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
+    parser.add_argument(
+        "--flags", type=lambda text: text.split(","), default=list(TRL), help="TRL's, in the first repeat"
+    )
     parser.add_argument("--work", type=Path, default=CACHE / "bench-rewards")
     options = parser.parse_args()
     results: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for repeat in range(options.repeats):
         for task in options.tasks:
             job = write_task(task, options.steps, options.work.resolve())
-            names = TRL if repeat == 0 else [fastest(results, task)]
+            names = options.flags if repeat == 0 else [fastest(results, task)]
             sides = ["Kamerton", *(f"TRL, {name}" for name in names)]
             for side in sides[repeat % 2 :] + sides[: repeat % 2]:
                 result = measure(side, {**job, "seed": repeat + 1}, options)
@@ -79,7 +82,12 @@ def write_task(task: str, steps: int, work: Path) -> dict[str, Any]:
 
 def fastest(results: dict[tuple[str, str], list[dict[str, Any]]], task: str) -> str:
     """The flags with which TRL was fastest in the first repeat."""
-    return max(TRL, key=lambda name: float(results[task, f"TRL, {name}"][0]["steps_per_min"]))
+    rates = {
+        name: float(results[task, f"TRL, {name}"][0]["steps_per_min"])
+        for name in TRL
+        if (task, f"TRL, {name}") in results
+    }
+    return max(rates, key=lambda name: rates[name])
 
 
 def measure(side: str, job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
