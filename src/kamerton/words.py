@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -13,6 +13,11 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     options = sorted(valid)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(options) or 'nothing'}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, and the number of the others: a, b and 3 more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def duration(seconds: float) -> str:

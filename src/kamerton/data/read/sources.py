@@ -17,12 +17,13 @@ from kamerton.data.option_checks import is_text_encoding
 from kamerton.data.options import FORMATS, PARALLEL, DataOptions, Source
 from kamerton.data.read.files.containers import DAMAGE, archive_kind, open_path
 from kamerton.data.read.files.detect import data_format, with_format, with_named_format
+from kamerton.data.read.files.text_files import FOLDER
 from kamerton.data.read.json.splits import split_lists
 from kamerton.data.read.locations.addresses import is_elsewhere
 from kamerton.data.read.locations.archives import consistent_splits, open_archive, split_of
 from kamerton.data.read.locations.datasets import Part
 from kamerton.data.read.locations.folders import has_ending, list_folder
-from kamerton.data.read.locations.label_folders import FOLDER, labelled_files
+from kamerton.data.read.locations.label_folders import labelled_files
 from kamerton.data.read.locations.listed import Located, locate
 from kamerton.data.read.locations.patterns import matching_files
 from kamerton.errors import Fault

@@ -15,6 +15,7 @@ from kamerton.data.read.conversations.tools import Tools
 from kamerton.data.read.conversations.turns import Draft
 from kamerton.data.read.text import Action
 from kamerton.errors import Fault
+from kamerton.words import listed
 
 MAX_SHOWN = 8  # names of functions in a message
 
@@ -64,7 +65,7 @@ def _check_call(call: ToolCall, place: str, tools: Tools) -> list[Fault]:
     if call.name not in tools.validators:
         names = list(tools.validators)
         near = difflib.get_close_matches(call.name, names, n=1)
-        shown = ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
+        shown = listed(names, MAX_SHOWN)
         message = f"{call.name} is not among the functions that the row defines ({shown})"
         fix = f"did you mean {near[0]}? " if near else ""
         return [_fault("unknown-function", message, f"{fix}Correct the name, or define it in tools", place)]

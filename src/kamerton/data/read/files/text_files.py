@@ -23,6 +23,7 @@ LABELLED = re.compile(r"((?:__label__\S+\s+)+)(\S.*)")  # of fastText
 NO_WORDS = ("# ", "-DOCSTART-")  # beginnings of lines between sentences
 TAG = re.compile(r"O|[BIESLU]-\S+")
 LINES = "lines"  # data.records for a document per line
+FOLDER = "folder"  # data.columns.label for the name of the folder of each file
 
 
 def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable[[], str]) -> Iterator[Row]:
@@ -67,7 +68,7 @@ def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable
 def _labelled(file: DataFile) -> dict[str, str]:
     """Return the folder of a file if the columns name it."""
     folder = PurePath(file.member or file.path).parent.name
-    return {"folder": folder} if file.columns.label == "folder" else {}
+    return {FOLDER: folder} if file.columns.label == FOLDER else {}
 
 
 def _other_form(lines: list[tuple[int, str]], file: DataFile) -> Fault | None:

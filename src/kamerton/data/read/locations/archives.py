@@ -12,6 +12,7 @@ from kamerton.data.read.files.containers import DAMAGE, archive_members
 from kamerton.data.read.files.detect import data_format, is_documentation, with_format, with_named_format
 from kamerton.errors import Fault
 from kamerton.output import printable_name
+from kamerton.words import listed
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
 _SPLIT_NAMES |= {"val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
@@ -47,9 +48,9 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     ignored = [*junk, *(member.name for member in members if member.name not in names)]
     if not ignored:
         return files, []
-    listed = ", ".join(map(printable_name, ignored[:5])) + (f" and {len(ignored) - 5} more" if len(ignored) > 5 else "")
+    message = f"not read in this archive: {listed([printable_name(name) for name in ignored])}"
     fix = "nothing, if that is intended; else unpack the archive and name the files"
-    return files, [Fault("not-read", f"not read in this archive: {listed}", fix, file.shown, severity="warning")]
+    return files, [Fault("not-read", message, fix, file.shown, severity="warning")]
 
 
 def split_of(name: str) -> str | None:

@@ -10,6 +10,7 @@ from kamerton.data.read.locations.datasets import DESCRIPTIONS, Part, dataset_fi
 from kamerton.errors import Fault
 from kamerton.output import printable_name
 from kamerton.shell import setting
+from kamerton.words import listed
 
 
 def list_folder(path: Path, key: str, format: str) -> tuple[list[Part], list[Fault]]:
@@ -31,7 +32,7 @@ def list_folder(path: Path, key: str, format: str) -> tuple[list[Part], list[Fau
     others = [p.name + "/" * p.is_dir() for p in rest if format == "auto" or p.is_dir() or data_format(p.name)]
     if not others:
         return parts, []
-    names = ", ".join(map(printable_name, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    names = listed([printable_name(name) for name in others])
     fix = f"nothing, if that is intended; else add them to {key}, or make them data.sources"
     return parts, [Fault("not-read", f"not read in this directory: {names}", fix, str(path), severity="warning")]
 

@@ -7,11 +7,13 @@ from itertools import groupby
 from pathlib import Path
 
 from kamerton.data.read.files.detect import data_format
+from kamerton.data.read.files.text_files import FOLDER
 from kamerton.data.read.locations.archives import split_of
 from kamerton.errors import Fault
+from kamerton.output import printable_name
 from kamerton.shell import setting
+from kamerton.words import listed
 
-FOLDER = "folder"  # data.columns.label for the name of the folder of each file
 SETTING = f"data.columns.label={FOLDER}"
 
 
@@ -25,8 +27,7 @@ def label_fault(folder: Path, key: str, texts: Mapping[Path, list[Path]]) -> Fau
     is_text = all(data_format(path.name) == "text" for paths in texts.values() for path in paths)
     if len(labels) < 2 or not is_text:
         return None
-    listed = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
-    message = f"the texts are in several folders: {listed}"
+    message = f"the texts are in several folders: {listed([printable_name(label) for label in labels])}"
     fix = f"add {SETTING} if these are the labels of the texts, or choose a folder: {setting(key, str(places[0]))}"
     return Fault("unclear-columns", message, fix, str(folder), column=key)
 
@@ -50,7 +51,7 @@ def labelled_files(folder: Path, key: str) -> tuple[list[tuple[Path, str | None]
         return [], [Fault("missing-file", message, fix, str(folder), column=key)]
     if not others:
         return parts, []
-    names = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    names = listed([printable_name(name) for name in others])
     fix = "nothing, if that is intended; else move them into the folder of their label"
     return parts, [Fault("not-read", f"not read in this directory: {names}", fix, str(folder), severity="warning")]
 
