@@ -23,15 +23,15 @@ def similarity(metric: str, text: str, reference: str) -> float:
     - `rouge_n`, `rouge_l`: F-measures (Lin 2004) of words in lower case, as rouge_score without stemming.
     """
     if metric == "fuzzy_match":
-        return _f1(_lcs_length(text, reference), len(text), len(reference)) if text or reference else 1.0
+        return _f1(lcs_length(text, reference), len(text), len(reference)) if text or reference else 1.0
     if metric in ("bleu", "gleu"):
         tokens, others = (re.findall(r"\w+|[^\w\s]", part) for part in (text, reference))
         return _bleu(tokens, others) if metric == "bleu" else _gleu(tokens, others)
     words, others = (re.findall(r"[a-z0-9]+", part.lower()) for part in (text, reference))
     if metric == "rouge_l":
-        return _f1(_lcs_length(words, others), len(words), len(others))
+        return _f1(lcs_length(words, others), len(words), len(others))
     size = int(metric.removeprefix("rouge_"))
-    grams, wanted = _ngrams(words, size), _ngrams(others, size)
+    grams, wanted = ngram_counts(words, size), ngram_counts(others, size)
     return _f1((grams & wanted).total(), grams.total(), wanted.total())
 
 
@@ -40,8 +40,8 @@ def _bleu(tokens: Sequence[str], reference: Sequence[str]) -> float:
         return 0.0
     logs, smoothing = [], 1.0
     for size in range(1, min(ORDERS, len(tokens)) + 1):
-        grams = _ngrams(tokens, size)
-        matched: float = (grams & _ngrams(reference, size)).total()
+        grams = ngram_counts(tokens, size)
+        matched: float = (grams & ngram_counts(reference, size)).total()
         if size == 1 and not matched:
             return 0.0
         if not matched:
@@ -54,7 +54,7 @@ def _bleu(tokens: Sequence[str], reference: Sequence[str]) -> float:
 
 def _gleu(tokens: Sequence[str], reference: Sequence[str]) -> float:
     sizes = range(1, ORDERS + 1)
-    grams, wanted = (sum((_ngrams(each, size) for size in sizes), Counter()) for each in (tokens, reference))
+    grams, wanted = (sum((ngram_counts(each, size) for size in sizes), Counter()) for each in (tokens, reference))
     return (grams & wanted).total() / max(grams.total(), wanted.total(), 1)
 
 
@@ -62,11 +62,12 @@ def _f1(overlap: int, size: int, reference_size: int) -> float:
     return 2 * overlap / (size + reference_size) if overlap else 0.0
 
 
-def _ngrams(items: Sequence[str], size: int) -> Counter[Any]:
+def ngram_counts(items: Sequence[str], size: int) -> Counter[Any]:
+    """Return the number of each run of `size` items."""
     return Counter(tuple(items[start : start + size]) for start in range(len(items) - size + 1))
 
 
-def _lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
+def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
     """Return the length of the longest common subsequence (Hyyrö 2004, bit-parallel LCS)."""
     positions: dict[str, int] = {}  # bit mask by item
     for position, item in enumerate(first):

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kamerton.objective.similarity import lcs_length, ngram_counts
+
 Counts = NDArray[np.float64]
 ORDERS = 4  # of BLEU: word 1-grams to 4-grams
 CHARACTERS = 6  # of chrF
@@ -77,9 +79,9 @@ def _counts(text: str, target: str) -> tuple[float, ...]:
         1.0,
         float(text.strip() == target.strip()),
         float(normalised(text) == normalised(target)),
-        _f1(_overlap(_ngrams(words, 1), _ngrams(target_words, 1)), len(words), len(target_words)),
-        _f1(_overlap(_ngrams(words, 2), _ngrams(target_words, 2)), len(words) - 1, len(target_words) - 1),
-        _f1(_lcs_length(words, target_words), len(words), len(target_words)),
+        _f1(_overlap(ngram_counts(words, 1), ngram_counts(target_words, 1)), len(words), len(target_words)),
+        _f1(_overlap(ngram_counts(words, 2), ngram_counts(target_words, 2)), len(words) - 1, len(target_words) - 1),
+        _f1(lcs_length(words, target_words), len(words), len(target_words)),
         *_bleu_counts(tokens_13a(text), tokens_13a(target)),
         *_chrf_counts("".join(text.split()), "".join(target.split())),
     )
@@ -89,24 +91,8 @@ def _f1(overlap: int, size: int, target_size: int) -> float:
     return 2 * overlap / (size + target_size) if overlap else 0.0
 
 
-def _ngrams(items: Sequence[str], size: int) -> Counter[Any]:
-    return Counter(tuple(items[start : start + size]) for start in range(len(items) - size + 1))
-
-
 def _overlap(first: Counter[Any], second: Counter[Any]) -> int:
     return sum(min(count, second[gram]) for gram, count in first.items() if gram in second)
-
-
-def _lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence (Hyyrö 2004, bit-parallel LCS)."""
-    positions: dict[str, int] = {}  # bit mask by word
-    for position, word in enumerate(first):
-        positions[word] = positions.get(word, 0) | 1 << position
-    row = full = (1 << len(first)) - 1
-    for word in second:
-        matched = row & positions.get(word, 0)
-        row = ((row + matched) | (row - matched)) & full
-    return (full ^ row).bit_count()
 
 
 def tokens_13a(text: str) -> list[str]:
@@ -135,7 +121,7 @@ _13A = (
 
 def _bleu_counts(tokens: list[str], target: list[str]) -> list[int]:
     """Return both lengths, then the matches of each order, then the text's n-grams of each order."""
-    matches = [_overlap(_ngrams(tokens, size), _ngrams(target, size)) for size in range(1, ORDERS + 1)]
+    matches = [_overlap(ngram_counts(tokens, size), ngram_counts(target, size)) for size in range(1, ORDERS + 1)]
     return [len(tokens), len(target), *matches, *(max(0, len(tokens) - size + 1) for size in range(1, ORDERS + 1))]
 
 
