@@ -13,10 +13,10 @@ from kamerton.files import write_text
 
 Rows = dict[int, dict[str, float]]  # by optimizer step
 
-_COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
-_REWARDED = ("reward_spread", "no_signal", "truncated", "entropy")
+COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
+REWARDED = ("reward_spread", "no_signal", "truncated", "entropy")
 # OpenAI's names. `valid_*` are of a part of the validation file, `full_valid_*` of all of it at the end of an epoch.
-# The metrics of preferences and `_REWARDED` are those of `kamerton serve`.
+# The metrics of preferences and `REWARDED` are those of `kamerton serve`.
 _NAMES = {
     "train_loss": "train/loss",
     "train_mean_token_accuracy": "train/token_accuracy",
@@ -29,8 +29,8 @@ _NAMES = {
     "train_mean_reward": "train/reward",
     "full_valid_mean_reward": "val/reward",
     "completion_tokens_mean": "train/length",
-    **{f"train_{name}": f"train/{name}" for name in (*_COMPARED, *_REWARDED)},
-    **{f"full_valid_{name}": f"val/{name}" for name in _COMPARED},
+    **{f"train_{name}": f"train/{name}" for name in (*COMPARED, *REWARDED)},
+    **{f"full_valid_{name}": f"val/{name}" for name in COMPARED},
 }
 _MAX_LOSS = 700.0  # exp of more overflows
 

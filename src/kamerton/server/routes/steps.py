@@ -8,11 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from kamerton.hosted.progress import COMPARED, REWARDED
 from kamerton.monitor.series import Mark, read_on
 
-_COMPARED = ("preference_accuracy", "margin", "reward_chosen", "reward_rejected", "logprob_chosen", "logprob_rejected")
-_REWARDED = ("reward_spread", "no_signal", "truncated", "entropy")
-# Columns of metrics.csv and their names in responses; those of preferences and `_REWARDED` are no names of OpenAI's.
+# Columns of metrics.csv and their names in responses; those of preferences and `REWARDED` are no names of OpenAI's.
 _NAMES = {
     "train/loss": "train_loss",
     "train/token_accuracy": "train_mean_token_accuracy",
@@ -22,8 +21,8 @@ _NAMES = {
     "train/reward": "train_mean_reward",
     "val/reward": "full_valid_mean_reward",
     "train/length": "completion_tokens_mean",
-    **{f"train/{name}": f"train_{name}" for name in (*_COMPARED, *_REWARDED)},
-    **{f"val/{name}": f"full_valid_{name}" for name in _COMPARED},
+    **{f"train/{name}": f"train_{name}" for name in (*COMPARED, *REWARDED)},
+    **{f"val/{name}": f"full_valid_{name}" for name in COMPARED},
 }
 
 
