@@ -45,6 +45,7 @@ RECORD = {
     "run_id": "the name of the directory",
     "experiment": "the name of the folder above it (`name`)",
     "objective": "what is learnt: `sft`, `dpo`, …",
+    "graders": "hash of the contents of the grader files (`reward.grader.file`), if there are any",
     "provider": "`local`, or the provider of a hosted model",
     "state": "`validating_files`, `queued`, `running`, `succeeded`, `failed`, `cancelled` or `paused`",
     "times": "`created`, `started`, `finished`: ISO 8601, UTC",

@@ -271,3 +271,44 @@ def test_a_damaged_run_directory_is_a_fault_that_names_the_file(
 
 def test_the_id_of_the_default_configuration_is_that_of_versions_without_objectives_and_rewards() -> None:
     assert config_id(compose_values([])) == "r410dcee"
+
+
+@pytest.fixture
+def graded(values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A configuration with the grader file `grader.json`, whose folder is a value of the environment."""
+    monkeypatch.setenv("GRADERS", str(tmp_path))
+    (tmp_path / "grader.json").write_text('{"operation": "eq"}')
+    node = {"_target_": "kamerton.objective.rewards.grader", "file": "${oc.env:GRADERS}/grader.json"}
+    return {**values, "reward": {"grader": node}}
+
+
+def test_another_grader_in_the_same_file_is_another_run(graded: dict[str, Any], tmp_path: Path) -> None:
+    run = finish(open_run(graded), "paused")
+    same = finish(open_run({**graded, "resume": "auto"}), "paused")
+    (tmp_path / "grader.json").write_text('{"operation": "ne"}')
+    other = finish(open_run({**graded, "resume": "auto"}), "paused")
+    assert same.path == run.path
+    assert (other.path == run.path, other.resuming) == (False, False)
+    with pytest.raises(UserError) as caught:
+        open_run({**graded, "run_id": run.run_id})
+    assert [fault.code for fault in caught.value.faults] == ["run.grader-changed"]
+    forced = finish(open_run({**graded, "run_id": run.run_id, "resume": "force"}), "paused")
+    assert (forced.resuming, "another grader" in forced.changed[0]) == (True, True)
+    assert not open_run({**graded, "run_id": run.run_id}).changed
+
+
+def test_a_run_whose_grader_was_written_or_recorded_later_resumes(graded: dict[str, Any], tmp_path: Path) -> None:
+    text = (tmp_path / "grader.json").read_text()
+    (tmp_path / "grader.json").unlink()
+    named = {**graded, "run_id": "mine"}
+    run = finish(open_run(named), "paused")
+    (tmp_path / "grader.json").write_text(text)
+    finish(open_run(named), "paused")
+    (tmp_path / "grader.json").write_text("{}")
+    with pytest.raises(UserError, match="another grader"):
+        open_run(named)
+    other = {**named, "reward": {"exact_match": {"_target_": "kamerton.objective.rewards.exact_match"}}}
+    with pytest.raises(UserError) as caught:
+        open_run(other)
+    assert {fault.code for fault in caught.value.faults} == {"run.changed"}
+    assert run.path.name == "mine"

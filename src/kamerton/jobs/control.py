@@ -23,7 +23,7 @@ from kamerton.jobs.store import ACTIVE, CANCEL, WORKER, JobStatus, active_proces
 from kamerton.jobs.worker import start_worker
 from kamerton.locks import LockOwner, lock_owner
 from kamerton.mask import MASK
-from kamerton.run.changes import as_begun, changed_faults, differences
+from kamerton.run.changes import as_begun, changed_faults, differences, grader_faults, graders_fingerprint
 from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping, read_values
 from kamerton.run.opening import FINISHED, LOCK, own
 from kamerton.run.record import Job, Record
@@ -138,6 +138,7 @@ def _check_unchanged(path: Path, job: Job, started_in: str | None) -> None:
     try:
         with composing, chdir(job.cwd):
             values = compose_job(overrides, config_dir_of(job.search))
+            graders = graders_fingerprint(values)
     except UserError as error:
         if started_in is None or Path(started_in) == Path(job.cwd):
             raise
@@ -148,8 +149,9 @@ def _check_unchanged(path: Path, job: Job, started_in: str | None) -> None:
         fault = Fault("job.folder", f"cannot change to {job.cwd}: {error.strerror}", "restore that folder", str(path))
         raise UserError([fault]) from error
     recorded = read_mapping(path / "config.yaml", load_yaml)
-    if changes := differences(recorded, as_begun(recorded, values)):
-        raise UserError(changed_faults(path, changes))
+    changes = differences(recorded, as_begun(recorded, values))
+    if faults := [*changed_faults(path, changes), *grader_faults(path, record_of(path).graders, graders, changes)]:
+        raise UserError(faults)
 
 
 def _resume_faults(path: Path, record: Record, search: Sequence[str], trust: bool) -> Iterator[Fault]:

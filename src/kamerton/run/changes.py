@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from kamerton.config.objective_options import ObjectiveOptions
+from kamerton.config.rewards import grader_nodes
 from kamerton.config.schema import mapping_at
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
@@ -116,6 +120,34 @@ def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
         )
         for key, before, after in changes
     ]
+
+
+def graders_fingerprint(values: Mapping[str, Any]) -> str | None:
+    """Return a hash of the contents of the grader files among the rewards.
+
+    None without a grader, or if a file cannot be read, which the checks of the rewards report.
+    """
+    digest, nodes = hashlib.sha256(), grader_nodes(mapping_at(values, "reward"))
+    for node in nodes:
+        # Values of the environment are in a configuration by name.
+        file = OmegaConf.create({"file": str(node["file"])})["file"]
+        try:
+            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+        except OSError:
+            return None
+    return digest.hexdigest() if nodes else None
+
+
+def grader_faults(path: Path, before: str | None, now: str | None, changes: Sequence[Change]) -> list[Fault]:
+    """Return the fault of resuming the run at `path` with other contents of its grader files, by their fingerprints.
+
+    There is none if `changes` of the configuration already report other rewards, or `before` was not recorded.
+    """
+    if before in (None, now) or any(_is_below(key, ("reward",)) for key, *_ in changes):
+        return []
+    message = f"run {path.name} was started with another grader: the content of its file has changed since"
+    fix = "restore the file to resume it, give another run_id for a new run, or resume=force to use the new grader"
+    return [Fault("run.grader-changed", message, fix, file=str(path / "run.json"), column="reward")]
 
 
 def lasting_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:

@@ -17,7 +17,16 @@ from kamerton.config.schema import mapping_at
 from kamerton.errors import Fault, UserError
 from kamerton.files import load_yaml, write_text
 from kamerton.locks import acquire, lock_owner
-from kamerton.run.changes import as_begun, changed_faults, describe, differences, lasting_faults, without_later
+from kamerton.run.changes import (
+    as_begun,
+    changed_faults,
+    describe,
+    differences,
+    grader_faults,
+    graders_fingerprint,
+    lasting_faults,
+    without_later,
+)
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
 
@@ -62,6 +71,8 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "data": {**data, "encoding": "utf-8"}}
     if (data := mapping_at(relevant, "data")).get("rows") == "prompts":  # older runs on rewards have no such key
         relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "rows"}}
+    if graders := graders_fingerprint(values):  # the file may have another grader at the same path
+        relevant = {**relevant, "graders": graders}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
@@ -151,6 +162,8 @@ def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
         "provider": provider,
         "objective": mapping_at(values, "objective").get("name"),
     }
+    if graders := graders_fingerprint(values):
+        facts["graders"] = graders
     run.update(run_id=path.name, **facts, times={"created": now()}, error=None)
     return run
 
@@ -173,20 +186,26 @@ def _existing(path: Path, values: Mapping[str, Any], reopens: bool = False) -> R
 
 def _resume(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
     started = read_values(path) or {}
-    if record_at(path).state in FINISHED and (not reopens or (path / "report.html").exists()):
+    record = record_at(path)
+    if record.state in FINISHED and (not reopens or (path / "report.html").exists()):
         fix = f"its result is in {path / 'report.html'}; for a new run give another run_id, or none"
         message = f"run {path.name} is finished"
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
     before = read_mapping(path / "config.yaml", load_yaml)
     values = as_begun(before, values)
-    changes = differences(before, values)
-    if changes and values["resume"] != "force":
-        raise UserError(changed_faults(path, changes))
+    changes, graders = differences(before, values), graders_fingerprint(values)
+    other_graders = grader_faults(path, record.graders, graders, changes)
+    if (changes or other_graders) and values["resume"] != "force":
+        raise UserError([*changed_faults(path, changes), *other_graders])
     if lasting := lasting_faults(path, changes):
         raise UserError(lasting)
     _write_config(path, values)
     has_started = "job" not in started or "versions" in started  # a queued job has a record before it starts
-    return RunDirectory(path, resuming=has_started, started=started, changed=describe(changes), lock=lock)
+    changed = [*describe(changes), *(fault.message for fault in other_graders)]
+    run = RunDirectory(path, resuming=has_started, started=started, changed=changed, lock=lock)
+    if graders != record.graders:  # also those of a job whose files were written after its directory
+        run.update(graders=graders)
+    return run
 
 
 def own(path: Path) -> IO[str]:

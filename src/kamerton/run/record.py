@@ -167,12 +167,14 @@ class Hosted(_Part):
 class Record(_Part):
     """The content of `run.json`. Missing values are None, or an empty part.
 
-    `metrics` are by split, `request` is the request of a client of the server.
+    `metrics` are by split, `request` is the request of a client of the server, `graders` a hash of the contents of the
+    grader files among the rewards.
     """
 
     run_id: str | None = None
     experiment: str | None = None
     objective: str | None = None
+    graders: str | None = None
     state: State | None = None
     error: Failure | None = None
     ended: Ended | None = None

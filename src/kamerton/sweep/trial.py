@@ -190,7 +190,11 @@ def _record(run: TrialRun, invocation: Invocation, facts: Mapping[str, Any], pru
         try:
             train_trial_run(run, invocation, facts, pruning)
         except UserError as error:
-            if [fault.code for fault in error.faults] != ["run.data-changed"]:
+            codes = [fault.code for fault in error.faults]
+            if codes == ["run.grader-changed"]:
+                fix = "restore the file to continue, or begin a new sweep with another hydra.sweeper.study_name"
+                raise UserError([dataclasses.replace(error.faults[0], fix=fix)]) from error
+            if codes != ["run.data-changed"]:
                 raise
             message = (
                 "the data are not those of the trials before: the files, or how they are split, have changed since"
