@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,6 +82,17 @@ def test_users_can_allow_their_own_package() -> None:
     node = {"_target_": "collections.OrderedDict"}
     assert check_targets({"x": node})
     assert check_targets({"x": node}, ["collections."]) == []
+
+
+@pytest.mark.parametrize("signature", ["prompt, completion", "prompt, completion, *, reference, metadata", ""])
+def test_a_reward_that_cannot_be_called_is_a_fault(signature: str, module: Callable[[str, str], None]) -> None:
+    name = f"odd_rewards_{len(signature)}"
+    good = "def good(prompt, completion, *rest, limit): return 1.0\n"
+    module(name, f"def odd({signature}): return 1.0\n{good}")
+    (fault,) = check_targets({"reward": {"_target_": f"{name}.odd", "limit": 3}}, [f"{name}."])
+    assert (fault.code, fault.column) == ("config.target", "reward._target_")
+    assert "odd(prompt, completion, reference, metadata)" in fault.fix
+    assert check_targets({"reward": {"_target_": f"{name}.good", "limit": 3}}, [f"{name}."]) == []
 
 
 def test_partial_builds_later() -> None:

@@ -40,7 +40,7 @@ def names_target(value: Any) -> bool:
 
 def build_rewards(config: Config) -> tuple[Reward, ...]:
     """Return the rewards of a configuration. Raises `UserError` for functions outside the allow-list."""
-    return tuple(_build(name, node, config.allow_targets) for name, node in reward_nodes(config.reward).items())
+    return tuple(build_reward(name, node, config.allow_targets) for name, node in reward_nodes(config.reward).items())
 
 
 def needs_reference(node: Values) -> bool:
@@ -57,7 +57,8 @@ def reward_metrics(section: Values) -> list[str]:
     return ["reward", *(f"reward_{name}" for name in nodes if len(nodes) > 1)] if nodes else []
 
 
-def _build(name: str, node: Values, allowed: Sequence[str]) -> Reward:
+def build_reward(name: str, node: Values, allowed: Sequence[str]) -> Reward:
+    """Return the reward of a node. Raises `UserError` for a function that `allowed` does not allow."""
     target = str(node["_target_"])
     if not is_allowed(target, (REWARDS, *allowed)):
         message, fix = (

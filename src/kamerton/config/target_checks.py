@@ -44,6 +44,9 @@ GIVEN = {
 }
 
 
+GRADED = ("prompt", "completion", "reference", "metadata")  # what a reward is called with
+
+
 # Where to set what a node may not set itself: because `train` gives it, or does it another way.
 INSTEAD = {
     "trainer.fast_dev_run": "debug=fast runs three steps of a small model, and writes everything a run writes",
@@ -104,7 +107,9 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
     if is_reward:  # what is left to give: all but the answer and its example
-        target = partial(target, "", "", None, {})
+        if unfit := _reward_faults(where, node, target):
+            return unfit
+        target = partial(target, *GRADED)
         node = {
             name: value
             for name, value in node.items()
@@ -113,6 +118,22 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
     elif is_function:  # all but the table
         target = partial(target, None)
     return _check_arguments(key, node, target)
+
+
+def _reward_faults(where: str, node: Mapping[str, Any], target: Any) -> list[Fault]:
+    """Return a fault if the target of a reward does not take an answer and its example; its keys are checked later."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return []  # no signature to check against
+    try:
+        signature.bind_partial(*GRADED)
+    except TypeError as error:
+        name, given = node["_target_"], ", ".join(GRADED)
+        message = f"{name} cannot be a reward, which is called with ({given}): {error}"
+        fix = f"define it as {name.rpartition('.')[2]}({given}); further keys of the reward come after these"
+        return [Fault("config.target", message, fix, column=where)]
+    return []
 
 
 def _install(name: str, error: ModuleNotFoundError) -> str:

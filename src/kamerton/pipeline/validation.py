@@ -22,7 +22,7 @@ from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.inputs import Inputs
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
-from kamerton.pipeline.references import reference_faults
+from kamerton.pipeline.references import reference_faults, trial_faults
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.divide import divided, group_ranks
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
@@ -51,6 +51,7 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
     values = dataclasses.asdict(config)
     faults += unlogged(values, bool(labels), functions=_functions(inputs), references=_references(inputs))
     faults += reference_faults(values, inputs.prepared)
+    faults += trial_faults(values, inputs.prepared)
     if faults:
         raise UserError(faults)
 
