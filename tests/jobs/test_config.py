@@ -61,18 +61,22 @@ def test_a_method_is_the_objective_with_its_data(method: str) -> None:
 
 
 def test_a_method_of_rewards_reads_prompts() -> None:
-    one = composed(FineTuningConfig(model="tiny", method="grpo", reward="exact_match"))
+    one = composed(FineTuningConfig(model="tiny", method="grpo", reward="exact_match", max_new_tokens=9))
     assert (one.objective.name, one.data.rows, list(one.reward)) == ("grpo", "prompts", ["exact_match"])
+    assert one.objective.max_new_tokens == one.score.max_new_tokens == 9
     own = ["reward.length.most=3"]
     several = composed(FineTuningConfig(model="tiny", method="rloo", reward=["number", "length"], overrides=own))
     assert several.reward.keys() == {"number", "length"}
 
 
-def test_a_beta_that_nothing_uses_and_an_unknown_method_are_faults() -> None:
+def test_what_a_method_does_not_use_and_an_unknown_method_are_faults() -> None:
     assert composed(FineTuningConfig(model="tiny", method="supervised")).objective.name == "sft"
     for method in (None, "supervised"):
         with pytest.raises(UserError, match='give method="dpo"'):
             to_overrides(FineTuningConfig(model="tiny", method=method, beta=0.3))
+    for method in (None, "dpo"):
+        with pytest.raises(UserError, match='give method="grpo"'):
+            to_overrides(FineTuningConfig(model="tiny", method=method, max_new_tokens=9))
     with pytest.raises(UserError, match="dpoo"):
         compose_job([*to_overrides(FineTuningConfig(model="tiny", method="dpoo")), "data=jsonl", "data.path=x"])
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from kamerton.config.compose import config_loader
 from kamerton.config.faults import TRAIN, check_command
 from kamerton.config.hosted import hosted_name
+from kamerton.config.objective_options import GENERATING
 from kamerton.config.origin import key_of
 from kamerton.config.secrets import redacted
 from kamerton.data.options import DataOptions, SplitOptions
@@ -44,6 +45,7 @@ class FineTuningConfig:
             rewards (`grpo` or `rloo`).
         beta: strength of the pull to the reference model, or of the preference (simpo, orpo); for preferences only.
         reward: an option of the group (`exact_match`, `json_schema`, ...), or several; their keys are `overrides`.
+        max_new_tokens: limit of a generated completion, in tokens; for rewards only.
         overrides: further `key=value` of `kamerton train`.
         config_dir: a folder with your own experiments and groups, as after `--config-dir`.
 
@@ -53,7 +55,7 @@ class FineTuningConfig:
         >>> config.epochs, config.batch_size
         (3, None)
         >>> preferences = FineTuningConfig(model="tiny", method="dpo", beta=0.2)
-        >>> rewards = FineTuningConfig(model="tiny", method="grpo", reward="exact_match")
+        >>> rewards = FineTuningConfig(model="tiny", method="grpo", reward="exact_match", max_new_tokens=64)
     """
 
     model: str = "smollm2"
@@ -71,6 +73,7 @@ class FineTuningConfig:
     method: str | None = None
     beta: float | None = None
     reward: str | Sequence[str] | None = None
+    max_new_tokens: int | None = None
     overrides: Sequence[str] = ()
     config_dir: str | Path | None = None
 
@@ -83,14 +86,19 @@ class FineTuningConfig:
 def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
     """Return the configuration as overrides; `training_rows` (None: unknown) determines the number of steps.
 
-    Raises `UserError` for a `beta` that nothing would use.
+    Raises `UserError` for a `beta` or `max_new_tokens` that nothing would use.
     """
     if config.beta is not None and config.method in (None, "supervised"):
         message = f"beta is {config.beta:g}, and supervised fine-tuning has none"
         raise UserError([Fault("config.value", message, 'leave it out, or give method="dpo"', column="beta")])
+    if config.max_new_tokens is not None and config.method not in GENERATING:
+        message = f"max_new_tokens is {config.max_new_tokens}, and only training on rewards generates completions"
+        fix = 'leave it out, or give method="grpo"; answers in scoring are limited by the override score.max_new_tokens'
+        raise UserError([Fault("config.value", message, fix, column="max_new_tokens")])
     values = {
         "objective": {"supervised": "sft"}.get(str(config.method), config.method),
         "objective.beta": config.beta,
+        "objective.max_new_tokens": config.max_new_tokens,
         "reward": config.reward if isinstance(config.reward, str | None) else list(config.reward),
         "trainer.max_epochs": config.epochs,
         "batch.size": config.batch_size,
