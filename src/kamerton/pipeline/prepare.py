@@ -31,7 +31,8 @@ class Ready:
     """What training and scoring need: the complete configuration, the data and the base model.
 
     `preferences` are those of each split, empty for supervised fine-tuning; `reference_scores` the scores of their
-    completions in the test split by the model before training. `task` is the test set `score.data`.
+    completions in the test split by the model before training. Only rank 0 has those of the test split. `task` is the
+    test set `score.data`.
     """
 
     config: Config
@@ -68,7 +69,8 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
         inputs.encoded.update({name: data.without_parts() for name, data in inputs.encoded.items()})
     config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
-    preferences, scores = find_preferences(config, model, inputs.encoded, inputs.tokenizer, console)
+    compared = {name: data for name, data in inputs.encoded.items() if run.writes or name != "test"}  # rank 0 scores it
+    preferences, scores = find_preferences(config, model, compared, inputs.tokenizer, console)
     pairs = (preferences["train"], preferences.get("validation")) if preferences else None
     data = step_data(config, inputs.encoded, inputs.tokenizer, inputs.prepared.label_weights, pairs)
     steps = total_steps(config, data.steps_per_epoch)
