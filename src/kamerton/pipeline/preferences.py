@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from kamerton.model.switches import precision_of
 from kamerton.objective.judgements import JudgedRows
 from kamerton.objective.pair_loss import WITHOUT_REFERENCE
 from kamerton.objective.sequences import EncodedExamples, Mismatched
+from kamerton.run.distributed import broadcast, rank_info, receive
 from kamerton.score.evaluate import score_mismatched, score_split, scoring
 from kamerton.score.preferences import preference_rows
 from kamerton.train.reference import reference_logprobs, weights_fingerprint
@@ -39,26 +41,41 @@ def find_preferences(
     name = config.objective.name
     if name == "sft" or config.objective.generates:
         return {}, None
-    rows: dict[str, Rows] = {}
-    scores = None
     total = sum(map(len, encoded.values())) * (2 if name == "kto" else 1)
     with count_bar(console, "log-probabilities by the reference", total) as advance:
         logprobs = None if name in WITHOUT_REFERENCE else _logprobs(config, model, tokenizer, advance)
-        for split, data in encoded.items():
-            if split != "test":
-                rows[split] = _rows(name, data, logprobs)
-                continue
-            reference = np.zeros(len(data))
-            if logprobs is not None:
-                options, passes = scoring(config), _passes(config, model, advance)
-                scores = score_split(model, tokenizer, data, labels=None, options=options, partial=None, **passes)
-                reference = -scores["nll"].to_numpy()
-            pairs = preference_rows(data, reference)
-            rows[split] = pairs
-            if name == "kto":
-                others = score_mismatched(model, tokenizer, data, **_passes(config, model, advance))
-                rows[split] = JudgedRows(pairs, others)
+        with _rank_0_first() if logprobs else nullcontext():
+            rows = {split: _rows(name, data, logprobs) for split, data in encoded.items() if split != "test"}
+        if "test" not in encoded:
+            return rows, None
+        data, scores = encoded["test"], None
+        reference = np.zeros(len(data))
+        if logprobs is not None:
+            options, passes = scoring(config), _passes(config, model, advance)
+            scores = score_split(model, tokenizer, data, labels=None, options=options, partial=None, **passes)
+            reference = -scores["nll"].to_numpy()
+        pairs = preference_rows(data, reference)
+        rows["test"] = pairs
+        if name == "kto":
+            others = score_mismatched(model, tokenizer, data, **_passes(config, model, advance))
+            rows["test"] = JudgedRows(pairs, others)
     return rows, scores
+
+
+@contextmanager
+def _rank_0_first() -> Iterator[None]:
+    """Run the block on rank 0 before the other ranks that a launcher started, which then read what it has cached.
+
+    They would compute the same at the same time, on a CPU: their devices are set up when training starts.
+    """
+    here = rank_info()
+    if here.rank > 0 and here.launcher:
+        receive()
+    try:
+        yield
+    finally:
+        if here.rank == 0 and here.world_size > 1:
+            broadcast("the reference is cached")
 
 
 def _logprobs(config: Config, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> LogProbs:
