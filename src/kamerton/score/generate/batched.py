@@ -24,6 +24,7 @@ from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.divide import ALONE, Ranks, divided
+from kamerton.score.generate.growing_cache import grow_in_place
 from kamerton.score.generate.prompt_tree import cached_attention, read_tree, reads_trees
 from kamerton.score.generate.sampling import Decoding, choose, restrict, token_logprobs
 
@@ -194,6 +195,7 @@ def _run(
     if not alive:
         return
     last, cache, mask = _read(model, unfinished, pad, device)
+    cache = grow_in_place(cache)
     positions = mask.sum(dim=1, keepdim=True) - 1
     with cached_attention(model):
         while True:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
 from kamerton.score.generate.batched import forward
+from kamerton.score.generate.growing_cache import GrowingLayer, grow_in_place
 from kamerton.score.generate.sampling import Decoding, choose
 from kamerton.server.generation.constraint import Constraint
 
@@ -73,7 +74,8 @@ def read(model: Any, prefill: Prefill, size: int, device: torch.device) -> Tenso
 
 def to_batch(prefill: Prefill, token: int, device: torch.device) -> Batch:
     """Return a batch of one row whose prompt has been read and whose first token is `token`."""
-    return Batch([prefill.row], prefill.cache, torch.ones(1, prefill.done, dtype=torch.long, device=device), [token])
+    cache = grow_in_place(prefill.cache)
+    return Batch([prefill.row], cache, torch.ones(1, prefill.done, dtype=torch.long, device=device), [token])
 
 
 def step(model: Any, batch: Batch) -> Tensor:
@@ -115,7 +117,7 @@ def masked(logits: Tensor, rows: Sequence[Row]) -> Tensor:
 def can_join(batch: Batch) -> bool:
     """Return whether the cache has keys and values of every token, so that rows of any length can be joined."""
     layers = getattr(batch.cache, "layers", None)
-    return layers is not None and all(type(layer) is DynamicLayer for layer in layers)
+    return layers is not None and all(type(layer) in {DynamicLayer, GrowingLayer} for layer in layers)
 
 
 def join(first: Batch, second: Batch) -> Batch:
