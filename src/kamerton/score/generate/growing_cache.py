@@ -23,7 +23,7 @@ def grow_in_place(cache: Any) -> Any:
     return cache
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer whose `keys` and `values` (B, K, L, D) are the filled parts of larger tensors (B, K, C, D)."""
 
     def __init__(self) -> None:
@@ -34,7 +34,8 @@ class GrowingLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens; return those of all tokens."""
         if not self.is_initialized or not self.get_seq_length():
-            return super().update(key_states, value_states)
+            super().update(key_states, value_states)
+            return key_states, value_states
         size = self.get_seq_length()
         end = size + key_states.shape[2]
         room = self._current_room()
@@ -42,8 +43,7 @@ class GrowingLayer(DynamicLayer):
             room = _copied(self.keys, end), _copied(self.values, end)
         for whole, states in zip(room, (key_states, value_states), strict=True):
             whole[:, :, size:end] = states
-        self._fill(room, end)
-        return self.keys, self.values
+        return self._fill(room, end)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these rows, with their room."""
@@ -57,9 +57,10 @@ class GrowingLayer(DynamicLayer):
         """Return the room of `keys` and `values`; None if there is none, or if others were put in their place."""
         return self._room if self._filled is not None and self.keys is self._filled[0] else None
 
-    def _fill(self, room: tuple[Tensor, Tensor], size: int) -> None:
+    def _fill(self, room: tuple[Tensor, Tensor], size: int) -> tuple[Tensor, Tensor]:
         self._room = room
         self.keys, self.values = self._filled = room[0][:, :, :size], room[1][:, :, :size]
+        return self._filled
 
 
 def _with_room(layer: DynamicLayer) -> GrowingLayer:
