@@ -14,6 +14,7 @@ import pytest
 from kamerton.decide.compare.other_scoring import GENERATE, better_scoring
 from kamerton.decide.compare.predictions import validate_results
 from kamerton.decide.report import verdict
+from kamerton.decide.report.metric_tables import metric_table
 from kamerton.decide.report.run_files import RunFiles
 from kamerton.score.normalizations import LABEL_TOKENS, answers_by_normalization
 from kamerton.score.table import scores_table
@@ -109,7 +110,7 @@ def test_a_right_model_is_not_reported_as_broken() -> None:
     assert [fault.code for fault in result.warnings] == ["results.scoring"]
     assert "score.normalization=token" in result.warnings[0].fix
     run = RunFiles(Path("outputs/mine/k9"), base=UNSURE, tuned=UNSURE)
-    rows, _ = verdict.metric_table(run)
+    rows, _ = metric_table(run)
     sentence, tone = verdict.headline(run, rows)
     assert sentence.endswith("On the same rows score.normalization=token gives accuracy 1.000.")
     assert tone == "open"

@@ -18,6 +18,7 @@ from kamerton.decide.compare.options import CompareOptions, GateOptions
 from kamerton.decide.compose import compare
 from kamerton.decide.report import verdict
 from kamerton.decide.report.comparison import write_comparison
+from kamerton.decide.report.metric_tables import metric_table
 from kamerton.decide.report.pairs import margin_histogram, pair_contents, pair_margins
 from kamerton.decide.report.run import write_report
 from kamerton.decide.report.run_files import RunFiles, read_run
@@ -35,7 +36,7 @@ BASE = synthetic.pairs(0.0, noise=0.0)
 def judged(base: pa.Table | None, tuned: pa.Table) -> tuple[str, str, list[str], dict[str, Any]]:
     """Headline, tone, cautions and rows of a run with these score tables."""
     run = RunFiles(Path("pairs/ab12"), base=base, tuned=tuned)
-    rows, _ = verdict.metric_table(run)
+    rows, _ = metric_table(run)
     return *verdict.headline(run, rows), verdict.cautions(run, rows), {row["name"]: row for row in rows}
 
 
@@ -226,6 +227,6 @@ def test_the_test_set_of_single_completions_is_reported_beside_the_pairs(tmp_pat
     assert json.loads((run / "report.json").read_text())["task"]["total"] == 200
     files = read_run(run).on_task()
     assert files is not None
-    assert verdict.metric_table(files)[1] == []
+    assert metric_table(files)[1] == []
     comparison = compare(CompareOptions(runs=[str(run)], split="task"))
     assert comparison.differences[0].verdict == "worse"

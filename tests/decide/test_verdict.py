@@ -10,6 +10,7 @@ import pytest
 
 from kamerton import words
 from kamerton.decide.report import verdict
+from kamerton.decide.report.metric_tables import baseline_table, metric_table
 from kamerton.decide.report.run_files import RunFiles
 from kamerton.run.record import parse_record
 from kamerton.score.metrics import compute
@@ -19,7 +20,7 @@ from support import synthetic
 def judged(base: pa.Table | None, tuned: pa.Table | None, **record: Any) -> tuple[str, str, list[str], list[str]]:
     """Headline, tone, cautions and remarks of a run with these score tables."""
     run = RunFiles(Path("trec/ab12"), record=parse_record(record), base=base, tuned=tuned)
-    rows, remarks = verdict.metric_table(run)
+    rows, remarks = metric_table(run)
     return *verdict.headline(run, rows), verdict.cautions(run, rows), remarks
 
 
@@ -64,7 +65,7 @@ def test_a_custom_metric_defines_its_direction() -> None:
 
     for metadata, expected in (({}, "worse"), ({b"lower_is_better": b'["errors"]'}, "better")):
         run = RunFiles(Path("trec/ab12"), base=with_errors(3.0, metadata), tuned=with_errors(1.0, metadata))
-        rows, _ = verdict.metric_table(run)
+        rows, _ = metric_table(run)
         (row,) = (row for row in rows if row["name"] == "errors")
         assert row["verdict"] == expected
 
@@ -103,16 +104,14 @@ def test_the_majority_baseline_uses_the_training_labels() -> None:
     accuracy = compute(majority)["accuracy"]
     for baselines, whose in (({"majority": majority}, "training"), ({}, "this test split")):
         run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines=baselines)
-        rows, _ = verdict.metric_table(run)
+        rows, _ = metric_table(run)
         text = verdict.comparison(run, rows) or ""
         assert f"the most frequent label of {whose}" in text
         assert (
             f"always answering “LOC”, the most frequent label of {whose}, would reach accuracy {accuracy:.3f}" in text
         ) == bool(baselines)
     run = RunFiles(Path("trec/ab12"), tuned=tuned, baselines={"majority": majority})
-    assert f"accuracy {verdict.baseline_table(run)[0]['metrics']['accuracy']:.3f}." in str(
-        verdict.comparison(run, rows)
-    )
+    assert f"accuracy {baseline_table(run)[0]['metrics']['accuracy']:.3f}." in str(verdict.comparison(run, rows))
 
 
 def test_cautions_name_small_tests_perfect_scores_and_collapse() -> None:

@@ -15,10 +15,11 @@ from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
 from kamerton.data.summary import data_losses, describe_preferences
 from kamerton.decide.report.folds import Spread
+from kamerton.decide.report.metric_tables import Row, baseline_metrics, baseline_table, metric_table
 from kamerton.decide.report.rewards import training_rows
 from kamerton.decide.report.run import remarks_on_training
 from kamerton.decide.report.run_files import RunFiles, read_run
-from kamerton.decide.report.verdict import Row, baseline_metrics, baseline_table, cautions, headline, metric_table
+from kamerton.decide.report.verdict import cautions, headline
 from kamerton.run.directory import RunDirectory, record_at
 from kamerton.score.preferences import is_preference, rows_word
 from kamerton.train.data_module import FineTuneData

@@ -12,10 +12,11 @@ from kamerton import words
 from kamerton.config.schema import Config
 from kamerton.config.targets import instantiate
 from kamerton.decide.compare.examples import browsed
-from kamerton.decide.report import interval_charts, verdict
+from kamerton.decide.report import interval_charts
 from kamerton.decide.report.cross_validation import OUT_OF_FOLD, read_summary
-from kamerton.decide.report.run import confusion_figure
+from kamerton.decide.report.metric_tables import baseline_table, metric_table
 from kamerton.decide.report.run_files import RunFiles, read_run
+from kamerton.decide.report.scored_rows import confusion_figure
 from kamerton.mask import mask_text
 from kamerton.run.directory import RunDirectory
 from kamerton.shell import as_arguments
@@ -51,7 +52,7 @@ def log_report(folder: Path) -> None:
 
 def report_tables(files: RunFiles) -> dict[str, tuple[list[str], list[list[Any]]]]:
     """Return columns and rows of each table: metrics with intervals, baselines, and the examples, wrong ones first."""
-    rows, _ = verdict.metric_table(files)
+    rows, _ = metric_table(files)
     metrics = [
         [row["name"], row["base"], row["tuned"], *(row["tuned_interval"] or (None, None)), _difference(row)]
         for row in rows
@@ -59,7 +60,7 @@ def report_tables(files: RunFiles) -> dict[str, tuple[list[str], list[list[Any]]
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {
         "report/metrics": (["metric", "base", "tuned", "low", "high", "difference"], metrics)
     }
-    if baselines := verdict.baseline_table(files):
+    if baselines := baseline_table(files):
         names = list(baselines[-1]["metrics"])
         data = [[row["title"], *(row["metrics"].get(name) for name in names), _difference(row)] for row in baselines]
         tables["report/baselines"] = (["model", *names, "difference"], data)

@@ -12,9 +12,11 @@ from typing import Any
 
 from kamerton import words
 from kamerton.decide.compare.words import MAIN_METRICS
-from kamerton.decide.report import interval_charts, verdict
-from kamerton.decide.report.run import common_contents, confusion_figure, elapsed
+from kamerton.decide.report import interval_charts
+from kamerton.decide.report.metric_tables import Row, metric_table
+from kamerton.decide.report.run import common_contents, elapsed
 from kamerton.decide.report.run_files import RunFiles, read_run
+from kamerton.decide.report.scored_rows import confusion_figure
 from kamerton.report.pages import moment, plain, write_pages
 from kamerton.run.record import State
 
@@ -39,7 +41,7 @@ def write_cross_report(folder: Path, *, state: State | None = None) -> Path:
 
 def contents(run: RunFiles, summary: dict[str, Any]) -> dict[str, Any]:
     """Return everything the templates show, as plain values."""
-    rows, remarks = verdict.metric_table(run)
+    rows, remarks = metric_table(run)
     rows = [row | {"spread": summary["spread"].get(row["name"])} for row in rows]
     cv, times = run.record.cv, run.record.times
     key_facts = {
@@ -71,7 +73,7 @@ def _main_metric(names: Collection[str]) -> str:
     return next((name for name in MAIN_METRICS if name in names), "loss")
 
 
-def _headline(rows: list[verdict.Row], summary: dict[str, Any]) -> tuple[str, str]:
+def _headline(rows: list[Row], summary: dict[str, Any]) -> tuple[str, str]:
     by_name = {row["name"]: row for row in rows if row["spread"]}
     row = by_name.get(_main_metric(by_name))
     if row is None:

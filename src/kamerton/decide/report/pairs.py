@@ -47,7 +47,7 @@ def _by_length(table: pa.Table) -> tuple[str, float]:
 
 
 def pair_cautions(table: pa.Table, rows: Mapping[str, Row], *, has_task: bool = False) -> list[str]:
-    """Return caveats about a result on preferences; `rows` are those of `verdict.metric_table` by metric.
+    """Return caveats about a result on preferences; `rows` are those of `metric_tables.metric_table` by metric.
 
     `has_task` is whether the test set `score.data` was scored as well.
     """

@@ -9,31 +9,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pyarrow as pa
+from typing import Any
 
 from kamerton import words
-from kamerton.decide.compare.calls import calls_by_function, confused_text
-from kamerton.decide.compare.examples import SHOWN, browsed, changed, is_right, worst
 from kamerton.decide.report import rewards, verdict
+from kamerton.decide.report.metric_tables import Row, baseline_metrics, baseline_table, metric_table
 from kamerton.decide.report.pairs import margin_histogram, pair_contents, reward_curves
 from kamerton.decide.report.run_files import RunFiles, configuration, read_run
 from kamerton.decide.report.samples import sampled
-from kamerton.errors import UserError
+from kamerton.decide.report.scored_rows import call_table, class_table, confusion_figure, example_lists
 from kamerton.report import charts
 from kamerton.report.pages import moment, plain, sentence, write_pages
 from kamerton.run.record import State
-from kamerton.score.call_metrics import has_calls
-from kamerton.score.columns import is_labelled
-from kamerton.score.intervals import RESAMPLES, joined
-from kamerton.score.label_metrics import confusion, per_class
-from kamerton.score.preferences import is_preference
+from kamerton.score.intervals import RESAMPLES
 from kamerton.words import duration, early_ending
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 STATES = {
     "succeeded": "finished",
@@ -68,7 +57,7 @@ def write_report(run_dir: Path, *, state: State | None = None) -> Path:
 
 def contents(run: RunFiles) -> dict[str, Any]:
     """Return everything the templates show, as plain values."""
-    rows, remarks = verdict.metric_table(run)
+    rows, remarks = metric_table(run)
     metrics = run.record.metrics
     return {
         **common_contents(run, rows, remarks, verdict.headline(run, rows)),
@@ -93,17 +82,15 @@ def _task_contents(run: RunFiles) -> dict[str, Any]:
     files = run.on_task()
     if files is None or files.tuned is None:
         return {}
-    rows, _ = verdict.metric_table(files)
+    rows, _ = metric_table(files)
     text, tone = verdict.headline(files, rows)
     data = (run.config.get("score") or {}).get("data") or "score.data"
     return {"task": {"rows": rows, "headline": text, "tone": tone, "data": data, "total": files.tuned.num_rows}}
 
 
-def common_contents(
-    run: RunFiles, rows: list[verdict.Row], remarks: list[str], headline: tuple[str, str]
-) -> dict[str, Any]:
+def common_contents(run: RunFiles, rows: list[Row], remarks: list[str], headline: tuple[str, str]) -> dict[str, Any]:
     """Return what the reports of runs and of cross-validations share; `headline` is a sentence and its tone."""
-    baselines = verdict.baseline_table(run)
+    baselines = baseline_table(run)
     return {
         "run": {"absent": run.absent, "events": run.events},
         "record": run.values,
@@ -115,7 +102,7 @@ def common_contents(
         "cautions": [*remarks_on_training(run), *verdict.cautions(run, rows)],
         "rows": rows,
         "baselines": baselines,
-        "baseline_metrics": verdict.baseline_metrics(
+        "baseline_metrics": baseline_metrics(
             baselines, ("accuracy", "f1", "loss", "ece"), ("loss", "perplexity", "token_accuracy")
         ),
         "remarks": remarks,
@@ -200,63 +187,6 @@ def _key_facts(run: RunFiles) -> list[tuple[str, str]]:
         "training cost": None if spent is None else f"${spent:,.4f}, by the list price",
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "–")]
-
-
-def class_table(run: RunFiles) -> dict[str, Any]:
-    """Return the per-class table and the most frequent confusions, or the reason why they are `absent`."""
-    if run.tuned is None:
-        return {"absent": sentence(run.no_scores)}
-    if not is_labelled(run.tuned):
-        return {"absent": "The test examples have no labels, so there are no classes to compare."}
-    labels, matrix = confusion(run.tuned)
-    errors = np.where(np.eye(len(labels), dtype=bool), 0, matrix)
-    order = np.argsort(-errors, axis=None, kind="stable")[:SHOWN]
-    pairs = [divmod(int(cell), len(labels)) for cell in order if errors.flat[cell]]
-    confused = [{"true": labels[i], "predicted": labels[j], "count": int(matrix[i, j])} for i, j in pairs]
-    return {"rows": per_class(run.tuned), "confused": confused}
-
-
-def call_table(run: RunFiles) -> dict[str, Any]:
-    """Return the calls by function, with the number that the base model got right; {} for data without functions."""
-    if run.tuned is None or not (rows := calls_by_function(run.tuned)):
-        return {}
-    base = {} if run.base is None else {row["function"]: row["right"] for row in calls_by_function(run.base)}
-    return {
-        "calls": [
-            row
-            | {"instead": confused_text(row["confused"])}
-            | ({"base_right": base.get(row["function"], 0)} if base else {})
-            for row in rows
-        ]
-    }
-
-
-def example_lists(run: RunFiles) -> dict[str, Any]:
-    """Return the worst examples and the changes against the base model, or the reasons why they are absent."""
-    if run.tuned is None:
-        return {"absent": sentence(run.no_scores)}
-    values: dict[str, Any] = {
-        "wrong": int((~is_right(run.tuned)).sum()),
-        "total": run.tuned.num_rows,
-        "worst": worst(run.tuned),
-        "labelled": is_labelled(run.tuned) or has_calls(run.tuned) or is_preference(run.tuned),
-    }
-    if run.base is None:
-        reason = sentence(run.absent["scores/base.parquet"])
-        return values | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
-    try:
-        base, tuned = joined(run.base, run.tuned)
-    except UserError:
-        reason = "The two score tables do not contain the same examples."
-        return values | {"changed_absent": reason, "browsed": browsed(None, run.tuned)}
-    return values | changed(base, tuned) | {"browsed": browsed(base, tuned)}
-
-
-def confusion_figure(table: pa.Table | None) -> go.Figure | None:
-    """Return the confusion matrix of a score table as a figure; None without labels."""
-    if table is None or not is_labelled(table):
-        return None
-    return charts.confusion_heatmap(*confusion(table))
 
 
 def elapsed(start: Any, end: Any) -> str | None:
