@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kamerton.score.call_metrics import calls_by_row, canonical, has_calls, pairs
 from kamerton.score.calls import Call, read_calls_text
+from kamerton.words import listed
 
 MAX_CONFUSED = 3  # functions named for each
 
@@ -93,9 +94,7 @@ def unjudged(table: pa.Table) -> str | None:
 
 def confused_text(confused: dict[str, int]) -> str:
     """Return the functions that are called instead, most frequent first."""
-    names = [f"{name} ({count:,})" for name, count in list(confused.items())[:MAX_CONFUSED]]
-    more = len(confused) - MAX_CONFUSED
-    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    return listed([f"{name} ({count:,})" for name, count in confused.items()], MAX_CONFUSED)
 
 
 def call_confusions(table: pa.Table) -> Counter[tuple[str, str]]:

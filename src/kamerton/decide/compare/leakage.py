@@ -19,6 +19,7 @@ from kamerton.decide.compare.comparison import Notice
 from kamerton.decide.compare.configurations import Group, ScoredRun
 from kamerton.decide.compare.fields import Groups
 from kamerton.errors import UserError
+from kamerton.words import listed
 
 if TYPE_CHECKING:
     from kamerton.data.gate import Prepared
@@ -87,8 +88,7 @@ def leakage_notices(groups: Sequence[Group], training: dict[str, Training]) -> l
             advice = "its numbers are too good: leave these out of training, or compare on other examples"
             notices.append(Notice("leakage", message, advice, group.name))
     for reason, names in unchecked.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        message = f"leakage of test examples into training is unchecked for {', '.join(names[:3])}{more}: {reason}"
+        message = f"leakage of test examples into training is unchecked for {listed(names, 3)}: {reason}"
         notices.append(Notice("leakage.unknown", message))
     return notices
 

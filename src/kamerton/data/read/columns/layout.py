@@ -10,6 +10,7 @@ from typing import Any
 from kamerton.data.template import Template
 from kamerton.errors import Fault
 from kamerton.shell import setting
+from kamerton.words import listed
 
 MAX_COLUMNS = 12  # in a message
 PROMPTS = "prompts ("  # how the schema of rows without completion begins
@@ -130,7 +131,4 @@ def unknown_column_fault(name: str, present: list[str], key: str) -> Fault:
 
 def list_columns(names: list[str]) -> str:
     """Return column names for a message."""
-    if not names:
-        return "it has no columns"
-    more = f" and {len(names) - MAX_COLUMNS} more" if len(names) > MAX_COLUMNS else ""
-    return "columns: " + ", ".join(name[:40] for name in names[:MAX_COLUMNS]) + more
+    return f"columns: {listed([name[:40] for name in names], MAX_COLUMNS)}" if names else "it has no columns"
