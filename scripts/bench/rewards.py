@@ -10,16 +10,15 @@ completion is generated to the end of the last step. Every measurement is a proc
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import shutil
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from preferences import CACHE, SMOLLM2, child, row
+from next_to_trl import OURS, compare, parser_of, run_side
+from preferences import SMOLLM2, row
 
 from kamerton.model.load import local_base
 
@@ -29,33 +28,26 @@ TRL: dict[str, dict[str, Any]] = {"float32": {}, "bf16": {"bf16": True}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trl", required=True, help="the Python of an environment with TRL")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
-    parser.add_argument(
-        "--flags", type=lambda text: text.split(","), default=list(TRL), help="TRL's, in the first repeat"
+    options = parser_of(__doc__, tasks=TASKS, flags=TRL, steps=8, work="bench-rewards").parse_args()
+
+    def measure(job: dict[str, Any], side: str, seed: int) -> dict[str, Any]:
+        is_ours = side == OURS
+        out = options.work / f"out-{side.replace(', ', '-')}-{seed}-{Path(job['rows']).parent.name}"
+        python, script = (sys.executable, "grpo_with_kamerton.py") if is_ours else (options.trl, "grpo_with_trl.py")
+        flags = {} if is_ours else TRL[side.removeprefix("TRL, ")]
+        result = run_side(python, script, {**job, "seed": seed, "flags": flags}, out)
+        seconds = result["ends"][-1] - result["begun"]
+        lengths = json.loads((out / "lengths.json").read_text())
+        return {**result, "rate": 60 * job["steps"] / seconds, "length": statistics.mean(lengths)}
+
+    compare(
+        options,
+        lambda task: write_task(task, options.steps, options.work),
+        measure,
+        unit="steps/min",
+        digits=2,
+        last_column=("tokens of a completion", lambda runs: f"{statistics.median(run['length'] for run in runs):.1f}"),
     )
-    parser.add_argument("--work", type=Path, default=CACHE / "bench-rewards")
-    options = parser.parse_args()
-    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for repeat in range(options.repeats):
-        for task in options.tasks:
-            job = write_task(task, options.steps, options.work.resolve())
-            names = options.flags if repeat == 0 else [fastest(results, task)]
-            sides = ["Kamerton", *(f"TRL, {name}" for name in names)]
-            for side in sides[repeat % 2 :] + sides[: repeat % 2]:
-                result = measure(side, {**job, "seed": repeat + 1}, options)
-                results.setdefault((task, side), []).append(result)
-                print(repeat + 1, task, side, f"{result['steps_per_min']:.2f} steps/min", flush=True)
-    print("| task | side | steps/min | least to most | peak memory (MiB) | tokens of a completion |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for (task, side), runs in results.items():
-        rates = sorted(run["steps_per_min"] for run in runs)
-        memory, length = (statistics.median(run[key] for run in runs) for key in ("peak_mib", "length"))
-        print(f"| {task} | {side} | {statistics.median(rates):.2f} | {rates[0]:.2f} to {rates[-1]:.2f} |", end="")
-        print(f" {memory:,.0f} | {length:.1f} |")
 
 
 def write_task(task: str, steps: int, work: Path) -> dict[str, Any]:
@@ -78,31 +70,6 @@ def write_task(task: str, steps: int, work: Path) -> dict[str, Any]:
         "steps": steps,
         "lr": 1e-8,
     }
-
-
-def fastest(results: dict[tuple[str, str], list[dict[str, Any]]], task: str) -> str:
-    """The flags with which TRL was fastest in the first repeat."""
-    rates = {
-        name: float(results[task, f"TRL, {name}"][0]["steps_per_min"])
-        for name in TRL
-        if (task, f"TRL, {name}") in results
-    }
-    return max(rates, key=lambda name: rates[name])
-
-
-def measure(side: str, job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    is_ours = side == "Kamerton"
-    out = options.work.resolve() / f"out-{side.replace(', ', '-')}-{job['seed']}-{Path(job['rows']).parent.name}"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    flags = {} if is_ours else TRL[side.removeprefix("TRL, ")]
-    (out / "job.json").write_text(json.dumps({**job, "out": str(out), "flags": flags}))
-    python, script = (sys.executable, "grpo_with_kamerton.py") if is_ours else (options.trl, "grpo_with_trl.py")
-    result: dict[str, Any] = child(python, script, out / "job.json", out / "log.txt")
-    seconds = result["ends"][-1] - result["begun"]
-    lengths = json.loads((out / "lengths.json").read_text())
-    return {**result, "steps_per_min": 60 * job["steps"] / seconds, "length": statistics.mean(lengths)}
 
 
 if __name__ == "__main__":
