@@ -213,10 +213,24 @@ def test_a_problem_is_reported_once_also_after_a_resume() -> None:
     assert [issue.code for issue in (*first, *rest)].count("data-starvation") == 1
 
 
-@given(st.lists(st.tuples(st.floats(), st.floats(), st.floats()), max_size=80))
+NUMBERS = {
+    "any": ("train/loss", "train/grad_norm", "val/loss"),
+    "preferences": ("train/loss", "train/preference_accuracy", "train/margin", "train/drift", "train/reward_chosen"),
+    "rewards": tuple(
+        f"train/{name}" for name in ("loss", "reward", "no_signal", "length", "entropy", "kl", "reward_a", "truncated")
+    ),
+}
+
+
+@pytest.mark.parametrize("names", NUMBERS.values(), ids=NUMBERS)
+@given(values=st.lists(st.tuples(*[st.floats()] * 8), max_size=60))
 @settings(max_examples=60, deadline=None)
-def test_any_numbers_at_all_are_read_without_an_exception(values: list[tuple[float, float, float]]) -> None:
+def test_any_numbers_at_all_are_read_without_an_exception(
+    names: tuple[str, ...], values: list[tuple[float, ...]]
+) -> None:
     rows: Rows = []
-    for step, (loss, norm, val) in enumerate(values, 1):
-        rows += [(step, {"train/loss": loss, "train/grad_norm": norm, "lr": 1e-3}), (step, {"val/loss": val})]
-    assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(rows) or 1, clip_norm=1.0)))
+    for step, row in enumerate(values, 1):
+        logged = {"lr": 1e-3, **dict(zip(names, row, strict=False))}
+        validated = {name: logged.pop(name) for name in names if name.startswith("val/")}
+        rows += [(step, metrics) for metrics in (logged, validated) if metrics]
+    assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(values) or 1, clip_norm=1.0)))

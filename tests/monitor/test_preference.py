@@ -123,16 +123,6 @@ def test_an_accuracy_at_chance_is_reported_in_the_second_half(accuracy: float, e
     assert all(issue.step >= STEPS / 2 for issue in reports(rows))
 
 
-@given(st.lists(st.tuples(st.floats(), st.floats(), st.floats(), st.floats()), max_size=60))
-@settings(max_examples=60, deadline=None)
-def test_any_numbers_at_all_are_read_without_an_exception(values: list[tuple[float, ...]]) -> None:
-    names = ("loss", "preference_accuracy", "margin", "drift")
-    rows = [(step, {f"train/{name}": row[i] for i, name in enumerate(names)}) for step, row in enumerate(values, 1)]
-    for _, row in rows:
-        row["train/reward_chosen"] = row["train/margin"]
-    assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(rows) or 1)))
-
-
 @pytest.mark.parametrize(("met", "expected"), [(0.75, []), (0.25, ["loss-spike"])])
 def test_a_few_preferences_in_the_wrong_order_are_not_a_spike(met: float, expected: list[str]) -> None:
     rows = stream(margin=4.0)

@@ -186,13 +186,3 @@ def test_the_loss_and_the_references_are_not_what_is_learnt() -> None:
         row["train/loss"] = 5.0 if step % 50 == 0 else 0.4 + step / 100
 
     assert codes(stream(jumps)) == []
-
-
-@given(st.lists(st.tuples(*[st.floats()] * 6), max_size=60))
-@settings(max_examples=60, deadline=None)
-def test_any_numbers_at_all_are_read_without_an_exception(values: list[tuple[float, ...]]) -> None:
-    names = ("loss", "reward", "no_signal", "length", "entropy", "kl")
-    rows = [(step, {f"train/{name}": row[i] for i, name in enumerate(names)}) for step, row in enumerate(values, 1)]
-    for _, row in rows:
-        row["train/reward_a"], row["train/truncated"] = row["train/length"], row["train/kl"]
-    assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(rows) or 1)))

@@ -141,13 +141,15 @@ def test_pairs_of_every_form(name: str, tmp_path: Path) -> None:
     assert completions(example) == PAIR
 
 
-RANKINGS: dict[str, tuple[Row, list[tuple[str, float]]]] = {
+SCORED: dict[str, tuple[str, Row, list[tuple[str, float]]]] = {
     "scores": (
+        "preferences",
         {"prompt": "Is it?", "completions": ["b", "a", "c"], "scores": [2, 5.5, 2]},
         [("a", 5.5), ("b", 2), ("c", 2)],
     ),
-    "ranks": ({"prompt": "Is it?", "responses": ["b", "a"], "ranks": [2, 1]}, [("a", -1), ("b", -2)]),
+    "ranks": ("preferences", {"prompt": "Is it?", "responses": ["b", "a"], "ranks": [2, 1]}, [("a", -1), ("b", -2)]),
     "UltraFeedback": (
+        "preferences",
         {
             "instruction": "Is it?",
             "completions": [
@@ -158,39 +160,36 @@ RANKINGS: dict[str, tuple[Row, list[tuple[str, float]]]] = {
         [("a", 8.5), ("b", 4.0)],
     ),
     "Nectar": (
+        "preferences",
         {
             "prompt": "\n\nHuman: Is it?\n\nAssistant: ",
             "answers": [{"answer": "a", "model": "m", "rank": 1.0}, {"answer": "b", "model": "n", "rank": 2.0}],
         },
         [("a", -1), ("b", -2)],
     ),
+    "judged, TRL": ("judgements", {"prompt": "Is it?", "completion": "Yes.", "label": True}, [("Yes.", 1.0)]),
+    "judged, TRL, turns": (
+        "judgements",
+        {"prompt": [QUESTION], "completion": [said("Yes.")], "label": False},
+        [("Yes.", 0.0)],
+    ),
+    "judged by numbers": ("judgements", {"prompt": "Is it?", "completion": "Yes.", "label": 0}, [("Yes.", 0.0)]),
+    "judged by texts": ("judgements", {"question": "Is it?", "answer": "Yes.", "label": "True"}, [("Yes.", 1.0)]),
+    "judged, LLaMA-Factory": (
+        "judgements",
+        {"conversations": [human("Is it?"), human("Yes.", "gpt")], "kto_tag": False},
+        [("Yes.", 0.0)],
+    ),
+    "judged, messages": ("judgements", {"messages": [QUESTION, said("Yes.")], "label": True}, [("Yes.", 1.0)]),
 }
 
 
-@pytest.mark.parametrize("name", RANKINGS)
-def test_several_completions_keep_their_scores(name: str, tmp_path: Path) -> None:
-    row, expected = RANKINGS[name]
-    example = read(tmp_path, row)
+@pytest.mark.parametrize("name", SCORED)
+def test_completions_keep_their_scores(name: str, tmp_path: Path) -> None:
+    rows, row, expected = SCORED[name]
+    example = read(tmp_path, row, rows)
     assert turns(example) == USER
     assert completions(example) == expected
-
-
-JUDGED: dict[str, tuple[Row, float]] = {
-    "TRL": ({"prompt": "Is it?", "completion": "Yes.", "label": True}, 1.0),
-    "TRL, turns": ({"prompt": [QUESTION], "completion": [said("Yes.")], "label": False}, 0.0),
-    "numbers": ({"prompt": "Is it?", "completion": "Yes.", "label": 0}, 0.0),
-    "texts": ({"question": "Is it?", "answer": "Yes.", "label": "True"}, 1.0),
-    "LLaMA-Factory": ({"conversations": [human("Is it?"), human("Yes.", "gpt")], "kto_tag": False}, 0.0),
-    "messages": ({"messages": [QUESTION, said("Yes.")], "label": True}, 1.0),
-}
-
-
-@pytest.mark.parametrize("name", JUDGED)
-def test_judged_completions_of_every_form(name: str, tmp_path: Path) -> None:
-    row, score = JUDGED[name]
-    example = read(tmp_path, row, "judgements")
-    assert turns(example) == USER
-    assert completions(example) == [("Yes.", score)]
 
 
 def test_objective_kto_takes_pairs(tmp_path: Path) -> None:
@@ -312,21 +311,20 @@ def test_faults_have_the_place_in_the_row(name: str, tmp_path: Path) -> None:
     assert fault.fix
 
 
-def test_data_without_preferences_is_one_fault(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Is it {i}?", "completion": "Yes."} for i in range(30)]
-    (fault,) = faults(tmp_path, *rows)
-    assert (fault.code, fault.row) == ("missing-field", None)
-    assert "objective=sft" in fault.fix
-    (fault,) = faults(tmp_path, *rows, kind="judgements")
-    assert (fault.code, fault.row) == ("missing-field", None)
-    assert "label" in fault.fix
-
-
-def test_judged_completions_need_objective_kto(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Is it {i}?", "completion": "Yes.", "label": bool(i % 2)} for i in range(30)]
-    (fault,) = faults(tmp_path, *rows)
-    assert (fault.column, fault.row) == ("label", None)
-    assert "objective=kto" in fault.fix
+@pytest.mark.parametrize(
+    ("kind", "has_label", "column", "fix"),
+    [
+        ("preferences", False, "chosen", "objective=sft"),
+        ("judgements", False, "label", "label"),
+        ("preferences", True, "label", "objective=kto"),
+    ],
+)
+def test_data_of_another_form_is_one_fault(kind: str, has_label: bool, column: str, fix: str, tmp_path: Path) -> None:
+    label = [{"label": bool(i % 2)} if has_label else {} for i in range(30)]
+    rows = [{"prompt": f"Is it {i}?", "completion": "Yes.", **label[i]} for i in range(30)]
+    (fault,) = faults(tmp_path, *rows, kind=kind)
+    assert (fault.code, fault.column, fault.row) == ("missing-field", column, None)
+    assert fix in fault.fix
 
 
 def test_a_row_of_another_form_is_reported_by_its_row(tmp_path: Path) -> None:
