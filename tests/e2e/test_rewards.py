@@ -37,7 +37,7 @@ owner, name = {
 plain, left = getattr(owner, name), [int(sys.argv[2])]
 
 def killing(*arguments, **options):
-    left[0] -= 1
+    left[0] -= os.environ.get("LOCAL_RANK", "0") == "0"
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(*arguments, **options)
@@ -45,6 +45,7 @@ def killing(*arguments, **options):
 setattr(owner, name, killing)
 main(sys.argv[3:])
 """
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -93,9 +94,8 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(
     # the second update of the fourth.
     for place, call in (("generation", 3), ("reward", 13), ("samples", 2), ("update", 8)):
         own = ("adapter=lora", "adapter.dropout=0.1", f"run_id={place}")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = words(prompts, outputs, *own)
-        warm.finish(str(script), place, str(call), *command, code=-signal.SIGKILL, env=environment)
+        warm.finish(str(script), place, str(call), *command, code=-signal.SIGKILL, env=ONE_THREAD)
         resumed = train(*own)
         assert record(resumed)["state"] == "succeeded"
         assert (resumed / "samples.jsonl").read_bytes() == (straight / "samples.jsonl").read_bytes(), place
@@ -103,27 +103,51 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_two_processes_give_what_one_gives(
-    train: Train, prompts: Path, outputs: Path, adapter: str, warm: Starter
+    train: Train, prompts: Path, outputs: Path, adapter: str, strategy: str, warm: Starter
 ) -> None:
     """With three prompts a step, so that the ranks have unequal numbers of them, and passes of a few completions."""
     own = (f"adapter={adapter}", "objective.kl_weight=0.1", "optimizer.lr=1e-3", "batch.max_tokens=60")
     one = train(*own, "run_id=one")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = words(prompts, outputs, *own, "trainer=ddp", "trainer.devices=2", "run_id=two")
-    warm.finish("-m", "kamerton", *two, env=environment)
-    other = one.with_name("two")
+    two = words(prompts, outputs, *own, f"trainer={strategy}", "trainer.devices=2", "run_id=two")
+    warm.finish("-m", "kamerton", *two, env=ONE_THREAD)
+    assert_same(one.with_name("two"), one)
+
+
+@pytest.mark.slow
+def test_sharded_weights_with_a_rank_without_prompts(
+    train: Train, prompts: Path, outputs: Path, tmp_path: Path, warm: Starter
+) -> None:
+    """One prompt a step, and logits computed in chunks; killed in the third step, and resumed."""
+    script = tmp_path / "killing.py"
+    script.write_text(KILLING.replace("\nowner", "\nfrom kamerton.model import loss\nloss.LOGITS = 600\nowner", 1))
+    own = ("adapter=lora", "batch.size=1", "objective.kl_weight=0.1", "optimizer.lr=1e-3")
+    own += ("objective.baseline=leave_one_out", "objective.standardise=false")
+    one = train(*own, "run_id=one")
+    sharded = (*own, "trainer=fsdp", "trainer.devices=2")
+    for name, call, code in (("straight", 0, 0), ("killed", 6, -signal.SIGKILL), ("killed", 0, 0)):
+        command = words(prompts, outputs, *sharded, f"run_id={name}")
+        warm.finish(str(script), "update", str(call), *command, code=code, env=ONE_THREAD)
+    straight, killed = one.with_name("straight"), one.with_name("killed")
+    assert_same(straight, one)
+    assert (killed / "samples.jsonl").read_bytes() == (straight / "samples.jsonl").read_bytes()
+    assert same_result(killed, straight)
+
+
+def assert_same(run: Path, reference: Path) -> None:
+    """The same samples; weights and metrics up to rounding."""
     texts = [
         [{key: row[key] for key in ("step", "example_id", "number", "completion", "reward")} for row in rows]
-        for rows in (map(json.loads, (run / "samples.jsonl").read_text().splitlines()) for run in (one, other))
+        for rows in (map(json.loads, (each / "samples.jsonl").read_text().splitlines()) for each in (reference, run))
     ]
     assert texts[0] == texts[1]
-    before, after = weights(one), weights(other)
+    before, after = weights(reference), weights(run)
     assert before.keys() == after.keys()
     for name, weight in before.items():
         assert after[name].numpy() == pytest.approx(weight.numpy(), rel=1e-4, abs=1e-5), name
-    for row, expected in zip(metric_rows(other), metric_rows(one), strict=True):
+    for row, expected in zip(metric_rows(run), metric_rows(reference), strict=True):
         for name, value in expected.items():
             if value and name.startswith(("train/", "val/")) and "gap" not in name:
                 assert float(row[name]) == pytest.approx(float(value), rel=1e-3, abs=2e-5), name

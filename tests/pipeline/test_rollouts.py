@@ -151,7 +151,7 @@ def test_the_loss_of_a_validation_is_that_of_the_rows_with_completions(sums: Pat
         (("reward=exact_match", "reward.exact_match.weight=much"), "reward.exact_match.weight"),
         (("reward=exact_match", "reward.spread._target_=kamerton.objective.rewards.number"), "reward.my_spread"),
         (("reward=exact_match", "adapter.init=pissa", "objective.kl_weight=0.1"), "objective.kl_weight=0"),
-        (("reward=exact_match", "trainer=fsdp"), "trainer=ddp"),
+        (("reward=exact_match", "trainer=deepspeed"), "choose trainer=fsdp, or trainer=ddp"),
         (("reward._target_=os.system",), "allow_targets"),
     ],
 )

@@ -100,9 +100,9 @@ def _unsupported(values: Values, name: str) -> Iterator[Fault]:
         message = f"objective.kl_weight needs the model before training, which adapter.init={adapter['init']} changes"
         yield _fault(message, "set objective.kl_weight=0, or adapter.init=default", "objective.kl_weight")
     strategy = str(trainer.get("strategy", "")).lower()
-    if any(word in strategy for word in ("fsdp", "shard", "zero", "deepspeed", "modelparallel")):
-        message = f"objective={name} generates with whole weights, and trainer.strategy shards them"
-        yield _fault(message, "choose trainer=ddp", "trainer.strategy")
+    if "zero" in strategy or "deepspeed" in strategy:
+        message = f"objective={name} is not supported with DeepSpeed"
+        yield _fault(message, "choose trainer=fsdp, or trainer=ddp", "trainer.strategy")
     if values.get("label_smoothing"):
         message = f"label_smoothing is set, but objective={name} has no targets to smooth"
         yield _fault(message, "leave it out", "label_smoothing")

@@ -21,10 +21,13 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
     """Shard a transformer over the ranks of `mesh` in place: each of its layers, then the rest."""
     layers = model.config.get_text_config().num_hidden_layers
     module_lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    for module_list in module_lists:
-        for block in module_list if len(module_list) == layers else ():
-            fully_shard(block, mesh=mesh)
+    blocks = [block for module_list in module_lists if len(module_list) == layers for block in module_list]
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    # By default FSDP gathers in advance what ran before, even in passes without backward, which ranks may not share.
+    for module, before in zip([*blocks, model], [model, *blocks], strict=True):
+        module.set_modules_to_backward_prefetch([before])
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -83,7 +83,8 @@ class FineTuneModule(pl.LightningModule):
         updates = 1
         if isinstance(self.objective, PolicyObjective):
             updates = self.objective.updates
-            batch = self.objective.begin(self.model, batch, self.global_step, self._over_ranks)
+            lockstep = getattr(self.trainer.strategy, "lockstep", False)
+            batch = self.objective.begin(self.model, batch, self.global_step, self._over_ranks, lockstep=lockstep)
         self.objective.before(self.model, batch, self._over_ranks)
         torch.manual_seed(seed)  # dropout is the same in the passes beforehand
         self.step_batch = batch

@@ -130,9 +130,9 @@ def over_ranks(call: Callable[[int, Reduced], Any], ranks: int) -> list[Any]:
 
 
 def steps(
-    loss: PolicyLoss, data: Prompts, packing: Packing, max_tokens: int, ranks: int = 1
+    loss: PolicyLoss, data: Prompts, packing: Packing, max_tokens: int, ranks: int = 1, passes: int | None = None
 ) -> tuple[Tensor, dict[str, float]]:
-    """The change of the weights by one step of several updates, and its metrics."""
+    """The change of the weights by one step of several updates, and its metrics; `passes` on each rank in lockstep."""
     model = adapted()
     if packing != "padded":
         register_attention()
@@ -144,9 +144,11 @@ def steps(
 
     def begin(rank: int, reduce: Reduced) -> StepBatch:
         module.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, strategy=None)  # type: ignore[assignment]
-        return objectives[rank].begin(model, module._step(module.plan(0), 0), 0, reduce)
+        batch = module._step(module.plan(0), 0)
+        return objectives[rank].begin(model, batch, 0, reduce, lockstep=passes is not None)
 
     batches = over_ranks(begin, ranks)
+    assert passes is None or [len(batch.micro_batches) for batch in batches] == [passes] * ranks
     for _ in range(UPDATES):
         for objective, batch in zip(objectives, batches, strict=True):
             for index, micro in enumerate(batch.micro_batches):
@@ -196,6 +198,12 @@ def test_a_rank_without_prompts_takes_part(plain: Any) -> None:
     data = Prompts(1)
     assert_same_change = steps(RLOO, data, "tree", 60, ranks=2)[0], steps(RLOO, data, "tree", 60)[0]
     assert torch.allclose(*assert_same_change, atol=1e-7)
+
+
+def test_passes_that_keep_ranks_in_lockstep_change_nothing(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Prompts(3)
+    monkeypatch.setattr("kamerton.train.objectives.policy.exchange", lambda passes: [passes, 7])
+    assert_same(steps(RLOO, data, "tree", 60, ranks=2, passes=7), plain["rloo"], data)
 
 
 @pytest.mark.parametrize("packing", ["padded", "tree"])

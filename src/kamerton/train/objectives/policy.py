@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from kamerton.model.loss import Predictions, predict
+from kamerton.model.shard import whole_weights
 from kamerton.objective.pair_loss import Sum
 from kamerton.objective.policy import PolicyLoss, deviation, divergence, without_signal
 from kamerton.plan.packing import MicroBatch, pack_groups
+from kamerton.run.distributed import exchange
 from kamerton.train.batches import EvalBatch, StepBatch
-from kamerton.train.layouts import input_lengths, layout
+from kamerton.train.layouts import Layout, input_lengths, layout
 from kamerton.train.objectives.supervised import TokenMetrics
 from kamerton.train.rollouts import RollOut, Rollout
 from kamerton.train.step_preferences import LayOut
@@ -54,7 +57,9 @@ class PolicyObjective(nn.Module):
         self._answered = None if answered is None or answered.all() else torch.from_numpy(answered)
         self.val_tokens = TokenMetrics()
         self._loss, self._roll_out, self._lay_out = loss, roll_out, lay_out
+        self._has_run = False
         self._rollout: Rollout | None = None
+        self._computed = 0  # tokens of the step that run through the model on this rank
         self._advantages: list[Tensor] = []  # for each micro-batch: (its sequences,)
         self._sampled: list[Tensor] = []  # (P,) log-probabilities at generation
         self._reference: list[Tensor | None] = []  # (P,) log-probabilities by the reference
@@ -64,8 +69,38 @@ class PolicyObjective(nn.Module):
     def before(self, model: nn.Module, batch: StepBatch, over_ranks: Sum) -> None:
         """Do nothing: `begin` has laid out the step."""
 
-    def begin(self, model: nn.Module, batch: StepBatch, step: int, over_ranks: Sum) -> StepBatch:
-        """Generate and grade the completions of a rank's prompts; return the batch to train on in place of `batch`."""
+    def begin(
+        self, model: nn.Module, batch: StepBatch, step: int, over_ranks: Sum, *, lockstep: bool = False
+    ) -> StepBatch:
+        """Generate and grade the completions of a rank's prompts; return the batch to train on in place of `batch`.
+
+        In `lockstep` every rank gets equally many passes, because each of them gathers weights from all ranks.
+        """
+        if lockstep and not self._has_run:  # the first pass decides which sharded module is the outermost one
+            with torch.no_grad(), isolate_rng():
+                predict(model, batch.micro_batches[0])
+            self._has_run = True
+        with whole_weights(model):
+            rollout, layouts = self._lay_out_step(model, batch, step)
+        passes = max(exchange(len(layouts))) if lockstep else max(len(layouts), 1)
+        lengths = rollout.lengths.astype(np.float64)
+        own = (rollout.target_counts.sum(), lengths.sum(), (lengths**2).sum(), self._computed)
+        sizes = over_ranks(torch.tensor([float(value) for value in own], dtype=torch.float64, device=self._sums.device))
+        targets, tokens, squares, computed = sizes.tolist()
+        return replace(
+            batch,
+            # A rank with fewer passes runs others that do not count, to take part in what the ranks exchange.
+            micro_batches=(*layouts, *batch.micro_batches[:1] * (passes - len(layouts))),
+            normaliser=targets,
+            tokens=int(tokens),
+            targets=int(targets),
+            computed=int(computed),
+            context=squares / max(tokens, 1.0),
+            counted=len(layouts),
+        )
+
+    def _lay_out_step(self, model: nn.Module, batch: StepBatch, step: int) -> tuple[Rollout, list[Layout]]:
+        """Generate and grade the completions of a rank's prompts; return them and the passes that learn from them."""
         rollout = self._roll_out(model, batch.prompts, step)
         device = batch.weights[0].device
         micros = pack_groups(
@@ -79,7 +114,7 @@ class PolicyObjective(nn.Module):
         layouts = [
             layout(rollout, micro, packing=self._lay_out.packing, pad=self._lay_out.pad).to(device) for micro in micros
         ]
-        self._rollout, self._old = rollout, {}
+        self._rollout, self._old, self._computed = rollout, {}, sum(micro.tokens for micro in micros)
         self._advantages = [advantage[list(micro.examples)] for micro in micros]
         self._sampled = [_sampled(rollout, micro).to(device) for micro in micros]
         self._sums = torch.zeros(len(_NAMES) + 1, dtype=torch.float64, device=device)
@@ -87,21 +122,7 @@ class PolicyObjective(nn.Module):
         if self._loss.kl_weight:
             with torch.no_grad(), self._before_training(model):
                 self._reference = [-predict(model, rows).nll.double() for rows in layouts]
-        lengths = rollout.lengths.astype(np.float64)
-        own = (rollout.target_counts.sum(), lengths.sum(), (lengths**2).sum(), sum(m.tokens for m in micros))
-        sizes = over_ranks(torch.tensor([float(value) for value in own], dtype=torch.float64, device=device))
-        targets, tokens, squares, computed = sizes.tolist()
-        return replace(
-            batch,
-            # A rank without prompts keeps one pass that does not count, to take part in the exchange of gradients.
-            micro_batches=tuple(layouts) or batch.micro_batches[:1],
-            normaliser=targets,
-            tokens=int(tokens),
-            targets=int(targets),
-            computed=int(computed),
-            context=squares / max(tokens, 1.0),
-            counted=len(layouts),
-        )
+        return rollout, layouts
 
     @contextmanager
     def _before_training(self, model: Any) -> Iterator[None]:
