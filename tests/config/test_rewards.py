@@ -14,7 +14,8 @@ from kamerton.config.rewards import check_rewards
 def test_deepspeed_is_refused_and_the_others_are_not(objective: str) -> None:
     options = [f"objective={objective}", "reward=exact_match", "objective.kl_weight=0.1", "adapter=full"]
     (fault,) = check_rewards(compose_values([*options, "trainer=deepspeed"]))
-    assert (fault.message, fault.column) == (f"objective={objective} is not supported with DeepSpeed", "trainer.strategy")
+    assert fault.message == f"objective={objective} is not supported with DeepSpeed"
+    assert fault.column == "trainer.strategy"
     choices = re.findall(r"trainer=\w+", fault.fix)
     assert choices == ["trainer=fsdp", "trainer=ddp"]
     assert [list(check_rewards(compose_values([*options, choice]))) for choice in choices] == [[], []]
