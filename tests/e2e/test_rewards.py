@@ -25,6 +25,7 @@ WORDS = (
 KILLING = """
 import os, signal, sys
 from kamerton.cli import main
+from kamerton.model import loss
 from kamerton.pipeline import rollouts
 from kamerton.train.module import FineTuneModule
 
@@ -33,8 +34,9 @@ owner, name = {
     "reward": (rollouts, "grade"),
     "samples": (rollouts.RollOuts, "_rollout"),
     "update": (FineTuneModule, "_clip_and_step"),
-}[sys.argv[1]]
-plain, left = getattr(owner, name), [int(sys.argv[2])]
+}[os.environ["PLACE"]]
+plain, left = getattr(owner, name), [int(os.environ["CALL"])]
+loss.LOGITS = int(os.environ.get("LOGITS", loss.LOGITS))
 
 def killing(*arguments, **options):
     left[0] -= os.environ.get("LOCAL_RANK", "0") == "0"
@@ -43,7 +45,7 @@ def killing(*arguments, **options):
     return plain(*arguments, **options)
 
 setattr(owner, name, killing)
-main(sys.argv[3:])
+main(sys.argv[1:])
 """
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -95,7 +97,8 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(
     for place, call in (("generation", 3), ("reward", 13), ("samples", 2), ("update", 8)):
         own = ("adapter=lora", "adapter.dropout=0.1", f"run_id={place}")
         command = words(prompts, outputs, *own)
-        warm.finish(str(script), place, str(call), *command, code=-signal.SIGKILL, env=ONE_THREAD)
+        environment = {**ONE_THREAD, "PLACE": place, "CALL": str(call)}
+        warm.finish(str(script), *command, code=-signal.SIGKILL, env=environment)
         resumed = train(*own)
         assert record(resumed)["state"] == "succeeded"
         assert (resumed / "samples.jsonl").read_bytes() == (straight / "samples.jsonl").read_bytes(), place
@@ -122,14 +125,15 @@ def test_sharded_weights_with_a_rank_without_prompts(
 ) -> None:
     """One prompt a step, and logits computed in chunks; killed in the third step, and resumed."""
     script = tmp_path / "killing.py"
-    script.write_text(KILLING.replace("\nowner", "\nfrom kamerton.model import loss\nloss.LOGITS = 600\nowner", 1))
+    script.write_text(KILLING)
     own = ("adapter=lora", "batch.size=1", "objective.kl_weight=0.1", "optimizer.lr=1e-3")
     own += ("objective.baseline=leave_one_out", "objective.standardise=false")
     one = train(*own, "run_id=one")
     sharded = (*own, "trainer=fsdp", "trainer.devices=2")
     for name, call, code in (("straight", 0, 0), ("killed", 6, -signal.SIGKILL), ("killed", 0, 0)):
         command = words(prompts, outputs, *sharded, f"run_id={name}")
-        warm.finish(str(script), "update", str(call), *command, code=code, env=ONE_THREAD)
+        environment = {**ONE_THREAD, "PLACE": "update", "CALL": str(call), "LOGITS": "600"}
+        warm.finish(str(script), *command, code=code, env=environment)
     straight, killed = one.with_name("straight"), one.with_name("killed")
     assert_same(straight, one)
     assert (killed / "samples.jsonl").read_bytes() == (straight / "samples.jsonl").read_bytes()
