@@ -130,7 +130,7 @@ def test_sharded_weights_with_a_rank_without_prompts(
     own += ("objective.baseline=leave_one_out", "objective.standardise=false")
     one = train(*own, "run_id=one")
     sharded = (*own, "trainer=fsdp", "trainer.devices=2")
-    for name, call, code in (("straight", 0, 0), ("killed", 6, -signal.SIGKILL), ("killed", 0, 0)):
+    for name, call, code in (("straight", -1, 0), ("killed", 6, -signal.SIGKILL), ("killed", -1, 0)):
         command = words(prompts, outputs, *sharded, f"run_id={name}")
         environment = {**ONE_THREAD, "PLACE": "update", "CALL": str(call), "LOGITS": "600"}
         warm.finish(str(script), *command, code=code, env=environment)
