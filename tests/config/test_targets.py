@@ -95,6 +95,18 @@ def test_a_reward_that_cannot_be_called_is_a_fault(signature: str, module: Calla
     assert check_targets({"reward": {"_target_": f"{name}.good", "limit": 3}}, [f"{name}."]) == []
 
 
+def test_arguments_of_rewards_are_checked_by_their_types() -> None:
+    node = {"_target_": "kamerton.objective.rewards.length", "most": "abc", "unit": "lines"}
+    faults = {fault.column: fault for fault in check_targets({"reward": {"length": node}})}
+    assert set(faults) == {"reward.length.most", "reward.length.unit"}
+    assert "valid integer" in faults["reward.length.most"].message
+
+
+def test_the_fix_of_a_foreign_target_trusts_its_package() -> None:
+    (fault,) = check_targets({"reward": {"_target_": "my_rewards.short"}})
+    assert "'allow_targets=[my_rewards.]'" in fault.fix
+
+
 def test_partial_builds_later() -> None:
     build = instantiate({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
     assert build([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5

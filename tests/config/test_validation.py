@@ -121,3 +121,8 @@ def test_metrics_of_calls_are_listed_for_data_with_functions() -> None:
     assert set(logged_metrics(compose_values(["eval.score=auto"]), False, functions=True)) == set(
         compute(scores_table([row], None))
     )
+
+
+def test_a_missing_reward_is_the_only_fault() -> None:
+    overrides = ["objective=grpo", "data=jsonl", "data.path=prompts.jsonl"]
+    assert [fault.column for fault in check_overrides(overrides)] == ["reward"]

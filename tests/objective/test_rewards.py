@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from kamerton.objective.grading import Answered, Reward, grade, total
         (rewards.json_schema, {"schema": {"type": "object", "required": ["a"]}}, '{"a": 1}', None, 1.0),
         (rewards.json_schema, {"schema": '{"type": "object", "required": ["a"]}'}, '{"b": 1}', None, 0.0),
         (rewards.json_schema, {"schema": {}}, "{", None, 0.0),
+        (rewards.json_schema, {"schema": {}}, "[" * 100_000, None, 0.0),
         (rewards.number, {}, "It is 3, or rather 1,234.5.", "#### 1234.5", 1.0),
         (rewards.number, {}, "no idea", "7", 0.0),
         (rewards.number, {}, "10-3=7", "7", 1.0),
@@ -50,6 +52,21 @@ def test_built_in_rewards(
     function: Callable[..., float], options: dict[str, Any], completion: str, reference: str | None, expected: float
 ) -> None:
     assert function("", completion, reference, {}, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "words"),
+    [
+        (rewards.length, {"most": -3}, "most is -3"),
+        (rewards.length, {"most": 5, "least": 10}, "least is 10"),
+        (rewards.json_schema, {"schema": {"type": "nothing"}}, "nothing"),
+    ],
+)
+def test_options_that_no_answer_meets_are_errors(
+    function: Callable[..., float], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        function("", "not JSON", None, {}, **options)
 
 
 def test_a_grader_in_a_file_is_a_reward_whose_text_is_not_interpolated(
@@ -108,6 +125,9 @@ def endless(*_: Any) -> float:
         (Reward("bad", lambda *_: 1 / 0), "reward.failed", ["bad", "ZeroDivisionError", "e1", "four"]),
         (Reward("bad", lambda *_: float("nan")), "reward.failed", ["nan"]),
         (Reward("bad", lambda *_: "much"), "reward.failed", ["much"]),
+        (Reward("bad", lambda *_: "0.5"), "reward.failed", ["'0.5'"]),
+        (Reward("bad", lambda *_: -1e308), "reward.failed", ["-1e+308"]),
+        (Reward("bad", lambda *_: sys.exit(0)), "reward.failed", ["SystemExit"]),
         (Reward("slow", endless, timeout=0.01), "reward.timeout", ["slow", "0.01 s", "e1"]),
     ],
 )

@@ -22,6 +22,7 @@ from kamerton.config.targets import (
     is_allowed,
     locate_class,
     locate_function,
+    trusting,
 )
 from kamerton.errors import Fault
 
@@ -96,7 +97,7 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
     is_metric, is_reward = key.startswith("metrics."), key.partition(".")[0] == "reward"
     allowed = (TEXT_METRICS, *own) if is_metric else (REWARDS, *own) if is_reward else (*ALLOWED, *own)
     if not is_allowed(name, allowed):
-        fix = f"use a target below one of: {', '.join(allowed)}; or trust yours with allow_targets=[my_package.]"
+        fix = f"use a target below one of: {', '.join(allowed)}; or {trusting(name)}"
         return [Fault("config.target", f"{name!r} may not be used as a target", fix, column=where)]
     is_function = is_reward or (is_metric and is_allowed(name, own))
     try:
@@ -211,7 +212,7 @@ def _check_missing(key: str, node: Mapping[str, Any], parameters: Mapping[str, i
 def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
     """Return the parameters of a class, with those it passes on to a known function; None without a signature."""
     try:
-        parameters = dict(inspect.signature(target).parameters)
+        parameters = dict(_signature(target).parameters)
     except (TypeError, ValueError):
         return None
     module, name = (getattr(target, part, "") for part in ("__module__", "__name__"))
@@ -225,6 +226,14 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
         return parameters
     own = {name: parameter for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
     return {**{name: parameter for name, parameter in inner.items() if name != "self"}, **own}
+
+
+def _signature(target: Any) -> inspect.Signature:
+    """Return the signature with its annotations evaluated, if they can be: some name what only type checkers import."""
+    try:
+        return inspect.signature(target, eval_str=True)
+    except Exception:  # annotations may be any code
+        return inspect.signature(target)
 
 
 def _check_type(key: str, value: Any, annotation: Any) -> list[Fault]:

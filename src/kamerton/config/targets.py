@@ -92,6 +92,12 @@ def _build(value: Any, allowed: Sequence[str]) -> Any:
     return [_build(inner, allowed) for inner in value] if isinstance(value, list) else value
 
 
+def trusting(name: Any) -> str:
+    """Return the fix that allows a target: the setting that trusts its package."""
+    package = str(name).partition(".")[0]
+    return f"trust that code with 'allow_targets=[{package if package.isidentifier() else 'my_package'}.]'"
+
+
 def is_allowed(name: object, allowed: Sequence[str]) -> bool:
     """Whether a target is one of `allowed`, or below one of those that end with a dot."""
     return isinstance(name, str) and any(

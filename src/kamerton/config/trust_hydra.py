@@ -11,6 +11,7 @@ from typing import Any
 
 from kamerton.config.foreign import Path, leaves
 from kamerton.config.judged import Judged, refused, value_at
+from kamerton.config.targets import trusting
 from kamerton.errors import Fault
 
 Allowed = Callable[[Any], bool]
@@ -115,7 +116,7 @@ def _class_faults(judged: Judged) -> Iterator[Fault]:
         if is_plugin and not any(setting.path == ("hydra", *path) for setting in judged.foreign):
             continue  # an installed plugin's option that was typed, such as hydra/launcher=ray
         usable = ", ".join(sorted(_classes_at(path))) or "another key: no class is allowed here"
-        fix = f"use {usable}; or trust yours with allow_targets=[my_package.] on the command line"
+        fix = f"use {usable}; or {trusting(name)} on the command line"
         key = ".".join(("hydra", *path))
         yield Fault("config.target", f"{str(name)!r} may not be used as a target", fix, column=key)
 

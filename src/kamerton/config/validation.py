@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kamerton.config.objective import preference_metrics
-from kamerton.config.rewards import reward_metrics
+from kamerton.config.objective_options import GENERATING
+from kamerton.config.rewards import reward_metrics, reward_nodes
 from kamerton.config.schema import mapping_at
 from kamerton.direction import (
     CALL_ERRORS,
@@ -85,6 +86,8 @@ def unlogged(
     values: Values, labelled: bool | None = None, *, functions: bool = False, references: bool = True
 ) -> Iterator[Fault]:
     """Yield a fault for each callback, objective and constraint of a metric that no validation will log."""
+    if mapping_at(values, "objective").get("name") in GENERATING and not reward_nodes(mapping_at(values, "reward")):
+        return  # the missing reward is the fault
     logged = logged_metrics(values, labelled, functions=functions, references=references)
     for name, node in mapping_at(values, "callbacks").items():
         monitor = node.get("monitor") if isinstance(node, Mapping) else None

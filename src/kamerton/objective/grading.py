@@ -15,6 +15,7 @@ from kamerton.errors import Fault, RunFailed
 RewardFunction = Callable[[str, str, str | None, Mapping[str, Any]], Any]
 
 _SHOWN = 200  # characters of an answer in an error
+_LARGEST = 3.4e38  # of float32; squares of larger numbers overflow in the deviation of a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,15 @@ def _grade(reward: Reward, answer: Answered) -> float:
     try:
         with _time_limit(reward.timeout):
             value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata)
-        number = float(value)
+        number = math.nan if isinstance(value, str) else float(value)
     except _TimedOut:
         message = _about(reward, answer, f"took longer than {reward.timeout:g} s")
         fix = "make the function faster, or raise its limit (key timeout, in seconds)"
         raise RunFailed(Fault("reward.timeout", message, fix, column="reward")) from None
-    except Exception as error:  # custom code may raise anything
+    except (Exception, SystemExit) as error:  # custom code may raise anything
         raise _failed(reward, answer, f"failed: {type(error).__name__}: {error}") from error
-    if not math.isfinite(number):
-        raise _failed(reward, answer, f"returned {value!r}, not a finite number")
+    if not abs(number) <= _LARGEST:
+        raise _failed(reward, answer, f"returned {value!r}, not a finite number of float32")
     return number
 
 

@@ -72,12 +72,13 @@ def json_schema(
     prompt: str, completion: str, reference: str | None, metadata: Metadata, *, schema: dict[str, Any] | str
 ) -> float:
     """Return 1 if the answer is JSON that is valid by `schema`, a JSON schema as a mapping or a text."""
+    text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
+    validator = _validator(text)  # first, so that an invalid schema is an error whatever the answer
     try:
         value = json.loads(completion)
-    except ValueError:
+    except (ValueError, RecursionError):
         return 0.0
-    text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
-    return float(_validator(text).is_valid(value))
+    return float(validator.is_valid(value))
 
 
 def number(
@@ -113,8 +114,11 @@ def length(
 ) -> float:
     """Return 1 for an answer of `least` to `most` words or characters, falling to 0 at twice `most`, and at length 0.
 
-    The fall is linear, so that answers of different wrong lengths differ.
+    The fall is linear, so that answers of different wrong lengths differ. Raises `ValueError` unless
+    0 <= `least` <= `most`.
     """
+    if not 0 <= least <= most:
+        raise ValueError(f"least is {least} and most is {most}, not 0 <= least <= most")
     size = len(completion.split()) if unit == "words" else len(completion.strip())
     if size < least:
         return size / least
