@@ -80,6 +80,8 @@ def _check_script(words: Sequence[str]) -> None:
     path = ROOT / words[0]
     assert path.is_file(), f"there is no {words[0]}"
     text = path.read_text()
+    beside = [path.with_name(f"{name}.py") for name in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)]
+    text += "".join(module.read_text() for module in beside if module.is_file())
     missing = [word for word in words[1:] if word.startswith("--") and f'"{word}"' not in text]
     assert missing == [], f"{words[0]} does not take {missing}"
 
