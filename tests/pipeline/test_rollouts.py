@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from kamerton.errors import Fault, UserError
+from kamerton.pipeline import rollouts
+from kamerton.score.generate.sampling import Decoding
 from kamerton.score.table import read_scores
 from support.rows import write_jsonl
 from support.runs import LEAN, metric_rows, record, trainer, weights
@@ -100,6 +104,23 @@ def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
     assert (resumed / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     for name, weight in weights(whole).items():
         assert torch.equal(weight, weights(resumed)[name])
+
+
+def test_the_other_ranks_learn_of_a_prompt_that_is_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def too_long(*_: Any) -> None:
+        raise UserError(
+            [Fault("generate.too-long", "1 prompts fill all 8 positions of the model", "lower data.max_length")]
+        )
+
+    told = []
+    monkeypatch.setattr(rollouts, "make_prompts", lambda *_: ([], frozenset()))
+    monkeypatch.setattr(rollouts, "exchange", lambda value: told.append(value) or [value])
+    monkeypatch.setattr(rollouts.RollOuts, "_generate", too_long)
+    data = SimpleNamespace(select=lambda _: None)
+    roll_out = rollouts.RollOuts(data, None, (), Decoding(4), 2, 64, tmp_path / "samples.jsonl", writes=True)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="too-long"):
+        roll_out(None, [0], 0)
+    assert told == [([], True)]
 
 
 def test_prompts_alone_are_trained_on_and_scored_by_their_rewards(

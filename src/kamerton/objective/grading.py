@@ -73,7 +73,7 @@ def _grade(reward: Reward, answer: Answered) -> float:
 
 def _failed(reward: Reward, answer: Answered, what: str) -> RunFailed:
     message = _about(reward, answer, what)
-    fix = "correct the function or the row, and repeat the command: it goes on from the last checkpoint"
+    fix = "correct the function or the row, and go on from the last checkpoint: repeat the command with resume=auto"
     return RunFailed(Fault("reward.failed", message, fix, column="reward"))
 
 

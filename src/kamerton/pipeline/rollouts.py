@@ -13,7 +13,7 @@ import numpy as np
 from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
 from kamerton.data.encode.arrays import Encoded
-from kamerton.errors import Interrupted, RunFailed
+from kamerton.errors import Interrupted, RunFailed, UserError
 from kamerton.files import write_text
 from kamerton.objective.grading import Answered, Reward, grade, total
 from kamerton.run.directory import RunDirectory
@@ -49,27 +49,26 @@ class RollOuts:
     def __call__(self, model: Any, examples: Sequence[int], step: int) -> Rollout:
         """Return the completions of these examples; all ranks call this together, with their own examples.
 
-        Raises `RunFailed` if a reward fails.
+        Raises `RunFailed` if a reward fails, and `UserError` for a prompt that leaves no position for an answer.
         """
         completions: list[Completion] = []
         rows: list[dict[str, Any]] = []
-        failure = None
+        failure: RunFailed | UserError | None = None
         if examples:
             data = self.data.select(np.asarray(examples, np.int64))
             prompts, ends = make_prompts(model, self.tokenizer, data, None)
-            answers = self._generate(model, prompts, ends, step)
-            completions = [
-                _completion(prompts[number // self.samples], answer) for number, answer in enumerate(answers)
-            ]
-            read = AnswerReader(self.tokenizer, data, prompts, ends)
             try:
-                rows = self._graded(data, answers, read, step)
-            except RunFailed as error:
+                answers = self._generate(model, prompts, ends, step)
+                completions = [
+                    _completion(prompts[number // self.samples], answer) for number, answer in enumerate(answers)
+                ]
+                rows = self._graded(data, answers, AnswerReader(self.tokenizer, data, prompts, ends), step)
+            except (RunFailed, UserError) as error:
                 failure = error
-        everything = exchange((rows, None if failure is None else failure.fault))
+        everything = exchange((rows, failure is not None))
         if failure is not None:
             raise failure
-        if any(fault is not None for _, fault in everything):
+        if any(has_failed for _, has_failed in everything):
             raise Interrupted  # another rank reports it
         if self.writes:
             self._write([row for part, _ in everything for row in part], step)

@@ -206,6 +206,25 @@ def test_passes_that_keep_ranks_in_lockstep_change_nothing(plain: Any, monkeypat
     assert_same(steps(RLOO, data, "tree", 60, ranks=2, passes=7), plain["rloo"], data)
 
 
+def test_the_reference_is_computed_without_dropout() -> None:
+    model = adapted().train()
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    data = FineTuneData(Prompts(3), None, seed=5, batch_size=99, max_tokens=10**6, packing="padded", pad=0)
+    data.trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=None)  # type: ignore[assignment]
+    objective = PolicyObjective(GRPO, Prompts(3).roll_out, data.lay_out, updates=1)
+
+    def reference() -> Tensor:
+        objective.begin(model, data._step(data.plan(0), 0), 0, lambda value: value)
+        (logprobs,) = objective._reference
+        assert logprobs is not None
+        return logprobs
+
+    assert torch.equal(reference(), reference())
+    assert model.training
+
+
 @pytest.mark.parametrize("packing", ["padded", "tree"])
 def test_generation_and_training_agree_on_log_probabilities(packing: Packing) -> None:
     model = adapted()

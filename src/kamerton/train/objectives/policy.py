@@ -126,7 +126,17 @@ class PolicyObjective(nn.Module):
 
     @contextmanager
     def _before_training(self, model: Any) -> Iterator[None]:
-        """For a block, the model is the one before training."""
+        """For a block, the model is the one before training, without dropout."""
+        was_training = model.training
+        model.eval()
+        try:
+            with self._initial_weights(model):
+                yield
+        finally:
+            model.train(was_training)
+
+    @contextmanager
+    def _initial_weights(self, model: Any) -> Iterator[None]:
         if self._initial is None:
             disable = getattr(model, "disable_adapter", None)
             with nullcontext() if disable is None else disable():
