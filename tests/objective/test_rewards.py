@@ -35,6 +35,8 @@ from kamerton.objective.grading import Answered, Reward, grade, total
         (rewards.json_schema, {"schema": '{"type": "object", "required": ["a"]}'}, '{"b": 1}', None, 0.0),
         (rewards.json_schema, {"schema": {}}, "{", None, 0.0),
         (rewards.json_schema, {"schema": {}}, "[" * 100_000, None, 0.0),
+        (rewards.json_schema, {"schema": {}}, '{"a": NaN}', None, 0.0),
+        (rewards.json_schema, {"schema": {}}, r'"\ud800"', None, 0.0),
         (rewards.number, {}, "It is 3, or rather 1,234.5.", "#### 1234.5", 1.0),
         (rewards.number, {}, "no idea", "7", 0.0),
         (rewards.number, {}, "10-3=7", "7", 1.0),

@@ -75,10 +75,9 @@ def json_schema(
     text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
     validator = _validator(text)  # first, so that an invalid schema is an error whatever the answer
     try:
-        value = json.loads(completion)
-    except (ValueError, RecursionError):
+        return float(validator.is_valid(json.loads(completion, parse_constant=_not_json)))
+    except (ValueError, RecursionError):  # also escapes that are no characters
         return 0.0
-    return float(validator.is_valid(value))
 
 
 def number(
@@ -141,6 +140,10 @@ def grader(
     """
     del prompts_alone  # checked beforehand
     return _grader(file, Path(file).stat().st_mtime_ns)(prompt, completion, reference, metadata)
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _required(reference: str | None) -> str:
