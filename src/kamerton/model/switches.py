@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -74,3 +75,14 @@ def autocast_format(precision: str) -> torch.dtype | None:
 
 def _cannot(switch: str, message: str, fix: str) -> UserError:
     return UserError([Fault("model.switch", message, fix, column=f"model.{switch}")])
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """For a block, the model has no dropout."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

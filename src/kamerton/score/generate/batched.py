@@ -10,18 +10,18 @@ Shapes: B rows, L padded length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kamerton.errors import Fault, UserError
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
+from kamerton.model.switches import evaluation_mode
 from kamerton.plan.packing import MicroBatch, pack_examples
 from kamerton.score.divide import ALONE, Ranks, divided
 from kamerton.score.generate.growing_cache import grow_in_place
@@ -134,7 +134,7 @@ def generate(
                 answers[row.prompt] = _answer(row)
         return answers
 
-    with _evaluation_mode(model):
+    with evaluation_mode(model):
         for _, answers in divided(batches, answer, ranks):
             yield answers
 
@@ -155,16 +155,6 @@ def _token_limits(model: Any, prompts: Sequence[Prompt], max_new_tokens: int) ->
         message = f"{len(full)} prompts fill all {positions} positions of the model (first: example {full[0].key})"
         raise UserError([Fault("generate.too-long", message, "lower data.max_length", column="data.max_length")])
     return limits
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kamerton.model.loss import Predictions, predict
 from kamerton.model.shard import whole_weights
+from kamerton.model.switches import evaluation_mode
 from kamerton.objective.pair_loss import Sum
 from kamerton.objective.policy import PolicyLoss, deviation, divergence, without_signal
 from kamerton.plan.packing import MicroBatch, pack_groups
@@ -120,23 +121,13 @@ class PolicyObjective(nn.Module):
         self._sums = torch.zeros(len(_NAMES) + 1, dtype=torch.float64, device=device)
         self._reference = [None] * len(micros)
         if self._loss.kl_weight:
-            with torch.no_grad(), self._before_training(model):
+            with torch.no_grad(), evaluation_mode(model), self._before_training(model):
                 self._reference = [-predict(model, rows).nll.double() for rows in layouts]
         return rollout, layouts
 
     @contextmanager
     def _before_training(self, model: Any) -> Iterator[None]:
-        """For a block, the model is the one before training, without dropout."""
-        was_training = model.training
-        model.eval()
-        try:
-            with self._initial_weights(model):
-                yield
-        finally:
-            model.train(was_training)
-
-    @contextmanager
-    def _initial_weights(self, model: Any) -> Iterator[None]:
+        """For a block, the model is the one before training."""
         if self._initial is None:
             disable = getattr(model, "disable_adapter", None)
             with nullcontext() if disable is None else disable():
