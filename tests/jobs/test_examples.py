@@ -24,6 +24,7 @@ def example(name: str) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_the_basic_example_goes_from_rows_to_a_ranking(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], manager: FineTuningManager, warm_jobs: None
 ) -> None:
