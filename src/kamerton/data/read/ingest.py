@@ -17,8 +17,7 @@ from kamerton.data.read.columns.formats import detect_format
 from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.columns.schema import find_layout
 from kamerton.data.read.exports.rows import Exports, Row, joined_rows
-from kamerton.data.read.files.containers import DAMAGE, layers, open_data
-from kamerton.data.read.files.sniff import unreadable_file_faults
+from kamerton.data.read.files.containers import DAMAGE, layers
 from kamerton.data.read.preferences.rows import PreferenceReader
 from kamerton.data.read.preferences.scored import join_scored
 from kamerton.data.read.reading import Reading
@@ -26,12 +25,11 @@ from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.tables.cells import parse_cell
 from kamerton.data.read.unmatched import Names, Unmatched, report_unknown_metadata
+from kamerton.data.read.unreadable import FEW, MAX_ROWS, Unreadable
 from kamerton.data.stored import completion_key, prompt_key, row_id
 from kamerton.errors import Fault
 
-MAX_UNREADABLE = 1000  # a file without a readable row among its first rows is given up after these
 HEAD = 64  # first rows; their values show the roles of columns with unclear names
-FEW = 2  # up to this many unreadable rows are reported one by one
 
 
 def ingest(
@@ -57,8 +55,7 @@ class _FileReader:
         self.preferences = PreferenceReader(file)
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
-        self.undecodable: list[Fault] = []  # the first
-        self.undecodable_rows = 0
+        self.unreadable = Unreadable(file, log)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False
@@ -76,21 +73,19 @@ class _FileReader:
             if pending is not None:
                 if isinstance(record, Fault):
                     pending.append((row, record))
-                    if len(pending) == MAX_UNREADABLE:
+                    if len(pending) == MAX_ROWS:
                         break
                     continue
-                self._report_unreadable(pending)
+                self.unreadable.report_rows(pending)
                 pending = None
             values = self._store_values(row, record)
             if values is not None:
                 yield values
         if pending and not has_file_fault and len(pending) > FEW:
-            self._report_unreadable_file(pending)
+            self.unreadable.report_file(pending)
         else:
-            self._report_unreadable(pending or [])
-        if self.undecodable:
-            fault, several = self.undecodable[0], f" ({self.undecodable_rows:,} of {count:,} rows)"
-            self.log.add(replace(fault, message=fault.message + several * (self.undecodable_rows > 1)))
+            self.unreadable.report_rows(pending or [])
+        self.unreadable.report_undecodable(count)
         self.reading.rows[self.name] = self.reading.rows.get(self.name, 0) + count
         self.reading.notes[self.name] += self._container()
         if count == 0 and not has_file_fault:
@@ -111,33 +106,10 @@ class _FileReader:
         except DAMAGE:
             return []
 
-    def _report_unreadable(self, rows: list[tuple[int, Fault]]) -> None:
-        """Report rows that could not be read; those in another encoding become one fault at the end of the file."""
-        for row, fault in rows:
-            if fault.code != "undecodable-byte":
-                self.log.add_row([replace(fault, row=row)])
-                continue
-            self.undecodable_rows += 1
-            self.log.reject(self.name, row, fault.code)
-            if not self.undecodable:
-                self.undecodable.append(replace(fault, row=row))
-
-    def _report_unreadable_file(self, rows: list[tuple[int, Fault]]) -> None:
-        """Report a file without a readable row."""
-        with open_data(self.file) as stream:
-            line = stream.readline(10_000)
-        encoding = "utf-8" if self.file.encoding == "auto" else self.file.encoding
-        first = line.decode(encoding, "replace").strip()
-        faults, all_read = [fault for _, fault in rows], len(rows) < MAX_UNREADABLE
-        for fault in unreadable_file_faults(faults, first, self.file, all_read=all_read):
-            self.log.add(fault)
-        for row, fault in rows:
-            self.log.reject(self.name, row, fault.code)
-
     def _store_values(self, row: int, record: Mapping[str, Any] | Fault) -> tuple[Any, ...] | None:
         """Return the values of `store.SCHEMA`; None for a row that is dropped, or reported at the end of the file."""
         if isinstance(record, Fault):
-            self._report_unreadable([(row, record)])
+            self.unreadable.report_rows([(row, record)])
             return None
         names = tuple(record)
         if self.exports.is_export(names):
