@@ -52,13 +52,15 @@ class FaultCollector:
 
     def __init__(self, report: Callable[[Fault], None] | None = None, ignored: Collection[str] = ()) -> None:
         self.faults: list[Fault] = []
+        self._seen: set[Fault] = set()
         self._report = report
         self._ignored = ignored
 
     def add(self, *faults: Fault) -> None:
         """Collect faults."""
         for fault in faults:
-            if fault.code not in self._ignored and fault not in self.faults:
+            if fault.code not in self._ignored and fault not in self._seen:
+                self._seen.add(fault)
                 self.faults.append(fault)
                 if self._report is not None:
                     self._report(fault)
