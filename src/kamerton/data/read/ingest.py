@@ -52,7 +52,7 @@ class _FileReader:
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
         self.of_prompts: dict[tuple[int, bool], tuple[Layout, int]] = {}  # by a layout's `id`, and whether alone
         self.unmatched = Unmatched(file, log)
-        self.preferences = PreferenceReader(file)
+        self.preferences = PreferenceReader(file, self._records)
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
         self.unreadable = Unreadable(file, log)
@@ -99,6 +99,11 @@ class _FileReader:
         """Return the rows of the file, with those that are parts of one joined."""
         rows = joined_rows(read_rows(self.file, note), self.name, self.exports.named)
         return join_scored(rows, self.file.columns, note) if self.file.form.rows in COMPARED else rows
+
+    def _records(self) -> Iterable[Mapping[str, Any]]:
+        """Read the file from its first row on."""
+        rows = self._raw_rows(lambda note: None)
+        return (self.exports.plain(record) for _, record in rows if not isinstance(record, Fault))
 
     def _container(self) -> list[str]:
         try:

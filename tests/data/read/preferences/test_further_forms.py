@@ -127,6 +127,21 @@ def test_texts_in_turn_that_differ_before_the_last_are_refused(tmp_path: Path) -
     assert empty.column == "response_b[0]"
 
 
+def test_dialogues_that_differ_before_the_last_answer_are_reported_by_their_rows(tmp_path: Path) -> None:
+    def dialogue(*answers: str) -> list[Row]:
+        return [turn for answer in answers for turn in (QUESTION, said(answer))]
+
+    rows = [
+        {"conversation_a": dialogue(earlier, "Yes."), "conversation_b": dialogue("Hi", "No."), "winner": "model_a"}
+        for earlier in ("Hi", "Hello", "Hi", "Yo")
+    ]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert [(fault.row, fault.column) for fault in error.value.faults] == [(2, "conversation_b"), (4, "conversation_b")]
+    assert len(read(path, policy={"bad-preference": "drop"})) == 2
+
+
 def test_ties_of_every_form_are_refused(tmp_path: Path) -> None:
     ties = [
         lmsys(winner_model_b=0, winner_tie=1),
@@ -203,3 +218,27 @@ def test_json_that_is_a_completion_stays_a_text(tmp_path: Path) -> None:
     for path in (write_csv(tmp_path / "rows.csv", [row]), write_jsonl(tmp_path / "rows.jsonl", [row])):
         (example,) = read(path)
         assert written(example)[1] == [('{"wet": true}', 1.0), ("[no", 0.0)]
+
+
+def implicit(number: int, **more: Any) -> Row:
+    return {**more, "chosen": f"The mill {number} is old.", "rejected": f"The mill {number} is new."}
+
+
+@pytest.mark.parametrize(("prompt", "code"), [({"prompt": None}, "empty-field"), ({}, "missing-field")])
+def test_a_pair_without_the_prompt_that_other_rows_have_is_a_fault(prompt: Row, code: str, tmp_path: Path) -> None:
+    lacking = [implicit(i, **prompt) for i in range(70)]
+    rows = [*lacking, implicit(70, prompt="What is it like?"), implicit(71, prompt="And this one?")]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    fault = fault_of(path)
+    assert (fault.code, fault.row, fault.column) == (code, 1, "prompt")
+    assert "70 times" in fault.message
+    examples = read(path, policy={code: "drop"})
+    assert [example.prompt for example in examples] == ["What is it like?", "And this one?"]
+    first_filled = write_jsonl(tmp_path / "turned.jsonl", rows[::-1][:3])
+    assert fault_of(first_filled).row == 3
+
+
+@pytest.mark.parametrize("prompt", [{"prompt": None}, {}])
+def test_pairs_without_any_prompt_begin_with_it(prompt: Row, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [implicit(i, **prompt) for i in range(70)])
+    assert [example.prompt for example in read(path)] == [f"The mill {i} is" for i in range(70)]

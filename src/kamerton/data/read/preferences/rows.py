@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from kamerton.data.data_file import DataFile
@@ -16,7 +17,7 @@ from kamerton.data.read.columns.schema import find_layout
 from kamerton.data.read.columns.unused import UnusedValue, is_empty, unused_values
 from kamerton.data.read.conversations.chat import is_dropped
 from kamerton.data.read.preferences.forms import OTHER_ROWS, read_sides
-from kamerton.data.read.preferences.sides import CODE, Record, Side
+from kamerton.data.read.preferences.sides import CODE, Record, Side, has_prompt
 from kamerton.data.read.text import Action
 from kamerton.data.stored import stored_extras
 from kamerton.errors import Fault
@@ -40,8 +41,9 @@ class PreferenceRow:
 class PreferenceReader:
     """Reads the rows of a file that have several completions, or one with a judgement of it."""
 
-    def __init__(self, file: DataFile) -> None:
-        self._file = file
+    def __init__(self, file: DataFile, records: Callable[[], Iterable[Record]]) -> None:
+        """`records` returns all rows of the file from the first one on."""
+        self._file, self._records = file, records
         self._layouts: dict[object, Layout | Fault] = {}
         self.notes: list[str] = []
 
@@ -50,6 +52,9 @@ class PreferenceReader:
         sides = read_sides(record, self._file.columns, self._file.form)
         if isinstance(sides, Fault):
             return sides if sides.code in OTHER_ROWS else PreferenceRow(None, [sides])
+        no_prompt = sides[0].no_prompt
+        if no_prompt is not None and self._have_prompts:
+            return no_prompt if no_prompt.code in OTHER_ROWS else PreferenceRow(None, [no_prompt])
         layouts: list[Layout] = []
         for side in sides:
             layout = self._layout(side)
@@ -59,6 +64,11 @@ class PreferenceReader:
         fields, faults = _joined(sides, layouts, action)
         self._note(sides)
         return PreferenceRow(fields, faults, layouts[0], self._schema(sides, layouts[0]), _unused(sides, layouts))
+
+    @cached_property
+    def _have_prompts(self) -> bool:
+        """Whether a row of the file has a prompt."""
+        return any(has_prompt(record, self._file.columns) for record in self._records())
 
     def _layout(self, side: Side) -> Layout | Fault:
         """Return the layout of the row of a completion, as that of any other row."""

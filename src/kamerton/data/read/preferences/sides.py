@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from kamerton.data.form import Form
@@ -38,7 +38,8 @@ class Side:
     """A row with one of its completions alone, which is read with `columns`.
 
     `place` is where the completion is, `score` how good it is. `places` has the places in the row as it is written, by
-    those in `record`; `unread` the fields of the completion that are not read.
+    those in `record`; `unread` the fields of the completion that are not read. `no_prompt` is the fault of a row whose
+    prompt is what its completions begin with, if other rows have a prompt.
     """
 
     record: dict[str, Any]
@@ -47,6 +48,7 @@ class Side:
     score: float
     places: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, Any] = field(default_factory=dict)
+    no_prompt: Fault | None = None
 
     def locate(self, place: str) -> str:
         """Return where something is in the row as it is written, from its place in `record`."""
@@ -86,13 +88,11 @@ def sides_of(
     texts = [completion.value for completion in completions]
     are_texts = len(texts) == 2 and all(isinstance(text, str) and not is_spoken(text) for text in texts)
     if prompt.value is None and are_texts and (column is None or rest[column] is None):
-        return _without_prompt(prompt, completions)
+        return _without_prompt(prompt, completions, column)
     sides = [prompt.side(completion) for completion in completions]
     missing = next((c for c, side in zip(completions, sides, strict=True) if side is None), None)
     if missing is not None:
-        if column:
-            return Fault("empty-field", f"{column} is empty", f"fill in {column}, or remove the row", column=column)
-        return Fault("missing-field", f"there is no prompt of {missing.place}", NO_PROMPT, column="prompt")
+        return _no_prompt(column, missing)
     return [side for side in sides if side is not None]
 
 
@@ -190,18 +190,33 @@ def _text_side(record: dict[str, Any], columns: Columns, prompt: str, completion
     return Side(record, own, completion.place, completion.score, places, completion.unread)
 
 
-def _without_prompt(prompt: _Prompt, completions: Sequence[Completion]) -> list[Side] | Fault:
-    """Return the sides of two texts that begin with their prompt."""
+def _no_prompt(column: str | None, completion: Completion) -> Fault:
+    """Return the fault of a completion without a prompt, whose column is empty, or None."""
+    if column:
+        return Fault("empty-field", f"{column} is empty", f"fill in {column}, or remove the row", column=column)
+    return Fault("missing-field", f"there is no prompt of {completion.place}", NO_PROMPT, column="prompt")
+
+
+def _without_prompt(prompt: _Prompt, completions: Sequence[Completion], column: str | None) -> list[Side] | Fault:
+    """Return the sides of two texts that begin with their prompt; `column` is that of the prompt, if there is one."""
     first, second = (completion.value for completion in completions)
     at = prompt_length(first, second)
     if not first[:at].strip():
         message = f"{completions[0].place} and {completions[1].place} begin differently, so there is no prompt"
         return Fault(CODE, message, NO_PROMPT, column=completions[0].place)
     columns = Columns(prompt="prompt", metadata=prompt.metadata)
-    return [
+    sides = (
         _text_side({**prompt.others, "prompt": first[:at], c.column: c.value[at:]}, columns, c.place, c)
         for c in completions
-    ]
+    )
+    return [replace(side, no_prompt=_no_prompt(column, completions[0])) for side in sides]
+
+
+def has_prompt(record: Record, columns: Columns) -> bool:
+    """Return whether the column of a row's prompt is filled."""
+    name = columns.prompt or columns.messages or columns.text
+    column = name or find_column(record, (*PROMPTS, *FURTHER_PROMPTS))
+    return column is not None and not is_blank(record.get(column))
 
 
 def prompt_length(first: str, second: str) -> int:
