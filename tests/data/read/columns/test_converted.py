@@ -61,6 +61,21 @@ def test_questions_with_functions_are_joined_with_their_calls(tmp_path: Path, mo
     assert '"type": "object", "properties": {"n": {"type": "number"}}' in example.tools
 
 
+ASKED = {"question_id": 81, "category": "writing", "turns": ["Where?", "How many?"]}
+SAID = {"question_id": 81, "answer_id": "a", "model_id": "m", "choices": [{"index": 0, "turns": ["Here.", "Three."]}]}
+
+
+@pytest.mark.parametrize("given", ["question.jsonl", "model_answer/m.jsonl"])
+def test_questions_of_mt_bench_are_joined_with_the_answers_of_a_model(
+    tmp_path: Path, given: str, monkeypatch: Any
+) -> None:
+    (tmp_path / "model_answer").mkdir()
+    write_jsonl(tmp_path / "question.jsonl", [ASKED, {**ASKED, "question_id": 82}])
+    write_jsonl(tmp_path / "model_answer" / "m.jsonl", [SAID, {**SAID, "question_id": 83}])
+    example = converted(tmp_path / given, monkeypatch)
+    assert [turn.content for turn in example.messages] == ["Where?", "Here.", "How many?", "Three."]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

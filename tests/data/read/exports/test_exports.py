@@ -11,8 +11,10 @@ import pytest
 from kamerton.data.example import DataExample, Message, ToolCall
 from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.validation import read_examples
 from kamerton.errors import Fault, UserError
 from support.rows import write_jsonl
+from support.settings import data_options, settings_of
 
 Row = dict[str, Any]
 ALL = SplitOptions(ratios=[1, 0, 0])
@@ -235,7 +237,7 @@ def test_a_conversation_in_argilla_is_the_prompt(tmp_path: Path) -> None:
 SPAN = {"start": 0, "end": 4, "text": "Nice", "labels": ["good"]}
 REFUSED: dict[str, tuple[Row, str]] = {
     "no annotation": (label_studio() | {"annotations": []}, "no annotation"),
-    "spans": (label_studio(SPAN), "mark a part of the task"),
+    "boxes": (label_studio({"x": 1, "y": 1, "rectanglelabels": ["good"]}), "mark a part of the task"),
     "two answers": (
         {"fields": {"t": "a"}, "responses": {"q": [{"value": "x"}, {"value": "y"}]}},
         "different answers to q",
@@ -261,6 +263,19 @@ def test_a_file_without_conversations_is_one_fault(tmp_path: Path, name: str) ->
     assert fault.code == "bad-export"
     assert words in fault.message
     assert "(30 rows)" in fault.message
+
+
+def test_marked_parts_are_the_answer_by_the_setting_of_the_fault(tmp_path: Path) -> None:
+    rows = [label_studio(SPAN, SPAN | {"labels": ["mood", "good"]}, review=f"Nice oven {i}.") for i in range(8)]
+    (fault,) = faults(tmp_path, rows)
+    (settings,) = settings_of(fault.fix)
+    path = str(tmp_path / "rows.jsonl")
+    example = next(iter(read_examples(DataOptions(path=path, **data_options(settings)))))
+    assert example.prompt == "Nice oven 0."
+    assert json.loads(example.completion) == [
+        {"text": "Nice", "label": "good"},
+        {"text": "Nice", "label": ["mood", "good"]},
+    ]
 
 
 def test_rows_without_an_annotation_are_left_out_by_the_policy(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kamerton.data.data_file import DataFile
@@ -16,6 +17,11 @@ BETTER = "{prompt: .history, completion: (if .labels == 1 then .human_ref_A else
 QUESTIONS = (
     "select((.reference | length) == (.turns | length)) | {messages: [range(0; .turns | length) as $i"
     ' | {role: "user", content: .turns[$i]}, {role: "assistant", content: .reference[$i]}]}'
+)
+ANSWERED = (  # questions of MT-Bench, each with the answers of the model in another file
+    "($answers | INDEX(.question_id)) as $by | inputs | $by[.question_id | tostring].choices[0].turns as $said"
+    ' | select($said) | {messages: [range(0; $said | length) as $i | {role: "user", content: .turns[$i]},'
+    ' {role: "assistant", content: $said[$i]}]}'
 )
 SPOKEN = (
     ".COLUMN[0].KEY as $first | {messages: [.COLUMN[]"
@@ -38,17 +44,37 @@ def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
 
 
 def _questions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
-    """Return the fault of several questions of one user (MT-Bench), with their reference answers or without."""
-    turns, answers = record.get("turns"), record.get("reference")
+    """Return the fault of several questions of one user (MT-Bench), or of a model's answers to them."""
+    turns, answers, choices = record.get("turns"), record.get("reference"), record.get("choices")
+    if "question_id" in record and isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        if not isinstance(choices[0].get("turns"), list):
+            return None
+        message = "the rows are answers of a model to the questions of another file (MT-Bench)"
+        questions = _first_file(file.path.parent.parent, "question.jsonl") or "QUESTIONS.jsonl"
+        return Fault("unclear-columns", message, _join_answers(questions, file.path, file), column="choices")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
         return None
     if not {"question_id", "reference"} & record.keys() or is_turn(turns[0]):
         return None
     message = "turns are questions of one user, without answers between them (MT-Bench)"
-    fix = "give the answers as well: the turns of messages, or a column reference with an answer for each question"
+    said = _first_file(file.path.parent, "model_answer/*.jsonl") or "MODEL_ANSWERS.jsonl"
+    fix = _join_answers(file.path, said, file)
     if isinstance(answers, list) and len(answers) == len(turns):
         fix = f"to train on the references, {converted_rows(QUESTIONS, file)}"
     return Fault("unclear-columns", message, fix, column="turns")
+
+
+def _first_file(folder: Path, pattern: str) -> Path | None:
+    """Return the first of the files of a pattern; None without any."""
+    return min(folder.glob(pattern), default=None)
+
+
+def _join_answers(questions: Path | str, answers: Path | str, file: DataFile) -> str:
+    """Return the command that joins the questions and the answers of MT-Bench, and the new setting."""
+    new = new_name(file.path, "-chats.jsonl")
+    names = shlex.quote(str(answers)), shlex.quote(str(questions))
+    command = f"jq -nc --slurpfile answers {names[0]} {shlex.quote(ANSWERED)} {names[1]} > {new}"
+    return f"join the questions and the answers: {command}, then {path_setting(new, file.split)}"
 
 
 def _functions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:

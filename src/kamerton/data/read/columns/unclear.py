@@ -72,7 +72,7 @@ def tagged_words(columns: Columns) -> Fault | None:
 
 def marked_parts(columns: Columns) -> Fault | None:
     """Return the fault of texts whose parts are marked with labels, as exports have them."""
-    text, parts = columns.find(("text",)), columns.find(("entities",))
+    text, parts = columns.find(("text", "sentence", "prompt", "input")), columns.find(("entities",))
     value = columns.sample(parts) if parts else None
     if text is None or not isinstance(value, list) or columns.find((*LABELS, *ANSWER_NAMES, "intent", "class")):
         return None

@@ -28,6 +28,9 @@ def read_label_studio(record: Record) -> Record | Fault:
         values: Answers = {}
         for item in annotation["result"]:
             value = _label_studio_value(item)
+            if value is None and (span := _label_studio_span(item)):
+                values[ENTITIES] = [*values.get(ENTITIES, ()), span]
+                continue
             if value is None:
                 kind = item.get("type") if isinstance(item, Mapping) else item
                 message = f"annotations of the type {kind} mark a part of the task, and are no answer to it"
@@ -52,6 +55,17 @@ def _label_studio_value(item: Any) -> Any:
         if inner is not None:
             return inner[0] if isinstance(inner, list) and len(inner) == 1 else inner
     return None
+
+
+def _label_studio_span(item: Any) -> Record | None:
+    """Return the text and the label of a marked part of a text; None for parts without both."""
+    value = item.get("value") if isinstance(item, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(value.get("text"), str):
+        return None
+    labels = next((value[key] for key in value if key.endswith("labels")), None)
+    if not isinstance(labels, list) or not labels:
+        return None
+    return {"text": value["text"], "label": labels[0] if len(labels) == 1 else labels}
 
 
 def read_argilla(record: Record) -> Record | Fault:
@@ -172,7 +186,7 @@ def _joined(data: Record, answers: list[Answers], rest: Record, column: str) -> 
     texts = [name for name, value in data.items() if isinstance(value, str | list) and value]
     if len(agreed) == 1:
         (name, value) = next(iter(agreed.items()))
-        agreed = {name if name in ANSWERS else "completion": value}
+        agreed = {name if name in (*ANSWERS, ENTITIES) else "completion": value}
         if len(texts) == 1 and texts[0] not in PROMPTS:
             columns = {("prompt" if key == texts[0] else key): inner for key, inner in columns.items()}
     columns |= {f"{name}.answer" if name in columns else name: value for name, value in agreed.items()}
