@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kamerton.config.compose import compose_values
 from kamerton.config.faults import check_overrides
+from kamerton.config.rewards import reward_nodes
 from kamerton.errors import Fault
 
 HEAD = "# @package _global_\n"
@@ -130,3 +132,32 @@ def test_the_file_of_a_chosen_option_is_not_blamed(experiment) -> None:  # type:
     assert (fault.column, fault.file) == ("data.path", "command line")
     (fault,) = experiment(f"{HEAD}model:\n  dtype: int4\n", "model=tiny")
     assert fault.file == "experiment/mine.yaml"
+
+
+SECOND = "reward.number_2._target_=kamerton.objective.rewards.number"
+
+
+@pytest.mark.parametrize("typed", ["reward=[number,length,number]", "reward=[number,number],[number,length]"])
+def test_a_reward_that_is_named_twice_is_a_fault_and_its_fix_gives_two(typed: str) -> None:
+    grpo = ["objective=grpo", "data=jsonl", "data.path=rows.jsonl"]
+    (fault,) = check_overrides([*grpo, typed])
+    assert (fault.code, fault.file, fault.column) == ("config.option", "command line", "reward")
+    assert "'number' 2 times" in fault.message
+    assert fault.fix == f"name number once, and for a second one add {SECOND}"
+    once = [*grpo, "reward=[number,length]", SECOND, "reward.number_2.tolerance=0.1"]
+    assert check_overrides(once) == []
+    assert list(reward_nodes(compose_values(once)["reward"])) == ["number", "length", "number_2"]
+
+
+def test_an_option_that_a_file_names_twice_is_a_fault_of_the_file(experiment) -> None:  # type: ignore[no-untyped-def]
+    rewards = "defaults:\n  - override /reward: [number, number]\n"
+    (fault,) = experiment(f"{HEAD}{rewards}")
+    assert (fault.file, fault.column) == ("experiment/mine.yaml", "reward")
+    (fault,) = check_overrides(["callbacks=[default,default]"])
+    assert fault.fix == "name default once"
+
+
+@pytest.mark.parametrize("typed", ["reward=zzz", "reward=[zzz]", "reward=default,zzz"])
+def test_no_reward_is_not_offered_as_one(typed: str) -> None:
+    (fault,) = check_overrides([typed])
+    assert fault.fix == "valid here: exact_match, grader, json_schema, label, length, number, regex"

@@ -216,3 +216,8 @@ def is_plain_value(override: Override, loader: ConfigLoaderImpl) -> bool:
 def options_of(override: Override, loader: ConfigLoaderImpl) -> list[str]:
     """Return the options of the group that an override chooses from; none if its key is not a group."""
     return list(loader.repository.get_group_options(override.key_or_group))
+
+
+def offered(group: str, loader: ConfigLoaderImpl) -> list[str]:
+    """Return the options of a group to choose from: all but the one that stands for no reward."""
+    return [name for name in loader.repository.get_group_options(group) if f"{group}/{name}" != "reward/default"]

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from yaml import MarkedYAMLError
 
-from kamerton.config.compose import compose_config, plain, resolved, searching, unused_groups
+from kamerton.config.compose import compose_config, offered, plain, resolved, searching, unused_groups
 from kamerton.config.foreign import Setting, foreign_settings
 from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.origin import COMMAND_LINE, locator
@@ -63,7 +63,7 @@ def compose_overrides(
     except MissingConfigException as error:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")  # of a defaults list
         file = next(_files_choosing(group, option, overrides, loader), None) or _named_file(error) or COMMAND_LINE
-        fix = did_you_mean(option, error.options or loader.get_group_options(group))
+        fix = did_you_mean(option, offered(group, loader))
         return Fault("config.option", f"{group or 'conf'} has no option {option!r}", fix, file, column=group or None)
     except MarkedYAMLError as error:
         mark = error.problem_mark

@@ -25,7 +25,14 @@ from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.jobs import Options
 from kamerton.config.judging import command_faults
 from kamerton.config.origin import COMMAND_LINE, PRESETS, Locate, in_space, is_below, locator
-from kamerton.config.overrides import existing_options, parse_each, selections, several_values, texts_to_compose
+from kamerton.config.overrides import (
+    existing_options,
+    parse_each,
+    repeated_options,
+    selections,
+    several_values,
+    texts_to_compose,
+)
 from kamerton.config.schema import Config, mapping_at
 from kamerton.config.sweep import begins_sweep, check_sweep, search_space
 from kamerton.errors import Fault, FaultCollector
@@ -161,6 +168,7 @@ def _check(
         *removed,
         *untrusted,
         *check_sweep(values, composition.hydra, searched),
+        *repeated_options(composition.overrides, loader, root.name),
     ]
     faults.add(*map(locate, all_faults))
     return Checked(composition, options, loader, locate, is_trusted=not untrusted)

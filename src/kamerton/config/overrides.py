@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from kamerton.config.compose import forced, options_of
+from kamerton.config.compose import chosen, forced, offered, options_of, reads_foreign
 from kamerton.config.hydra_internals import ConfigLoaderImpl
 from kamerton.config.meant import option_meant
 from kamerton.config.origin import COMMAND_LINE
+from kamerton.config.schema import mapping_at
 from kamerton.config.syntax import syntax_fault
 from kamerton.errors import Fault, FaultCollector
 from kamerton.shell import setting
@@ -63,14 +68,38 @@ def _unknown_options(override: Override, loader: ConfigLoaderImpl) -> list[Fault
     key = override.key_or_group
     if not options or override.is_delete() or key.startswith("hydra"):
         return []
-    chosen = [text.partition("=")[2] for text in _texts(override)]
-    wrong = [name for name in chosen if name not in (*options, "null") and not name.startswith(("[", "{"))]
+    names = [text.partition("=")[2] for text in _texts(override)]
+    valid = offered(key, loader)
+    wrong = [name for name in names if name not in (*options, "null") and not name.startswith(("[", "{"))]
     return [
-        Fault(
-            "config.option", f"{key} has no option {name!r}", option_meant(key, name, options), COMMAND_LINE, None, key
-        )
+        Fault("config.option", f"{key} has no option {name!r}", option_meant(key, name, valid), COMMAND_LINE, None, key)
         for name in wrong
     ]
+
+
+def repeated_options(texts: Sequence[str], loader: ConfigLoaderImpl, root: str) -> Iterator[Fault]:
+    """Yield a fault for each option that a list names twice, typed or in a chosen file; Hydra merges them into one."""
+    choices = chosen(OverridesParser.create().parse_overrides(list(texts)), loader)
+    if not any("[" in text for text in choices) and not reads_foreign(choices, loader):
+        return
+    read = loader.compute_defaults_list(root, list(choices), RunMode.RUN).overrides
+    for group, names in read.override_choices.items():
+        for name, count in Counter(names if isinstance(names, list) else ()).items():
+            if count > 1:
+                file = read.override_metadata[group].containing_config_path
+                message = f"{group} names {name!r} {count} times, which makes one {name} and not {count}"
+                place = COMMAND_LINE if file is None else f"{file}.yaml"
+                yield Fault("config.option", message, _named_once(group, name, loader), place, column=group)
+
+
+def _named_once(group: str, name: str, loader: ConfigLoaderImpl) -> str:
+    """Return the fix of an option that is named several times; for a function with another name for the second."""
+    result = loader.repository.load_config(f"{group}/{name}")
+    content: Any = OmegaConf.to_container(result.config) if result is not None else {}
+    node = mapping_at(content, name)
+    if "_target_" not in node:
+        return f"name {name} once"
+    return f"name {name} once, and for a second one add {group}.{name}_2._target_={node['_target_']}"
 
 
 def texts_to_compose(override: Override, loader: ConfigLoaderImpl) -> list[str]:
