@@ -95,6 +95,25 @@ def test_a_reward_that_cannot_be_called_is_a_fault(signature: str, module: Calla
     assert check_targets({"reward": {"_target_": f"{name}.good", "limit": 3}}, [f"{name}."]) == []
 
 
+@pytest.mark.parametrize("signature", ["", "*, table"])
+def test_a_metric_that_cannot_be_called_is_a_fault(signature: str, module: Callable[[str, str], None]) -> None:
+    name = f"odd_metrics_{len(signature)}"
+    module(name, f"def odd({signature}): return 1.0\ndef good(table, *, least): return 1.0")
+    (fault,) = check_targets({"metrics": {"mine": {"_target_": f"{name}.odd", "least": 3}}}, [f"{name}."])
+    assert (fault.code, fault.column) == ("config.target", "metrics.mine._target_")
+    assert "odd(table)" in fault.fix
+    assert check_targets({"metrics": {"mine": {"_target_": f"{name}.good", "least": 3}}}, [f"{name}."]) == []
+
+
+def test_arguments_of_metrics_are_checked_by_their_types(module: Callable[[str, str], None]) -> None:
+    annotated = "from __future__ import annotations\ndef share(table: object, least: int = 1) -> float: return 1.0"
+    module("typed_metrics", annotated)
+    node = {"_target_": "typed_metrics.share", "least": "few", "most": 3}
+    faults = {fault.column: fault for fault in check_targets({"metrics": {"mine": node}}, ["typed_metrics."])}
+    assert set(faults) == {"metrics.mine.least", "metrics.mine.most"}
+    assert "valid integer" in faults["metrics.mine.least"].message
+
+
 def test_arguments_of_rewards_are_checked_by_their_types() -> None:
     node = {"_target_": "kamerton.objective.rewards.length", "most": "abc", "unit": "lines"}
     faults = {fault.column: fault for fault in check_targets({"reward": {"length": node}})}

@@ -45,7 +45,8 @@ GIVEN = {
 }
 
 
-GRADED = ("prompt", "completion", "reference", "metadata")  # what a reward is called with
+# What functions are called with.
+CALLED_WITH = {"reward": ("prompt", "completion", "reference", "metadata"), "metric": ("table",)}
 
 
 # Where to set what a node may not set itself: because `train` gives it, or does it another way.
@@ -107,32 +108,32 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
         return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
-    if is_reward:  # what is left to give: all but the answer and its example
-        if unfit := _reward_faults(where, node, target):
+    if is_function:
+        kind = "reward" if is_reward else "metric"
+        if unfit := _call_faults(where, name, target, kind):
             return unfit
-        target = partial(target, *GRADED)
+        target = partial(target, *CALLED_WITH[kind])  # what is left to give: the keys of the node
+    if is_reward:
         node = {
             name: value
             for name, value in node.items()
             if name not in REWARD_OPTIONS and not (isinstance(value, Mapping) and "_target_" in value)  # another reward
         }
-    elif is_function:  # all but the table
-        target = partial(target, None)
     return _check_arguments(key, node, target)
 
 
-def _reward_faults(where: str, node: Mapping[str, Any], target: Any) -> list[Fault]:
-    """Return a fault if the target of a reward does not take an answer and its example; its keys are checked later."""
+def _call_faults(where: str, name: str, target: Any, kind: str) -> list[Fault]:
+    """Return a fault if a function does not take what a reward or metric is called with; its keys are checked later."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):
         return []  # no signature to check against
     try:
-        signature.bind_partial(*GRADED)
+        signature.bind_partial(*CALLED_WITH[kind])
     except TypeError as error:
-        name, given = node["_target_"], ", ".join(GRADED)
-        message = f"{name} cannot be a reward, which is called with ({given}): {error}"
-        fix = f"define it as {name.rpartition('.')[2]}({given}); further keys of the reward come after these"
+        given = ", ".join(CALLED_WITH[kind])
+        message = f"{name} cannot be a {kind}, which is called with ({given}): {error}"
+        fix = f"define it as {name.rpartition('.')[2]}({given}); further keys of the {kind} come after that"
         return [Fault("config.target", message, fix, column=where)]
     return []
 
