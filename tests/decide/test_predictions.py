@@ -80,6 +80,19 @@ def test_answers_that_were_cut_off() -> None:
     assert codes(table.select(others).append_column("finish_reason", reasons)) == {"results.truncated"}
 
 
+@pytest.mark.parametrize("text", ["", " \n", "\u200b\ufeff"])
+def test_invisible_answers_that_do_not_stop_are_one_fault(text: str) -> None:
+    reasons = pa.array(["length"] * 30 + ["stop"] * 10)
+    table = generated([text] * 30 + GOOD[30:], GOOD)
+    place = table.schema.get_field_index("finish_reason")
+    result = validate_results(table.set_column(place, "finish_reason", reasons))
+    (fault,) = [fault for fault in result.errors if fault.code != "results.lengths"]
+    assert fault.code == "results.invisible"
+    assert fault.message.startswith("30 of 40 answers are white space or special tokens alone, up to the maximum")
+    assert fault.message.endswith("and 27 more)")
+    assert not {"results.empty", "results.truncated"} & {each.code for each in result.warnings}
+
+
 def test_json_mode_is_requested_only_if_every_reference_is_json() -> None:
     references = [f'{{"n": {i}}}' for i in range(40)]
     assert codes(generated(["not json at all", *references[1:]], references)) == {"results.format"}

@@ -24,6 +24,7 @@ from kamerton.direction import PAIR_DETAILS
 from kamerton.errors import Fault, UserError
 from kamerton.run.directory import now
 from kamerton.score.references import incomparable
+from kamerton.words import listed
 
 Step = Callable[[str], None]
 
@@ -174,5 +175,4 @@ def _example_faults(run: ScoredRun, baseline: Group, reference: set[str]) -> Ite
 
 
 def _count(ids: set[str]) -> str:
-    examples = f" ({', '.join(sorted(ids)[:3])}{', …' if len(ids) > 3 else ''})" if ids else ""
-    return f"{len(ids)} examples{examples}"
+    return f"{len(ids)} examples{f' ({listed(sorted(ids), 3)})' if ids else ''}"

@@ -23,6 +23,7 @@ from kamerton.score.calibration import ECE, difference_bounds, error_bounds, ove
 from kamerton.score.columns import is_labelled, label_indices, labels_of
 from kamerton.score.label_metrics import label_metrics
 from kamerton.score.metrics import calibration_counts, calibration_error, summed_counts, table_metrics
+from kamerton.words import listed
 
 RESAMPLES = 2000
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of one chunk of resamples to about 100 MB
@@ -102,8 +103,7 @@ def joined(base: pa.Table, tuned: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _only(name: str, ids: set[str]) -> str:
-    examples = f" ({', '.join(sorted(ids)[:3])}{', …' if len(ids) > 3 else ''})" if ids else ""
-    return f"{len(ids)} only in the {name} table{examples}"
+    return f"{len(ids)} only in the {name} table{f' ({listed(sorted(ids), 3)})' if ids else ''}"
 
 
 def resample(tables: Sequence[pa.Table], resamples: int = RESAMPLES, seed: int = 0) -> list[Values]:

@@ -83,8 +83,8 @@ def leakage_notices(groups: Sequence[Group], training: dict[str, Training]) -> l
             continue
         leaked = sorted(set(ids) & set(data.prepared.splits["train"].ids.to_pylist()))
         if leaked:
-            examples = ", ".join(leaked[:3]) + (", …" if len(leaked) > 3 else "")
-            message = f"{run.path.name} was trained on {len(leaked):,} of the {len(ids):,} test examples ({examples})"
+            count = f"{len(leaked):,} of the {len(ids):,} test examples ({listed(leaked, 3)})"
+            message = f"{run.path.name} was trained on {count}"
             advice = "its numbers are too good: leave these out of training, or compare on other examples"
             notices.append(Notice("leakage", message, advice, group.name))
     for reason, names in unchecked.items():

@@ -19,6 +19,7 @@ from kamerton.data.validation import ValidationResult
 from kamerton.decide.compare.other_scoring import better_scoring
 from kamerton.errors import Fault
 from kamerton.score.calls import read_calls_text
+from kamerton.words import listed
 
 LEVEL = 0.001  # of the tests, so that false alarms are rare
 MIN_COHEN_W = 0.1
@@ -75,12 +76,18 @@ def _defective_answers(table: pa.Table, answers: Sequence[str | None]) -> FaultC
     """Yield the faults of individual answers, one for each kind of defect."""
     texts = [answer or "" for answer in answers]
     called = [cell not in (None, "[]") for cell in _cells(table, "predicted_calls")]
-    empty = [not text.strip() and not has_calls for text, has_calls in zip(texts, called, strict=True)]
-    yield from _fault(table, "results.empty", empty, "are empty", "look at the chat template and the stop tokens")
-    if "finish_reason" in table.column_names:
-        truncated = [reason == "length" for reason in table["finish_reason"].to_pylist()]
-        fix = "allow longer answers (score.max_new_tokens), or find out why the model does not stop"
-        yield from _fault(table, "results.truncated", truncated, "were cut off at the maximum length", fix)
+    empty = [not is_visible(text) and not has_calls for text, has_calls in zip(texts, called, strict=True)]
+    cut = [reason == "length" for reason in _cells(table, "finish_reason")]
+    both = list(zip(empty, cut, strict=True))
+    fix = "look at the chat template and the stop tokens"
+    stopped = [is_empty and not is_cut for is_empty, is_cut in both]
+    yield from _fault(table, "results.empty", stopped, "are empty", fix)
+    invisible = [is_empty and is_cut for is_empty, is_cut in both]
+    defect = "are white space or special tokens alone, up to the maximum length"
+    yield from _fault(table, "results.invisible", invisible, defect, fix)
+    truncated = [is_cut and not is_empty for is_empty, is_cut in both]
+    fix = "allow longer answers (score.max_new_tokens), or find out why the model does not stop"
+    yield from _fault(table, "results.truncated", truncated, "were cut off at the maximum length", fix)
     fix = "train longer or with a lower learning rate; check that the end of turn is trained on"
     yield from _fault(table, "results.repeated", list(map(is_loop, texts)), "repeat themselves without end", fix)
     if table["label"].null_count < table.num_rows:
@@ -105,8 +112,7 @@ def _fault(table: pa.Table, code: str, affected: Sequence[bool], defect: str, fi
     if not count:
         return
     ids = [name for name, is_affected in zip(table["example_id"].to_pylist(), affected, strict=True) if is_affected]
-    examples = ", ".join(ids[:3]) + (", …" if count > 3 else "")
-    message = f"{count:,} of {len(affected):,} answers {defect} ({examples})"
+    message = f"{count:,} of {len(affected):,} answers {defect} ({listed(ids, 3)})"
     yield Fault(code, message, fix, severity="error" if count * 2 > len(affected) else "warning"), count
 
 
@@ -159,6 +165,11 @@ def _lengths(table: pa.Table) -> FaultCounts:
         message = f"answers have a median of {medians[0]:,} characters, the references {medians[1]:,}"
         message += f" (Kolmogorov-Smirnov distance {test.statistic:.2f})"
         yield Fault("results.lengths", message, "look at some answers", severity="warning"), len(pairs)
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that is seen: neither white space nor a control or format character."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def is_loop(text: str) -> bool:
