@@ -22,6 +22,20 @@ def test_epochs_are_counted_from_one(epochs: int, epoch: int, shown: str) -> Non
     assert bar._get_train_description(epoch).strip() == shown
 
 
+@pytest.mark.parametrize(
+    ("max_steps", "expected"), [(-1, [10, 10, 10]), (4, [4]), (10, [10]), (25, [10, 10, 5]), (30, [10, 10, 10])]
+)
+def test_the_bar_of_each_epoch_ends_with_its_last_step(max_steps: int, expected: list[int]) -> None:
+    bar: Any = ProgressBar()
+    shown = []
+    for epoch in range(len(expected)):
+        bar._trainer = SimpleNamespace(
+            num_training_batches=10, max_steps=max_steps, max_epochs=3, current_epoch=epoch, global_step=10 * epoch
+        )
+        shown.append(bar.total_train_batches)
+    assert shown == expected
+
+
 def test_scoring_has_a_bar_that_is_hidden_when_it_ends() -> None:
     bar = ProgressBar()
     with bar.scoring(40) as advance:  # there is no display yet

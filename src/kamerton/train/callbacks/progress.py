@@ -17,8 +17,9 @@ class ProgressBar(RichProgressBar):
 
     @property
     def total_train_batches(self) -> int | float:
-        total, max_steps = super().total_train_batches, self.trainer.max_steps
-        return total if max_steps == -1 else min(total, max_steps)
+        """Return the steps of the current epoch: those that are left for it if `max_steps` ends it."""
+        steps, max_steps = self.trainer.num_training_batches, self.trainer.max_steps
+        return steps if max_steps == -1 else min(steps, max_steps - self.trainer.current_epoch * steps)
 
     def _get_train_description(self, current_epoch: int) -> str:
         """Return the bar's label, with epochs counted from 1 and left out if there is only one."""
