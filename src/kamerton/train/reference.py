@@ -17,7 +17,7 @@ from torch import nn
 
 from kamerton.files import flush
 from kamerton.model.loss import predict
-from kamerton.model.switches import autocast_format
+from kamerton.model.switches import autocast_format, evaluation_mode
 from kamerton.objective.pair_loss import sequence_sums
 from kamerton.objective.sequences import EncodedExamples
 from kamerton.plan.packing import Packing
@@ -76,18 +76,13 @@ def _compute(
     precision: str,
     progress: Callable[[int], None],
 ) -> npt.NDArray[np.float64]:
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     half = autocast_format(precision)
     values = np.zeros(len(data))
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():
-            for batch in MicroBatches(data, max_tokens=max_tokens, packing=packing, pad=pad):
-                numbers = batch.numbers.numpy()
-                result = predict(model, batch.rows.to(device))
-                values[numbers] = sequence_sums(result, len(numbers)).cpu().numpy()
-                progress(len(numbers))
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():
+        for batch in MicroBatches(data, max_tokens=max_tokens, packing=packing, pad=pad):
+            numbers = batch.numbers.numpy()
+            result = predict(model, batch.rows.to(device))
+            values[numbers] = sequence_sums(result, len(numbers)).cpu().numpy()
+            progress(len(numbers))
     return values

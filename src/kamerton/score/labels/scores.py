@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from kamerton.model.head import find_head
+from kamerton.model.switches import evaluation_mode
 from kamerton.plan.packing import Packing
 from kamerton.score.divide import ALONE, Ranks, divided
 from kamerton.score.labels.exact import exact, exact_batches
@@ -47,32 +48,27 @@ def score(  # noqa: PLR0913 - by keyword
     batches are divided over `ranks`, which all return all answers.
     """
     answers: list[Answer | None] = [None] * len(questions)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            head = find_head(model) if mode == "argmax" and packing != "padded" else None
-            searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
-            rest = sorted(set(range(len(questions))) - set(searched))
-            batches = [(True, members) for members in search_batches(questions, searched, max_tokens)]
-            batches += [(False, members) for members in exact_batches(questions, rest, max_tokens, packing)]
+    with evaluation_mode(model), torch.inference_mode():
+        head = find_head(model) if mode == "argmax" and packing != "padded" else None
+        searched = [i for i, question in enumerate(questions) if head is not None and question.size > 1]
+        rest = sorted(set(range(len(questions))) - set(searched))
+        batches = [(True, members) for members in search_batches(questions, searched, max_tokens)]
+        batches += [(False, members) for members in exact_batches(questions, rest, max_tokens, packing)]
 
-            def answer(batch: tuple[bool, list[int]]) -> list[Answer]:
-                by_search, members = batch
-                chosen = [questions[member] for member in members]
-                if by_search:
-                    assert head is not None
-                    return list(search(head, chosen, max_tokens, device))
-                exactly = exact(model, chosen, packing, pad, device)
-                # Without log-probabilities, as from the search.
-                return [replace(each, logprobs=None) if mode == "argmax" else each for each in exactly]
+        def answer(batch: tuple[bool, list[int]]) -> list[Answer]:
+            by_search, members = batch
+            chosen = [questions[member] for member in members]
+            if by_search:
+                assert head is not None
+                return list(search(head, chosen, max_tokens, device))
+            exactly = exact(model, chosen, packing, pad, device)
+            # Without log-probabilities, as from the search.
+            return [replace(each, logprobs=None) if mode == "argmax" else each for each in exactly]
 
-            for (_, members), batch_answers in divided(batches, answer, ranks):
-                for member, member_answer in zip(members, batch_answers, strict=True):
-                    answers[member] = member_answer
-                progress(len(members))
-    finally:
-        model.train(training)
+        for (_, members), batch_answers in divided(batches, answer, ranks):
+            for member, member_answer in zip(members, batch_answers, strict=True):
+                answers[member] = member_answer
+            progress(len(members))
     return [answer for answer in answers if answer is not None]
 
 
