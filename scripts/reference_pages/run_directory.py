@@ -9,6 +9,7 @@ FILES = {
     "events.jsonl": "one event per line ([codes](codes.md#events)); absent if there was none",
     "metrics.csv": "every logged step: `train/…`, `val/…`, `lr`, `perf/…`",
     "samples.jsonl": "every completion of training on rewards ([rewards](../how-to/rewards.md)), one per line",
+    "graders/": "of rewards by graders in files: their contents when the run was opened, which it grades with",
     "log.txt": "the output of a job; absent if the run was started in a terminal",
     "report.html": "the report: one file, loads nothing from the network",
     "report.md": "the report for terminals and pull requests",

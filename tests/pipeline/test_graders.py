@@ -10,7 +10,7 @@ import pytest
 
 from kamerton.config.compose import compose_values
 from kamerton.pipeline.check import data_faults
-from kamerton.pipeline.graders import NAMED
+from kamerton.score.reward_checks import NAMED
 from support.rows import question, write_jsonl
 
 CHECK: Any = {"type": "string_check", "name": "check", "operation": "eq", "input": "{{sample.output_text}}"}

@@ -16,7 +16,7 @@ from kamerton.pipeline import rollouts
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.table import read_scores
 from support.rows import write_jsonl
-from support.runs import LEAN, metric_rows, record, trainer, weights
+from support.runs import LEAN, Train, metric_rows, record, trainer, weights
 
 OPTIONS = (
     *(option for option in LEAN if not option.startswith("batch.size")),
@@ -67,6 +67,49 @@ def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_pat
         values = read_scores(run / "scores" / f"{name}.parquet")["metric:reward"].to_pylist()
         assert metrics[name]["reward"] == pytest.approx(sum(values) / len(values))
     assert record(run)["best"]["monitor"] == "val/reward"
+
+
+EDITING = """
+from pathlib import Path
+
+def edit(prompt, completion, reference, metadata, folder):
+    if any(Path(folder).rglob("samples.jsonl")):  # after the first step
+        file = Path(folder, "grader.json")
+        file.write_text(file.read_text().replace('"eq"', '"ne"'))
+    return 0.0
+"""
+
+
+@pytest.fixture
+def edited(sums: Path, tmp_path: Path, module: Callable[[str, str], None]) -> tuple[Train, Path]:
+    """A function that trains on a grader that is always 1, in a file that is edited after the first step; the file."""
+    file = tmp_path / "grader.json"
+    file.write_text(
+        json.dumps({"type": "string_check", "name": "a", "operation": "eq", "input": "a", "reference": "a"})
+    )
+    module("editing", EDITING)
+    options = [option for option in OPTIONS if not option.startswith("reward.")]
+    own = ["reward.edit._target_=editing.edit", f"reward.edit.folder={tmp_path}", "allow_targets=[editing.]"]
+    outputs = tmp_path / "outputs"
+    return trainer(sums, outputs, *options, "reward=grader", f"reward.grader.file={file}", *own), file
+
+
+def test_a_grader_that_is_edited_while_the_run_trains_changes_no_reward(edited: tuple[Train, Path]) -> None:
+    train, file = edited
+    grader = file.read_text()
+    run = train()
+    assert file.read_text() != grader
+    assert {row["rewards"]["grader"] for row in samples(run)} == {1.0}
+    assert record(run)["metrics"]["test"]["reward_grader"] == 1.0
+    assert (run / "graders" / "0.json").read_text() == grader
+
+
+@pytest.mark.slow
+def test_a_grader_that_is_edited_between_folds_is_a_fault(
+    edited: tuple[Train, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited[0]("cv.folds=2", "trainer.max_steps=2", code=2)
+    assert "fold 1: run one was started with another grader" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from kamerton.config.compose import compose_values
+from kamerton.config.rewards import with_kept_graders
 from kamerton.errors import UserError
 from kamerton.run import opening
 from kamerton.run.changes import SUPERVISED
@@ -295,6 +296,18 @@ def test_another_grader_in_the_same_file_is_another_run(graded: dict[str, Any], 
     forced = finish(open_run({**graded, "run_id": run.run_id, "resume": "force"}), "paused")
     assert (forced.resuming, "another grader" in forced.changed[0]) == (True, True)
     assert not open_run({**graded, "run_id": run.run_id}).changed
+
+
+def test_a_run_keeps_the_grader_that_it_was_opened_with(graded: dict[str, Any], tmp_path: Path) -> None:
+    def kept() -> str:
+        (node,) = with_kept_graders(graded["reward"], run.path).values()
+        return Path(node["file"]).read_text()
+
+    run = finish(open_run(graded), "paused")
+    (tmp_path / "grader.json").write_text('{"operation": "ne"}')
+    assert kept() == '{"operation": "eq"}'
+    finish(open_run({**graded, "run_id": run.run_id, "resume": "force"}), "paused")
+    assert kept() == '{"operation": "ne"}'
 
 
 def test_a_run_whose_grader_was_written_or_recorded_later_resumes(graded: dict[str, Any], tmp_path: Path) -> None:

@@ -252,6 +252,39 @@ def test_a_run_without_rewards_is_evaluated_with_those_that_are_typed(free: Path
     assert metrics["reward_exact_match"] == metrics["exact_match"]
 
 
+def test_a_reward_that_fails_is_reported_before_answers_are_generated(
+    free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType("my_rewards")
+    exec("def broken(prompt, completion, reference, metadata):\n    return 1 / 0", module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_rewards", module)
+    monkeypatch.setattr(kamerton.score.evaluation, "score_tests", lambda *_: pytest.fail("answers were generated"))
+    mine = ["reward._target_=my_rewards.broken", "allow_targets=[my_rewards.]"]
+    evaluate(tmp_path, f"run={free}", "score.mode=generate", *mine, code=2)
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError" in shown
+    assert "sums.jsonl" in shown
+    evaluate(tmp_path, f"run={free}", "score.mode=generate", *grader(tmp_path, "{{item.other}}"), code=2)
+    assert "the row has no other, which the grader reads" in capsys.readouterr().err
+
+
+def test_another_grader_in_the_same_file_is_another_evaluation(free: Path, tmp_path: Path) -> None:
+    command = [f"run={free}", "score.mode=generate", "score.max_new_tokens=5"]
+    same, other = (
+        evaluate(tmp_path, *command, *grader(tmp_path, reference))
+        for reference in ("{{sample.output_text}}", "{{item.prompt}}")
+    )
+    assert same["path"] != other["path"]
+    assert [result["metrics"]["test"]["reward"] for result in (same, other)] == [1.0, 0.0]
+
+
+def grader(folder: Path, reference: str) -> list[str]:
+    """Write a grader that compares the answer with `reference`, and return the overrides that choose it."""
+    check = {"type": "string_check", "name": "check", "operation": "eq", "input": "{{sample.output_text}}"}
+    (folder / "grader.json").write_text(json.dumps({**check, "reference": reference}))
+    return ["reward=grader", f"reward.grader.file={folder / 'grader.json'}"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kamerton.config.objective_options import GENERATING
 from kamerton.config.schema import Config, mapping_at
-from kamerton.config.targets import REWARD_OPTIONS, REWARDS, is_allowed, locate_function
+from kamerton.config.targets import REWARD_OPTIONS, REWARDS, is_allowed, locate_function, trusting
 from kamerton.errors import Fault, UserError
-from kamerton.objective.grading import Reward
+from kamerton.objective.graders import build_grader, read_grader
+from kamerton.objective.grading import Reward, RewardFunction
 
 Values = Mapping[str, Any]
 GRADER = f"{REWARDS}grader"  # the reward of a grader in a file
@@ -27,10 +29,28 @@ def reward_nodes(section: Values) -> dict[str, Values]:
     return {str(section["_target_"]).rpartition(".")[2]: own, **nodes}
 
 
-def grader_nodes(section: Values) -> list[Values]:
-    """Return the nodes of the graders among the rewards that name their file."""
-    nodes = (node for node in reward_nodes(section).values() if node["_target_"] == GRADER)
-    return [node for node in nodes if node.get("file") not in (None, "???")]
+def grader_nodes(section: Values) -> dict[str, Values]:
+    """Return the nodes of the graders among the rewards that name their file, by name."""
+    nodes = reward_nodes(section)
+    return {
+        name: node
+        for name, node in nodes.items()
+        if node["_target_"] == GRADER and node.get("file") not in (None, "???")
+    }
+
+
+def kept_grader(run: Path, number: int) -> Path:
+    """Return the file in a run directory with grader `number` of its rewards, as it was when the run was opened."""
+    return run / "graders" / f"{number}.json"
+
+
+def with_kept_graders(section: Values, run: Path) -> dict[str, Values]:
+    """Return the nodes of the section by name, those of graders with the files that a run directory keeps of them."""
+    nodes = reward_nodes(section)
+    for number, (name, node) in enumerate(grader_nodes(section).items()):
+        if (kept := kept_grader(run, number)).exists():  # none of a file that could not be read
+            nodes[name] = {**node, "file": str(kept)}
+    return nodes
 
 
 def names_target(value: Any) -> bool:
@@ -38,9 +58,13 @@ def names_target(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("_target_") is not None
 
 
-def build_rewards(config: Config) -> tuple[Reward, ...]:
-    """Return the rewards of a configuration. Raises `UserError` for functions outside the allow-list."""
-    return tuple(build_reward(name, node, config.allow_targets) for name, node in reward_nodes(config.reward).items())
+def build_rewards(config: Config, run: Path | None = None) -> tuple[Reward, ...]:
+    """Return the rewards of a configuration; those of a run use the graders that its directory keeps.
+
+    Raises `UserError` for functions outside the allow-list, and for graders with faults.
+    """
+    nodes = reward_nodes(config.reward) if run is None else with_kept_graders(config.reward, run)
+    return tuple(build_reward(name, node, config.allow_targets) for name, node in nodes.items())
 
 
 def needs_reference(node: Values) -> bool:
@@ -58,18 +82,20 @@ def reward_metrics(section: Values) -> list[str]:
 
 
 def build_reward(name: str, node: Values, allowed: Sequence[str]) -> Reward:
-    """Return the reward of a node. Raises `UserError` for a function that `allowed` does not allow."""
+    """Return the reward of a node; a grader is read once, here.
+
+    Raises `UserError` for a function that `allowed` does not allow, and for a grader with faults.
+    """
     target = str(node["_target_"])
     if not is_allowed(target, (REWARDS, *allowed)):
-        message, fix = (
-            f"{target!r} may not be used as a reward",
-            f"if you trust that code, add allow_targets=[{target}]",
-        )
-        raise UserError([Fault("config.target", message, fix, column="reward")])
+        message = f"{target!r} may not be used as a reward"
+        raise UserError([Fault("config.target", message, trusting(target), column="reward")])
     arguments = {key: value for key, value in node.items() if key not in (*REWARD_OPTIONS, "_target_")}
-    function = locate_function(target)
+    function: RewardFunction = partial(locate_function(target), **arguments)
+    if target == GRADER:
+        function = build_grader(read_grader(arguments["file"]))
     options = {key: float(node[key]) for key in REWARD_OPTIONS if node.get(key) is not None}
-    return Reward(name, partial(function, **arguments), **options)
+    return Reward(name, function, **options)
 
 
 def check_rewards(values: Values) -> Iterator[Fault]:

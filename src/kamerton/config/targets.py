@@ -62,8 +62,8 @@ def metric_function(node: Mapping[str, Any], allowed: Sequence[str] = ()) -> Cal
         located = locate_function(name)
         return _with_direction(partial(located, **arguments), located)
     if not is_allowed(name, (TEXT_METRICS,)):
-        message, fix = f"{name!r} may not be used as a metric", f"if you trust that code, add allow_targets=[{name}]"
-        raise UserError([Fault("config.target", message, fix, column="metrics")])
+        message = f"{name!r} may not be used as a metric"
+        raise UserError([Fault("config.target", message, trusting(name), column="metrics")])
     metric = locate_class(name)(**arguments)
 
     def of_texts(table: Any) -> Any:

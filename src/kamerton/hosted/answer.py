@@ -67,5 +67,6 @@ def _ask(
             (engine.kind, engine.url, model, examples.fingerprint, decoding),
             progress,
         )
-    table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
+    rewards = build_rewards(config, run.path)
+    table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=rewards)
     write_scores(table, run.path / "scores" / f"{name}.parquet")

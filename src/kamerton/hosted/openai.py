@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kamerton.config.hosted import unused
+from kamerton.config.rewards import with_kept_graders
 from kamerton.config.schema import Config
 from kamerton.config.search import split_search
 from kamerton.config.secrets import redacted
@@ -55,7 +56,7 @@ def train_hosted(config: Config, invocation: Invocation | None = None, *, sleep:
     console, overrides = invocation.console or plain_console(), invocation.overrides
     values = redacted(dataclasses.asdict(config), invocation.unresolved or {})
     with stop_on_signal() as stop, recorded(open_run(values), overrides) as run:
-        plan = make_plan(config)
+        plan = make_plan(dataclasses.replace(config, reward=with_kept_graders(config.reward, run.path)))
         _begin(run, config, plan)
         print_plan(console, plan, ignored := unused(split_search(overrides)[1]))
         if ignored and not run.resuming:

@@ -31,8 +31,7 @@ from kamerton.hosted.cost import (
 )
 from kamerton.hosted.preferences import check_preferences, pairs_of, preference_line, ranking_notice
 from kamerton.hosted.reinforcement import check_turns, grader_of, line_of
-from kamerton.pipeline.graders import grading_faults
-from kamerton.pipeline.references import reference_faults
+from kamerton.score.reward_checks import grading_faults, reference_faults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,8 +103,8 @@ def make_plan(config: Config) -> Plan:
         faults += [fault for name in files for fault in check_preferences(prepared.splits[name])]
         faults += [fault for name in files for fault in ranking_notice(name, splits[name])]
     if method == "reinforcement":
-        faults += grading_faults(config.reward, prepared)
-        faults += reference_faults({"reward": config.reward}, prepared)
+        faults += grading_faults(config.reward, prepared.splits)
+        faults += reference_faults({"reward": config.reward}, prepared.splits)
         faults += [fault for name in files for fault in check_turns(prepared.splits[name])]
     limits = (too_long(splits["train"], model.name, encode), over_limit(cost, model.max_cost))
     faults += [fault for fault in limits if fault]

@@ -10,12 +10,11 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema_rs
 
-from kamerton.objective.graders import Reward, build_grader, read_grader
+from kamerton.objective.graders import build_grader, read_grader
 
 Metadata = Mapping[str, Any]
 
@@ -139,7 +138,7 @@ def grader(
     with a completion are refused before training, as by OpenAI's API.
     """
     del prompts_alone  # checked beforehand
-    return _grader(file, Path(file).stat().st_mtime_ns)(prompt, completion, reference, metadata)
+    return build_grader(read_grader(file))(prompt, completion, reference, metadata)
 
 
 def _not_json(name: str) -> None:
@@ -164,9 +163,3 @@ def _last_number(text: str) -> float | None:
 @lru_cache(maxsize=32)
 def _validator(schema: str) -> Any:
     return jsonschema_rs.validator_for(json.loads(schema))
-
-
-@lru_cache(maxsize=32)
-def _grader(file: str, version: int) -> Reward:
-    del version  # only part of the cache key
-    return build_grader(read_grader(file))

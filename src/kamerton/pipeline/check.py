@@ -195,9 +195,8 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
     from kamerton.data.gate import DataError, prepare
     from kamerton.data.inputs import load_inputs
     from kamerton.data.read.sources import find_files, has_formats, local_data
-    from kamerton.pipeline.graders import grading_faults
-    from kamerton.pipeline.references import reference_faults, trial_faults
     from kamerton.run.model import model_faults, tokenizer_faults
+    from kamerton.score.reward_checks import reward_faults
 
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     if data is None:
@@ -218,5 +217,4 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults
-    faults = [*reference_faults(values, prepared), *trial_faults(values, prepared)]
-    return [*faults, *grading_faults(mapping_at(values, "reward"), prepared)]
+    return reward_faults(values, prepared.splits)

@@ -35,8 +35,10 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.start import record_start
 from kamerton.pipeline.terminal import print_cross_validation, print_fold, print_folds
 from kamerton.pipeline.wandb import log_result, wandb_run
+from kamerton.run.changes import grader_faults
 from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
+from kamerton.run.graders import graders_fingerprint, read_graders
 from kamerton.run.record import Record
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.custom import with_custom_metrics
@@ -112,6 +114,7 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
         done = record_at(folder).state == "succeeded"
         try:
             if not done:
+                _check_graders(config, run)
                 _train_fold(config, folder, invocation, {"parent": run.run_id, "fold": number})
         except Interrupted:
             raise
@@ -134,6 +137,13 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
     return failed
 
 
+def _check_graders(config: Config, run: RunDirectory) -> None:
+    """Raise `UserError` if the grader files are not those that the folds before were trained with."""
+    now = graders_fingerprint(read_graders(dataclasses.asdict(config)))
+    if faults := grader_faults(run.path, run.record.graders, now, ()):
+        raise UserError(faults)
+
+
 def _folds_fault(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
     reasons = "; ".join(f"fold {number}: {fault.message}" for number, fault in failed.items())
     fixes = " ".join(dict.fromkeys(f"{fault.fix};" for fault in failed.values()))
@@ -149,11 +159,12 @@ def _combine_folds(config: Config, run: RunDirectory, prepared: Prepared) -> dic
     tables = _combined(folders, "test")
     assert tables is not None  # every fold has finished
     _check_coverage(config, tables, prepared)
-    tables = with_custom_metrics(tables, config.metrics, config.allow_targets, rewards=build_rewards(config))
+    rewards = build_rewards(config, run.path)
+    tables = with_custom_metrics(tables, config.metrics, config.allow_targets, rewards=rewards)
     write_scores(tables, run.path / "scores" / f"{OUT_OF_FOLD}.parquet")
     metrics = {OUT_OF_FOLD: compute(tables)}
     if (base := _combined(folders, "base")) is not None:
-        base = with_custom_metrics(base, config.metrics, config.allow_targets, rewards=build_rewards(config))
+        base = with_custom_metrics(base, config.metrics, config.allow_targets, rewards=rewards)
         write_scores(base, run.path / "scores" / "base.parquet")
         metrics["base"] = compute(base)
     if config.baselines:

@@ -83,7 +83,9 @@ def score_test(ready: Ready, model: Any, name: str, session: Session, scores: pa
         if ready.preferences:
             others = _score_others(ready, model, session, is_reference=scores is not None)
             table = preferences_table(table, ready.preferences["test"], config.objective, others)
-        table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
+        table = with_custom_metrics(
+            table, config.metrics, config.allow_targets, rewards=build_rewards(config, run.path)
+        )
         _write(run, name, table)
     _record(run, name)
 

@@ -139,7 +139,7 @@ def roll_outs(config: Config, data: Encoded, tokenizer: Any, run: RunDirectory) 
     return RollOuts(
         data,
         tokenizer,
-        build_rewards(config),
+        build_rewards(config, run.path),
         Decoding(options.max_new_tokens, temperature=1.0, seed=config.seed, logprobs=True),
         options.samples,
         int(config.batch.max_tokens),

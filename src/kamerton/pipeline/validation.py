@@ -22,11 +22,11 @@ from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.inputs import Inputs
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
-from kamerton.pipeline.references import reference_faults, trial_faults
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.divide import divided, group_ranks
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
+from kamerton.score.reward_checks import reference_faults, trial_faults
 from kamerton.train.build import count_validations
 from kamerton.train.callbacks.scoring import Scorer
 
@@ -50,8 +50,8 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
         faults.append(Fault("score.labels", message, fix, column="eval.score"))
     values = dataclasses.asdict(config)
     faults += unlogged(values, bool(labels), functions=_functions(inputs), references=_references(inputs))
-    faults += reference_faults(values, inputs.prepared)
-    faults += trial_faults(values, inputs.prepared)
+    faults += reference_faults(values, inputs.prepared.splits)
+    faults += trial_faults(values, inputs.prepared.splits)
     if faults:
         raise UserError(faults)
 
@@ -70,6 +70,7 @@ def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device:
     if options is None or not names:
         return None
     data, partial = scored_examples(config, inputs), run.path / "scores" / ".validation.partial"
+    rewards = build_rewards(config, run.path)
 
     def score(model: Any, progress: Callable[[int], None]) -> dict[str, float]:
         ranks = group_ranks()
@@ -93,9 +94,7 @@ def validation_scorer(config: Config, inputs: Inputs, run: RunDirectory, device:
     def computed(table: pa.Table) -> dict[str, float | None]:
         partial.unlink(missing_ok=True)
         return compute(
-            with_custom_metrics(
-                table, config.metrics, config.allow_targets, rewards=build_rewards(config), intervals=False
-            )
+            with_custom_metrics(table, config.metrics, config.allow_targets, rewards=rewards, intervals=False)
         )
 
     return Scorer(len(data) * passes(choose_mode(options, inputs.prepared.labels, data.examples)), score)

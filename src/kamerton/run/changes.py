@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kamerton.config.objective_options import ObjectiveOptions
-from kamerton.config.rewards import grader_nodes
 from kamerton.config.schema import mapping_at
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
@@ -120,22 +116,6 @@ def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
         )
         for key, before, after in changes
     ]
-
-
-def graders_fingerprint(values: Mapping[str, Any]) -> str | None:
-    """Return a hash of the contents of the grader files among the rewards.
-
-    None without a grader, or if a file cannot be read, which the checks of the rewards report.
-    """
-    digest, nodes = hashlib.sha256(), grader_nodes(mapping_at(values, "reward"))
-    for node in nodes:
-        # Values of the environment are in a configuration by name.
-        file = OmegaConf.create({"file": str(node["file"])})["file"]
-        try:
-            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
-        except OSError:
-            return None
-    return digest.hexdigest() if nodes else None
 
 
 def grader_faults(path: Path, before: str | None, now: str | None, changes: Sequence[Change]) -> list[Fault]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,12 +23,12 @@ from kamerton.run.changes import (
     describe,
     differences,
     grader_faults,
-    graders_fingerprint,
     lasting_faults,
     without_later,
 )
 from kamerton.run.directory import RunDirectory, now, read_mapping, read_values, record_at
 from kamerton.run.distributed import RUN_DIR, broadcast, rank_info, receive
+from kamerton.run.graders import graders_fingerprint, keep_graders, read_graders
 
 FINISHED = ("succeeded",)
 LOCK = ".lock"  # held by the process that trains
@@ -63,6 +63,10 @@ def open_run(values: Mapping[str, Any], home: Path | None = None, *, reopens: bo
 
 def config_id(values: Mapping[str, Any]) -> str:
     """Return a run id for the configuration: equal configurations have equal ids, however they were typed."""
+    return _config_id(values, read_graders(values))
+
+
+def _config_id(values: Mapping[str, Any], graders: Sequence[bytes]) -> str:
     elsewhere = ("run_id", "resume", "paths", "logger", "sweep")
     relevant = without_later({key: value for key, value in values.items() if key not in elsewhere})
     if (trainer := mapping_at(relevant, "trainer")).get("max_epochs") == -1:  # 1 in older runs, which keep their ids
@@ -71,8 +75,8 @@ def config_id(values: Mapping[str, Any]) -> str:
         relevant = {**relevant, "data": {**data, "encoding": "utf-8"}}
     if (data := mapping_at(relevant, "data")).get("rows") == "prompts":  # older runs on rewards have no such key
         relevant = {**relevant, "data": {key: value for key, value in data.items() if key != "rows"}}
-    if graders := graders_fingerprint(values):  # the file may have another grader at the same path
-        relevant = {**relevant, "graders": graders}
+    if graders:  # a file may have another grader at the same path
+        relevant = {**relevant, "graders": graders_fingerprint(graders)}
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
     return f"r{digest[:7]}"  # the letter keeps YAML from reading 12345e67 as a number
 
@@ -111,33 +115,34 @@ def elsewhere_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def claim_run(values: Mapping[str, Any], home: Path, reopens: bool = False) -> RunDirectory:
     """Open the directory in `home` and own it until it is released. Arguments as for `open_run`."""
+    graders = read_graders(values)
     if values["run_id"] is not None:
         path = home / str(values["run_id"])
-        return _existing(path, values, reopens) or _create(path, values)
+        return _existing(path, values, graders, reopens) or _create(path, values, graders)
     if values["resume"] == "force":
         fix = "add run_id=ID of the run to resume"
         raise UserError([Fault("run.unknown", "resume=force needs the id of the run to resume", fix, column="run_id")])
-    candidates = [home / config_id(values)]
+    candidates = [home / _config_id(values, graders)]
     while candidates[-1].exists():
         candidates.append(home / f"{candidates[0].name}-{len(candidates) + 1}")
     requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # SLURM restarted this job after stopping it
     if values["resume"] == "auto" or requeued:
-        unfinished = _unfinished(reversed(candidates[:-1]), values)
+        unfinished = _unfinished(reversed(candidates[:-1]), values, graders)
         if unfinished is not None:
             return unfinished
     try:
         candidates[-1].mkdir(parents=True)
     except FileExistsError:  # another process started the same command at the same time
         return claim_run(values, home)
-    return _create(candidates[-1], values)
+    return _create(candidates[-1], values, graders)
 
 
-def _unfinished(paths: Iterable[Path], values: Mapping[str, Any]) -> RunDirectory | None:
+def _unfinished(paths: Iterable[Path], values: Mapping[str, Any], graders: Sequence[bytes]) -> RunDirectory | None:
     """Return the first run that can be resumed. Raises `UserError` if other processes own all candidates."""
     running: UserError | None = None
     for path in paths:
         try:
-            run = _existing(path, values)
+            run = _existing(path, values, graders)
         except UserError as error:
             code = error.faults[0].code
             if code not in ("run.running", "run.finished"):
@@ -151,9 +156,10 @@ def _unfinished(paths: Iterable[Path], values: Mapping[str, Any]) -> RunDirector
     return None
 
 
-def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
+def _create(path: Path, values: Mapping[str, Any], graders: Sequence[bytes]) -> RunDirectory:
     path.mkdir(parents=True, exist_ok=True)
     lock = own(path)
+    keep_graders(path, graders)
     _write_config(path, values)
     run = RunDirectory(path, resuming=False, lock=lock)
     provider = (values.get("model") or {}).get("provider") or "local"
@@ -162,8 +168,8 @@ def _create(path: Path, values: Mapping[str, Any]) -> RunDirectory:
         "provider": provider,
         "objective": mapping_at(values, "objective").get("name"),
     }
-    if graders := graders_fingerprint(values):
-        facts["graders"] = graders
+    if graders:
+        facts["graders"] = graders_fingerprint(graders)
     run.update(run_id=path.name, **facts, times={"created": now()}, error=None)
     return run
 
@@ -172,19 +178,23 @@ def _write_config(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
-def _existing(path: Path, values: Mapping[str, Any], reopens: bool = False) -> RunDirectory | None:
+def _existing(
+    path: Path, values: Mapping[str, Any], graders: Sequence[bytes], reopens: bool = False
+) -> RunDirectory | None:
     if not (path / "run.json").exists():
         return None
     lock = own(path)  # before reading, because another process may be about to finish the run
     try:
-        return _resume(path, values, lock, reopens)
+        return _resume(path, values, graders, lock, reopens)
     except BaseException:
         if lock is not None:
             lock.close()
         raise
 
 
-def _resume(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens: bool) -> RunDirectory:
+def _resume(
+    path: Path, values: Mapping[str, Any], graders: Sequence[bytes], lock: IO[str] | None, reopens: bool
+) -> RunDirectory:
     started = read_values(path) or {}
     record = record_at(path)
     if record.state in FINISHED and (not reopens or (path / "report.html").exists()):
@@ -193,18 +203,19 @@ def _resume(path: Path, values: Mapping[str, Any], lock: IO[str] | None, reopens
         raise UserError([Fault("run.finished", message, fix, file=str(path), column="run_id")])
     before = read_mapping(path / "config.yaml", load_yaml)
     values = as_begun(before, values)
-    changes, graders = differences(before, values), graders_fingerprint(values)
-    other_graders = grader_faults(path, record.graders, graders, changes)
+    changes, fingerprint = differences(before, values), graders_fingerprint(graders)
+    other_graders = grader_faults(path, record.graders, fingerprint, changes)
     if (changes or other_graders) and values["resume"] != "force":
         raise UserError([*changed_faults(path, changes), *other_graders])
     if lasting := lasting_faults(path, changes):
         raise UserError(lasting)
     _write_config(path, values)
+    keep_graders(path, graders)
     has_started = "job" not in started or "versions" in started  # a queued job has a record before it starts
     changed = [*describe(changes), *(fault.message for fault in other_graders)]
     run = RunDirectory(path, resuming=has_started, started=started, changed=changed, lock=lock)
-    if graders != record.graders:  # also those of a job whose files were written after its directory
-        run.update(graders=graders)
+    if fingerprint != record.graders:  # also those of a job whose files were written after its directory
+        run.update(graders=fingerprint)
     return run
 
 

@@ -28,6 +28,7 @@ from kamerton.files import write_text
 from kamerton.mask import mask_text, masked
 from kamerton.run.directory import now
 from kamerton.run.environment import environment
+from kamerton.run.graders import graders_fingerprint, keep_graders, read_graders
 from kamerton.score.columns import is_labelled
 from kamerton.score.custom import with_custom_metrics
 from kamerton.score.evaluate import choose_mode, scoring
@@ -37,6 +38,7 @@ from kamerton.score.intervals import intervals
 from kamerton.score.label_metrics import per_class
 from kamerton.score.metrics import compute
 from kamerton.score.options import EvaluateOptions, engine_for
+from kamerton.score.reward_checks import reward_faults
 from kamerton.score.table import write_scores
 from kamerton.score.target import Target, find_target, slug
 from kamerton.score.test_scores import preference_faults, score_tests
@@ -83,8 +85,10 @@ def run_evaluation(
         raise UserError(faults)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    request, identity = _request(options, target)
+    graders = read_graders(dataclasses.asdict(target.config))
+    request, identity = _request(options, target, graders_fingerprint(graders))
     folder = _open(options, target, request, identity)
+    keep_graders(folder, graders)
     record: dict[str, Any] = {"state": "running", "evaluation": folder.name, "asked": request, "identity": identity}
     record |= redacted(target.facts, target.unresolved)
     record |= {"times": {"started": now()}, **environment()}
@@ -117,7 +121,10 @@ def _evaluate(
     tests = None
     if has_data or not tasks:
         tests = load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
-        choose_mode(scoring(target.config), tests.labels)  # before a model loads
+        mode = choose_mode(scoring(target.config), tests.labels, tests.examples)  # before a model loads
+        generates = mode == "generate" or options.engine.kind != "local"
+        if generates and (faults := reward_faults(dataclasses.asdict(target.config), {SPLIT: tests.examples})):
+            raise UserError(faults)
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}
     loaded = target.load(options.accelerator) if options.engine.kind == "local" else None
@@ -128,7 +135,8 @@ def _evaluate(
         partial = folder / "scores" / f".{SPLIT}.partial"
         table = score_tests(options, target, tests, loaded, partial, console)
         config = target.config
-        table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=build_rewards(config))
+        rewards = build_rewards(config, folder)
+        table = with_custom_metrics(table, config.metrics, config.allow_targets, rewards=rewards)
         write_scores(table, folder / "scores" / f"{SPLIT}.parquet")
         if options.engine.kind != "hosted":  # answers that cost money are kept
             partial.unlink(missing_ok=True)
@@ -146,8 +154,11 @@ def _evaluate(
     return Evaluation(folder, metrics, bounds, rows, task_results)
 
 
-def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], str]:
-    """Return everything that the result depends on, as written to the record, and a digest of its values."""
+def _request(options: EvaluateOptions, target: Target, graders: str | None) -> tuple[dict[str, Any], str]:
+    """Return everything that the result depends on, as written to the record, and a digest of its values.
+
+    `graders` identifies the contents of grader files.
+    """
     config = target.config
     names = ("data", "split", "score", *(["objective"] if config.data.rows in COMPARED else []))
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in names}
@@ -161,6 +172,7 @@ def _request(options: EvaluateOptions, target: Target) -> tuple[dict[str, Any], 
         "lm_eval": dataclasses.asdict(options.lm_eval),
         "limit": options.limit,
         "metrics": config.metrics,
+        **({} if graders is None else {"graders": graders}),
     }
     resolved = json.dumps(masked(request), sort_keys=True, default=str)
     written = json.loads(json.dumps(redacted(request, target.unresolved), default=str))

@@ -1,0 +1,135 @@
+"""Faults of rewards that only the rows show, before a model is loaded.
+
+A row has no completion to compare with, or no field that a grader reads; or a function fails at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kamerton.config.check import MISSING
+from kamerton.config.rewards import GRADER, build_reward, check_rewards, grader_nodes, needs_reference, reward_nodes
+from kamerton.config.schema import mapping_at
+from kamerton.config.target_checks import check_targets
+from kamerton.data.store import Examples
+from kamerton.errors import Fault, RunFailed, UserError
+from kamerton.objective.graders import paths_read, read_grader
+from kamerton.objective.grading import Answered, grade
+from kamerton.objective.templates import has_path, item_of
+
+Splits = Mapping[str, Examples]
+NAMED = 20  # rows that a grader cannot grade and that are reported one by one
+
+
+def reward_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
+    """Return every fault of the rewards of a configuration with the rows of the splits."""
+    graders = grading_faults(mapping_at(values, "reward"), splits)
+    return [*reference_faults(values, splits), *trial_faults(values, splits), *graders]
+
+
+def reference_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
+    """Return a fault if a reward of the configuration needs completions that rows do not have; it names the first."""
+    nodes = reward_nodes(mapping_at(values, "reward"))
+    names = [name for name, node in nodes.items() if needs_reference(node)]
+    parts = list(splits.values())
+    alone = [row for examples in parts for row in examples.rows[~examples.is_answered].tolist()] if names else []
+    if not alone:
+        return []
+    file, row = min(map(parts[0].store.location, alone))
+    count, total = len(set(alone)), len({row for examples in parts for row in examples.rows.tolist()})
+    which = f"reward {names[0]} compares" if len(names) == 1 else f"the rewards {', '.join(names)} compare"
+    message = f"{which} answers with the completion of their row, and {count:,} of {total:,} rows have none"
+    fix = (
+        "add the field completion, or name the column that contains it: data.columns.completion=NAME;"
+        " or choose a reward that needs none, such as reward=length"
+    )
+    return [Fault("missing-field", message, fix, file, row, column="completion")]
+
+
+def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
+    """Return the faults of calling each reward with the first row that has a completion, and the first that has none.
+
+    The answer is the completion of the row, or empty. Only the first fault of a reward is returned; none if the options
+    of the section have faults themselves. Graders are checked by `grading_faults`.
+    """
+    section, allowed = mapping_at(values, "reward"), values.get("allow_targets") or ()
+    nodes = {
+        name: node
+        for name, node in reward_nodes(section).items()
+        if node["_target_"] != GRADER and MISSING not in node.values()
+    }
+    if not nodes or any(check_rewards(values)) or check_targets({"reward": section}, allowed):
+        return []
+    rows = list(_first_rows(splits))
+    faults = []
+    for name, node in nodes.items():
+        reward = build_reward(name, node, allowed)
+        for answered, file, row in rows:
+            if answered.reference is None and needs_reference(node):
+                continue  # `reference_faults` has it
+            try:
+                grade([reward], answered)
+            except RunFailed as failed:
+                fix = failed.fault.fix
+                if failed.fault.code == "reward.failed":
+                    fix = "correct the reward or the row, which is first graded with its own completion"
+                    if answered.reference is None:
+                        fix = (
+                            "correct the reward: the reference is None in rows without a completion; or name the"
+                            " column of the completions: data.columns.completion=NAME"
+                        )
+                faults.append(dataclasses.replace(failed.fault, fix=fix, file=file, row=row))
+                break
+    return faults
+
+
+def _first_rows(splits: Splits) -> Iterator[tuple[Answered, str, int]]:
+    """Yield the first row with a completion and the first without one, of the first split that has any."""
+    parts = [(examples, examples.is_answered) for examples in splits.values()]
+    for has_completion in (True, False):
+        for examples, is_answered in parts:
+            positions = np.flatnonzero(is_answered == has_completion)
+            if len(positions):
+                position = int(positions[np.argmin(examples.rows[positions])])
+                example = examples[position]
+                reference = example.completion if has_completion else None
+                answered = Answered(example.id, example.prompt_text, example.completion, reference, example.metadata)
+                yield answered, *examples.store.location(int(examples.rows[position]))
+                break
+
+
+def grading_faults(section: Mapping[str, Any], splits: Splits) -> list[Fault]:
+    """Return the faults of the graders in the section `reward`, and of the rows that one of them cannot grade.
+
+    These lack a field that it reads, or have a completion although it is for prompts alone. The first `NAMED` are
+    reported, then the number of the others.
+    """
+    nodes = grader_nodes(section).values()
+    try:
+        paths = dict.fromkeys(path for node in nodes for path in paths_read(read_grader(str(node["file"]))))
+    except UserError as error:
+        return list(error.faults)
+    alone = any(node.get("prompts_alone") for node in nodes)
+    found: dict[tuple[str, int], Fault] = {}
+    for examples in splits.values() if paths or alone else ():
+        for example, number in zip(examples, examples.rows, strict=True):
+            item = item_of(example.prompt_text, example.completion or None, example.metadata)
+            names = [".".join(path) for path in paths if not has_path(item, path)]
+            file, row = examples.store.location(int(number))
+            if names:
+                message = f"the row has no {', '.join(names)}, which the grader reads"
+                fix = "add it, or correct the names in the grader"
+                found[file, row] = Fault("reward.field", message, fix, file, row, names[0])
+            elif alone and example.is_answered:
+                message = "the row ends with an answer of the assistant, and answers are generated"
+                fix = "end it with the user's turn; what the grader compares with is a field of the row"
+                found[file, row] = Fault("reward.answered", message, fix, file, row)
+    faults = [found[place] for place in sorted(found)]
+    if len(faults) > NAMED:
+        message = f"{len(faults) - NAMED:,} more rows cannot be graded"
+        faults[NAMED:] = [Fault("reward.field", message, "correct or remove them as well", column="data")]
+    return faults
