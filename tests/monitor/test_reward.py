@@ -140,6 +140,20 @@ def test_groups_without_signal_are_told_apart_by_their_reward(reward: float, beg
     assert issue.advice
 
 
+@pytest.mark.parametrize(
+    ("reward", "expected"), [(0.0, "too hard"), (0.5, "too easy, or the reward does not depend on the answer")]
+)
+@pytest.mark.parametrize("steps", [5, 7, 19])
+def test_a_short_run_without_any_signal_is_reported_at_its_last_step(steps: int, reward: float, expected: str) -> None:
+    rows = stream(since(1, reward=reward, no_signal=1.0, reward_spread=0.0))[:steps]
+    (issue,) = find_issues(rows, Setting(steps, objective="grpo"))
+    assert (issue.code, issue.step) == ("no-signal", steps)
+    assert expected in issue.message
+    rows[1][1]["train/no_signal"] = 0.9  # a group that differs
+    assert find_issues(rows, Setting(steps, objective="grpo")) == []
+    assert find_issues(rows[:4], Setting(4, objective="grpo")) == []  # too little to judge
+
+
 def test_a_task_that_is_learnt_late_in_the_run_is_no_problem() -> None:
     assert codes(stream(since(130, reward=1.0, no_signal=1.0, reward_spread=0.0, entropy=0.001))) == []
 

@@ -26,7 +26,8 @@ CODES = {
     "no-preference": "in the second half of the run the accuracy of preferences is at chance",
     "length-hacking": "a reward rises whose changes follow the length of the completions, which has risen by half, and "
     "the other rewards hardly rise",
-    "no-signal": "in 20 steps the rewards are equal within over 80 % of the groups: all right, or all wrong",
+    "no-signal": "in 20 steps the rewards are equal within over 80 % of the groups (in a shorter run, within all): all "
+    "right, or all wrong",
     "policy-collapse": "the completions of a prompt hardly differ any more, at a reward clearly below the highest seen",
     "overfitting": "two validations in a row are worse than the best by 5 %, while the training loss falls",
     "suspicious-validation": "the validation loss is below a fifth of the training loss: leakage, or easy data",

@@ -21,7 +21,7 @@ def _kl_runaway(series: Series) -> Issue | None:
     return reward.kl_runaway(series) if series.learns_rewards else preference.kl_runaway(series)
 
 
-# By code of the reported problem. `EACH_STEP` detectors run at every step, `SOMETIMES` at every fifth.
+# By code of the reported problem. `EACH_STEP` detectors run at every step, `SOMETIMES` at every fifth and the last.
 EACH_STEP: dict[str, Detector] = {
     "non-finite-loss": loss.non_finite_loss,
     "non-finite-gradient": gradient.non_finite_gradient,
@@ -71,7 +71,7 @@ class Watch:
         detectors: dict[str, Detector] = {}
         if "train/loss" in row:
             detectors |= EACH_STEP
-            if self.series.step % EVERY == 0:
+            if self.series.step % EVERY == 0 or self.series.step == self.series.setting.steps:
                 detectors |= SOMETIMES
         if validated:
             detectors |= VALIDATIONS

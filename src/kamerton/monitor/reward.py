@@ -20,6 +20,7 @@ RECENT = 20  # steps
 FOLLOWS = 0.6  # correlation of the changes from step to step; chance is below 0.45 in 20 steps
 QUIET = 0.02  # nats per token
 PER_GROUP = 0.8  # share of groups without signal
+FEWEST = 5  # steps of a whole run that are enough to judge it
 
 
 def length_hacking(series: Series) -> Issue | None:
@@ -68,19 +69,25 @@ def no_signal(series: Series) -> Issue | None:
     """Detect steps whose rewards are equal within nearly all groups, so that nothing is learnt.
 
     The rewards seen so far show whether answers are all right (at the upper end of what was seen; reported with a third
-    of the run left) or all wrong (at the lower end, or 0). `policy_collapse` reports a run that lost its signal on the
-    way down.
+    of the run left, unless there never was a signal) or all wrong (at the lower end, or 0). `policy_collapse` reports a
+    run that lost its signal on the way down. A run shorter than the window is judged at its last step, by all groups.
     """
-    shares = series.recent(NO_SIGNAL, RECENT)
-    if len(shares) < RECENT or not shares.mean() > PER_GROUP or policy_collapse(series) is not None:
+    shares, steps = series.recent(NO_SIGNAL, RECENT), series.setting.steps
+    if len(shares) < min(RECENT, max(FEWEST, steps)) or policy_collapse(series) is not None:
         return None
     level, share = series.level(REWARD, RECENT), float(shares.mean())
+    if not (share > PER_GROUP if len(shares) == RECENT else share == 1):
+        return None
     place = min(_place(series, name) for name in _parts(series) or [REWARD])  # of the part that is least reached
     seen = f"in {share:.0%} of the groups all rewards are equal"
     if place >= 0.75:
-        if series.share > 2 / 3:
+        if series.share > 2 / 3 and series.range(NO_SIGNAL)[0] < 1:
             return None  # a run that has learnt its task
-        message = f"{seen}, at a reward of {level:.3g}: the prompts are too easy, and nothing more is learnt"
+        lowest, highest = series.range(REWARD)
+        cause = "the prompts are too easy" + (
+            ", or the reward does not depend on the answer" if highest - lowest < 1e-9 else ""
+        )
+        message = f"{seen}, at a reward of {level:.3g}: {cause}, and nothing more is learnt"
         advice = (
             "train fewer steps, or on harder prompts: drop those that are always answered right (samples.jsonl has"
             " every reward)"
