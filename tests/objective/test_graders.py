@@ -75,6 +75,10 @@ def test_every_type_and_value_of_the_package_is_supported_or_refused_with_a_reas
         assert "is not supported: it" in fault.message
     metrics = set(get_args(TextSimilarityGrader.model_fields["evaluation_metric"].annotation))
     assert metrics - set(METRICS) == {"meteor", "cosine"}
+    fields: Any = {"type": "text_similarity", "name": "x", "input": "a", "reference": "b"}
+    (fault,) = grader_faults({**fields, "evaluation_metric": "meteor"})
+    assert "synonyms of WordNet" in fault.message
+    assert fault.fix.startswith("use rouge_l")
     assert set(METRICS) <= metrics
     assert get_args(StringCheckGrader.model_fields["operation"].annotation) == OPERATIONS
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from kamerton.objective.templates import MAX_TEXT, fill, has_path, item_of, item_paths, names_json, unknown_parts
+from kamerton.objective.templates import MAX_TEXT, fill, has_path, item_of, item_paths, names_sample, unknown_parts
 
 ITEM = item_of("2 + 2?", "4", {"topic": "sums", "answer": {"digits": [4, 0]}, "metadata.topic": "inner"})
 
@@ -31,8 +33,29 @@ def test_what_a_text_names_is_known_before_any_answer() -> None:
     )
     assert item_paths(template) == [("answer", "digits", "1"), ("topic",)]
     assert list(unknown_parts(template)) == ["sample.choices", "topic", "{item.a"]
-    assert names_json(template)
-    assert not names_json("{{sample.output_text}} {{item.output_json}}")
+    assert names_sample(template, "output_json")
+    assert not names_sample("{{sample.output_text}} {{item.output_json}}", "output_json")
+    assert names_sample("{{ sample.output_tools[0].function.name }}", "output_tools")
+
+
+CALLS = [{"id": "call_0", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Łódź"}'}}]
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("{{sample.output_tools[0].function.name}}", "weather"),
+        ("{{ sample.output_tools[0].function.arguments }}", '{"city": "Łódź"}'),
+        ("{{sample.output_tools[1].function.name}}", ""),
+        ("{{sample.output_tools}}", json.dumps(CALLS, ensure_ascii=False)),
+    ],
+)
+def test_calls_of_an_answer_are_those_of_a_message_of_openai(template: str, filled: str) -> None:
+    assert not list(unknown_parts(template))
+    assert fill(template, "four", ITEM, CALLS) == filled
+    assert fill(template, "four", ITEM, []) == ""
+    with pytest.raises(ValueError, match=r"reads sample\.output_tools"):
+        fill(template, "four", ITEM)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,17 @@ def test_rows_with_completions_are_refused_only_for_prompts_alone(tmp_path: Path
     assert [(code, row) for code, row, _ in found] == [("reward.answered", 2), ("reward.answered", 4)]
 
 
+def test_rows_without_functions_are_refused_by_a_grader_of_calls(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    function = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    rows = [
+        {"messages": [{"role": "user", "content": row["prompt"]}], "level": "add", "tools": [function]} for row in rows
+    ]
+    del rows[3]["tools"]
+    found = faults(tmp_path, rows, "{{sample.output_tools[0].function.name}} {{item.level}}")
+    assert [(code, row) for code, row, _ in found] == [("reward.field", 4)]
+    assert "no functions (tools)" in found[0][2]
+
+
 def test_a_broken_grader_is_a_fault(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     ((code, _, message),) = faults(tmp_path, rows, "{{level}}")
     assert (code, message) == ("reward.grader", "{{level}} is unknown")

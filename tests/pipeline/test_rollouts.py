@@ -8,11 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from kamerton.config.rewards import GRADER, build_reward
+from kamerton.data.example import DataExample
 from kamerton.errors import Fault, UserError
 from kamerton.pipeline import rollouts
+from kamerton.score.generate.batched import Answer, Prompt
 from kamerton.score.generate.sampling import Decoding
 from kamerton.score.table import read_scores
 from support.rows import write_jsonl
@@ -147,6 +152,24 @@ def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
     assert (resumed / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     for name, weight in weights(whole).items():
         assert torch.equal(weight, weights(resumed)[name])
+
+
+def test_calls_of_functions_are_graded_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = {"prediction": "", "predicted_calls": '[{"name": "add", "arguments": {"a": 1}}]'}
+    check = {"type": "string_check", "name": "check", "operation": "eq", "reference": "{{item.wanted}}"}
+    (tmp_path / "grader.json").write_text(json.dumps({**check, "input": "{{sample.output_tools[0].function.name}}"}))
+    node = {"_target_": GRADER, "file": str(tmp_path / "grader.json")}
+    monkeypatch.setattr(rollouts, "make_prompts", lambda *_: ([Prompt("a", np.array([1]))], frozenset()))
+    monkeypatch.setattr(rollouts, "AnswerReader", lambda *_: lambda position, tokens: made)
+    monkeypatch.setattr(rollouts.RollOuts, "_generate", lambda *_: [Answer((1,), "stop", logprobs=(0.0,))] * 2)
+    example = DataExample("1 + 1?", "", {"wanted": "add"})
+    rows = SimpleNamespace(examples=[example], ids=pa.array(["x"]))
+    data: Any = SimpleNamespace(select=lambda _: rows)
+    reward, file = build_reward("grader", node, ()), tmp_path / "samples.jsonl"
+    roll_out = rollouts.RollOuts(data, None, (reward,), Decoding(4), 2, 64, file, writes=True)
+    assert roll_out(None, [0], 0).rewards.tolist() == [[1.0, 1.0]]
+    (call,) = samples(tmp_path)[0]["tool_calls"]
+    assert call["function"] == {"name": "add", "arguments": '{"a": 1}'}
 
 
 def test_the_other_ranks_learn_of_a_prompt_that_is_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

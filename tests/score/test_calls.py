@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from kamerton.data.example import ToolCall
-from kamerton.score.calls import Answer, Call, calls_text, parse_answer, read_calls_text
+from kamerton.score.calls import Answer, Call, calls_text, message_calls, parse_answer, read_calls_text
 
 TOOLS = json.dumps(
     [
@@ -165,3 +166,12 @@ def test_no_text_fails(text: str) -> None:
 
 def test_calls_of_data_are_written_in_the_same_form() -> None:
     assert read_calls_text(calls_text([ToolCall("weather", '{"city": "Oslo"}', "1")])) == (OSLO,)
+
+
+def test_calls_of_a_cell_are_those_of_a_message_of_openai() -> None:
+    calls = message_calls(calls_text([OSLO, Call("weather", None, '{"city": ')]))
+    assert calls is not None
+    read = [ChatCompletionMessageFunctionToolCall.model_validate(call, strict=True) for call in calls]
+    assert [call.function.name for call in read] == ["weather", "weather"]
+    assert [call.function.arguments for call in read] == ['{"city": "Oslo"}', '{"city": ']
+    assert (message_calls("[]"), message_calls(None)) == ([], None)

@@ -15,6 +15,7 @@ EXACT: Any = {"type": "string_check", "name": "exact", "operation": "eq"}
 EXACT |= {"input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
 CLOSE: Any = {"type": "text_similarity", "name": "close", "evaluation_metric": "fuzzy_match"}
 CLOSE |= {"input": "{{sample.output_json.value}}", "reference": "{{item.answer}}"}
+CALLED: Any = {**EXACT, "input": "{{sample.output_tools[0].function.name}}"}
 BOTH: Any = {"type": "multi", "name": "both", "graders": {"exact": EXACT, "close": CLOSE}}
 BOTH |= {"calculate_output": "1 / (exact + close)"}
 FLAGS = ("formula_parse_error", "invalid_variable_error", "other_error", "sample_parse_error")
@@ -48,6 +49,8 @@ def test_a_grader_is_validated(served: Served) -> None:
         (EXACT, "7", {"other": "7"}, 0.0, ["invalid_variable_error"]),
         (CLOSE, '{"value": "seven"}', {"answer": "seven"}, 1.0, []),
         (CLOSE, "seven", {"answer": "seven"}, 0.0, ["sample_parse_error"]),
+        (CALLED, '<tool_call>{"name": "sum", "arguments": {"a": 1}}</tool_call>', {"answer": "sum"}, 1.0, []),
+        (CALLED, "sum", {"answer": "sum"}, 0.0, []),
         (BOTH, '{"value": "7"}', {"answer": "7"}, 1.0, []),
         (BOTH, '{"value": "8"}', {"answer": "7"}, 0.0, ["other_error"]),  # 1 / 0
         ({**EXACT, "input": "{{sample.output_text}}" * 99}, "x" * 999, {"answer": ""}, 0.0, ["other_error"]),

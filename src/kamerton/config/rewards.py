@@ -95,7 +95,7 @@ def build_reward(name: str, node: Values, allowed: Sequence[str]) -> Reward:
     if target == GRADER:
         function = build_grader(read_grader(arguments["file"]))
     options = {key: float(node[key]) for key in REWARD_OPTIONS if node.get(key) is not None}
-    return Reward(name, function, **options)
+    return Reward(name, function, **options, takes_calls=target == GRADER)
 
 
 def check_rewards(values: Values) -> Iterator[Fault]:

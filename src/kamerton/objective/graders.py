@@ -14,10 +14,19 @@ from typing import Any
 from kamerton.errors import Fault, UserError
 from kamerton.objective.formula import FUNCTIONS, evaluate, parse_formula
 from kamerton.objective.similarity import METRICS, similarity
-from kamerton.objective.templates import MAX_TEXT, Item, fill, item_of, item_paths, names_json, unknown_parts
+from kamerton.objective.templates import (
+    MAX_TEXT,
+    Item,
+    ToolCalls,
+    fill,
+    item_of,
+    item_paths,
+    names_sample,
+    unknown_parts,
+)
 from kamerton.words import did_you_mean
 
-Reward = Callable[[str, str, str | None, Mapping[str, Any]], float]  # prompt, completion, reference, metadata
+Reward = Callable[..., float]  # of prompt, completion, reference, metadata, and optionally `tool_calls`
 Grader = Mapping[str, Any]
 OPERATIONS = ("eq", "ne", "like", "ilike")
 PLACE = "grader"  # of faults
@@ -30,9 +39,10 @@ _REFUSED = {
     "score_model": "needs another model as a judge",
     "label_model": "needs another model as a judge",
     "python": "runs code of the request",
-    "meteor": "needs a dictionary of synonyms",
+    "meteor": "counts synonyms of WordNet, whose data would have to be downloaded",
     "cosine": "needs an embedding model",
 }
+_INSTEAD = {"meteor": "use rouge_l, which compares words and their order without synonyms; or "}
 _TEXTS = ("input", "reference")  # with parts that are filled in
 _SHOWN = 40  # characters of a name in a message
 
@@ -46,18 +56,24 @@ def build_grader(grader: Grader) -> Reward:
     if faults := list(grader_faults(grader)):
         raise UserError(faults)
 
-    def reward(prompt: str, completion: str, reference: str | None, metadata: Mapping[str, Any]) -> float:
-        return combined(grader, grades_of(grader, completion, item_of(prompt, reference, metadata)))
+    def reward(
+        prompt: str,
+        completion: str,
+        reference: str | None,
+        metadata: Mapping[str, Any],
+        tool_calls: ToolCalls = None,
+    ) -> float:
+        return combined(grader, grades_of(grader, completion, item_of(prompt, reference, metadata), tool_calls))
 
     return reward
 
 
-def grades_of(grader: Grader, completion: str, item: Item) -> dict[str, float]:
+def grades_of(grader: Grader, completion: str, item: Item, tool_calls: ToolCalls = None) -> dict[str, float]:
     """Return the grades of the graders in a multi by their names; of any other grader its own.
 
-    Raises `ValueError` for a row without a field that the grader reads.
+    Raises `ValueError` for a row without a field that the grader reads, and for unknown calls that it reads.
     """
-    return {name: _grade(part, completion, item) for name, part in parts_of(grader).items()}
+    return {name: _grade(part, completion, item, tool_calls) for name, part in parts_of(grader).items()}
 
 
 def combined(grader: Grader, grades: Mapping[str, float]) -> float:
@@ -74,9 +90,9 @@ def paths_read(grader: Grader) -> dict[tuple[str, ...], None]:
     return dict.fromkeys(path for text in texts for path in item_paths(text))
 
 
-def reads_json(grader: Grader) -> bool:
-    """Return whether a grader reads parts of an answer in JSON."""
-    return any(names_json(part[name]) for part in parts_of(grader).values() for name in _TEXTS)
+def reads(grader: Grader, part: str) -> bool:
+    """Return whether a grader reads one of the parts `templates.SAMPLE` of an answer."""
+    return any(names_sample(each[name], part) for each in parts_of(grader).values() for name in _TEXTS)
 
 
 def read_grader(file: str | Path) -> Grader:
@@ -136,14 +152,15 @@ def _comparison_faults(grader: Grader, place: str) -> Iterator[Fault]:
         if len(text) > MAX_TEXT:
             yield _fault(f"has {len(text):,} characters", f"give {MAX_TEXT:,} or fewer", f"{place}.{name}")
         for part in unknown_parts(text):
-            fix = "use {{sample.output_text}}, {{sample.output_json.KEY}} or {{item.FIELD}}"
+            fix = "use {{sample.output_text}}, {{sample.output_json.KEY}}, {{sample.output_tools}} or {{item.FIELD}}"
             yield _fault(f"{{{{{part[:_SHOWN]}}}}} is unknown", fix, f"{place}.{name}")
     is_check = grader["type"] == "string_check"
     key, values = ("operation", OPERATIONS) if is_check else ("evaluation_metric", METRICS)
     value = grader.get(key)
     if isinstance(value, str) and value not in values:
         reason = f"is not supported: it {_REFUSED[value]}" if value in _REFUSED else "is unknown"
-        yield _fault(f"{key} {value[:_SHOWN]} {reason}", f"choose one of {', '.join(values)}", f"{place}.{key}")
+        fix = f"{_INSTEAD.get(value, '')}choose one of {', '.join(values)}"
+        yield _fault(f"{key} {value[:_SHOWN]} {reason}", fix, f"{place}.{key}")
 
 
 def _multi_faults(grader: Grader, place: str) -> Iterator[Fault]:
@@ -167,9 +184,9 @@ def _multi_faults(grader: Grader, place: str) -> Iterator[Fault]:
             yield _fault(str(error), fix, f"{place}.calculate_output")
 
 
-def _grade(part: Grader, completion: str, item: Item) -> float:
+def _grade(part: Grader, completion: str, item: Item, tool_calls: ToolCalls) -> float:
     """Return the grade of a grader that compares two texts."""
-    text, other = (fill(part[name], completion, item) for name in _TEXTS)
+    text, other = (fill(part[name], completion, item, tool_calls) for name in _TEXTS)
     if part["type"] == "text_similarity":
         return similarity(part["evaluation_metric"], text, other)
     operation = part["operation"]

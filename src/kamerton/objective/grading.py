@@ -12,7 +12,7 @@ from typing import Any
 
 from kamerton.errors import Fault, RunFailed
 
-RewardFunction = Callable[[str, str, str | None, Mapping[str, Any]], Any]
+RewardFunction = Callable[..., Any]  # of prompt, completion, reference, metadata
 
 _SHOWN = 200  # characters of an answer in an error
 _LARGEST = 3.4e38  # of float32; squares of larger numbers overflow in the deviation of a group
@@ -22,24 +22,30 @@ _LARGEST = 3.4e38  # of float32; squares of larger numbers overflow in the devia
 class Reward:
     """A function of (prompt, completion, reference, metadata); `timeout` is its limit for one answer, in seconds.
 
-    The time limit needs a main thread and a system with SIGALRM; elsewhere there is none.
+    With `takes_calls` its argument `tool_calls` gets the calls of the answer. The time limit needs a main thread and a
+    system with SIGALRM; elsewhere there is none.
     """
 
     name: str
     function: RewardFunction
     weight: float = 1.0
     timeout: float = 60.0
+    takes_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer to grade, and the example that it answers; without a reference that is None."""
+    """An answer to grade, and the example that it answers; without a reference that is None.
+
+    `tool_calls` are the calls of functions in the answer as `message.tool_calls` of OpenAI's API; None if unknown.
+    """
 
     example_id: str
     prompt: str
     completion: str
     reference: str | None
     metadata: Mapping[str, Any]
+    tool_calls: Sequence[Mapping[str, Any]] | None = None
 
 
 def grade(rewards: Sequence[Reward], answer: Answered) -> list[float]:
@@ -57,8 +63,9 @@ def total(rewards: Sequence[Reward], values: Sequence[float]) -> float:
 
 def _grade(reward: Reward, answer: Answered) -> float:
     try:
+        calls = {"tool_calls": answer.tool_calls} if reward.takes_calls else {}
         with _time_limit(reward.timeout):
-            value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata)
+            value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata, **calls)
         number = math.nan if isinstance(value, str) else float(value)
     except _TimedOut:
         message = _about(reward, answer, f"took longer than {reward.timeout:g} s")

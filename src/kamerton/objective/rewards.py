@@ -135,7 +135,8 @@ def grader(
     """Return the grade by a grader of OpenAI's reinforcement fine-tuning in a JSON file (`kamerton.objective.graders`).
 
     Its `{{item.FIELD}}` are the columns of the row besides its prompt, and `{{item.completion}}`. `prompts_alone`: rows
-    with a completion are refused before training, as by OpenAI's API.
+    with a completion are refused before training, as by OpenAI's API. Runs read the file once (`build_reward`), and
+    also give the grader the calls of an answer.
     """
     del prompts_alone  # checked beforehand
     return build_grader(read_grader(file))(prompt, completion, reference, metadata)

@@ -1,13 +1,15 @@
-"""Texts of graders with parts to fill in: `{{sample.output_text}}`, `{{sample.output_json.KEY}}`, `{{item.FIELD}}`.
+"""Texts of graders with parts to fill in: `{{sample.output_text}}`, `{{item.FIELD}}` and others.
 
-The first is the completion, the second a part of it read as JSON, the third a field of the row.
+`sample.output_text` is the completion, `sample.output_json.KEY` a part of it read as JSON, `sample.output_tools` its
+calls of functions as `message.tool_calls` of OpenAI's API has them, `item.FIELD` a field of the row. Source: OpenAI's
+guide to graders, https://developers.openai.com/api/docs/guides/graders.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_TEXT = 50_000  # characters of a filled text: a part may occur many times, and similarity is quadratic
@@ -15,6 +17,8 @@ _PART = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)  # linear in the
 _PATH = re.compile(r"\s*(sample|item)((?:\.\w+|\[\d+\])+)\s*")
 
 Item = Mapping[str, Any]
+ToolCalls = Sequence[Mapping[str, Any]] | None  # of an answer; None if they are unknown
+SAMPLE = ("output_text", "output_json", "output_tools")
 
 
 def item_of(prompt: str, reference: str | None, metadata: Mapping[str, Any]) -> Item:
@@ -30,7 +34,7 @@ def unknown_parts(template: str) -> Iterator[str]:
     """Yield the parts of a text that name nothing, without their brackets."""
     for text in _PART.findall(template):
         path = _PATH.fullmatch(text)
-        if path is None or (path[1] == "sample" and _keys(path[2])[0] not in ("output_text", "output_json")):
+        if path is None or (path[1] == "sample" and _keys(path[2])[0] not in SAMPLE):
             yield text
 
 
@@ -40,10 +44,10 @@ def item_paths(template: str) -> list[tuple[str, ...]]:
     return [tuple(_keys(path[2])) for path in paths if path and path[1] == "item"]
 
 
-def names_json(template: str) -> bool:
-    """Return whether a text names a part of the completion read as JSON."""
+def names_sample(template: str, part: str) -> bool:
+    """Return whether a text names one of the parts `SAMPLE` of an answer."""
     paths = (_PATH.fullmatch(text) for text in _PART.findall(template))
-    return any(path[1] == "sample" and _keys(path[2])[0] == "output_json" for path in paths if path)
+    return any(path[1] == "sample" and _keys(path[2])[0] == part for path in paths if path)
 
 
 def has_path(item: Item, path: tuple[str, ...]) -> bool:
@@ -51,10 +55,11 @@ def has_path(item: Item, path: tuple[str, ...]) -> bool:
     return _descend(item, path) is not None
 
 
-def fill(template: str, completion: str, item: Item) -> str:
-    """Return a text with its parts; what an answer in JSON does not have is "".
+def fill(template: str, completion: str, item: Item, tool_calls: ToolCalls = None) -> str:
+    """Return a text with its parts; what an answer in JSON or its calls do not have is "".
 
-    Raises `ValueError` if the row lacks a field, and for more than `MAX_TEXT` characters.
+    Raises `ValueError` if the row lacks a field, if calls are named and unknown, and for more than `MAX_TEXT`
+    characters.
     """
     size = len(template)
 
@@ -67,6 +72,10 @@ def fill(template: str, completion: str, item: Item) -> str:
             found = _descend(item, (first, *keys))
             if found is None:
                 raise ValueError(f"the row has no field {'.'.join((first, *keys))!r}, which the grader reads")
+        elif first == "output_tools":
+            if tool_calls is None:
+                raise ValueError("the calls of the answer are unknown, and the grader reads sample.output_tools")
+            found = _descend(tool_calls or None, keys)  # OpenAI's API has null for an answer without calls
         else:
             found = completion if first == "output_text" else _descend(_json(completion), keys)
         text = found if isinstance(found, str) else "" if found is None else json.dumps(found, ensure_ascii=False)

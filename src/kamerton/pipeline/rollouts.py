@@ -18,6 +18,7 @@ from kamerton.files import write_text
 from kamerton.objective.grading import Answered, Reward, grade, total
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import exchange
+from kamerton.score.calls import message_calls
 from kamerton.score.generate.answers import make_prompts
 from kamerton.score.generate.batched import Answer, Prompt, generate, plan_batches
 from kamerton.score.generate.read import AnswerReader
@@ -31,9 +32,9 @@ FILE = "samples.jsonl"
 class RollOuts:
     """Generates and grades `samples` completions of each prompt; each is drawn by (seed, step, prompt, its number).
 
-    Every completion becomes a line of `file`: step, example_id, number, prompt (beside number 0), completion,
-    finish_reason, tokens, reward and the rewards by name. A step that is repeated after an interruption replaces its
-    lines.
+    Every completion becomes a line of `file`: step, example_id, number, prompt (beside number 0), completion, its calls
+    of functions (tool_calls), finish_reason, tokens, reward and the rewards by name. A step that is repeated after an
+    interruption replaces its lines.
     """
 
     data: Encoded
@@ -93,11 +94,11 @@ class RollOuts:
         for position, (example, example_id) in enumerate(zip(data.examples, data.ids.to_pylist(), strict=True)):
             for number in range(self.samples):
                 answer = answers[position * self.samples + number]
-                text = str(read(position, answer.tokens)["prediction"])
+                parts = read(position, answer.tokens)
+                text, calls = str(parts["prediction"]), message_calls(parts.get("predicted_calls"))
                 reference = example.completion if example.is_answered else None
-                values = grade(
-                    self.rewards, Answered(example_id, example.prompt_text, text, reference, example.metadata)
-                )
+                answered = Answered(example_id, example.prompt_text, text, reference, example.metadata, calls)
+                values = grade(self.rewards, answered)
                 rows.append(
                     {
                         "step": step,
@@ -105,6 +106,7 @@ class RollOuts:
                         "number": number,
                         **({} if number else {"prompt": example.prompt_text}),
                         "completion": text,
+                        **({"tool_calls": calls} if calls else {}),
                         "finish_reason": answer.finish_reason,
                         "tokens": len(answer.logprobs),
                         "reward": total(self.rewards, values),

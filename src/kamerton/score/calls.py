@@ -198,6 +198,26 @@ def calls_text(calls: Iterable[Call | ToolCall]) -> str:
     return write_json(rows)
 
 
+def message_calls(text: str | None) -> list[dict[str, Any]] | None:
+    """Return the calls of a cell of a scores table in the form of `message.tool_calls` of OpenAI's API; None of None.
+
+    The arguments of an invalid call are its text.
+    """
+    if text is None:
+        return None
+    return [
+        {
+            "id": f"call_{number}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": call.invalid if call.arguments is None else write_json(call.arguments),
+            },
+        }
+        for number, call in enumerate(read_calls_text(text))
+    ]
+
+
 def read_calls_text(text: str | None) -> tuple[Call, ...]:
     """Return the calls of a cell of a scores table; None has no calls."""
     rows = json.loads(text) if text else []

@@ -17,7 +17,7 @@ from kamerton.config.schema import mapping_at
 from kamerton.config.target_checks import check_targets
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, RunFailed, UserError
-from kamerton.objective.graders import paths_read, read_grader
+from kamerton.objective.graders import paths_read, read_grader, reads
 from kamerton.objective.grading import Answered, grade
 from kamerton.objective.templates import has_path, item_of
 
@@ -105,22 +105,28 @@ def _first_rows(splits: Splits) -> Iterator[tuple[Answered, str, int]]:
 def grading_faults(section: Mapping[str, Any], splits: Splits) -> list[Fault]:
     """Return the faults of the graders in the section `reward`, and of the rows that one of them cannot grade.
 
-    These lack a field that it reads, or have a completion although it is for prompts alone. The first `NAMED` are
-    reported, then the number of the others.
+    These lack a field or functions that it reads, or have a completion although it is for prompts alone. The first
+    `NAMED` are reported, then the number of the others.
     """
     nodes = grader_nodes(section).values()
     try:
-        paths = dict.fromkeys(path for node in nodes for path in paths_read(read_grader(str(node["file"]))))
+        graders = [read_grader(str(node["file"])) for node in nodes]
     except UserError as error:
         return list(error.faults)
+    paths = dict.fromkeys(path for grader in graders for path in paths_read(grader))
+    calls = any(reads(grader, "output_tools") for grader in graders)
     alone = any(node.get("prompts_alone") for node in nodes)
     found: dict[tuple[str, int], Fault] = {}
-    for examples in splits.values() if paths or alone else ():
+    for examples in splits.values() if paths or alone or calls else ():
         for example, number in zip(examples, examples.rows, strict=True):
             item = item_of(example.prompt_text, example.completion or None, example.metadata)
             names = [".".join(path) for path in paths if not has_path(item, path)]
             file, row = examples.store.location(int(number))
-            if names:
+            if calls and not example.tools:
+                message = "the row has no functions (tools) to call, and the grader reads sample.output_tools"
+                fix = "add its tools, or read sample.output_text in the grader"
+                found[file, row] = Fault("reward.field", message, fix, file, row, "tools")
+            elif names:
                 message = f"the row has no {', '.join(names)}, which the grader reads"
                 fix = "add it, or correct the names in the grader"
                 found[file, row] = Fault("reward.field", message, fix, file, row, names[0])

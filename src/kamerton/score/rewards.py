@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kamerton.objective.grading import Answered, Reward, grade, total
+from kamerton.score.calls import message_calls
 from kamerton.score.metrics import CUSTOM
 
 
@@ -36,4 +37,5 @@ def _answered(row: dict[str, str]) -> Answered:
         row["prediction"] or "",
         row["target"] if has_reference else None,
         json.loads(row["metadata"]),
+        message_calls(row.get("predicted_calls")),
     )

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from kamerton.objective.graders import combined, grades_of, paths_read, reads_json
+from kamerton.objective.graders import combined, grades_of, paths_read, reads
 from kamerton.objective.templates import has_path, is_json
+from kamerton.score.calls import calls_text, message_calls, parse_answer
 from kamerton.server.auth import tenant_of
 from kamerton.server.json_body import JsonRoute
 from kamerton.server.routes.job_request import StrictBody
@@ -70,13 +71,14 @@ def _run(request: GraderRun) -> dict[str, Any]:
     check_grader(grader, PARAM)
     started = time.perf_counter()
     errors = dict.fromkeys(_ERRORS, False) | dict.fromkeys(_DETAILS, None)
-    errors["sample_parse_error"] = reads_json(grader) and not is_json(sample)
+    errors["sample_parse_error"] = reads(grader, "output_json") and not is_json(sample)
     errors["invalid_variable_error"] = not all(has_path(item, path) for path in paths_read(grader))
     grades: dict[str, float] = {}
     reward = 0.0
     if not errors["invalid_variable_error"]:
         try:
-            grades = grades_of(grader, sample, item)
+            calls = parse_answer(sample).calls if reads(grader, "output_tools") else ()
+            grades = grades_of(grader, sample, item, message_calls(calls_text(calls)))
             reward = combined(grader, grades)
         except ValueError:  # an undefined formula, or too long a text
             errors["other_error"] = True
