@@ -41,6 +41,7 @@ def test_every_objective_of_conf_is_accepted(objective: str) -> None:
         (["objective=dpo", "label_smoothing=0.1"], "label_smoothing", "objective.label_smoothing is the probability"),
         (["objective=simpo", "label_smoothing=0.1"], "label_smoothing", "leave it out"),
         (["objective=dpo", "eval.score=auto"], "eval.score", "log val/preference_accuracy"),
+        (["objective=kto", "reward=length"], "reward", "leave it out"),
     ],
 )
 def test_what_does_nothing_with_the_objective_is_a_fault(overrides: list[str], column: str, fix: str) -> None:

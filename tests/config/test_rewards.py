@@ -1,4 +1,4 @@
-"""Strategies that training on rewards does not take."""
+"""The section `reward`: keys that would be ignored, and strategies that training on rewards does not take."""
 
 from __future__ import annotations
 
@@ -19,3 +19,24 @@ def test_deepspeed_is_refused_and_the_others_are_not(objective: str) -> None:
     choices = re.findall(r"trainer=\w+", fault.fix)
     assert choices == ["trainer=fsdp", "trainer=ddp"]
     assert [list(check_rewards(compose_values([*options, choice]))) for choice in choices] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("options", "column", "fix"),
+    [
+        (["reward=length", "reward.length.most=3", "+reward.least=1"], "reward.least", "reward.length.least=1"),
+        (["reward=exact_match", "+reward.number=5"], "reward.number", "reward.exact_match.number=5"),
+        (
+            ["reward=exact_match", "+reward._target_=my_rewards.exact_match"],
+            "reward._target_",
+            "reward.my_exact_match._target_=my_rewards.exact_match",
+        ),
+    ],
+)
+def test_keys_that_would_be_ignored_are_faults(options: list[str], column: str, fix: str) -> None:
+    (fault,) = check_rewards(compose_values(options))
+    assert fault.column == column
+    assert fix in fault.fix
+    assert not list(
+        check_rewards(compose_values(["reward=exact_match", "+reward.own._target_=my_rewards.exact_match"]))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,17 @@ def test_a_reward_that_cannot_be_called_is_a_fault(signature: str, module: Calla
     assert check_targets({"reward": {"_target_": f"{name}.good", "limit": 3}}, [f"{name}."]) == []
 
 
+@pytest.mark.parametrize(
+    "body", ["async def odd{0}: return 1.0", "def odd{0}: yield 1.0", "async def odd{0}: yield 1.0"]
+)
+def test_a_reward_that_a_call_does_not_run_is_a_fault(body: str, module: Callable[[str, str], None]) -> None:
+    name = f"lazy_rewards_{len(body)}"
+    module(name, body.format("(prompt, completion, reference, metadata)"))
+    (fault,) = check_targets({"reward": {"_target_": f"{name}.odd"}}, [f"{name}."])
+    assert (fault.code, fault.column) == ("config.target", "reward._target_")
+    assert "returns no number" in fault.message
+
+
 @pytest.mark.parametrize("signature", ["", "*, table"])
 def test_a_metric_that_cannot_be_called_is_a_fault(signature: str, module: Callable[[str, str], None]) -> None:
     name = f"odd_metrics_{len(signature)}"
@@ -114,11 +126,35 @@ def test_arguments_of_metrics_are_checked_by_their_types(module: Callable[[str, 
     assert "valid integer" in faults["metrics.mine.least"].message
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("def odd(:", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("import sys; sys.exit(0)", "SystemExit: 0")],
+)
+def test_a_module_that_fails_when_it_is_imported_is_a_fault(
+    code: str, words: str, module: Callable[[str, str], None]
+) -> None:
+    module("failing_rewards", code)
+    for section in ("reward", "metrics"):
+        (fault,) = check_targets({section: {"mine": {"_target_": "failing_rewards.odd"}}}, ["failing_rewards."])
+        assert (fault.code, fault.column) == ("config.target", f"{section}.mine._target_")
+        assert words in fault.message
+        assert "python -c 'import failing_rewards'" in fault.fix
+
+
 def test_arguments_of_rewards_are_checked_by_their_types() -> None:
     node = {"_target_": "kamerton.objective.rewards.length", "most": "abc", "unit": "lines"}
     faults = {fault.column: fault for fault in check_targets({"reward": {"length": node}})}
     assert set(faults) == {"reward.length.most", "reward.length.unit"}
     assert "valid integer" in faults["reward.length.most"].message
+    for name, option, value in (
+        ("length", "most", -1),
+        ("number", "tolerance", -0.5),
+        ("number", "tolerance", math.nan),
+    ):
+        node = {"_target_": f"kamerton.objective.rewards.{name}", "most": 1, option: value}
+        node = node if name == "length" else {key: node[key] for key in ("_target_", option)}
+        (fault,) = check_targets({"reward": {name: node}})
+        assert fault.column == f"reward.{name}.{option}"
 
 
 def test_the_fix_of_a_foreign_target_trusts_its_package() -> None:

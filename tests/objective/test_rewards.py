@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +63,11 @@ def test_built_in_rewards(
     [
         (rewards.length, {"most": -3}, "most is -3"),
         (rewards.length, {"most": 5, "least": 10}, "least is 10"),
-        (rewards.json_schema, {"schema": {"type": "nothing"}}, "nothing"),
+        (rewards.json_schema, {"schema": {"type": "nothing"}}, "^schema is no JSON schema: .*nothing.*$"),
+        (rewards.json_schema, {"schema": '{"type":'}, "^schema is no JSON schema: .*$"),
+        (rewards.label, {"labels": []}, "labels is"),
+        (rewards.label, {"labels": [True, False]}, "labels is"),
+        (rewards.label, {"labels": ["yes", " "]}, "labels is"),
     ],
 )
 def test_options_that_no_answer_meets_are_errors(
@@ -69,6 +75,23 @@ def test_options_that_no_answer_meets_are_errors(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         function("", "not JSON", None, {}, **options)
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_schema_reads_nothing_that_it_refers_to(scheme: str, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        (tmp_path / "schema.json").write_text("{}")
+        places = {
+            "http": f"http://127.0.0.1:{listener.getsockname()[1]}/x.json",
+            "file": f"file://{tmp_path}/schema.json",
+        }
+        with pytest.raises(ValueError, match=r"no JSON schema: .*(schema|x)\.json"):
+            rewards.json_schema("", "1", None, {}, schema={"$ref": places[scheme]})
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_grader_in_a_file_is_a_reward_whose_text_is_not_interpolated(
@@ -113,6 +136,41 @@ def test_rewards_get_the_example_and_are_weighted() -> None:
     assert total(graded, values) == 1.0
 
 
+def test_a_reward_that_changes_the_metadata_changes_no_other_grade() -> None:
+    def counted(prompt: str, completion: str, reference: str | None, metadata: dict[str, Any]) -> float:
+        metadata["level"] += 1
+        metadata["tags"].append("seen")
+        return float(metadata["level"] + len(metadata["tags"]))
+
+    example = Answered("e1", "2 + 2?", "four", "4", {"level": 1, "tags": []})
+    graded = [Reward("first", counted), Reward("second", counted)]
+    assert grade(graded, example) == grade(graded, example) == [3.0, 3.0]
+
+
+class Odd(BaseException):
+    """As the exceptions of some frameworks are."""
+
+
+class Mute(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def fails_with(error: BaseException) -> Callable[..., float]:
+    def fail(*_: Any) -> float:
+        raise error
+
+    return fail
+
+
+def careless(*_: Any) -> float:
+    try:
+        while True:
+            sum(range(100))
+    except BaseException:
+        return 0.5
+
+
 def endless(*_: Any) -> float:
     while True:
         try:
@@ -130,6 +188,15 @@ def endless(*_: Any) -> float:
         (Reward("bad", lambda *_: "0.5"), "reward.failed", ["'0.5'"]),
         (Reward("bad", lambda *_: -1e308), "reward.failed", ["-1e+308"]),
         (Reward("bad", lambda *_: sys.exit(0)), "reward.failed", ["SystemExit"]),
+        (Reward("bad", lambda *_: None), "reward.failed", ["bad", "None"]),
+        (Reward("bad", lambda *_: [0.5, 1]), "reward.failed", ["[0.5, 1]"]),
+        (Reward("bad", lambda *_: b"0.5"), "reward.failed", ["b'0.5'"]),
+        (Reward("bad", lambda *_: 1e30, weight=1e20), "reward.failed", ["1e+30", "weight 1e+20"]),
+        (Reward("bad", lambda *_: 10**400), "reward.failed", ["1000"]),
+        (Reward("bad", fails_with(Odd("odd"))), "reward.failed", ["Odd: odd"]),
+        (Reward("bad", fails_with(asyncio.CancelledError())), "reward.failed", ["CancelledError"]),
+        (Reward("bad", fails_with(Mute())), "reward.failed", ["Mute"]),
+        (Reward("slow", careless, timeout=0.01), "reward.timeout", ["slow", "0.01 s"]),
         (Reward("slow", endless, timeout=0.01), "reward.timeout", ["slow", "0.01 s", "e1"]),
     ],
 )
@@ -138,6 +205,15 @@ def test_a_reward_that_fails_names_the_example(reward: Reward, code: str, words:
         grade([reward], answered())
     assert failed.value.fault.code == code
     assert all(word in failed.value.fault.message for word in words)
+
+
+def test_the_user_may_interrupt_a_reward() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        grade([Reward("bad", fails_with(KeyboardInterrupt()))], answered())
+
+
+def test_a_long_limit_is_a_limit() -> None:
+    assert grade([Reward("quick", lambda *_: 1.0, timeout=1e300)], answered()) == [1.0]
 
 
 def test_a_reward_that_needs_a_reference_names_the_row_without_one() -> None:

@@ -77,7 +77,7 @@ def test_a_reward_that_needs_a_reference_is_refused_for_prompts_alone(values: Ca
     [
         ([own("first_try")], "ZeroDivisionError"),
         ([own("infinite")], "not a finite number"),
-        ([own("nothing")], "TypeError"),
+        ([own("nothing")], "returned None"),
         (["reward=regex", "reward.regex.pattern='('"], "reward regex failed"),
     ],
 )

@@ -236,6 +236,8 @@ def test_the_loss_of_a_validation_is_that_of_the_rows_with_completions(sums: Pat
         (("reward=label",), "reward.label.labels"),
         (("reward=exact_match", "reward.exact_match.ignorecase=true"), "ignore_case"),
         (("reward=exact_match", "reward.exact_match.weight=much"), "reward.exact_match.weight"),
+        (("reward=exact_match", "reward.exact_match.weight=0"), "set reward.exact_match.weight=1"),
+        (("reward._target_=kamerton.objective.rewards.number", "reward.weight=0"), "set reward.weight=1"),
         (("reward=exact_match", "reward.spread._target_=kamerton.objective.rewards.number"), "reward.my_spread"),
         (("reward=exact_match", "adapter.init=pissa", "objective.kl_weight=0.1"), "objective.kl_weight=0"),
         (("reward=exact_match", "trainer=deepspeed"), "choose trainer=fsdp, or trainer=ddp"),

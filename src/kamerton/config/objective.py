@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kamerton.config.objective_options import GENERATING, ObjectiveOptions
+from kamerton.config.rewards import reward_nodes
 from kamerton.config.schema import mapping_at
 from kamerton.direction import COMPARED, DRIFT, JUDGED
 from kamerton.errors import Fault
@@ -59,6 +60,8 @@ def _unused_by_preferences(values: Values, name: str) -> Iterator[Fault]:
         yield _unused("label_smoothing", name, f"leave it out{smoothing}")
     if mapping_at(values, "eval").get("score") is not None:
         yield _unused("eval.score", name, scoring)
+    if reward_nodes(mapping_at(values, "reward")):
+        yield _unused("reward", name, "leave it out: rewards are for generated answers, and preferences have none")
 
 
 def objective_faults(values: Values) -> list[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 ObjectiveName = Literal["sft", "dpo", "ipo", "simpo", "orpo", "kto", "apo_zero", "apo_down", "grpo", "rloo"]
 GENERATING = ("grpo", "rloo")  # objectives that learn from rewards of generated completions
@@ -35,7 +35,7 @@ class ObjectiveOptions:
     sft_weight: Annotated[float, Ge(0)] = 0.0  # weight of the likelihood of the chosen completion in the loss
     desired_weight: Annotated[float, Ge(0)] = 1.0  # of kto: weight of desired completions
     undesired_weight: Annotated[float, Ge(0)] = 1.0  # of kto: weight of the other completions
-    samples: Annotated[int, Ge(2)] = 8  # of grpo and rloo: completions of each prompt
+    samples: Annotated[int, Ge(2), Le(4096)] = 8  # of grpo and rloo: completions of each prompt
     max_new_tokens: Annotated[int, Gt(0)] = 256  # limit of a completion
     updates: Annotated[int, Gt(0)] = 1  # on the completions of a step
     baseline: Literal["mean", "leave_one_out"] = "mean"  # mean of its group, or of the others

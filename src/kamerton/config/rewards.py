@@ -103,7 +103,7 @@ def check_rewards(values: Values) -> Iterator[Fault]:
     section, objective = mapping_at(values, "reward"), mapping_at(values, "objective")
     nodes, name = reward_nodes(section), objective.get("name")
     for key, node in nodes.items():
-        place = f"reward.{key}" if key in section else "reward"
+        place = _place(section, key)
         if len(nodes) > 1 and key in TAKEN:
             message = f"reward_{key} is another metric, so none of several rewards can be called {key!r}"
             yield _fault(message, f"choose another name, such as reward.my_{key}", place)
@@ -113,11 +113,36 @@ def check_rewards(values: Values) -> Iterator[Fault]:
             if value is not None and not (good and (option == "weight" or value > 0)):
                 message = f"{place}.{option} is {value!r}, not a number{' above 0' if option == 'timeout' else ''}"
                 yield _fault(message, f"correct the value of {place}.{option}", f"{place}.{option}")
+    yield from _lost(section, nodes)
     if name not in GENERATING:
         return
     if not nodes:
         yield _fault(f"objective={name} learns from rewards, and there is none", "add reward=exact_match", "reward")
+    elif all(node.get("weight") == 0 for node in nodes.values()):
+        key = f"{_place(section, next(iter(nodes)))}.weight"
+        yield _fault(f"objective={name} learns from rewards, and all weights are 0", f"set {key}=1", key)
     yield from _unsupported(values, str(name))
+
+
+def _lost(section: Values, nodes: Mapping[str, Values]) -> Iterator[Fault]:
+    """Yield faults of keys of the section that would be ignored."""
+    if section.get("_target_") is None:
+        for key, value in section.items():
+            if value is not None and not isinstance(value, Mapping):
+                message = f"reward.{key} is {value!r}, which is neither a reward nor the key of one"
+                fix = f"write the key below its reward: reward.{next(iter(nodes), 'NAME')}.{key}={value}"
+                yield _fault(message, fix, f"reward.{key}")
+        return
+    target = str(section["_target_"])
+    name = target.rpartition(".")[2]
+    if names_target(section.get(name)):
+        message = f"reward._target_ and reward.{name} would both be called {name}"
+        yield _fault(message, f"write reward.my_{name}._target_={target} in place of the first", "reward._target_")
+
+
+def _place(section: Values, name: str) -> str:
+    """Return the key of a node of `reward_nodes`."""
+    return f"reward.{name}" if name in section else "reward"
 
 
 def _unsupported(values: Values, name: str) -> Iterator[Fault]:

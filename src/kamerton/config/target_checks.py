@@ -15,10 +15,12 @@ from pydantic.errors import PydanticUserError
 from kamerton.config.meant import nearest_key
 from kamerton.config.targets import (
     ALLOWED,
+    CALLED_WITH,
     RESERVED,
     REWARD_OPTIONS,
     REWARDS,
     TEXT_METRICS,
+    call_faults,
     is_allowed,
     locate_class,
     locate_function,
@@ -28,7 +30,6 @@ from kamerton.errors import Fault
 
 # Packages that an extra installs.
 EXTRAS = {"bitsandbytes": "qlora", "deepspeed": "deepspeed", "schedulefree": "schedule-free"}
-
 
 # Arguments that `train` itself gives to a node, by the node's key.
 GIVEN = {
@@ -43,11 +44,6 @@ GIVEN = {
     "callbacks.checkpoint_last": ("dirpath", "every_n_train_steps"),
     "callbacks.throughput": ("run",),
 }
-
-
-# What functions are called with.
-CALLED_WITH = {"reward": ("prompt", "completion", "reference", "metadata"), "metric": ("table",)}
-
 
 # Where to set what a node may not set itself: because `train` gives it, or does it another way.
 INSTEAD = {
@@ -64,7 +60,6 @@ INSTEAD = {
     "callbacks.checkpoint_last.every_n_train_steps": "set save.strategy and save.every",
     "callbacks.checkpoint_last.every_n_epochs": "set save.strategy and save.every",
 }
-
 
 # Where arguments go that a class passes on.
 _PASSED_ON = {
@@ -108,9 +103,13 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
         return [Fault("config.target", f"cannot find {name!r}: {error}", fix, column=where)]
     except (ImportError, AttributeError) as error:
         return [Fault("config.target", f"cannot find {name!r}: {error}", "correct the name", column=where)]
+    except (Exception, SystemExit) as error:  # importing a module runs its code
+        message = f"cannot import {name!r}: {type(error).__name__}: {error}"
+        fix = f"correct the module: python -c 'import {name.rpartition('.')[0]}' shows where it fails"
+        return [Fault("config.target", message, fix, column=where)]
     if is_function:
         kind = "reward" if is_reward else "metric"
-        if unfit := _call_faults(where, name, target, kind):
+        if unfit := call_faults(where, name, target, kind):
             return unfit
         target = partial(target, *CALLED_WITH[kind])  # what is left to give: the keys of the node
     if is_reward:
@@ -120,22 +119,6 @@ def _check_node(key: str, node: Mapping[str, Any], own: Sequence[str]) -> list[F
             if name not in REWARD_OPTIONS and not (isinstance(value, Mapping) and "_target_" in value)  # another reward
         }
     return _check_arguments(key, node, target)
-
-
-def _call_faults(where: str, name: str, target: Any, kind: str) -> list[Fault]:
-    """Return a fault if a function does not take what a reward or metric is called with; its keys are checked later."""
-    try:
-        signature = inspect.signature(target)
-    except (TypeError, ValueError):
-        return []  # no signature to check against
-    try:
-        signature.bind_partial(*CALLED_WITH[kind])
-    except TypeError as error:
-        given = ", ".join(CALLED_WITH[kind])
-        message = f"{name} cannot be a {kind}, which is called with ({given}): {error}"
-        fix = f"define it as {name.rpartition('.')[2]}({given}); further keys of the {kind} come after that"
-        return [Fault("config.target", message, fix, column=where)]
-    return []
 
 
 def _install(name: str, error: ModuleNotFoundError) -> str:

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 from kamerton.errors import Fault, UserError
@@ -81,6 +82,7 @@ def _with_direction(function: Any, named: Any) -> Callable[[Any], Any]:
 
 TEXT_METRICS = "torchmetrics.text."
 REWARDS = "kamerton.objective.rewards."
+CALLED_WITH = {"reward": ("prompt", "completion", "reference", "metadata"), "metric": ("table",)}
 REWARD_OPTIONS = ("weight", "timeout")  # keys of a reward that are no arguments of its function
 
 
@@ -125,3 +127,22 @@ def locate_function(name: str) -> Any:
     if not callable(target) or getattr(target, "__module__", "").partition(".")[0] != name.partition(".")[0]:
         raise AttributeError(f"{module} does not define it as a function")
     return target
+
+
+def call_faults(where: str, name: str, target: Any, kind: str) -> list[Fault]:
+    """Return a fault if a function cannot be called as a reward or metric (`kind`); its keys are checked later."""
+    if any(is_lazy(target) for is_lazy in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+        message = f"{name} cannot be a {kind}: it is async or yields, so a call returns no number"
+        return [Fault("config.target", message, "define it with def and return", column=where)]
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return []  # no signature to check against
+    try:
+        signature.bind_partial(*CALLED_WITH[kind])
+    except TypeError as error:
+        given = ", ".join(CALLED_WITH[kind])
+        message = f"{name} cannot be a {kind}, which is called with ({given}): {error}"
+        fix = f"define it as {name.rpartition('.')[2]}({given}); further keys of the {kind} come after that"
+        return [Fault("config.target", message, fix, column=where)]
+    return []

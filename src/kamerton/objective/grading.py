@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -14,7 +15,8 @@ from kamerton.errors import Fault, RunFailed
 
 RewardFunction = Callable[..., Any]  # of prompt, completion, reference, metadata
 
-_SHOWN = 200  # characters of an answer in an error
+_SHOWN = 200  # characters of an answer, a value or an error in a message
+_LONGEST = 1e9  # seconds; the system refuses far longer limits
 _LARGEST = 3.4e38  # of float32; squares of larger numbers overflow in the deviation of a group
 
 
@@ -62,20 +64,39 @@ def total(rewards: Sequence[Reward], values: Sequence[float]) -> float:
 
 
 def _grade(reward: Reward, answer: Answered) -> float:
+    metadata = copy.deepcopy(dict(answer.metadata))  # other answers to the example are graded with the same
     try:
         calls = {"tool_calls": answer.tool_calls} if reward.takes_calls else {}
         with _time_limit(reward.timeout):
-            value = reward.function(answer.prompt, answer.completion, answer.reference, answer.metadata, **calls)
-        number = math.nan if isinstance(value, str) else float(value)
+            value = reward.function(answer.prompt, answer.completion, answer.reference, metadata, **calls)
     except _TimedOut:
         message = _about(reward, answer, f"took longer than {reward.timeout:g} s")
         fix = "make the function faster, or raise its limit (key timeout, in seconds)"
         raise RunFailed(Fault("reward.timeout", message, fix, column="reward")) from None
-    except (Exception, SystemExit) as error:  # custom code may raise anything
-        raise _failed(reward, answer, f"failed: {type(error).__name__}: {error}") from error
-    if not abs(number) <= _LARGEST:
-        raise _failed(reward, answer, f"returned {value!r}, not a finite number of float32")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # custom code may raise anything
+        raise _failed(reward, answer, f"failed: {type(error).__name__}: {_shown(error, str)}") from error
+    try:
+        number = math.nan if isinstance(value, str | bytes | bytearray) else float(value)
+    except Exception:
+        number = math.nan
+    if not abs(number) * max(1.0, abs(reward.weight)) <= _LARGEST:
+        times = "" if reward.weight == 1 else f", times its weight {reward.weight:g}"
+        raise _failed(reward, answer, f"returned {_shown(value, repr)}{times}, not a finite number of float32")
     return number
+
+
+def _shown(value: object, text_of: Callable[[object], str]) -> str:
+    """Return the beginning of a text of a value of custom code, or its type if that has none."""
+    try:
+        return _cut(text_of(value))
+    except Exception:
+        return type(value).__name__
+
+
+def _cut(text: str) -> str:
+    return text[:_SHOWN] + ("…" if len(text) > _SHOWN else "")
 
 
 def _failed(reward: Reward, answer: Answered, what: str) -> RunFailed:
@@ -85,12 +106,11 @@ def _failed(reward: Reward, answer: Answered, what: str) -> RunFailed:
 
 
 def _about(reward: Reward, answer: Answered, what: str) -> str:
-    shown = answer.completion[:_SHOWN] + ("…" if len(answer.completion) > _SHOWN else "")
-    return f"reward {reward.name} {what} (example {answer.example_id}, answer {shown!r})"
+    return f"reward {reward.name} {what} (example {answer.example_id}, answer {_cut(answer.completion)!r})"
 
 
 class _TimedOut(BaseException):
-    """Not an `Exception`, so that a reward that catches those is ended as well."""
+    """Not an `Exception`, so that a reward that catches those is ended as well; one that catches all ends late."""
 
 
 @contextmanager
@@ -99,13 +119,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
+    expired: list[bool] = []
+
     def end(*_: Any) -> None:
+        expired.append(True)
         raise _TimedOut
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if expired:  # caught by the block
+        raise _TimedOut

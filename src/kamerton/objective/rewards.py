@@ -10,11 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jsonschema_rs
+from annotated_types import Ge
+from pydantic import FiniteFloat
 
 from kamerton.objective.graders import build_grader, read_grader
+from kamerton.words import listed
 
 Metadata = Mapping[str, Any]
 
@@ -38,13 +41,21 @@ def label(
     labels: list[str],
     ignore_case: bool = True,
 ) -> float:
-    """Return 1 if the reference is the only one of `labels` that the answer names, as whole words."""
+    """Return 1 if the reference is the only one of `labels` that the answer names, as whole words.
+
+    Raises `ValueError` if it is none of them, or one of them is no text.
+    """
+    if not labels or not all(isinstance(name, str) and name.strip() for name in labels):
+        raise ValueError(f"labels is {labels!r}, not a list of texts")
+    target = _folded(_required(reference).strip(), ignore_case)
+    if target not in [_folded(name, ignore_case) for name in labels]:
+        raise ValueError(f"the reference {reference!r} is none of the labels: {listed(labels)}")
     flags = re.IGNORECASE if ignore_case else 0
     # The longest first, so that "not spam" does not name "spam" as well.
     names = sorted(labels, key=len, reverse=True)
     pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)"
     named = {_folded(name, ignore_case) for name in re.findall(pattern, completion, flags)}
-    return float(named == {_folded(_required(reference).strip(), ignore_case)})
+    return float(named == {target})
 
 
 def regex(
@@ -85,7 +96,7 @@ def number(
     reference: str | None,
     metadata: Metadata,
     *,
-    tolerance: float = 0.0,
+    tolerance: Annotated[FiniteFloat, Ge(0)] = 0.0,
     relative: bool = False,
 ) -> float:
     """Return 1 if the last number of the answer is that of the reference, within `tolerance`.
@@ -106,8 +117,8 @@ def length(
     reference: str | None,
     metadata: Metadata,
     *,
-    most: int,
-    least: int = 0,
+    most: Annotated[int, Ge(0)],
+    least: Annotated[int, Ge(0)] = 0,
     unit: Literal["words", "characters"] = "words",
 ) -> float:
     """Return 1 for an answer of `least` to `most` words or characters, falling to 0 at twice `most`, and at length 0.
@@ -163,4 +174,7 @@ def _last_number(text: str) -> float | None:
 
 @lru_cache(maxsize=32)
 def _validator(schema: str) -> Any:
-    return jsonschema_rs.validator_for(json.loads(schema))
+    try:
+        return jsonschema_rs.validator_for(json.loads(schema), offline=True)  # reads no files or addresses of `$ref`
+    except ValueError as error:  # also of jsonschema_rs, with many lines
+        raise ValueError(f"schema is no JSON schema: {str(error).splitlines()[0]}") from error
