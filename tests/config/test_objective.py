@@ -59,6 +59,15 @@ def test_an_objective_without_preferences_names_the_group_that_reads_them(name: 
     fixed = compose_values(typed[1].split())
     assert objective_faults(fixed) == []
     assert fixed["objective"]["name"] == name
+    kept = compose_values([f"objective.name={name}", fault.fix.rpartition(" ")[2]])
+    assert objective_faults(kept) == []
+
+
+@pytest.mark.parametrize("rows", ["preferences", "judgements"])
+def test_rewards_of_rows_with_preferences_are_a_fault(rows: str) -> None:
+    (fault,) = objective_faults(compose_values(["objective=grpo", "reward=length", f"data.rows={rows}"]))
+    assert (fault.column, fault.fix) == ("data.rows", "set data.rows=prompts")
+    assert objective_faults(compose_values(["objective=grpo", "reward=length", "data.rows=completions"])) == []
 
 
 def test_preferences_without_an_objective_are_a_fault_of_training_alone() -> None:

@@ -71,9 +71,14 @@ def test_a_method_of_rewards_reads_prompts() -> None:
 
 def test_what_a_method_does_not_use_and_an_unknown_method_are_faults() -> None:
     assert composed(FineTuningConfig(model="tiny", method="supervised")).objective.name == "sft"
-    for method in (None, "supervised"):
-        with pytest.raises(UserError, match='give method="dpo"'):
-            to_overrides(FineTuningConfig(model="tiny", method=method, beta=0.3))
+    for method in (None, "supervised", "grpo"):
+        for beta in (0.1, "much"):
+            with pytest.raises(UserError, match='give method="dpo"'):
+                to_overrides(FineTuningConfig(model="tiny", method=method, beta=beta))  # type: ignore[arg-type]
+    odd: list[Any] = [5, len, {"exact_match": 1}, [5]]
+    for reward in odd:
+        with pytest.raises(UserError, match='give reward="exact_match"'):
+            to_overrides(FineTuningConfig(model="tiny", method="grpo", reward=reward))
     for method in (None, "dpo"):
         with pytest.raises(UserError, match='give method="grpo"'):
             to_overrides(FineTuningConfig(model="tiny", method=method, max_new_tokens=9))

@@ -7,7 +7,9 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,20 @@ def test_a_reward_that_fails_names_the_example(reward: Reward, code: str, words:
         grade([reward], answered())
     assert failed.value.fault.code == code
     assert all(word in failed.value.fault.message for word in words)
+
+
+def test_a_reward_has_its_limit_in_other_threads_too() -> None:
+    released = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        stuck = Reward("stuck", lambda *_: released.wait(), timeout=0.01)
+        graded = [pool.submit(grade, [reward], answered()) for reward in (stuck, Reward("quick", lambda *_: 2.0))]
+        with pytest.raises(RunFailed, match="stuck took longer"):
+            graded[0].result()
+        released.set()
+        assert graded[1].result() == [2.0]
+        failed = pool.submit(grade, [Reward("bad", fails_with(Odd("odd")))], answered())
+        with pytest.raises(RunFailed, match="Odd: odd"):
+            failed.result()
 
 
 def test_the_user_may_interrupt_a_reward() -> None:

@@ -92,6 +92,29 @@ def test_a_reward_that_fails_on_the_first_row_is_a_fault_with_that_row(
     assert "goes on" not in fault.fix
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["reward=number"], "'nine' has no number"),
+        (["reward=label", "reward.label.labels=['1','2','3']"], "'nine' is none of the labels: 1, 2, 3"),
+    ],
+)
+def test_every_completion_that_cannot_be_compared_with_is_a_fault_with_its_row(
+    values: Callable[..., dict[str, Any]], options: list[str], words: str
+) -> None:
+    completions = [{7: "nine", 9: "ten", 20: "nine"}.get(i, str(i % 3 + 1)) for i in range(40)]
+    first, second = data_faults(values(completions, *options))
+    assert words in first.message
+    assert (first.row, second.row) == (8, 10)
+    assert "ten" in second.message
+    assert not data_faults(values([str(i % 3 + 1) for i in range(40)], *options))
+
+
+def test_options_that_no_completion_meets_are_one_fault(values: Callable[..., dict[str, Any]]) -> None:
+    fault = only(data_faults(values([str(i % 10) for i in range(40)], "reward=label", "reward.label.labels=[]")))
+    assert "labels is []" in fault.message
+
+
 def test_a_reward_that_does_not_return_is_a_fault(values: Callable[..., dict[str, Any]]) -> None:
     fault = only(data_faults(values(["yes"] * 40, own("slow"), "reward.timeout=0.01")))
     assert fault.code == "reward.timeout"

@@ -130,12 +130,13 @@ def test_a_failed_reward_names_the_example_and_the_run_goes_on_to_the_same_bits(
     broken, kept = tmp_path / "broken", tmp_path / "a" / "sums" / "one" / "samples.jsonl"
     module(
         "my_rewards",
-        "from pathlib import Path\n"
+        "from pathlib import Path\nimport torch\n"
         f"kept, broken = Path({str(kept)!r}), Path({str(broken)!r})\n"
         "def short(prompt, completion, reference, metadata, *, limit):\n"
         "    assert int(reference) > metadata['level'] and prompt.endswith('=')\n"
         "    if broken.exists() and kept.exists() and len(kept.read_text().splitlines()) >= 12:\n"
         "        raise LookupError('no dictionary')\n"
+        "    torch.set_grad_enabled(False)\n"
         "    return -abs(len(completion) - limit)\n",
     )
     own = ("reward._target_=my_rewards.short", "reward.limit=2", "allow_targets=[my_rewards.]", "name=sums")

@@ -179,6 +179,7 @@ def test_best_checkpoint_and_early_stopping_follow_a_scored_metric(train: Train)
             ["eval.score=auto", "callbacks.early_stopping.monitor=val/f1"],
             "callbacks.early_stopping.monitor is 'val/f1', which no validation logs",
         ),
+        ("free_text", ["reward=exact_match"], "add score.mode=generate"),
     ],
 )
 def test_what_the_data_cannot_give_is_reported_before_a_model_loads(

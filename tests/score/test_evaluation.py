@@ -286,6 +286,23 @@ def grader(folder: Path, reference: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["score.mode=reference", "reward=exact_match"], "add score.mode=generate"),
+        (["score.mode=generate", "reward=label", "reward.label.labels=[yes,no]"], "is none of the labels: yes, no"),
+        (["data.rows=preferences", "data.test={pairs}", "reward=exact_match"], "data.rows=completions"),
+    ],
+)
+def test_rewards_that_cannot_be_given_are_faults_before_a_model_is_loaded(
+    options: list[str], words: str, free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("kamerton.score.target.load_run", lambda *_: pytest.fail("a model is loaded"))
+    pairs = write(tmp_path / "pairs.jsonl", [{"prompt": f"{i}?", "chosen": "a", "rejected": "b"} for i in range(9)])
+    evaluate(tmp_path, f"run={free}", *(option.format(pairs=pairs) for option in options), code=2)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("overrides", "words"),
     [
         ([], "no run, checkpoint or model given"),

@@ -9,6 +9,7 @@ from typing import Any
 from kamerton.config.objective_options import GENERATING, ObjectiveOptions
 from kamerton.config.rewards import reward_nodes
 from kamerton.config.schema import mapping_at
+from kamerton.data.options import COMPARED as COMPARED_ROWS
 from kamerton.direction import COMPARED, DRIFT, JUDGED
 from kamerton.errors import Fault
 
@@ -49,7 +50,7 @@ def check_objective(values: Values) -> Iterator[Fault]:
     if name == "kto" and options.get("desired_weight") == options.get("undesired_weight") == 0:
         message = "objective.desired_weight and objective.undesired_weight are both 0: nothing would be learnt"
         yield _fault(message, "set objective.desired_weight=1", "objective.desired_weight")
-    if name in PREFERENCES and mapping_at(values, "data").get("rows") in ("preferences", "judgements"):
+    if name in PREFERENCES and mapping_at(values, "data").get("rows") in COMPARED_ROWS:
         yield from _unused_by_preferences(values, name)
 
 
@@ -73,8 +74,12 @@ def objective_faults(values: Values) -> list[Fault]:
         return [_fault(message, f"choose objective={objective}, or set data.rows=completions", "data.rows")]
     if (name in PAIRED and rows != "preferences") or (name == "kto" and rows in ("completions", "prompts")):
         message = f"objective.name is {name}, which learns from preferences, and data.rows is {rows}"
-        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows"
+        wanted = "judgements" if name == "kto" else "preferences"
+        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows; or set data.rows={wanted}"
         return [_fault(message, fix, "objective.name")]
+    if name in GENERATING and rows in COMPARED_ROWS:
+        message = f"objective.name is {name}, which learns from rewards of its answers, and data.rows is {rows}"
+        return [_fault(message, "set data.rows=prompts", "data.rows")]
     return []
 
 

@@ -86,11 +86,16 @@ class FineTuningConfig:
 def to_overrides(config: FineTuningConfig, training_rows: int | None = None) -> list[str]:
     """Return the configuration as overrides; `training_rows` (None: unknown) determines the number of steps.
 
-    Raises `UserError` for a `beta` or `max_new_tokens` that nothing would use.
+    Raises `UserError` for a `beta` or `max_new_tokens` that nothing would use, and a `reward` that is no name.
     """
-    if config.beta is not None and config.method in (None, "supervised"):
-        message = f"beta is {config.beta:g}, and supervised fine-tuning has none"
+    if config.beta is not None and config.method in (None, "supervised", *GENERATING):
+        message = f"beta is {config.beta}, and {config.method or 'supervised'} fine-tuning has none"
         raise UserError([Fault("config.value", message, 'leave it out, or give method="dpo"', column="beta")])
+    names = [config.reward] if isinstance(config.reward, str | None) else config.reward
+    if not isinstance(names, Sequence) or not all(isinstance(name, str | None) for name in names):
+        message = f"reward is {config.reward!r}, not the name of a reward or several"
+        fix = 'give reward="exact_match", with its options in overrides; a function of your own is named there alone'
+        raise UserError([Fault("config.value", message, fix, column="reward")])
     if config.max_new_tokens is not None and config.method not in GENERATING:
         message = f"max_new_tokens is {config.max_new_tokens}, and only training on rewards generates completions"
         fix = 'leave it out, or give method="grpo"; answers in scoring are limited by the override score.max_new_tokens'

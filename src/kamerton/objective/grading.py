@@ -6,9 +6,10 @@ import copy
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kamerton.errors import Fault, RunFailed
@@ -24,8 +25,8 @@ _LARGEST = 3.4e38  # of float32; squares of larger numbers overflow in the devia
 class Reward:
     """A function of (prompt, completion, reference, metadata); `timeout` is its limit for one answer, in seconds.
 
-    With `takes_calls` its argument `tool_calls` gets the calls of the answer. The time limit needs a main thread and a
-    system with SIGALRM; elsewhere there is none.
+    With `takes_calls` its argument `tool_calls` gets the calls of the answer. The call is ended at its limit in the
+    main thread of a system with SIGALRM; elsewhere it goes on in a thread of its own, and nothing waits for it.
     """
 
     name: str
@@ -64,11 +65,12 @@ def total(rewards: Sequence[Reward], values: Sequence[float]) -> float:
 
 
 def _grade(reward: Reward, answer: Answered) -> float:
-    metadata = copy.deepcopy(dict(answer.metadata))  # other answers to the example are graded with the same
+    # Copies, because the function may change them: other rewards and other answers to the example get the same.
+    metadata = copy.deepcopy(dict(answer.metadata))
+    calls = {"tool_calls": copy.deepcopy(answer.tool_calls)} if reward.takes_calls else {}
     try:
-        calls = {"tool_calls": answer.tool_calls} if reward.takes_calls else {}
-        with _time_limit(reward.timeout):
-            value = reward.function(answer.prompt, answer.completion, answer.reference, metadata, **calls)
+        call = partial(reward.function, answer.prompt, answer.completion, answer.reference, metadata, **calls)
+        value = _in_time(call, min(reward.timeout, _LONGEST))
     except _TimedOut:
         message = _about(reward, answer, f"took longer than {reward.timeout:g} s")
         fix = "make the function faster, or raise its limit (key timeout, in seconds)"
@@ -113,12 +115,10 @@ class _TimedOut(BaseException):
     """Not an `Exception`, so that a reward that catches those is ended as well; one that catches all ends late."""
 
 
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
+def _in_time(call: Callable[[], Any], seconds: float) -> Any:
+    """Return the value of a call. Raises `_TimedOut` after the limit, also if the call catches that."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
+        return _in_thread(call, seconds)
     expired: list[bool] = []
 
     def end(*_: Any) -> None:
@@ -126,11 +126,29 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise _TimedOut
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        value = call()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if expired:  # caught by the block
+    if expired:
         raise _TimedOut
+    return value
+
+
+def _in_thread(call: Callable[[], Any], seconds: float) -> Any:
+    """The same by a thread that is left behind after the limit: signals reach the main thread alone."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    done, _ = wait([result], min(seconds, threading.TIMEOUT_MAX))
+    if not done:
+        raise _TimedOut
+    return result.result()

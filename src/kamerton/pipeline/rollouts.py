@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kamerton.config.rewards import build_rewards
 from kamerton.config.schema import Config
@@ -63,7 +64,8 @@ class RollOuts:
                 completions = [
                     _completion(prompts[number // self.samples], answer) for number, answer in enumerate(answers)
                 ]
-                rows = self._graded(data, answers, AnswerReader(self.tokenizer, data, prompts, ends), step)
+                with torch.no_grad():  # and the mode of gradients is restored that a reward may change
+                    rows = self._graded(data, answers, AnswerReader(self.tokenizer, data, prompts, ends), step)
             except (RunFailed, UserError) as error:
                 failure = error
         everything = exchange((rows, failure is not None))

@@ -26,7 +26,7 @@ from kamerton.score.custom import with_custom_metrics
 from kamerton.score.divide import divided, group_ranks
 from kamerton.score.evaluate import by_turn, choose_mode, passes, score_split
 from kamerton.score.metrics import compute
-from kamerton.score.reward_checks import reference_faults, trial_faults
+from kamerton.score.reward_checks import reference_faults, trial_faults, unused_reward
 from kamerton.train.build import count_validations
 from kamerton.train.callbacks.scoring import Scorer
 
@@ -52,6 +52,11 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
     faults += unlogged(values, bool(labels), functions=_functions(inputs), references=_references(inputs))
     faults += reference_faults(values, inputs.prepared.splits)
     faults += trial_faults(values, inputs.prepared.splits)
+    if config.reward:
+        modes = [scoring_mode(values, bool(labels), functions=_functions(inputs))]
+        if "test" in inputs.encoded:
+            modes.append(choose_mode(config.score, labels, inputs.encoded["test"].examples))
+        faults += unused_reward(config.reward, modes)
     if faults:
         raise UserError(faults)
 

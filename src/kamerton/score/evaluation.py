@@ -21,6 +21,7 @@ from rich.console import Console
 
 from kamerton.config.rewards import build_rewards
 from kamerton.config.secrets import redacted
+from kamerton.config.target_checks import check_targets
 from kamerton.data.options import COMPARED
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
@@ -38,7 +39,7 @@ from kamerton.score.intervals import intervals
 from kamerton.score.label_metrics import per_class
 from kamerton.score.metrics import compute
 from kamerton.score.options import EvaluateOptions, engine_for
-from kamerton.score.reward_checks import reward_faults
+from kamerton.score.reward_checks import reward_faults, unused_reward
 from kamerton.score.table import write_scores
 from kamerton.score.target import Target, find_target, slug
 from kamerton.score.test_scores import preference_faults, score_tests
@@ -123,7 +124,11 @@ def _evaluate(
         tests = load_test_set(target, options.limit, tokenised=options.engine.kind != "hosted")
         mode = choose_mode(scoring(target.config), tests.labels, tests.examples)  # before a model loads
         generates = mode == "generate" or options.engine.kind != "local"
-        if generates and (faults := reward_faults(dataclasses.asdict(target.config), {SPLIT: tests.examples})):
+        faults = [] if generates else unused_reward(options.reward, [mode])  # a run's own are not asked for
+        if generates:
+            faults += check_targets({"reward": target.config.reward}, target.config.allow_targets)
+            faults += reward_faults(dataclasses.asdict(target.config), {SPLIT: tests.examples})
+        if faults:
             raise UserError(faults)
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}

@@ -6,7 +6,7 @@ A row has no completion to compare with, or no field that a grader reads; or a f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,29 @@ from kamerton.config.check import MISSING
 from kamerton.config.rewards import GRADER, build_reward, check_rewards, grader_nodes, needs_reference, reward_nodes
 from kamerton.config.schema import mapping_at
 from kamerton.config.target_checks import check_targets
+from kamerton.config.targets import REWARDS
 from kamerton.data.store import Examples
 from kamerton.errors import Fault, RunFailed, UserError
 from kamerton.objective.graders import paths_read, read_grader, reads
-from kamerton.objective.grading import Answered, grade
+from kamerton.objective.grading import Answered, Reward, grade
 from kamerton.objective.templates import has_path, item_of
 
 Splits = Mapping[str, Examples]
-NAMED = 20  # rows that a grader cannot grade and that are reported one by one
+NAMED = 20  # rows that a reward cannot grade and that are reported one by one
 
 
 def reward_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
     """Return every fault of the rewards of a configuration with the rows of the splits."""
     graders = grading_faults(mapping_at(values, "reward"), splits)
     return [*reference_faults(values, splits), *trial_faults(values, splits), *graders]
+
+
+def unused_reward(section: Mapping[str, Any], modes: Sequence[str | None]) -> list[Fault]:
+    """Return a fault if there are rewards, and none of the `modes` of scoring generates answers to grade."""
+    if not reward_nodes(section) or "generate" in modes:
+        return []
+    message = "reward is set, but no answers are generated for it"
+    return [Fault("config.value", message, "add score.mode=generate, or leave it out", column="reward")]
 
 
 def reference_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
@@ -53,8 +62,9 @@ def reference_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
 def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
     """Return the faults of calling each reward with the first row that has a completion, and the first that has none.
 
-    The answer is the completion of the row, or empty. Only the first fault of a reward is returned; none if the options
-    of the section have faults themselves. Graders are checked by `grading_faults`.
+    The answer is the completion of the row, or empty. Only the first fault of a reward is returned; of those that read
+    completions (`label`, `number`) every completion that they cannot read. There are none if the options of the section
+    have faults themselves. Graders are checked by `grading_faults`.
     """
     section, allowed = mapping_at(values, "reward"), values.get("allow_targets") or ()
     nodes = {
@@ -65,9 +75,12 @@ def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
     if not nodes or any(check_rewards(values)) or check_targets({"reward": section}, allowed):
         return []
     rows = list(_first_rows(splits))
-    faults = []
+    faults: list[Fault] = []
     for name, node in nodes.items():
         reward = build_reward(name, node, allowed)
+        if node["_target_"] in _READING:
+            faults += _unread(reward, list(splits.values()))
+            continue
         for answered, file, row in rows:
             if answered.reference is None and needs_reference(node):
                 continue  # `reference_faults` has it
@@ -85,6 +98,35 @@ def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
                 faults.append(dataclasses.replace(failed.fault, fix=fix, file=file, row=row))
                 break
     return faults
+
+
+_READING = (f"{REWARDS}label", f"{REWARDS}number")  # raise `ValueError` for completions that they cannot read
+
+
+def _unread(reward: Reward, splits: Sequence[Examples]) -> list[Fault]:
+    """Return a fault for each completion that a reward cannot compare answers with, at the first row that has it."""
+    rows: dict[str, int] = {}
+    for examples in splits:
+        answered = examples.rows[examples.is_answered]
+        for text, row in zip(examples.store.take("completion", answered).to_pylist(), answered.tolist(), strict=True):
+            rows[text] = min(row, rows.get(text, row))
+    faults: dict[str, Fault] = {}  # one of the options has the same message for all
+    for text, row in sorted(rows.items(), key=lambda item: item[1]):
+        try:
+            reward.function("", "", text, {})
+        except (TypeError, ValueError) as error:
+            message, fix = f"reward {reward.name}: {error}", "correct the completion, or the options of the reward"
+            file, line = splits[0].store.location(row)
+            faults.setdefault(message, Fault("reward.failed", message, fix, file, line, "completion"))
+    return _limited(list(faults.values()), "reward.failed", "more completions cannot be compared with")
+
+
+def _limited(faults: list[Fault], code: str, words: str) -> list[Fault]:
+    """Return the first `NAMED` faults, and one with the number of the others: `words` are about those."""
+    if len(faults) <= NAMED:
+        return faults
+    message = f"{len(faults) - NAMED:,} {words}"
+    return [*faults[:NAMED], Fault(code, message, "correct or remove them as well", column="data")]
 
 
 def _first_rows(splits: Splits) -> Iterator[tuple[Answered, str, int]]:
@@ -134,8 +176,4 @@ def grading_faults(section: Mapping[str, Any], splits: Splits) -> list[Fault]:
                 message = "the row ends with an answer of the assistant, and answers are generated"
                 fix = "end it with the user's turn; what the grader compares with is a field of the row"
                 found[file, row] = Fault("reward.answered", message, fix, file, row)
-    faults = [found[place] for place in sorted(found)]
-    if len(faults) > NAMED:
-        message = f"{len(faults) - NAMED:,} more rows cannot be graded"
-        faults[NAMED:] = [Fault("reward.field", message, "correct or remove them as well", column="data")]
-    return faults
+    return _limited([found[place] for place in sorted(found)], "reward.field", "more rows cannot be graded")

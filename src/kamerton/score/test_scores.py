@@ -23,6 +23,8 @@ from kamerton.score.preferences import has_reference, preference_rows, preferenc
 from kamerton.score.target import Target
 from kamerton.score.test_set import TestSet
 
+_INSTEAD = "leave it out, or score single completions: data.rows=completions data.test=FILE"
+
 
 def preference_faults(options: EvaluateOptions, target: Target) -> list[Fault]:
     """Return faults of options that preferences, which are scored by log-probability, cannot have."""
@@ -34,8 +36,10 @@ def preference_faults(options: EvaluateOptions, target: Target) -> list[Fault]:
         faults.append(Fault("config.value", message, "use engine=local", column="engine.kind"))
     if options.score is not None and options.score.mode not in ("auto", "reference"):
         message = f"preferences are scored by log-probability, not by score.mode={options.score.mode}"
-        fix = "leave it out, or score single completions: data.rows=completions data.test=FILE"
-        faults.append(Fault("config.value", message, fix, column="score.mode"))
+        faults.append(Fault("config.value", message, _INSTEAD, column="score.mode"))
+    if options.reward:
+        message = "reward is set, but preferences are scored by log-probability"
+        faults.append(Fault("config.value", message, f"{_INSTEAD} score.mode=generate", column="reward"))
     return faults
 
 
