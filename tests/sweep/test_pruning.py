@@ -88,6 +88,19 @@ def test_a_custom_metric_is_an_objective_with_its_direction(
     assert not (tmp_path / "trials").exists()
 
 
+def test_a_trial_with_another_grader_than_the_trials_before_is_refused(configure: Any, tmp_path: Path) -> None:
+    file, study = tmp_path / "grader.json", optuna.create_study(pruner=NEVER)
+    grader = {"type": "string_check", "name": "a", "operation": "eq", "input": "a", "reference": "a"}
+    config = configure("reward=grader", f"reward.grader.file={file}", "trainer.max_steps=1", "eval.every=1")
+    file.write_text(json.dumps(grader))
+    run_trial(config, study.ask(), tmp_path)
+    file.write_text(json.dumps({**grader, "operation": "ne"}))
+    with pytest.raises(UserError) as caught:
+        run_trial(config, study.ask(), tmp_path)
+    assert [fault.code for fault in caught.value.faults] == ["sweep.grader-changed"]
+    assert not (tmp_path / "trials" / "1").exists()
+
+
 @pytest.mark.parametrize("size", [8, 12])
 def test_validations_are_reported_by_their_number_whatever_the_batch_size(configure: Any, part: Any, size: int) -> None:
     trial_run, trial = part(NEVER)

@@ -23,6 +23,7 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.directory import read_record, record_at
 from kamerton.run.distributed import leave_group
+from kamerton.run.graders import graders_fingerprint, read_graders
 from kamerton.run.opening import LOCK
 from kamerton.run.record import Record
 from kamerton.sweep.cleanup import delete_checkpoints
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TRIALS = "trials"
 STEPS = "steps"  # the trial's attribute with its optimizer steps: done, and of its whole training
 DATA = "data"  # the study's attribute with the fingerprints of the data that its first trial was trained with
+GRADERS = "graders"  # the study's attribute with the fingerprint of the grader files of its first trial
 
 
 def run_trial(
@@ -47,14 +49,15 @@ def run_trial(
     """Train what is not done of a trial of the sweep in the folder `sweep`; return the values of its objective.
 
     Its runs print nothing; they share a cache, as the trials before and after it do in one process.
-    Raises `optuna.TrialPruned` if the study's pruner stopped it, `UserError` if the data are not those of the
-    trials before, and whatever `train` raises.
+    Raises `optuna.TrialPruned` if the study's pruner stopped it, `UserError` if the data or graders are not those
+    of the trials before, and whatever `train` raises.
     """
     from optuna import TrialPruned
 
     from hydra_plugins.kamerton.trial import original_number
 
     directions = _directions(config, trial)
+    _check_graders(config, trial)
     number = original_number(trial)
     facts = {"trial": {"study": trial.study.study_name, "number": number, "params": trial.params}}
     runs = trial_runs(for_a_trial(config), sweep / TRIALS, number)
@@ -89,6 +92,19 @@ def _directions(config: Config, trial: Trial) -> dict[str, str]:
         fix = f"set 'hydra.sweeper.direction={written}' and another hydra.sweeper.study_name"
         raise UserError([Fault("config.sweep", message, fix, column="hydra.sweeper.direction")])
     return directions
+
+
+def _check_graders(config: Config, trial: Trial) -> None:
+    """Raise `UserError` if the grader files are not those of the trials before; a searched reward may have others."""
+    if any(key.startswith("reward") for key in trial.params):
+        return
+    graders = graders_fingerprint(read_graders(dataclasses.asdict(config)))
+    if graders != trial.study.user_attrs.get(GRADERS, graders):
+        message = "the grader is not that of the trials before: the content of its file has changed since"
+        fix = "restore the file to continue, or begin a new sweep with another hydra.sweeper.study_name"
+        raise UserError([Fault("sweep.grader-changed", message, fix, column="reward")])
+    if graders is not None:
+        trial.study.set_user_attr(GRADERS, graders)
 
 
 def join_trial(config: Config, folder: Path, invocation: Invocation) -> None:
