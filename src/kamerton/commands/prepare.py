@@ -121,7 +121,8 @@ def _prepare(request: JobRequest[Config], *, examples: int, parity: bool) -> Non
     page = write_report(inputs.prepared, _folder(config.paths.outputs, config.name, inputs.prepared.folder))
     if examples:
         console.print(f"{'targets':<10} {describe_targets(config.data)}", highlight=False, soft_wrap=True)
-    for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples):
+    trains = config.data.rows != "prompts"
+    for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples, trains=trains):
         console.print(text)
     _print_summary(console, inputs.prepared.facts)
     if parity:
@@ -154,7 +155,7 @@ def _print_summary(console: Console, report: DataReport) -> None:
     """Print counts by stage, schema, splits, dropped, repaired and truncated rows, and the warnings."""
     from rich.table import Table
 
-    table = Table("stage", "rows", title=f"Data {report.name}")
+    table = Table("stage", "rows", title=f"{report.name}: from rows to splits")
     for name, count in report.counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)

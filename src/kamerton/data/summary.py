@@ -125,26 +125,37 @@ def describe_preferences(report: DataReport) -> str:
 
 TARGET = "bold green"
 REJECTED = "bold red"  # a completion that is undesired, or worse than another
+REFERENCE = "bold"  # a completion that is not trained on
 CONTEXT = "dim"
 CONTROL = " underline"  # marks a control token, unlike a text that contains its string
 
 
-def show_examples(encoded: Encoded, tokenizer: Any, count: int = 3) -> list[Text]:
+def show_examples(encoded: Encoded, tokenizer: Any, count: int = 3, *, trains: bool = True) -> list[Text]:
     """Return the first `count` examples as the model sees them: targets bold and green, control tokens underlined.
 
     The completions of a prompt follow it, with their scores; those that are undesired, or worse than another, are red.
+    Without `trains` the completions are references that rewards compare with, and only bold.
     """
     starts = encoded.starts.tolist()
     texts = []
     for start, end in list(zip(starts, [*starts[1:], len(encoded)], strict=True))[: max(count, 0)]:
         best = encoded.examples[start].score
-        texts.append(_shown(encoded, tokenizer, start, best, alone=end - start == 1))
+        texts.append(_shown(encoded, tokenizer, start, best, alone=end - start == 1, trains=trains))
         for i in range(start + 1, end):
             texts[-1].append("\n").append(_shown(encoded, tokenizer, i, best, alone=False, is_first=False))
     return texts
 
 
-def _shown(encoded: Encoded, tokenizer: Any, i: int, best: float | None, *, alone: bool, is_first: bool = True) -> Text:
+def _shown(
+    encoded: Encoded,
+    tokenizer: Any,
+    i: int,
+    best: float | None,
+    *,
+    alone: bool,
+    is_first: bool = True,
+    trains: bool = True,
+) -> Text:
     """Return a sequence as the model sees it; without the prompt if it is not the first completion of it."""
     from rich.text import Text
 
@@ -152,14 +163,15 @@ def _shown(encoded: Encoded, tokenizer: Any, i: int, best: float | None, *, alon
     score = encoded.examples[i].score
     weight = "" if encoded.weights is None else f" with weight {encoded.weights[i]:g}"
     name = encoded.ids[i].as_py() if is_first else " " * 16
-    judgement, target = "", TARGET
+    judgement, target = "", TARGET if trains else REFERENCE
     if score is not None and best is not None:
         is_good = score > 0 if alone else score == best
         judgement = ("desired: " if is_good else "undesired: ") if alone else f"score {score:g}: "
         target = TARGET if is_good else REJECTED
     marks = encoded.targets(i).tolist()
     marked = list(zip(encoded.tokens(i).tolist(), marks, strict=True))[0 if is_first else marks.index(True) :]
-    counts = f"{encoded.lengths[i]} tokens, {encoded.target_counts[i]} trained on{weight}"
+    use = f"{encoded.target_counts[i]} {'trained on' if trains else 'in the reference'}"
+    counts = f"{encoded.lengths[i]} tokens, {use}{weight}"
     if not encoded.examples[i].is_answered:  # what follows the prompt stands in for a completion
         while marked and marked[-1][1]:
             marked.pop()
