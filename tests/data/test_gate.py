@@ -282,6 +282,19 @@ def test_too_few_rows(codes: Codes) -> None:
     assert "few-rows" in codes(pairs(40))
 
 
+def test_all_small_splits_are_one_warning_with_a_fix_that_fits(gate: Gate) -> None:
+    labels, texts = pairs(60), [{"prompt": question(i), "completion": question(i + 700)} for i in range(60)]
+    for rows, split, advises in (
+        (labels, SplitOptions(), True),
+        (labels, SplitOptions(stratify="label"), False),
+        (texts, SplitOptions(), False),
+    ):
+        (fault,) = [fault for fault in gate(rows, split).facts.warnings if fault["code"] == "few-rows"]
+        assert " in the validation split, " in fault["message"]
+        assert " in the test split; " in fault["message"]
+        assert ("split.stratify=label" in fault["fix"]) == advises
+
+
 def test_stratified_by_label_and_by_field(gate: Gate) -> None:
     rows = [row | {"kind": i % 5} for i, row in enumerate(pairs(400, ("a", "b", "b", "b")))]
     prepared = gate(rows, SplitOptions(stratify="label"))

@@ -162,7 +162,7 @@ def _run_stages(
     if is_cross_validated(split):
         rows, assignment, report.folds = assign_folds(store, rows, assignment, clusters, split, log, kind=options.rows)
     log.raise_errors()
-    splits = split_rows(rows, assignment, files, options, split, log)
+    splits = split_rows(rows, assignment, files, options, split, log, labelled=bool(label_counts))
     log.raise_errors()
     counts = {name: count_completions(store, chosen) for name, chosen in splits.items()} if label_counts else None
     labels = None

@@ -144,7 +144,9 @@ def _duplicate_rows(report: DataReport) -> list[tuple[str, int]]:
     near = report.near_duplicates
     rows = [("exact duplicates", report.counts.get("exact duplicates removed", 0))]
     if near:
-        rows.append((f"in {near['clusters']} clusters of near duplicates", near["rows"]))
+        clusters = near["clusters"]
+        place = f", in {clusters:,} cluster{'' if clusters == 1 else 's'}" if clusters else ""
+        rows.append((f"near duplicates{place}", near["rows"]))
     for kind, pairs in report.leakage.items():
         rows += [(f"{kind} leakage between {pair}", n) for pair, n in pairs.items()]
     return rows

@@ -162,9 +162,16 @@ def _cluster_summary(store: Store, rows: Index, clusters: Index) -> dict[str, An
 
 
 def split_rows(
-    rows: Index, assignment: Assignment, files: list[DataFile], options: DataOptions, split: SplitOptions, log: FaultLog
+    rows: Index,
+    assignment: Assignment,
+    files: list[DataFile],
+    options: DataOptions,
+    split: SplitOptions,
+    log: FaultLog,
+    *,
+    labelled: bool,
 ) -> dict[str, Index]:
-    """Return the rows of each configured split; log a fault for each split that is empty or small."""
+    """Return the rows of each configured split; log a fault for each empty one, and one for all that are small."""
     if is_cross_validated(split):
         configured = [True, split.ratios[1] > 0, True]
     elif needs_split(options, files):
@@ -180,9 +187,13 @@ def split_rows(
             fix = "add rows, choose another split.seed, or change split.ratios (0: no such split)"
             fix += f"; split.group={split.group} keeps rows together" if split.group else ""
             log.add(Fault("too-few-rows", message, fix, file, column="split.ratios"))
-        elif len(chosen) < MIN_ROWS:
-            message = f"the {name} split has {len(chosen)} rows: numbers measured on it mean little"
-            log.add(Fault("few-rows", message, "add rows", file, column="split.ratios"))
+    few = [f"{len(chosen)} in the {name} split" for name, chosen in result.items() if 0 < len(chosen) < MIN_ROWS]
+    if few:
+        message = f"few rows: {', '.join(few)}; numbers measured on so few mean little"
+        is_by_chance = needs_split(options, files) and not (split.folds or split.stratify or split.time)
+        exact = "; split.stratify=label gives every split its exact share of every label"
+        fix = "add rows" + exact * (labelled and is_by_chance)
+        log.add(Fault("few-rows", message, fix, file, column="split.ratios"))
     return result
 
 
