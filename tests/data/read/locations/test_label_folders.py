@@ -44,6 +44,16 @@ def test_the_label_of_a_text_is_its_folder(tmp_path: Path) -> None:
     assert {label for _, label in rows} == {"pos", "neg"}
 
 
+def test_texts_that_are_named_by_numbers_have_no_ending(tmp_path: Path) -> None:
+    for label in ("pos", "neg"):
+        (tmp_path / label).mkdir()
+        for index in range(12):
+            (tmp_path / label / f"{index}").write_text(f"A film about {index} mice in {label}.\n")
+    with pytest.raises(UserError, match=r"data\.columns\.label=folder"):
+        read(tmp_path, Columns())
+    assert sum(map(len, read(tmp_path, LABELLED).values())) == 24
+
+
 def test_splits_above_the_labels_are_kept(tmp_path: Path) -> None:
     write(tmp_path, "train/pos", "train/neg", "test/pos", "test/neg")
     (tmp_path / "train" / "urls.txt").write_text("http://localhost/1")

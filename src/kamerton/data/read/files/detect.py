@@ -63,6 +63,11 @@ def data_format(name: str) -> str | None:
     return next((format for format, endings in ENDINGS.items() if lower.endswith(endings)), None)
 
 
+def is_text_name(name: str) -> bool:
+    """Return whether a file's name is that of a text; a text that is named by a number needs no ending."""
+    return data_format(name) == "text" or PurePath(name).name.isdecimal()
+
+
 def is_archive_name(name: str) -> bool:
     """Return whether a file's name is that of an archive."""
     lower = name.lower()

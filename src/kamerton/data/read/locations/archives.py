@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import PurePath
+from zipfile import is_zipfile
 
 from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import DAMAGE, archive_members
 from kamerton.data.read.files.detect import data_format, is_documentation, with_format, with_named_format
+from kamerton.data.read.locations.parallel import parallel_fault
 from kamerton.errors import Fault
 from kamerton.output import printable_name
+from kamerton.shell import new_name
 from kamerton.words import listed
 
-_SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
-_SPLIT_NAMES |= {"val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
+SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
+SPLIT_NAMES |= {"val": "validation", "dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
 
 
 def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
@@ -30,6 +34,9 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
         names = [name for name in names if data_format(name) == file.format] or names
     if not names:
         return [file], [Fault("empty-file", "the archive contains no data file", "pack the files", file.shown)]
+    parallel = _parallel_fault(file, names)
+    if parallel is not None:
+        return [file], [parallel]
     closed = next((member.name for member in members if member.is_closed and member.name in names), None)
     if closed is not None:
         message = f"{printable_name(closed)} is encrypted, or compressed in a way that is not supported"
@@ -53,11 +60,23 @@ def open_archive(file: DataFile) -> tuple[list[DataFile], list[Fault]]:
     return files, [Fault("not-read", message, fix, file.shown, severity="warning")]
 
 
+def _parallel_fault(file: DataFile, names: list[str]) -> Fault | None:
+    """Return the fault of an archive of parallel texts, which have to be unpacked."""
+    if file.format != "auto":
+        return None
+    folder, path = new_name(file.path, ""), shlex.quote(str(file.path))
+    unpack = (
+        f"python -m zipfile -e {path} {folder}" if is_zipfile(file.path) else f"python -m tarfile -e {path} {folder}"
+    )
+    fault = parallel_fault(names, folder, f"unpack it: {unpack}; then, ")
+    return None if fault is None else replace(fault, file=file.shown)
+
+
 def split_of(name: str) -> str | None:
     """Return the split that the name of a file or of its folder names: train, validation or test."""
     path = PurePath(name)
     for part in (path.name.partition(".")[0], *reversed(path.parts[:-1])):
-        words = [_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _SPLIT_NAMES]
+        words = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in SPLIT_NAMES]
         if len(words) == 1:
             return words[0]
     return None

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from kamerton.data.read.files.detect import data_format, is_documentation
+from kamerton.data.read.files.detect import data_format, is_documentation, is_text_name
 from kamerton.data.read.locations.archives import split_of
 from kamerton.data.read.locations.label_folders import label_fault
 from kamerton.errors import Fault
@@ -73,9 +73,13 @@ def _files(folder: Path, depth: int) -> list[Path]:
     return files
 
 
+def _kind(path: Path) -> str | None:
+    return "text" if is_text_name(path.name) else data_format(path.name)
+
+
 def _is_data(path: Path, format: str) -> bool:
     """Return whether a file contains data of this format, or of any with `auto`, by its name."""
-    kind = data_format(path.name)
+    kind = _kind(path)
     is_description = path.name in DESCRIPTIONS or is_documentation(path.name)
     return kind is not None and format in ("auto", kind) and not is_description
 
@@ -101,7 +105,7 @@ def _snapshot_files(folder: Path, key: str, format: str) -> Found | None:
         choices = " or ".join(setting(key, str(path)) for path in names[:5])
         return [], [Fault("missing-file", message, f"choose one of them: {choices}", str(folder), column=key)]
     ((place, paths),) = configurations.items()
-    formats = sorted({str(data_format(path.name)) for path in paths})
+    formats = sorted({str(_kind(path)) for path in paths})
     if len(formats) > 1:
         message = f"the folder contains files in several formats: {', '.join(formats)}"
         choices = " or ".join(f"data.format={name}" for name in formats)

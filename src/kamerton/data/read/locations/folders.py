@@ -7,6 +7,7 @@ from pathlib import Path
 from kamerton.data.read.files.detect import ENDINGS, data_format, is_archive_name, is_documentation
 from kamerton.data.read.locations.archives import split_of
 from kamerton.data.read.locations.datasets import DESCRIPTIONS, Part, dataset_files
+from kamerton.data.read.locations.parallel import parallel_fault
 from kamerton.errors import Fault
 from kamerton.output import printable_name
 from kamerton.shell import setting
@@ -23,9 +24,16 @@ def list_folder(path: Path, key: str, format: str) -> tuple[list[Part], list[Fau
         return dataset
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     files = _data_files([p for p in entries if p.is_file() and p.name not in DESCRIPTIONS], format)
+    parallel = parallel_fault([p.name for p in files], str(path)) if format == "auto" else None
+    if parallel is not None:
+        return [], [parallel]
     parts = [(p, split_of(p.name)) for p in files]
     if not files:
         endings = f"{format} file ({', '.join(ENDINGS[format])})" if format in ENDINGS else "data file"
+        for folder in sorted(p for p in entries if p.is_dir() and format == "auto"):
+            inner = [p.name for p in folder.iterdir() if p.is_file() and not is_documentation(p.name)]
+            if parallel := parallel_fault(sorted(inner), str(folder)):
+                return [], [parallel]
         message = f"the directory contains no {endings}"
         return [], [Fault("missing-file", *_wrong_directory(path, key, message), str(path), column=key)]
     rest = [p for p in entries if p not in files and p.name not in DESCRIPTIONS and not is_documentation(p.name)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
-from kamerton.data.read.files.detect import data_format
+from kamerton.data.read.files.detect import is_text_name
 from kamerton.data.read.files.text_files import FOLDER
 from kamerton.data.read.locations.archives import split_of
 from kamerton.errors import Fault
@@ -24,7 +24,7 @@ def label_fault(folder: Path, key: str, texts: Mapping[Path, list[Path]]) -> Fau
     """
     places = sorted(place for place in texts if place != folder)
     labels = sorted({place.name for place in places})
-    is_text = all(data_format(path.name) == "text" for paths in texts.values() for path in paths)
+    is_text = all(is_text_name(path.name) for paths in texts.values() for path in paths)
     if len(labels) < 2 or not is_text:
         return None
     message = f"the texts are in several folders: {listed([printable_name(label) for label in labels])}"
@@ -41,7 +41,7 @@ def labelled_files(folder: Path, key: str) -> tuple[list[tuple[Path, str | None]
         is_label = place != folder and not split_of(place.name)
         split = split_of(str(place.relative_to(folder) / "text"))
         for path in paths:
-            if is_label and data_format(path.name) == "text":
+            if is_label and is_text_name(path.name):
                 parts.append((path, split))
             else:
                 others.append(str(path.relative_to(folder)))
