@@ -82,6 +82,8 @@ def _unused_settings(options: DataOptions | Source, key: str, formats: set[str])
     for name, (readers, what) in READERS.items():
         if name == "header" and str(options.header).isdecimal():
             readers = {"csv", "xlsx"}
+        elif name == "header" and options.header == "first":
+            readers = readers | {"xlsx"}
         if formats and getattr(options, name) and not formats & readers:
             message = f"{key}.{name} has no effect: no file is {what}"
             fault = Fault("unused-setting", message, f"leave it out: {key}.{name}=null", column=f"{key}.{name}")

@@ -253,6 +253,10 @@ def test_a_title_above_the_header_of_a_sheet_is_a_fault_whose_setting_reads_it(t
     assert (fault.code, "data.header=2;" in fault.fix) == ("missing-header", True)
     read_again = read(path, header=2)
     assert (read_again[0][0], len(read_again[0])) == ({"text": "the mill 0 is old", "label": "a"}, 8)
+    path.write_bytes(workbook({"Sheet": [["Ankieta"], ["z roku 1700"], ["Zdanie", "Ocena"], *rows]}))
+    (fault,) = read(path)[2]
+    assert "data.header=3;" in fault.fix
+    assert read(path, header=3)[0][0] == {"Zdanie": "the mill 0 is old", "Ocena": "a"}
 
 
 def test_a_workbook_that_is_not_one_is_a_fault(tmp_path: Path) -> None:

@@ -238,3 +238,7 @@ def test_an_invalid_byte_in_a_utf8_file_does_not_change_the_detected_encoding(tm
     assert fault.row == 42
     assert "data.encoding" not in fault.fix
     assert "data.policy.undecodable-byte=drop" in fault.fix
+
+
+def test_encodings_are_proposed_for_words_without_letters() -> None:
+    assert "data.encoding=cp1252 reads '£5'" in encoding_advice(["Win £5 now".encode("cp1252")], "utf-8")

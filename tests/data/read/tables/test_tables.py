@@ -263,3 +263,11 @@ def test_a_title_above_the_header_is_a_fault_whose_setting_reads_the_table(
 def test_headers_with_an_unnamed_column_are_no_titles(tmp_path: Path, header: str) -> None:
     rows, faults, _ = read(tmp_path / "rows.csv", header + "\n" + "".join(f"{i},mill {i}\n" for i in range(12)))
     assert (len(rows), faults) == (12, [])
+
+
+def test_a_first_line_of_japanese_sentences_is_data(tmp_path: Path) -> None:
+    lines = [f"東京の天気はどうですか{i}\t今日は水車を見ました{i}\n" for i in range(8)]
+    rows, (fault,), _ = read(tmp_path / "rows.tsv", "".join(lines))
+    assert (rows, fault.code) == ([], "missing-header")
+    assert "data.header=[prompt,completion]" in fault.fix
+    assert len(read(tmp_path / "rows.tsv", "質問\t回答\n" + "".join(lines))[0]) == 8

@@ -111,9 +111,10 @@ def encoding_advice(lines: Iterable[bytes], encoding: str) -> str:
     for codec in sorted(texts, key=lambda codec: -_plausibility(texts[codec])):  # stable: common encodings first
         best.setdefault(texts[codec], codec)
     chosen: list[tuple[str, tuple[str, ...]]] = []
+    least = _plausibility(next(iter(best), ())) / 2
     for text, codec in best.items():
         same_script = sum(_scripts("".join(text)) == _scripts("".join(other)) for _, other in chosen)
-        is_plausible = _plausibility(text) > _plausibility(next(iter(best))) / 2
+        is_plausible = _plausibility(text) > least or not least  # without letters, as in `£5`, all are alike
         if same_script < MAX_PER_SCRIPT and len(chosen) < MAX_SHOWN and is_plausible:
             chosen.append((codec, text))
     if not chosen:

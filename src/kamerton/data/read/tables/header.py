@@ -16,7 +16,9 @@ Record = Sequence[str]
 MAX_ABOVE = 6  # first lines, among which the header below a title is
 SENTENCE = 5  # words
 LONG = 60  # characters
+CJK_SENTENCE = 8  # characters of Chinese and Japanese, which have no spaces
 USUAL = {*PROMPT_NAMES, *COMPLETION_NAMES, *CHAT_NAMES, *KIND_OF, *INPUTS, "sentiment", "title", "summary"}
+_CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)*")
 
 
@@ -57,7 +59,7 @@ def data_signs(header: Record, rows: Sequence[Record], columns: Columns) -> list
     for place, cell in enumerate(map(str.strip, header)):
         below = [row[place].strip() for row in rows if len(row) > place]
         numbers = sum(map(bool, map(_NUMBER.fullmatch, below)))
-        if len(cell.split()) >= SENTENCE or len(cell) > LONG:
+        if len(cell.split()) >= SENTENCE or len(cell) > LONG or len(_CJK.findall(cell)) >= CJK_SENTENCE:
             signs.append(f"{cell[:40]!r} is a sentence" if len(cell) <= 40 else f"{cell[:40] + '…'!r} is a text")
         elif cell.startswith(("[", "{")):
             signs.append(f"{cell[:40]!r} is JSON")
@@ -74,6 +76,10 @@ def _is_usual(cell: str) -> bool:
     return name in USUAL or (len(cell.split()) < SENTENCE and bool(set(name.split("_")) & BOOKKEEPING))
 
 
+def _may_be_name(cell: str) -> bool:
+    return len(cell.split()) < SENTENCE and len(cell) <= LONG and not _NUMBER.fullmatch(cell)
+
+
 def title_fault(records: Sequence[tuple[int, Record]], file: str) -> Fault | None:
     """Return the fault of a table whose first line has a title alone, above the line that names the columns.
 
@@ -82,9 +88,11 @@ def title_fault(records: Sequence[tuple[int, Record]], file: str) -> Fault | Non
     title, *cells = records[0][1] if records else [""]
     if not title.strip() or any(map(str.strip, cells)) or _is_usual(title):
         return None
-    for line, record in records[1:MAX_ABOVE]:
+    for place, (line, record) in enumerate(records[1:MAX_ABOVE], 1):
         names = list(map(str.strip, record))
-        if len(names) > 1 and all(names) and len(set(names)) == len(names) and any(map(_is_usual, names)):
+        has_rows = any(sum(map(bool, map(str.strip, row))) > 1 for _, row in records[place + 1 :])
+        are_names = any(map(_is_usual, names)) or (has_rows and all(map(_may_be_name, names)))
+        if len(names) > 1 and all(names) and len(set(names)) == len(names) and are_names:
             message = f"the first line is a title ({title.strip()[:40]!r}), and line {line} names the columns"
             message += f" ({', '.join(names)[:80]})"
             fix = f"add data.header={line}; or, if the first line is the header, data.header=first"
