@@ -176,3 +176,35 @@ def test_half_of_a_batch_names_the_command_with_its_own_file(tmp_path: Path) -> 
     subprocess.run(match[1], shell=True, check=True, cwd=tmp_path)
     rows = read_examples(DataOptions(path=str(tmp_path / "rows.jsonl")))
     assert [example.completion for example in rows] == ["Three.", "Three."]
+
+
+def turn(conversation: int, role: str, text: str) -> dict[str, Any]:
+    return {"conversation_id": conversation, "role": role, "content": text, "created_at": "2024-01-01"}
+
+
+TURNS = [turn(1, "user", "How many?"), turn(1, "assistant", "Three."), turn(2, "user", "Why?"), turn(2, "bot", "So.")]
+
+
+def test_a_table_of_turns_is_read_by_conversations(gate: Any) -> None:
+    examples = gate(TURNS, ALL).splits["train"]
+    assert {(example.prompt[0].content, example.completion) for example in examples} == {
+        ("How many?", "Three."),
+        ("Why?", "So."),
+    }
+    named = gate(TURNS, ALL, columns=Columns(prompt="role", completion="content"))
+    assert len(named.splits["train"]) == 4
+
+
+def test_calls_of_single_turns_are_read_and_turns_with_labels_are_not_joined(gate: Any, codes: Any) -> None:
+    calls = [{"id": "a", "type": "function", "function": {"name": "count", "arguments": "{}"}}]
+    rows = [turn(1, "user", "How many?"), {**turn(1, "assistant", ""), "tool_calls": calls}]
+    (example,) = gate(rows, ALL).splits["train"]
+    assert [call.name for call in example.tool_calls] == ["count"]
+    assert codes([{**row, "intent": f"to {i % 2}"} for i, row in enumerate(TURNS)], ALL) == {"missing-field"}
+
+
+def test_turns_that_are_not_one_after_another_are_a_fault(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*TURNS, turn(1, "user", "Where?")])
+    (fault,) = validate(DataOptions(path=str(path)), ALL).errors
+    assert (fault.code, fault.column) == ("bad-export", "conversation_id")
+    assert "row 5" in fault.message

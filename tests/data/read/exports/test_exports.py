@@ -63,6 +63,18 @@ LOGS: dict[str, Row] = {
         "request": {"contents": [{"parts": [{"text": "Weather in Oslo?"}]}]},
         "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "Rain."}]}}]},
     },
+    "openai stored": {
+        "id": "c",
+        "object": "chat.completion",
+        "input": [HUMAN],
+        "choices": [{"index": 0, "message": RAIN, "finish_reason": "stop"}],
+    },
+    "helicone": {
+        "request_id": "r",
+        "request_body": {"model": "m", "messages": [HUMAN]},
+        "response_body": {"choices": [{"message": RAIN}]},
+    },
+    "cohere": {"messages": [{"role": "User", "message": HUMAN["content"]}, {"role": "Chatbot", "message": "Rain."}]},
     "litellm": {"messages": [HUMAN], "response": {"choices": [{"message": RAIN}]}},
     "langfuse": {"id": "t", "name": "chat", "input": {"messages": [HUMAN]}, "output": RAIN, "metadata": None},
     "langfuse text": {"input": [HUMAN], "output": "Rain."},

@@ -8,7 +8,7 @@ from typing import Any
 from kamerton.data.options import Columns
 from kamerton.data.read.conversations.call_checks import check_calls
 from kamerton.data.read.conversations.chat import NOTHING, Further, is_dropped
-from kamerton.data.read.conversations.reasoning import REASONING, reasoning_text
+from kamerton.data.read.conversations.reasoning import REASONING, SWITCHES, reasoning_text
 from kamerton.data.read.conversations.tools import NO_TOOLS, TOOLS, read_tools
 from kamerton.data.read.conversations.turns import has_marks, read_answer
 from kamerton.data.read.conversations.weights import row_weight
@@ -27,8 +27,15 @@ def find_further(
     is_share = bool(shares) and all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
     free = [name for name in present if name not in shown and name not in (columns.metadata or ())]
     weights = (*ROW_WEIGHTS, "weight") if kind == "chat" or is_share else ROW_WEIGHTS
-    for candidates in ((), (), weights) if kind == "text" else (TOOLS, REASONING, weights):
+    thoughts = [name for name in REASONING if not _is_switch(name, head)]
+    for candidates in ((), (), weights) if kind == "text" else (TOOLS, thoughts, weights):
         yield next((name for name in candidates if name in free), "")
+
+
+def _is_switch(name: str, head: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a column says only if there is reasoning (`reasoning: on`, as NVIDIA's data sets)."""
+    values = [record[name] for record in head if not is_blank(record.get(name))]
+    return bool(values) and all(str(value).lower() in SWITCHES for value in values)
 
 
 def read_further(

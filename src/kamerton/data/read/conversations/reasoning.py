@@ -8,6 +8,7 @@ from typing import Any
 from kamerton.errors import Fault
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
+SWITCHES = ("on", "off", "true", "false", "yes", "no", "0", "1")  # values that say only if there is reasoning
 OPEN, CLOSE = "<think>", "</think>"
 
 

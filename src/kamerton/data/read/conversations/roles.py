@@ -20,6 +20,9 @@ ROLE_NAMES = {
 }
 LANGCHAIN = ("human", "ai", "system", "tool", "function", "AIMessageChunk")  # types of turns without a role
 SPEAKERS = ("author", "speaker", "sender", "user")  # keys of a role beside neither role nor from
+CONVERSATIONS = (  # columns of the conversation that a row has a turn of
+    *("conversation_id", "conv_id", "dialogue_id", "dialog_id", "thread_id", "session_id", "chat_id"),
+)
 CALL_FIELDS = ("tool_calls", "function_call")
 TURN_IDS = ("tool_call_id", "tool_use_id", "call_id")  # of the call whose result a turn is
 LANGCHAIN_KEYS = ("response_metadata", "usage_metadata", "additional_kwargs", "lc", "example")
@@ -41,8 +44,9 @@ def unwrap_turn(item: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(item.get("data"), Mapping) and isinstance(kind, str):
         return {**item["data"], "role": item["data"].get("role", kind)}
     if "role" in item or "from" in item:
-        if isinstance(item.get("text"), str) and not any(key in item for key in ("content", "value", "parts")):
-            return {("content" if key == "text" else key): value for key, value in item.items()}
+        text = next((name for name in ("text", "message") if isinstance(item.get(name), str)), None)
+        if text is not None and not any(key in item for key in ("content", "value", "parts")):
+            return {("content" if key == text else key): value for key, value in item.items()}
         return _unwrap_channel(item) if item.get("channel") == "commentary" else item
     if kind in LANGCHAIN:
         return {**item, "role": kind}

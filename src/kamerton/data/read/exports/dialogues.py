@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
+from kamerton.data.read.columns.propose import COMPLETIONS
+from kamerton.data.read.conversations.roles import CONVERSATIONS, TURN_KEYS, role_of
 from kamerton.data.read.files.text_files import TAG
 from kamerton.errors import Fault
 
@@ -13,6 +16,9 @@ Record = Mapping[str, Any]
 Row = tuple[int, Any]
 _MARKED = re.compile(r"\A\s*<\|[\w ]+\|>:\s*(.*?)\s*(?:<eo[a-z]>)?\s*\Z", re.DOTALL)  # a part of a turn of MOSS
 _BAIZE = re.compile(r"\n?\[\|(Human|AI)\|\] ?")
+ROLES = ("role", "from", "sender", "speaker")
+IN_TURNS = TURN_KEYS - {"id", "type", "status"}
+TEXTS = ("content", "text", "message", "value", "utterance")
 WORDS, TAGS = ("word", "token"), ("tag", "ner", "ner_tag", "ne_tag")
 SENTENCES = ("sentence #", "sentence_id", "sent_id", "sentence_idx", "sentence")
 
@@ -90,6 +96,51 @@ def tag_columns(rows: Iterable[Row]) -> tuple[str, str, str] | None:
     sentence, word, tag = map(str, columns)
     are_tags = all(TAG.fullmatch(str(record.get(tag))) for record in records)
     return (sentence, word, tag) if are_tags and " " not in str(records[0].get(word)).strip() else None
+
+
+def turn_columns(rows: Iterable[Row]) -> tuple[str, str, str] | None:
+    """Return the columns of the conversation, the role and the text of a table of single turns; None for other rows."""
+    records = [record for _, record in rows if isinstance(record, Mapping)]
+    names = set(records[0]) if records else set()
+    columns = [next((key for key in keys if key in names), "") for keys in (CONVERSATIONS, ROLES, TEXTS)]
+    if "" in columns:
+        return None
+    conversation, role, text = columns
+    if any(str(name).lower() in COMPLETIONS for name in names):
+        return None  # single turns with a label or an answer of their own
+    are_turns = all(role_of({"role": record.get(role)})[0] for record in records)
+    repeat = any(a.get(conversation) == b.get(conversation) for a, b in pairwise(records))
+    return (conversation, role, text) if are_turns and repeat else None
+
+
+def join_turns(rows: Iterable[Row], columns: tuple[str, str, str], file: str) -> Iterator[Row]:
+    """Yield a row `messages` for each conversation of a table of single turns, which stand one after another."""
+    conversation, role, text = columns
+    seen: set[object] = set()
+    joined: dict[str, Any] = {}
+    begun = 0
+    for number, record in rows:
+        if isinstance(record, Fault):
+            yield number, record
+            continue
+        key = record.get(conversation)
+        if joined and key != joined[conversation]:
+            yield begun, joined
+            joined = {}
+        if not joined and key in seen:
+            message = f"the turns of {conversation} {str(key)[:40]!r} are not one after another (row {number:,})"
+            yield 0, Fault("bad-export", message, f"sort the rows by {conversation}", file, column=conversation)
+            return
+        if not joined:
+            begun, joined = number, {conversation: key, "messages": []}
+            seen.add(key)
+        further = {name: value for name, value in record.items() if name in IN_TURNS and value not in (None, "")}
+        joined["messages"].append({**further, "role": record.get(role), "content": record.get(text)})
+        for name, value in record.items():
+            if name not in (*columns, *further) and value not in (None, ""):
+                joined.setdefault(name, []).append(value)
+    if joined:
+        yield begun, joined
 
 
 def join_words(rows: Iterable[Row], columns: tuple[str, str, str]) -> Iterator[Row]:

@@ -20,6 +20,9 @@ PAIRS = (
     ("input", "expectedOutput"),
     ("inputs", "outputs"),
     ("messages", "response"),
+    ("input", "choices"),
+    ("messages", "choices"),
+    ("request_body", "response_body"),
     ("attributes.llm.input_messages", "attributes.llm.output_messages"),  # Phoenix
     ("attributes.input.value", "attributes.output.value"),
 )

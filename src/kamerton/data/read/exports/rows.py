@@ -33,7 +33,15 @@ from kamerton.data.read.exports.data_sets import (
     read_tree,
     read_xlam,
 )
-from kamerton.data.read.exports.dialogues import join_words, read_baize, read_moss, read_persona, tag_columns
+from kamerton.data.read.exports.dialogues import (
+    join_turns,
+    join_words,
+    read_baize,
+    read_moss,
+    read_persona,
+    tag_columns,
+    turn_columns,
+)
 from kamerton.data.read.exports.logs import find_pair, read_log, request_turns
 from kamerton.errors import Fault
 
@@ -99,6 +107,10 @@ def joined_rows(rows: Iterable[Row], file: str, named: Sequence[str]) -> Iterato
     columns = tag_columns(first)
     if columns is not None and not set(columns) & set(named):
         yield from join_words(chain(first, rows), columns)
+        return
+    turns = turn_columns(first)
+    if turns is not None and not set(turns) & set(named):
+        yield from join_turns(chain(first, rows), turns, file)
         return
     names = first[0][1] if first and not isinstance(first[0][1], Fault) else {}
     rows = chain(first, rows)
