@@ -12,6 +12,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.options import COMPARED
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.alone import alone_layout, is_alone, prompt_layout, with_stand_in
+from kamerton.data.read.columns.described import described_fault, description_fault
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
 from kamerton.data.read.columns.layout import Fields, Layout
@@ -23,6 +24,7 @@ from kamerton.data.read.preferences.scored import join_scored
 from kamerton.data.read.reading import Reading
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
+from kamerton.data.read.split_column import SplitColumn
 from kamerton.data.read.tables.cells import parse_cell
 from kamerton.data.read.unmatched import Names, Unmatched, report_unknown_metadata
 from kamerton.data.read.unreadable import FEW, MAX_ROWS, Unreadable
@@ -56,6 +58,7 @@ class _FileReader:
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
         self.unreadable = Unreadable(file, log)
+        self.named_splits = SplitColumn()
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False
@@ -91,6 +94,8 @@ class _FileReader:
         if count == 0 and not has_file_fault:
             self.log.add(Fault("empty-file", "the file has no rows", "point to a file with rows", self.name))
         self.exports.report(self.name, self.log)
+        if fault := self.named_splits.fault(self.file):
+            self.log.add(fault)
         layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
         self.unmatched.report(layouts, self.head)
         report_unknown_metadata(self.file, self.layouts if layouts else {}, self.log)
@@ -116,6 +121,7 @@ class _FileReader:
         if isinstance(record, Fault):
             self.unreadable.report_rows([(row, record)])
             return None
+        self.named_splits.add(record)
         names = tuple(record)
         if self.exports.is_export(names):
             unpacked = self.exports.unpack(names, record, row)
@@ -208,6 +214,8 @@ class _FileReader:
         cached, columns = self.layouts.get(names), self.file.columns
         if cached is None:
             layout = detect_format(record, self.file) or find_layout(names, columns, self.file.form, self.head)
+            if isinstance(layout, Fault):
+                layout = description_fault(record, self.file) or described_fault(record, self.file) or layout
             schema = -1
             if self.file.form.rows == "prompts":
                 layout = prompt_layout(layout, names, self.file, self.head)
