@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -19,6 +20,12 @@ ANN, BOB = {"speaker": "Ann", "text": "How many?"}, {"speaker": "Bob", "text": "
 ROWS: dict[str, dict[str, Any]] = {
     "shp": {"history": "How many?", "human_ref_A": "No.", "human_ref_B": "Three.", "labels": 0},
     "mt-bench": {"question_id": 1, "turns": ["Where?", "How many?"], "reference": ["Here.", "Three."]},
+    "mt-bench on the hub": {"prompt_id": 1, "prompt": ["Where?", "How many?"], "reference": ["Here.", "Three."]},
+    "multiwoz": {
+        "turns": [{"speaker": "USER", "utterance": "How many?"}, {"speaker": "SYSTEM", "utterance": "Three."}]
+    },
+    "intents": {"tag": "Three.", "patterns": ["How many?"], "responses": ["3"]},
+    "utterances": {"conv_id": "a", "utterance_idx": 1, "speaker_idx": 7, "utterance": "How many?"},
     "speakers": {"dialog": [ANN, BOB]},
 }
 BFCL = {
@@ -32,7 +39,7 @@ def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
     """The first row after the command of the file's only fault."""
     monkeypatch.chdir(path.parent)
     (fault,) = validate(DataOptions(path=str(path))).errors
-    match = re.search(r"(jq .*), then data.path=(\S+)", fault.fix)
+    match = re.search(r"(jq .*?), then data\.path=([^\s;]+)", fault.fix)
     assert match is not None, fault.fix
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
@@ -42,9 +49,17 @@ def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_command_of_the_fault_converts_the_rows(tmp_path: Path, name: str, monkeypatch: Any) -> None:
-    example = converted(write_jsonl(tmp_path / "my rows.jsonl", [ROWS[name]] * 2), monkeypatch)
+    second = ROWS[name] | ({"speaker_idx": 8, "utterance": "Three."} if name == "utterances" else {})
+    example = converted(write_jsonl(tmp_path / "my rows.jsonl", [ROWS[name], second]), monkeypatch)
     prompt = example.prompt if isinstance(example.prompt, str) else example.prompt[-1].content
     assert (prompt, example.completion) == ("How many?", "Three.")
+
+
+def test_an_object_of_questions_with_answers_is_converted(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({f"How many are {i}?": f"{i} mills" for i in range(30)}))
+    example = converted(path, monkeypatch)
+    assert (example.prompt, example.completion) == ("How many are 0?", "0 mills")
 
 
 def test_segments_that_are_all_trained_on_become_a_text(tmp_path: Path, monkeypatch: Any) -> None:

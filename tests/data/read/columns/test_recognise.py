@@ -53,6 +53,22 @@ READ: dict[str, Any] = {
         *(f"{question(0)}\n\nA. 0\nB. x", "A"),
     ),
     "doccano": (lambda i: {"id": i, "text": question(i), "label": ["mill"]}, question(0), "mill"),
+    "trivia": (
+        lambda i: {"Question": question(i), "Answer": {"Aliases": ["x"], "Value": text(i)}},
+        *(question(0), text(0)),
+    ),
+    "svamp": (
+        lambda i: {"ID": i, "Body": text(i), "Question": question(i), "Answer": f"{i}.0"},
+        *(f"{text(0)}\n\n{question(0)}", "0.0"),
+    ),
+    "mathqa": (
+        lambda i: {"Problem": question(i), "options": f"a ) {i} , b ) 38", "correct": "ab"[i % 2], "category": "x"},
+        *(f"{question(0)}\n\na ) 0 , b ) 38", "a"),
+    ),
+    "big math": (
+        lambda i: {"problem": question(i), "answer": f"{i}", "domain": ["Sums"]},
+        *(question(0), "0"),
+    ),
     "braintrust": (lambda i: {"input": question(i), "expected": text(i)}, question(0), text(0)),
 }
 
@@ -134,6 +150,59 @@ UNCLEAR: dict[str, Any] = {
         text(0),
     ),
     "code": (lambda i: {"content": f"print({i})  # a line of code", "size": i, "max_stars_repo_path": "a.py"}, None),
+    "open thoughts": (
+        lambda i: {
+            "problem": question(i),
+            "deepseek_reasoning": "I count.",
+            "deepseek_solution": text(i),
+            "ground_truth_solution": "3",
+        },
+        text(0),
+    ),
+    "open math": (
+        lambda i: {"expected_answer": "3", "problem": question(i), "generated_solution": text(i), "topic": "Sums"},
+        text(0),
+    ),
+    "deep math": (
+        lambda i: {"question": question(i), "final_answer": "3", "topic": "Sums", "r1_solution_1": text(i)},
+        text(0),
+    ),
+    "flores": (
+        lambda i: {"id": i, "topic": "x", "sentence_eng_Latn": question(i), "sentence_pol_Latn": text(i)},
+        text(0),
+    ),
+    "languages": (lambda i: {"English": question(i), "Polish": text(i)}, text(0)),
+    "code search": (
+        lambda i: {"func_name": f"f{i}", "func_code_string": f"x = {i}", "func_documentation_string": text(i)},
+        "x = 0",
+    ),
+    "flags": (
+        lambda i: {"id": i, "comment_text": question(i), "toxic": i % 2, "threat": 0, "insult": 1},
+        "toxic: 0, threat: 0, insult: 1",
+    ),
+    "concepts": (lambda i: {"concepts": ["mill", f"oven{i}"], "target": text(i)}, text(0)),
+    "race": (
+        lambda i: {
+            "article": text(i),
+            "questions": [question(i), "Why?"],
+            "options": [["a", "b"], ["c", "d"]],
+            "answers": ["B", "A"],
+        },
+        "B",
+    ),
+    "corrections": (lambda i: {"sentence": question(i), "corrections": [text(i), "x"]}, text(0)),
+    "massive": (
+        lambda i: {"utt": question(i), "annot_utt": f"[w : {question(i)}]", "intent": ("on", "off")[i % 2]},
+        "on",
+    ),
+    "stack exchange": (
+        lambda i: {"title_body": question(i), "upvoted_answer": text(i), "downvoted_answer": "No."},
+        text(0),
+    ),
+    "polish": (
+        lambda i: {"instrukcja": question(i), "odpowiedź": text(i), "kategoria": "ab"[i % 2]},
+        text(0),
+    ),
     "drop": (lambda i: {"passage": text(i), "question": question(i), "answers_spans": {"spans": [f"{i}"]}}, "0"),
 }
 
@@ -146,6 +215,13 @@ def test_others_are_one_fault_whose_first_settings_read_them(tmp_path: Path, nam
     settings = settings_of(fault.fix)[0]
     example = next(iter(read_examples(DataOptions(path=path, **data_options(settings)))))
     assert example.completion == (completion or row(0)["content"])
+
+
+def test_choices_and_first_question_of_several_are_the_prompt(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", map(UNCLEAR["race"][0], range(8))))
+    (fault,) = validate(DataOptions(path=path)).errors
+    example = next(iter(read_examples(DataOptions(path=path, **data_options(settings_of(fault.fix)[0])))))
+    assert example.prompt == f"{text(0)}\n\n{question(0)}\n\nA. a\nB. b"
 
 
 def test_a_weight_from_0_to_1_beside_texts_is_the_weight_of_the_row(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ MISLEADING: dict[str, Callable[[int], Row]] = {
 }
 
 
+@pytest.mark.parametrize("value", ["on", "off", True])
+def test_a_column_that_says_if_there_is_reasoning_is_not_the_reasoning(tmp_path: Path, value: object) -> None:
+    answer = {"role": "assistant", "content": "<think>Hm.</think>Yes."}
+    rows = [{"messages": [{"role": "user", "content": question(i)}, answer], "reasoning": value} for i in range(30)]
+    example = next(iter(read_examples(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", rows))))))
+    assert (example.reasoning, example.completion, example.metadata) == ("Hm.", "Yes.", {"reasoning": value})
+
+
 @pytest.mark.parametrize("name", MISLEADING)
 def test_rows_that_mean_something_else_are_one_error_that_names_the_field(tmp_path: Path, name: str) -> None:
     rows = [MISLEADING[name](i) for i in range(30)]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kamerton.data.data_file import DataFile
-from kamerton.data.read.conversations.roles import SPEAKERS, is_turn
+from kamerton.data.read.conversations.roles import CONVERSATIONS, SPEAKERS, is_turn
 from kamerton.errors import Fault
 from kamerton.shell import new_name, path_setting
 
+MANY = 20  # keys of an object with all prompts
 # Programs of jq, for one row each.
 BETTER = "{prompt: .history, completion: (if .labels == 1 then .human_ref_A else .human_ref_B end)}"
 QUESTIONS = (
@@ -27,6 +28,12 @@ SPOKEN = (
     ".COLUMN[0].KEY as $first | {messages: [.COLUMN[]"
     ' | {role: (if .KEY == $first then "user" else "assistant" end), content: .TEXT}]}'
 )
+ANSWERS_BY_QUESTION = "to_entries[] | {prompt: .key, completion: .value}"
+INTENTS = "(.intents? // [.])[] | VALUE as $answer | .patterns[] | {prompt: ., completion: $answer}"
+UTTERANCES = (
+    "group_by(.ID)[] | .[0].SPEAKER as $first | {messages: [.[]"
+    ' | {role: (if .SPEAKER == $first then "user" else "assistant" end), content: .utterance}]}'
+)
 FIRST_CALLS = (  # of the values of an argument that are right, the first; "" is an argument that is left out
     "($answers | INDEX(.id)) as $by | inputs | select($by[.id]) | {tools: .function, messages: (.question[0] + [{"
     'role: "assistant", tool_calls: [$by[.id].ground_truth[] | to_entries[] | {type: "function", function: '
@@ -40,12 +47,43 @@ def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better)"
         fix = f"add objective=dpo to train on both; or, to train on the better answers, {converted_rows(BETTER, file)}"
         return Fault("unclear-columns", message, fix, column="labels")
-    return _questions_fault(record, file) or _functions_fault(record, file) or _speakers_fault(record, file)
+    if record.keys() >= {"patterns", "responses"} and isinstance(record["patterns"], list):
+        tag = next((name for name in ("tag", "intent", "name") if name in record), "tag")
+        first = converted_rows(INTENTS.replace("VALUE", f".{tag}"), file)
+        then = converted_rows(INTENTS.replace("VALUE", ".responses[0]"), file)
+        fix = f"to learn the {tag}, {first}; or, to learn the first response, {then}"
+        return Fault("unclear-columns", "the rows are intents with patterns and responses", fix, column="patterns")
+    if len(record) >= MANY and file.path.suffix == ".json" and all(map(_is_sentence, record)):
+        message = "the file is one object, whose keys may be the prompts and whose values the completions"
+        return Fault("unclear-columns", message, f"if so: {converted_rows(ANSWERS_BY_QUESTION, file)}", column="prompt")
+    return (
+        _utterance_fault(record, file)
+        or _questions_fault(record, file)
+        or _functions_fault(record, file)
+        or _speakers_fault(record, file)
+    )
+
+
+def _utterance_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
+    """Return the fault of single turns of conversations whose speakers are numbers or names (EmpatheticDialogues)."""
+    name = next((name for name in CONVERSATIONS if name in record), None)
+    speaker = next((name for name in ("speaker_idx", "speaker_id", *SPEAKERS) if name in record), None)
+    if name is None or speaker is None or not isinstance(record.get("utterance"), str):
+        return None
+    program = UTTERANCES.replace("ID", name).replace("SPEAKER", speaker)
+    message = f"the rows are single turns of conversations ({name}), and none of the speakers is named the assistant"
+    fix = f"if the first speaker is the user, the others the assistant: {converted_rows(program, file, slurped=True)}"
+    return Fault("unclear-columns", message, fix, column="utterance")
+
+
+def _is_sentence(name: str) -> bool:
+    return len(name.split()) > 2
 
 
 def _questions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     """Return the fault of several questions of one user (MT-Bench), or of a model's answers to them."""
-    turns, answers, choices = record.get("turns"), record.get("reference"), record.get("choices")
+    column = "turns" if "turns" in record else "prompt"  # MT-Bench on Hugging Face
+    turns, answers, choices = record.get(column), record.get("reference"), record.get("choices")
     if "question_id" in record and isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
         if not isinstance(choices[0].get("turns"), list):
             return None
@@ -56,12 +94,14 @@ def _questions_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         return None
     if not {"question_id", "reference"} & record.keys() or is_turn(turns[0]):
         return None
-    message = "turns are questions of one user, without answers between them (MT-Bench)"
+    message = f"{column} has questions of one user, without answers between them (MT-Bench)"
     said = _first_file(file.path.parent, "model_answer/*.jsonl") or "MODEL_ANSWERS.jsonl"
     fix = _join_answers(file.path, said, file)
+    if column == "prompt":
+        fix = "give the answers as well: the turns of messages, or a column reference with an answer for each question"
     if isinstance(answers, list) and len(answers) == len(turns):
-        fix = f"to train on the references, {converted_rows(QUESTIONS, file)}"
-    return Fault("unclear-columns", message, fix, column="turns")
+        fix = f"to train on the references, {converted_rows(QUESTIONS.replace('.turns', f'.{column}'), file)}"
+    return Fault("unclear-columns", message, fix, column=column)
 
 
 def _first_file(folder: Path, pattern: str) -> Path | None:
@@ -101,7 +141,7 @@ def _speakers_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
             continue
         key = next((key for key in SPEAKERS if isinstance(turns[0].get(key), str)), None)
         text = next((name for name in ("text", "utterance", "content", "message") if name in turns[0]), None)
-        if key is None or text is None or any(map(is_turn, turns)):
+        if key is None or text is None or (text != "utterance" and any(map(is_turn, turns))):
             continue
         names = list(dict.fromkeys(str(turn.get(key)) for turn in turns))
         message = f"the turns of {column} are those of {', '.join(names[:4])}, and none of them is named the assistant"
@@ -111,12 +151,15 @@ def _speakers_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
     return None
 
 
-def converted_rows(program: str, file: DataFile) -> str:
-    """Return a command that writes the records of a JSON file, each changed by a program of jq, and the new setting."""
+def converted_rows(program: str, file: DataFile, *, slurped: bool = False) -> str:
+    """Return a command that writes the records of a JSON file, each changed by a program of jq, and the new setting.
+
+    With `slurped`, the program changes the list of all records.
+    """
     new = new_name(file.path, ".jsonl")
     is_plain = file.format == "jsonl" and not file.member and file.path.suffix in (".json", ".jsonl", ".ndjson")
     old = shlex.quote(str(file.path)) if is_plain else "ROWS.jsonl"
-    each = shlex.quote(f'if type == "array" then .[] else . end | {program}')
-    command = f"jq -c {each} {old} > {new}"
+    each = program if slurped else f'if type == "array" then .[] else . end | {program}'
+    command = f"jq -c{'s' * slurped} {shlex.quote(each)} {old} > {new}"
     before = "" if is_plain else "write the rows as JSON Lines to ROWS.jsonl, then "
     return f"{before}{command}, then {path_setting(new, file.split)}"

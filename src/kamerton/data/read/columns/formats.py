@@ -21,7 +21,16 @@ from kamerton.errors import Fault
 from kamerton.shell import setting
 
 CHOSEN = (
-    *("chosen", "accepted", "response_j", "chosen_response", "preferred_output", "chosen_messages", "chosen_answer"),
+    *(
+        "chosen",
+        "accepted",
+        "response_j",
+        "chosen_response",
+        "preferred_output",
+        "chosen_messages",
+        "chosen_answer",
+        "upvoted_answer",
+    ),
 )
 REJECTED = (
     "rejected",
@@ -30,11 +39,22 @@ REJECTED = (
     "non_preferred_output",
     "rejected_messages",
     "rejected_answer",
+    "downvoted_answer",
 )
 ANSWERS = ("reference_answer", "ground_truth", "response", "answer", "completion", "output", "target")
 ONE_TEXT = "{text: (.segments | map(.text) | add)}"  # of segments, for jq
 MAX_WAYS = 3  # in a fix
-PROMPTS = ("prompt", "question", "query", "instruction", "input", "messages", "conversations", "conversation")
+PROMPTS = (
+    "prompt",
+    "question",
+    "query",
+    "instruction",
+    "input",
+    "messages",
+    "conversations",
+    "conversation",
+    "title_body",
+)
 
 
 def detect_format(record: Mapping[str, Any], file: DataFile) -> Fault | None:

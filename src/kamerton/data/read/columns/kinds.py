@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kamerton.data.options import Columns
+from kamerton.data.read.conversations.reasoning import SWITCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ INPUTS = frozenset(
 # Words in names of columns for provenance and administration of rows.
 BOOKKEEPING = frozenset(
     """
-    id ids idx index uuid guid hash digest key url uri link source src origin file filename path date time
+    annot id ids idx index uuid guid hash digest key url uri link source src origin file filename path date time
     timestamp created updated at lang language split fold meta metadata license author user name version score
     scores quality length len size tokens count num n forks repo repos title
     domain dataset dump page subset section row unnamed level
@@ -104,12 +105,14 @@ def kind_of(name: str, value: object, columns: Columns, alone: bool) -> str:
     """
     key = snake_case(name)
     kind = KIND_OF.get(key, "")
-    text = str(value).lower() if kind in ("label", "weight") else ""
+    text = str(value).lower() if kind in ("label", "weight", "reasoning") else ""
     if kind == "preference" and (columns.completion or columns.messages or columns.text):
         return ""  # the configuration names the answer to train on
     if kind == "label":
         is_boolean = isinstance(value, bool) or text in ("true", "false") or (key != "label" and value in (0, 1))
         kind = kind if is_boolean and text in _FALSE else ""
+    if kind == "reasoning" and text in SWITCHES:
+        kind = ""
     if kind == "weight" and text in ("true", "1", "1.0"):
         kind = ""
     is_value = isinstance(value, str | int | float | list) or (isinstance(value, dict) and key in ("label", "labels"))

@@ -28,6 +28,8 @@ def multiple_choice(columns: Columns) -> Recognised | Fault | None:
     if nested is not None:
         return nested
     stem, choices = columns.find(STEMS), _choice_columns(columns)
+    if stem is not None and not choices and (written := _written_choices(columns, stem)):
+        return written
     if stem is None or not choices:
         return None
     choices = [name for name in choices if name != stem]
@@ -51,6 +53,17 @@ def multiple_choice(columns: Columns) -> Recognised | Fault | None:
     message = f"the rows are multiple choice, and {keys[0]} names none of the choices in {', '.join(choices)}"
     way = (template_settings(prompt, f"{{{keys[0]}}}"), f"{keys[0]} is the answer as it stands")
     return unclear(message, [way], keys[0])
+
+
+def _written_choices(columns: Columns, stem: str) -> Recognised | None:
+    """Recognise a question whose choices are one text with their letters (MathQA), and the letter of the answer."""
+    choices, key = columns.find(CHOICES), columns.find(KEYS)
+    value = columns.sample(choices or "")
+    answers = [str(record[key]).strip() for record in columns.head if not is_blank(record.get(key))] if key else []
+    if not answers or not isinstance(value, str) or not re.match(r"\W*a\W.*\bb\W", value, re.IGNORECASE | re.DOTALL):
+        return None
+    is_letter = all(len(answer) == 1 and answer.isalpha() for answer in answers)
+    return Recognised(f"{{{stem}}}\\n\\n{{{choices}}}", f"{{{key}}}") if is_letter else None
 
 
 def _nested(columns: Columns) -> Recognised | None:

@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 QUESTIONS = ("question", "query", "prompt", "question_text", "user_input")
 CONTEXTS = (
     *("context", "contexts", "passage", "passages", "paragraph", "paragraphs", "article", "document", "documents"),
-    *("story", "background", "evidence", "support", "knowledge", "retrieved_contexts", "reference_contexts"),
+    *("story", "background", "evidence", "support", "knowledge", "retrieved_contexts", "reference_contexts", "body"),
 )
 ANSWER_NAMES = ("answer", "answers", "response", "output", "completion", "target", "answer_text")
 LABELS = ("label_text", "label", "gold_label", "label_name")

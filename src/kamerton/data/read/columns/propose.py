@@ -14,10 +14,12 @@ Record = Mapping[str, Any]
 PROMPTS = (
     *("prompt", "question", "query", "instruction", "input", "text", "sentence", "document", "article", "review"),
     *("title", "headline", "message", "comment", "tweet", "content", "body", "utterance", "problem", "user"),
+    *("instrukcja", "polecenie", "pytanie", "anweisung", "frage", "pregunta", "domanda", "質問", "指示"),
 )
 COMPLETIONS = (
     *("completion", "response", "answer", "output", "target", "label", "category", "class", "intent", "labels"),
     *("expected", "ideal", "targets", "generation"),
+    *("odpowiedź", "odpowiedz", "antwort", "ausgabe", "réponse", "reponse", "respuesta", "risposta", "回答", "出力"),
     *(
         "sentiment",
         "emotion",
@@ -32,6 +34,7 @@ COMPLETIONS = (
         "stars",
     ),
 )
+ALTERNATIVES = ("corrections", "references", "answers", "solutions")  # lists of texts, each of which is right
 TEXT = 3  # words of a text, on average
 JOIN = "\\n"  # as a template writes a line break
 FEW = 20  # distinct values of a label in the first rows, at most
@@ -98,7 +101,8 @@ def context_field(name: str, value: object) -> tuple[str, bool]:
 def answer_field(name: str, value: object) -> str:
     """Return the field of an answer: of a list of answers the first, of an object its text."""
     if isinstance(value, Mapping):
-        key = next((key for key in ("text", "value", "answer", "spans", "input_text") if key in value), None)
+        keys = {str(key).lower(): key for key in value}
+        key = next((keys[key] for key in ("text", "value", "answer", "spans", "input_text") if key in keys), None)
         if key is not None:
             return f"{{{name}.{key}[0]}}" if isinstance(value[key], list) else f"{{{name}.{key}}}"
     if isinstance(value, list) and value:
@@ -119,6 +123,8 @@ def completion_setting(name: str, values: Sequence[object]) -> str:
     value = values[0] if values else ""
     if isinstance(value, str):
         return setting("data.columns.completion", name)
+    if isinstance(value, list) and snake_case(name) in ALTERNATIVES:
+        return setting("data.completion", f"{{{name}[0]}}")
     if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
         return setting("data.completion", f"{{{name}:json}}")
     if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from kamerton.data.read.columns.multiple_choice import multiple_choice
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns, Recognised, Record
 from kamerton.data.read.columns.propose import answer_field, context_field, template_settings, unclear
+from kamerton.data.read.columns.solutions import reasoned, solution_and_answer, trajectories
 from kamerton.data.read.columns.unclear import (
     INSTRUCTIONS,
     SUMMARIES,
@@ -17,14 +18,14 @@ from kamerton.data.read.columns.unclear import (
     commits,
     corrected,
     dialogue_questions,
+    documented_code,
+    flagged_text,
     instances,
     judged_answer,
+    listed_prompt,
     marked_parts,
-    reasoned,
-    solution_and_answer,
     tagged_words,
     title,
-    trajectories,
     translation,
 )
 from kamerton.data.read.text import is_blank
@@ -66,7 +67,8 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
         judged_answer,
     )
     more = (_parallel_texts, _sql, corrected, dialogue_questions, _question_and_context, instances, _instruction)
-    for rule in (*rules, *more, _summary, _listed_label, marked_parts, tagged_words, _answers):
+    last = (marked_parts, tagged_words, _answers, documented_code, flagged_text, listed_prompt)
+    for rule in (*rules, *more, _summary, _listed_label, *last):
         result = rule(columns)
         if result is not None:
             return result

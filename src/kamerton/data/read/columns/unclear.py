@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kamerton.data.read.columns.kinds import KIND_OF
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns
 from kamerton.data.read.columns.propose import COMPLETIONS, answer_field, context_field, template_settings, unclear
 from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 from kamerton.shell import setting
+from kamerton.words import listed
 
 INSTRUCTIONS = ("instruction", "instructions")
-THOUGHTS = ("complex_cot", "complex_co_t", "cot", "co_t", "chain_of_thought", "rationale")
 BETTER = ("corrected", "revised", "revision", "corrected_answer", "ground_truth", "reference", "reference_answer")
+LANGUAGES = (  # as names of columns
+    *("english", "polish", "german", "french", "spanish", "italian", "portuguese", "dutch", "czech", "russian"),
+    *("ukrainian", "japanese", "chinese", "korean", "turkish", "arabic", "hindi", "swedish"),
+)
+_LANGUAGE = re.compile(r"[a-z]{2}(_[A-Z]{2})?|(sentence_)?[a-z]{3}_[A-Z][a-z]{3}")  # de, pt_BR; FLORES: eng_Latn
+MIN_FLAGS, MIN_WORDS = 3, 2  # columns of flags; words of a text
+FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
 SUMMARIES = ("summary", "highlights", "tldr")
 
 
@@ -52,8 +60,10 @@ def dialogue_questions(columns: Columns) -> Fault | None:
     context = columns.find(CONTEXTS)
     if context is None or not isinstance(columns.sample(questions or ""), list) or not columns.sample(answers or ""):
         return None
-    answer = answer_field(str(answers), columns.sample(str(answers)))
-    settings = template_settings(f"{{{context}}}\\n\\n{{{questions}[0]}}", answer)
+    answer, options = answer_field(str(answers), columns.sample(str(answers))), columns.find(("options", "choices"))
+    first = columns.sample(options or "")
+    letters = f"\\n\\n{{{options}[0]:letters}}" if isinstance(first, list) and isinstance(first[0], list) else ""
+    settings = template_settings(f"{{{context}}}\\n\\n{{{questions}[0]}}{letters}", answer)
     return unclear(
         "the rows have several questions and answers each", [(settings, "the first of each")], str(questions)
     )
@@ -82,19 +92,6 @@ def marked_parts(columns: Columns) -> Fault | None:
     return unclear("the texts have parts that are marked with labels", [(settings, "writes the parts as JSON")], text)
 
 
-def reasoned(columns: Columns) -> Fault | None:
-    """Return the fault of answers beside the chain of thought that leads to them, which may be trained on as well."""
-    question, answer = columns.find(QUESTIONS), columns.find(ANSWER_NAMES)
-    thought = columns.find(THOUGHTS)
-    if question is None or answer is None or thought is None or not isinstance(columns.sample(thought), str):
-        return None
-    ways = [
-        (template_settings(f"{{{question}}}", f"<think>{{{thought}}}</think>{{{answer}}}"), f"{thought} is reasoning"),
-        (template_settings(f"{{{question}}}", f"{{{answer}}}"), f"without {thought}"),
-    ]
-    return unclear(f"the rows have a chain of thought ({thought}) beside the answer", ways, thought)
-
-
 def answers_of_two(columns: Columns) -> Fault | None:
     """Return the fault of answers by people beside those by a model (HC3), lists of texts or texts."""
     question, people = columns.find(QUESTIONS), columns.find(("human_answers", "human_answer"))
@@ -109,27 +106,6 @@ def answers_of_two(columns: Columns) -> Fault | None:
         for name, value in both
     ]
     return unclear(f"the rows have answers of people ({people}) and of a model ({model})", ways, people)
-
-
-def trajectories(columns: Columns) -> Fault | None:
-    """Return the fault of a solution beside the reasoning and the answer of a model (s1K)."""
-    question = columns.find(QUESTIONS)
-    pairs = []
-    for key, name in columns.names.items():
-        answer = columns.names.get(re.sub("thinking_trajector(y|ies)$", "attempt", key))
-        if answer not in (None, name):
-            pairs.append((name, answer))
-    if question is None or not pairs:
-        return None
-    ways = []
-    for thought, answer in pairs:
-        field = answer_field(thought, columns.sample(thought))
-        template = template_settings(f"{{{question}}}", f"<think>{field}</think>{{{answer}}}")
-        ways.append((template, f"trains on {answer} with the reasoning of {thought}"))
-    solution = columns.find(("solution", "answer"))
-    if solution is not None:
-        ways.append((template_settings(f"{{{question}}}", f"{{{solution}}}"), f"trains on {solution} alone"))
-    return unclear("the rows have a solution, and the reasoning and answer of a model", ways, pairs[0][0])
 
 
 def commits(columns: Columns) -> Fault | None:
@@ -155,15 +131,6 @@ def instances(columns: Columns) -> Fault | None:
     return unclear("the rows are instructions with instances", [(settings, "the first instance of each")], str(name))
 
 
-def solution_and_answer(columns: Columns) -> Fault | None:
-    """Return the fault of questions with a worked solution and its result, either of which may be the completion."""
-    question, both = columns.find((*QUESTIONS, "problem")), columns.filled(("solution", "answer"))
-    if question is None or len(both) < 2 or any(not isinstance(columns.sample(name), str) for name in both):
-        return None
-    ways = [(template_settings(f"{{{question}}}", f"{{{name}}}"), f"trains on {name}") for name in both]
-    return unclear("the rows have a solution and an answer, and either may be what is trained on", ways, both[0])
-
-
 def title(columns: Columns) -> Fault | None:
     """Return the fault of titled texts that are neither a corpus with addresses nor pairs."""
     title, text = columns.find(("title", "headline")), columns.find(("text",))
@@ -185,7 +152,7 @@ def translation(columns: Columns) -> Fault | None:
         fields = [f"{{{name}.{language}}}" for language in list(value)[:2]]
         languages = list(value)[:2]
     else:
-        languages = [name for name in columns.names.values() if re.fullmatch(r"[a-z]{2}(_[A-Z]{2})?", name)]
+        languages = [name for key, name in columns.names.items() if _LANGUAGE.fullmatch(name) or key in LANGUAGES]
         languages = [name for name in languages if isinstance(columns.sample(name), str) and name != "id"]
         if len(languages) != 2 or any(n in columns.names for n in (*QUESTIONS, *ANSWER_NAMES, *LABELS, "text")):
             return None
@@ -193,3 +160,59 @@ def translation(columns: Columns) -> Fault | None:
     (first, second), (a, b) = languages, fields
     ways = [(template_settings(a, b), f"{first} to {second}"), (template_settings(b, a), f"{second} to {first}")]
     return unclear(f"the rows are texts in {first} and {second}, and the direction is not stated", ways, name or first)
+
+
+def documented_code(columns: Columns) -> Fault | None:
+    """Return the fault of functions with their descriptions (CodeSearchNet), either of which may be written."""
+    code = columns.find(("func_code_string", "code", "function"))
+    text = columns.find(("func_documentation_string", "docstring", "docstring_summary"))
+    if code is None or text is None or not isinstance(columns.sample(code), str):
+        return None
+    ways = [
+        (template_settings(f"{{{text}}}", f"{{{code}}}"), "learns to write code"),
+        (template_settings(f"{{{code}}}", f"{{{text}}}"), "learns to describe code"),
+    ]
+    return unclear("the rows are functions with their descriptions", ways, code)
+
+
+def flagged_text(columns: Columns) -> Fault | None:
+    """Return the fault of a text with a column of 0 or 1 for each of several labels."""
+    flags, texts = [], []
+    for key, name in columns.names.items():
+        values = [record[name] for record in columns.head if not is_blank(record.get(name))]
+        if values and key not in KIND_OF and all(str(value).lower() in FLAGS for value in values):
+            flags.append(name)
+        elif values and all(isinstance(value, str) and len(value.split()) >= MIN_WORDS for value in values):
+            texts.append(name)
+    if len(flags) < MIN_FLAGS or len(texts) != 1 or columns.find((*ANSWER_NAMES, *LABELS, *COMPLETIONS)):
+        return None
+    every = ", ".join(f"{name}: {{{name}}}" for name in flags)
+    ways = [
+        (template_settings(f"{{{texts[0]}}}", every), "writes all of them"),
+        (template_settings(f"{{{texts[0]}}}", f"{{{flags[0]}}}"), f"{flags[0]} alone"),
+        (setting("data.columns.text", texts[0]), "trains on the texts alone"),
+    ]
+    return unclear(f"the rows are texts with {len(flags)} columns of 0 and 1 ({listed(flags)})", ways, flags[0])
+
+
+def listed_prompt(columns: Columns) -> Fault | None:
+    """Return the fault of a list of texts from which a text is written (CommonGen, ToTTo)."""
+    answer = columns.find(ANSWER_NAMES)
+    lists = [name for name in columns.names.values() if _are_texts(columns.sample(name))]
+    names = [name for name in lists if name not in (answer, "references")]
+    others = [name for name in columns.names.values() if name != answer and _is_sentence(columns.sample(name))]
+    if len(names) != 1 or answer is None or not isinstance(columns.sample(answer), str) or others:
+        return None
+    ways = [
+        (template_settings(f"{{{names[0]}:{how}}}", f"{{{answer}}}"), meaning)
+        for how, meaning in (("list", "with commas"), ("lines", "a line each"))
+    ]
+    return unclear(f"the prompts are lists of texts ({names[0]})", ways, names[0])
+
+
+def _is_sentence(value: object) -> bool:
+    return isinstance(value, str) and len(value.split()) >= MIN_WORDS
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)

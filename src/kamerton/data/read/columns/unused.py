@@ -207,7 +207,7 @@ def _ignore_fix(fields: Mapping[str, Unused], columns: Sequence[str]) -> str:
 def _prompt_fix(fields: Mapping[str, Unused], prompt: str) -> str:
     """Return the setting that writes columns before the prompt, if their names are those of a part of it."""
     names = [name for name, stats in fields.items() if snake_case(name) in INPUTS and stats.form in ("str", "list")]
-    if len(names) == 1 and (names[0] == "persona" or (not prompt and fields[names[0]].form == "str")):
+    if len(names) == len(fields) == 1 and (names[0] == "persona" or (not prompt and fields[names[0]].form == "str")):
         return f"add {setting('data.system', f'{{{names[0]}}}')}"
     if not names or not prompt:
         return f"write {'it' if len(fields) == 1 else 'them'} into the prompt"
