@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -93,9 +94,11 @@ def build_reward(name: str, node: Values, allowed: Sequence[str]) -> Reward:
     arguments = {key: value for key, value in node.items() if key not in (*REWARD_OPTIONS, "_target_")}
     function: RewardFunction = partial(locate_function(target), **arguments)
     if target == GRADER:
-        function = build_grader(read_grader(arguments["file"]))
+        grader = read_grader(arguments["file"])
+        function, arguments = build_grader(grader), {"grader": grader}
+    definition = json.dumps({"function": target, **arguments}, sort_keys=True, default=str)
     options = {key: float(node[key]) for key in REWARD_OPTIONS if node.get(key) is not None}
-    return Reward(name, function, **options, takes_calls=target == GRADER)
+    return Reward(name, function, **options, takes_calls=target == GRADER, definition=definition)
 
 
 def check_rewards(values: Values) -> Iterator[Fault]:

@@ -27,7 +27,7 @@ from kamerton.run.directory import record_at
 from kamerton.score.columns import is_labelled
 from kamerton.score.metrics import compute
 from kamerton.score.preferences import main_metric
-from kamerton.score.references import same_reference
+from kamerton.score.references import incomparable, same_reference
 from kamerton.score.table import read_scores, write_scores
 
 NAMES = ("majority", "tfidf", "previous")
@@ -100,8 +100,8 @@ def previous(run: Path, test: pa.Table, *, name: str = "test") -> pa.Table | Non
     """Return the score table of the best other run in the experiment's folder that scored the same examples as `name`.
 
     Best is the best value of the main metric (accuracy; without labels the reward or the loss, of pairs the preference
-    accuracy). A run whose rewards are against another reference is left out. The table's metadata name the run
-    (`SOURCE`). None if there is no such run.
+    accuracy). A run with other rewards, or with rewards against another reference, is left out. The table's metadata
+    name the run (`SOURCE`). None if there is no such run.
     """
     ids, metric = sorted(test["example_id"].to_pylist()), main_metric(test)
     others = [path.parent for path in run.resolve().parent.glob("*/run.json") if path.parent != run.resolve()]
@@ -112,7 +112,9 @@ def previous(run: Path, test: pa.Table, *, name: str = "test") -> pa.Table | Non
         except (UserError, OSError, ValueError):
             continue  # damaged
         is_same = sorted(table["example_id"].to_pylist()) == ids
-        if is_same and same_reference(table.sort_by("example_id"), test.sort_by("example_id")):
+        if not is_same or incomparable("reward", table, test):
+            continue
+        if same_reference(table.sort_by("example_id"), test.sort_by("example_id")):
             return table.replace_schema_metadata({**(table.schema.metadata or {}), SOURCE: path.name})
     return None
 

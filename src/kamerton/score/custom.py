@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kamerton.config.targets import metric_function
 from kamerton.errors import Fault, RunFailed
 from kamerton.objective.grading import Reward
-from kamerton.score.columns import finite
+from kamerton.score.columns import REWARDS, finite
 from kamerton.score.metrics import CUSTOM, CUSTOM_LOWER, CUSTOM_OF_TABLE, compute
 from kamerton.score.rewards import with_rewards
 
@@ -43,9 +43,8 @@ def with_custom_metrics(
     Raises `RunFailed` if a metric fails, returns something else, or has the name of a built-in metric.
     """
     # Metrics of a table joined from folds would be those of the first fold.
-    metadata = {
-        key: value for key, value in (table.schema.metadata or {}).items() if key not in (CUSTOM_OF_TABLE, CUSTOM_LOWER)
-    }
+    replaced = (CUSTOM_OF_TABLE, CUSTOM_LOWER, REWARDS)
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key not in replaced}
     table = table.drop_columns([name for name in table.column_names if name.startswith(CUSTOM)])
     table = table.replace_schema_metadata(metadata)
     table = with_rewards(table, rewards)

@@ -1,11 +1,13 @@
-"""Whether rewards in two scores tables are against the same reference, and so may be compared."""
+"""Whether rewards in two scores tables are of the same kind, and so may be compared."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pyarrow as pa
 
-from kamerton.score.columns import beta_of
+from kamerton.score.columns import REWARDS, beta_of, has_reward
 
 REFERENCE_TOLERANCE = 5e-3  # relative; more than the rounding of another layout, less than any training
 
@@ -27,9 +29,21 @@ def same_reference(first: pa.Table, second: pa.Table) -> bool:
 def incomparable(metric: str, first: pa.Table, second: pa.Table) -> bool:
     """Return whether a metric of rewards means something else in both tables, whose rows are the same.
 
-    Rewards are relative to a reference and scaled by beta; `preference_accuracy` does not depend on beta.
+    Rewards of preferences are relative to a reference and scaled by beta; `preference_accuracy` does not depend on
+    beta. Rewards of answers are functions with arguments and weights; tables that do not name them are not told apart.
     """
+    if has_reward(first) and has_reward(second):
+        return metric in _different_rewards(first, second)
     if metric not in ("preference_accuracy", "margin") and not metric.startswith("reward_"):
         return False
     scaled = metric != "preference_accuracy" and beta_of(first) != beta_of(second)
     return scaled or not same_reference(first, second)
+
+
+def _different_rewards(first: pa.Table, second: pa.Table) -> set[str]:
+    """Return the metrics of answers' rewards that other functions, arguments or weights compute in both tables."""
+    before, after = (json.loads((table.schema.metadata or {}).get(REWARDS, b"{}")) for table in (first, second))
+    if not before or not after or before == after:
+        return set()
+    common = before.keys() & after.keys()
+    return {"reward", *(f"reward_{name}" for name in common if before[name][0] != after[name][0])}

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from kamerton.objective.grading import Answered, Reward, grade, total
 from kamerton.score.calls import message_calls
+from kamerton.score.columns import REWARDS
 from kamerton.score.metrics import CUSTOM
 
 
@@ -26,7 +27,8 @@ def with_rewards(table: pa.Table, rewards: Sequence[Reward]) -> pa.Table:
         columns |= {f"reward_{reward.name}": values[:, number] for number, reward in enumerate(rewards)}
     for name, column in columns.items():
         table = table.append_column(pa.field(f"{CUSTOM}{name}", pa.float64()), pa.array(column))
-    return table
+    definitions = {reward.name: [reward.definition, reward.weight] for reward in rewards}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), REWARDS: json.dumps(definitions)})
 
 
 def _answered(row: dict[str, str]) -> Answered:

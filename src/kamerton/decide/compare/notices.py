@@ -37,6 +37,10 @@ def result_notices(groups: Sequence[Group]) -> list[Notice]:
             )
             advice = "they are not tested; ranking_accuracy compares the models themselves"
             notices.append(Notice("rewards.differ", message, advice, group.name))
+        if incomparable("reward", groups[0].first, group.first):
+            message = f"its answers are graded by other rewards, arguments or weights than those of {groups[0].name}"
+            advice = "the reward is not tested; grade both alike: kamerton evaluate run=ID reward=NAME for each"
+            notices.append(Notice("rewards.differ", message, advice, group.name))
     return notices
 
 
