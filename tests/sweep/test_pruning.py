@@ -91,7 +91,9 @@ def test_a_custom_metric_is_an_objective_with_its_direction(
 def test_a_trial_with_another_grader_than_the_trials_before_is_refused(configure: Any, tmp_path: Path) -> None:
     file, study = tmp_path / "grader.json", optuna.create_study(pruner=NEVER)
     grader = {"type": "string_check", "name": "a", "operation": "eq", "input": "a", "reference": "a"}
-    config = configure("reward=grader", f"reward.grader.file={file}", "trainer.max_steps=1", "eval.every=1")
+    config = configure(
+        "reward=grader", f"reward.grader.file={file}", "score.mode=generate", "trainer.max_steps=1", "eval.every=1"
+    )
     file.write_text(json.dumps(grader))
     run_trial(config, study.ask(), tmp_path)
     file.write_text(json.dumps({**grader, "operation": "ne"}))
