@@ -86,6 +86,19 @@ def test_a_falling_reward_counts_by_its_share_of_the_margin_and_its_objective() 
     assert codes(stream(fall=0.9, tokens=2000)) == []  # hardly a change of any token
 
 
+@pytest.mark.parametrize(
+    ("fallen", "expected"), [(0.1, []), (0.4, ["chosen-falling"]), (2.0, ["chosen-falling", "kl-runaway"])]
+)
+def test_a_fall_by_token_counts_for_any_margin_and_beta(fallen: float, expected: list[str]) -> None:
+    rows = stream(fall=0.1, drift=2.0)
+    for step, row in rows:
+        if "train/loss" in row:
+            row |= {"train/length_chosen": 20.0, "train/logprob_chosen": -20 * (1.5 + fallen * (step > STEPS // 2))}
+    issues = reports(rows)
+    assert [issue.code for issue in issues] == expected
+    assert all("nats per token" in issue.message for issue in issues)
+
+
 def test_judged_completions_are_named_as_they_are() -> None:
     names = {"reward_chosen": "reward_desired", "reward_rejected": "reward_undesired"}
     rows = [

@@ -179,6 +179,18 @@ def test_a_policy_that_collapses_below_its_best_is_reported(values: dict[str, fl
     assert codes(stream(since(100, **{**values, "reward": 0.95, "no_signal": 0.3}))) == []  # certain, and right
 
 
+def test_what_is_lost_within_the_first_steps_is_a_collapse_and_no_hard_task() -> None:
+    def lost(step: int, row: Row) -> None:
+        row |= {"train/no_signal": 0.7, "train/kl": 3.0}
+        if step > 8:
+            row |= {"train/reward": 0.0, "train/no_signal": 1.0, "train/reward_spread": 0.0}
+
+    issues = {issue.code: issue for issue in reports(stream(lost))}
+    assert issues.keys() == {"policy-collapse", "kl-runaway"}
+    assert issues["policy-collapse"].step == 30
+    assert issues["kl-runaway"].evidence["kl"] == issues["kl-runaway"].evidence["kl_before"]
+
+
 def test_a_divergence_that_grows_without_reward_has_run_away() -> None:
     def away(step: int, row: Row) -> None:
         row["train/kl"] = 0.2 * math.exp(step / 40)

@@ -22,7 +22,7 @@ CODES = {
     "margin-saturated": "every preference is met, and the loss below a fiftieth of its start, with a third of the run "
     "left",
     "kl-runaway": "the model is over a nat per token from the reference, with rewards of preferences at which the loss "
-    "is flat, or while the reward of completions does not rise",
+    "is flat, or chosen completions a nat per token less likely, or while the reward of completions does not rise",
     "no-preference": "in the second half of the run the accuracy of preferences is at chance",
     "length-hacking": "a reward rises whose changes follow the length of the completions, which has risen by half, and "
     "the other rewards hardly rise",

@@ -93,6 +93,8 @@ def no_signal(series: Series) -> Issue | None:
             " every reward)"
         )
     elif place <= 0.25:
+        if _has_fallen(series):
+            return None  # answers were better at first: `policy_collapse`
         message = f"{seen}, at a reward of {level:.3g}: the prompts are too hard, and nothing is learnt"
         advice = (
             "generate more completions of each prompt (objective.samples=16), begin with a model tuned on answers"
@@ -111,15 +113,16 @@ def no_signal(series: Series) -> Issue | None:
 def policy_collapse(series: Series) -> Issue | None:
     """Detect a policy that no longer varies its completions, at a reward clearly below the highest one seen.
 
-    The entropy is almost zero and a twentieth of its start, or the rewards within groups, which differed at first, are
-    equal in nearly all of them; and the reward does not rise.
+    The entropy is almost zero and a twentieth of its start, or the rewards within groups, which differed at first (or
+    were higher, if it was lost within the first steps), are equal in nearly all of them; and the reward does not rise.
     """
     entropies, start = series.recent(ENTROPY, RECENT), series.start(ENTROPY)
-    if len(entropies) < RECENT or series.count(REWARD) < 2 * RECENT or not start > 0:
+    if len(entropies) < RECENT or series.count(REWARD) < RECENT + FIRST or not start > 0:
         return None
     entropy, shares = float(np.median(entropies)), series.recent(NO_SIGNAL, RECENT)
     is_quiet = entropy < min(QUIET, 0.05 * start)
-    is_flat = len(shares) == RECENT and bool(shares.mean() > PER_GROUP) and series.start(NO_SIGNAL) <= 0.5
+    is_flat = len(shares) == RECENT and bool(shares.mean() > PER_GROUP)
+    is_flat &= series.start(NO_SIGNAL) <= 0.5 or _has_fallen(series)
     place = _place(series)
     lost = is_flat and (entropy < 0.2 * start or place <= 0.25)
     gain, error = _latest_gain(series)
@@ -138,10 +141,10 @@ def policy_collapse(series: Series) -> Issue | None:
 
 
 def kl_runaway(series: Series) -> Issue | None:
-    """Detect a divergence of over a nat per token from the model before training that grows while the reward does not.
+    """Detect a divergence of over a nat per token from the model before training without a reward to show for it.
 
-    The reward falls; or there is none to show after 80 steps, and the growth accelerates. The divergence is logged with
-    `objective.kl_weight` above 0 only.
+    The reward is below that of the first steps; or the divergence grows, and the reward falls, or after 80 steps has
+    not risen while the growth accelerates. The divergence is logged with `objective.kl_weight` above 0 only.
     """
     values = series.recent(KL)
     if len(values) < 2 * RECENT or not values[-RECENT:].min() > 0.5:
@@ -150,7 +153,8 @@ def kl_runaway(series: Series) -> Issue | None:
     latest, error = _latest_gain(series)
     gain, total_error = _gain(series.recent(REWARD, RECENT), series.beginning(REWARD))
     in_vain = now > 1.6 * before and len(values) >= 4 * RECENT and gain < 3 * total_error
-    if not (now > 1 and now > 1.3 * before and (latest < -3 * error or in_vain)):
+    is_worse = _has_fallen(series) and latest < 3 * error
+    if not (now > 1 and (is_worse or (now > 1.3 * before and (latest < -3 * error or in_vain)))):
         return None
     return Issue(
         "kl-runaway",
@@ -177,6 +181,12 @@ def _place(series: Series, name: str = REWARD) -> float:
     if highest - lowest > 1e-9:
         return (level - lowest) / (highest - lowest)
     return 1.0 if level > 0 else 0.0
+
+
+def _has_fallen(series: Series) -> bool:
+    """Return whether the reward of the last steps is below that of the first ones, by over three standard errors."""
+    gain, error = _gain(series.recent(REWARD, FIRST), series.beginning(REWARD))
+    return gain < -3 * error
 
 
 def _latest_gain(series: Series) -> tuple[float, float]:
