@@ -50,6 +50,13 @@ def test_tables_that_do_not_name_their_rewards_are_comparable() -> None:
     assert not incomparable("reward", table(reward()).replace_schema_metadata(), table(reward(most=2)))
 
 
+def test_a_table_does_not_hold_the_arguments_of_its_rewards() -> None:
+    secret = build_reward("regex", {"_target_": "kamerton.objective.rewards.regex", "pattern": "hunter2"}, ())
+    metadata = table(secret).schema.metadata
+    assert b"regex" in metadata[b"rewards"]
+    assert b"hunter2" not in b"".join(metadata.values())
+
+
 def test_the_best_earlier_run_has_the_same_rewards(tmp_path: Path) -> None:
     def run(name: str, scores: pa.Table) -> Path:
         (tmp_path / name).mkdir()

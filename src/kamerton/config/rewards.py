@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,8 +98,9 @@ def build_reward(name: str, node: Values, allowed: Sequence[str]) -> Reward:
         grader = read_grader(arguments["file"])
         function, arguments = build_grader(grader), {"grader": grader}
     definition = json.dumps({"function": target, **arguments}, sort_keys=True, default=str)
+    fingerprint = hashlib.sha256(definition.encode()).hexdigest()  # arguments may be secrets, and tables are shared
     options = {key: float(node[key]) for key in REWARD_OPTIONS if node.get(key) is not None}
-    return Reward(name, function, **options, takes_calls=target == GRADER, definition=definition)
+    return Reward(name, function, **options, takes_calls=target == GRADER, fingerprint=fingerprint)
 
 
 def check_rewards(values: Values) -> Iterator[Fault]:

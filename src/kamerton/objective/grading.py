@@ -27,7 +27,7 @@ class Reward:
 
     With `takes_calls` its argument `tool_calls` gets the calls of the answer. The call is ended at its limit in the
     main thread of a system with SIGALRM; elsewhere it goes on in a thread of its own, and nothing waits for it.
-    `definition` names the function and its arguments: values of rewards with different ones are not compared.
+    `fingerprint` is a hash of the function's name and arguments: values of rewards that differ in it are not compared.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Reward:
     weight: float = 1.0
     timeout: float = 60.0
     takes_calls: bool = False
-    definition: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

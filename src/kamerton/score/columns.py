@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BETA = b"beta"  # key in the schema metadata of preferences: scales their rewards
-REWARDS = b"rewards"  # key in the schema metadata of answers with rewards: their definitions and weights
+REWARDS = b"rewards"  # key in the schema metadata of answers with rewards: their fingerprints and weights
 REWARD_COLUMN = "metric:reward"  # of generated answers, a custom metric (`kamerton.score.rewards`)
 
 

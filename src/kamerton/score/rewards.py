@@ -27,8 +27,8 @@ def with_rewards(table: pa.Table, rewards: Sequence[Reward]) -> pa.Table:
         columns |= {f"reward_{reward.name}": values[:, number] for number, reward in enumerate(rewards)}
     for name, column in columns.items():
         table = table.append_column(pa.field(f"{CUSTOM}{name}", pa.float64()), pa.array(column))
-    definitions = {reward.name: [reward.definition, reward.weight] for reward in rewards}
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), REWARDS: json.dumps(definitions)})
+    used = {reward.name: [reward.fingerprint, reward.weight] for reward in rewards}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), REWARDS: json.dumps(used)})
 
 
 def _answered(row: dict[str, str]) -> Answered:
