@@ -21,16 +21,14 @@ from kamerton.errors import Fault
 from kamerton.shell import setting
 
 CHOSEN = (
-    *(
-        "chosen",
-        "accepted",
-        "response_j",
-        "chosen_response",
-        "preferred_output",
-        "chosen_messages",
-        "chosen_answer",
-        "upvoted_answer",
-    ),
+    "chosen",
+    "accepted",
+    "response_j",
+    "chosen_response",
+    "preferred_output",
+    "chosen_messages",
+    "chosen_answer",
+    "upvoted_answer",
 )
 REJECTED = (
     "rejected",

@@ -76,7 +76,7 @@ def sides_of(
     name = columns.prompt or columns.messages or columns.text
     if name and name not in record:
         return unknown_column_fault(name, list(record), "data.columns.prompt")
-    column = name or find_column(rest, (*PROMPTS, *FURTHER_PROMPTS)) or _turns_column(rest, completions)
+    column = _prompt_column(rest, columns) or _turns_column(rest, completions)
     dialogues = [texts_in_turn(rest.get(column), completion.value) for completion in completions] if column else []
     if dialogues and all(dialogues):
         others = {key: value for key, value in rest.items() if key != column}
@@ -214,9 +214,14 @@ def _without_prompt(prompt: _Prompt, completions: Sequence[Completion], column: 
 
 def has_prompt(record: Record, columns: Columns) -> bool:
     """Return whether the column of a row's prompt is filled."""
-    name = columns.prompt or columns.messages or columns.text
-    column = name or find_column(record, (*PROMPTS, *FURTHER_PROMPTS))
+    column = _prompt_column(record, columns)
     return column is not None and not is_blank(record.get(column))
+
+
+def _prompt_column(record: Record, columns: Columns) -> str | None:
+    """Return the column of the prompt: the configured one, or one with a usual name."""
+    configured = columns.prompt or columns.messages or columns.text
+    return configured or find_column(record, (*PROMPTS, *FURTHER_PROMPTS))
 
 
 def prompt_length(first: str, second: str) -> int:
