@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -104,6 +105,31 @@ def test_owners_take_turns_however_many_jobs_one_of_them_queued(tmp_path: Path) 
     for thread in (first, *later):
         thread.join(300)
     assert order == ["ann-x0", "ben4", "6", "ann-x1", "ben5", "ann-x2", "ann-x3"]
+
+
+def test_a_job_that_ran_between_the_look_and_the_lock_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".jobs" / socket.gethostname()
+    looked, ticket = list[Path](), f"{5:020d}-{os.getpid()}-ben"
+
+    def acquire_late(path: Path, patience: float = 0.3) -> IO[str] | None:
+        if path.name == "slot-0":
+            looked.append(path)
+            if len(looked) == 1:  # another job of ann starts and ends before her next one takes the slot
+                (folder / "begun" / "of-ann").touch()
+        return acquire(path, patience)
+
+    for place in ("waiting", "begun"):
+        (folder / place).mkdir(parents=True)
+    (folder / "begun" / "of-ben").touch()
+    os.utime(folder / "begun" / "of-ben", (9, 9))
+    (folder / "begun" / "of-ann").touch()
+    os.utime(folder / "begun" / "of-ann", (8, 8))
+    ben = acquire(folder / "waiting" / ticket)
+    assert ben is not None
+    monkeypatch.setattr("kamerton.jobs.queue.acquire", acquire_late)
+    monkeypatch.setattr("kamerton.jobs.queue.time.sleep", lambda _: (folder / "begun" / "of-ben").touch())
+    with ben, queue_slot(tmp_path, 6, 1, None, "ann"):
+        assert len(looked) == 2
 
 
 def test_the_owner_with_fewer_running_jobs_is_next(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def queue_slot(root: Path, queued: int, limit: int | None, gpus: int | None, own
         slot = _slot(folder, ticket, limit or visible or 1)
         stack.enter_context(slot)
         reserved = stack.enter_context(free_gpus(gpus if gpus is not None and gpus <= visible else None))
-        (folder / "begun" / f"of-{_owner(ticket)}").touch()
+        begun = folder / "begun" / f"of-{_owner(ticket)}"
+        begun.touch()
+        os.utime(begun, ns=(time.time_ns(),) * 2)  # `touch` counts in steps of some milliseconds
         (folder / "waiting" / ticket).rename(folder / "running" / ticket)
         # removed before the slot is free: whoever takes that slot must not count this job as running
         stack.callback((folder / "running" / ticket).unlink, missing_ok=True)
@@ -69,19 +71,24 @@ def _slot(folder: Path, ticket: str, limit: int) -> IO[str]:
         if _is_first(folder, ticket):
             for number in range(limit):
                 slot = acquire(folder / f"slot-{number}", patience=0)
-                if slot is not None:
+                if slot is None:
+                    continue
+                if _is_first(folder, ticket):  # another job may have run since the last look
                     return slot
+                slot.close()
+                break
         time.sleep(POLL_S)
 
 
 def _is_first(folder: Path, ticket: str) -> bool:
+    # `waiting` is read first: a job that has left it is then counted in `begun` and `running`
+    waiting = [path for path in (folder / "waiting").iterdir() if not path.name.startswith(".")]
     running = Counter(_owner(path.name) for path in (folder / "running").iterdir() if _is_alive(path))
     started = {path.name.removeprefix("of-"): path.stat().st_mtime_ns for path in (folder / "begun").iterdir()}
 
     def rank(name: str) -> tuple[int, int, str]:
         return running[_owner(name)], started.get(_owner(name), 0), name
 
-    waiting = [path for path in (folder / "waiting").iterdir() if not path.name.startswith(".")]
     earlier = sorted((path for path in waiting if rank(path.name) < rank(ticket)), key=lambda path: rank(path.name))
     return not any(map(_is_alive, earlier))
 
